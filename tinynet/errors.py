@@ -1,0 +1,27 @@
+"""The exceptions tinynet raises on purpose. Each message says what was expected, what came, what to do."""
+
+from __future__ import annotations
+
+
+class TinynetError(Exception):
+    """Base of every error below: a program may catch this one, print it, and exit without a traceback."""
+
+
+class DeviceMismatchError(TinynetError, RuntimeError):
+    """An operation was given tensors that live on different devices."""
+
+
+class DeviceUnavailableError(TinynetError, RuntimeError):
+    """A device was asked for that this machine does not have, or whose driver or package is missing."""
+
+
+class OutOfMemoryError(TinynetError, MemoryError):
+    """A device has too little memory left for what was asked."""
+
+
+class DataError(TinynetError, ValueError):
+    """Pictures, labels or archives that cannot be used; the message names the file."""
+
+
+class CheckpointError(TinynetError, ValueError):
+    """A checkpoint that is damaged, or belongs to another network or run."""
