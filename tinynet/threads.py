@@ -1,0 +1,107 @@
+"""Pieces of a kernel on a small pool of threads.
+
+NumPy's copies and element-wise loops use one core, and let go of the interpreter lock while they run. So a kernel cuts
+its work into pieces, and the pieces run on a few threads with BLAS held to one thread meanwhile. How the work is cut
+never depends on the number of threads, so the results are the same bits for any number of them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
+from typing import TypeVar
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+Piece = TypeVar("Piece")
+
+_blas = ThreadpoolController()
+_local = threading.local()
+_num_threads = 1
+_pool: ThreadPoolExecutor | None = None
+
+
+def set_num_threads(n: int) -> None:
+    """Use `n` threads (>= 1) for the CPU kernels; the default is TINYNET_NUM_THREADS, or else one a core.
+
+    The results do not depend on it. Raises ValueError for anything but a positive integer.
+    """
+    global _num_threads, _pool
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+        raise ValueError(f"set_num_threads: expected an integer of at least 1, got {n!r}")
+    _num_threads, _pool = int(n), None
+
+
+def get_num_threads() -> int:
+    """The number of threads that the CPU kernels use."""
+    return _num_threads
+
+
+def parallel_for(function: Callable[[Piece], object], pieces: Iterable[Piece]) -> None:
+    """Call `function(piece)` for every piece, on up to `get_num_threads()` threads; return when all are done.
+
+    Pieces must not write to the same memory. The first exception of any piece is raised here.
+    """
+    global _pool
+    pieces = list(pieces)
+    helpers = min(_num_threads, len(pieces)) - 1
+    queue = iter(pieces)  # a list's iterator hands each piece to exactly one thread
+
+    def work() -> None:
+        for piece in queue:
+            function(piece)
+
+    with _blas.limit(limits=1, user_api="blas"):  # 12 us
+        if helpers > 0 and _pool is None:
+            _pool = ThreadPoolExecutor(_num_threads, thread_name_prefix="tinynet")
+        futures = [_pool.submit(work) for _ in range(helpers)]
+        try:
+            work()
+        finally:
+            for _ in queue:  # after an error nobody starts another piece
+                pass
+            errors = [future.exception() for future in futures]
+    for error in errors:
+        if error is not None:
+            raise error
+
+
+def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array that this thread gets again at its next call with the same name: warm in its cache."""
+    buffers = _local.__dict__
+    nbytes = prod(shape) * np.dtype(dtype).itemsize
+    buffer = buffers.get(name)
+    if buffer is None or buffer.nbytes < nbytes:
+        buffer = buffers[name] = np.empty(nbytes, np.uint8)
+    return buffer[:nbytes].view(dtype).reshape(shape)
+
+
+def ranges(n: int, step: int) -> list[slice]:
+    """[0, n) in slices of `step`, the last one shorter."""
+    return [slice(i, min(i + step, n)) for i in range(0, n, step)]
+
+
+def _forget_pool() -> None:  # threads do not survive a fork
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def _default_num_threads() -> int:
+    text = os.environ.get("TINYNET_NUM_THREADS")
+    if text is None:
+        cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+        return len(cores)
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"TINYNET_NUM_THREADS: expected an integer of at least 1, got {text!r}")
+    return int(text)
+
+
+set_num_threads(_default_num_threads())
