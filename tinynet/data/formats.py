@@ -1,0 +1,54 @@
+"""`open_data(path)`: recognises by itself what lies at a path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import DataError
+from .cifar import FOLDERS as CIFAR_FOLDERS
+from .cifar import open_cifar10
+from .dataset import Dataset
+from .folder import find_splits, open_folder
+from .idx import find_idx, open_idx
+
+
+def open_data(path: str | Path, size: int | None = None) -> tuple[Dataset, Dataset]:
+    """Open the training set and the test (or validation) set at `path`. It may be
+
+    - a folder tree {train, val|test}/<class>/*.jpg|jpeg|png; `size` sets the side of the pictures,
+    - CIFAR-10 as its authors publish it, python or binary, .tar.gz or unpacked,
+    - a folder of IDX files (MNIST, Fashion-MNIST), gzipped or plain.
+
+    Raises DataError, one line that says what is missing.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    if path.is_dir() and (splits := find_splits(path)):
+        return open_folder(*splits, size=size)
+    train, test = _open_fixed(path)
+    if size is not None and size != train.shape[0]:
+        raise DataError(
+            f"{path} holds pictures of one size, {train.shape[0]}; {size} is not to be had"
+        )
+    return train, test
+
+
+def _open_fixed(path: Path) -> tuple[Dataset, Dataset]:
+    """The formats that bring their own picture size."""
+    if path.is_file():
+        if path.name.endswith((".tar.gz", ".tgz", ".tar")):
+            return open_cifar10(path)
+        raise DataError(f"{path}: a folder or a CIFAR-10 .tar.gz expected")
+    for folder in (path, *(path / name for name in CIFAR_FOLDERS)):
+        if (folder / "data_batch_1").is_file() or (folder / "data_batch_1.bin").is_file():
+            return open_cifar10(folder)
+    if find_idx(path, "train", "images-idx3"):
+        return open_idx(path)
+    archives = sorted(path.glob("cifar-10-*.tar.gz"))
+    if archives:
+        return open_cifar10(archives[0])
+    raise DataError(
+        f"{path}: no pictures found; expected train/<class>/*.jpg and val/<class>/*.jpg (or test), "
+        f"CIFAR-10's archive, or IDX files such as train-images-idx3-ubyte.gz"
+    )

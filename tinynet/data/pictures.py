@@ -1,0 +1,95 @@
+"""Decoding one picture file safely: whatever its bytes are, a uint8 RGB picture or a DataError."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..errors import DataError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png")
+MAX_PIXELS = 100_000_000  # a picture that claims more is refused before it is decoded
+_ORIENTATION = 0x0112  # the EXIF tag
+
+
+def cpu_count() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def list_pictures(folder: Path) -> list[str]:
+    """The picture files of a folder by their endings, sorted by name; hidden files left aside."""
+    with os.scandir(folder) as entries:
+        return sorted(
+            entry.path
+            for entry in entries
+            if entry.name.lower().endswith(EXTENSIONS)
+            and not entry.name.startswith(".")
+            and entry.is_file()
+        )
+
+
+def open_picture(data: bytes, name: str) -> Image.Image:
+    """The picture's header, with nothing decoded yet. Raises DataError that names the file."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+    except Image.UnidentifiedImageError:
+        raise DataError(f"{name}: not a JPEG or PNG picture") from None
+    except Exception as error:  # the bytes are not ours: Pillow may raise anything over them
+        raise DataError(f"{name}: {error or type(error).__name__}") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(
+            f"{name}: {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}: not decoded"
+        )
+    return image
+
+
+def decode(data: bytes, name: str, size: int | None = None, whole: bool = False) -> np.ndarray:
+    """Decode JPEG or PNG bytes to RGB, uint8 (H, W, 3).
+
+    With `size`, the picture's shorter side becomes `size` and the centre `size` x `size` is cut
+    out (ALEXNET 2012, section 2), or with `whole` nothing is cut. Grey, CMYK, palette and 16-bit
+    pictures become RGB; one that EXIF calls rotated is turned upright; transparency is dropped.
+    Raises DataError that names the file when it is truncated, damaged or no picture.
+    """
+    image = open_picture(data, name)
+    try:
+        return np.asarray(_resize(_to_rgb(image, size), size, whole))
+    except Exception as error:  # as above
+        raise DataError(f"{name}: {error or type(error).__name__}") from error
+
+
+def _to_rgb(image: Image.Image, size: int | None) -> Image.Image:
+    if size is not None:
+        # libjpeg can decode at 1/2, 1/4, 1/8: used while at least twice `size` is left over.
+        image.draft(None, (2 * size, 2 * size))
+    image.load()
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to white
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "P":
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _resize(image: Image.Image, size: int | None, whole: bool) -> Image.Image:
+    width, height = image.size
+    if size is None or (min(width, height) == size and (whole or width == height)):
+        return image
+    short = min(width, height)
+    if whole:
+        long = round(max(width, height) * size / short)
+        if long > 16 * size:
+            raise DataError(f"{width} x {height} is too long and thin to be kept whole")
+        target = (size, long) if width < height else (long, size)
+        return image.resize(target, Image.Resampling.BICUBIC)
+    # Cutting the centre square first, then resizing, gives the same picture for less work, and
+    # keeps a 1 x 20,000 picture from growing to 256 x 5,120,000.
+    left, top = (width - short) // 2, (height - short) // 2
+    box = (left, top, left + short, top + short)
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
