@@ -1,0 +1,47 @@
+"""The lines a run writes, and what remains of them after a kill."""
+
+from __future__ import annotations
+
+import json
+
+from tinynet.training.metrics import MetricsLog, read_config, read_metrics, write_config
+
+
+def test_lines_after_the_checkpoint_are_cut_off(tmp_path):
+    log = MetricsLog(tmp_path)
+    log.write("train", 50, loss=2.0)
+    size = log.sync()
+    log.write("train", 100, loss=1.5)
+    log.close()
+    with open(log.path, "a") as file:
+        file.write('{"kind": "train", "st')  # killed in the middle of a line
+    assert [line["step"] for line in read_metrics(tmp_path)] == [50, 100]
+    log = MetricsLog(tmp_path, size)
+    log.write("train", 100, loss=1.25)
+    log.close()
+    assert read_metrics(tmp_path) == [
+        {"kind": "train", "step": 50, "loss": 2.0},
+        {"kind": "train", "step": 100, "loss": 1.25},
+    ]
+
+
+def test_a_fresh_run_starts_an_empty_file(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("old\n")
+    MetricsLog(tmp_path).close()
+    assert read_metrics(tmp_path) == []
+    assert read_metrics(tmp_path / "nowhere") == []
+
+
+def test_config_remembers_every_command(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["alexnet.py", "--seed", "1"])
+    write_config(tmp_path, {"seed": 1})
+    monkeypatch.setattr("sys.argv", ["alexnet.py", "--resume"])
+    write_config(tmp_path, {"seed": 2})
+    config = read_config(tmp_path)
+    assert config["settings"] == {"seed": 1}
+    assert [command.split(" ", 1)[1] for command in config["commands"]] == [
+        "alexnet.py --seed 1",
+        "alexnet.py --resume",
+    ]
+    assert {"python", "numpy"} <= config["versions"].keys()
+    assert json.loads((tmp_path / "config.json").read_text()) == config

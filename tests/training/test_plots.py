@@ -1,0 +1,65 @@
+"""Pictures of a run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinynet.training.plots import contact_sheet, draw_confusion, draw_curves, draw_kernels
+
+LINES = [
+    {"kind": "train", "epoch": 0.5, "loss": 2.0, "top1_error": 80.0, "lr": 0.01},
+    {"kind": "train", "epoch": 1.0, "loss": 1.5, "top1_error": 60.0, "lr": 0.01},
+    {"kind": "test", "epoch": 1, "loss": 1.6, "top1_error": 61.0, "top5_error": 20.0, "lr": 0.01},
+    {"kind": "train", "epoch": 1.5, "loss": 1.2, "top1_error": 50.0, "lr": 0.001},
+]
+
+
+def test_kernels_show_sign_and_colour(tmp_path):
+    red = np.zeros((2, 3, 4, 4), np.float32)
+    red[0, 0] = 0.5  # the first kernel likes red
+    red[1] = -0.5  # the second is dark everywhere
+    draw_kernels([red, red[:, :1]], tmp_path / "k.png")
+    picture = np.asarray(Image.open(tmp_path / "k.png")).astype(int)
+    side = 4 * 11  # 44 // 4 pixels each weight
+    assert tuple(picture[2 + side // 2, 2 + side // 2]) == (255, 127, 127)
+    assert tuple(picture[2 + side // 2, 4 + side + side // 2]) == (0, 0, 0)
+    below = side + 4 + 12 + 2 + side // 2  # the second tower, one channel: grey
+    assert tuple(picture[below, 2 + side // 2]) == (255, 255, 255)
+
+
+def test_kernels_that_are_all_zero(tmp_path):
+    draw_kernels([np.zeros((3, 3, 11, 11), np.float32)], tmp_path / "k.png")
+    assert np.asarray(Image.open(tmp_path / "k.png"))[5, 5].tolist() == [127] * 3
+
+
+def test_curves(tmp_path):
+    pytest.importorskip("matplotlib")
+    assert draw_curves(LINES, tmp_path / "c.png")
+    assert Image.open(tmp_path / "c.png").size == (1200, 480)
+    assert not draw_curves([], tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_confusion_with_and_without_names(tmp_path, rng):
+    pytest.importorskip("matplotlib")
+    for count in (3, 200):
+        confusion = rng.integers(0, 9, (count, count))
+        confusion[1] = 0  # a class without pictures
+        names = [f"class {k}" for k in range(count)]
+        assert draw_confusion(confusion, names, tmp_path / f"{count}.png")
+        assert np.asarray(Image.open(tmp_path / f"{count}.png")).std() > 5
+
+
+def test_without_matplotlib_nothing_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    assert not draw_curves(LINES, tmp_path / "c.png")
+    assert not draw_confusion(np.eye(2), ["a", "b"], tmp_path / "f.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_contact_sheet(tmp_path, rng):
+    grey, colour = rng.integers(0, 256, (2, 28, 28, 3), np.uint8)
+    contact_sheet([grey[:, :, :1], colour], ["a\nlong " + "name " * 30, "b"], tmp_path / "s.png")
+    assert Image.open(tmp_path / "s.png").width == 2 * (160 + 12)

@@ -1,0 +1,1 @@
+"""The training room: the loop, checkpoints, metrics, pictures of a run, evaluation."""

@@ -1,0 +1,104 @@
+"""What a run writes down about itself: metrics as JSON lines, and how it was started."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+from tinynet.training.checkpoint import write_whole
+
+METRICS = "metrics.jsonl"
+CONFIG = "config.json"
+
+
+class MetricsLog:
+    """Appends one JSON object a line to `metrics.jsonl`, and to TensorBoard if it is installed.
+
+    Every line has "kind" ("train", "test") and "step" (batches trained so far). `size` is where a
+    checkpoint says the file ended: a resumed run cuts off what came after it and so ends with
+    the lines of a run that was never disturbed (wall-clock figures excepted).
+    """
+
+    def __init__(self, folder: Path, size: int = 0) -> None:
+        self.path = Path(folder) / METRICS
+        # "a" creates the file, and always writes at its end
+        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
+        if self.path.stat().st_size > size:
+            self._file.truncate(size)
+        self._board = _tensorboard(Path(folder))
+
+    def write(self, kind: str, step: int, **values) -> None:
+        """Adds one line; it is whole or absent as far as one write call can make it so."""
+        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                if isinstance(value, (int, float)):
+                    self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def sync(self) -> int:
+        """Waits until all lines are on the disk; returns the file's size, for a checkpoint."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self.path.stat().st_size
+
+    def close(self) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read_metrics(folder: Path) -> list[dict]:
+    """All whole lines of a run's metrics; a last line cut by a kill is left out."""
+    path = Path(folder) / METRICS
+    if not path.exists():
+        return []
+    *whole, _ = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in whole]
+
+
+def write_config(folder: Path, settings: dict) -> None:
+    """Writes `config.json`: the settings, and the command, versions and machine they ran with.
+
+    A resumed run adds its command to the list and leaves the rest as the first start wrote it.
+    """
+    config = read_config(folder) or {
+        "settings": settings,
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "versions": versions(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "commands": [],
+    }
+    config["commands"].append(" ".join([Path(sys.executable).name, *sys.argv]))
+    write_whole(Path(folder) / CONFIG, json.dumps(config, indent=2) + "\n")
+
+
+def read_config(folder: Path) -> dict | None:
+    """A run's `config.json`, or None where there is none."""
+    path = Path(folder) / CONFIG
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that matter to a run's figures."""
+    found = {"python": platform.python_version()}
+    for package in ("tinynet", "numpy", "pillow", "cupy-cuda12x", "cupy-cuda13x"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _tensorboard(folder: Path):
+    """A TensorBoard writer, or None where tensorboardX is not installed."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"))

@@ -1,0 +1,167 @@
+"""Pictures of a run: curves, the first layer's kernels, confusion, contact sheets.
+
+Kernels and contact sheets need Pillow only. Curves and confusion are drawn by matplotlib (the
+extra `plot`); where it is missing they are left out, and the callers say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+TRAIN, TEST, TOP5 = "#9aa5b1", "#0b6bcb", "#e07a1f"
+
+
+def draw_curves(lines: Sequence[dict], path: Path) -> bool:
+    """Loss and error over the epochs, from the lines of `metrics.jsonl`.
+
+    Returns False, and draws nothing, without matplotlib or before the first line.
+    """
+    figure = _figure(10, 4)
+    if figure is None or not lines:
+        return False
+    train = [line for line in lines if line["kind"] == "train"]
+    test = [line for line in lines if line["kind"] == "test"]
+    loss, error = figure.subplots(1, 2)
+    for axes, name in ((loss, "loss"), (error, "top1_error")):
+        axes.plot(*_points(train, name), color=TRAIN, linewidth=1.2, label="training")
+        axes.plot(*_points(test, name), color=TEST, marker=".", label="test")
+        axes.set_xlabel("epoch")
+        axes.set_xlim(left=0)
+    error.plot(*_points(test, "top5_error"), color=TOP5, marker=".", label="test, top-5")
+    loss.set_title("loss (mean negative log-probability)")
+    error.set_title("error, % of pictures")
+    error.set_ylim(bottom=0)
+    for before, after in zip(train, train[1:], strict=False):
+        if before["lr"] != after["lr"]:
+            for axes in (loss, error):
+                axes.axvline(before["epoch"], color="#d5d9de", linewidth=1, zorder=0)
+            loss.annotate(
+                f"lr {after['lr']:.2g}",
+                (before["epoch"], 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, -12),
+                textcoords="offset points",
+                fontsize=8,
+                color="#6b7580",
+            )
+    for axes in (loss, error):
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+    return True
+
+
+def draw_kernels(towers: Sequence[np.ndarray], path: Path) -> None:
+    """The first layer's kernels, each (O, C, h, w), one tower over the next (paper, figure 3).
+
+    Grey is zero. Each tower is scaled by its own largest weight. Three channels are shown as
+    colour, any other number as their mean.
+    """
+    blocks = [_kernel_grid(weight) for weight in towers]
+    gap = 12
+    width = max(block.width for block in blocks)
+    height = sum(block.height for block in blocks) + gap * (len(blocks) - 1)
+    sheet = Image.new("RGB", (width, height), "white")
+    top = 0
+    for block in blocks:
+        sheet.paste(block, (0, top))
+        top += block.height + gap
+    sheet.save(path)
+
+
+def _kernel_grid(weight: np.ndarray, columns: int = 16) -> Image.Image:
+    """One tower's kernels (O, C, h, w) as a grid of little pictures."""
+    count, channels, height, width = weight.shape
+    if channels != 3:
+        weight = weight.mean(axis=1, keepdims=True).repeat(3, axis=1)
+    largest = np.abs(weight).max()
+    bytes_ = np.clip(127.5 + 127.5 * weight / (largest or 1.0), 0, 255).astype(np.uint8)
+    pictures = bytes_.transpose(0, 2, 3, 1)  # (O, 3, h, w) -> (O, h, w, 3)
+    zoom = max(1, 44 // max(height, width))
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    cell_w, cell_h = width * zoom + 2, height * zoom + 2
+    sheet = Image.new("RGB", (columns * cell_w + 2, rows * cell_h + 2), "white")
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        small = Image.fromarray(picture).resize((width * zoom, height * zoom), Image.NEAREST)
+        sheet.paste(small, (2 + column * cell_w, 2 + row * cell_h))
+    return sheet
+
+
+def draw_confusion(confusion: np.ndarray, classes: Sequence[str], path: Path) -> bool:
+    """Rows: the true class; columns: what the net said; each row in % of its pictures.
+
+    Names and figures are written for up to 30 classes. Returns False without matplotlib.
+    """
+    count = len(classes)
+    named = count <= 30
+    side = 3.5 + 0.42 * count if named else 9
+    figure = _figure(side + 1, side)
+    if figure is None:
+        return False
+    share = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    axes = figure.subplots()
+    picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    axes.set_xlabel("the net said")
+    axes.set_ylabel("it was")
+    if named:
+        axes.set_xticks(range(count), classes, rotation=90)
+        axes.set_yticks(range(count), classes)
+        for row in range(count):
+            for column in range(count):
+                if share[row, column] >= 0.5:
+                    axes.text(
+                        column,
+                        row,
+                        f"{share[row, column]:.0f}",
+                        ha="center",
+                        va="center",
+                        fontsize=8,
+                        color="white" if share[row, column] > 50 else "black",
+                    )
+    figure.colorbar(picture, ax=axes, shrink=0.7, label="% of the class's pictures")
+    figure.savefig(path, dpi=110)
+    return True
+
+
+def contact_sheet(
+    pictures: Sequence[np.ndarray], captions: Sequence[str], path: Path, side: int = 160
+) -> None:
+    """Pictures, uint8 (H, W, C), in one row with a caption (lines split by newline) under each."""
+    font = ImageFont.load_default(13)
+    lines = max(caption.count("\n") + 1 for caption in captions)
+    cell, text = side + 12, 18 * lines + 8
+    sheet = Image.new("RGB", (cell * len(pictures), side + 12 + text), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        left = index * cell + 6
+        sheet.paste(as_image(picture).resize((side, side), Image.BICUBIC), (left, 6))
+        for row, line in enumerate(caption.split("\n")):
+            while line and draw.textlength(line, font) > side:
+                line = line[:-1]
+            draw.text((left, side + 10 + 18 * row), line, "black", font)
+    sheet.save(path)
+
+
+def as_image(picture: np.ndarray) -> Image.Image:
+    """A uint8 picture (H, W, 1 or 3) as a Pillow image."""
+    return Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).convert("RGB")
+
+
+def _points(lines: Sequence[dict], name: str) -> tuple[list[float], list[float]]:
+    """x: epochs, y: the values called `name`."""
+    return [line["epoch"] for line in lines], [line[name] for line in lines]
+
+
+def _figure(width: float, height: float):
+    """An empty matplotlib figure in inches, or None where matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    return Figure((width, height), layout="constrained")
