@@ -1,0 +1,33 @@
+"""The mathematics on plain NumPy arrays: one file a kernel, forward and backward side by side.
+
+`tinynet.kernels.cuda` has the same names for CuPy arrays. Arguments are checked above, in tinynet.functional.
+"""
+
+from tinynet.kernels.avg_pool2d import avg_pool2d_backward, avg_pool2d_forward
+from tinynet.kernels.conv2d import conv2d_backward, conv2d_forward
+from tinynet.kernels.cross_entropy import cross_entropy_backward, cross_entropy_forward
+from tinynet.kernels.dropout import dropout_backward, dropout_forward
+from tinynet.kernels.im2col import col2im, im2col
+from tinynet.kernels.linear import linear_backward, linear_forward, matmul
+from tinynet.kernels.local_response_norm import (
+    local_response_norm_backward,
+    local_response_norm_forward,
+)
+from tinynet.kernels.max_pool2d import max_pool2d_backward, max_pool2d_forward
+from tinynet.kernels.pictures import pictures_forward
+from tinynet.kernels.relu import relu_backward, relu_forward
+from tinynet.kernels.sgd import sgd_step
+from tinynet.kernels.sigmoid import sigmoid_backward, sigmoid_forward
+from tinynet.kernels.softmax import (
+    log_softmax_backward,
+    log_softmax_forward,
+    softmax_backward,
+    softmax_forward,
+)
+from tinynet.kernels.spatial_response_norm import (
+    spatial_response_norm_backward,
+    spatial_response_norm_forward,
+)
+from tinynet.kernels.tanh import tanh_backward, tanh_forward
+
+__all__ = [name for name in globals() if not name.startswith("_") and callable(globals()[name])]

@@ -1,0 +1,80 @@
+"""Average pooling, windows overlapping or not.
+
+    y[n, c, oh, ow] = 1/D sum over i, j of x[n, c, oh*sh + i - ph, ow*sw + j - pw]         0 outside the picture
+
+D[oh, ow] is the number of the window's pixels inside the padded picture (count_include_pad), or inside the picture.
+y is linear in x; its adjoint gives each pixel an equal share of every window that covers it:
+
+    dx[n, c, h, w] = sum over the windows that cover (h, w) of dy[n, c, oh, ow] / D[oh, ow]
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinynet.kernels.im2col import Pair
+from tinynet.kernels.layout import batch_first, batch_last
+from tinynet.kernels.max_pool2d import pool_output_size, window_parts
+from tinynet.memory import pool
+from tinynet.threads import parallel_for, ranges
+
+
+def window_sizes(
+    size: Pair, kernel: Pair, stride: Pair, padding: Pair, out: Pair, count_include_pad: bool
+) -> np.ndarray:
+    """D (OH, OW)."""
+    counts = []
+    for n, k, s, p, o in zip(size, kernel, stride, padding, out, strict=True):
+        start = np.arange(o) * s - p
+        stop = np.minimum(start + k, n + p)
+        counts.append(stop - start if count_include_pad else np.minimum(stop, n) - np.maximum(start, 0))
+    return np.outer(*counts)
+
+
+def avg_pool2d_forward(
+    x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool, count_include_pad: bool
+) -> np.ndarray:
+    """(N, C, H, W) -> (N, C, OH, OW)."""
+    N, C, H, W = x.shape
+    OH, OW = out = pool_output_size((H, W), kernel, stride, padding, ceil_mode)
+    x = batch_last(x)
+    y = pool.empty((C, OH, OW, N), x.dtype)
+    divisor = window_sizes((H, W), kernel, stride, padding, out, count_include_pad).astype(x.dtype)
+    parts = list(window_parts((H, W), kernel, stride, padding, slice(0, OH), OW))
+
+    def piece(channels: slice) -> None:
+        y_, x_ = y[channels], x[channels]
+        y_[...] = 0
+        for _, outputs, inputs in parts:
+            y_[outputs] += x_[inputs]
+        y_ /= divisor[:, :, None]
+
+    parallel_for(piece, ranges(C, 1))
+    return batch_first(y)
+
+
+def avg_pool2d_backward(
+    dy: np.ndarray,
+    x_shape: tuple[int, int, int, int],
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    ceil_mode: bool,
+    count_include_pad: bool,
+) -> np.ndarray:
+    """dy (N, C, OH, OW) -> dx (N, C, H, W)."""
+    N, C, H, W = x_shape
+    dy = batch_last(dy)
+    _, OH, OW, _ = dy.shape
+    dx = pool.empty((C, H, W, N), dy.dtype)
+    divisor = window_sizes((H, W), kernel, stride, padding, (OH, OW), count_include_pad)
+    parts = list(window_parts((H, W), kernel, stride, padding, slice(0, OH), OW))
+
+    def piece(channels: slice) -> None:
+        dx_, share = dx[channels], dy[channels] / divisor[:, :, None].astype(dy.dtype)
+        dx_[...] = 0
+        for _, outputs, inputs in parts:
+            dx_[inputs] += share[outputs]
+
+    parallel_for(piece, ranges(C, 1))
+    return batch_first(dx)

@@ -1,0 +1,88 @@
+"""im2col: the windows of a convolution as the columns of a matrix, and its adjoint col2im.
+
+    col[(c, i, j), (oh, ow, n)] = x[n, c, oh*sh + i - ph, ow*sw + j - pw]        0 outside the picture
+
+im2col copies each pixel into every column whose window covers it. Its adjoint sends a gradient back the same ways, and
+so sums over all windows that cover a pixel (`+=`: windows overlap):
+
+    dx[n, c, h, w] = sum of dcol[(c, i, j), (oh, ow, n)] over all (i, j, oh, ow) with oh*sh + i - ph = h, ow*sw + j - pw = w
+
+Letters: N batch, C channels, (H, W) picture, (kh, kw) kernel, (sh, sw) stride, (ph, pw) padding, (OH, OW) output.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from tinynet.kernels.layout import batch_first, batch_last
+from tinynet.memory import pool
+
+Pair = tuple[int, int]
+
+
+def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
+    """(OH, OW): how many windows fit on each axis, floor((size + 2 padding - kernel) / stride) + 1."""
+    return tuple(
+        (n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding, strict=True)
+    )
+
+
+def pad(x: np.ndarray, padding: Pair) -> np.ndarray:
+    """(C, H, W, N) -> (C, H + 2 ph, W + 2 pw, N) with zeros around; x itself where there is nothing to add."""
+    ph, pw = padding
+    if ph == pw == 0:
+        return x
+    C, H, W, N = x.shape
+    padded = pool.empty((C, H + 2 * ph, W + 2 * pw, N), x.dtype)
+    padded[:, :ph] = padded[:, ph + H :] = 0
+    padded[:, ph : ph + H, :pw] = padded[:, ph : ph + H, pw + W :] = 0
+    padded[:, ph : ph + H, pw : pw + W] = x
+    return padded
+
+
+def windows(padded: np.ndarray, kernel: Pair, stride: Pair, out: Pair) -> np.ndarray:
+    """A read-only view (C, kh, kw, OH, OW, N) of a padded (C, Hp, Wp, N): no pixel is copied yet."""
+    C, _, _, N = padded.shape
+    c, h, w, n = padded.strides
+    return as_strided(
+        padded, (C, *kernel, *out, N), (c, h, w, h * stride[0], w * stride[1], n), writeable=False
+    )
+
+
+def im2col(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair) -> np.ndarray:
+    """(N, C, H, W) -> (C*kh*kw, OH*OW*N), all columns at once: the definition, for reading and for tests.
+
+    conv2d builds the same columns piece by piece.
+    """
+    N, C, H, W = x.shape
+    OH, OW = output_size((H, W), kernel, stride, padding)
+    padded = pad(batch_last(x), padding)
+    # (C, kh, kw, OH, OW, N) -> (C*kh*kw, OH*OW*N)
+    columns = windows(padded, kernel, stride, (OH, OW))
+    return columns.reshape(C * kernel[0] * kernel[1], OH * OW * N)
+
+
+def col2im(
+    col: np.ndarray, x_shape: tuple[int, int, int, int], kernel: Pair, stride: Pair, padding: Pair
+) -> np.ndarray:
+    """(C*kh*kw, OH*OW*N) -> (N, C, H, W): the adjoint of `im2col`."""
+    N, C, H, W = x_shape
+    (ph, pw), out = padding, output_size((H, W), kernel, stride, padding)
+    dx = np.zeros((C, H + 2 * ph, W + 2 * pw, N), col.dtype)
+    add_windows(dx, col.reshape(C, *kernel, *out, N), stride, 0, 0)
+    return batch_first(dx[:, ph : ph + H, pw : pw + W])
+
+
+def add_windows(dx: np.ndarray, windows: np.ndarray, stride: Pair, row: int, column: int) -> None:
+    """Add windows (C, kh, kw, rows, columns, N), the first of which is output (row, column), to a padded dx."""
+    _, kh, kw, rows, columns, _ = windows.shape
+    sh, sw = stride
+    top, left = row * sh, column * sw
+    for i in range(kh):
+        for j in range(kw):
+            dx[
+                :,
+                top + i : top + i + (rows - 1) * sh + 1 : sh,
+                left + j : left + j + (columns - 1) * sw + 1 : sw,
+            ] += windows[:, i, j]

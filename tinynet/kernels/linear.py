@@ -1,0 +1,50 @@
+"""The fully connected layer, and the matrix product it is made of.
+
+    y = x w^T + b           (N, I) @ (I, O) -> (N, O)
+    dx = dy w               (N, O) @ (O, I) -> (N, I)
+    dw = dy^T x             (O, N) @ (N, I) -> (O, I)
+    db = sum of dy over N   (N, O) -> (O,)
+
+Each product is cut into blocks of rows of its result for the threads; BLAS runs each block on one thread, so the bits do
+not depend on their number.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinynet.kernels.layout import batch_first, batch_last
+from tinynet.memory import pool
+from tinynet.threads import parallel_for, ranges
+
+ROWS = 256  # of a product's block: BLAS is at full speed from about there on
+
+
+def linear_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """(N, I), (O, I), (O,) -> (N, O)."""
+    y = matmul(weight, batch_last(x))  # (O, I) @ (I, N) -> (O, N)
+    if bias is not None:
+        y += bias[:, None]
+    return batch_first(y)
+
+
+def linear_backward(
+    dy: np.ndarray, x: np.ndarray, weight: np.ndarray, needs: tuple[bool, bool, bool]
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """dy (N, O) -> (dx, dw, db), None for each one that `needs` does not ask for."""
+    dy = batch_last(dy)  # (O, N)
+    dx = batch_first(matmul(weight.T, dy)) if needs[0] else None  # (I, O) @ (O, N) -> (I, N)
+    dw = matmul(dy, batch_last(x).T) if needs[1] else None  # (O, N) @ (N, I) -> (O, I)
+    db = dy.sum(axis=1) if needs[2] else None
+    return dx, dw, db
+
+
+def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a @ b with NumPy's rules."""
+    if a.ndim != 2 or b.ndim != 2:
+        result = []
+        parallel_for(lambda _: result.append(np.matmul(a, b)), [None])
+        return result[0]
+    out = pool.empty((a.shape[0], b.shape[1]), np.result_type(a, b))
+    parallel_for(lambda rows: np.matmul(a[rows], b, out=out[rows]), ranges(len(a), ROWS))
+    return out

@@ -1,0 +1,102 @@
+"""Local response normalisation across channels.
+
+    s_c = k + a * sum of x_j^2 over the window of c        a = alpha / size, window: c - size//2 ... c + (size-1)//2, clipped
+    y_c = x_c * s_c^-beta
+
+for every pixel by itself. x_m acts on y_m directly, and through s_c on every y_c whose window holds m:
+
+    dL/dx_m = dy_m s_m^-beta - 2 a beta x_m * sum over c with m in the window of c  of  dy_c x_c s_c^(-beta-1)
+
+so the sum of backward runs over the mirrored window, m - (size-1)//2 ... m + size//2.
+
+Source: Krizhevsky et al. 2012, section 3.3, with alpha divided by the window as in their program (and in PyTorch, Caffe,
+ONNX): the paper's literal alpha = 1e-4 with n = 5 is alpha = 5e-4 here.
+
+Forward makes some ten passes over its data and backward some twenty, so both work on a few hundred pixels at a time,
+which stay in the core's own cache: three times quicker than pass after pass over the whole.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinynet.kernels.layout import batch_first, batch_last
+from tinynet.memory import pool
+from tinynet.threads import parallel_for, ranges, scratch
+
+PIECE = 1 << 14  # elements of x handled at once: 64 KB of float32, times the four or five arrays in use
+
+
+def local_response_norm_forward(
+    x: np.ndarray, size: int, alpha: float, beta: float, k: float
+) -> np.ndarray:
+    """(N, C, ...) -> the same shape."""
+    x = batch_last(x)
+    y = pool.empty(x.shape, x.dtype)
+    x2, y2 = x.reshape(len(x), -1), y.reshape(len(x), -1)  # (C, pixels)
+
+    def piece(pixels: slice) -> None:
+        x_, y_ = x2[:, pixels], y2[:, pixels]
+        s = _scale(x_, size, alpha, k)
+        np.divide(x_, power(s, beta), out=y_)
+
+    parallel_for(piece, _pieces(x2))
+    return batch_first(y)
+
+
+def local_response_norm_backward(
+    dy: np.ndarray, x: np.ndarray, size: int, alpha: float, beta: float, k: float
+) -> np.ndarray:
+    """dy, x (N, C, ...) -> dx. The scale s is computed again: cheaper than the memory to keep it."""
+    x, dy = batch_last(x), batch_last(dy)
+    dx = pool.empty(x.shape, x.dtype)
+    x2, dy2, dx2 = (array.reshape(len(x), -1) for array in (x, dy, dx))  # (C, pixels)
+    factor = x.dtype.type(-2 * beta * alpha / size)
+
+    def piece(pixels: slice) -> None:
+        x_, dy_, dx_ = x2[:, pixels], dy2[:, pixels], dx2[:, pixels]
+        s = _scale(x_, size, alpha, k)
+        np.divide(dy_, power(s, beta), out=dx_)  # dy s^-beta
+        q = np.multiply(dx_, x_, out=scratch("q", x_.shape, x.dtype))
+        q /= s  # dy x s^(-beta-1)
+        sums = window_sum(q, (size - 1) // 2, size // 2, scratch("sums", x_.shape, x.dtype))
+        sums *= x_
+        sums *= factor
+        dx_ += sums
+
+    parallel_for(piece, _pieces(x2))
+    return batch_first(dx)
+
+
+def window_sum(a: np.ndarray, before: int, after: int, out: np.ndarray) -> np.ndarray:
+    """out[c] = sum of a[c - before ... c + after] along the first axis, clipped at its ends."""
+    np.copyto(out, a)
+    for shift in range(1, before + 1):
+        out[shift:] += a[:-shift]
+    for shift in range(1, after + 1):
+        out[:-shift] += a[shift:]
+    return out
+
+
+def power(s: np.ndarray, beta: float) -> np.ndarray:
+    """s^beta, for beta = 0.75 by two square roots: eight times quicker than the general power."""
+    out = scratch("power", s.shape, s.dtype)
+    if beta != 0.75:
+        return np.power(s, s.dtype.type(beta), out=out)
+    np.sqrt(s, out=out)
+    root = np.sqrt(out, out=scratch("root", s.shape, s.dtype))
+    return np.multiply(out, root, out=out)
+
+
+def _scale(x: np.ndarray, size: int, alpha: float, k: float) -> np.ndarray:
+    """s (C, pixels), in this thread's buffer."""
+    squares = np.multiply(x, x, out=scratch("squares", x.shape, x.dtype))
+    s = window_sum(squares, size // 2, (size - 1) // 2, scratch("scale", x.shape, x.dtype))
+    s *= x.dtype.type(alpha / size)
+    s += x.dtype.type(k)
+    return s
+
+
+def _pieces(x: np.ndarray) -> list[slice]:
+    C, pixels = x.shape
+    return ranges(pixels, max(64, PIECE // max(1, C)))

@@ -1,0 +1,50 @@
+"""From pictures as bytes to what the first layer sees: crop, flip, mean and colour noise.
+
+    out[n, c, i, j] = scale * (picture[n, t + i, l + j', c] - mean[t + i, l + j', c] + colour[n, c])
+
+(t, l) = (top[n], left[n]) is the crop's corner and j' = w - 1 - j where flip[n], else j. So the mean is subtracted from the
+whole picture and the crop taken from the difference. A picture or mean that has the crop's size already is read from (0, 0).
+
+Source: Krizhevsky et al. 2012, section 4.1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinynet.kernels.layout import batch_first
+from tinynet.memory import pool
+from tinynet.threads import parallel_for, ranges, scratch
+
+PICTURES = 16  # written together: a cache line of the batch-innermost result
+
+
+def pictures_forward(
+    pictures: np.ndarray,
+    mean: np.ndarray,
+    top: np.ndarray,
+    left: np.ndarray,
+    flip: np.ndarray,
+    colour: np.ndarray | None,
+    size: tuple[int, int],
+    scale: float,
+) -> np.ndarray:
+    """uint8 (N, H, W, C), mean (H', W', C), top, left, flip (N,), colour (N, C) -> float32 (N, C, h, w)."""
+    (N, *whole, C), (h, w) = pictures.shape, size
+    out = pool.empty((C, h, w, N), np.float32)
+
+    def crop(a: np.ndarray, n: int) -> np.ndarray:
+        t, l = (top[n], left[n]) if a.shape[:2] != (h, w) else (0, 0)
+        return a[t : t + h, l : l + w]
+
+    def piece(block: slice) -> None:
+        difference = scratch("pictures", (block.stop - block.start, h, w, C), np.float32)
+        for d, n in zip(difference, range(block.start, block.stop), strict=True):
+            np.subtract(crop(pictures[n], n), crop(mean, n), out=d[:, ::-1] if flip[n] else d)
+            if colour is not None:
+                d += colour[n]
+        difference *= np.float32(scale)
+        out[..., block] = difference.transpose(3, 1, 2, 0)  # (n, h, w, C) -> (C, h, w, n)
+
+    parallel_for(piece, ranges(N, PICTURES))
+    return batch_first(out)
