@@ -1,0 +1,238 @@
+"""Order, crops, statistics; and that worker processes change nothing but the speed."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from tinynet.data import ArrayDataset, Dataset, Loader, colour_axes, mean_picture, ten_views
+from tinynet.data.loader import epoch_draws, normal
+from tinynet.errors import DataError
+
+
+def make_dataset(rng, count=50, shape=(12, 10, 3)) -> ArrayDataset:
+    pictures = rng.integers(0, 256, (count, *shape), np.uint8)
+    return ArrayDataset(pictures, rng.integers(0, 4, count), list("abcd"))
+
+
+def fields(batch) -> list[np.ndarray]:
+    values = vars(batch).values()
+    return [np.array(value) for value in values if value is not None]
+
+
+def same(a, b) -> bool:
+    pairs = list(zip(a, b, strict=True))
+    return all(
+        np.array_equal(x, y) for m, n in pairs for x, y in zip(fields(m), fields(n), strict=True)
+    )
+
+
+def test_training_batches_are_cut_where_they_say(rng):
+    dataset = make_dataset(rng)
+    loader = Loader(dataset, 8, crop=7, train=True, seed=3)
+    batches = list(loader.epoch(0))
+    assert len(batches) == len(loader) == 6  # 50 pictures: the last 2 are dropped
+    for batch in batches:
+        for i in range(8):
+            t, x = batch.top[i], batch.left[i]
+            picture = dataset.pictures[batch.indices[i]]
+            assert np.array_equal(batch.pictures[i], picture[t : t + 7, x : x + 7])
+        assert np.array_equal(batch.labels, dataset.labels[batch.indices])
+    seen = np.concatenate([batch.indices for batch in batches])
+    assert len(set(seen.tolist())) == 48
+
+
+def test_epochs_and_seeds_differ_and_repeat(rng):
+    dataset = make_dataset(rng)
+    loader = Loader(dataset, 8, crop=7, train=True, seed=3)
+    assert same(loader.epoch(1), loader.epoch(1))
+    assert not same(loader.epoch(1), loader.epoch(2))
+    assert not same(loader.epoch(1), Loader(dataset, 8, crop=7, train=True, seed=4).epoch(1))
+    assert same(list(loader.epoch(1))[4:], loader.epoch(1, start=4))
+
+
+def test_draws_depend_on_seed_epoch_and_index_alone(rng):
+    assert np.array_equal(epoch_draws(5, 2, 100)[:10], epoch_draws(5, 2, 10))
+    assert (epoch_draws(5, 2, 100) == epoch_draws(5, 3, 100)).mean() < 0.01
+    dataset = make_dataset(rng)
+    chosen = {}
+    for batch_size in (8, 13):
+        for batch in Loader(dataset, batch_size, crop=7, train=True, seed=3).epoch(0):
+            for key in zip(batch.indices, batch.top, batch.left, batch.flip, strict=True):
+                assert chosen.setdefault(key[0], key) == key
+
+
+def test_crops_and_flips_are_uniform(rng):
+    dataset = make_dataset(rng, count=20_000, shape=(4, 3, 1))
+    batches = list(Loader(dataset, 100, crop=2, train=True).epoch(0))
+    top, left, flip = (
+        np.concatenate([getattr(batch, name) for batch in batches])
+        for name in ("top", "left", "flip")
+    )
+    for draws, ways in ((top, 3), (left, 2), (flip.astype(int), 2), (top * 2 + left, 6)):
+        counts = np.bincount(draws, minlength=ways)
+        assert len(counts) == ways
+        # Five standard deviations of a binomial count.
+        assert np.abs(counts - 20_000 / ways).max() < 5 * np.sqrt(20_000 / ways)
+
+
+def test_crop_chunk_shares_crop_and_flip(rng):
+    dataset = make_dataset(rng, count=400)
+    for batch in Loader(dataset, 96, crop=3, train=True, crop_chunk=32).epoch(0):
+        for name in ("top", "left", "flip"):
+            rows = getattr(batch, name).reshape(3, 32)
+            assert (rows == rows[:, :1]).all()
+
+
+def test_test_batches_are_whole_and_in_order(rng):
+    dataset = make_dataset(rng)
+    batches = list(Loader(dataset, 16, crop=7, train=False).epoch(0))
+    assert [len(batch.labels) for batch in batches] == [16, 16, 16, 2]
+    assert np.array_equal(np.concatenate([b.indices for b in batches]), np.arange(50))
+    assert np.array_equal(np.concatenate([b.pictures for b in batches]), dataset.pictures)
+    assert (batches[0].top == 2).all() and (batches[0].left == 1).all()
+    assert not batches[0].flip.any() and batches[0].colour is None
+
+
+def test_colour_noise_has_the_pictures_covariance(rng):
+    mixing = np.array([[30.0, 5, 0], [20, 10, 5], [25, -5, 10]])
+    pixels = rng.normal(size=(3000, 4, 4, 3)) @ mixing.T + 128
+    pictures = np.clip(pixels, 0, 255).astype(np.uint8)
+    dataset = ArrayDataset(pictures, np.zeros(3000), ["a"])
+    covariance = dataset.moments().covariance()
+    assert np.allclose(covariance, np.cov(pictures.reshape(-1, 3).T, bias=True), rtol=1e-9)
+    axes = colour_axes(covariance)
+    assert np.allclose(axes @ axes.T, covariance, rtol=1e-4, atol=0.01)
+    loader = Loader(dataset, 3000, crop=4, train=True, colour=axes, colour_sigma=0.1)
+    noise = np.concatenate([next(loader.epoch(e)).colour for e in range(20)])
+    assert noise.shape == (60_000, 3) and noise.dtype == np.float32
+    assert np.allclose(np.cov(noise.T), 0.01 * covariance, rtol=0.05, atol=0.05)
+
+
+def test_normal_is_normal(rng):
+    values = normal(rng.integers(0, 2**32, (50_000, 4), np.uint32)).ravel()
+    assert abs(values.mean()) < 0.012 and abs(values.std() - 1) < 0.008
+    assert abs((np.abs(values) < 1).mean() - 0.6827) < 0.006
+
+
+def test_mean_picture_is_exact(rng):
+    dataset = make_dataset(rng, count=1000)
+    expected = dataset.pictures.astype(np.float64).mean(axis=0).astype(np.float32)
+    assert np.array_equal(mean_picture(dataset), expected)
+    shuffled = ArrayDataset(dataset.pictures[::-1], dataset.labels[::-1], dataset.classes)
+    assert np.array_equal(mean_picture(shuffled), mean_picture(dataset))
+
+
+def test_ten_views():
+    views = ten_views((256, 256, 3), 224)
+    assert len(set(views)) == 10
+    assert views[:5] == [(0, 0, False), (0, 32, False), (32, 0, False), (32, 32, False)] + [
+        (16, 16, False)
+    ]
+    assert [(t, x) for t, x, _ in views[5:]] == [(t, x) for t, x, _ in views[:5]]
+    assert all(flip for _, _, flip in views[5:])
+
+
+def test_wrong_arguments_are_named(rng):
+    dataset = make_dataset(rng)
+    for batch_size, crop, word in ((0, 7, "batch size"), (8, 11, "crop"), (51, 7, "51")):
+        with pytest.raises(DataError, match=word):
+            Loader(dataset, batch_size, crop=crop, train=True)
+
+
+# ---- worker processes
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_give_the_same_batches(rng, workers):
+    dataset = make_dataset(rng)
+    colour = np.eye(3, dtype=np.float32)
+    for train in (True, False):
+        plain = Loader(dataset, 8, crop=7, train=train, colour=colour)
+        with Loader(dataset, 8, crop=7, train=train, colour=colour, workers=workers) as loader:
+            assert same(plain.epoch(0), loader.epoch(0))
+            assert same(plain.epoch(1, start=3), loader.epoch(1, start=3))
+
+
+def test_an_epoch_left_early_does_not_disturb_the_next(rng):
+    dataset = make_dataset(rng)
+    for workers in (0, 1):
+        with Loader(dataset, 8, crop=7, train=True, workers=workers) as loader:
+            epoch = loader.epoch(0)
+            next(epoch)
+            epoch.close()
+            assert same(loader.epoch(1), Loader(dataset, 8, crop=7, train=True).epoch(1))
+
+
+def test_batches_that_are_kept_are_not_written_over(rng):
+    dataset = make_dataset(rng)
+    with Loader(dataset, 4, crop=7, train=True, workers=1, ahead=1) as loader:
+        part = next(loader.epoch(0)).pictures[1:2, 2:5]  # a view keeps the memory as well
+        expected = part.copy()
+        kept = list(loader.epoch(1))
+        assert same(kept, Loader(dataset, 4, crop=7, train=True).epoch(1))
+        assert np.array_equal(part, expected)
+        blocks = len(loader._pool.free)
+        del kept
+        gc.collect()
+        assert len(loader._pool.free) > blocks  # and what is not kept is used again
+
+
+def test_a_killed_worker_is_named_and_replaced(rng, caplog):
+    dataset = make_dataset(rng)
+    with Loader(dataset, 2, crop=7, train=True, workers=2) as loader:
+        batches = []
+        with caplog.at_level(logging.WARNING):
+            for batch in loader.epoch(0):
+                batches.append(batch)
+                if len(batches) in (2, 9):
+                    victim = loader._pool.workers[len(batches) % 2].process.pid
+                    os.kill(victim, signal.SIGKILL)
+        assert same(batches, Loader(dataset, 2, crop=7, train=True).epoch(0))
+    assert "SIGKILL" in caplog.text and f"pid {victim}" in caplog.text
+
+
+class Deadly(Dataset):
+    """A data set whose sixth picture ends the process that reads it."""
+
+    def __init__(self):
+        self.labels, self.classes, self.shape = np.zeros(10, np.int64), ["a"], (2, 2, 1)
+
+    def picture(self, i):
+        if i == 5:
+            os._exit(7)
+        return np.zeros(self.shape, np.uint8)
+
+
+class Bad(Deadly):
+    def picture(self, i):
+        raise DataError("train-000001.tar: picture 17 is damaged")
+
+
+def test_a_worker_that_always_dies_ends_the_run_with_a_clear_error():
+    with Loader(Deadly(), 2, crop=2, train=False, workers=1) as loader:
+        with pytest.raises(DataError, match="3 times in a row"):
+            list(loader.epoch(0))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_bad_data_is_named_by_whoever_loads_it(workers):
+    with Loader(Bad(), 2, crop=2, train=False, workers=workers) as loader:
+        with pytest.raises(DataError, match="train-000001.tar: picture 17"):
+            list(loader.epoch(0))
+
+
+def test_workers_end_with_the_loader(rng):
+    loader = Loader(make_dataset(rng), 8, crop=7, train=True, workers=2)
+    next(loader.epoch(0))
+    processes = [worker.process for worker in loader._pool.workers]
+    del loader
+    gc.collect()
+    for process in processes:
+        process.join(10)
+        assert process.exitcode is not None

@@ -1,0 +1,39 @@
+"""A batch of pictures, and how pictures get into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .dataset import Dataset
+
+
+@dataclass
+class Batch:
+    """N pictures on their way to a device.
+
+    In training `pictures` are the crops, uint8 (N, crop, crop, C); in tests the whole pictures.
+    (`top`, `left`) is where in the whole picture the crop lies (the mean is cut there too), `flip`
+    says which to mirror, `colour` (N, C) what to add to each pixel.
+    """
+
+    pictures: np.ndarray  # uint8 (N, H, W, C)
+    labels: np.ndarray  # int64 (N,)
+    top: np.ndarray  # int32 (N,)
+    left: np.ndarray  # int32 (N,)
+    flip: np.ndarray  # bool (N,)
+    colour: np.ndarray | None  # float32 (N, C)
+    indices: np.ndarray  # int64 (N,), places in the data set
+
+
+def cut(
+    dataset: Dataset, indices: np.ndarray, top: np.ndarray, left: np.ndarray, out: np.ndarray
+) -> None:
+    """Copy pictures into `out` (N, h, w, C), each from its offset on if it is larger than that."""
+    height, width = out.shape[1:3]
+    whole = (height, width) == dataset.shape[:2]
+    for row, index in enumerate(indices):
+        picture = dataset.picture(int(index))
+        t, x = (0, 0) if whole else (top[row], left[row])
+        out[row] = picture[t : t + height, x : x + width]

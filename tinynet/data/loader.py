@@ -1,0 +1,208 @@
+"""From a data set to batches: which pictures, in what order, cut where, mirrored or not.
+
+All choices are functions of (seed, epoch, index) alone, drawn from the counter-based generator
+Philox. So they do not depend on how many workers load, and a run resumed in the middle of an
+epoch sees what an undisturbed run would have seen.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..errors import DataError
+from .batch import Batch, cut
+from .dataset import Dataset
+from .workers import WorkerPool
+
+_ORDER, _DRAWS = 1 << 62, 1 << 63  # keep both streams apart from each other and from dropout's
+
+
+class Loader:
+    """Batches of a data set, loaded ahead of their use.
+
+    `train=True`: a new random order each epoch; each picture cut to `crop` x `crop` at a random
+    place, mirrored at random (`flip`), given colour noise (`colour`: the axes that `colour_axes`
+    returns, times a ~ N(0, `colour_sigma`)); the last incomplete batch is dropped.
+    `train=False`: the data set's order, whole pictures with the offsets of their centre, the last
+    batch may be smaller.
+
+    `crop_chunk=32` is the habit of the program of 2012: 32 pictures in a row share crop and flip.
+    `workers=0` loads in a thread of this process, `workers=N` in N processes; the batches are the
+    same. At most `ahead` batches (a worker) wait to be used. Processes end with `close()`, at the
+    end of a `with` block, or with the loader.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        *,
+        crop: int,
+        train: bool,
+        seed: int = 0,
+        workers: int = 0,
+        flip: bool = True,
+        colour: np.ndarray | None = None,
+        colour_sigma: float = 0.1,
+        crop_chunk: int = 1,
+        ahead: int = 2,
+    ):
+        height, width, channels = dataset.shape
+        if batch_size < 1:
+            raise DataError(f"batch size: at least 1 expected, {batch_size} given")
+        if not 1 <= crop <= min(height, width):
+            raise DataError(f"crop: 1 to {min(height, width)} expected, {crop} given")
+        if train and batch_size > len(dataset):
+            raise DataError(
+                f"batch size {batch_size} is more than the {len(dataset)} pictures there are"
+            )
+        if colour is not None and colour.shape != (channels, channels):
+            raise DataError(f"colour: axes of ({channels}, {channels}) expected, {colour.shape}")
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.crop = crop
+        self.train = train
+        self.seed = seed
+        self.flip = flip
+        self.colour = colour
+        self.colour_sigma = colour_sigma
+        self.crop_chunk = crop_chunk
+        self.ahead = ahead
+        self._cut_shape = (crop, crop, channels) if train else dataset.shape
+        self._pool = None
+        if workers:
+            self._pool = WorkerPool(dataset, workers, ahead, (batch_size, *self._cut_shape))
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        if self.train:
+            return len(self.dataset) // self.batch_size
+        return -(-len(self.dataset) // self.batch_size)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch (0, 1, ...), from batch number `start` on."""
+        plans = self._plan(epoch, start)
+        if self._pool is not None:
+            return self._pool.run(plans)
+        return _in_background(map(self._load, plans), self.ahead)
+
+    def close(self) -> None:
+        """End the worker processes."""
+        if self._pool is not None:
+            self._pool.close()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _load(self, batch: Batch) -> Batch:
+        batch.pictures = np.empty((len(batch.indices), *self._cut_shape), np.uint8)
+        cut(self.dataset, batch.indices, batch.top, batch.left, batch.pictures)
+        return batch
+
+    def _plan(self, epoch: int, start: int) -> Iterator[Batch]:
+        """The batches with everything but their pictures."""
+        total, (height, width, _) = len(self.dataset), self.dataset.shape
+        none = np.empty((0, *self._cut_shape), np.uint8)
+        order = epoch_order(self.seed, epoch, total) if self.train else np.arange(total)
+        lanes = epoch_draws(self.seed, epoch, total) if self.train else None
+        for number in range(start, len(self)):
+            places = np.arange(number * self.batch_size, min((number + 1) * self.batch_size, total))
+            indices = order[places]
+            labels = self.dataset.labels[indices]
+            count = len(indices)
+            if lanes is None:
+                top = np.full(count, (height - self.crop) // 2, np.int32)
+                left = np.full(count, (width - self.crop) // 2, np.int32)
+                yield Batch(none, labels, top, left, np.zeros(count, bool), None, indices)
+                continue
+            # With chunks, the first picture of a chunk lends its draws to the others.
+            mine = lanes[order[places - places % self.crop_chunk]].astype(np.uint64)
+            top = (mine[:, 0] * np.uint64(height - self.crop + 1) >> np.uint64(32)).astype(np.int32)
+            left = (mine[:, 1] * np.uint64(width - self.crop + 1) >> np.uint64(32)).astype(np.int32)
+            flip = (mine[:, 2] >> np.uint64(31) == 1) & self.flip
+            colour = None
+            if self.colour is not None:
+                a = self.colour_sigma * normal(lanes[indices, 4:])[:, : len(self.colour)]
+                colour = (a @ self.colour.T.astype(np.float64)).astype(np.float32)  # (N, C)
+            yield Batch(none, labels, top, left, flip, colour, indices)
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The random order of an epoch, int64 (count,): by rank of one Philox word a picture."""
+    words = _words(seed, _ORDER | epoch, count)
+    return np.argsort(words, kind="stable")
+
+
+def epoch_draws(seed: int, epoch: int, count: int) -> np.ndarray:
+    """Eight random 32-bit lanes for each picture, uint32 (count, 8), by its place in the set.
+
+    Lane 0 chooses the row of the crop, 1 the column, 2 the flip, 4 to 7 the colour noise.
+    """
+    words = _words(seed, _DRAWS | epoch, 4 * count)
+    return words.view(np.uint32).reshape(count, 8)
+
+
+def _words(seed: int, stream: int, count: int) -> np.ndarray:
+    # A plain list of a small and a huge number would pass through float64 and lose its low bits.
+    key = np.array([seed, stream], np.uint64)
+    return np.random.Philox(key=key).random_raw(count)
+
+
+def normal(lanes: np.ndarray) -> np.ndarray:
+    """Standard normal values from uniform 32-bit lanes (N, 2k), by Box and Muller."""
+    uniform = (lanes + 0.5) / 2**32  # inside (0, 1)
+    radius = np.sqrt(-2 * np.log(uniform[:, 0::2]))
+    angle = 2 * np.pi * uniform[:, 1::2]
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+
+
+def ten_views(shape: tuple[int, ...], crop: int) -> list[tuple[int, int, bool]]:
+    """(top, left, flip) of the ten test views of a picture of (H, W, ...): the four corners and
+    the centre, and the same mirrored (ALEXNET 2012, section 4.1)."""
+    bottom, right = shape[0] - crop, shape[1] - crop
+    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
+    return [(top, left, flip) for flip in (False, True) for top, left in corners]
+
+
+def _in_background(batches: Iterator[Batch], ahead: int) -> Iterator[Batch]:
+    """What `batches` yields, computed in a thread that runs at most `ahead` items in advance."""
+    ready: queue.Queue = queue.Queue(ahead)
+    stop = threading.Event()
+
+    def put(item: tuple[Batch | None, BaseException | None]) -> None:
+        while not stop.is_set():
+            try:
+                return ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                put((batch, None))
+                if stop.is_set():
+                    return
+            put((None, None))
+        except BaseException as error:  # handed on to whoever consumes the batches
+            put((None, error))
+
+    thread = threading.Thread(target=work, name="tinynet-loader", daemon=True)
+    thread.start()
+    try:
+        while True:
+            batch, error = ready.get()
+            if error is not None:
+                raise error
+            if batch is None:
+                return
+            yield batch
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,207 @@
+"""Worker processes that decode and cut pictures into shared memory.
+
+Each worker has a pipe of its own and no lock is shared, so a worker killed at any moment leaves
+nothing locked: its pipe closes, which the parent sees, names, and answers with a new worker that
+gets the same tasks again. Batches come back in order whoever loads them.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import mmap
+import multiprocessing
+import os
+import signal
+import tempfile
+import weakref
+from collections.abc import Iterator
+from multiprocessing import connection, reduction
+
+import numpy as np
+
+from ..errors import DataError
+from .batch import Batch, cut
+from .dataset import Dataset
+
+log = logging.getLogger("tinynet.data")
+
+MAX_DEATHS = 3  # of one worker in a row, without a batch between them
+TIMEOUT = 300.0  # seconds without a word from any worker
+
+
+class _Block:
+    """Memory for one batch, shared with workers by passing its file descriptor: it has no name in
+    the file system, so nothing is left behind however this process ends."""
+
+    def __init__(self, size: int):
+        if hasattr(os, "memfd_create"):
+            self.file = open(os.memfd_create("tinynet-batch"), "r+b", buffering=0)
+        else:
+            self.file = tempfile.TemporaryFile(buffering=0)
+        self.file.truncate(size)
+        self.memory = mmap.mmap(self.file.fileno(), size)
+        self.size = size
+
+
+class _Worker:
+    """One process, its pipe, the tasks it has been given and not yet answered."""
+
+    def __init__(self, number: int, dataset: Dataset):
+        context = multiprocessing.get_context("spawn")
+        self.number = number
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, dataset), daemon=True)
+        self.process.start()
+        theirs.close()  # so that its end is closed when the worker dies, and we see that
+        self.tasks: dict[int, tuple[Batch, _Block, tuple[int, ...]]] = {}
+        self.known: set[_Block] = set()
+        self.deaths = 0
+
+    def give(self, number: int, batch: Batch, block: _Block, shape: tuple[int, ...]) -> None:
+        self.tasks[number] = batch, block, shape
+        try:
+            if block not in self.known:
+                self.pipe.send(("block", id(block), block.size))
+                reduction.send_handle(self.pipe, block.file.fileno(), self.process.pid)
+                self.known.add(block)
+            self.pipe.send((number, id(block), shape, batch.indices, batch.top, batch.left))
+        except OSError:
+            pass  # it has died: the parent sees that when it next looks for answers
+
+    def died_of(self) -> str:
+        self.process.join(5)
+        code = self.process.exitcode
+        cause = f"ended with status {code}" if code is None or code >= 0 else ""
+        cause = cause or f"was killed by {signal.Signals(-code).name}"
+        return f"loader worker {self.number} (pid {self.process.pid}) {cause}"
+
+
+class WorkerPool:
+    """`workers` processes that serve a data set; they start with the first run.
+
+    `shape` is (N, h, w, C) of the pictures of a full batch, `ahead` the batches a worker may have
+    waiting.
+    """
+
+    def __init__(self, dataset: Dataset, workers: int, ahead: int, shape: tuple[int, ...]):
+        self.dataset = dataset
+        self.count = workers
+        self.ahead = ahead
+        self.shape = shape
+        self.workers: list[_Worker] = []
+        self.free: list[_Block] = []
+        self.running = False
+
+    def run(self, plans: Iterator[Batch]) -> Iterator[Batch]:
+        """Each planned batch with its pictures filled in, in order.
+
+        The pictures lie in shared memory, which is used again once nobody refers to them.
+        """
+        if not self.workers:
+            self.workers = [_Worker(number, self.dataset) for number in range(self.count)]
+        if self.running:
+            raise DataError("an epoch of this loader is still running: close it, or make another")
+        self.running = True
+        done: dict[int, Batch] = {}
+        given = taken = 0
+        try:
+            while True:
+                while given - taken < self.count * self.ahead:
+                    batch = next(plans, None)
+                    if batch is None:
+                        break
+                    shape = (len(batch.indices), *self.shape[1:])
+                    block = self.free.pop() if self.free else _Block(math.prod(self.shape))
+                    worker = min(self.workers, key=lambda worker: len(worker.tasks))
+                    worker.give(given, batch, block, shape)
+                    given += 1
+                if taken == given:
+                    return
+                while taken not in done:
+                    self._collect(done)
+                yield done.pop(taken)
+                taken += 1
+        except DataError:
+            self.close()
+            raise
+        finally:
+            while any(worker.tasks for worker in self.workers):  # of an epoch left early
+                self._collect({})
+            self.running = False
+
+    def _collect(self, done: dict[int, Batch]) -> None:
+        """Wait for the next answers and put the finished batches into `done`."""
+        pipes = {worker.pipe: worker for worker in self.workers}
+        ready = connection.wait(list(pipes), TIMEOUT)
+        if not ready:
+            pids = ", ".join(str(worker.process.pid) for worker in self.workers)
+            self.close()
+            raise DataError(f"no loader worker (pids {pids}) has answered for {TIMEOUT:.0f} s")
+        for pipe in ready:
+            worker = pipes[pipe]
+            try:
+                number, problem = pipe.recv()
+            except (EOFError, OSError):
+                self._replace(worker)
+                continue
+            if problem is not None:
+                self.close()
+                raise DataError(problem)
+            batch, block, shape = worker.tasks.pop(number)
+            worker.deaths = 0
+            batch.pictures = np.ndarray(shape, np.uint8, buffer=block.memory)
+            # Views of an array keep it alive, so its end is the end of every use of the block.
+            weakref.finalize(batch.pictures, self.free.append, block).atexit = False
+            done[number] = batch
+
+    def _replace(self, worker: _Worker) -> None:
+        cause = worker.died_of()
+        if worker.deaths + 1 == MAX_DEATHS:
+            self.close()
+            raise DataError(
+                f"{cause}, {MAX_DEATHS} times in a row: is there enough memory (fewer workers take "
+                f'less), and is the program\'s main part under `if __name__ == "__main__":`?'
+            )
+        log.warning("%s: started again", cause)
+        new = _Worker(worker.number, self.dataset)
+        new.deaths = worker.deaths + 1
+        self.workers[self.workers.index(worker)] = new
+        for number, task in worker.tasks.items():
+            new.give(number, *task)
+
+    def close(self) -> None:
+        """End the processes. A worker in the middle of a batch is not waited for."""
+        workers, self.workers = self.workers, []
+        for worker in workers:
+            worker.pipe.close()
+            worker.process.terminate()
+        for worker in workers:
+            worker.process.join()
+
+
+def _serve(pipe: connection.Connection, dataset: Dataset) -> None:
+    """The worker's life: take a task, fill the memory it names, answer, until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    blocks: dict[int, mmap.mmap] = {}
+    while True:
+        try:
+            task = pipe.recv()
+            if task[0] == "block":
+                _, name, size = task
+                handle = reduction.recv_handle(pipe)
+                blocks[name] = mmap.mmap(handle, size)
+                os.close(handle)
+                continue
+        except (EOFError, OSError):
+            return
+        number, name, shape, indices, top, left = task
+        problem = None
+        try:
+            cut(dataset, indices, top, left, np.ndarray(shape, np.uint8, buffer=blocks[name]))
+        except Exception as error:  # whatever it is, the parent raises it
+            problem = str(error) if isinstance(error, DataError) else repr(error)
+        try:
+            pipe.send((number, problem))
+        except OSError:
+            return
