@@ -20,6 +20,7 @@ import numpy as np
 from tinynet.memory import MemoryStats, pool
 
 _NAME = re.compile(r"(cpu|cuda)(?::(\d+))?")
+_NOTHING_TO_DO = nullcontext()
 _devices: dict[str, Device] = {}
 
 
@@ -55,8 +56,8 @@ class Device:
         """The kernels that run here: tinynet.kernels or tinynet.kernels.cuda, the same names in both."""
         raise NotImplementedError
 
-    def activate(self) -> AbstractContextManager:
-        """A context in which whatever is launched runs on this device."""
+    def activate(self, operation: str = "") -> AbstractContextManager:
+        """A context in which whatever is launched runs on this device; errors inside it name the operation."""
         raise NotImplementedError
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -93,8 +94,8 @@ class CpuDevice(Device):
     def kernels(self) -> ModuleType:
         return importlib.import_module("tinynet.kernels")
 
-    def activate(self) -> AbstractContextManager:
-        return nullcontext()
+    def activate(self, operation: str = "") -> AbstractContextManager:
+        return _NOTHING_TO_DO
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         return pool.empty(shape, dtype)

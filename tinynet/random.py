@@ -42,4 +42,4 @@ def next_call() -> tuple[int, int]:
 
 def generator() -> np.random.Generator:
     """A NumPy generator for one draw of any length."""
-    return np.random.Generator(np.random.Philox(key=next_call()))
+    return np.random.Generator(np.random.Philox(key=np.array(next_call(), np.uint64)))

@@ -1,0 +1,50 @@
+"""tinynet: a deep-learning framework written from scratch on NumPy and CuPy, whose proof is AlexNet.
+
+    import tinynet
+    import tinynet.functional as F
+
+    x = tinynet.tensor([[1.0, 2.0]], requires_grad=True)
+    F.relu(x * 3).sum().backward()
+    x.grad                                    # tensor([[3., 3.]])
+"""
+
+from tinynet import functional, nn, optim
+from tinynet.arithmetic import concat
+from tinynet.device import device
+from tinynet.errors import (
+    CheckpointError,
+    DataError,
+    DeviceMismatchError,
+    DeviceUnavailableError,
+    OutOfMemoryError,
+    TinynetError,
+)
+from tinynet.function import Function
+from tinynet.profiler import Profile as profile
+from tinynet.random import manual_seed
+from tinynet.tensor import Tensor, no_grad, tensor
+from tinynet.threads import get_num_threads, set_num_threads
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "DeviceMismatchError",
+    "DeviceUnavailableError",
+    "Function",
+    "OutOfMemoryError",
+    "Tensor",
+    "TinynetError",
+    "concat",
+    "device",
+    "functional",
+    "get_num_threads",
+    "manual_seed",
+    "nn",
+    "no_grad",
+    "optim",
+    "profile",
+    "set_num_threads",
+    "tensor",
+]

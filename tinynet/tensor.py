@@ -1,0 +1,264 @@
+"""Tensor: an array on a device that remembers how it came about; and the tape, which sends gradients back.
+
+Every operation (a Function, see function.py) on tensors that require a gradient adds a Node to the tape. A node knows the
+operation's context, and the nodes its inputs came from. `backward` visits the nodes from the newest to the oldest: a node
+is always younger than those it was made from, so when its turn comes all of its gradient has arrived.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections.abc import Sequence
+from contextlib import ContextDecorator
+from copy import copy, deepcopy
+from typing import Any
+
+import numpy as np
+
+from tinynet.device import Device, device as find_device
+
+_clock = itertools.count()
+_local = threading.local()
+
+
+class Node:
+    """One operation on the tape."""
+
+    __slots__ = ("context", "function", "inputs", "number", "outputs")
+
+    def __init__(self, function: Any, context: Any, inputs: list, outputs: list):
+        self.function, self.context = function, context
+        self.inputs = inputs  # for each argument: (its Node, which output), the Tensor if it is a leaf, or None
+        self.outputs = outputs  # for each output: (shape, dtype)
+        self.number = next(_clock)
+
+
+class Tensor:
+    """An n-dimensional array (NumPy's or CuPy's) on a device, with a gradient if asked for.
+
+    data: the array. grad: a Tensor, the sum of all gradients that `backward` brought since it was last None.
+    Made by `tinynet.tensor(...)` and by operations.
+    """
+
+    __slots__ = ("__weakref__", "data", "device", "grad", "node", "requires_grad")
+    __array_priority__ = 1000  # numpy_array + tensor is the tensor's business
+
+    def __init__(self, data: Any, device: Device, requires_grad: bool = False, node: Any = None):
+        self.data, self.device, self.requires_grad = data, device, requires_grad
+        self.grad: Tensor | None = None
+        self.node: tuple[Node, int] | None = node  # the node it came from, and which of its outputs it is
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len(): expected a tensor of at least one axis, got a scalar")
+        return self.shape[0]
+
+    def __iter__(self) -> Any:
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __repr__(self) -> str:
+        values = np.array2string(self.numpy(), separator=", ", prefix="tensor(", threshold=100)
+        notes = [] if self.dtype == np.float32 else [f"dtype={self.dtype}"]
+        notes += [] if str(self.device) == "cpu" else [f"device='{self.device}'"]
+        notes += ["requires_grad=True"] if self.requires_grad else []
+        return f"tensor({', '.join([values, *notes])})"
+
+    def numpy(self) -> np.ndarray:
+        """A copy of the data as a NumPy array."""
+        return self.device.download(self.data)
+
+    def item(self) -> int | float:
+        """The one value of a tensor that has one; waits for the device. ValueError if it has more."""
+        if self.size != 1:
+            raise ValueError(f"item(): expected a tensor of one element, got shape {self.shape}")
+        return self.numpy().reshape(()).item()
+
+    def detach(self) -> Tensor:
+        """The same data, off the tape: no gradient goes past it."""
+        return Tensor(self.data, self.device)
+
+    def move(self, device: Device) -> None:
+        """Bring a leaf, and its gradient, to another device: itself, not a copy. RuntimeError for what is no leaf."""
+        if self.node is not None:
+            raise RuntimeError("move(): expected a leaf, got the result of an operation; use .to(device)")
+        if self.grad is not None:
+            self.grad.move(device)
+        with device.activate("move"):
+            self.data = device.copy_from(self.data, self.device)
+        self.device = device
+
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        if self.node is not None:
+            raise RuntimeError("deepcopy: expected a leaf, got the result of an operation; use .detach() first")
+        twin = copy(self)
+        with self.device.activate("deepcopy"):
+            twin.data = self.data.copy()
+        twin.grad = deepcopy(self.grad, memo)
+        return twin
+
+    def zero_grad(self) -> None:
+        """Forget the gradient."""
+        self.grad = None
+
+    def backward(self, grad: Any = None, retain_graph: bool = False) -> None:
+        """Add d self / d leaf to `leaf.grad` of every leaf that this tensor was computed from.
+
+        grad: the gradient of this tensor, of its shape; left out, 1, for a scalar only.
+        retain_graph: keep what the operations saved, so that backward can be called again. Otherwise each operation's
+        arrays are let go as soon as its gradient is known.
+        Raises RuntimeError if this tensor requires no gradient, if the graph was let go already, if a saved array has
+        been changed since; ValueError if grad does not fit.
+        """
+        if not self.requires_grad:
+            raise RuntimeError(
+                "backward(): this tensor requires no gradient; none of the tensors it was computed from has "
+                "requires_grad=True (or it was computed under no_grad)"
+            )
+        self._check_and_send(grad, retain_graph)
+
+    def _check_and_send(self, grad: Any, retain_graph: bool) -> None:
+        with self.device.activate("backward"):
+            if grad is None:
+                if self.size != 1:
+                    raise RuntimeError(
+                        f"backward(): a gradient can be left out for a scalar only, and this tensor has shape "
+                        f"{self.shape}; reduce it (.sum(), .mean()) or call backward(grad) with grad of that shape"
+                    )
+                grad = self.device.xp.ones(self.shape, self.dtype)
+            else:
+                grad = tensor(grad, self.dtype, self.device).data
+                if grad.shape != self.shape:
+                    raise ValueError(f"backward(grad): expected shape {self.shape}, got {grad.shape}")
+        if self.node is None:
+            _accumulate(self, grad, own=False)
+        else:
+            _send_back(*self.node, grad, retain_graph)
+
+
+def _send_back(root: Node, output: int, grad: Any, retain_graph: bool) -> None:
+    """Walk the tape from `root`, newest node first. No recursion: a chain may have any length."""
+    pending = {root: [None] * len(root.outputs)}  # what has arrived for each output of each node to be visited
+    pending[root][output] = grad
+    queue = [(-root.number, root)]
+    while queue:
+        node = heapq.heappop(queue)[1]
+        grads = pending.pop(node)
+        inputs, given = node.inputs, node.function.send_back(node, grads, retain_graph)
+        for i, (source, g) in enumerate(zip(inputs, given, strict=True)):
+            if source is None or g is None:
+                continue
+            if isinstance(source, Tensor):
+                shared = any(g is other for other in given[:i]) or any(
+                    upstream is not None and source.device.xp.may_share_memory(g, upstream)
+                    for upstream in grads
+                )
+                _accumulate(source, g, own=not shared)
+                continue
+            source, index = source
+            if source not in pending:
+                pending[source] = [None] * len(source.outputs)
+                heapq.heappush(queue, (-source.number, source))
+            before = pending[source][index]
+            if before is not None:
+                with source.context.output_device.activate("backward"):
+                    g = before + g
+            pending[source][index] = g
+        del grads, given, g  # the last references: this memory can be used again at once
+
+
+def _accumulate(leaf: Tensor, grad: Any, own: bool) -> None:
+    """leaf.grad += grad; `own`: nobody else holds this array."""
+    with leaf.device.activate("backward"):
+        if leaf.grad is not None:
+            grad = leaf.grad.data + grad
+        elif not own:
+            grad = grad.copy()
+    leaf.grad = Tensor(grad, leaf.device)
+
+
+class no_grad(ContextDecorator):
+    """Within it (or in a function decorated with it) operations are not recorded: quicker, and nothing is saved."""
+
+    def __enter__(self) -> None:
+        self.before = is_grad_enabled()
+        _local.grad_enabled = False
+
+    def __exit__(self, *exception: object) -> None:
+        _local.grad_enabled = self.before
+
+    def _recreate_cm(self) -> no_grad:  # a decorated function may call itself
+        return no_grad()
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are being recorded on this thread."""
+    return getattr(_local, "grad_enabled", True)
+
+
+def tensor(
+    data: Any,
+    dtype: Any = None,
+    device: str | Device | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """A new leaf from a number, nested lists, a NumPy array or a tensor; the data is copied.
+
+    dtype: left out, that of an array; numbers and lists give float32 (or int64, bool). device: "cpu" if left out (a
+    tensor's own for a tensor). Raises ValueError for what is no array of numbers, or a gradient of anything but floats.
+    """
+    if isinstance(data, Tensor):
+        where = data.device if device is None else find_device(device)
+        with where.activate("tensor"):
+            array = where.copy_from(data.data, data.device)
+            array = array if dtype is None else array.astype(dtype)
+    else:
+        array = _as_array(data)
+        if dtype is not None:
+            array = array.astype(dtype)
+        elif array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
+            array = array.astype(np.float32)
+        where = find_device("cpu" if device is None else device)
+        with where.activate("tensor"):
+            array = where.upload(array)
+    if requires_grad and array.dtype not in (np.float32, np.float64):
+        raise ValueError(f"requires_grad: expected dtype float32 or float64, got {array.dtype}")
+    return Tensor(array, where, bool(requires_grad))
+
+
+def _as_array(data: Any) -> np.ndarray:
+    if isinstance(data, Sequence) and any(isinstance(part, Tensor) for part in data):
+        data = [part.numpy() if isinstance(part, Tensor) else part for part in data]
+    try:
+        array = np.asarray(data)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"tensor: expected numbers or an array of them: {error}") from None
+    if array.dtype.kind not in "biufc":
+        raise ValueError(f"tensor: expected numbers, got {type(data).__name__} of dtype {array.dtype}")
+    return array
