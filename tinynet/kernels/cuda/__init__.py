@@ -1,0 +1,41 @@
+"""The kernels of tinynet.kernels for CuPy arrays: the same names, arguments and results.
+
+The mathematics is in CUDA C, in the `.cu` files; each `.py` beside one launches it. Matrix products go to cuBLAS.
+"""
+
+from tinynet.kernels.cuda.conv2d import conv2d_backward, conv2d_forward
+from tinynet.kernels.cuda.dropout import dropout_backward, dropout_forward
+from tinynet.kernels.cuda.elementwise import (
+    relu_backward,
+    relu_forward,
+    sgd_step,
+    sigmoid_backward,
+    sigmoid_forward,
+    tanh_backward,
+    tanh_forward,
+)
+from tinynet.kernels.cuda.im2col import col2im, im2col
+from tinynet.kernels.cuda.linear import linear_backward, linear_forward, matmul
+from tinynet.kernels.cuda.pictures import pictures_forward
+from tinynet.kernels.cuda.pool import (
+    avg_pool2d_backward,
+    avg_pool2d_forward,
+    max_pool2d_backward,
+    max_pool2d_forward,
+)
+from tinynet.kernels.cuda.response_norm import (
+    local_response_norm_backward,
+    local_response_norm_forward,
+    spatial_response_norm_backward,
+    spatial_response_norm_forward,
+)
+from tinynet.kernels.cuda.softmax import (
+    cross_entropy_backward,
+    cross_entropy_forward,
+    log_softmax_backward,
+    log_softmax_forward,
+    softmax_backward,
+    softmax_forward,
+)
+
+__all__ = [name for name in globals() if not name.startswith("_") and callable(globals()[name])]

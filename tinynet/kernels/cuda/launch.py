@@ -1,0 +1,127 @@
+"""From a `.cu` file to functions that check what they are given.
+
+    pool = Source("pool.cu")
+    pool.max_pool2d_forward((OH * OW * N, C), x, y, winner, N, H, W, ...)       # (threads along x, blocks along y)
+
+A raw CUDA launch checks nothing: a Python float goes over as a double where a float is declared, an array of the wrong
+type or of another GPU is read as it lies. So the declaration in the `.cu` file itself is read here, and every argument is
+held to it: arrays must be C-contiguous, of the declared type and on the current GPU; numbers become the declared type.
+
+The `.cu` files write REAL, ELEMENT or INDEX for types that vary; each is bound by the arrays of the call, and each binding
+is compiled once, by CuPy, at its first launch.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinynet.cuda import cupy, current_lane
+from tinynet.errors import DeviceMismatchError
+
+THREADS = 256  # a block; kernels that need another shape of block say so
+LIMIT = 2**31 - 1024  # threads along x: kernels count them in an int
+C_TYPES = {
+    "bool": np.bool_, "unsigned char": np.uint8, "unsigned short": np.uint16, "unsigned int": np.uint32,
+    "int": np.int32, "long long": np.int64, "unsigned long long": np.uint64, "float": np.float32, "double": np.float64,
+    "float2": np.complex64, "double2": np.complex128,
+}  # fmt: skip
+C_NAMES = {np.dtype(dtype): name for name, dtype in C_TYPES.items()}
+DECLARATION = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
+PARAMETER = re.compile(r"(?:const )?([\w ]+?)(\*?)(?: __restrict__)? (\w+)")
+
+
+class Source:
+    """The kernels of one `.cu` file, as attributes."""
+
+    def __init__(self, file: str):
+        self.text = (Path(__file__).parent / file).read_text()
+        for name, parameters in DECLARATION.findall(self.text):
+            setattr(self, name, Kernel(name, self.text, parameters))
+
+    def __getattr__(self, name: str) -> Kernel:
+        raise AttributeError(f"no kernel {name!r} in this source")
+
+
+class Kernel:
+    """One `__global__` function: called with its grid, its arguments, and constants that are compiled in."""
+
+    def __init__(self, name: str, text: str, parameters: str):
+        self.name, self.text = name, text
+        self.parameters = [
+            (kind, bool(star), label)
+            for kind, star, label in (PARAMETER.fullmatch(p.strip()).groups() for p in parameters.split(","))
+        ]
+
+    def __call__(
+        self,
+        threads: tuple[int, int],
+        *arguments: Any,
+        block: tuple[int, int] = (THREADS, 1),
+        **constants: int,
+    ) -> None:
+        x, y = threads
+        if x == 0 or y == 0:
+            return
+        if x > LIMIT or y > 65535:
+            raise ValueError(f"{self.name}: {x} x {y} threads are more than a GPU's grid holds ({LIMIT} x 65535)")
+        if len(arguments) != len(self.parameters):
+            raise TypeError(f"{self.name}: expected {len(self.parameters)} arguments, got {len(arguments)}")
+        types = self._check(arguments)
+        compiled = _compile(self.text, self.name, (*types.items(), *constants.items()))
+        values = tuple(
+            argument if star else C_TYPES[types.get(kind, kind)](argument)
+            for argument, (kind, star, _) in zip(arguments, self.parameters, strict=True)
+        )
+        compiled((-(-x // block[0]), y), block, values)
+
+    def _check(self, arguments: tuple) -> dict[str, str]:
+        """Hold every argument to its declaration; return what REAL, ELEMENT and INDEX stand for."""
+        gpu, types = current_lane().gpu.id, {}
+        for argument, (kind, star, label) in zip(arguments, self.parameters, strict=True):
+            if not star:
+                if isinstance(argument, cupy.ndarray):
+                    raise TypeError(f"{self.name}: {label} is a number, got an array")
+                continue
+            if not isinstance(argument, cupy.ndarray):
+                raise TypeError(f"{self.name}: {label} is a CuPy array, got {type(argument).__name__}")
+            check_device(self.name, label, argument, gpu)
+            if not argument.flags.c_contiguous:
+                raise ValueError(f"{self.name}: {label} must be C-contiguous")
+            c_type = C_NAMES.get(argument.dtype)
+            expected = kind if kind in C_TYPES else types.setdefault(kind, c_type)
+            if c_type != expected or c_type is None:
+                raise TypeError(f"{self.name}: {label} is {expected}, got {argument.dtype}")
+        return types
+
+
+def check_device(operation: str, label: str, array: Any, gpu: int) -> None:
+    """Raise unless `array` lies on GPU `gpu`: neither launches nor cuBLAS would notice."""
+    if array.data.device_id != gpu:
+        raise DeviceMismatchError(
+            f"{operation}: {label} lives on cuda:{array.data.device_id}, but cuda:{gpu} is the current GPU"
+        )
+
+
+@functools.cache
+def _compile(text: str, name: str, macros: tuple[tuple[str, Any], ...]) -> Callable:
+    options = ("-std=c++17", *(f"-D{macro}={value}" for macro, value in macros))
+    return cupy.RawKernel(text, name, options)
+
+
+# --- layout: as in tinynet/kernels/layout.py --------------------------------------------------------------------------
+
+
+def batch_last(x: Any) -> Any:
+    """(N, ...) -> C-contiguous (..., N): a view where memory lies so already, else a copy."""
+    return cupy.ascontiguousarray(x if x.ndim < 2 else cupy.moveaxis(x, 0, -1))
+
+
+def batch_first(x: Any) -> Any:
+    """(..., N) -> (N, ...), a view: the inverse of `batch_last`."""
+    return x if x.ndim < 2 else cupy.moveaxis(x, -1, 0)

@@ -1,0 +1,45 @@
+"""The fully connected layer: tinynet/kernels/linear.py on a GPU, with the same products and letters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinynet.cuda import cupy
+from tinynet.kernels.cuda.gemm import gemm
+from tinynet.kernels.cuda.launch import batch_first, batch_last
+from tinynet.kernels.cuda.rows import add_to_rows, row_sums
+
+
+def linear_forward(x: Any, weight: Any, bias: Any) -> Any:
+    """(N, I), (O, I), (O,) -> (N, O)."""
+    y = _product(weight, batch_last(x))  # (O, I) @ (I, N) -> (O, N)
+    if bias is not None:
+        add_to_rows(y, bias)
+    return batch_first(y)
+
+
+def linear_backward(dy: Any, x: Any, weight: Any, needs: tuple[bool, bool, bool]) -> tuple[Any, Any, Any]:
+    """dy (N, O) -> (dx, dw, db), None for each one that `needs` does not ask for."""
+    dy = batch_last(dy)  # (O, N)
+    dx = batch_first(_product(weight.T, dy)) if needs[0] else None  # (I, O) @ (O, N) -> (I, N)
+    dw = _product(dy, batch_last(x).T) if needs[1] else None  # (O, N) @ (N, I) -> (O, I)
+    db = row_sums(dy) if needs[2] else None
+    return dx, dw, db
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """a @ b with NumPy's rules. Two matrices go to `gemm`; anything else to CuPy, which ignores `set_tf32`."""
+    if a.ndim == b.ndim == 2 and a.dtype == b.dtype and a.dtype.kind == "f":
+        return _product(_straight(a), _straight(b))
+    return cupy.matmul(a, b)
+
+
+def _product(a: Any, b: Any) -> Any:
+    out = cupy.empty((a.shape[0], b.shape[1]), a.dtype)
+    gemm(a, b, out)
+    return out
+
+
+def _straight(matrix: Any) -> Any:
+    flags = matrix.flags
+    return matrix if flags.c_contiguous or flags.f_contiguous else cupy.ascontiguousarray(matrix)

@@ -1,0 +1,28 @@
+"""From pictures as bytes to what the first layer sees: tinynet/kernels/pictures.py on a GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinynet.cuda import cupy
+from tinynet.kernels.cuda.launch import Source, batch_first
+
+_cu = Source("pictures.cu")
+RUN = 16  # pixels that one thread takes
+
+
+def pictures_forward(
+    pictures: Any, mean: Any, top: Any, left: Any, flip: Any, colour: Any, size: tuple[int, int], scale: float
+) -> Any:
+    """uint8 (N, H, W, C), mean (H', W', C), top, left, flip (N,), colour (N, C) -> float32 (N, C, h, w)."""
+    (N, H, W, C), (h, w) = pictures.shape, size
+    out = cupy.empty((C, h, w, N), "float32")
+    pictures, mean, top, left, flip, noise = (
+        cupy.ascontiguousarray(a)
+        for a in (pictures, mean, top, left, flip, mean if colour is None else colour)
+    )
+    _cu.pictures_forward(
+        (-(-w // RUN) * N, h), pictures, mean, top, left, flip, noise, out, N, H, W, *mean.shape[:2], C, h, w,
+        scale, colour is not None,
+    )  # fmt: skip
+    return batch_first(out)
