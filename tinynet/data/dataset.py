@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from ..errors import DataError
@@ -89,6 +91,17 @@ class Moments:
         self.count += other.count
         self.sum += other.sum
         self.products += other.products
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What `from_arrays` needs to build it again."""
+        return {"count": np.array(self.count), "sum": self.sum, "products": self.products}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Moments:
+        moments = cls(arrays["sum"].shape)
+        moments.count = int(arrays["count"])
+        moments.sum, moments.products = arrays["sum"], arrays["products"]
+        return moments
 
     def mean(self) -> np.ndarray:
         """The mean picture, float32 (H, W, C)."""

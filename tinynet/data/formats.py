@@ -10,6 +10,7 @@ from .cifar import open_cifar10
 from .dataset import Dataset
 from .folder import find_splits, open_folder
 from .idx import find_idx, open_idx
+from .shards import ShardDataset
 
 
 def open_data(path: str | Path, size: int | None = None) -> tuple[Dataset, Dataset]:
@@ -17,7 +18,8 @@ def open_data(path: str | Path, size: int | None = None) -> tuple[Dataset, Datas
 
     - a folder tree {train, val|test}/<class>/*.jpg|jpeg|png; `size` sets the side of the pictures,
     - CIFAR-10 as its authors publish it, python or binary, .tar.gz or unpacked,
-    - a folder of IDX files (MNIST, Fashion-MNIST), gzipped or plain.
+    - a folder of IDX files (MNIST, Fashion-MNIST), gzipped or plain,
+    - a folder that `examples/prepare_imagenet.py` has prepared.
 
     Raises DataError, one line that says what is missing.
     """
@@ -43,11 +45,17 @@ def _open_fixed(path: Path) -> tuple[Dataset, Dataset]:
     for folder in (path, *(path / name for name in CIFAR_FOLDERS)):
         if (folder / "data_batch_1").is_file() or (folder / "data_batch_1.bin").is_file():
             return open_cifar10(folder)
+    if (path / "dataset.json").is_file():
+        return ShardDataset(path, "train"), ShardDataset(path, "val")
     if find_idx(path, "train", "images-idx3"):
         return open_idx(path)
     archives = sorted(path.glob("cifar-10-*.tar.gz"))
     if archives:
         return open_cifar10(archives[0])
+    if (path / "parts" / "plan.json").is_file():
+        raise DataError(f"{path}: not yet prepared to the end; run prepare_imagenet.py again")
+    if (path / "ILSVRC").is_dir() or any(path.glob("ILSVRC2012_img_*.tar")):
+        raise DataError(f"{path}: first run `python examples/prepare_imagenet.py {path} OUT`")
     raise DataError(
         f"{path}: no pictures found; expected train/<class>/*.jpg and val/<class>/*.jpg (or test), "
         f"CIFAR-10's archive, or IDX files such as train-images-idx3-ubyte.gz"

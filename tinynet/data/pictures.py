@@ -14,6 +14,7 @@ from ..errors import DataError
 EXTENSIONS = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 100_000_000  # a picture that claims more is refused before it is decoded
 _ORIENTATION = 0x0112  # the EXIF tag
+_MODES = {"L": "grey", "1": "black and white", "P": "palette", "I;16": "16-bit grey"}
 
 
 def cpu_count() -> int:
@@ -61,6 +62,20 @@ def decode(data: bytes, name: str, size: int | None = None, whole: bool = False)
         return np.asarray(_resize(_to_rgb(image, size), size, whole))
     except Exception as error:  # as above
         raise DataError(f"{name}: {error or type(error).__name__}") from error
+
+
+def oddities(image: Image.Image, name: str, size: int) -> list[str]:
+    """What is unusual about a picture that `decode` handles, in words, for a report."""
+    notes = []
+    if image.format != "JPEG" and name.lower().endswith((".jpg", ".jpeg")):
+        notes.append(f"a {image.format} file in spite of its name")
+    if image.mode != "RGB":
+        notes.append(f"{_MODES.get(image.mode, image.mode)} made RGB")
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        notes.append("turned upright as its EXIF says")
+    if min(image.size) * 4 < size:
+        notes.append(f"enlarged from {image.width} x {image.height}")
+    return notes
 
 
 def _to_rgb(image: Image.Image, size: int | None) -> Image.Image:

@@ -15,7 +15,7 @@ import os
 import signal
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import connection, reduction
 
 import numpy as np
@@ -44,16 +44,40 @@ class _Block:
         self.size = size
 
 
-class _Worker:
-    """One process, its pipe, the tasks it has been given and not yet answered."""
+class Process:
+    """A spawned process that runs `target(pipe, *args)` until its pipe closes."""
+
+    def __init__(self, name: str, target: Callable, *args: object):
+        context = multiprocessing.get_context("spawn")
+        self.name = name
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=target, args=(theirs, *args), daemon=True)
+        self.process.start()
+        theirs.close()  # so that its end is closed when the process dies, and we see that
+
+    def died_of(self) -> str:
+        """Who it was and how it ended, for a message."""
+        self.process.join(5)
+        code = self.process.exitcode
+        if code is not None and code < 0:
+            how = f"was killed by {signal.Signals(-code).name}"
+        else:
+            how = f"ended with status {code}"
+        return f"{self.name} (pid {self.process.pid}) {how}"
+
+    def end(self) -> None:
+        """End it now, in the middle of its work if need be."""
+        self.pipe.close()
+        self.process.terminate()
+        self.process.join()
+
+
+class _Worker(Process):
+    """A process that fills batches, and the tasks it has been given and not yet answered."""
 
     def __init__(self, number: int, dataset: Dataset):
-        context = multiprocessing.get_context("spawn")
+        super().__init__(f"loader worker {number}", _serve, dataset)
         self.number = number
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, dataset), daemon=True)
-        self.process.start()
-        theirs.close()  # so that its end is closed when the worker dies, and we see that
         self.tasks: dict[int, tuple[Batch, _Block, tuple[int, ...]]] = {}
         self.known: set[_Block] = set()
         self.deaths = 0
@@ -68,13 +92,6 @@ class _Worker:
             self.pipe.send((number, id(block), shape, batch.indices, batch.top, batch.left))
         except OSError:
             pass  # it has died: the parent sees that when it next looks for answers
-
-    def died_of(self) -> str:
-        self.process.join(5)
-        code = self.process.exitcode
-        cause = f"ended with status {code}" if code is None or code >= 0 else ""
-        cause = cause or f"was killed by {signal.Signals(-code).name}"
-        return f"loader worker {self.number} (pid {self.process.pid}) {cause}"
 
 
 class WorkerPool:
@@ -174,10 +191,7 @@ class WorkerPool:
         """End the processes. A worker in the middle of a batch is not waited for."""
         workers, self.workers = self.workers, []
         for worker in workers:
-            worker.pipe.close()
-            worker.process.terminate()
-        for worker in workers:
-            worker.process.join()
+            worker.end()
 
 
 def _serve(pipe: connection.Connection, dataset: Dataset) -> None:
