@@ -18,6 +18,7 @@ import zlib
 from dataclasses import asdict, dataclass
 from multiprocessing import connection
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -104,7 +105,7 @@ def prepare(
     (out / "parts").mkdir(parents=True, exist_ok=True)
     _check_plan(out / "parts" / "plan.json", {**plan, "fingerprint": found.fingerprint()})
     for aside in (*out.glob(".*.tar.*"), *(out / "parts").glob(".*")):
-        aside.unlink()  # what a killed run was writing
+        aside.unlink(missing_ok=True)  # what a killed run was writing
     jobs = [
         _Job(out, split, number, first, entries[first : first + options.shard], options)
         for split, entries in (("train", found.train), ("val", found.val))
@@ -200,41 +201,44 @@ def _work(pipe: connection.Connection) -> None:
 
 
 def _write_shard(job: _Job, pipe: connection.Connection) -> None:
+    aside = job.shard.with_name(f".{job.shard.name}.{os.getpid()}")
+    try:
+        with open(aside, "wb") as file:
+            learnt = _write_pictures(job, file, pipe)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, job.shard)
+    finally:
+        aside.unlink(missing_ok=True)  # when it failed, or when the parent is gone
+    part = io.BytesIO()
+    np.savez(part, sha256=file_sha256(job.shard), size=job.shard.stat().st_size, **learnt)
+    write_file(job.part, part.getvalue())
+
+
+def _write_pictures(job: _Job, file: BinaryIO, pipe: connection.Connection) -> dict:
+    """Write the shard's pictures; returns its rows of the index, its report, its moments."""
     rows, report = [], []
     moments = Moments((job.options.size, job.options.size, 3))
-    aside = job.shard.with_name(f".{job.shard.name}.{os.getpid()}")
-    with open(aside, "wb") as file:
-        for place, entry in enumerate(job.entries, job.first):
-            # The number keeps keys apart where two classes hold pictures of the same name.
-            key = f"{place:08d}-{re.sub('[^A-Za-z0-9_-]', '_', Path(entry.name).stem)[:60]}"
-            try:
-                content, skip, picture, notes = _convert(entry, job.options)
-            except DataError as error:
-                reason = str(error).removeprefix(f"{entry.name}: ")
-                report.append(_line(job.split, entry.name, "left out", reason))
-            else:
-                report += [_line(job.split, entry.name, "converted", note) for note in notes]
-                ending = "npy" if job.options.form == "raw" else "jpg"
-                offset, data = file.tell() + BLOCK + skip, content[skip:]
-                rows.append((job.number, offset, len(data), entry.label, zlib.crc32(data)))
-                file.write(tar_member(f"{key}.{ending}", content))
-                file.write(tar_member(f"{key}.cls", str(entry.label).encode()))
-                moments.add(picture[None])
-            pipe.send(("pictures", 1))
-        file.write(bytes(2 * BLOCK))  # the end of a tar
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, job.shard)
-    part = io.BytesIO()
-    np.savez(
-        part,
-        index=np.array(rows, INDEX),
-        report=np.array(report, dtype=str),
-        sha256=file_sha256(job.shard),
-        size=job.shard.stat().st_size,
-        **moments.arrays(),
-    )
-    write_file(job.part, part.getvalue())
+    for place, entry in enumerate(job.entries, job.first):
+        # The number keeps keys apart where two classes hold pictures of the same name.
+        key = f"{place:08d}-{re.sub('[^A-Za-z0-9_-]', '_', Path(entry.name).stem)[:60]}"
+        try:
+            content, skip, picture, notes = _convert(entry, job.options)
+        except DataError as error:
+            reason = str(error).removeprefix(f"{entry.name}: ")
+            report.append(_line(job.split, entry.name, "left out", reason))
+        else:
+            report += [_line(job.split, entry.name, "converted", note) for note in notes]
+            ending = "npy" if job.options.form == "raw" else "jpg"
+            offset, data = file.tell() + BLOCK + skip, content[skip:]
+            rows.append((job.number, offset, len(data), entry.label, zlib.crc32(data)))
+            file.write(tar_member(f"{key}.{ending}", content))
+            file.write(tar_member(f"{key}.cls", str(entry.label).encode()))
+            moments.add(picture[None])
+        pipe.send(("pictures", 1))
+    file.write(bytes(2 * BLOCK))  # the end of a tar
+    index, report = np.array(rows, INDEX), np.array(report, dtype=str)
+    return {"index": index, "report": report, **moments.arrays()}
 
 
 def _convert(entry: Entry, options: Options) -> tuple[bytes, int, np.ndarray, list[str]]:
