@@ -378,7 +378,12 @@ class Pad(Function):
     @staticmethod
     def forward(ctx: Context, x: Any, widths: list[tuple[int, int]], value: float) -> Any:
         ctx.inner = tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape, strict=True))
-        return ctx.xp.pad(x, widths, constant_values=value)
+        shape = tuple(before + n + after for (before, after), n in zip(widths, x.shape, strict=True))
+        y = ctx.device.empty(shape[1:] + shape[:1], x.dtype)  # batch innermost
+        y = ctx.xp.moveaxis(y, -1, 0)
+        y[...] = value
+        y[ctx.inner] = x
+        return y
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
