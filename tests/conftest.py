@@ -1,0 +1,79 @@
+"""Seeds, and which tests run.
+
+Every run draws its own seed and prints it in the header; `pytest --seed N` repeats a run. A test takes its randomness
+from the fixture `rng`, which depends on the seed and the test's name alone, so that one test alone can be repeated.
+Tests marked `slow` run only when markers are asked for: `pytest -m "slow or not slow"` runs everything.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+
+import hypothesis
+import numpy as np
+import pytest
+
+import tinynet
+
+hypothesis.settings.register_profile(
+    "tinynet",
+    deadline=None,
+    max_examples=40,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, help="seed of all random numbers in the tests (default: a random one)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.seed is None:
+        config.option.seed = random.SystemRandom().randrange(2**31)
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(config.option.seed)
+    hypothesis.settings.load_profile(config.getoption("hypothesis_profile") or "tinynet")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"seed: {config.option.seed} (repeat with --seed {config.option.seed})"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.option.markexpr:
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if gpu:
+        reason = _no_gpu()
+        for item in gpu:
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _no_gpu() -> str:
+    """Why there is no GPU to test on; empty if there is one."""
+    try:
+        tinynet.device("cuda")
+    except tinynet.DeviceUnavailableError as error:
+        return str(error)
+    return ""
+
+
+@pytest.fixture(autouse=True)
+def _seeds(request: pytest.FixtureRequest) -> None:
+    """tinynet's own randomness (first weights, dropout masks) is that of the test as well."""
+    tinynet.manual_seed(_test_seed(request))
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """A NumPy generator that depends on `--seed` and the test's name."""
+    return np.random.default_rng(_test_seed(request))
+
+
+def _test_seed(request: pytest.FixtureRequest) -> int:
+    return request.config.option.seed * 2**32 + zlib.crc32(request.node.nodeid.encode())
