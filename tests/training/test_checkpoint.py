@@ -35,6 +35,17 @@ def test_round_trip(rng, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["c.safetensors"]  # nothing left aside
 
 
+def test_others_can_read_it(rng, tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    written = make(rng)
+    files.save(tmp_path / "c.safetensors", written)
+    read = safetensors.load_file(tmp_path / "c.safetensors")
+    np.testing.assert_array_equal(read["model.a.conv1.weight"], written.model["a.conv1.weight"])
+    assert read.keys() == {
+        "model.a.conv1.weight", "optimizer.velocity.conv1.weight.0", "arrays.mean"
+    }  # fmt: skip
+
+
 def test_transposed_arrays_are_written_as_seen(tmp_path):
     array = np.arange(12.0).reshape(3, 4).T
     files.save(tmp_path / "c.safetensors", Checkpoint({"w": array}))
@@ -61,8 +72,7 @@ def test_every_flipped_bit_and_every_cut_is_recognised(rng, tmp_path):
 
 
 def test_what_is_no_checkpoint(tmp_path):
-    from safetensors.numpy import save_file
-
+    safetensors = pytest.importorskip("safetensors.numpy")
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         files.load(tmp_path / "missing.safetensors")
     with pytest.raises(CheckpointError, match="cannot be read"):
@@ -70,7 +80,9 @@ def test_what_is_no_checkpoint(tmp_path):
     (tmp_path / "text.safetensors").write_text("hello, this is not a checkpoint at all")
     with pytest.raises(CheckpointError, match="not a checkpoint of tinynet"):
         files.load(tmp_path / "text.safetensors")
-    save_file({"w": np.zeros(3)}, tmp_path / "other.safetensors")  # somebody else's file
+    safetensors.save_file(
+        {"w": np.zeros(3)}, tmp_path / "other.safetensors"
+    )  # somebody else's file
     with pytest.raises(CheckpointError, match="not a checkpoint of tinynet"):
         files.load(tmp_path / "other.safetensors")
 

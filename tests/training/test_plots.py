@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from tinynet.training.plots import contact_sheet, draw_confusion, draw_curves, draw_kernels
@@ -35,28 +34,18 @@ def test_kernels_that_are_all_zero(tmp_path):
 
 
 def test_curves(tmp_path):
-    pytest.importorskip("matplotlib")
-    assert draw_curves(LINES, tmp_path / "c.png")
+    draw_curves(LINES, tmp_path / "c.png")
     assert Image.open(tmp_path / "c.png").size == (1200, 480)
-    assert not draw_curves([], tmp_path / "none.png")
-    assert not (tmp_path / "none.png").exists()
+    draw_curves([], tmp_path / "empty.png")  # a run killed in its first moments
 
 
 def test_confusion_with_and_without_names(tmp_path, rng):
-    pytest.importorskip("matplotlib")
     for count in (3, 200):
         confusion = rng.integers(0, 9, (count, count))
         confusion[1] = 0  # a class without pictures
         names = [f"class {k}" for k in range(count)]
-        assert draw_confusion(confusion, names, tmp_path / f"{count}.png")
+        draw_confusion(confusion, names, tmp_path / f"{count}.png")
         assert np.asarray(Image.open(tmp_path / f"{count}.png")).std() > 5
-
-
-def test_without_matplotlib_nothing_is_drawn(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    assert not draw_curves(LINES, tmp_path / "c.png")
-    assert not draw_confusion(np.eye(2), ["a", "b"], tmp_path / "f.png")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_contact_sheet(tmp_path, rng):

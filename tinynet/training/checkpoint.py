@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from tinynet.errors import CheckpointError
 
@@ -30,6 +28,7 @@ BEST = "best" + SUFFIX
 _HASH = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 _NO_HASH = "0" * 64
 _LARGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format itself
+_DTYPES = {"float32": "F32", "float64": "F64", "int64": "I64", "uint8": "U8"}
 
 
 @dataclass
@@ -56,25 +55,21 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
     Raises OSError where the file cannot be written.
     """
-    tensors = {}
-    for room in ("model", "optimizer", "arrays"):
-        for name, array in getattr(checkpoint, room).items():
-            tensors[f"{room}.{name}"] = np.ascontiguousarray(array)
-    metadata = {"format": "tinynet", "sha256": _NO_HASH, "state": json.dumps(checkpoint.state)}
+    arrays = {
+        f"{room}.{name}": np.asarray(array, order="C")
+        for room in ("model", "optimizer", "arrays")
+        for name, array in getattr(checkpoint, room).items()
+    }
+    header = _header(arrays, checkpoint.state)
+    sha = hashlib.sha256(header)
+    for array in arrays.values():
+        sha.update(array.data)
     part = path.with_name(path.name + PART)
     try:
-        # safetensors would report a full disk or a missing folder in a way of its own: open first
-        with open(part, "wb"):
-            pass
-        try:
-            save_file(tensors, part, metadata)
-        except SafetensorError as error:
-            raise OSError(f"{part} could not be written: {error}") from None
-        with open(part, "r+b") as file:
-            position, _ = _find_hash(file)
-            digest = _digest(file, position)
-            file.seek(position)
-            file.write(digest.encode())
+        with open(part, "wb") as file:
+            file.write(header.replace(_NO_HASH.encode(), sha.hexdigest().encode(), 1))
+            for array in arrays.values():
+                file.write(array.data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -105,13 +100,12 @@ def load(path: Path) -> Checkpoint:
             f"{path} is damaged (cut short or changed: its checksum does not match); "
             "use an earlier checkpoint"
         )
+    header, arrays = _read(path)
     rooms: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "arrays": {}}
-    with safe_open(path, framework="numpy") as file:
-        state = json.loads(file.metadata()["state"])
-        for key in file.keys():  # noqa: SIM118 (no dict)
-            room, name = key.split(".", 1)
-            rooms[room][name] = file.get_tensor(key)
-    return Checkpoint(rooms["model"], rooms["optimizer"], rooms["arrays"], state)
+    for key, array in arrays.items():
+        room, name = key.split(".", 1)
+        rooms[room][name] = array
+    return Checkpoint(**rooms, state=json.loads(header["__metadata__"]["state"]))
 
 
 def all_in(folder: Path) -> list[Path]:
@@ -185,6 +179,38 @@ def write_whole(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     os.replace(part, path)
     sync_folder(path.parent)
+
+
+# The format (https://github.com/huggingface/safetensors): the header's length as a little-endian
+# uint64, the header as JSON (names, types, shapes, places), the arrays' bytes one after another.
+
+
+def _header(arrays: dict[str, np.ndarray], state: dict) -> bytes:
+    """Length and JSON, with zeros where the hash will stand; padded so that arrays are aligned."""
+    metadata = {"sha256": _NO_HASH, "format": "tinynet", "state": json.dumps(state)}
+    fields: dict[str, dict] = {"__metadata__": metadata}
+    end = 0
+    for name, array in arrays.items():
+        start, end = end, end + array.nbytes
+        kind = _DTYPES[array.dtype.name]
+        fields[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [start, end]}
+    text = json.dumps(fields, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """The header and the arrays of a file whose checksum has been found right."""
+    dtypes = {kind: name for name, kind in _DTYPES.items()}
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        arrays = {}
+        for name, field in header.items():  # in the order of their bytes
+            if name != "__metadata__":
+                array = np.empty(field["shape"], dtypes[field["dtype"]])
+                file.readinto(array.reshape(-1).view(np.uint8).data)
+                arrays[name] = array
+    return header, arrays
 
 
 def _find_hash(file) -> tuple[int, str]:

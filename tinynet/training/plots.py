@@ -1,28 +1,23 @@
-"""Pictures of a run: curves, the first layer's kernels, confusion, contact sheets.
-
-Kernels and contact sheets need Pillow only. Curves and confusion are drawn by matplotlib (the
-extra `plot`); where it is missing they are left out, and the callers say so.
-"""
+"""Pictures of a run: curves, the first layer's kernels, confusion, contact sheets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 TRAIN, TEST, TOP5 = "#9aa5b1", "#0b6bcb", "#e07a1f"
 
 
-def draw_curves(lines: Sequence[dict], path: Path) -> bool:
-    """Loss and error over the epochs, from the lines of `metrics.jsonl`.
-
-    Returns False, and draws nothing, without matplotlib or before the first line.
-    """
+def draw_curves(lines: Sequence[dict], path: Path) -> None:
+    """Loss and error over the epochs, from the lines of `metrics.jsonl`."""
     figure = _figure(10, 4)
-    if figure is None or not lines:
-        return False
     train = [line for line in lines if line["kind"] == "train"]
     test = [line for line in lines if line["kind"] == "test"]
     loss, error = figure.subplots(1, 2)
@@ -52,7 +47,6 @@ def draw_curves(lines: Sequence[dict], path: Path) -> bool:
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
-    return True
 
 
 def draw_kernels(towers: Sequence[np.ndarray], path: Path) -> None:
@@ -93,17 +87,15 @@ def _kernel_grid(weight: np.ndarray, columns: int = 16) -> Image.Image:
     return sheet
 
 
-def draw_confusion(confusion: np.ndarray, classes: Sequence[str], path: Path) -> bool:
+def draw_confusion(confusion: np.ndarray, classes: Sequence[str], path: Path) -> None:
     """Rows: the true class; columns: what the net said; each row in % of its pictures.
 
-    Names and figures are written for up to 30 classes. Returns False without matplotlib.
+    Names and figures are written for up to 30 classes.
     """
     count = len(classes)
     named = count <= 30
     side = 3.5 + 0.42 * count if named else 9
     figure = _figure(side + 1, side)
-    if figure is None:
-        return False
     share = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     axes = figure.subplots()
     picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
@@ -126,7 +118,6 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str], path: Path) ->
                     )
     figure.colorbar(picture, ax=axes, shrink=0.7, label="% of the class's pictures")
     figure.savefig(path, dpi=110)
-    return True
 
 
 def contact_sheet(
@@ -158,10 +149,8 @@ def _points(lines: Sequence[dict], name: str) -> tuple[list[float], list[float]]
     return [line["epoch"] for line in lines], [line[name] for line in lines]
 
 
-def _figure(width: float, height: float):
-    """An empty matplotlib figure in inches, or None where matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return None
+def _figure(width: float, height: float) -> Figure:
+    """An empty matplotlib figure, sizes in inches."""
+    from matplotlib.figure import Figure  # here, because it takes a third of a second
+
     return Figure((width, height), layout="constrained")

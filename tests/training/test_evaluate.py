@@ -1,0 +1,161 @@
+"""Errors, ten views, ensembles: against sums done by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from tinynet.data import ArrayDataset, Loader
+from tinynet.device import device
+from tinynet.tensor import Tensor
+from tinynet.training.evaluate import (
+    evaluate,
+    probabilities,
+    rank_of_truth,
+    save_evaluation,
+    views_of,
+)
+from tinynet.training.features import features, nearest
+from tinynet.training.inputs import Inputs, batch_of, read_picture
+
+CPU = device("cpu")
+
+
+def lookup(scores):
+    """A net that knows the answers by heart: logits by the picture's top left pixel."""
+
+    def model(x):
+        return Tensor(scores[x.data[:, 0, 0, 0].astype(int)], CPU)
+
+    return model
+
+
+def numbered(count, classes, side=4):
+    """Pictures whose every pixel is their own number; labels 0, 1, ... in turn."""
+    pictures = np.broadcast_to(
+        np.arange(count, dtype=np.uint8)[:, None, None, None], (count, side, side, 1)
+    ).copy()
+    names = [f"class {k}" for k in range(classes)]
+    return ArrayDataset(pictures, np.arange(count) % classes, names)
+
+
+def inputs_for(side=4, size=4):
+    return Inputs(CPU, np.zeros((side, side, 1), np.float32), size)
+
+
+def test_errors_against_a_count_by_hand(rng):
+    scores = rng.normal(size=(50, 12)).astype(np.float32)
+    dataset = numbered(50, 12)
+    loader = Loader(dataset, 7, crop=4, train=False)
+    result = evaluate([lookup(scores)], loader.epoch(0), inputs_for(), dataset.classes)
+    order = np.argsort(-scores, axis=1)
+    wrong1 = order[:, 0] != dataset.labels
+    wrong5 = (order[:, :5] != dataset.labels[:, None]).all(axis=1)
+    assert result.count == 50
+    assert result.top1_error == pytest.approx(100 * wrong1.mean())
+    assert result.top5_error == pytest.approx(100 * wrong5.mean())
+    p = np.exp(scores.astype(np.float64))
+    p /= p.sum(axis=1, keepdims=True)
+    assert result.loss == pytest.approx(-np.log(p[np.arange(50), dataset.labels]).mean(), rel=1e-5)
+    assert result.confusion.sum(axis=1).tolist() == np.bincount(dataset.labels).tolist()
+    assert result.confusion.trace() == 50 - wrong1.sum()
+    by_class = result.error_by_class()
+    assert by_class["class 3"] == pytest.approx(100 * wrong1[dataset.labels == 3].mean())
+
+
+@pytest.mark.parametrize("same", [0.0, np.nan])
+def test_a_net_that_says_the_same_of_all_is_always_wrong(same):
+    scores = np.full((20, 10), same, np.float32)
+    dataset = numbered(20, 10)
+    batches = Loader(dataset, 20, crop=4, train=False).epoch(0)
+    result = evaluate([lookup(scores)], batches, inputs_for(), dataset.classes)
+    assert result.top1_error == result.top5_error == 100
+
+
+def test_rank():
+    scores = np.array([[1.0, 3, 2], [1, 3, 2], [1, 3, 2]])
+    assert rank_of_truth(np, scores, np.array([0, 1, 2])).tolist() == [2, 0, 1]
+
+
+def test_an_ensemble_averages_softmax_outputs(rng):
+    a, b = rng.normal(size=(2, 6, 4)).astype(np.float32) * 3
+    batch = next(Loader(numbered(6, 4), 6, crop=4, train=False).epoch(0))
+    both = probabilities([lookup(a), lookup(b)], batch, inputs_for())
+    one, two = (probabilities([lookup(s)], batch, inputs_for()) for s in (a, b))
+    np.testing.assert_allclose(both, (one + two) / 2, rtol=1e-6)
+    assert not np.allclose(both, probabilities([lookup((a + b) / 2)], batch, inputs_for()))
+
+
+def test_the_ten_views_are_corners_centre_and_flips(rng):
+    picture = rng.integers(0, 256, (6, 6, 1), np.uint8)
+    inputs = Inputs(CPU, np.zeros((6, 6, 1), np.float32), 4)
+    seen = [inputs(view)[0].numpy()[0, 0] for view in views_of(batch_of([picture], 4), 4)]
+    plain = picture[:, :, 0].astype(np.float32)
+    cuts = [plain[t : t + 4, l : l + 4] for t, l in ((0, 0), (0, 2), (2, 0), (2, 2), (1, 1))]
+    expected = cuts + [cut[:, ::-1] for cut in cuts]
+    assert sorted(x.tobytes() for x in seen) == sorted(
+        np.ascontiguousarray(x).tobytes() for x in expected
+    )
+
+
+def test_ten_views_are_averaged(rng):
+    picture = rng.integers(0, 256, (6, 6, 1), np.uint8)
+    inputs = Inputs(CPU, np.zeros((6, 6, 1), np.float32), 4, scale=0.01)
+
+    def model(x):  # two classes, by the first pixel
+        return Tensor(np.stack([x.data[:, 0, 0, 0], 0 * x.data[:, 0, 0, 0]], axis=1), CPU)
+
+    batch = batch_of([picture], 4)
+    views = [probabilities([model], view, inputs) for view in views_of(batch, 4)]
+    np.testing.assert_allclose(
+        probabilities([model], batch, inputs, views=10), np.mean(views, axis=0), rtol=1e-6
+    )
+
+
+def test_inputs_are_scaled_differences_from_the_mean(rng):
+    pictures = rng.integers(0, 256, (2, 5, 5, 3), np.uint8)
+    mean = rng.normal(100, 10, (5, 5, 3)).astype(np.float32)
+    batch = dataclasses.replace(batch_of(pictures, 3), labels=np.array([4, 2]))
+    x, labels = Inputs("cpu", mean, 3, scale=0.5)(batch)
+    expected = 0.5 * (pictures - mean)[:, 1:4, 1:4].transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(x.numpy(), expected, rtol=1e-5)
+    assert labels.numpy().tolist() == [4, 2]
+
+
+def test_what_an_evaluation_leaves_behind(rng, tmp_path):
+    scores = rng.normal(size=(40, 5)).astype(np.float32)
+    dataset = numbered(40, 5)
+    batches = Loader(dataset, 16, crop=4, train=False).epoch(0)
+    result = evaluate([lookup(scores)], batches, inputs_for(), dataset.classes)
+    save_evaluation({1: result, 10: result}, tmp_path)
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    assert found["views"]["10"]["top1_error"] == result.top1_error
+    for sample in found["samples"]["right"]:
+        assert sample["was"] == sample["said"]
+    for sample in found["samples"]["wrong"]:
+        assert sample["was"] != sample["said"]
+        assert sample["picture"].startswith("data:image/png;base64,")
+
+
+def test_read_picture(tmp_path, rng):
+    from PIL import Image
+
+    Image.fromarray(rng.integers(0, 256, (30, 50, 3), np.uint8)).save(tmp_path / "p.png")
+    assert read_picture(tmp_path / "p.png", (28, 28, 1)).shape == (28, 28, 1)
+    assert read_picture(tmp_path / "p.png", (16, 16, 3)).shape == (16, 16, 3)
+
+
+def test_features_and_the_nearest(rng):
+    class Net:
+        def features(self, x):
+            return Tensor(x.data[:, 0, 0, :2] * np.float32(2), CPU)
+
+    dataset = numbered(9, 3)
+    found = features(Net(), Loader(dataset, 4, crop=4, train=False).epoch(0), inputs_for())
+    assert found.tolist() == [[2.0 * n, 2.0 * n] for n in range(9)]
+    places, distances = nearest(found[4], found, count=3)
+    assert places.tolist() == [4, 3, 5]
+    np.testing.assert_allclose(distances, [0, 8**0.5, 8**0.5])

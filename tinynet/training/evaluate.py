@@ -1,0 +1,165 @@
+"""Error of one net, or of several averaged, on labelled pictures."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+import tinynet.functional as F
+from tinynet.data import Batch, ten_views
+from tinynet.tensor import no_grad
+from tinynet.training.checkpoint import write_whole
+from tinynet.training.inputs import Inputs
+from tinynet.training.plots import as_image, draw_confusion
+
+SHOWN = 12  # sample pictures of each kind, right and wrong, that an evaluation keeps
+
+
+@dataclass
+class Evaluation:
+    """What a test found. Errors are in % of the pictures.
+
+    confusion[true, said] and wrong[true] count pictures; samples are by kind and class.
+    """
+
+    classes: list[str]
+    confusion: np.ndarray
+    wrong: np.ndarray
+    count: int = 0
+    wrong5: int = 0
+    log_loss: float = 0.0
+    samples: dict[str, dict[int, dict]] = field(default_factory=lambda: {"wrong": {}, "right": {}})
+
+    @property
+    def loss(self) -> float:
+        """Mean negative log-probability of the true class."""
+        return self.log_loss / max(self.count, 1)
+
+    @property
+    def top1_error(self) -> float:
+        return 100 * float(self.wrong.sum()) / max(self.count, 1)
+
+    @property
+    def top5_error(self) -> float:
+        return 100 * self.wrong5 / max(self.count, 1)
+
+    def error_by_class(self) -> dict[str, float]:
+        """Top-1 error, in %, of every class that has pictures."""
+        pictures = self.confusion.sum(axis=1)
+        return {
+            name: float(100 * self.wrong[k] / pictures[k])
+            for k, name in enumerate(self.classes)
+            if pictures[k]
+        }
+
+
+def evaluate(
+    models: Sequence,
+    batches: Iterable[Batch],
+    inputs: Inputs,
+    classes: Sequence[str],
+    views: int = 1,
+) -> Evaluation:
+    """Top-1 and top-5 error, and who was taken for whom.
+
+    The softmax outputs of all models and all views of a picture are averaged (paper, sections 4.1
+    and 6.1). views: 1, the centre; or 10, the corners, the centre, and their flips; those need
+    batches of whole pictures. The models must be in eval() mode, on the devices of `inputs`.
+    """
+    count = len(classes)
+    result = Evaluation(list(classes), np.zeros((count, count), int), np.zeros(count, int))
+    shown = set(np.linspace(0, count - 1, min(SHOWN, count)).astype(int).tolist())
+    for batch in batches:
+        _count(result, probabilities(models, batch, inputs, views), batch, shown)
+    return result
+
+
+def probabilities(models: Sequence, batch: Batch, inputs: Inputs, views: int = 1) -> np.ndarray:
+    """The mean of the softmax outputs of all models and views: (N, classes) float32."""
+    seen = views_of(batch, inputs.size) if views == 10 else [batch]
+    outputs = []
+    with no_grad():
+        for view in seen:
+            x, _ = inputs(view)
+            outputs += [F.softmax(model(x), dim=1).numpy() for model in models]
+    return np.mean(outputs, axis=0)
+
+
+def views_of(batch: Batch, size: int) -> Iterator[Batch]:
+    """A batch of whole pictures seen through its corners and its centre, and the same flipped."""
+    count, *shape = batch.pictures.shape
+    for top, left, flip in ten_views(shape, size):
+        yield dataclasses.replace(
+            batch,
+            top=np.full(count, top, np.int32),
+            left=np.full(count, left, np.int32),
+            flip=np.full(count, flip),
+        )
+
+
+def rank_of_truth(xp: ModuleType, scores: Any, labels: Any) -> Any:
+    """How many classes each picture's true one is behind: 0 is right, under 5 right in the top 5.
+
+    scores (N, classes) and labels (N,) are arrays of xp, NumPy or CuPy. Ties, and NaN, count against the net: one that
+    gives all classes the same score has recognised nothing.
+    """
+    truth = xp.take_along_axis(scores, labels[:, None], axis=1)  # (N, 1)
+    return (~(scores < truth)).sum(axis=1) - 1
+
+
+def _count(result: Evaluation, output: np.ndarray, batch: Batch, shown: set[int]) -> None:
+    """Adds one batch's (N, classes) probabilities to the result."""
+    rank = rank_of_truth(np, output, batch.labels)
+    said = output.argmax(axis=1)
+    np.add.at(result.confusion, (batch.labels, said), 1)
+    np.add.at(result.wrong, batch.labels, rank > 0)
+    result.count += len(rank)
+    result.wrong5 += int((rank >= 5).sum())
+    truth = output[np.arange(len(rank)), batch.labels]
+    result.log_loss -= float(np.log(np.maximum(truth, 1e-30), dtype=np.float64).sum())
+    for index, label in enumerate(batch.labels.tolist()):
+        kept = result.samples["wrong" if rank[index] else "right"]
+        if label in shown and label not in kept:
+            kept[label] = {
+                "picture": _data_uri(batch.pictures[index]),
+                "was": result.classes[label],
+                "said": result.classes[said[index]],
+                "probability": float(output[index, said[index]]),
+            }
+
+
+def save_evaluation(results: dict[int, Evaluation], folder: Path) -> None:
+    """Writes `evaluation.json` and `confusion.png`; results are keyed by the number of views."""
+    first = next(iter(results.values()))
+    found = {
+        "views": {
+            str(views): {
+                "pictures": result.count,
+                "loss": result.loss,
+                "top1_error": result.top1_error,
+                "top5_error": result.top5_error,
+            }
+            for views, result in results.items()
+        },
+        "error_by_class": first.error_by_class(),
+        "confusion": first.confusion.tolist(),
+        "samples": {key: list(kept.values()) for key, kept in first.samples.items()},
+    }
+    write_whole(Path(folder) / "evaluation.json", json.dumps(found))
+    draw_confusion(first.confusion, first.classes, Path(folder) / "confusion.png")
+
+
+def _data_uri(picture: np.ndarray) -> str:
+    """A uint8 picture (H, W, C) as a PNG inside a URI."""
+    buffer = io.BytesIO()
+    as_image(picture).save(buffer, "png")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
