@@ -13,7 +13,7 @@ import numpy as np
 from tinynet.memory import pool
 from tinynet.threads import parallel_for, ranges
 
-PIECE = 1 << 15  # elements of an element-wise piece: a few float32 arrays of it fit a core's L2 cache
+PIECE = 1 << 17  # elements of an element-wise piece: below 64k the threads mostly wait for the interpreter lock
 
 
 def batch_last(x: np.ndarray) -> np.ndarray:
