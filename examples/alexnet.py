@@ -10,13 +10,31 @@ program they used, released as computerhistory/AlexNet-Source-Code; "cfg145" is 
 
 from __future__ import annotations
 
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 import tinynet
 import tinynet.functional as F
 from tinynet import Tensor, nn
+from tinynet.data import ArrayDataset, Dataset, Loader, colour_axes, fashion_mnist, mean_picture, open_data
 from tinynet.device import Device
 from tinynet.nn import init
+from tinynet.optim import SGD
+from tinynet.optim.lr_scheduler import DivideOnPlateau, MultiStep
+from tinynet.training import checkpoint, runs
+from tinynet.training.evaluate import evaluate, probabilities, save_evaluation
+from tinynet.training.inputs import Inputs, batch_of, read_picture
+from tinynet.training.metrics import write_config
+from tinynet.training.plots import draw_kernels
+from tinynet.training.report import write_report
+from tinynet.training.trainer import Trainer, check_same
 
 # --- The network ------------------------------------------------------------------------------------------------------
 
@@ -182,3 +200,272 @@ class AlexNet(nn.Module):
         expected = (self.in_channels, self.image_size, self.image_size)
         if x.ndim != 4 or x.shape[1:] != expected:
             raise ValueError(f"AlexNet: expected pictures (N, {', '.join(map(str, expected))}), got {x.shape}")
+
+
+# --- The program ------------------------------------------------------------------------------------------------------
+
+# How each preset is trained unless the command line says otherwise. After `milestones` (epochs) the rate is divided by
+# ten; without them, as in the paper, when the test error stops improving. colour: sigma of the colour noise.
+RECIPES = {
+    "paper": dict(epochs=90, batch_size=128, lr=0.01, milestones=None, picture_size=256, crop=224, colour=0.1),
+    "cfg145": dict(epochs=91, batch_size=128, lr=0.01, milestones=[25, 51, 79], picture_size=256, crop=224, colour=0.1),
+    "mini": dict(epochs=12, batch_size=64, lr=0.01, milestones=[8, 11], picture_size=None, crop=None, colour=0.0),
+}
+SCALE = {"paper": 1.0, "cfg145": 1 / 1.1, "mini": 1 / 64}  # of the differences from the mean picture
+LARGEST_MINI = 64  # pixels; larger photographs are shrunk for the preset mini
+RUNS = Path("runs")
+CHANGEABLE = {"device", "data", "epochs", "colour", "workers"}  # when a run goes on; all else stays as it was
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line. Returns the exit status: 2 after a mistake, 130 or 143 if stopped by a signal."""
+    parser = make_parser()
+    args = parser.parse_args(arguments)
+    try:
+        if args.threads:
+            tinynet.set_num_threads(args.threads)
+        if args.tf32:
+            use_tf32(args.device)
+        if args.eval:
+            return evaluate_checkpoints(args)
+        return predict(args) if args.predict else train(args)
+    except (tinynet.TinynetError, OSError, ValueError) as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:  # outside of training, where there is nothing to save
+        return 130
+
+
+def train(args: argparse.Namespace) -> int:
+    """From pictures to a trained network, and a page that tells how it went."""
+    settings = choose_settings(args)
+    devices = runs.device_pair(settings["device"])
+    train_set, test_set = open_pictures(settings)
+    net = describe(settings, train_set)  # what a checkpoint says of itself
+    inputs = Inputs(devices[0], subtracted_mean(net, mean_picture(train_set)), net["image_size"], net["scale"])
+
+    tinynet.manual_seed(settings["seed"])
+    model = AlexNet(len(net["classes"]), net["preset"], devices, net["in_channels"], net["image_size"])
+    optimizer = SGD(model.param_groups(), settings["lr"], momentum=0.9, weight_decay=5e-4)
+    if settings["milestones"]:
+        schedule = MultiStep(optimizer, settings["milestones"])
+    else:
+        schedule = DivideOnPlateau(optimizer, patience=3, min_lr=settings["lr"] / 1000)
+
+    folder = args.out if args.resume else runs.make_folder(args.out, settings["preset"])
+    with make_loader(settings, train_set, train=True) as batches, make_loader(settings, test_set) as tests:
+        trainer = Trainer(
+            model, optimizer, batches, tests, inputs, folder, epochs=settings["epochs"], about=net, schedule=schedule,
+            keep=args.keep, limit_batches=args.limit_batches, max_minutes=args.max_time, **args.checkpoint_every,
+        )  # fmt: skip
+        if args.resume:
+            print(trainer.resume())
+            trainer.edit(args.set)
+        write_config(folder, settings)
+        print(f"training {net['preset']} on {settings['device']} with {len(train_set):,} pictures; see {folder}")
+        ended = trainer.fit()
+        if ended in ("SIGINT", "SIGTERM"):
+            print(f"stopped by {ended}; saved {trainer.last_saved}; to go on: --resume --out {folder}")
+            return 128 + signal.Signals[ended]
+        finish(trainer)
+    return 0
+
+
+def finish(trainer: Trainer) -> None:
+    """Tests the best checkpoint once more, draws what there is to see, and says what was reached."""
+    folder, model, classes = trainer.out, trainer.model, trainer.about["classes"]
+    best = runs.find_checkpoint(folder)
+    model.load_state_dict(checkpoint.load(best).model)
+    result = evaluate([model.eval()], trainer.test.epoch(0), trainer.inputs, classes)
+    save_evaluation({1: result}, folder)
+    draw_kernels([tower.conv1.weight.numpy() for tower in (model.a, model.b)], folder / "kernels.png")
+    report = write_report(folder)
+    size = sum(parameter.size for parameter in model.parameters())
+    print(
+        f"\nThe {model.preset} AlexNet ({size:,} parameters, {len(classes)} classes) was trained for {trainer.epoch} "
+        f"epochs. At its best ({best}) it names {100 - result.top1_error:.2f} % of the {result.count:,} test pictures "
+        f"right: top-1 error {result.top1_error:.2f} %, top-5 error {result.top5_error:.2f} %. Look at "
+        f"{folder / 'curves.png'} for the curves, at {folder / 'kernels.png'} for the first layer's kernels, and at "
+        f"{report} in a browser for everything together."
+    )
+
+
+def evaluate_checkpoints(args: argparse.Namespace) -> int:
+    """--eval: the error of one net, or of several averaged, on the test pictures."""
+    models, inputs, about = load_nets(args.eval, args.device)
+    data = args.data or runs.data_of(args.eval[0])
+    _, test_set = open_pictures({"data": data, **about})
+    if test_set.classes != about["classes"]:
+        raise tinynet.CheckpointError(
+            f"{args.eval[0]} knows {len(about['classes'])} classes ({', '.join(about['classes'][:3])} ...), the data "
+            f"has {len(test_set.classes)} ({', '.join(test_set.classes[:3])} ...)"
+        )
+    with Loader(test_set, args.batch_size or 128, crop=inputs.size, train=False, workers=args.workers or 0) as batches:
+        results = {
+            views: evaluate(models, batches.epoch(0), inputs, test_set.classes, views) for views in (1, 10)
+        }
+    for views, result in results.items():
+        print(
+            f"{'centre view:' if views == 1 else 'ten views:  '} top-1 error {result.top1_error:.2f} %, top-5 error "
+            f"{result.top5_error:.2f} %, loss {result.loss:.4f} ({result.count:,} pictures)"
+        )
+    print("top-1 error by class, centre view:")
+    for name, error in sorted(results[1].error_by_class().items(), key=lambda item: -item[1]):
+        print(f"  {error:5.1f} %  {name}")
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        save_evaluation(results, args.out)
+        print(f"the same as evaluation.json, and the confusion as confusion.png, in {args.out}")
+    return 0
+
+
+def predict(args: argparse.Namespace) -> int:
+    """--predict: the five likeliest classes of each picture."""
+    models, inputs, about = load_nets(args.predict[:1], args.device)
+    for path in args.predict[1:]:
+        batch = batch_of([read_picture(path, (about["picture_size"],) * 2 + (about["in_channels"],))], inputs.size)
+        likely = probabilities(models, batch, inputs)[0]
+        print(path)
+        for k in np.argsort(-likely)[:5]:
+            print(f"  {100 * likely[k]:5.1f} %  {about['classes'][k]}")
+    return 0
+
+
+def load_nets(paths: Sequence[str], device: str | None = None) -> tuple[list[AlexNet], Inputs, dict]:
+    """The nets of some checkpoints (or of runs' folders: their best), what makes their inputs, what they are about."""
+    devices = runs.device_pair(device or runs.default_devices())
+    models, first = [], None
+    for path in map(runs.find_checkpoint, paths):
+        saved = checkpoint.load(path)
+        about = saved.state["about"]
+        first = first or saved
+        check_same(saved, first.state["about"], path)
+        models.append(
+            AlexNet(len(about["classes"]), about["preset"], devices, about["in_channels"], about["image_size"])
+        )
+        models[-1].load_state_dict(saved.model)
+        models[-1].eval()
+    about = first.state["about"]
+    return models, Inputs(devices[0], first.arrays["mean"], about["image_size"], about["scale"]), about
+
+
+# --- What the command line says ---------------------------------------------------------------------------------------
+
+
+def choose_settings(args: argparse.Namespace) -> dict:
+    """A run's settings: what was given, and for the rest its recipe or, if it goes on, what it was started with."""
+    names = ("preset", "device", "data", "epochs", "batch_size", "lr", "milestones", "picture_size", "crop",
+             "colour", "seed", "workers")  # fmt: skip
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.resume:
+        args.out = args.out or runs.newest_folder(RUNS)
+        return runs.settings_of(args.out, given, CHANGEABLE)
+    if args.set:
+        raise ValueError("--set changes a run that goes on: it needs --resume")
+    preset = given.get("preset", "mini")
+    recipe = RECIPES[preset] | dict(preset=preset, device=runs.default_devices(), data=None, seed=0, workers=None)
+    return recipe | given
+
+
+def open_pictures(settings: dict) -> tuple[Dataset, Dataset]:
+    """Training and test pictures: those at settings["data"], or the embedded ones."""
+    if settings["data"] is None:
+        return fashion_mnist()
+    sets = open_data(settings["data"], settings["picture_size"])
+    if settings["preset"] == "mini" and not settings["picture_size"] and sets[0].shape[0] > LARGEST_MINI:
+        return open_data(settings["data"], LARGEST_MINI)
+    return sets
+
+
+def describe(settings: dict, pictures: Dataset) -> dict:
+    """What a checkpoint must know to build its net again and feed it."""
+    side, _, channels = pictures.shape
+    return dict(
+        preset=settings["preset"], classes=pictures.classes, in_channels=channels, picture_size=side,
+        image_size=settings["crop"] or side - side // 8, scale=SCALE[settings["preset"]],
+    )  # fmt: skip
+
+
+def subtracted_mean(net: dict, mean: np.ndarray) -> np.ndarray:
+    """The mean picture, cut where the crop is cut; but the program of 2012 always took its centre."""
+    start = (net["picture_size"] - net["image_size"]) // 2
+    cut = slice(start, start + net["image_size"])
+    return np.ascontiguousarray(mean[cut, cut]) if net["preset"] == "cfg145" else mean
+
+
+def make_loader(settings: dict, pictures: Dataset, train: bool = False) -> Loader:
+    """Batches of pictures; those that lie in memory need no processes to load them."""
+    workers = settings["workers"]
+    if workers is None:
+        workers = 0 if isinstance(pictures, ArrayDataset) else os.cpu_count()
+    noise = settings["colour"] if train else 0
+    return Loader(
+        pictures, settings["batch_size"], crop=describe(settings, pictures)["image_size"], train=train,
+        seed=settings["seed"], workers=workers, crop_chunk=32 if settings["preset"] == "cfg145" else 1,
+        colour=colour_axes(pictures.moments().covariance()) if noise else None, colour_sigma=noise,
+    )  # fmt: skip
+
+
+def use_tf32(devices: str | None) -> None:
+    """Quicker, coarser matrix products, on GPUs that have them."""
+    if runs.device_pair(devices or runs.default_devices())[0].kind != "cuda":
+        raise ValueError("--tf32 is for GPUs: give --device cuda:0")
+    from tinynet.cuda import set_tf32
+
+    set_tf32(True)
+
+
+def make_parser() -> runs.Parser:
+    parser = runs.Parser(
+        description="Trains AlexNet, tests it, uses it. Without arguments: a small one on embedded pictures.",
+        epilog="Exit status: 0 done, 2 a mistake (one line says which), 130 or 143 stopped by SIGINT or SIGTERM. The "
+        "first of these signals saves, a second one ends the program at once.",
+    )
+
+    def group(title: str) -> Callable:
+        add = parser.add_argument_group(title).add_argument
+        return lambda flag, text, **options: add(flag, help=text, **options)
+
+    natural, lists = runs.at_least(1), dict(nargs="+")
+    add = group("what to do, instead of training")
+    add("--eval", "error on the test pictures; several checkpoints, or runs (their best), are averaged", **lists,
+        metavar="CHECKPOINT")
+    add("--predict", "the five likeliest classes of pictures", **lists, metavar=("CHECKPOINT", "PICTURE"))
+
+    add = group("the net and its pictures")
+    add("--preset", "mini (default), paper, or cfg145: the program of 2012", choices=RECIPES)
+    add("--data", "folder {train,val}/CLASS/*.jpg|png, CIFAR-10's archive, IDX files, or what prepare_imagenet.py made "
+        "(default: embedded, a part of Fashion-MNIST)", metavar="PATH")
+    add("--picture-size", f"side of whole pictures (256; mini: as they are, up to {LARGEST_MINI})",
+        type=runs.at_least(8), metavar="N")
+    add("--crop", "side of what the net sees of them (224; mini: seven eighths)", type=runs.at_least(8), metavar="N")
+    add("--colour", "sigma of the colour noise (0.1; mini: 0)", type=float, metavar="SIGMA")
+
+    add = group("how to train")
+    add("--device", "where the towers live (the GPUs there are, or else cpu:0,cpu:1)", metavar="D0[,D1]")
+    add("--epochs", "(mini 12, paper 90, cfg145 91)", type=natural, metavar="N")
+    add("--batch-size", "(mini 64, paper and cfg145 128)", type=natural, metavar="N")
+    add("--lr", "the first learning rate (0.01)", type=runs.rate, metavar="RATE")
+    add("--milestones", "epochs after which the rate is divided by ten (mini 8,11; cfg145 25,51,79; paper: when the "
+        "test error stops falling)", type=runs.whole_numbers, metavar="E,E,...")
+    add("--seed", "of weights, order, crops and dropout (0)", type=runs.at_least(0), metavar="N")
+    add("--workers", "processes that load pictures (one a core; none if they lie in memory)", type=runs.at_least(0),
+        metavar="N")
+    add("--threads", "of the CPU kernels (one a core)", type=natural, metavar="N")
+    add("--tf32", "quicker, coarser matrix products on a GPU", action="store_true")
+
+    add = group("the run")
+    add("--out", "its folder (runs/TIME-PRESET)", type=Path, metavar="DIR")
+    add("--resume", "go on with the run in --out, or with the newest under runs", action="store_true")
+    add("--set", "with --resume: lr=, momentum=, weight_decay=, freeze=conv1, thaw=conv1", type=runs.parse_edits,
+        default=[], metavar="NAME=VALUE,...")
+    add("--checkpoint-every", "save inside epochs too, every N batches or every so often: 90s, 10m, 2h (10m)",
+        type=runs.parse_interval, default={}, metavar="N|TIME")
+    add("--keep", "checkpoints to keep besides the best (3)", type=natural, default=3, metavar="K")
+    add("--max-time", "end in good order after 90s, 10m, 2h", type=runs.parse_duration, metavar="TIME")
+    add("--limit-batches", "for trials: only so many batches an epoch", type=natural, metavar="N")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
 import re
 import time
 from pathlib import Path
 
 from tinynet.device import Device
 from tinynet.device import device as find_device
-from tinynet.errors import CheckpointError, DeviceUnavailableError, TinynetError
+from tinynet.errors import CheckpointError, DeviceUnavailableError
 from tinynet.training.checkpoint import BEST, all_in
 from tinynet.training.metrics import read_config
 
@@ -81,7 +83,27 @@ def newest_folder(root: Path) -> Path:
     return max(folders, key=lambda folder: all_in(folder)[0].stat().st_mtime)
 
 
-def find_checkpoint(path: Path) -> Path:
+def make_folder(folder: Path | None, name: str) -> Path:
+    """The folder of a new run: `folder`, or one of its own under runs/.
+
+    Raises CheckpointError if it holds a run already, OSError if it cannot be written.
+    """
+    if folder is None:
+        return new_folder(Path("runs"), name)
+    folder.mkdir(parents=True, exist_ok=True)
+    if all_in(folder):
+        raise CheckpointError(f"{folder} holds a run already: add --resume, or choose another --out")
+    return folder
+
+
+def data_of(checkpoint: str | Path) -> str | None:
+    """The pictures that the run a checkpoint belongs to was trained on; None: the embedded ones."""
+    path = Path(checkpoint)
+    config = read_config(path if path.is_dir() else path.parent)
+    return config["settings"]["data"] if config else None
+
+
+def find_checkpoint(path: str | Path) -> Path:
     """The checkpoint at `path`: itself, or a run's best (before the first test: its newest)."""
     path = Path(path)
     if not path.is_dir():
@@ -94,7 +116,7 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def settings_of(folder: Path, given: dict, changeable: set[str]) -> dict:
-    """The settings of the run in `folder`, with those of `given` that are not None.
+    """The settings of the run in `folder`, with those of `given` in their place.
 
     Raises CheckpointError where a setting is given that a run keeps from its start to its end.
     """
@@ -103,7 +125,7 @@ def settings_of(folder: Path, given: dict, changeable: set[str]) -> dict:
         raise CheckpointError(f"{folder} is not the folder of a run: it has no config.json")
     settings = config["settings"]
     for name, value in given.items():
-        if value is None or value == settings.get(name):
+        if value == settings.get(name):
             continue
         if name not in changeable:
             flag = name.replace("_", "-")
@@ -116,15 +138,35 @@ def settings_of(folder: Path, given: dict, changeable: set[str]) -> dict:
 
 
 def parse_edits(text: str) -> list[tuple[str, str]]:
-    """`lr=0.001,freeze=conv1` as [("lr", "0.001"), ("freeze", "conv1")]."""
+    """For `type=`: `lr=0.001,freeze=conv1` as [("lr", "0.001"), ("freeze", "conv1")]."""
     edits = [tuple(part.strip() for part in each.split("=", 1)) for each in text.split(",")]
     names = ("lr", "momentum", "weight_decay", "freeze", "thaw")
     for edit in edits:
         if len(edit) != 2 or edit[0] not in names or not edit[1]:
-            raise TinynetError(
-                f"--set takes name=value[,name=value], the names {', '.join(names)}; got {text!r}"
+            raise argparse.ArgumentTypeError(
+                f"NAME=VALUE[,NAME=VALUE] with the names {', '.join(names)} was expected, got {text!r}"
             )
     return edits
+
+
+def whole_numbers(text: str) -> list[int]:
+    """For `type=`: `25,51,79` as [25, 51, 79]."""
+    return [at_least(1)(number) for number in text.split(",")]
+
+
+def rate(text: str) -> float:
+    """For `type=`: a number above 0."""
+    with contextlib.suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"a number above 0 was expected, got {text!r}")
+
+
+def parse_interval(text: str) -> dict[str, float]:
+    """For `type=`: `500` (batches) or `10m` as Trainer's arguments for checkpoints inside epochs."""
+    if text.isdecimal() and int(text) > 0:
+        return {"checkpoint_batches": int(text), "checkpoint_minutes": None}
+    return {"checkpoint_minutes": parse_duration(text)}
 
 
 def parse_duration(text: str) -> float:
