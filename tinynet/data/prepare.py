@@ -27,7 +27,7 @@ from tqdm import tqdm
 from ..errors import DataError
 from .dataset import Moments
 from .imagenet import Entry, Source, open_source
-from .pictures import cpu_count, decode, oddities, open_picture
+from .pictures import cpu_count, decode, keep_freed_memory, oddities, open_picture
 from .shards import INDEX, VERSION, file_sha256, shard_name, write_file
 from .tar import BLOCK, tar_member
 from .workers import Process
@@ -183,6 +183,7 @@ def _left_out(job: _Job) -> list[str]:
 def _work(pipe: connection.Connection) -> None:
     """A process's life: write the shards it is told, until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    keep_freed_memory()
     while True:
         try:
             job = pipe.recv()

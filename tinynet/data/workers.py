@@ -23,6 +23,7 @@ import numpy as np
 from ..errors import DataError
 from .batch import Batch, cut
 from .dataset import Dataset
+from .pictures import keep_freed_memory
 
 log = logging.getLogger("tinynet.data")
 
@@ -197,6 +198,7 @@ class WorkerPool:
 def _serve(pipe: connection.Connection, dataset: Dataset) -> None:
     """The worker's life: take a task, fill the memory it names, answer, until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    keep_freed_memory()
     blocks: dict[int, mmap.mmap] = {}
     while True:
         try:
