@@ -16,10 +16,12 @@ from tinynet.errors import (
     DataError,
     DeviceMismatchError,
     DeviceUnavailableError,
+    GradcheckError,
     OutOfMemoryError,
     TinynetError,
 )
 from tinynet.function import Function
+from tinynet.gradcheck import gradcheck
 from tinynet.profiler import Profile as profile
 from tinynet.random import manual_seed
 from tinynet.tensor import Tensor, no_grad, tensor
@@ -33,6 +35,7 @@ __all__ = [
     "DeviceMismatchError",
     "DeviceUnavailableError",
     "Function",
+    "GradcheckError",
     "OutOfMemoryError",
     "Tensor",
     "TinynetError",
@@ -40,6 +43,7 @@ __all__ = [
     "device",
     "functional",
     "get_num_threads",
+    "gradcheck",
     "manual_seed",
     "nn",
     "no_grad",

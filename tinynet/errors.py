@@ -25,3 +25,7 @@ class DataError(TinynetError, ValueError):
 
 class CheckpointError(TinynetError, ValueError):
     """A checkpoint that is damaged, or belongs to another network or run."""
+
+
+class GradcheckError(TinynetError, AssertionError):
+    """A gradient computed backward is not the derivative of forward."""
