@@ -7,8 +7,8 @@ Every logical device has a stream of its own. Launches only queue work there and
 2. A copy between devices runs on the receiver's copy stream: after all that both devices had queued so far, and before
    whatever either of them queues next. The second half matters as much: CuPy's memory pool hands a freed block to the
    next request of the same stream, and knows nothing of a copy elsewhere that still reads it.
-3. The waits of rule 2 are queued when a device is next activated, not at once. So two devices that swap their halves
-   copy both ways at the same time: neither copy waits for the other.
+3. The waits of rule 2 are queued when a device is next activated for anything but a copy, not at once. So two devices
+   that swap their halves copy both ways at the same time: neither copy waits for the other.
 
 `cuda:0,cuda:0` is a pair of two logical devices on one GPU (`twin`), and runs the same code as two GPUs.
 """
@@ -31,6 +31,7 @@ from tinynet.memory import MemoryStats
 
 WHEELS = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x")
 INSTALL = "pip install 'tinynet[cuda13]' (driver 580 or newer) or 'tinynet[cuda12]' (driver 525 or newer)"
+COPY = "Copy"  # the operation under which nothing is launched but copies
 SLOT = 8 << 20  # bytes of pinned memory that an upload fills at once
 SLOTS = 16  # of them: two batches of 128 pictures
 
@@ -128,10 +129,13 @@ class _Lane:
 
     def wait_for(self, event: Any, first: int, end: int) -> None:
         """Let this lane's next work wait for `event`, a copy that reads or writes [first, end)."""
-        if self in _active.lanes:
-            self.stream.wait_event(event)
-        else:
-            self.waits.append((event, first, end))
+        self.waits.append((event, first, end))
+        if any(lane is self and operation != COPY for lane, operation in _active.stack):
+            self.queue_waits()
+
+    def queue_waits(self) -> None:
+        while self.waits:
+            self.stream.wait_event(self.waits.pop(0)[0])
 
     def pending(self, first: int, end: int) -> list[Any]:
         """The copies not yet waited for that touch [first, end)."""
@@ -149,10 +153,10 @@ class _Slot:
 
 
 class _Active(threading.local):
-    """The devices activated in this thread, the current one last."""
+    """The devices activated in this thread and for which operation, the current one last."""
 
     def __init__(self) -> None:
-        self.lanes: list[_Lane] = []
+        self.stack: list[tuple[_Lane, str]] = []
 
 
 _active = _Active()
@@ -160,25 +164,25 @@ _tf32 = False
 
 
 class _Activation:
-    """`with device.activate()`: its GPU and stream become current, after the copies that touch its memory."""
+    """`with device.activate(operation)`: its GPU and stream become current, after the copies that touch its memory."""
 
-    __slots__ = ("lane",)
+    __slots__ = ("lane", "operation")
 
-    def __init__(self, lane: _Lane):
-        self.lane = lane
+    def __init__(self, lane: _Lane, operation: str):
+        self.lane, self.operation = lane, operation
 
     def __enter__(self) -> None:
         lane = self.lane
         lane.gpu.__enter__()
         lane.stream.__enter__()
-        _active.lanes.append(lane)
-        while lane.waits:
-            lane.stream.wait_event(lane.waits.pop(0)[0])
+        _active.stack.append((lane, self.operation))
+        if self.operation != COPY:
+            lane.queue_waits()
 
     def __exit__(
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _active.lanes.pop()
+        _active.stack.pop()
         self.lane.stream.__exit__(kind, error, trace)
         self.lane.gpu.__exit__(kind, error, trace)
 
@@ -191,9 +195,9 @@ def _lane(index: int, twin: bool) -> _Lane:
 
 def current_lane() -> _Lane:
     """The lane that kernels launch on. Raises RuntimeError outside `device.activate()`."""
-    if not _active.lanes:
+    if not _active.stack:
         raise RuntimeError("cuda: kernels run inside device.activate(), which sets their GPU and stream")
-    return _active.lanes[-1]
+    return _active.stack[-1][0]
 
 
 class CudaDevice(Device):
@@ -230,8 +234,8 @@ class CudaDevice(Device):
     def kernels(self) -> ModuleType:
         return _kernels()
 
-    def activate(self) -> _Activation:
-        return _Activation(self._lane)
+    def activate(self, operation: str = "") -> _Activation:
+        return _Activation(self._lane, operation)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         with self.activate():
@@ -245,14 +249,14 @@ class CudaDevice(Device):
         """
         array = np.asarray(array)
         order = _memory_order(array.strides)
-        packed = np.ascontiguousarray(array.transpose(order))
+        packed = np.asarray(array.transpose(order), order="C")
         source = packed.reshape(-1).view(np.uint8)
         with self._lane.lock, self.activate():
             out = cupy.empty(packed.shape, packed.dtype)
             target = out.reshape(-1).view(np.uint8)
             for start in range(0, len(source), SLOT):
                 self._upload_piece(source[start : start + SLOT], target[start : start + SLOT])
-        return out.reshape(packed.shape).transpose(_inverse(order))
+        return out.transpose(_inverse(order))
 
     def _upload_piece(self, source: np.ndarray, target: Any) -> None:
         lane, n = self._lane, len(source)
@@ -279,21 +283,21 @@ class CudaDevice(Device):
         order = _memory_order(array.strides)
         packed = array.transpose(order)
         if not packed.flags.c_contiguous:
-            with source.activate():
+            with source.activate("pack"):
                 packed = cupy.ascontiguousarray(packed)
-        with here.gpu, here.stream:
+        with self.activate(COPY):
             out = cupy.empty(packed.shape, packed.dtype)
         if out.size:
             self._copy(out, packed, source)
-        here_done = here.mark(here.copies)
-        for lane, memory in ((here, out), (there, packed)):
-            lane.wait_for(here_done, *_bytes(memory))
+            done = here.mark(here.copies)
+            here.wait_for(done, *_bytes(out))
+            there.wait_for(done, *_bytes(packed))
         return out.transpose(_inverse(order))
 
     def _copy(self, out: Any, packed: Any, source: CudaDevice) -> None:
         here, there = self._lane, source._lane
         before = [there.mark(there.stream), *there.pending(*_bytes(packed))]
-        after = [here.mark(here.stream), *here.pending(*_bytes(out))]
+        after = [here.mark(here.stream)]
         if _reaches(source.index, self.index):
             for event in before + after:
                 here.copies.wait_event(event)
@@ -309,14 +313,11 @@ class CudaDevice(Device):
             here.copies.wait_event(event)
         out.reshape(-1).view(np.uint8).set(pinned, stream=here.copies)
         here.staged.append((here.mark(here.copies), pinned))  # keeps the pinned memory until the copy is done
-        while here.staged[0][0].done:
+        while len(here.staged) > 1 and here.staged[0][0].done:
             here.staged.popleft()
-            if not here.staged:
-                break
 
     def synchronize(self) -> None:
-        with self.activate():
-            pass  # queues the waits
+        self._lane.queue_waits()
         for stream in (self._lane.uploads, self._lane.copies, self._lane.stream):
             stream.synchronize()
 
@@ -410,6 +411,8 @@ def _malloc(nbytes: int) -> Any:
     used = _pool.used_bytes()
     if used > _peak.get(gpu, 0):
         _peak[gpu] = used
+    if _active.stack and (lane := _active.stack[-1][0]).waits and lane.pending(memory.ptr, memory.ptr + nbytes):
+        lane.queue_waits()  # a copy elsewhere still reads what lay in this block before
     return memory
 
 
@@ -417,30 +420,27 @@ def _out_of_memory(gpu: int, asked: int) -> OutOfMemoryError:
     free, total = cupy.cuda.runtime.memGetInfo()
     used = _pool.used_bytes()
     free += _pool.total_bytes() - used
-    operation, batch = _who_asked()
+    operation, batch = _active.stack[-1][1] if _active.stack else "", _batch_size()
     advice = "use a smaller batch size"
     if batch > 1:
-        # All that is in use is taken to grow with the batch. Weights do not, and later layers will want more: an upper bound.
+        # As if all that is in use grew with the batch. Weights do not, and later layers will want more: an upper bound.
         advice = f"of a batch of {batch}, at most {batch * (used + free) // (used + asked)} would fit"
     return OutOfMemoryError(
-        f"cuda:{gpu}: {operation} asked for {_size(asked)}, but {_size(free)} of {_size(total)} are free "
+        f"cuda:{gpu}: {operation or 'an operation'} asked for {_size(asked)}, but {_size(free)} of {_size(total)} are free "
         f"(tinynet uses {_size(used)}): {advice}"
     )
 
 
-def _who_asked() -> tuple[str, int]:
-    """(the kernel or operation that is running, the batch size it works on or 0), read off the stack."""
-    operation, batch = "an operation", 0
+def _batch_size() -> int:
+    """N of the first array given to the kernel that is running, read off the stack; 0 if none is."""
     frame = sys._getframe(1)
     while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        if module.startswith("tinynet.kernels.cuda.") or module == "tinynet.functional":
+        if frame.f_globals.get("__name__", "").startswith("tinynet.kernels.cuda."):
             first = next(iter(frame.f_locals.values()), None)
-            if not frame.f_code.co_name.startswith(("_", "<")):
-                operation = frame.f_code.co_name
-                batch = first.shape[0] if getattr(first, "ndim", 0) > 1 else batch
+            if frame.f_code.co_name.endswith(("_forward", "_backward")) and getattr(first, "ndim", 0) > 1:
+                return first.shape[0]
         frame = frame.f_back
-    return operation, batch
+    return 0
 
 
 def _size(nbytes: float) -> str:

@@ -119,7 +119,8 @@ def _compile(text: str, name: str, macros: tuple[tuple[str, Any], ...]) -> Calla
 
 def batch_last(x: Any) -> Any:
     """(N, ...) -> C-contiguous (..., N): a view where memory lies so already, else a copy."""
-    return cupy.ascontiguousarray(x if x.ndim < 2 else cupy.moveaxis(x, 0, -1))
+    moved = x if x.ndim < 2 else cupy.moveaxis(x, 0, -1)
+    return moved if moved.flags.c_contiguous else cupy.ascontiguousarray(moved)
 
 
 def batch_first(x: Any) -> Any:

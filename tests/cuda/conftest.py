@@ -1,0 +1,29 @@
+"""The CUDA path, on a stand-in for CuPy (fake_cupy.py), which runs the kernels' own text on the CPU; and on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import fake_cupy
+import on_cpu
+import pytest
+
+import tinynet
+
+
+@pytest.fixture
+def machine() -> Iterator[fake_cupy.Machine]:
+    """A machine of two GPUs, simulated."""
+    if on_cpu.COMPILER is None:
+        pytest.skip("g++ is not installed: the kernels cannot be run on the CPU")
+    yield fake_cupy.install(gpus=2)
+    fake_cupy.uninstall()
+
+
+@pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])
+def gpu(request: pytest.FixtureRequest) -> Any:
+    """The device cuda:0, of the stand-in and, where there is one, a real one."""
+    if request.param == "stand-in":
+        request.getfixturevalue("machine")
+    return tinynet.device("cuda:0")

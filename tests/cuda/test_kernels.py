@@ -1,0 +1,243 @@
+"""Every CUDA kernel against the NumPy kernel of the same name, over the shapes where such kernels go wrong."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinynet import kernels
+from tinynet.device import Device
+
+DTYPES = [np.float32, np.float64]
+# x (N, C, H, W), kernel, stride, padding: overlapping, padded, not tiling, one picture, one pixel, N that divides by 4 or not
+WINDOWS = [
+    ((2, 3, 7, 9), (3, 3), (2, 2), (0, 0)),
+    ((4, 2, 6, 5), (3, 2), (1, 2), (1, 1)),
+    ((3, 1, 8, 8), (2, 2), (3, 3), (0, 0)),
+    ((1, 4, 5, 5), (5, 5), (1, 1), (2, 2)),
+    ((8, 2, 1, 1), (1, 1), (1, 1), (0, 0)),
+    ((5, 2, 11, 4), (4, 3), (2, 1), (2, 1)),
+]
+CEIL = [False, True]
+
+
+def parity(gpu: Device, name: str, *args: Any, tolerance: float = 20) -> Any:
+    """Run kernel `name` on both; compare every result in shape, type and value, to `tolerance` units of rounding."""
+    expected = getattr(kernels, name)(*args)
+    sent = [gpu.upload(a) if isinstance(a, np.ndarray) else a for a in args]
+    before = [a.copy() for a in args if isinstance(a, np.ndarray)]
+    with gpu.activate(name):
+        got = getattr(gpu.kernels, name)(*sent)
+    for a, b in zip((a for a in args if isinstance(a, np.ndarray)), before, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=f"{name} changed its input")
+    pairs = zip(expected, got, strict=True) if isinstance(expected, tuple) else [(expected, got)]
+    results = []
+    for e, g in pairs:
+        assert (e is None) == (g is None)
+        if e is None:
+            continue
+        g = gpu.download(g)
+        assert (g.shape, g.dtype) == (e.shape, e.dtype), f"{name}: {g.shape} {g.dtype} for {e.shape} {e.dtype}"
+        if e.dtype.kind == "f":
+            scale = max(1.0, float(np.abs(e[np.isfinite(e)]).max(initial=0)))
+            np.testing.assert_allclose(g, e, rtol=0, atol=tolerance * np.finfo(e.dtype).eps * scale, err_msg=name)
+        else:
+            np.testing.assert_array_equal(g, e, err_msg=name)
+        results.append(g)
+    return results[0] if len(results) == 1 else results
+
+
+def activation(rng: np.random.Generator, shape: tuple, dtype: Any, innermost: bool = True) -> np.ndarray:
+    """Random values, batch innermost in memory or in C order."""
+    x = rng.standard_normal(shape).astype(dtype)
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0) if innermost else x
+
+
+def test_the_same_names_and_arguments(gpu: Device) -> None:
+    assert sorted(gpu.kernels.__all__) == sorted(kernels.__all__)
+    for name in kernels.__all__:
+        expected, got = (list(inspect.signature(getattr(m, name)).parameters) for m in (kernels, gpu.kernels))
+        assert got == expected, name
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", WINDOWS)
+def test_im2col_and_col2im(gpu: Device, rng: np.random.Generator, case: tuple, dtype: Any) -> None:
+    shape, *geometry = case
+    col = parity(gpu, "im2col", activation(rng, shape, dtype), *geometry, tolerance=0)
+    parity(gpu, "im2col", activation(rng, shape, dtype, innermost=False), *geometry, tolerance=0)
+    parity(gpu, "col2im", rng.standard_normal(col.shape).astype(dtype), shape, *geometry, tolerance=4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", WINDOWS)
+@pytest.mark.parametrize("ceil", CEIL)
+def test_pooling(gpu: Device, rng: np.random.Generator, case: tuple, ceil: bool, dtype: Any) -> None:
+    shape, kernel, stride, padding = case
+    padding = tuple(min(p, k // 2) for p, k in zip(padding, kernel, strict=True))
+    x = activation(rng, shape, dtype) - 3  # negative: padding with zeros would win
+    y, winner = parity(gpu, "max_pool2d_forward", x, kernel, stride, padding, ceil, tolerance=0)
+    dy = activation(rng, y.shape, dtype)
+    parity(gpu, "max_pool2d_backward", dy, winner, shape, kernel, stride, padding)
+    for count_include_pad in (False, True):
+        parity(gpu, "avg_pool2d_forward", x, kernel, stride, padding, ceil, count_include_pad)
+        parity(gpu, "avg_pool2d_backward", dy, shape, kernel, stride, padding, ceil, count_include_pad)
+
+
+def test_max_pool_ties_nans_and_large_windows(gpu: Device, rng: np.random.Generator) -> None:
+    x = rng.integers(0, 2, (4, 2, 9, 9)).astype(np.float32)  # ties everywhere
+    parity(gpu, "max_pool2d_forward", x, (3, 3), (2, 2), (1, 1), True, tolerance=0)
+    x[1, 0, 3:5, 4] = np.nan
+    x[2] = -np.inf
+    expected = kernels.max_pool2d_forward(x, (3, 3), (2, 2), (1, 1), False)
+    with gpu.activate():
+        got = gpu.kernels.max_pool2d_forward(gpu.upload(x), (3, 3), (2, 2), (1, 1), False)
+    for e, g in zip(expected, got, strict=True):
+        np.testing.assert_array_equal(gpu.download(g), e)
+    large = rng.standard_normal((1, 1, 20, 20)).astype(np.float32)
+    _, winner = parity(gpu, "max_pool2d_forward", large, (17, 17), (1, 1), (0, 0), False, tolerance=0)
+    assert winner.dtype == np.uint16
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 4, 5, 9])
+def test_local_response_norm(gpu: Device, rng: np.random.Generator, size: int, dtype: Any) -> None:
+    for C, beta in ((1, 0.75), (3, 0.75), (40, 0.75), (70, 0.6)):  # below the window; beyond one segment of 32
+        x, dy = (activation(rng, (3, C, 2, 3), dtype) for _ in range(2))
+        parity(gpu, "local_response_norm_forward", x, size, 1.0, beta, 1.0)
+        parity(gpu, "local_response_norm_backward", dy, x, size, 1.0, beta, 1.0, tolerance=60)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_spatial_response_norm(gpu: Device, rng: np.random.Generator, size: int, dtype: Any) -> None:
+    x, dy = (activation(rng, (3, 2, 6, 4), dtype) for _ in range(2))
+    parity(gpu, "spatial_response_norm_forward", x, size, 1.0, 0.75, 1.0)
+    parity(gpu, "spatial_response_norm_backward", dy, x, size, 1.0, 0.75, 1.0, tolerance=60)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("column_bytes", [1 << 28, 1 << 11])  # all at once; a row or two at a time
+def test_convolution(
+    gpu: Device, rng: np.random.Generator, monkeypatch: Any, groups: int, column_bytes: int, dtype: Any
+) -> None:
+    monkeypatch.setattr(sys.modules[gpu.kernels.conv2d_forward.__module__], "COLUMN_BYTES", column_bytes)
+    for N, C, O, size, kernel, stride, padding in (
+        (4, 4, 6, (9, 7), (3, 3), (1, 1), (1, 1)),
+        (3, 2, 2, (11, 11), (5, 4), (2, 3), (0, 2)),
+        (1, 2, 4, (4, 4), (1, 1), (1, 1), (0, 0)),
+    ):
+        x, bias = activation(rng, (N, C, *size), dtype), rng.standard_normal(O).astype(dtype)
+        weight = rng.standard_normal((O, C // groups, *kernel)).astype(dtype)
+        geometry = stride, padding, groups
+        y = parity(gpu, "conv2d_forward", x, weight, bias, *geometry, tolerance=200)
+        parity(gpu, "conv2d_forward", x, weight, None, *geometry, tolerance=200)
+        dy = activation(rng, y.shape, dtype)
+        for needs in ((True, True, True), (False, True, False), (True, False, True)):
+            parity(gpu, "conv2d_backward", dy, x, weight, *geometry, needs, tolerance=400)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_linear_and_matmul(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
+    for N, I, O in ((5, 7, 3), (1, 4, 2), (300, 2, 1)):
+        x, dy = activation(rng, (N, I), dtype), activation(rng, (N, O), dtype, innermost=False)
+        weight, bias = rng.standard_normal((O, I)).astype(dtype), rng.standard_normal(O).astype(dtype)
+        parity(gpu, "linear_forward", x, weight, bias, tolerance=200)
+        parity(gpu, "linear_forward", x, weight, None, tolerance=200)
+        parity(gpu, "linear_backward", dy, x, weight, (True, True, True), tolerance=200)
+        parity(gpu, "linear_backward", dy, x, weight, (False, False, True), tolerance=200)
+        parity(gpu, "matmul", x, np.ascontiguousarray(weight.T), tolerance=200)
+        parity(gpu, "matmul", x, weight.T, tolerance=200)
+    batched = rng.standard_normal((2, 3, 4)).astype(dtype), rng.standard_normal((2, 4, 5)).astype(dtype)
+    parity(gpu, "matmul", *batched, tolerance=200)
+    parity(gpu, "matmul", rng.standard_normal((3, 0)).astype(dtype), np.empty((0, 2), dtype))
+    parity(gpu, "matmul", x[::2, :1], rng.standard_normal((1, 3)).astype(dtype)[:, ::2], tolerance=200)
+
+
+def test_rows_longer_than_a_block_adds_up(gpu: Device, rng: np.random.Generator) -> None:
+    dy = activation(rng, (9, 2, 60, 70), np.float64)  # 37 800 in a row: three runs
+    x, weight = np.zeros((9, 1, 60, 70)), np.zeros((2, 1, 1, 1))
+    parity(gpu, "conv2d_backward", dy, x, weight, (1, 1), (0, 0), 1, (False, False, True), tolerance=2000)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_elementwise(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
+    for shape, innermost in (((3, 4, 5, 2), True), ((3, 4, 5, 2), False), ((7, 5), True), ((300,), True), ((), True)):
+        x, dy = (activation(rng, shape, dtype, innermost and len(shape) > 1) for _ in range(2))
+        for name in ("relu", "tanh", "sigmoid"):
+            y = parity(gpu, f"{name}_forward", x)
+            parity(gpu, f"{name}_backward", dy, y)
+
+
+@pytest.mark.parametrize("innermost", [True, False])
+def test_relu_in_place(gpu: Device, rng: np.random.Generator, innermost: bool) -> None:
+    x = activation(rng, (3, 4, 5, 2), np.float32, innermost)
+    x[0, 0, 0, 0] = np.nan
+    on_gpu = gpu.upload(x)
+    with gpu.activate():
+        y = gpu.kernels.relu_forward(on_gpu, out=on_gpu)
+    np.testing.assert_array_equal(gpu.download(on_gpu), np.maximum(x, 0))
+    np.testing.assert_array_equal(gpu.download(y), np.maximum(x, 0))
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 0.5, 1.0])
+def test_dropout_draws_numpys_philox(gpu: Device, rng: np.random.Generator, p: float) -> None:
+    for shape in ((3, 5), (16,), (2, 3, 4, 5), (17, 11), (1, 1)):
+        x = activation(rng, shape, np.float32, len(shape) > 1)
+        seed, call = (int(n) for n in rng.integers(0, 2**64, 2, np.uint64))
+        _, mask = parity(gpu, "dropout_forward", x, p, seed, call, tolerance=0)
+        parity(gpu, "dropout_backward", x, mask, p, tolerance=0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_softmax(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
+    for shape in ((5, 7), (40, 3), (2, 3, 4, 5), (6,), (1, 100)):
+        for axis in range(-1, len(shape)):
+            x, dy = (30 * activation(rng, shape, dtype, len(shape) > 1) for _ in range(2))
+            for name in ("softmax", "log_softmax"):
+                y = parity(gpu, f"{name}_forward", x, axis, tolerance=100)
+                parity(gpu, f"{name}_backward", dy, y, axis, tolerance=100)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cross_entropy(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
+    for N, K in ((1, 2), (5, 10), (33, 9), (64, 100)):
+        logits, target = 30 * activation(rng, (N, K), dtype), rng.integers(0, K, N)
+        _, probabilities = parity(gpu, "cross_entropy_forward", logits, target, tolerance=100)
+        parity(gpu, "cross_entropy_backward", rng.standard_normal(N).astype(dtype), probabilities, target)
+
+
+def test_cross_entropy_of_huge_logits(gpu: Device) -> None:
+    logits = np.array([[1e4, -1e4, 0], [-3e38, 0, 0]], np.float32)
+    parity(gpu, "cross_entropy_forward", logits, np.array([1, 0]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sgd_step(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
+    arrays = [rng.standard_normal((7, 3, 5)).astype(dtype) for _ in range(3)]
+    w, g, v = (gpu.upload(a) for a in arrays)
+    for _ in range(3):
+        kernels.sgd_step(*arrays, 0.1, 0.9, 0.0005)
+        with gpu.activate():
+            gpu.kernels.sgd_step(w, g, v, 0.1, 0.9, 0.0005)
+    for expected, got in zip(arrays, (w, g, v), strict=True):
+        np.testing.assert_allclose(gpu.download(got), expected, rtol=0, atol=50 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("mean_is_cropped", [False, True])
+@pytest.mark.parametrize("cropped", [False, True])
+def test_pictures(gpu: Device, rng: np.random.Generator, cropped: bool, mean_is_cropped: bool) -> None:
+    N, C, (h, w) = 5, 3, (6, 19)
+    H, W = (h, w) if cropped else (h + 4, w + 3)
+    pictures = rng.integers(0, 256, (N, H, W, C), np.uint8)
+    mean_size = (h, w) if mean_is_cropped else (h + 4, w + 3)
+    mean = rng.uniform(0, 255, (*mean_size, C)).astype(np.float32)
+    top, left = rng.integers(0, 5, N).astype(np.int32), rng.integers(0, 4, N).astype(np.int32)
+    flip, colour = rng.integers(0, 2, N).astype(bool), rng.standard_normal((N, C)).astype(np.float32)
+    for noise in (colour, None):
+        parity(gpu, "pictures_forward", pictures, mean, top, left, flip, noise, (h, w), 1 / 1.1)
