@@ -73,7 +73,7 @@ PRESETS = {
     ),
     "mini": Preset(
         image_size=28,
-        kernels=(24, 32, 48, 48, 32),
+        kernels=(16, 32, 48, 48, 32),
         conv1=dict(kernel_size=5, padding=2),
         hidden=256,
         weights={layer: init.he() for layer in LAYERS},

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.device import Device, device as find_device
+from tinynet.device import Device
+from tinynet.device import device as find_device
 from tinynet.function import Context, Function
 from tinynet.tensor import Tensor, tensor
 
@@ -363,7 +364,10 @@ def log(x: Tensor) -> Tensor:
 
 
 def matmul(a: Any, b: Any) -> Tensor:
-    """a @ b with NumPy's rules: (..., n, k) @ (..., k, m) -> (..., n, m); a vector is a row on the left, a column on the right."""
+    """a @ b with NumPy's rules: (..., n, k) @ (..., k, m) -> (..., n, m).
+
+    A vector is a row on the left and a column on the right.
+    """
     device = (a if isinstance(a, Tensor) else b).device
     a, b = (x if isinstance(x, Tensor) else tensor(x, device=device) for x in (a, b))
     inner_b = b.shape[-2] if b.ndim > 1 else b.shape[0] if b.ndim else None

@@ -72,8 +72,8 @@ class Context:
 def _mark(array: Any) -> int | None:
     """A checksum of up to 2 * SAMPLES elements, spread evenly: all of a small array (2 us), some of a large one (20 us).
 
-    So a change of a whole array is always noticed; a change of a few elements in a large one may pass. Not on a GPU, where
-    reading would wait for the device.
+    So a change of a whole array is always noticed; a change of a few elements in a large one may pass. Not on a GPU,
+    where reading would wait for the device.
     """
     if not isinstance(array, np.ndarray):
         return None

@@ -29,5 +29,3 @@ from tinynet.kernels.spatial_response_norm import (
     spatial_response_norm_forward,
 )
 from tinynet.kernels.tanh import tanh_backward, tanh_forward
-
-__all__ = [name for name in globals() if not name.startswith("_") and callable(globals()[name])]

@@ -30,7 +30,7 @@ def pictures_forward(
     scale: float,
 ) -> np.ndarray:
     """uint8 (N, H, W, C), mean (H', W', C), top, left, flip (N,), colour (N, C) -> float32 (N, C, h, w)."""
-    (N, *whole, C), (h, w) = pictures.shape, size
+    (N, _, _, C), (h, w) = pictures.shape, size
     out = pool.empty((C, h, w, N), np.float32)
 
     def crop(a: np.ndarray, n: int) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from tinynet.kernels.layout import batch_first, batch_last
 from tinynet.kernels.local_response_norm import power, window_sum
 from tinynet.memory import pool
-from tinynet.threads import parallel_for, ranges, scratch
+from tinynet.threads import parallel_for, scratch
 
 
 def spatial_response_norm_forward(
