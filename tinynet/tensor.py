@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.device import Device, device as find_device
+from tinynet.device import Device
+from tinynet.device import device as find_device
 
 _clock = itertools.count()
 _local = threading.local()
