@@ -269,7 +269,10 @@ class Concat(Function):
     @staticmethod
     def forward(ctx: Context, *arrays: Any, axis: int) -> Any:
         ctx.axis, ctx.sizes = axis, [a.shape[axis] for a in arrays]
-        return ctx.xp.concatenate(arrays, axis=axis)
+        if axis == 0:
+            return ctx.xp.concatenate(arrays)
+        # the batch stays innermost: CuPy's concatenate would put it first
+        return ctx.xp.moveaxis(ctx.xp.concatenate([ctx.xp.moveaxis(a, 0, -1) for a in arrays], axis=axis - 1), -1, 0)
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:

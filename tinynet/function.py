@@ -108,7 +108,8 @@ class Function:
             outputs = cls.forward(ctx, *arrays, **kwargs)
             several = isinstance(outputs, tuple)
             outputs = outputs if several else (outputs,)
-            outputs = [ctx.output_device.xp.asarray(o) for o in outputs]  # a sum is a NumPy scalar
+            xp = ctx.output_device.xp  # a sum is a NumPy scalar; and CuPy's asarray copies to the current GPU
+            outputs = [o if isinstance(o, xp.ndarray) else xp.asarray(o) for o in outputs]
             record(arrays, outputs)
         node = None
         if any(needs):

@@ -76,7 +76,7 @@ def _kernel_grid(weight: np.ndarray, columns: int = 16) -> Image.Image:
     bytes_ = np.clip(127.5 + 127.5 * weight / (largest or 1.0), 0, 255).astype(np.uint8)
     pictures = bytes_.transpose(0, 2, 3, 1)  # (O, 3, h, w) -> (O, h, w, 3)
     zoom = max(1, 44 // max(height, width))
-    columns = min(columns, count)
+    columns = max(n for n in range(1, min(columns, count) + 1) if count % n == 0 or n < 8)
     rows = -(-count // columns)
     cell_w, cell_h = width * zoom + 2, height * zoom + 2
     sheet = Image.new("RGB", (columns * cell_w + 2, rows * cell_h + 2), "white")
@@ -106,7 +106,7 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str], path: Path) ->
         axes.set_yticks(range(count), classes)
         for row in range(count):
             for column in range(count):
-                if share[row, column] >= 0.5:
+                if share[row, column] >= 1:
                     axes.text(
                         column,
                         row,
