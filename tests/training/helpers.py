@@ -44,17 +44,16 @@ def make_trainer(folder, *, epochs=3, lr=0.05, device="cpu", seed=3, model=None,
     folder.mkdir(exist_ok=True, parents=True)
     train, test = pictures(), pictures(40, seed=6)
     tinynet.manual_seed(seed)
-    model = (model or Net()).to(device)
+    model = (model or Net)().to(device)
     optimizer = SGD(model.parameters(), lr, momentum=0.9, weight_decay=5e-4)
     return Trainer(
         model,
         optimizer,
-        Loader(train, 16, crop=8, train=True, seed=seed),
+        Loader(train, 16, crop=8, train=True, seed=seed, flip=False),
         Loader(test, 16, crop=8, train=False),
         Inputs(device, mean_picture(train), 8, scale=0.01),
         folder,
         epochs=epochs,
         about={"preset": "tiny", "classes": train.classes},
-        schedule=MultiStep(optimizer, [1, 2]),
-        **{"log_every": 4, **options},
+        **{"schedule": MultiStep(optimizer, [1, 2]), "log_every": 4, **options},
     )

@@ -1,0 +1,349 @@
+"""The loop: what it learns, when it stops, what it says, and that going on changes nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import Net, make_trainer
+
+import tinynet.functional as F
+from tinynet import Function, nn
+from tinynet.errors import CheckpointError
+from tinynet.optim import SGD
+from tinynet.optim.lr_scheduler import DivideOnPlateau
+from tinynet.tensor import tensor
+from tinynet.training import checkpoint as files
+from tinynet.training.diagnose import first_nonfinite
+from tinynet.training.metrics import read_metrics
+from tinynet.training.trainer import TrainingError
+
+
+def weights(trainer):
+    return {name: array.tobytes() for name, array in trainer.model.state_dict().items()}
+
+
+def at_step(trainer, step, action):
+    """Lets `action` happen right after training batch number `step`."""
+    train_step = trainer._train_step
+
+    def then_act(batch):
+        train_step(batch)
+        if trainer.step + 1 == step:
+            action()
+
+    trainer._train_step = then_act
+    return trainer
+
+
+def test_it_learns(tmp_path):
+    trainer = make_trainer(tmp_path, epochs=12, lr=0.1, schedule=None)
+    assert trainer.fit() == "done"
+    tests = [line for line in read_metrics(tmp_path) if line["kind"] == "test"]
+    assert [line["epoch"] for line in tests] == list(range(1, 13))
+    assert tests[-1]["loss"] < tests[0]["loss"]
+    assert trainer.best["top1_error"] <= 10  # chance is 75
+    assert trainer.best["top1_error"] == min(line["top1_error"] for line in tests)
+    best = files.load(tmp_path / files.BEST)
+    assert best.state["step"] == trainer.best["step"]
+
+
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "time"])
+def test_stopped_and_resumed_is_as_if_undisturbed(how, tmp_path):
+    quiet = make_trainer(tmp_path / "quiet")
+    quiet.fit()
+    stopped = make_trainer(tmp_path / "stopped")
+    if how == "time":
+        stopped.max_minutes = 1e9
+        at_step(stopped, 8, lambda: setattr(stopped, "max_minutes", 1e-9))
+    else:
+        at_step(stopped, 8, lambda: os.kill(os.getpid(), signal.Signals[how]))
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert stopped.fit() == how
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert stopped.last_saved == files.path_of(tmp_path / "stopped", 8)
+    resumed = make_trainer(tmp_path / "stopped", seed=99)  # other first weights: all is read back
+    resumed.train.seed = 3
+    assert "step-00000008" in resumed.resume()
+    assert resumed.fit() == "done"
+    assert weights(resumed) == weights(quiet)
+    for name in ("step", "loss", "top1_error", "lr", "health"):
+        assert [line.get(name) for line in read_metrics(tmp_path / "stopped")] == [
+            line.get(name) for line in read_metrics(tmp_path / "quiet")
+        ]
+
+
+def test_a_stop_in_the_middle_of_a_test(tmp_path):
+    quiet = make_trainer(tmp_path / "quiet", epochs=2)
+    quiet.fit()
+    stopped = make_trainer(tmp_path / "stopped", epochs=2)
+    epoch = stopped.test.epoch
+
+    def interrupted(number):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return epoch(number)
+
+    stopped.test.epoch = interrupted
+    assert stopped.fit() == "SIGTERM"
+    assert [line["kind"] for line in read_metrics(tmp_path / "stopped")] == ["train", "train"]
+    resumed = make_trainer(tmp_path / "stopped", epochs=2)
+    resumed.resume()
+    resumed.fit()
+    assert weights(resumed) == weights(quiet)
+
+
+def test_a_second_signal_ends_the_process_at_once(tmp_path):
+    program = textwrap.dedent(
+        """
+        import os, signal, sys, time
+        from pathlib import Path
+        from helpers import make_trainer
+        trainer = make_trainer(Path(sys.argv[1]))
+        def hang(batch):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+            print("still here", flush=True)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+        trainer._train_step = hang
+        trainer.fit()
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert done.returncode == -signal.SIGINT, done.stderr
+    assert done.stdout == "still here\n"
+
+
+def test_resume_passes_over_a_damaged_checkpoint(tmp_path):
+    quiet = make_trainer(tmp_path)
+    quiet.fit()
+    os.truncate(files.path_of(tmp_path, 18), 300)
+    resumed = make_trainer(tmp_path)
+    said = resumed.resume()
+    assert "step-00000012" in said and "passing over step-00000018" in said
+    assert (tmp_path / "step-00000018.safetensors.damaged").exists()
+    resumed.fit()
+    assert weights(resumed) == weights(quiet)
+
+
+def test_resume_refuses_another_net(tmp_path):
+    make_trainer(tmp_path, epochs=1).fit()
+    other = make_trainer(tmp_path)
+    other.about = other.about | {"preset": "paper"}
+    with pytest.raises(CheckpointError, match="preset 'tiny', this run has 'paper'"):
+        other.resume()
+    other.about = {"preset": "tiny", "classes": ["a", "b"]}
+    with pytest.raises(CheckpointError, match="knows 4 classes, the data has 2"):
+        other.resume()
+
+
+def test_only_the_last_few_and_the_best_are_kept(tmp_path):
+    make_trainer(tmp_path, epochs=5, keep=2).fit()
+    names = sorted(path.name for path in tmp_path.glob("*.safetensors"))
+    assert names == ["best.safetensors", "step-00000024.safetensors", "step-00000030.safetensors"]
+
+
+def test_checkpoints_inside_epochs(tmp_path):
+    make_trainer(tmp_path, epochs=1, checkpoint_batches=2, keep=99).fit()
+    assert [files.load(p).state["batch"] for p in reversed(files.all_in(tmp_path))] == [0, 2, 4, 0]
+
+
+def test_limit_batches(tmp_path):
+    trainer = make_trainer(tmp_path, epochs=2, limit_batches=2)
+    trainer.fit()
+    assert trainer.step == 4
+    assert trainer.model.training is False  # the last thing was a test
+
+
+def test_the_paper_schedule_divides_when_the_error_stays(tmp_path):
+    trainer = make_trainer(tmp_path, epochs=4, lr=0.01)
+    trainer.schedule = DivideOnPlateau(trainer.optimizer, patience=0, min_lr=0.0005)
+    trainer.optimizer.param_groups[0]["lr_scale"] = 0.0  # nothing is learnt: the error stays
+    trainer.fit()
+    rates = [line["lr"] for line in read_metrics(tmp_path) if line["kind"] == "test"]
+    np.testing.assert_allclose(rates, [0.01, 0.01, 0.001, 0.0005])
+
+
+def test_edits_hold_from_the_resume_on(tmp_path):
+    trainer = make_trainer(tmp_path, epochs=1)
+    trainer.fit()
+    before = trainer.model.conv.weight.numpy()
+    trainer = make_trainer(tmp_path, epochs=3)
+    trainer.optimizer = SGD(
+        [
+            {"name": "conv.all", "params": [trainer.model.conv.weight, trainer.model.conv.bias]},
+            {"name": "fc.all", "params": [trainer.model.fc.weight, trainer.model.fc.bias]},
+        ],
+        0.05,
+    )  # fmt: skip
+    trainer.schedule.optimizer = trainer.optimizer
+    trainer.edit([("lr", "0.5"), ("freeze", "conv"), ("momentum", "0.1")])
+    trainer.fit()
+    lines = [line for line in read_metrics(tmp_path) if line["kind"] == "train"]
+    rates = sorted({line["lr"] for line in lines}, reverse=True)
+    np.testing.assert_allclose(rates, [0.5, 0.05, 0.005])  # milestones still divide it
+    again = make_trainer(tmp_path / "x")
+    assert again.optimizer.param_groups[0]["lr_scale"] == 1.0
+    state = files.newest_whole(tmp_path)[1].state
+    assert [group["lr_scale"] for group in state["groups"]] == [0.0, 1.0]
+    assert [group["momentum"] for group in state["groups"]] == [0.1, 0.1]
+    frozen = trainer.model.conv.weight.numpy()
+    first = make_trainer(tmp_path / "y").model.conv.weight.numpy()
+    np.testing.assert_array_equal(frozen, first)  # this trainer never read the old weights
+    assert not np.array_equal(before, first)
+    for wrong in ([("freeze", "conv9")], [("lr", "-1")], [("lr", "nan")]):
+        with pytest.raises(ValueError, match="--set"):
+            trainer.edit(wrong)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_loss_that_is_not_finite_names_layer_and_checkpoint(tmp_path):
+    trainer = make_trainer(tmp_path, lr=1e25)
+    with pytest.raises(TrainingError) as error:
+        trainer.fit()
+    message = str(error.value)
+    assert "\n" not in message
+    assert "NaN or infinite" in message
+    assert "conv" in message or "fc" in message
+    assert str(files.path_of(tmp_path, 0)) in message
+    for path in files.all_in(tmp_path):  # nothing bad was saved
+        assert all(np.isfinite(array).all() for array in files.load(path).model.values())
+
+
+class BadGradient(Function):
+    """The identity, whose gradient is NaN."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.copy()
+
+    @staticmethod
+    def backward(ctx, dy):
+        return dy * np.float32("nan")
+
+
+class Poisoned(nn.Module):
+    """Two layers with something in between that spoils the values or the gradient."""
+
+    def __init__(self, spoil):
+        self.first, self.second, self.spoil = nn.Linear(3, 3), nn.Linear(3, 2), spoil
+
+    def forward(self, x):
+        return self.second(self.spoil(self.first(x)))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("spoil", "where"),
+    [
+        (lambda x: F.relu(x), None),
+        (lambda x: x * float("inf"), "the output of second"),
+        (BadGradient.apply, "the gradient of first.bias"),
+    ],
+)
+def test_where_a_nan_began(spoil, where, rng):
+    model = Poisoned(spoil)
+    optimizer = SGD(model.parameters(), 0.1)
+    x = tensor(rng.normal(size=(4, 3)).astype(np.float32))
+    labels = tensor(np.array([0, 1, 0, 1]))
+    assert first_nonfinite(model, optimizer, x, labels) == where
+    assert "forward" not in vars(model.first)  # the watch was taken off again
+    model.first.weight.data[0, 0] = np.nan
+    assert first_nonfinite(model, optimizer, x, labels) == "first.weight"
+    x.data[1, 1] = np.inf
+    assert first_nonfinite(model, optimizer, x, labels) == "the pictures"
+
+
+def test_disk_full_names_the_last_good_checkpoint(tmp_path, monkeypatch):
+    fsync, left = os.fsync, [20]
+
+    def full(descriptor):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    trainer = make_trainer(tmp_path, checkpoint_batches=1, keep=99)
+    with pytest.raises(
+        TrainingError, match="No space left on device.*last good checkpoint is"
+    ) as e:
+        trainer.fit()
+    named = Path(str(e.value).rsplit(" ", 1)[1])
+    assert files.load(named).state["step"] > 0
+    assert not list(tmp_path.glob("*" + files.PART))
+    monkeypatch.undo()
+    resumed = make_trainer(tmp_path)
+    resumed.resume()
+    assert resumed.fit() == "done"
+
+
+def test_warning_when_nothing_is_learnt(tmp_path, capsys):
+    trainer = make_trainer(tmp_path, stuck_after=8)
+    for parameter in trainer.model.parameters():
+        parameter.data[...] = 0  # all classes are equally likely, for good
+    trainer.optimizer.lr = trainer.schedule.first_lr = 1e-9
+    trainer.fit()
+    said = capsys.readouterr().out
+    assert said.count("warning: ") == 1
+    assert "ln(classes) = 1.39" in said and "--preset cfg145" in said
+
+
+def test_no_warning_when_something_is_learnt(tmp_path, capsys):
+    make_trainer(tmp_path, epochs=6, lr=0.1, schedule=None, stuck_after=8).fit()
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_the_health_line(tmp_path, capsys):
+    trainer = make_trainer(tmp_path, epochs=1)
+    trainer.fit()
+    health = read_metrics(tmp_path)[-1]["health"]
+    weight = trainer.model.conv.weight
+    step = trainer.optimizer.velocity[weight]
+    assert health["conv.weight"] == pytest.approx(
+        [np.abs(weight.numpy()).mean(), np.abs(step.numpy()).mean()], rel=1e-5
+    )
+    assert "mean |w|, |step|: conv " in capsys.readouterr().out
+
+
+def test_where_the_time_went(tmp_path):
+    make_trainer(tmp_path, epochs=2).fit()
+    first, second = (line["seconds"] for line in read_metrics(tmp_path) if line["kind"] == "test")
+    assert all(0 < first[phase] <= second[phase] for phase in first)
+    assert first.keys() == {"loading", "forward", "backward", "update", "testing"}
+
+
+def test_two_logical_devices_save_what_one_does(tmp_path):
+    """A net of two towers, on one device and on two: equal arrays in the checkpoints."""
+
+    class Towers(Net):
+        def __init__(self, second):
+            super().__init__()
+            self.fc.to(second)
+            self.second = second
+
+        def to(self, device):
+            return self
+
+        def forward(self, x):
+            x = F.relu(self.conv(x)).flatten(1)
+            return self.fc(self.dropout(x.to(self.second))).to("cpu:0")
+
+    found = []
+    for second in ("cpu:0", "cpu:1"):
+        make_trainer(tmp_path / second[-1], model=lambda s=second: Towers(s), epochs=2).fit()
+        last = files.newest_whole(tmp_path / second[-1])[1]
+        found.append({k: v.tobytes() for k, v in (last.model | last.optimizer).items()})
+    assert found[0] == found[1]
