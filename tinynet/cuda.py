@@ -432,13 +432,12 @@ def _out_of_memory(gpu: int, asked: int) -> OutOfMemoryError:
 
 
 def _batch_size() -> int:
-    """N of the first array given to the kernel that is running, read off the stack; 0 if none is."""
+    """N of the first array that the running Function was given, read off the stack; 0 if none runs."""
     frame = sys._getframe(1)
     while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith("tinynet.kernels.cuda."):
-            first = next(iter(frame.f_locals.values()), None)
-            if frame.f_code.co_name.endswith(("_forward", "_backward")) and getattr(first, "ndim", 0) > 1:
-                return first.shape[0]
+        if "ctx" in frame.f_locals:
+            arrays = (v for v in frame.f_locals.values() if isinstance(v, cupy.ndarray) and v.ndim > 1)
+            return next((array.shape[0] for array in arrays), 0)
         frame = frame.f_back
     return 0
 

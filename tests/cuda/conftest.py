@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,10 @@ def machine() -> Iterator[fake_cupy.Machine]:
     """A machine of two GPUs, simulated."""
     if on_cpu.COMPILER is None:
         pytest.skip("g++ is not installed: the kernels cannot be run on the CPU")
-    yield fake_cupy.install(gpus=2)
+    machine = fake_cupy.install(gpus=2)
+    cuda = importlib.import_module("tinynet.cuda")
+    cuda.SLOT, cuda.SLOTS = 1 << 12, 4  # so that uploads go round the ring
+    yield machine
     fake_cupy.uninstall()
 
 

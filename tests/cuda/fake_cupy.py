@@ -480,24 +480,24 @@ def arrays_in(value: Any) -> list[ndarray]:
 def call(function: Any, name: str, args: tuple, kwargs: dict, out: ndarray | None = None, fresh: bool = False) -> Any:
     """Run a NumPy function on the values; results that are views stay views, others get memory of their own."""
     inputs = arrays_in(list(args)) + arrays_in(list(kwargs.values()))
-    blocks = [on_current(a) for a in inputs]
     result = function(*plain(list(args)), **{k: plain(v) for k, v in kwargs.items()})
     if out is not None:
-        operate(name, current_stream(), blocks, [on_current(out)])
+        operate(name, current_stream(), [on_current(a) for a in inputs], [on_current(out)])
         np.copyto(out._values, result, casting="same_kind")
         return out
     if isinstance(result, (list, tuple)):
-        return type(result)(give(r, name, inputs, blocks, fresh) for r in result)
+        return type(result)(give(r, name, inputs, fresh) for r in result)
     if isinstance(result, (np.ndarray, np.generic)):
-        return give(np.asarray(result), name, inputs, blocks, fresh)
+        return give(np.asarray(result), name, inputs, fresh)
     return result
 
 
-def give(result: np.ndarray, name: str, inputs: list[ndarray], blocks: list[Block], fresh: bool) -> ndarray:
+def give(result: np.ndarray, name: str, inputs: list[ndarray], fresh: bool) -> ndarray:
     if not fresh:
         for array in inputs:
             if result.size == 0 or np.may_share_memory(result, array._block.bytes):
                 return ndarray(result, array._block)
+    blocks = [on_current(a) for a in inputs]  # a view needs no device; all else does
     out = new(result.shape, result.dtype, result if result.size and not result.flags.c_contiguous else None)
     operate(name, current_stream(), blocks, [out._block])
     np.copyto(out._values, result)

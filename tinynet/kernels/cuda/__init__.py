@@ -37,5 +37,3 @@ from tinynet.kernels.cuda.softmax import (
     softmax_backward,
     softmax_forward,
 )
-
-__all__ = [name for name in globals() if not name.startswith("_") and callable(globals()[name])]

@@ -1,0 +1,264 @@
+"""The host code of the CUDA path, on the stand-in: order between streams, copies, memory, and clear errors."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from importlib import metadata
+from typing import Any
+
+import fake_cupy
+import numpy as np
+import pytest
+
+import tinynet
+from tinynet.device import Device
+
+
+@pytest.fixture(params=["two GPUs", "one GPU twice"])
+def pair(request: pytest.FixtureRequest, machine: fake_cupy.Machine) -> tuple[Device, Device]:
+    first = tinynet.device("cuda:0")
+    return first, tinynet.device("cuda:1") if request.param == "two GPUs" else first.twin()
+
+
+def innermost(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return np.moveaxis(rng.standard_normal((*shape[1:], shape[0])).astype(np.float32), -1, 0)
+
+
+def test_upload_and_download_keep_values_and_layout(machine: fake_cupy.Machine, rng: np.random.Generator) -> None:
+    gpu = tinynet.device("cuda")
+    for array in (
+        innermost(rng, 8, 3, 20, 20),  # several slots
+        rng.standard_normal((3, 4)),
+        rng.integers(0, 9, 5),
+        np.array(True),
+        np.empty((0, 3), np.float32),
+        rng.integers(0, 255, (4, 5, 6, 3), np.uint8)[:, ::2],
+    ):
+        on_gpu = gpu.upload(array)
+        np.testing.assert_array_equal(gpu.download(on_gpu), array)
+        assert on_gpu.dtype == array.dtype
+        if array.size and array.flags.c_contiguous != array.T.flags.c_contiguous:
+            assert on_gpu.strides == array.strides
+
+
+def test_uploads_wait_only_for_pinned_memory_that_is_still_read(machine: fake_cupy.Machine) -> None:
+    gpu = tinynet.device("cuda")
+    gpu.upload(np.zeros(1 << 13, np.uint8))  # two slots of four
+    assert machine.host_waits == 0
+    gpu.upload(np.zeros(1 << 14, np.uint8))  # the first two once more
+    assert 1 <= machine.host_waits <= 2
+
+
+def test_copies_between_devices(pair: tuple[Device, Device], rng: np.random.Generator) -> None:
+    a, b = pair
+    for array in (innermost(rng, 4, 3, 5, 2), rng.standard_normal((3, 2)), np.empty((0, 2)), np.array(2.5)):
+        there = b.copy_from(a.upload(array), a)
+        np.testing.assert_array_equal(b.download(there), array)
+        assert there.strides == array.strides or array.size == 0
+        if array.ndim > 1:
+            np.testing.assert_array_equal(b.download(b.copy_from(a.upload(array)[:, 1:], a)), array[:, 1:])
+
+
+def test_a_chain_of_copies_without_work_between(pair: tuple[Device, Device], rng: np.random.Generator) -> None:
+    a, b = pair
+    x = rng.standard_normal(7)
+    np.testing.assert_array_equal(a.download(a.copy_from(b.copy_from(a.upload(x), a), b)), x)
+
+
+def test_swapping_halves_copies_both_ways_at_once(pair: tuple[Device, Device], rng: np.random.Generator) -> None:
+    """Neither copy waits for the other: the second one's clock does not know the first."""
+    a, b = pair
+    x, y = (tinynet.tensor(rng.standard_normal(5), device=d) for d in pair)
+    x_there, y_here = x.to(b), y.to(a)
+    copies_a, copies_b = a._lane.copies, b._lane.copies
+    assert copies_a.number not in copies_b.clock and copies_b.number not in copies_a.clock
+    np.testing.assert_array_equal((x_there + 1).numpy(), x.numpy() + 1)
+    np.testing.assert_array_equal((y_here + 1).numpy(), y.numpy() + 1)
+
+
+def test_memory_of_a_source_is_not_used_again_before_it_was_read(pair: tuple[Device, Device]) -> None:
+    a, b = pair
+    for _ in range(3):
+        x = tinynet.tensor(np.ones(100), device=a)
+        y = x.to(b)
+        del x
+        with a.activate("Copy"):  # under which waits are not queued: the allocator must
+            reused = a.xp.zeros(100)
+        del reused
+        assert y.numpy().sum() == 100
+
+
+def test_the_stand_in_notices_what_is_not_ordered(machine: fake_cupy.Machine) -> None:
+    cupy, a, b = fake_cupy.sys.modules["cupy"], tinynet.device("cuda:0"), tinynet.device("cuda:1")
+    x = a.upload(np.ones(5))
+    with cupy.cuda.Device(0), cupy.cuda.Stream(), pytest.raises(fake_cupy.Unordered):
+        x + 1
+    with b.activate(), pytest.raises(AssertionError, match="GPU 0"):
+        x + 1
+    with a.activate(), pytest.raises(TypeError, match="NumPy"):
+        x + np.ones(5)
+    with a.activate(), pytest.raises(TypeError, match="[Ii]mplicit"):
+        np.asarray(x)
+    with a.activate(), pytest.raises(TypeError):
+        x[:] = np.ones(5)
+    pinned = fake_cupy.empty_pinned(5)
+    with a.activate():
+        x.set(pinned, stream=a._lane.stream)
+        with pytest.raises(fake_cupy.Unordered, match="pinned"):
+            x.set(pinned, stream=a._lane.stream)
+
+
+@pytest.mark.parametrize("fault", ["none", "no peer access", "peer access that lies"])
+def test_without_peer_access_copies_go_through_the_host(
+    machine: fake_cupy.Machine, rng: np.random.Generator, fault: str
+) -> None:
+    machine.peers, machine.peers_lie = fault != "no peer access", fault == "peer access that lies"
+    a, b = tinynet.device("cuda:0"), tinynet.device("cuda:1")
+    for _ in range(3):
+        x = innermost(rng, 4, 3, 5, 2)
+        np.testing.assert_array_equal(b.download(b.copy_from(a.upload(x), a)), x)
+    probe = 1 << 20
+    assert machine.peer_bytes[0, 1] == {"none": probe + 3 * 480, "no peer access": 0, "peer access that lies": probe}[fault]
+
+
+def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machine) -> None:
+    a, b = tinynet.device("cuda:0"), tinynet.device("cuda:1")
+    launch = importlib.import_module("tinynet.kernels.cuda.elementwise")
+    x, elsewhere = a.upload(np.ones((2, 3), np.float32)), b.upload(np.ones((2, 3), np.float32))
+    step = launch._cu.sgd_step
+    with pytest.raises(RuntimeError, match="activate"):
+        step((6, 1), x, x, x, 0.1, 0.9, 0.0, 6)
+    with a.activate():
+        with pytest.raises(tinynet.DeviceMismatchError, match="cuda:1"):
+            step((6, 1), x, elsewhere, x, 0.1, 0.9, 0.0, 6)
+        with pytest.raises(TypeError, match="float, got float64"):
+            step((6, 1), x, x.astype(np.float64), x, 0.1, 0.9, 0.0, 6)
+        with pytest.raises(TypeError, match="g is a CuPy array"):
+            step((6, 1), x, np.ones(6, np.float32), x, 0.1, 0.9, 0.0, 6)
+        with pytest.raises(TypeError, match="lr is a number"):
+            step((6, 1), x, x, x, x, 0.9, 0.0, 6)
+        with pytest.raises(ValueError, match="contiguous"):
+            step((6, 1), x, x.T, x, 0.1, 0.9, 0.0, 6)
+        with pytest.raises(TypeError, match="7 arguments"):
+            step((6, 1), x, x)
+        with pytest.raises(ValueError, match="grid"):
+            step((6, 70000), x, x, x, 0.1, 0.9, 0.0, 6)
+        gemm = importlib.import_module("tinynet.kernels.cuda.gemm").gemm
+        with pytest.raises(tinynet.DeviceMismatchError, match="gemm: b"):
+            gemm(x, elsewhere.T, a.xp.zeros((2, 2), np.float32))
+        with pytest.raises(ValueError, match="do not fit"):
+            gemm(x, x, a.xp.zeros((2, 2), np.float32))
+
+
+def test_tf32(machine: fake_cupy.Machine, rng: np.random.Generator) -> None:
+    cuda, gpu = importlib.import_module("tinynet.cuda"), tinynet.device("cuda")
+    x, w = (rng.standard_normal((30, 30)).astype(np.float32) for _ in range(2))
+    exact = x.astype(np.float64) @ w
+
+    def error() -> float:
+        x_, w_ = (tinynet.tensor(a, device=gpu) for a in (x, w))
+        return float(np.abs((x_ @ w_).numpy() - exact).max())
+
+    assert error() < 1e-5
+    cuda.set_tf32(True)
+    assert 1e-4 < error() < 1e-1
+    cuda.set_tf32(False)
+    assert error() < 1e-5
+
+
+def test_twins_and_names(machine: fake_cupy.Machine) -> None:
+    zero, same, one = (tinynet.device(n) for n in ("cuda:0", "cuda", "cuda:1"))
+    twin = zero.twin()
+    assert zero == same == "cuda:0" and zero._lane is same._lane and zero != one
+    assert twin != zero and zero != twin and twin != "cuda:0" and twin is zero.twin()
+    assert twin._lane.stream is not zero._lane.stream and len({zero, same, one, twin}) == 3
+    assert pickle.loads(pickle.dumps(twin)) is twin and pickle.loads(pickle.dumps(zero)) is zero
+    with pytest.raises(tinynet.DeviceMismatchError):
+        tinynet.tensor([1.0], device=zero) + tinynet.tensor([1.0], device=twin)
+
+
+def test_memory_stats_and_out_of_memory(machine: fake_cupy.Machine) -> None:
+    gpu = tinynet.device("cuda")
+    before = gpu.memory_stats()
+    x = tinynet.tensor(np.ones((32, 1000), np.float32), device=gpu)
+    during = gpu.memory_stats()
+    del x
+    after = gpu.memory_stats()
+    assert during.used >= before.used + 128000 > after.used and after.peak >= during.used and after.held >= 128000
+    machine.memory = 1 << 20
+    x = tinynet.tensor(np.ones((32, 10, 20, 20), np.float32), device=gpu)
+    with pytest.raises(tinynet.OutOfMemoryError) as caught:
+        tinynet.functional.local_response_norm(x, 5)
+    message = str(caught.value)
+    assert "LocalResponseNorm asked for 500 KiB" in message and "cuda:0" in message and "\n" not in message
+    assert "of a batch of 32, at most" in message
+    fits = int(message.split("at most ")[1].split()[0])
+    assert 16 <= fits < 32
+
+
+# --- no GPU, or not one that can be used: one clear line each ---
+
+
+def refused(name: str = "cuda") -> str:
+    with pytest.raises(tinynet.DeviceUnavailableError) as caught:
+        tinynet.device(name)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_no_such_gpu(machine: fake_cupy.Machine) -> None:
+    machine.gpus = 1
+    assert refused("cuda:7") == "cuda:7: no such GPU; this machine has cuda:0"
+    machine.gpus = 0
+    assert "no CUDA-capable device" in refused("cuda:0")
+
+
+def test_no_driver_and_an_old_driver(machine: fake_cupy.Machine) -> None:
+    machine.driver = 0
+    assert "no NVIDIA driver" in refused()
+    machine.driver = 12040
+    message = refused()
+    assert "CUDA 12.4" in message and "CUDA 13" in message and "tinynet[cuda12]" in message
+
+
+def test_missing_cuda_libraries(machine: fake_cupy.Machine) -> None:
+    machine.broken_library = True
+    message = refused()
+    assert "libnvrtc.so.13" in message and "tinynet[cuda13]" in message
+
+
+def without_cuda_module(monkeypatch: pytest.MonkeyPatch, wheels: dict[str, str], importing: Any) -> None:
+    def version(name: str) -> str:
+        if name not in wheels:
+            raise metadata.PackageNotFoundError(name)
+        return wheels[name]
+
+    real = importlib.import_module
+    fake_cupy.uninstall()
+    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.setattr(importlib, "import_module", lambda name: importing() if name == "cupy" else real(name))
+
+
+def test_no_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def importing() -> None:
+        raise ModuleNotFoundError("No module named 'cupy'", name="cupy")
+
+    without_cuda_module(monkeypatch, {}, importing)
+    assert "CuPy is not installed" in refused() and "tinynet[cuda13]" in refused()
+
+
+def test_two_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_cuda_module(monkeypatch, {"cupy-cuda12x": "14.2.0", "cupy-cuda13x": "14.2.0"}, lambda: None)
+    message = refused()
+    assert "cupy-cuda12x and cupy-cuda13x are both installed" in message and "pip uninstall" in message
+
+
+def test_the_wrong_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def importing() -> None:
+        raise ImportError("libcudart.so.11.0: cannot open shared object file\nlong advice\nmore advice")
+
+    without_cuda_module(monkeypatch, {"cupy-cuda11x": "13.0.0"}, importing)
+    message = refused()
+    assert "cupy-cuda11x cannot be imported (libcudart.so.11.0" in message and "tinynet[cuda13]" in message
