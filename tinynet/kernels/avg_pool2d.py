@@ -14,9 +14,9 @@ import numpy as np
 
 from tinynet.kernels.im2col import Pair
 from tinynet.kernels.layout import batch_first, batch_last
-from tinynet.kernels.max_pool2d import pool_output_size, window_parts
+from tinynet.kernels.max_pool2d import pool_output_size, pool_pieces, window_parts
 from tinynet.memory import pool
-from tinynet.threads import parallel_for, ranges
+from tinynet.threads import parallel_for
 
 
 def window_sizes(
@@ -49,7 +49,7 @@ def avg_pool2d_forward(
             y_[outputs] += x_[inputs]
         y_ /= divisor[:, :, None]
 
-    parallel_for(piece, ranges(C, 1))
+    parallel_for(piece, pool_pieces(C, 1, OH * OW * N)[0])
     return batch_first(y)
 
 
@@ -76,5 +76,5 @@ def avg_pool2d_backward(
         for _, outputs, inputs in parts:
             dx_[inputs] += share[outputs]
 
-    parallel_for(piece, ranges(C, 1))
+    parallel_for(piece, pool_pieces(C, 1, OH * OW * N)[0])
     return batch_first(dx)

@@ -95,7 +95,8 @@ def max_pool2d_forward(
             candidate |= position_type.type(position)
             np.minimum(winner_[outputs], candidate, out=winner_[outputs])
 
-    parallel_for(piece, pool_pieces(C, OH, OW * N))
+    channel_blocks, row_blocks = pool_pieces(C, OH, OW * N)
+    parallel_for(piece, [(channels, rows) for channels in channel_blocks for rows in row_blocks])
     return batch_first(y), batch_first(winner)
 
 
@@ -113,21 +114,23 @@ def max_pool2d_backward(
     _, OH, OW, _ = dy.shape
     dx = pool.empty((C, H, W, N), dy.dtype)
 
+    channel_blocks, row_blocks = pool_pieces(C, OH, OW * N)
+
     def piece(channels: slice) -> None:  # all rows of its channels: windows overlap
         dx[channels] = 0
-        for _, rows in pool_pieces(channels.stop - channels.start, OH, OW * N, all_channels=True):
+        for rows in row_blocks:
             dx_, dy_, winner_ = dx[channels], dy[channels, rows], winner[channels, rows]
             for position, outputs, inputs in window_parts((H, W), kernel, stride, padding, rows, OW):
                 shape = dy_[outputs].shape
                 won = np.equal(winner_[outputs], position, out=scratch("won", shape, np.bool_))
                 dx_[inputs] += select(won, dy_[outputs], out=scratch("share", shape, dy.dtype))
 
-    parallel_for(piece, ranges(C, 1))
+    parallel_for(piece, channel_blocks)
     return batch_first(dx)
 
 
-def pool_pieces(C: int, OH: int, row: int, all_channels: bool = False) -> list[tuple[slice, slice]]:
-    """(channels, output rows) of about PIECE output elements, where one channel's output row has `row` of them."""
+def pool_pieces(C: int, OH: int, row: int) -> tuple[list[slice], list[slice]]:
+    """Blocks of channels and of output rows: one of each is about PIECE elements, if an output row has `row` of them."""
     rows = max(1, min(OH, PIECE // max(1, row)))
-    channels = C if all_channels else max(1, PIECE // max(1, rows * row))
-    return [(c, r) for c in ranges(C, channels) for r in ranges(OH, rows)]
+    channels = max(1, PIECE // max(1, rows * row))
+    return ranges(C, channels), ranges(OH, rows)
