@@ -104,7 +104,7 @@ def _input_gradient(
             pixels = _pixels(rows, cols, OW, N)
             dcol = scratch("columns", (K, pixels.stop - pixels.start), dy.dtype)
             np.matmul(w, dy[_group(O, groups, g), pixels], out=dcol)  # (K, O/G) @ (O/G, P) -> (K, P)
-            shape = (-1, kh, kw, rows.stop - rows.start, cols.stop - cols.start, N)
+            shape = (len(block), kh, kw, rows.stop - rows.start, cols.stop - cols.start, N)
             add_windows(block, dcol.reshape(shape), stride, rows.start, cols.start)
 
     blocks = ranges(C_group, max(1, -(-C_group // DX_BLOCKS)))
