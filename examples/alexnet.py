@@ -321,9 +321,11 @@ def evaluate_checkpoints(args: argparse.Namespace) -> int:
 
 def predict(args: argparse.Namespace) -> int:
     """--predict: the five likeliest classes of each picture."""
+    if len(args.predict) < 2:
+        raise ValueError("--predict takes a CHECKPOINT and at least one PICTURE")
     models, inputs, about = load_nets(args.predict[:1], args.device)
     for path in args.predict[1:]:
-        batch = batch_of([read_picture(path, (about["picture_size"],) * 2 + (about["in_channels"],))], inputs.size)
+        batch = batch_of([read_picture(path, picture_shape(about))], inputs.size)
         likely = probabilities(models, batch, inputs)[0]
         print(path)
         for k in np.argsort(-likely)[:5]:
@@ -384,6 +386,11 @@ def describe(settings: dict, pictures: Dataset) -> dict:
         preset=settings["preset"], classes=pictures.classes, in_channels=channels, picture_size=side,
         image_size=settings["crop"] or side - side // 8, scale=SCALE[settings["preset"]],
     )  # fmt: skip
+
+
+def picture_shape(net: dict) -> tuple[int, int, int]:
+    """(H, W, C) of the whole pictures that a net was trained on."""
+    return net["picture_size"], net["picture_size"], net["in_channels"]
 
 
 def subtracted_mean(net: dict, mean: np.ndarray) -> np.ndarray:

@@ -50,5 +50,8 @@ def test_confusion_with_and_without_names(tmp_path, rng):
 
 def test_contact_sheet(tmp_path, rng):
     grey, colour = rng.integers(0, 256, (2, 28, 28, 3), np.uint8)
-    contact_sheet([grey[:, :, :1], colour], ["a\nlong " + "name " * 30, "b"], tmp_path / "s.png")
-    assert Image.open(tmp_path / "s.png").width == 2 * (160 + 12)
+    row = [(grey[:, :, :1], "a\nlong " + "name " * 30), (colour, "b")]
+    contact_sheet([row, row[:1]], tmp_path / "s.png", side=100)
+    sheet = Image.open(tmp_path / "s.png")
+    assert sheet.size == (2 * 112, 2 * (100 + 36 + 14))
+    assert np.asarray(sheet)[160:, 120:].min() == 255  # the second row has one picture

@@ -60,7 +60,12 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         for room in ("model", "optimizer", "arrays")
         for name, array in getattr(checkpoint, room).items()
     }
-    header = _header(arrays, checkpoint.state)
+    save_arrays(path, arrays, checkpoint.state)
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray], state: dict | None = None) -> None:
+    """Writes arrays by name, C-contiguous, as one safetensors file. Raises OSError."""
+    header = _header(arrays, state or {})
     sha = hashlib.sha256(header)
     for array in arrays.values():
         sha.update(array.data)

@@ -121,21 +121,23 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str], path: Path) ->
 
 
 def contact_sheet(
-    pictures: Sequence[np.ndarray], captions: Sequence[str], path: Path, side: int = 160
+    rows: Sequence[Sequence[tuple[np.ndarray, str]]], path: Path, side: int = 128
 ) -> None:
-    """Pictures, uint8 (H, W, C), in one row with a caption (lines split by newline) under each."""
+    """Rows of pictures, uint8 (H, W, C), each with a caption below; \\n in it begins a new line."""
     font = ImageFont.load_default(13)
-    lines = max(caption.count("\n") + 1 for caption in captions)
-    cell, text = side + 12, 18 * lines + 8
-    sheet = Image.new("RGB", (cell * len(pictures), side + 12 + text), "white")
+    lines = max(caption.count("\n") + 1 for row in rows for _, caption in row)
+    width, height = side + 12, side + 18 * lines + 14
+    size = (width * max(len(row) for row in rows), height * len(rows))
+    sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        left = index * cell + 6
-        sheet.paste(as_image(picture).resize((side, side), Image.BICUBIC), (left, 6))
-        for row, line in enumerate(caption.split("\n")):
-            while line and draw.textlength(line, font) > side:
-                line = line[:-1]
-            draw.text((left, side + 10 + 18 * row), line, "black", font)
+    for number, row in enumerate(rows):
+        for column, (picture, caption) in enumerate(row):
+            left, top = column * width + 6, number * height + 6
+            sheet.paste(as_image(picture).resize((side, side), Image.BICUBIC), (left, top))
+            for below, line in enumerate(caption.split("\n")):
+                while line and draw.textlength(line, font) > side:
+                    line = line[:-1]
+                draw.text((left, top + side + 4 + 18 * below), line, "black", font)
     sheet.save(path)
 
 

@@ -92,7 +92,9 @@ def make_folder(folder: Path | None, name: str) -> Path:
         return new_folder(Path("runs"), name)
     folder.mkdir(parents=True, exist_ok=True)
     if all_in(folder):
-        raise CheckpointError(f"{folder} holds a run already: add --resume, or choose another --out")
+        raise CheckpointError(
+            f"{folder} holds a run already: add --resume, or choose another --out"
+        )
     return folder
 
 

@@ -1,0 +1,64 @@
+"""The six training pictures that look most like a picture in AlexNet's eyes (paper, section 6.1).
+
+    python examples/similar.py CHECKPOINT PICTURE... --out sheet.png
+
+Alike is what has a small Euclidean distance between the 4096 values before the last layer (mini: 512). Each picture gives
+one row of the contact sheet: itself, then the six nearest. CHECKPOINT may be a run's folder: its best.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from alexnet import load_nets, open_pictures, picture_shape
+
+import tinynet
+from tinynet.data import Loader
+from tinynet.training import runs
+from tinynet.training.features import features, nearest
+from tinynet.training.inputs import batch_of, read_picture
+from tinynet.training.plots import contact_sheet
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = runs.Parser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("checkpoint")
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="a file, or test:N, the test set's picture N")
+    parser.add_argument("--data", metavar="PATH", help="where the training pictures are (default: as in the run)")
+    parser.add_argument("--out", type=Path, default=Path("similar.png"), help="the contact sheet (similar.png)")
+    parser.add_argument("--device", metavar="D0[,D1]", help="as for alexnet.py")
+    args = parser.parse_args(arguments)
+    try:
+        (model,), inputs, about = load_nets([args.checkpoint], args.device)
+        train, test = open_pictures(about | {"data": args.data or runs.data_of(args.checkpoint)})
+        queries = [read(name, test, about) for name in args.pictures]
+        with Loader(train, 128, crop=inputs.size, train=False) as loader:
+            known = features(model, loader.epoch(0), inputs)
+        rows = []
+        for name, picture in zip(args.pictures, queries, strict=True):
+            places, distances = nearest(features(model, [batch_of([picture], inputs.size)], inputs)[0], known)
+            row = [(picture, name)]
+            for place, distance in zip(places, distances, strict=True):
+                row.append((train.picture(place), f"{train.classes[train.labels[place]]}\n{distance:.1f} away"))
+            rows.append(row)
+        contact_sheet(rows, args.out)
+        print(f"{args.out}: each row a picture and the six of {len(train):,} training pictures that are nearest to it")
+        return 0
+    except (tinynet.TinynetError, OSError, ValueError) as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+
+
+def read(name: str, test: tinynet.data.Dataset, about: dict) -> np.ndarray:
+    """A picture file, or test:N."""
+    if not name.startswith("test:"):
+        return read_picture(name, picture_shape(about))
+    if not name[5:].isdecimal() or int(name[5:]) >= len(test):
+        raise ValueError(f"{name}: the test pictures are test:0 to test:{len(test) - 1}")
+    return test.picture(int(name[5:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
