@@ -29,7 +29,6 @@ from tinynet.memory import pool
 from tinynet.threads import parallel_for, ranges, scratch
 
 COLUMN_BYTES = 4 << 20  # of columns built at once; 2 to 8 MB did best, 1 MB costs 5 %
-DX_COLUMN_BYTES = 2 << 20  # of columns of dx: they are read again kh*kw times
 DX_BLOCKS = 8  # threads take blocks of input channels of dx, so no two ever add to the same pixel
 DW_LANES = 8  # partial sums of dw, each over its own run of pixels, added in a fixed order
 
@@ -100,7 +99,7 @@ def _input_gradient(
         # (O/G, C_block, kh, kw) -> (O/G, K_block) -> (K_block, O/G)
         w = weight[_group(O, groups, g), channels].reshape(O // groups, -1).T
         K = len(w)
-        for rows, cols in _tiles(OH, OW, DX_COLUMN_BYTES // max(1, K * N * dy.itemsize)):
+        for rows, cols in _tiles(OH, OW, COLUMN_BYTES // max(1, K * N * dy.itemsize)):
             pixels = _pixels(rows, cols, OW, N)
             dcol = scratch("columns", (K, pixels.stop - pixels.start), dy.dtype)
             np.matmul(w, dy[_group(O, groups, g), pixels], out=dcol)  # (K, O/G) @ (O/G, P) -> (K, P)

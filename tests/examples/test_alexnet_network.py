@@ -1,0 +1,175 @@
+"""The network in examples/alexnet.py: the numbers of 2012, and the split that changes nothing."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinynet
+import tinynet.functional as F
+from tinynet import optim
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+from alexnet import PRESETS, AlexNet  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def full_size():
+    """The two nets of 2012, made once: 61 million random numbers take a while."""
+    tinynet.manual_seed(1)
+    return {preset: AlexNet(preset=preset) for preset in ("paper", "cfg145")}
+
+
+@pytest.mark.parametrize("preset", ["paper", "cfg145"])
+def test_parameters_of_2012(preset, full_size):
+    """From the layers' shapes: 60,965,224 parameters, layer by layer as the table of the two-tower net has them."""
+    net = full_size[preset]
+    counts = {
+        name: sum(math.prod(p.shape) for m in modules for p in (m.weight, m.bias))
+        for name, modules in net.layers().items()
+    }
+    assert counts == {
+        "conv1": 34_944, "conv2": 307_456, "conv3": 885_120, "conv4": 663_936, "conv5": 442_624,
+        "fc6": 37_752_832, "fc7": 16_781_312, "fc8": 4_097_000,
+    }  # fmt: skip
+    assert sum(counts.values()) == 60_965_224 == sum(p.size for p in net.parameters())
+
+
+def test_first_values(full_size):
+    for preset, sigma_3 in (("paper", 0.01), ("cfg145", 0.03)):
+        layers = full_size[preset].layers()
+        for name, modules in layers.items():
+            sigma = sigma_3 if name in ("conv3", "conv4", "conv5") else 0.01
+            for module in modules:
+                assert module.weight.numpy().std() == pytest.approx(sigma, rel=0.02)
+                one = name in ("conv2", "conv4", "conv5", "fc6", "fc7")
+                assert (module.bias.numpy() == (1 if one else 0)).all()
+
+
+def test_rates_and_decay_of_biases(full_size):
+    paper, program = (
+        {g["name"]: g for g in optim.SGD(full_size[preset].param_groups(), 0.01, 0.9, 5e-4).param_groups}
+        for preset in ("paper", "cfg145")
+    )
+    for layer in ("conv1", "conv5", "fc6", "fc8"):
+        assert [paper[f"{layer}.bias"][key] for key in ("lr_scale", "weight_decay")] == [1, 5e-4]
+        assert [program[f"{layer}.bias"][key] for key in ("lr_scale", "weight_decay")] == [2, 0]
+        assert [program[f"{layer}.weight"][key] for key in ("lr_scale", "weight_decay")] == [1, 5e-4]
+
+
+def test_order_after_the_convolutions(full_size):
+    names = {
+        preset: [[type(layer).__name__ for layer in after.layers] for after in full_size[preset].a.after]
+        for preset in ("paper", "cfg145")
+    }
+    norm, same_map, pool = "LocalResponseNorm", "SpatialResponseNorm", "MaxPool2d"
+    assert names["paper"] == [["ReLU", norm, pool], ["ReLU", norm, pool], ["ReLU"], ["ReLU"], ["ReLU", pool]]
+    assert names["cfg145"] == [
+        [norm, pool, "ReLU"], ["ReLU", norm, same_map, pool], ["ReLU"], ["ReLU"], [pool, "ReLU"],
+    ]  # fmt: skip
+
+
+def train_steps(devices, steps=2, preset="mini", seed=3):
+    """Losses and weights after some steps on fixed pictures."""
+    tinynet.manual_seed(seed)
+    net = AlexNet(10, preset, devices, 1, 28)
+    optimizer = optim.SGD(net.param_groups(), 0.01, 0.9, 5e-4)
+    rng = np.random.default_rng(seed)
+    x = tinynet.tensor(rng.normal(size=(6, 1, 28, 28)).astype(np.float32), device=devices[0])
+    labels = rng.integers(0, 10, 6)
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(x), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, net.state_dict()
+
+
+def test_the_split_changes_no_bit():
+    losses, weights = train_steps(("cpu", "cpu"))
+    assert losses[0] != losses[1]
+    for devices in (("cpu:0", "cpu:1"), ("cpu:1", "cpu:0")):
+        other_losses, other_weights = train_steps(devices)
+        assert losses == other_losses
+        assert all(np.array_equal(weights[name], other_weights[name]) for name in weights)
+
+
+def test_the_number_of_threads_changes_no_bit():
+    before = tinynet.get_num_threads()
+    try:
+        results = []
+        for n in (1, 3):
+            tinynet.set_num_threads(n)
+            results.append(train_steps(("cpu", "cpu")))
+    finally:
+        tinynet.set_num_threads(before)
+    assert results[0][0] == results[1][0]
+    assert all(np.array_equal(results[0][1][name], results[1][1][name]) for name in results[0][1])
+
+
+def test_towers_live_where_they_were_put():
+    net = AlexNet(10, "mini", ("cpu:0", "cpu:1"), 1)
+    for name, parameter in net.named_parameters():
+        assert str(parameter.device) == ("cpu:1" if name.startswith("b.") else "cpu:0")
+
+
+@pytest.mark.parametrize("size", [28, 32, 56, 64])
+def test_mini_takes_pictures_of_28_to_64(size, rng):
+    net = AlexNet(7, "mini", ("cpu", "cpu"), 3, size).eval()
+    x = tinynet.tensor(rng.normal(size=(2, 3, size, size)).astype(np.float32))
+    assert net(x).shape == (2, 7)
+    assert net.features(x).shape == (2, 512)
+
+
+def test_wrong_pictures_and_presets_are_named():
+    with pytest.raises(ValueError, match=r"expected pictures \(N, 1, 28, 28\), got \(2, 3, 28, 28\)"):
+        AlexNet(10, "mini", in_channels=1)(tinynet.tensor(np.zeros((2, 3, 28, 28), np.float32)))
+    with pytest.raises(ValueError, match="expected a preset of .*mini.*, got 'big'"):
+        AlexNet(preset="big")
+    assert set(PRESETS) == {"paper", "cfg145", "mini"}
+
+
+@pytest.mark.slow
+def test_the_paper_net_agrees_with_torch(rng):
+    """Logits and gradients of the full-size net, in float64, against the same net in torch: groups of 2 and LRN by tower."""
+    torch = pytest.importorskip("torch")
+    import torch.nn.functional as TF
+
+    net = AlexNet(20, "paper").eval()
+    for p in net.parameters():
+        p.data = rng.normal(size=p.shape) * 0.02
+    x, labels = rng.normal(size=(2, 3, 224, 224)), np.array([3, 17])
+    loss = F.cross_entropy(net(tinynet.tensor(x)), labels)
+    loss.backward()
+
+    weights = {name: torch.tensor(p.numpy(), requires_grad=True) for name, p in net.named_parameters()}
+
+    def conv(number, groups, x, **options):
+        w, b = (torch.cat([weights[f"{t}.conv{number}.{kind}"] for t in "ab"]) for kind in ("weight", "bias"))
+        return TF.relu(TF.conv2d(x, w, b, groups=groups, **options))
+
+    def norm_and_pool(x):
+        n, c, h, w = x.shape
+        by_tower = TF.local_response_norm(x.reshape(2 * n, c // 2, h, w), 5, 5e-4, 0.75, 2.0)
+        return TF.max_pool2d(by_tower.reshape(n, c, h, w), 3, 2)
+
+    def fc(number, x):
+        w, b = (torch.cat([weights[f"{t}.fc{number}.{kind}"] for t in "ab"]) for kind in ("weight", "bias"))
+        return TF.relu(TF.linear(x, w, b))
+
+    y = norm_and_pool(conv(1, 1, TF.pad(torch.tensor(x), (0, 3, 0, 3)), stride=4))
+    y = norm_and_pool(conv(2, 2, y, padding=2))
+    y = conv(5, 2, conv(4, 2, conv(3, 1, y, padding=1), padding=1), padding=1)
+    y = fc(7, fc(6, TF.max_pool2d(y, 3, 2).flatten(1)))
+    expected = TF.cross_entropy(TF.linear(y, weights["fc8.weight"], weights["fc8.bias"]), torch.tensor(labels))
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
+    for name, parameter in net.named_parameters():
+        reference = weights[name].grad.numpy()
+        np.testing.assert_allclose(parameter.grad.numpy(), reference, rtol=1e-6, atol=1e-9 * np.abs(reference).max())
