@@ -55,7 +55,7 @@ def _library(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
         for name in declared(code)
     )
     text = f'{SHIM.read_text()}\n#line 1 "kernel.cu"\n{code}\n{runners}\n'
-    flags = ["-O1", "-g", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unused-function", "-Werror", *options, *extra]
+    flags = ["-O1", "-g", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unused-function", "-Wno-unused-variable", "-Werror", *options, *extra]
     library = CACHE / (hashlib.sha256((text + repr(flags)).encode()).hexdigest()[:24] + ".so")
     if not library.exists():
         CACHE.mkdir(exist_ok=True)

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -28,57 +29,79 @@ static unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
     return (unsigned __int128)a * b >> 64;
 }
 
-// --- fibers ---
+// --- fibers: stacks for threads that wait for one another. They live on from block to block, and switching between them
+// is a longjmp (with the address sanitizer a swapcontext, which it can be told of).
 
 static const int MOST = 1024, STACK = 1 << 16;
 static ucontext_t scheduler, fiber[MOST];
 static char* stacks;
-static bool over[MOST];
+static bool begun[MOST], over[MOST];
 static int current;
 static void (*body)(void*);
 static void* body_argument;
 
+#if defined(__SANITIZE_ADDRESS__)
+static const void* scheduler_stack;
+static size_t scheduler_size;
+
 static void to_fiber(int t)
 {
-#if defined(__SANITIZE_ADDRESS__)
     void* fake;
     __sanitizer_start_switch_fiber(&fake, stacks + (size_t)t * STACK, STACK);
     swapcontext(&scheduler, &fiber[t]);
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
-#else
-    swapcontext(&scheduler, &fiber[t]);
-#endif
 }
 
-#if defined(__SANITIZE_ADDRESS__)
-static const void* scheduler_stack;
-static size_t scheduler_size;
-#endif
-
-static void to_scheduler(bool last)
+static void to_scheduler()
 {
     const int t = current;
-#if defined(__SANITIZE_ADDRESS__)
     void* fake;
-    __sanitizer_start_switch_fiber(last ? nullptr : &fake, scheduler_stack, scheduler_size);
+    __sanitizer_start_switch_fiber(&fake, scheduler_stack, scheduler_size);
     swapcontext(&fiber[t], &scheduler);
     __sanitizer_finish_switch_fiber(fake, &scheduler_stack, &scheduler_size);
+}
 #else
-    (void)last;
-    swapcontext(&fiber[t], &scheduler);
-#endif
+static jmp_buf scheduler_place, place[MOST];
+
+static void to_fiber(int t)
+{
+    if (_setjmp(scheduler_place)) return;
+    if (begun[t]) _longjmp(place[t], 1);
+    begun[t] = true;
+    setcontext(&fiber[t]);
 }
 
-static void __syncthreads() { to_scheduler(false); }
+static void to_scheduler()
+{
+    if (!_setjmp(place[current])) _longjmp(scheduler_place, 1);
+}
+#endif
+
+static void __syncthreads() { to_scheduler(); }
 
 static void fiber_main()
 {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_size);
 #endif
-    body(body_argument);
-    over[current] = true;
-    to_scheduler(true);
+    for (;;) {
+        body(body_argument);
+        over[current] = true;
+        to_scheduler();
+    }
+}
+
+static void make_fibers()
+{
+    if (!stacks) stacks = (char*)malloc((size_t)MOST * STACK);
+    for (int t = 0; t < MOST; t++) {
+        begun[t] = false;
+        getcontext(&fiber[t]);
+        fiber[t].uc_stack.ss_sp = stacks + (size_t)t * STACK;
+        fiber[t].uc_stack.ss_size = STACK;
+        fiber[t].uc_link = nullptr;
+        makecontext(&fiber[t], fiber_main, 0);
+    }
 }
 
 // --- a launch ---
@@ -102,15 +125,8 @@ static void set_thread(unsigned t) { threadIdx = {t % blockDim.x, t / blockDim.x
 
 static bool run_fibers(const unsigned* order, unsigned threads)
 {
-    if (!stacks) stacks = (char*)malloc((size_t)MOST * STACK);
-    for (unsigned t = 0; t < threads; t++) {
-        over[t] = false;
-        getcontext(&fiber[t]);
-        fiber[t].uc_stack.ss_sp = stacks + (size_t)t * STACK;
-        fiber[t].uc_stack.ss_size = STACK;
-        fiber[t].uc_link = nullptr;
-        makecontext(&fiber[t], fiber_main, 0);
-    }
+    if (!stacks) make_fibers();
+    for (unsigned t = 0; t < threads; t++) over[t] = false;
     for (;;) {
         unsigned ended = 0;
         for (unsigned i = 0; i < threads; i++) {
@@ -120,7 +136,10 @@ static bool run_fibers(const unsigned* order, unsigned threads)
             ended += over[current];
         }
         if (ended == threads) return true;
-        if (ended) return false;  // some threads wait at a barrier that others never reach
+        if (ended) {  // some threads wait at a barrier that others never reach
+            make_fibers();
+            return false;
+        }
     }
 }
 

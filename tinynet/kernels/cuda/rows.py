@@ -7,14 +7,14 @@ from typing import Any
 from tinynet.cuda import cupy
 from tinynet.kernels.cuda.launch import THREADS, Source
 
-_cu = Source("rows.cu")
+_add_to_rows, _row_sums = Source("add_to_rows.cu").add_to_rows, Source("row_sums.cu").row_sums
 RUN = 1 << 14  # elements that one block adds up: enough blocks for all processors even for few rows
 
 
 def add_to_rows(y: Any, bias: Any) -> None:
     """y (O, P) += bias (O,), in place."""
     O, P = y.shape
-    _cu.add_to_rows((P, O), y, bias, P)
+    _add_to_rows((P, O), y, bias, P)
 
 
 def row_sums(x: Any) -> Any:
@@ -22,5 +22,5 @@ def row_sums(x: Any) -> Any:
     O, P = x.shape
     runs = max(1, -(-P // RUN))
     sums = cupy.empty((O, runs), x.dtype)
-    _cu.row_sums((runs * THREADS, O), x, sums, P, RUN)
+    _row_sums((runs * THREADS, O), x, sums, P, RUN)
     return sums.reshape(O) if runs == 1 else row_sums(sums)

@@ -1,0 +1,92 @@
+"""The whole CUDA path: AlexNet `mini` trains on one GPU, two GPUs and one GPU twice, to the CPU's losses."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import fake_cupy
+import numpy as np
+import pytest
+
+import tinynet
+import tinynet.functional as F
+from tinynet.device import Device
+
+ROOT = Path(__file__).parents[2]
+N, STEPS = 4, 3
+
+
+def alexnet() -> Any:
+    spec = importlib.util.spec_from_file_location("alexnet_example", ROOT / "examples" / "alexnet.py")
+    module = importlib.util.module_from_spec(spec)
+    importlib.import_module("sys").modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def devices(names: str) -> tuple[Device, Device]:
+    return importlib.import_module("tinynet.training.runs").device_pair(names)
+
+
+def train(names: str, preset: str = "mini", steps: int = STEPS, batch: int = N) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """A few steps from pictures as bytes to new weights: the losses, read at the end only, and the weights."""
+    example, pair, data = alexnet(), devices(names), np.random.default_rng(5)
+    tinynet.manual_seed(3)
+    net = example.AlexNet(10, preset, pair)
+    optimiser = tinynet.optim.SGD(net.param_groups(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    first, size = pair[0], net.image_size
+    mean = first.upload(data.uniform(0, 255, (size + 2, size + 2, 3)).astype(np.float32))
+    losses = []
+    for _ in range(steps):
+        host = [
+            data.integers(0, 256, (batch, size + 2, size + 2, 3), np.uint8),
+            *data.integers(0, 3, (2, batch), np.int32),
+            data.integers(0, 2, batch).astype(bool),
+        ]
+        labels = tinynet.tensor(data.integers(0, 10, batch), device=first)
+        pictures, top, left, flip = (first.upload(a) for a in host)
+        with first.activate("pictures"):
+            x = first.kernels.pictures_forward(pictures, mean, top, left, flip, None, (size, size), 1 / 64)
+        loss = F.cross_entropy(net(tinynet.Tensor(x, first)), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.detach())
+    return np.array([loss.item() for loss in losses]), net.state_dict()
+
+
+@pytest.mark.parametrize("preset", ["mini", pytest.param("cfg145", marks=pytest.mark.slow)])
+def test_two_gpus_train_to_the_losses_of_the_cpu(machine: fake_cupy.Machine, preset: str) -> None:
+    steps, batch = (STEPS, N) if preset == "mini" else (1, 1)
+    losses, weights = train("cuda:0,cuda:1", preset, steps, batch)
+    expected_losses, expected_weights = train("cpu:0,cpu:1", preset, steps, batch)
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+    for name, expected in expected_weights.items():
+        np.testing.assert_allclose(weights[name], expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()), err_msg=name)
+    assert machine.peer_bytes[0, 1] and machine.peer_bytes[1, 0]
+    assert all(machine.launches[kernel] for kernel in ("im2col", "col2im", "gemm", "dropout_forward", "sgd_step"))
+
+
+def test_one_gpu_two_gpus_and_one_twice_give_the_same_bits(machine: fake_cupy.Machine) -> None:
+    runs = [train(names, steps=2) for names in ("cuda:0", "cuda:0,cuda:1", "cuda:0,cuda:0", "cuda:0,cuda:0")]
+    for losses, weights in runs[1:]:
+        np.testing.assert_array_equal(losses, runs[0][0])
+        for name, expected in runs[0][1].items():
+            np.testing.assert_array_equal(weights[name], expected, err_msg=name)
+
+
+def test_nothing_waits_for_the_device_inside_a_step(machine: fake_cupy.Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = importlib.import_module("tinynet.cuda")
+    monkeypatch.setattr(cuda, "SLOTS", 1000)  # a ring that is not full
+    waits = []
+    step = tinynet.optim.SGD.step
+
+    def counting(self: Any) -> None:
+        step(self)
+        waits.append(machine.host_waits)
+
+    monkeypatch.setattr(tinynet.optim.SGD, "step", counting)
+    train("cuda:0,cuda:1")
+    assert waits == [waits[0]] * STEPS
