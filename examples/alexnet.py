@@ -252,8 +252,8 @@ def train(args: argparse.Namespace) -> int:
     else:
         schedule = DivideOnPlateau(optimizer, patience=3, min_lr=settings["lr"] / 1000)
 
-    folder = args.out if args.resume else runs.make_folder(args.out, settings["preset"])
     with make_loader(settings, train_set, train=True) as batches, make_loader(settings, test_set) as tests:
+        folder = args.out if args.resume else runs.make_folder(args.out, settings["preset"])
         trainer = Trainer(
             model, optimizer, batches, tests, inputs, folder, epochs=settings["epochs"], about=net, schedule=schedule,
             keep=args.keep, limit_batches=args.limit_batches, max_minutes=args.max_time, **args.checkpoint_every,
