@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import io
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -56,11 +57,26 @@ def open_picture(data: bytes, name: str) -> Image.Image:
         raise DataError(f"{name}: not a JPEG or PNG picture") from None
     except Exception as error:  # the bytes are not ours: Pillow may raise anything over them
         raise DataError(f"{name}: {error or type(error).__name__}") from error
+    if image.format == "PNG":
+        _check_png(data, name)
     if image.width * image.height > MAX_PIXELS:
         raise DataError(
             f"{name}: {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}: not decoded"
         )
     return image
+
+
+def _check_png(data: bytes, name: str) -> None:
+    """Compare every chunk's CRC-32, which Pillow does not do for the pixels'."""
+    position, kind = 8, b""
+    while kind != b"IEND":
+        length = int.from_bytes(data[position : position + 4], "big")
+        kind, end = data[position + 4 : position + 8], position + 8 + length
+        if end + 4 > len(data):
+            raise DataError(f"{name}: truncated PNG file")
+        if zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise DataError(f"{name}: damaged PNG file, a checksum differs at byte {position}")
+        position = end + 4
 
 
 def decode(data: bytes, name: str, size: int | None = None, whole: bool = False) -> np.ndarray:
@@ -103,7 +119,7 @@ def _to_rgb(image: Image.Image, size: int | None) -> Image.Image:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode == "P":
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _resize(image: Image.Image, size: int | None, whole: bool) -> Image.Image:

@@ -285,10 +285,9 @@ def _finish(out: Path, source: Source, jobs: list[_Job], options: Options, plan:
             sums[job.shard.name] = str(part["sha256"])
             if job.split == "train":
                 moments.merge(Moments.from_arrays(part))
-    content = {"classes.tsv": "".join(
-        f"{label}\t{wnid}\t{' '.join(name.split())}\n"
-        for label, (wnid, name) in enumerate(source.classes)
-    ).encode()}  # fmt: skip
+    rows = ((str(label), *names) for label, names in enumerate(source.classes))
+    table = "".join("\t".join(" ".join(text.split()) for text in row) + "\n" for row in rows)
+    content = {"classes.tsv": table.encode("utf-8", "backslashreplace")}
     content["report.tsv"] = "".join(line + "\n" for line in report).encode()
     for split, parts in indexes.items():
         index = np.concatenate(parts)

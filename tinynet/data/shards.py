@@ -32,6 +32,7 @@ from .tar import tar_members
 VERSION = 1
 INDEX = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("length", "<u4"), ("label", "<u4"),
                   ("crc", "<u4")])  # fmt: skip
+_SMALL_FILES = ("dataset.json", "train.npy", "val.npy", "moments.npz", "classes.tsv", "report.tsv")
 
 
 def shard_name(split: str, number: int) -> str:
@@ -64,33 +65,39 @@ class ShardDataset(Dataset):
         self.split = split
         sums = read_sums(self.root)
         about = read_about(self.root, sums)
-        self.raw = about["form"] == "raw"
+        self.form = about["form"]
         self.size = about["size"]
         self.shape = (self.size, self.size, 3)
         table = _checked(self.root / "classes.tsv", sums).decode().splitlines()
         rows = [line.split("\t") for line in table]
         self.classes = [name if name == key else f"{key} {name}" for _, key, name in rows]
         self.index = np.load(io.BytesIO(_checked(self.root / f"{split}.npy", sums)))
-        for number, size in enumerate(about["shards"][split]):
-            path = self.root / shard_name(split, number)
-            found = path.stat().st_size if path.exists() else 0
+        self.shards = [
+            str(self.root / shard_name(split, n)) for n in range(len(about["shards"][split]))
+        ]
+        for path, size in zip(self.shards, about["shards"][split], strict=True):
+            found = os.path.getsize(path) if os.path.exists(path) else 0
             if found != size:
                 raise DataError(f"{path}: {size:,} bytes expected, {found:,} found; prepare again")
         self.labels = self.index["label"].astype(np.int64)
 
     def picture(self, i: int) -> np.ndarray:
         """The picture, uint8 (size, size, 3); DataError if its checksum is not the index's."""
-        row = self.index[i]
-        path = self.root / shard_name(self.split, int(row["shard"]))
-        with open(path, "rb", buffering=0) as file:
-            data = os.pread(file.fileno(), int(row["length"]), int(row["offset"]))
-        if zlib.crc32(data) != row["crc"]:
+        shard, offset, length, _, crc = self.index[i].item()
+        path = self.shards[shard]
+        file = os.open(path, os.O_RDONLY)
+        try:
+            data = os.pread(file, length, offset)
+        finally:
+            os.close(file)
+        if zlib.crc32(data) != crc:
             raise DataError(
-                f"{path}: picture {i} at byte {row['offset']} is damaged; run --verify {self.root}"
+                f"{path}: picture {i} at byte {offset} is damaged; run --verify {self.root}"
             )
-        if self.raw:
+        if self.form == "raw":
             return np.frombuffer(data, np.uint8).reshape(self.shape)
-        return decode(data, f"{path}: picture {i}", self.size)
+        cut = self.size if self.form == "full" else None  # the others are cut already
+        return decode(data, f"{path}: picture {i}", cut)
 
     def moments(self) -> Moments:
         """As counted when the set was prepared (over the training pictures)."""
@@ -149,24 +156,24 @@ def verify(root: str | Path) -> list[str]:
         about = read_about(root, sums)
     except DataError as error:
         return [str(error)]
-    tasks = [(root, name, expected) for name, expected in sums.items()]
+    shards = [(split, n) for split, sizes in about["shards"].items() for n in range(len(sizes))]
+    names = {*_SMALL_FILES, *(shard_name(*shard) for shard in shards)}
     with ThreadPoolExecutor(cpu_count()) as pool:  # hashing runs outside the interpreter lock
-        problems = [line for line in pool.map(lambda task: _verify_file(*task), tasks) if line]
-        if problems:
-            return problems
-        shards = [(split, n) for split, sizes in about["shards"].items() for n in range(len(sizes))]
+        found = pool.map(lambda name: _verify_file(root, name, sums.get(name)), sorted(names))
+        problems = [line for line in found if line]
+        if problems or names != set(sums):
+            return problems or [f"{root}/SHA256SUMS: does not list the files that belong here"]
         indexes = {split: np.load(root / f"{split}.npy") for split in ("train", "val")}
         for lines in pool.map(lambda s: _verify_shard(root, *s, indexes[s[0]]), shards):
             problems += lines
     return problems
 
 
-def _verify_file(root: Path, name: str, expected: str) -> str | None:
-    path = root / name
-    if path.parent != root or not path.is_file():
-        return f"{path}: missing"
-    found = file_sha256(path)
-    return None if found == expected else f"{path}: SHA-256 {found}, {expected} expected"
+def _verify_file(root: Path, name: str, expected: str | None) -> str | None:
+    if not (root / name).is_file():
+        return f"{root / name}: missing"
+    found = file_sha256(root / name)
+    return None if found == expected else f"{root / name}: SHA-256 {found}, {expected} expected"
 
 
 def _verify_shard(root: Path, split: str, number: int, index: np.ndarray) -> list[str]:
