@@ -55,7 +55,8 @@ def winograd_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None,
         np.matmul(U, V, out=M)
         rows, cols = (slice(2 * s.start, 2 * s.stop) for s in tile)
         y_ = y[:, rows, cols]
-        _transform_output(M.reshape(4, 4, O, tile[0].stop - tile[0].start, -1, N), y_)
+        th, tw = (s.stop - s.start for s in tile)
+        _transform_output(M.reshape(4, 4, O, th, tw, N), y_)
         if bias is not None:
             y_ += bias[:, None, None, None]
 
@@ -157,7 +158,7 @@ def _apply_A(even: np.ndarray, odd: np.ndarray, out: np.ndarray) -> None:
 def _tiles(OH: int, OW: int, pixel_bytes: int) -> list[tuple[slice, slice]]:
     """Runs of 2x2 tiles (tile rows, tile columns), some rows or a part of one, of about TILE_BYTES each."""
     TH, TW = -(-OH // 2), -(-OW // 2)
-    tiles = max(1, TILE_BYTES // (16 * pixel_bytes))
+    tiles = max(1, TILE_BYTES // max(1, 16 * pixel_bytes))  # an empty batch has none
     if tiles >= TW:
         return [(rows, slice(0, TW)) for rows in ranges(TH, tiles // TW)]
     parts = -(-TW // tiles)
