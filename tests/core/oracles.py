@@ -17,7 +17,7 @@ def inside(i, n):
 
 
 def conv2d(x, weight, bias, stride, padding, groups):
-    (N, C, H, W), (O, C_group, kh, kw) = x.shape, weight.shape
+    (N, _, H, W), (O, C_group, kh, kw) = x.shape, weight.shape
     OH = (H + 2 * padding[0] - kh) // stride[0] + 1
     OW = (W + 2 * padding[1] - kw) // stride[1] + 1
     y = np.zeros((N, O, OH, OW), np.result_type(x, weight))

@@ -1,0 +1,106 @@
+"""3x3 convolutions by Winograd's way: against one product of im2col, and against its own adjoint."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tinynet
+from tinynet import kernels
+from tinynet.gradcheck.operations import layouts
+from tinynet.kernels import winograd
+
+CASES = [  # N, C, O, (H, W), padding
+    (2, 16, 16, (3, 3), (0, 0)),  # one output
+    (1, 17, 16, (4, 4), (0, 0)),  # one tile
+    (3, 16, 19, (5, 4), (1, 1)),  # odd and even
+    (2, 20, 16, (4, 5), (1, 0)),
+    (2, 16, 18, (6, 7), (2, 1)),
+    (1, 16, 16, (1, 2), (1, 2)),
+    (2, 16, 16, (1, 1), (2, 2)),
+    (70, 16, 17, (29, 31), (1, 1)),  # many runs of tiles, and lanes
+    (600, 16, 16, (5, 23), (1, 1)),  # runs shorter than a row
+]
+
+
+def reference(x, weight, bias, padding, dy):
+    """y, dx, dw by the definition: one product over all columns."""
+    (N, C, _, _), O = x.shape, len(weight)
+    col = kernels.im2col(x, (3, 3), (1, 1), padding)
+    w = weight.reshape(O, -1)
+    y = (w @ col + bias[:, None]).reshape(O, *dy.shape[2:], N)
+    flat = np.moveaxis(dy, 0, -1).reshape(O, -1)
+    dx = kernels.col2im(w.T @ flat, x.shape, (3, 3), (1, 1), padding)
+    return np.moveaxis(y, -1, 0), dx, (flat @ col.T).reshape(weight.shape)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_forward_and_both_gradients(case, rng):
+    N, C, O, size, padding = case
+    x = layouts(rng, rng.normal(size=(N, C, *size)))
+    weight, bias = layouts(rng, rng.normal(size=(O, C, 3, 3))), rng.normal(size=O)
+    assert winograd.suits(weight, (1, 1), padding, 1)
+    y = kernels.conv2d_forward(x, weight, bias, (1, 1), padding, 1)
+    dy = layouts(rng, rng.normal(size=y.shape))
+    dx, dw, db = kernels.conv2d_backward(dy, x, weight, (1, 1), padding, 1, (True, True, True))
+    for ours, theirs in zip((y, dx, dw), reference(x, weight, bias, padding, dy), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * max(1, np.abs(theirs).max()))
+    np.testing.assert_allclose(db, dy.sum(axis=(0, 2, 3)), rtol=1e-10, atol=1e-10)
+    without = kernels.conv2d_forward(x, weight, None, (1, 1), padding, 1)
+    np.testing.assert_allclose(without + bias[:, None, None], y, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose((without * dy).sum(), (dx * x).sum(), rtol=1e-9)
+    np.testing.assert_allclose((without * dy).sum(), (dw * weight).sum(), rtol=1e-9)
+
+
+def test_float32_stays_float32_and_near(rng):
+    x, weight = rng.normal(size=(8, 64, 13, 13)), rng.normal(size=(48, 64, 3, 3))
+    single = [a.astype(np.float32) for a in (x, weight)]
+    y, exact = (kernels.conv2d_forward(*a, None, (1, 1), (1, 1), 1) for a in (single, (x, weight)))
+    assert y.dtype == np.float32
+    assert np.abs(y - exact).max() < 1e-5 * np.abs(exact).max()
+    dy = rng.normal(size=y.shape)
+    ours = kernels.conv2d_backward(dy.astype(np.float32), *single, (1, 1), (1, 1), 1, (True, True, False))
+    theirs = kernels.conv2d_backward(dy, x, weight, (1, 1), (1, 1), 1, (True, True, False))
+    for a, b in zip(ours[:2], theirs[:2], strict=True):
+        assert a.dtype == np.float32
+        assert np.abs(a - b).max() < 1e-5 * np.abs(b).max()
+
+
+def test_what_it_suits(rng):
+    weight = np.zeros((16, 16, 3, 3))
+    assert winograd.suits(weight, (1, 1), (2, 2), 1)
+    assert not winograd.suits(weight, (2, 1), (1, 1), 1)
+    assert not winograd.suits(weight, (1, 1), (3, 1), 1)
+    assert not winograd.suits(weight, (1, 1), (1, 3), 1)
+    assert not winograd.suits(weight, (1, 1), (1, 1), 2)
+    assert not winograd.suits(weight[:15], (1, 1), (1, 1), 1)
+    assert not winograd.suits(weight[:, :15], (1, 1), (1, 1), 1)
+    assert not winograd.suits(weight[..., :2], (1, 1), (1, 1), 1)
+
+
+def test_an_empty_batch():
+    x, weight = np.zeros((0, 16, 6, 6), np.float32), np.ones((16, 16, 3, 3), np.float32)
+    y = kernels.conv2d_forward(x, weight, None, (1, 1), (1, 1), 1)
+    assert y.shape == (0, 16, 6, 6)
+    dx, dw, db = kernels.conv2d_backward(y, x, weight, (1, 1), (1, 1), 1, (True, True, True))
+    assert dx.shape == x.shape and not dw.any() and not db.any()
+
+
+def test_the_same_bits_for_any_number_of_threads(rng):
+    x, weight = rng.normal(size=(70, 16, 23, 25)).astype(np.float32), rng.normal(size=(16, 16, 3, 3)).astype(np.float32)
+    y = kernels.conv2d_forward(x, weight, None, (1, 1), (1, 1), 1)
+    before, results = tinynet.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            tinynet.set_num_threads(threads)
+            results.append(
+                [
+                    kernels.conv2d_forward(x, weight, None, (1, 1), (1, 1), 1),
+                    *kernels.conv2d_backward(y, x, weight, (1, 1), (1, 1), 1, (True, True, True)),
+                ]
+            )
+    finally:
+        tinynet.set_num_threads(before)
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
