@@ -25,7 +25,7 @@ CASES = [  # N, C, O, (H, W), padding
 
 def reference(x, weight, bias, padding, dy):
     """y, dx, dw by the definition: one product over all columns."""
-    (N, C, _, _), O = x.shape, len(weight)
+    (N, _, _, _), O = x.shape, len(weight)
     col = kernels.im2col(x, (3, 3), (1, 1), padding)
     w = weight.reshape(O, -1)
     y = (w @ col + bias[:, None]).reshape(O, *dy.shape[2:], N)

@@ -1,0 +1,415 @@
+"""gradcheck itself: it must find what is wrong, say where, and not cry wolf."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+import tinynet
+import tinynet.functional as F
+from tinynet import GradcheckError, arithmetic, gradcheck, nn
+from tinynet.function import Function
+from tinynet.gradcheck import KinkWarning, check
+from tinynet.gradcheck.__main__ import main
+from tinynet.gradcheck.check import _in_layout_of, worst_error
+from tinynet.gradcheck.operations import OPERATIONS
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation(name, rng):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for fn, inputs in OPERATIONS[name][1](rng):
+            assert worst_error(fn, inputs, eps=1e-6, atol=1e-9, rtol=1e-7) < 1e-10
+
+
+def test_the_table_holds_every_function_there_is():
+    here = {f for functions, _ in OPERATIONS.values() for f in functions}
+    there = {
+        f
+        for module in (arithmetic, F)
+        for f in vars(module).values()
+        if isinstance(f, type) and issubclass(f, Function) and f is not Function
+    }
+    assert here == there
+
+
+def broken(backward, forward=lambda x: x * x):
+    """A function whose backward is given: (dx as it should be, x) -> dx as it is."""
+
+    class Broken(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return forward(x)
+
+        @staticmethod
+        def backward(ctx, dy):
+            (x,) = ctx.saved_tensors
+            return backward(2 * x * dy, x)
+
+    return lambda picture: Broken.apply(picture)
+
+
+@pytest.fixture
+def x(rng):
+    return rng.choice([-1, 1], (3, 4)) * rng.uniform(0.5, 1.5, (3, 4))
+
+
+def test_a_wrong_element_is_named_with_both_values(x):
+    def one_wrong(dx, x):
+        dx = dx.copy()
+        dx[1, 2] *= 1.25
+        return dx
+
+    with pytest.raises(GradcheckError) as caught:
+        gradcheck(broken(one_wrong), [x], atol=1e-7)
+    text = str(caught.value)
+    assert re.match(
+        r"gradcheck: the gradient of picture\[1, 2\] is wrong: analytical (\S+), numerical (\S+); absolute error \S+, "
+        r"relative 0.25; allowed: 1e-07 \+ 0.001 \|numerical\| \(complex step\)\n"
+        r"  wrong: 1 of 12 of picture \(3, 4\); the worst of picture:\n",
+        text,
+    )
+    assert text.count("\n") == 3  # one line of the table
+    analytical, numerical = (float(v.strip(";,")) for v in re.findall(r"(?:analytical|numerical) (\S+)", text)[:2])
+    assert analytical == pytest.approx(1.25 * numerical)
+
+
+def test_the_table_shows_the_worst_ten_worst_first(x):
+    def wrong(dx, x):
+        return dx + np.arange(12.0).reshape(3, 4)
+
+    with pytest.raises(GradcheckError, match=r"picture\[2, 3\] is wrong") as caught:
+        gradcheck(broken(wrong), [x])
+    lines = str(caught.value).splitlines()
+    assert "wrong: 11 of 12 of picture" in lines[1]
+    assert [line.split("]")[0].strip() + "]" for line in lines[3:]] == [
+        str([i // 4, i % 4]) for i in range(11, 1, -1)
+    ]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda dx, x: -dx,
+        lambda dx, x: dx * 1.01,
+        lambda dx, x: dx * 0,
+        lambda dx, x: dx.T.reshape(dx.shape),
+        lambda dx, x: np.roll(dx, 1, axis=0),
+        lambda dx, x: dx * np.where(x > 0, 1, np.nan),
+        lambda dx, x: dx + np.inf * (x == x[0, 0]),
+    ],
+)
+@pytest.mark.parametrize("size", [(3, 4), (40, 30)])
+def test_faults_are_found_in_small_and_in_large_inputs(fault, size, rng):
+    x = rng.choice([-1, 1], size) * rng.uniform(0.5, 1.5, size)
+    assert gradcheck(broken(lambda dx, x: dx), [x])
+    with np.errstate(invalid="ignore"), pytest.raises(GradcheckError, match=r"picture\[\d+, \d+\] is wrong"):
+        gradcheck(broken(fault), [x])
+
+
+def test_one_wrong_element_among_thousands(rng):
+    x = rng.uniform(0.5, 1.5, (60, 50))
+
+    def fault(dx, x):
+        dx = dx.copy()
+        dx[17, 33] += 100
+        return dx
+
+    with pytest.raises(GradcheckError, match=r"picture\[17, 33\] is wrong"):
+        gradcheck(broken(fault), [x])
+
+
+def test_a_difference_that_no_single_element_shows(rng, monkeypatch):
+    """Wrong along every direction, right in all elements looked at: the direction is named."""
+    x = rng.uniform(0.5, 1.5, (100, 30))
+
+    def fault(dx, x):  # the smallest of many, which are looked at by chance only
+        dx = dx.copy()
+        flat = np.argsort(np.abs(dx), axis=None)[:1]
+        dx.reshape(-1)[flat] += 1e-3
+        return dx
+
+    monkeypatch.setattr(check, "SMALL", 2)
+    with pytest.raises(GradcheckError, match=r"picture(\[\d+, \d+\]| along random direction \d+) is wrong"):
+        gradcheck(broken(fault), [x], atol=1e-9, rtol=0)
+
+
+def test_a_function_that_is_not_analytic_gets_central_differences(rng):
+    class Abs(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return np.abs(x)
+
+        @staticmethod
+        def backward(ctx, dy):
+            return dy * np.sign(*ctx.saved_tensors)
+
+    x = rng.choice([-1, 1], 5) * rng.uniform(0.5, 1.5, 5)
+    assert gradcheck(lambda x: Abs.apply(x), [x])
+    with pytest.raises(GradcheckError, match=r"\(central differences, eps 1e-06\)"):
+        gradcheck(lambda x: Abs.apply(x) * broken(lambda dx, x: 1.5 * dx)(x), [x])
+
+    def conjugate(x):  # complex in, complex out, but the derivative has the other sign
+        return x.conj() * x
+
+    assert gradcheck(broken(lambda dx, x: dx, forward=conjugate), [x])
+
+    def real_only(x):
+        return np.float64(x) * x if x.dtype == np.float64 else np.asarray(x.real)
+
+    assert gradcheck(broken(lambda dx, x: dx, forward=lambda x: x.real * x), [x])
+    assert gradcheck(broken(lambda dx, x: dx, forward=lambda x: np.array(x, np.float64) * x), [x])
+    assert gradcheck(broken(lambda dx, x: dx, forward=real_only), [x])
+
+
+def test_kinks_are_told_and_left_out():
+    with pytest.warns(KinkWarning, match=r"2 of 4 elements of x lie at a kink.*x\[1\] has slope 0 on the left and"):
+        assert gradcheck(F.relu, [np.array([1.0, 0.0, -1.0, 1e-9])])
+    with pytest.raises(GradcheckError, match="3 of 3 elements of x lie at a kink.*nothing is left to check"):
+        gradcheck(F.relu, [np.zeros(3)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert gradcheck(F.relu, [np.array([1.0, 3e-7, -1.0, -5e-7])])  # near, but a smaller step sees past it
+    with pytest.warns(KinkWarning, match="2 of 3 elements"):
+        assert gradcheck(lambda x: x.max(), [np.array([1.0, 2.0, 2.0])])
+
+
+def test_a_kink_does_not_hide_a_wrong_gradient():
+    class Relu(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return np.maximum(x, 0)
+
+        @staticmethod
+        def backward(ctx, dy):
+            return dy
+
+    with pytest.raises(GradcheckError, match=r"x\[1\] is wrong: analytical \S+, numerical 0;"):
+        gradcheck(lambda x: Relu.apply(x), [np.array([0.0, -1.0, 2.0])])
+
+
+def test_steep_and_strongly_bent_functions():
+    assert gradcheck(lambda x: (x * 50).exp(), [np.array([0.1, -0.2])])
+    assert gradcheck(lambda x: (x * 1e6) ** 2, [np.array([1.0, -2.0])])
+
+    class Bent(tinynet.Function):  # no complex numbers; second derivative 1e6
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return 5e5 * np.square(np.float64(x.real if x.dtype == np.float64 else None))
+
+        @staticmethod
+        def backward(ctx, dy):
+            return 1e6 * ctx.saved_tensors[0] * dy
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert gradcheck(lambda x: Bent.apply(x), [np.array([1e-4, 2.0])])
+
+
+def test_upstream_gradients_are_random():
+    """All ones would let a softmax without any backward pass."""
+
+    class Softmax(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return np.exp(x) / np.exp(x).sum()
+
+        @staticmethod
+        def backward(ctx, dy):
+            return dy * 0
+
+    with pytest.raises(GradcheckError):
+        gradcheck(lambda x: Softmax.apply(x), [np.array([0.1, 0.5, -0.3])])
+
+
+def test_every_input_output_and_parameter_is_checked(rng):
+    def second_output_wrong(x):
+        return x * 2, broken(lambda dx, x: dx * 2)(x)
+
+    with pytest.raises(GradcheckError):
+        gradcheck(second_output_wrong, [rng.uniform(1, 2, 3)])
+    with pytest.raises(GradcheckError, match=r"the gradient of input 1\[\d\] is wrong"):
+        gradcheck(lambda *xs: xs[0] * broken(lambda dx, x: dx * 2)(xs[1]), [np.ones(2), np.ones(2)])
+    with pytest.raises(GradcheckError, match=r"wrong: 2 of 2 of a \(2,\), 2 of 2 of b \(2,\)"):
+        gradcheck(lambda a, b: broken(lambda dx, x: dx * 2)(a * b), [np.ones(2), np.ones(2)])
+
+    class Layer(nn.Module):
+        def __init__(self):
+            self.gain = nn.Parameter(np.ones(2, np.float32))
+            self.frozen = nn.Parameter(np.ones(2, np.float32))
+            self.frozen.requires_grad = False
+
+        def forward(self, x):
+            return x * broken(lambda dx, x: dx * self.fault)(self.gain) * self.frozen
+
+    layer = Layer()
+    layer.fault = 1
+    layer.gain.grad = tinynet.tensor([5.0, 5.0])
+    data, grad = layer.gain.data, layer.gain.grad
+    assert gradcheck(layer, [np.ones(2)])
+    assert layer.gain.data is data and layer.gain.grad is grad and data.dtype == np.float32
+    assert gradcheck(layer, np.ones(2))
+    layer.fault = 2
+    with pytest.raises(GradcheckError, match=r"the gradient of gain\[\d\]"):
+        gradcheck(layer, [np.ones(2)])
+    assert layer.gain.data is data and layer.gain.grad is grad
+
+
+def test_a_network_with_dropout(rng):
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(8, 3))
+    state = tinynet.random.get_state()
+    assert gradcheck(net, [rng.normal(size=(2, 1, 4, 4))])
+    assert tinynet.random.get_state()["seed"] == state["seed"]
+
+
+def test_inputs_of_any_layout_keep_it(rng):
+    seen = []
+
+    def look(x):
+        seen.append((x.shape, x.data.strides))
+        return x * x
+
+    base = rng.normal(size=(6, 8))
+    for array in (base[::2, ::-1], base.T[:3], np.broadcast_to(base[0], (2, 8)), base[1], np.float64(base)[..., None]):
+        seen.clear()
+        assert gradcheck(look, [array])
+        assert seen[0][1] == array.strides or 0 in array.strides
+    overlapping = np.lib.stride_tricks.sliding_window_view(base[0], 3)
+    assert gradcheck(look, [overlapping])
+    single = base.astype(np.float32)[:, ::-2]
+    assert _in_layout_of(single, single.astype(np.float64)).strides == (64, -16)
+    assert gradcheck(look, [tinynet.tensor(single, requires_grad=True)])
+
+
+def test_upstream_gradients_come_in_an_unusual_layout():
+    seen = []
+
+    class Look(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 1
+
+        @staticmethod
+        def backward(ctx, dy):
+            seen.append(dy.strides)
+            return dy * 1
+
+    assert gradcheck(lambda x: Look.apply(x), [np.ones((2, 3))])
+    assert seen == [(-8, -16)]
+
+
+def test_what_changes_its_input_is_refused():
+    def change(x):
+        x.data += 1
+        return x * 2
+
+    with pytest.raises(GradcheckError, match="deterministic|changed its input x in place"):
+        gradcheck(change, [np.ones(3)])
+
+    class ChangesItsGradient(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx, dy):
+            dy *= 2
+            return dy
+
+    with pytest.raises(GradcheckError, match="changed in place the gradient of output 1"):
+        gradcheck(lambda x: (x * 1, ChangesItsGradient.apply(x)), [np.ones(3)])
+
+    class ChangesInBackward(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.x = x
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx, dy):
+            ctx.x += 1
+            return 2 * dy
+
+    with pytest.raises(GradcheckError, match="changed its input x in place"):
+        gradcheck(lambda x: ChangesInBackward.apply(x), [np.ones(3)])
+
+
+def test_what_cannot_be_checked_is_refused():
+    calls = []
+
+    def random(x):
+        calls.append(0)
+        return x * len(calls)
+
+    with pytest.raises(GradcheckError, match="not deterministic"):
+        gradcheck(random, [np.ones(3)])
+    with pytest.raises(GradcheckError, match="float64 for inputs of that dtype, got float32"):
+        gradcheck(lambda x: tinynet.tensor(x, dtype=np.float32), [np.ones(3)])
+    with pytest.raises(GradcheckError, match="no output requires a gradient"):
+        gradcheck(lambda x: x.detach(), [np.ones(3)])
+    with pytest.raises(TypeError, match="to return a tensor or several"):
+        gradcheck(lambda x: 3, [np.ones(3)])
+    with pytest.raises(TypeError, match="to return a tensor or several"):
+        gradcheck(lambda x: [], [np.ones(3)])
+    for inputs in ([], [3], [tinynet.tensor([1.0])], [np.ones(3, int)], [np.ones((0, 3))]):
+        with pytest.raises(ValueError, match="at least one input that requires a gradient"):
+            gradcheck(lambda *x: x[0] * 2, inputs)
+    for options in (dict(eps=0), dict(eps=-1.0), dict(atol=-1), dict(rtol=float("nan"))):
+        with pytest.raises(ValueError, match="expected eps > 0, atol >= 0, rtol >= 0"):
+            gradcheck(lambda x: x * 2, [np.ones(3)], **options)
+
+
+def test_an_input_that_has_no_influence_has_gradient_zero():
+    assert gradcheck(lambda a, b: a * 2, [np.ones(3), np.ones(2)])
+    assert gradcheck(lambda a, b: a * 2, [np.ones(3), np.ones((0, 2))])
+
+
+def test_inputs_that_are_not_checked_are_handed_on():
+    target = np.array([0, 2])
+    assert gradcheck(F.cross_entropy, [np.ones((2, 3)), target, "sum"])
+    fixed = tinynet.tensor([1.0, 2.0, 3.0])
+    assert gradcheck(lambda a, b: a * b, [np.ones(3), fixed])  # taken as float64, with no gradient asked
+
+
+def test_other_devices():
+    x = tinynet.tensor(np.linspace(-1, 1, 6), device="cpu:1", requires_grad=True)
+    assert gradcheck(lambda x: ((x * x).to("cpu:0"), x), [x])
+
+
+def test_the_command(capsys):
+    assert main(["relu", "softmax"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["operation", "cases", "worst", "relative", "error", "time"]
+    assert lines[1].startswith("relu ") and lines[2].startswith("softmax ") and lines[3].split()[:2] == ["all", "5"]
+    with pytest.raises(SystemExit) as caught:
+        main(["conv7d"])
+    assert caught.value.code == 2
+    assert "expected operations among add," in capsys.readouterr().err
+
+
+def test_the_command_shows_what_is_wrong(capsys, monkeypatch):
+    def cases(rng):
+        yield broken(lambda dx, x: dx), [np.ones(2)]
+        yield broken(lambda dx, x: -dx), [np.ones(2)]
+
+    monkeypatch.setitem(OPERATIONS, "relu", ((), cases))
+    assert main(["relu"]) == 1
+    out, err = capsys.readouterr()
+    assert "WRONG" in out and "1 wrong" in out and "relu: gradcheck: the gradient of picture[" in err
+
+
+def test_the_module_runs_without_warnings():
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tinynet.gradcheck", "neg"], capture_output=True, text=True
+    )
+    assert run.returncode == 0 and run.stderr == "", run.stderr
+    assert "neg" in run.stdout
