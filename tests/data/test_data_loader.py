@@ -220,6 +220,16 @@ def test_a_worker_that_always_dies_ends_the_run_with_a_clear_error():
             list(loader.epoch(0))
 
 
+def test_a_worker_that_stands_still_ends_the_run(rng, monkeypatch):
+    with Loader(make_dataset(rng), 2, crop=7, train=True, workers=2) as loader:
+        epoch = loader.epoch(0)
+        next(epoch)
+        monkeypatch.setattr("tinynet.data.workers.TIMEOUT", 1)
+        os.kill(loader._pool.workers[0].process.pid, signal.SIGSTOP)
+        with pytest.raises(DataError, match="has answered for 1 s"):
+            list(epoch)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_bad_data_is_named_by_whoever_loads_it(workers):
     with Loader(Bad(), 2, crop=2, train=False, workers=workers) as loader:

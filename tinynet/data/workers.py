@@ -69,8 +69,8 @@ class Process:
     def end(self) -> None:
         """End it now, in the middle of its work if need be."""
         self.pipe.close()
-        self.process.terminate()
-        self.process.join()
+        self.process.kill()  # which, unlike terminate(), ends a stopped process too
+        self.process.join(5)
 
 
 class _Worker(Process):
