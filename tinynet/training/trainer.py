@@ -133,6 +133,7 @@ class Trainer:
     def _train_epoch(self) -> None:
         """Trains from the batch it stands at to the epoch's end, or until it is told to stop."""
         self.model.train()
+        self._bar.set_description(f"epoch {self.epoch + 1}/{self.epochs}")
         with contextlib.closing(self.train.epoch(self.epoch, start=self.batch)) as batches:
             while self.batch < self.batches and not self._stopping():
                 self.watch.begin(self.step)
@@ -166,6 +167,7 @@ class Trainer:
     def _finish_epoch(self) -> None:
         """Tests, writes it down, steps the schedule, saves. Leaves early if told to stop."""
         began = time.perf_counter()
+        self._bar.set_description(f"epoch {self.epoch + 1}/{self.epochs}, testing")
         self.model.eval()
         with contextlib.closing(self.test.epoch(0)) as batches:
             few = itertools.islice(batches, self.limit_batches)
@@ -247,7 +249,6 @@ class Trainer:
         if not math.isfinite(totals[0]):
             raise NotFiniteError("the loss is NaN or infinite")
         loss, error = totals[:2] / totals[2]
-        self._bar.set_description(f"epoch {self.epoch + 1}/{self.epochs}", refresh=False)
         self._bar.set_postfix_str(f"loss {loss:.3f}, top-1 error {error:.1f} %")
         if not line_due:
             return
