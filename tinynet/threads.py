@@ -52,8 +52,13 @@ def parallel_for(function: Callable[[Piece], object], pieces: Iterable[Piece]) -
     queue = iter(pieces)  # a list's iterator hands each piece to exactly one thread
 
     def work() -> None:
-        for piece in queue:
-            function(piece)
+        try:
+            for piece in queue:
+                function(piece)
+        except BaseException:
+            for _ in queue:  # nobody starts another piece
+                pass
+            raise
 
     with _blas.limit(limits=1, user_api="blas"):  # 12 us
         if helpers > 0 and _pool is None:
@@ -62,8 +67,6 @@ def parallel_for(function: Callable[[Piece], object], pieces: Iterable[Piece]) -
         try:
             work()
         finally:
-            for _ in queue:  # after an error nobody starts another piece
-                pass
             errors = [future.exception() for future in futures]
     for error in errors:
         if error is not None:
