@@ -1,0 +1,399 @@
+"""Devices, the memory pool, threads, randomness, the profiler."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import tinynet
+import tinynet.functional as F
+from tinynet import arithmetic, memory, random, threads
+from tinynet.gradcheck.operations import layouts
+from tinynet.memory import ALIGN, SMALL, Pool
+
+# Devices
+
+
+def test_names_of_devices():
+    cpu, one = tinynet.device("cpu"), tinynet.device("cpu:1")
+    assert cpu == tinynet.device("cpu:0") == "cpu:0" == cpu and hash(cpu) == hash(tinynet.device("cpu:0"))
+    assert cpu != one and one == "cpu:1" and one != "cpu:2" and cpu != "gpu" and cpu != 3 and cpu != "cuda:0"
+    assert (one.name, one.kind, one.index, str(one), repr(one)) == ("cpu:1", "cpu", 1, "cpu:1", "cpu:1")
+    assert str(tinynet.device("cpu:0")) == "cpu:0" and tinynet.device(one) is one
+    assert tinynet.device("cpu:1") is one and cpu.xp is np
+    assert copy.deepcopy(one) is one and pickle.loads(pickle.dumps(one)) is one
+
+
+@pytest.mark.parametrize("name", ["gpu0", "cpu:", "cpu:-1", "cuda:x", "", "CPU", "cpu:0 ", 3, None])
+def test_names_that_are_none(name):
+    with pytest.raises(ValueError, match=r"device: expected 'cpu', 'cpu:N', 'cuda' or 'cuda:N', got"):
+        tinynet.device(name)
+
+
+def test_copies_between_devices_keep_layout_and_share_nothing(rng):
+    one = tinynet.device("cpu:1")
+    array = layouts(rng, rng.normal(size=(2, 3, 4)))
+    dense = array.copy(order="K")
+    for copy_ in (one.upload(dense), one.download(dense), one.copy_from(dense, tinynet.device("cpu"))):
+        np.testing.assert_array_equal(copy_, dense)
+        assert copy_.strides == dense.strides and not np.shares_memory(copy_, dense)
+    with one.activate("nothing"):
+        assert one.empty((3, 4), np.float32).shape == (3, 4)
+    one.synchronize()
+
+
+def test_to_is_the_identity_and_so_is_its_adjoint(rng):
+    x = tinynet.tensor(rng.normal(size=(2, 3)), requires_grad=True)
+    y = x.to("cpu:1")
+    assert y.device == "cpu:1" and not np.shares_memory(x.data, y.data)
+    dy = rng.normal(size=(2, 3))
+    y.backward(dy)
+    assert x.grad.device == "cpu"
+    np.testing.assert_array_equal(x.grad.numpy(), dy)
+    assert x.to("cpu") is x and x.to(tinynet.device("cpu:0")) is x
+
+
+TENSORS = {
+    "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "div": lambda a, b: a / b,
+    "maximum": F.maximum, "matmul": lambda a, b: a @ b, "concat": lambda a, b: F.concat([a, b]), "linear": F.linear,
+    "conv2d": lambda a, b: F.conv2d(a.reshape(1, 1, 2, 2), b.reshape(1, 1, 2, 2)),
+    "cross_entropy": lambda a, b: F.cross_entropy(a, tinynet.tensor([0, 1], device=b.device)),
+}
+
+
+@pytest.mark.parametrize("name", TENSORS)
+@pytest.mark.parametrize("grad", [True, False])
+def test_operations_refuse_mixed_devices(name, grad):
+    a = tinynet.tensor(np.ones((2, 2)), requires_grad=grad)
+    b = tinynet.tensor(np.ones((2, 2)), device="cpu:1", requires_grad=grad)
+    with pytest.raises(tinynet.DeviceMismatchError) as caught:
+        TENSORS[name](a, b)
+    text = str(caught.value).lower()
+    assert text.startswith(name.replace("_", "").replace("cross_entropy", "")[:5]) or name.replace("_", "") in text
+    assert "on cpu" in text and "on cpu:1" in text and ".to(device)" in text
+    assert isinstance(caught.value, RuntimeError)
+
+
+def test_cuda_without_cupy_says_what_to_do():
+    code = (
+        "import sys; sys.modules['cupy'] = None\n"
+        "import tinynet\n"
+        "try: tinynet.device('cuda')\n"
+        "except tinynet.DeviceUnavailableError as e: print(e)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.count("\n") == 1 and "pip install" in run.stdout.lower(), run.stdout + run.stderr
+
+
+# The memory pool
+
+
+def test_small_arrays_are_numpys():
+    pool = Pool()
+    a = pool.empty((SMALL // 8 - 1,), np.float64)
+    assert a.base is None and pool.stats() == (0, 0, 0)
+    assert pool.empty((), np.float32).shape == () and pool.empty((0, 3), np.float32).shape == (0, 3)
+
+
+def test_blocks_come_back_when_the_last_view_is_gone():
+    pool = Pool()
+    a = pool.empty((1000, 100), np.float64)
+    assert a.flags.c_contiguous and a.flags.writeable and a.dtype == np.float64 and a.shape == (1000, 100)
+    a[:] = 3
+    size = 800_000 + ALIGN
+    assert pool.stats() == (size, size, size)
+    view = a[5:, 3].reshape(-1)[::2].view(np.int64)
+    del a
+    assert pool.stats().used == size
+    del view
+    assert pool.stats() == (0, size, size)
+    b = pool.empty((1000, 100), np.float64)
+    assert pool.stats() == (size, size, size) and (b == 3).all()  # the same block again
+    del b
+    pool.release()
+    assert pool.stats() == (0, 0, size)
+
+
+def test_arrays_are_aligned_and_never_overlap():
+    pool = Pool()
+    arrays = []
+    for n in (SMALL, SMALL + 1, 3 * SMALL + 7, SMALL, 2 * SMALL):
+        arrays.append(pool.empty((n,), np.uint8))
+        arrays[-1][:] = len(arrays)
+    for i, a in enumerate(arrays):
+        assert a.ctypes.data % ALIGN == 0 and (a == i + 1).all()
+
+
+def test_a_block_serves_requests_of_about_its_size():
+    pool = Pool()
+    a = pool.empty((90_000,), np.uint8)
+    del a
+    b = pool.empty((81_000,), np.uint8)  # 90000 <= 81000 + an eighth: the same block
+    assert pool.stats().held == 90_000 + ALIGN
+    del b
+    c = pool.empty((79_000,), np.uint8)
+    assert pool.stats().used == 79_000 + ALIGN
+    d = pool.empty((90_001,), np.uint8)
+    assert pool.stats().used == 79_000 + 90_001 + 2 * ALIGN
+    del c, d
+
+
+def test_the_best_fitting_block_is_taken():
+    pool = Pool()
+    several = [pool.empty((n,), np.uint8) for n in (108_000, 101_000, 105_000)]
+    del several
+    a = pool.empty((100_000,), np.uint8)
+    assert pool.stats().used == 101_000 + ALIGN
+    del a
+
+
+def test_what_is_held_stays_within_a_tenth_of_the_peak():
+    pool = Pool()
+    for n in range(1, 40):
+        a = pool.empty((n * 100_000,), np.uint8)
+        del a
+        used, held, peak = pool.stats()
+        assert used == 0 and held <= peak * 11 // 10
+    assert peak == 3_900_000 + ALIGN
+
+
+def test_the_pool_is_safe_for_threads():
+    pool, errors = Pool(), []
+
+    def work(number):
+        rng = np.random.default_rng(number)
+        mine = []
+        for _ in range(300):
+            a = pool.empty((int(rng.integers(SMALL, 2 * SMALL)),), np.uint8)
+            a[:] = number
+            mine.append(a)
+            if len(mine) > 5:
+                old = mine.pop(0)
+                if not (old == number).all():
+                    errors.append(number)
+
+    workers = [threading.Thread(target=work, args=(n,)) for n in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not errors
+    gc.collect()
+    assert pool.stats().used == 0
+
+
+def test_memory_stats_of_the_device():
+    gc.collect()
+    before = tinynet.device("cpu").memory_stats()
+    a = memory.pool.empty((1 << 20,), np.float32)
+    after = tinynet.device("cpu:1").memory_stats()
+    assert after.used - before.used >= 4 << 20 and after.peak >= after.used and after.held >= after.used
+    del a
+
+
+# Threads
+
+
+@pytest.fixture
+def any_threads():
+    before = tinynet.get_num_threads()
+    yield
+    tinynet.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_every_piece_runs_once(count, any_threads):
+    tinynet.set_num_threads(count)
+    assert tinynet.get_num_threads() == count
+    done, names = [], set()
+
+    def piece(i):
+        time.sleep(0.001)
+        names.add(threading.get_ident())
+        done.append(i)
+
+    threads.parallel_for(piece, range(40))
+    assert sorted(done) == list(range(40))
+    assert 1 <= len(names) <= count and (count == 1 or len(names) > 1)
+    threads.parallel_for(piece, [])
+    threads.parallel_for(piece, iter([40]))
+    assert len(done) == 41
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_exception_of_a_piece_is_raised_and_stops_the_others(count, any_threads):
+    tinynet.set_num_threads(count)
+    done = []
+
+    def piece(i):
+        if i == 5:
+            raise KeyError("five")
+        time.sleep(0.001)
+        done.append(i)
+
+    for _ in range(3):  # and the pool of threads goes on working
+        done.clear()
+        with pytest.raises(KeyError, match="five"):
+            threads.parallel_for(piece, range(1000))
+        assert len(done) < 500
+
+
+def test_an_exception_in_a_helper_is_raised(any_threads):
+    tinynet.set_num_threads(2)
+    main = threading.get_ident()
+    barrier = threading.Barrier(2, timeout=20)
+
+    def piece(i):
+        barrier.wait()
+        if threading.get_ident() != main:
+            raise KeyError("helper")
+
+    with pytest.raises(KeyError, match="helper"):
+        threads.parallel_for(piece, range(2))
+
+
+def test_blas_is_held_to_one_thread_in_pieces_and_let_go_after(any_threads):
+    from threadpoolctl import threadpool_info
+
+    def blas():
+        return [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
+
+    before, inside = blas(), []
+    threads.parallel_for(lambda _: inside.append(blas()), [0])
+    assert inside == [[1] * len(before)] and blas() == before
+
+
+def test_scratch_is_reused_within_a_thread_and_not_across():
+    a = threads.scratch("test", (3, 4), np.float64)
+    assert a.shape == (3, 4) and a.dtype == np.float64
+    assert np.shares_memory(a, threads.scratch("test", (12,), np.float32))
+    assert not np.shares_memory(a, threads.scratch("test 2", (3, 4), np.float64))
+    bigger = threads.scratch("test", (5, 4), np.float64)
+    assert not np.shares_memory(a, bigger) and np.shares_memory(bigger, threads.scratch("test", (5, 4), np.float64))
+    other = []
+    worker = threading.Thread(target=lambda: other.append(threads.scratch("test", (5, 4), np.float64)))
+    worker.start()
+    worker.join()
+    assert not np.shares_memory(bigger, other[0])
+
+
+def test_ranges():
+    assert threads.ranges(7, 3) == [slice(0, 3), slice(3, 6), slice(6, 7)]
+    assert threads.ranges(6, 3) == [slice(0, 3), slice(3, 6)] and threads.ranges(0, 3) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_has_threads_of_its_own(any_threads):
+    code = (
+        "import os, sys, tinynet\nfrom tinynet import threads\n"
+        "tinynet.set_num_threads(2)\nthreads.parallel_for(lambda i: None, range(4))\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    done = []\n"
+        "    threads.parallel_for(done.append, range(4)); os._exit(0 if sorted(done) == [0, 1, 2, 3] else 1)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    )
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("value, answer", [("3", "3"), (None, None), ("0", "expected an integer"), ("x", "got 'x'")])
+def test_the_environment_sets_the_number_of_threads(value, answer):
+    environment = {k: v for k, v in os.environ.items() if k != "TINYNET_NUM_THREADS"}
+    environment |= {"TINYNET_NUM_THREADS": value} if value is not None else {}
+    code = "import tinynet; print(tinynet.get_num_threads())"
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    if answer is None:
+        answer = str(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else str(os.cpu_count())
+    assert answer in (run.stdout.strip() if run.returncode == 0 else run.stderr)
+
+
+# Randomness
+
+
+def test_manual_seed_and_states():
+    tinynet.manual_seed(2**64 - 1)
+    assert random.next_call() == (2**64 - 1, 1) and random.next_call() == (2**64 - 1, 2)
+    state = random.get_state()
+    assert state == {"seed": 2**64 - 1, "calls": 2}
+    a = random.generator().random(5)
+    random.set_state(state)
+    b, c = random.generator().random(5), random.generator().random(5)
+    assert (a == b).all() and (a != c).all()
+    random.set_state({"seed": 3, "calls": 4})
+    assert random.next_call() == (3, 5)
+    assert (np.random.Generator(np.random.Philox(key=[3, 6])).random(5) == random.generator().random(5)).all()
+
+
+def test_dropout_masks_do_not_depend_on_layout_dtype_or_device(rng):
+    x = rng.normal(size=(5, 3, 4, 2))
+    masks = []
+    for array, device in [(x, "cpu"), (layouts(rng, x), "cpu:1"), (x.astype(np.float32), "cpu")]:
+        tinynet.manual_seed(4)
+        masks.append(F.dropout(tinynet.tensor(array, device=device), 0.4).numpy() != 0)
+    assert (masks[0] == masks[1]).all() and (masks[0] == masks[2]).all()
+    assert (F.dropout(tinynet.tensor(x), 0.4).numpy() != 0).tolist() != masks[0].tolist()
+
+
+# The profiler
+
+
+def test_profile_counts_operations_and_bytes(tmp_path):
+    x = tinynet.tensor(np.ones((10, 20), np.float32), requires_grad=True)
+    with tinynet.profile() as p:
+        y = F.relu(x * 2)
+        F.relu(y).sum().backward()
+        time.sleep(0.02)
+    F.relu(x)  # no longer recorded
+    rows = {(row["operation"], row["phase"]): row for row in p.rows()}
+    assert {k: row["calls"] for k, row in rows.items()} == {
+        ("ReLU", "forward"): 2, ("ReLU", "backward"): 2, ("Mul", "forward"): 1, ("Mul", "backward"): 1,
+        ("Sum", "forward"): 1, ("Sum", "backward"): 1,
+    }
+    assert rows["ReLU", "forward"]["bytes"] == 2 * 2 * 800 and rows["Sum", "forward"]["bytes"] == 804
+    assert rows["Sum", "backward"]["bytes"] == 804
+    assert p.seconds >= 0.02 and sum(row["seconds"] for row in rows.values()) < p.seconds
+    assert [row["seconds"] for row in p.rows()] == sorted((row["seconds"] for row in p.rows()), reverse=True)
+    for row in rows.values():
+        assert row["share"] == pytest.approx(row["seconds"] / p.seconds) and row["seconds"] > 0
+    text = str(p)
+    assert text.splitlines()[0].split() == ["operation", "phase", "calls", "ms", "MB", "GB/s", "share"]
+    assert "(between operations)" in text and len(text.splitlines()) == 9
+    p.save_chrome_trace(tmp_path / "trace.json")
+    trace = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert len(trace) == 8 and [e["name"] for e in trace[:3]] == ["Mul forward", "ReLU forward", "ReLU forward"]
+    for event, record in zip(trace, p.events, strict=True):
+        assert event["ph"] == "X" and event["tid"] == "cpu" and event["args"] == {"bytes": record.bytes}
+        assert 0 <= event["ts"] <= 1e6 * p.seconds and event["dur"] == pytest.approx(1e6 * record.seconds)
+        assert event["cat"] in ("forward", "backward") and event["pid"] == 0
+    starts = [event["ts"] for event in trace]
+    assert starts == sorted(starts)
+
+
+def test_one_profile_at_a_time_but_one_after_another():
+    p = tinynet.profile()
+    for _ in range(2):
+        with p:
+            with pytest.raises(RuntimeError, match="another profile is being recorded"), tinynet.profile():
+                pass
+            tinynet.tensor([1.0]) + 1
+    assert p.rows()[0]["calls"] == 2
+    with pytest.raises(KeyError), tinynet.profile():
+        raise KeyError
+    with tinynet.profile() as empty:
+        pass
+    assert empty.rows() == [] and "total" in str(empty)
+
+
+def test_operators_are_bound_to_tensor():
+    for name in ("sum", "mean", "max", "exp", "log", "reshape", "transpose", "flatten", "to"):
+        assert getattr(tinynet.Tensor, name) is getattr(arithmetic, name)
