@@ -384,8 +384,14 @@ def describe(settings: dict, pictures: Dataset) -> dict:
     side, _, channels = pictures.shape
     return dict(
         preset=settings["preset"], classes=pictures.classes, in_channels=channels, picture_size=side,
-        image_size=settings["crop"] or side - side // 8, scale=SCALE[settings["preset"]],
+        image_size=settings["crop"] or (side if is_drawing(pictures) else side - side // 8),
+        scale=SCALE[settings["preset"]],
     )  # fmt: skip
+
+
+def is_drawing(pictures: Dataset) -> bool:
+    """Grey sets are digits and clothes, centred and facing one way: neither cut nor mirrored, unlike photographs."""
+    return pictures.shape[2] == 1
 
 
 def picture_shape(net: dict) -> tuple[int, int, int]:
@@ -407,8 +413,9 @@ def make_loader(settings: dict, pictures: Dataset, train: bool = False) -> Loade
         workers = 0 if isinstance(pictures, ArrayDataset) else os.cpu_count()
     noise = settings["colour"] if train else 0
     return Loader(
-        pictures, settings["batch_size"], crop=describe(settings, pictures)["image_size"], train=train,
-        seed=settings["seed"], workers=workers, crop_chunk=32 if settings["preset"] == "cfg145" else 1,
+        pictures, settings["batch_size"], train=train, seed=settings["seed"], workers=workers,
+        crop=describe(settings, pictures)["image_size"], crop_chunk=32 if settings["preset"] == "cfg145" else 1,
+        flip=not is_drawing(pictures),
         colour=colour_axes(pictures.moments().covariance()) if noise else None, colour_sigma=noise,
     )  # fmt: skip
 
@@ -445,7 +452,8 @@ def make_parser() -> runs.Parser:
         "(default: embedded, a part of Fashion-MNIST)", metavar="PATH")
     add("--picture-size", f"side of whole pictures (256; mini: as they are, up to {LARGEST_MINI})",
         type=runs.at_least(8), metavar="N")
-    add("--crop", "side of what the net sees of them (224; mini: seven eighths)", type=runs.at_least(8), metavar="N")
+    add("--crop", "side of what the net sees of them (224; mini: seven eighths, of grey ones all)", type=runs.at_least(8),
+        metavar="N")
     add("--colour", "sigma of the colour noise (0.1; mini: 0)", type=float, metavar="SIGMA")
 
     add = group("how to train")
@@ -475,4 +483,5 @@ def make_parser() -> runs.Parser:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)  # so that a log file has every line at once
     sys.exit(main())
