@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from types import SimpleNamespace
 
 from tinynet.training.metrics import MetricsLog, read_config, read_metrics, write_config
 
@@ -45,3 +47,23 @@ def test_config_remembers_every_command(tmp_path, monkeypatch):
     ]
     assert {"python", "numpy"} <= config["versions"].keys()
     assert json.loads((tmp_path / "config.json").read_text()) == config
+
+
+def test_numbers_go_to_tensorboard_where_it_is_installed(tmp_path, monkeypatch):
+    written = []
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            self.folder = folder
+
+        def add_scalar(self, name, value, step):
+            written.append((self.folder, name, value, step))
+
+        def close(self):
+            written.append("closed")
+
+    monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=SummaryWriter))
+    log = MetricsLog(tmp_path)
+    log.write("train", 50, loss=2.0, health={"conv1": [1, 2]})
+    log.close()
+    assert written == [(str(tmp_path / "tensorboard"), "train/loss", 2.0, 50), "closed"]
