@@ -1,6 +1,6 @@
 """Runs the text of a `.cu` file on the CPU: compiled by g++ behind shim.hpp, called by ctypes on NumPy arrays.
 
-TINYNET_SHIM_FLAGS adds flags, such as -fsanitize=address,undefined.
+TINYNET_SHIM_FLAGS adds flags, such as -fsanitize=address,undefined. TINYNET_SHIM_PLANT="this=>that" plants a mistake.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ SHIM = Path(__file__).parent / "shim.hpp"
 DECLARATION = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
 CACHE = Path(tempfile.gettempdir()) / f"tinynet-shim-{os.getuid() if hasattr(os, 'getuid') else 0}"
 COMPILER = shutil.which("g++")
+LIBC = ctypes.CDLL(None)
+LIBC.malloc.restype = ctypes.c_void_p
 
 
 def declared(code: str) -> dict[str, list[str]]:
@@ -37,25 +39,45 @@ def declared(code: str) -> dict[str, list[str]]:
 def run(code: str, name: str, options: tuple[str, ...], grid: tuple, block: tuple, args: list[Any]) -> None:
     """Launch one kernel. Arrays are NumPy's, numbers NumPy scalars. RuntimeError if threads miss a barrier."""
     function = getattr(_library(code, options), f"run_{name}")
-    values = [ctypes.c_void_p(a.ctypes.data) if isinstance(a, np.ndarray) else np.array(a) for a in args]
-    pointers = (ctypes.c_void_p * len(values))(
-        *(ctypes.addressof(v) if isinstance(v, ctypes.c_void_p) else v.ctypes.data for v in values)
-    )
+    places = _exact_copies(args) if "sanitize" in os.environ.get("TINYNET_SHIM_FLAGS", "") else {}
+    values = [
+        np.array(places.get(a.ctypes.data, a.ctypes.data), np.uintp) if isinstance(a, np.ndarray) else np.array(a)
+        for a in args
+    ]
+    pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
     size = ctypes.c_uint * 2
-    if function(size(*grid[:2]), size(*block[:2]), ctypes.c_ulonglong(random.getrandbits(63)), pointers):
+    failed = function(size(*grid[:2]), size(*block[:2]), ctypes.c_ulonglong(random.getrandbits(63)), pointers)
+    for array in args:
+        if isinstance(array, np.ndarray) and array.ctypes.data in places:
+            ctypes.memmove(array.ctypes.data, places[array.ctypes.data], array.nbytes)
+    for place in places.values():
+        LIBC.free(ctypes.c_void_p(place))
+    if failed:
         raise RuntimeError(f"{name}: some threads wait at a __syncthreads that others never reach")
+
+
+def _exact_copies(args: list[Any]) -> dict[int, int]:
+    """Each array copied to memory of exactly its size, so that the address sanitizer sees the first byte past its end."""
+    places: dict[int, int] = {}
+    for array in args:
+        if isinstance(array, np.ndarray) and array.ctypes.data not in places:
+            places[array.ctypes.data] = LIBC.malloc(ctypes.c_size_t(array.nbytes))
+            ctypes.memmove(places[array.ctypes.data], array.ctypes.data, array.nbytes)
+    return places
 
 
 @functools.cache
 def _library(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
     extra = os.environ.get("TINYNET_SHIM_FLAGS", "").split()
+    this, _, that = os.environ.get("TINYNET_SHIM_PLANT", "").partition("=>")
+    code = code.replace(this, that) if this else code
     runners = "\n".join(
         f'extern "C" int run_{name}(const unsigned* g, const unsigned* b, unsigned long long seed, void** a)\n'
         f'{{ return launch({name}, g, b, {"true" if "__syncthreads" in code else "false"}, seed, a); }}'
         for name in declared(code)
     )
     text = f'{SHIM.read_text()}\n#line 1 "kernel.cu"\n{code}\n{runners}\n'
-    flags = ["-O1", "-g", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unused-function", "-Wno-unused-variable", "-Werror", *options, *extra]
+    flags = ["-O1", "-g", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unused-function", "-Wno-unused-variable", "-Wno-clobbered", "-Werror", *options, *extra]
     library = CACHE / (hashlib.sha256((text + repr(flags)).encode()).hexdigest()[:24] + ".so")
     if not library.exists():
         CACHE.mkdir(exist_ok=True)

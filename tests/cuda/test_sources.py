@@ -1,0 +1,177 @@
+"""The CUDA sources: they compile for every GPU, the sanitizers find nothing, and CuPy has what we call."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import inspect
+import itertools
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import on_cpu
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "tinynet" / "kernels" / "cuda").glob("*.cu"))
+ARCHITECTURES = ["75", "80", "90", "100", "120"]
+MEANINGS = {  # of the types that a source leaves open
+    "REAL": ["float", "double"],
+    "ELEMENT": ["float", "double", "double2"],
+    "INDEX": ["unsigned char", "unsigned short"],
+    "SIZE": ["5"],
+}
+
+
+def bindings(text: str) -> list[dict[str, str]]:
+    names = [name for name in MEANINGS if re.search(rf"\b{name}\b", text)]
+    return [dict(zip(names, values, strict=True)) for values in itertools.product(*(MEANINGS[n] for n in names))]
+
+
+@functools.cache
+def compiler() -> Callable[[str, str, dict[str, str]], None] | None:
+    """Compile a source for an architecture: by NVRTC, which CuPy uses as well, or by nvcc; None if there is neither."""
+    try:
+        from cuda.core import Program, ProgramOptions
+
+        def nvrtc(text: str, arch: str, macros: dict[str, str]) -> None:
+            options = ProgramOptions(arch=f"sm_{arch}", std="c++17", define_macro=list(macros.items()) or None)
+            assert Program(text, "c++", options).compile("cubin").code
+
+        nvrtc("", "90", {})
+        return nvrtc
+    except Exception:  # not installed, or without its libraries
+        if shutil.which("nvcc") is None:
+            return None
+
+    def nvcc(text: str, arch: str, macros: dict[str, str]) -> None:
+        defines = [f"-D{name}={value}" for name, value in macros.items()]
+        command = ["nvcc", "-std=c++17", f"-arch=sm_{arch}", "-cubin", "-o", os.devnull, *defines, "-x", "cu", "-"]
+        done = subprocess.run(command, input=text, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    return nvcc
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+def test_compiles_for_every_gpu(source: Path, arch: str) -> None:
+    if compiler() is None:
+        pytest.skip("neither NVRTC (pip install cuda-core cuda-bindings nvidia-cuda-nvrtc) nor nvcc is here")
+    every = bindings(source.read_text())
+    for macros in every if arch in ("75", "120") else every[:1]:  # double and the rest: on the oldest and the newest
+        compiler()(source.read_text(), arch, macros)
+
+
+def test_a_mistake_does_not_compile() -> None:
+    if compiler() is None:
+        pytest.skip("neither NVRTC nor nvcc is here")
+    with pytest.raises(Exception, match="undefined|undeclared|identifier"):
+        compiler()('extern "C" __global__ void f(float* x) { x[0] = y; }', "90", {})
+
+
+def test_no_atomics_and_no_bare_int_offsets() -> None:
+    """The same bits every run; and no offset into a whole array is computed in 32 bits."""
+    for source in SOURCES:
+        text = re.sub(r"//.*", "", source.read_text())
+        assert "atomic" not in text, source.name
+        assert not re.search(r"\bint \w+ = blockIdx\.x \* blockDim\.x", text), source.name
+
+
+def test_every_source_is_launched_from_beside_it() -> None:
+    launchers = "".join(path.read_text() for path in SOURCES[0].parent.glob("*.py"))
+    for source in SOURCES:
+        assert f'Source("{source.name}")' in launchers
+
+
+def sanitized(*tests: str, **environment: str) -> subprocess.CompletedProcess:
+    """Run tests of this folder with every read and write of the kernels checked, and every overflow."""
+    if on_cpu.COMPILER is None:
+        pytest.skip("g++ is not installed")
+    libraries = [
+        subprocess.run([on_cpu.COMPILER, f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
+        for name in ("libasan.so", "libubsan.so")
+    ]
+    if not all(os.path.isabs(library) for library in libraries):
+        pytest.skip("g++ is here without its sanitizers' libraries")
+    environment = os.environ | environment | {
+        "TINYNET_SHIM_FLAGS": "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer",
+        "LD_PRELOAD": ":".join(libraries),
+        "ASAN_OPTIONS": "detect_leaks=0",
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *(f"tests/cuda/{test}" for test in tests)]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_the_sanitizers_find_nothing() -> None:
+    done = sanitized("test_kernels.py")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_the_sanitizers_see_a_planted_mistake() -> None:
+    """im2col that writes one element too far: without this, the test above could pass for a wrong reason."""
+    done = sanitized("test_kernels.py::test_im2col_and_col2im", TINYNET_SHIM_PLANT="if (p >= P) return;=>if (p > P) return;")
+    assert done.returncode != 0 and "AddressSanitizer" in done.stdout + done.stderr
+
+
+# What tinynet and its stand-in use of CuPy: name -> the parameters it is called with (() where a signature is not public).
+USED = {
+    "RawKernel": (), "ascontiguousarray": (), "asnumpy": (), "asarray": (), "broadcast_to": (), "concatenate": ("axis",),
+    "empty": (), "exp": (), "full": (), "isfinite": (), "log": (), "matmul": (), "maximum": (), "may_share_memory": (),
+    "moveaxis": (), "ndarray": (), "ones": (), "split": ("axis",), "tanh": (), "where": (), "zeros": (), "zeros_like": (),
+    "add.at": (), "ndarray.astype": (), "ndarray.copy": (), "ndarray.fill": (), "ndarray.get": (), "ndarray.set": (),
+    "ndarray.max": (), "ndarray.reshape": (), "ndarray.sum": (), "ndarray.swapaxes": (), "ndarray.transpose": (),
+    "ndarray.view": (), "cuda.Device": (), "cuda.Event": (), "cuda.Stream.wait_event": ("event",),
+    "cuda.Stream.synchronize": (), "cuda.Event.record": ("stream",), "cuda.Event.synchronize": (), "cuda.Event.done": (),
+    "cuda.MemoryPool.malloc": (), "cuda.MemoryPool.used_bytes": (), "cuda.MemoryPool.total_bytes": (),
+    "cuda.MemoryPointer.copy_from_device_async": (), "cuda.MemoryPointer.device_id": (), "cuda.MemoryPointer.ptr": (),
+    "cuda.memory.OutOfMemoryError": (), "cuda.set_allocator": (), "cuda.get_elapsed_time": (),
+    "cuda.runtime.CUDARuntimeError": (), "cuda.runtime.deviceCanAccessPeer": (), "cuda.runtime.driverGetVersion": (),
+    "cuda.runtime.getDevice": (), "cuda.runtime.getDeviceCount": (), "cuda.runtime.getDeviceProperties": (),
+    "cuda.runtime.memGetInfo": (), "cuda.runtime.runtimeGetVersion": (), "cuda.nvrtc.getVersion": (),
+}  # fmt: skip
+BLAS = {  # of cupy_backends.cuda.libs.cublas, which can be imported only where cuBLAS is
+    "create": 0, "setMathMode": 2, "sgemm": 14, "dgemm": 14,
+}  # fmt: skip
+
+
+def test_cupy_has_what_we_use() -> None:
+    if importlib.util.find_spec("cupy") is None:
+        pytest.skip("CuPy is not installed (it need not have a GPU for this)")
+    script = f"""
+import cupy, cupyx, inspect
+for name, parameters in {USED!r}.items():
+    thing = cupy
+    for part in name.split("."):
+        thing = getattr(thing, part)
+    if parameters:
+        assert set(parameters) <= set(inspect.signature(thing).parameters), name
+cupyx.empty_pinned
+try:
+    from cupy_backends.cuda.libs import cublas
+except ImportError as error:
+    print("cuBLAS is not here:", error)
+else:
+    for name, count in {BLAS!r}.items():
+        assert callable(getattr(cublas, name)), name
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_list_of_what_we_use_is_whole(machine: object) -> None:
+    """What a training step calls on the stand-in is in the list above."""
+    training = importlib.import_module("test_training")
+    training.train("cuda:0,cuda:1", steps=1)
+    import fake_cupy
+
+    names = {name for name in fake_cupy.machine.used_names if not inspect.isbuiltin(name)}
+    ufunc_methods = {name.rsplit(".", 1)[0] if name.endswith(".__call__") else name for name in names}
+    assert ufunc_methods <= set(USED), ufunc_methods - set(USED)
