@@ -104,7 +104,7 @@ def sanitized(*tests: str, **environment: str) -> subprocess.CompletedProcess:
         "LD_PRELOAD": ":".join(libraries),
         "ASAN_OPTIONS": "detect_leaks=0",
     }
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *(f"tests/cuda/{test}" for test in tests)]
+    command = [sys.executable, "-m", "pytest", "-qsx", "-p", "no:cacheprovider", *(f"tests/cuda/{test}" for test in tests)]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
 
 
