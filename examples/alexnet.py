@@ -180,8 +180,8 @@ class AlexNet(nn.Module):
 
     def cross(self, xa: Tensor, xb: Tensor) -> tuple[Tensor, Tensor]:
         """Each tower gets a copy of what the other made: tower a's channels first, on both devices."""
-        a, b = self.a.device, self.b.device
-        return tinynet.concat([xa, xb.to(a)], axis=1), tinynet.concat([xa.to(b), xb], axis=1)
+        xb_on_a, xa_on_b = xb.to(self.a.device), xa.to(self.b.device)  # first both copies, which run at the same time
+        return tinynet.concat([xa, xb_on_a], axis=1), tinynet.concat([xa_on_b, xb], axis=1)
 
     def layers(self) -> dict[str, list[nn.Module]]:
         """ "conv1" ... "fc8" -> the layer's modules, one a tower (fc8 has one)."""
