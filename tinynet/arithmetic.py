@@ -374,7 +374,12 @@ def matmul(a: Any, b: Any) -> Tensor:
     device = (a if isinstance(a, Tensor) else b).device
     a, b = (x if isinstance(x, Tensor) else tensor(x, device=device) for x in (a, b))
     inner_b = b.shape[-2] if b.ndim > 1 else b.shape[0] if b.ndim else None
-    if not a.ndim or inner_b is None or a.shape[-1] != inner_b:
+    fits = a.ndim > 0 and inner_b is not None and a.shape[-1] == inner_b
+    try:
+        np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except ValueError:
+        fits = False
+    if not fits:
         raise ValueError(f"matmul: expected shapes (..., n, k) and (..., k, m), got {a.shape} and {b.shape}")
     return MatMul.apply(a, b)
 
@@ -459,9 +464,11 @@ def to(x: Tensor, device: str | Device) -> Tensor:
 def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
     """An axis argument as a tuple of axes; ValueError if one is out of range."""
     axes = range(ndim) if axis is None else axis if isinstance(axis, (tuple, list)) else (axis,)
-    for a in axes:
-        if isinstance(a, bool) or not isinstance(a, (int, np.integer)) or not -ndim <= a < ndim:
-            raise ValueError(f"axis: expected axes of a {ndim}-d tensor, {-ndim} ... {ndim - 1}, got {axis}")
+    valid = all(isinstance(a, (int, np.integer)) and not isinstance(a, bool) and -ndim <= a < ndim for a in axes)
+    if not valid or len({a % ndim for a in axes}) < len(axes):
+        raise ValueError(
+            f"axis: expected different axes of a {ndim}-d tensor, {-ndim} ... {ndim - 1}, got {axis}"
+        )
     return tuple(a % ndim for a in axes)
 
 
