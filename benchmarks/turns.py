@@ -1,0 +1,123 @@
+"""One side of a comparison in a process of its own, which makes a turn of steps whenever it is asked to.
+
+    with Worker(Side("tinynet", "train", 128)) as worker:
+        worker.turn()["seconds"]
+
+Run as a program, this file is that process: lines of JSON on stdout, a turn for each line on stdin.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tinynet and examples, installed or not
+
+from measure import seconds
+
+MODULES = {"tinynet": "ours", "PyTorch": "pytorch", "JAX": "with_jax", "GEMM alone": "gemm"}  # in benchmarks/sides
+OPTIONAL = ("torch", "jax")
+TURN = 1.0  # seconds that a turn of short steps lasts
+QUIET = 0.3  # seconds before a turn: the other side's threads wait busily for a moment before they sleep
+
+
+class Side(NamedTuple):
+    program: str
+    task: str  # "train" or "forward"
+    batch: int
+    preset: str = "paper"
+    lrn: bool = True
+
+    @property
+    def module(self) -> Any:
+        return importlib.import_module(f"sides.{MODULES[self.program]}")
+
+    def __str__(self) -> str:
+        return f"{self.program} at {self.batch}"
+
+
+class Worker:
+    """The process. `first` is what it says when it is ready: "about", or "missing" if the program is not installed."""
+
+    def __init__(self, side: Side, job: str = "work"):
+        self.side = side
+        command = [sys.executable, __file__, job, json.dumps(side)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.first = self._answer()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.process.stdin.close()  # its loop ends
+        self.process.wait()
+        self.process.stdout.close()
+
+    def turn(self) -> dict[str, float]:
+        """seconds: of a step. peak_mb: the most memory the process ever held, in MB (10^6 bytes)."""
+        print("turn", file=self.process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise SystemExit(f"{self.side}: its process ended with status {self.process.wait()}; see above")
+
+
+def work(side: Side) -> None:
+    """Builds the net, makes one step to warm up, and then a turn for each line of stdin."""
+    try:
+        module = side.module
+    except ModuleNotFoundError as error:
+        if error.name not in OPTIONAL:
+            raise
+        return say(missing=f"{error.name} is not installed")
+    step = module.make_step(side.preset, side.lrn, side.task, side.batch)
+    step()
+    say(about=module.about())
+    for _ in sys.stdin:
+        say(seconds=turn(step), peak_mb=peak_mb())
+
+
+def compare(side: Side) -> None:
+    """Says where this side's logits and gradients of two pictures are furthest from ours: norm of difference / norm."""
+    from numpy.linalg import norm
+    from sides import ours, random_batch
+
+    pictures, labels = random_batch(side.preset, 2)
+    expected, found = (
+        module.Net(side.preset, side.lrn).gradients(pictures, labels) for module in (ours, side.module)
+    )
+    errors = {name: float(norm(found[name] - value) / norm(value)) for name, value in expected.items()}
+    worst = max(errors, key=errors.get)
+    say(worst=worst, error=errors[worst])
+
+
+def turn(step: Callable[[], object]) -> float:
+    """Seconds of a step: of one, or the median of as many as last a second; of those, one goes before to warm up."""
+    time.sleep(QUIET)
+    first = seconds(step)
+    return first if first > TURN else statistics.median(seconds(step) for _ in range(math.ceil(TURN / first)))
+
+
+def peak_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, but bytes on macOS
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def say(**answer: Any) -> None:
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    {"work": work, "compare": compare}[sys.argv[1]](Side(*json.loads(sys.argv[2])))
