@@ -1,0 +1,94 @@
+"""The benchmarks of the CPU in a tiny form: they run, and their files have the right rows. Nothing timed is asserted."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+
+
+def run(program: str, *arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, BENCHMARKS / program, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def run_cpu(out: Path, rounds: int, *arguments: object) -> tuple[list[dict], str]:
+    done = run("cpu.py", "--smoke", "--rounds", rounds, "--out", out, *arguments)
+    assert done.returncode == 0, done.stderr
+    return json.loads(out.read_text())["results"], done.stdout
+
+
+@needs_torch
+def test_a_row_has_every_side_its_spread_and_its_goals(tmp_path):
+    results, printed = run_cpu(tmp_path / "cpu.json", 2, "--rows", "train-128")
+    assert [r.get("side", r.get("ratio")) for r in results] == [
+        "tinynet at 4", "PyTorch at 4", "GEMM alone at 4",
+        "rate of tinynet at 4 / PyTorch at 4", "rate of tinynet at 4 / GEMM alone at 4",
+    ]  # fmt: skip
+    assert [r.get("goal") for r in results] == [None, None, None, "at least 3", "at least 0.8"]
+    for r in results:
+        assert len(r["values"]) == 2
+        assert 0 < r["min"] <= r["median"] <= r["max"]
+    ours, theirs = results[0]["values"], results[1]["values"]
+    assert results[3]["values"] == pytest.approx([a / b for a, b in zip(ours, theirs, strict=True)])
+    assert "same net: PyTorch, mini net with LRN" in printed
+
+
+@pytest.mark.slow
+def test_memory_has_a_line_over_the_batch_size(tmp_path):
+    results, printed = run_cpu(tmp_path / "cpu.json", 1, "--rows", "memory")
+    ours = {r["side"]: r["median"] for r in results if r.get("unit") == "MB" and r["side"].startswith("tinynet")}
+    assert ours.keys() == {"tinynet at 1", "tinynet at 2", "tinynet at 4", "tinynet at 8"}
+    line = results[-1]
+    for side, mb in ours.items():
+        batch = int(side.split()[-1])
+        assert abs(line["constant_mb"] + batch * line["mb_a_picture"] - mb) <= line["furthest_mb"] + 1e-6
+    assert "MB a picture" in printed
+
+
+def test_a_program_that_is_not_installed_has_a_row_that_says_so(tmp_path):
+    folder = tmp_path / "no_torch"
+    folder.mkdir()
+    (folder / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
+    code = (
+        f"import sys; sys.path[:0] = [{str(folder)!r}, {str(BENCHMARKS)!r}]; "
+        "import turns; turns.work(turns.Side('PyTorch', 'train', 1, 'mini'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert json.loads(done.stdout) == {"missing": "torch is not installed"}, done.stderr
+
+
+@needs_torch
+def test_another_net_is_not_timed():
+    code = (
+        f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import cpu; cpu.TOLERANCE = 1e-12; "
+        "cpu.check_same_nets([cpu.make_rows(smoke=True)['mini-128']])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "another net, and nothing was timed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_kernels_have_forward_and_backward_and_a_picture(tmp_path):
+    out = tmp_path / "kernels.json"
+    done = run("kernels.py", "--smoke", "--batch", 2, "--rounds", 1, "--out", out)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(out.read_text())["results"]
+    found = {(r["kernel"], r["phase"]) for r in results}
+    both = [*(f"conv{i}" for i in range(1, 6)), *(f"relu{i}" for i in range(1, 8)), "lrn1", "lrn2", "pool1", "pool2",
+            "pool5", "fc6", "fc7", "fc8", "dropout6", "dropout7", "loss"]  # fmt: skip
+    assert found == {(name, phase) for name in both for phase in ("forward", "backward")} | {
+        ("pictures", "forward"), ("sgd (fc6)", "forward")
+    }  # fmt: skip
+    conv2 = next(r for r in results if (r["kernel"], r["phase"]) == ("conv2", "forward"))
+    assert conv2["flops"] == 2 * 32 * (16 * 25) * (14 * 14 * 2)  # 2 O K P of mini's conv2, two pictures
+    assert conv2["bytes"] == 4 * (16 * 14 * 14 * 2 + 32 * 16 * 25 + 32 * 14 * 14 * 2)
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
