@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import itertools
 import json
 import os
 import pickle
@@ -19,7 +20,7 @@ import tinynet
 import tinynet.functional as F
 from tinynet import arithmetic, memory, random, threads
 from tinynet.gradcheck.operations import layouts
-from tinynet.memory import ALIGN, SMALL, Pool
+from tinynet.memory import ALIGN, SEGMENT, SMALL, Pool
 
 # Devices
 
@@ -105,23 +106,20 @@ def test_small_arrays_are_numpys():
     assert pool.empty((), np.float32).shape == () and pool.empty((0, 3), np.float32).shape == (0, 3)
 
 
-def test_blocks_come_back_when_the_last_view_is_gone():
+def test_ranges_come_back_when_the_last_view_is_gone():
     pool = Pool()
     a = pool.empty((1000, 100), np.float64)
     assert a.flags.c_contiguous and a.flags.writeable and a.dtype == np.float64 and a.shape == (1000, 100)
     a[:] = 3
-    size = 800_000 + ALIGN
-    assert pool.stats() == (size, size, size)
-    view = a[5:, 3].reshape(-1)[::2].view(np.int64)
+    held = pool.stats().held
+    assert pool.stats() == (800_000, held, 800_000) and held >= SEGMENT
+    view = a[5:, 3][::2].view(np.int64)
     del a
-    assert pool.stats().used == size
+    assert pool.stats().used == 800_000
     del view
-    assert pool.stats() == (0, size, size)
+    assert pool.stats() == (0, held, 800_000)
     b = pool.empty((1000, 100), np.float64)
-    assert pool.stats() == (size, size, size) and (b == 3).all()  # the same block again
-    del b
-    pool.release()
-    assert pool.stats() == (0, 0, size)
+    assert pool.stats() == (800_000, held, 800_000) and (b == 3).all()  # the same memory again
 
 
 def test_arrays_are_aligned_and_never_overlap():
@@ -134,37 +132,33 @@ def test_arrays_are_aligned_and_never_overlap():
         assert a.ctypes.data % ALIGN == 0 and (a == i + 1).all()
 
 
-def test_a_block_serves_requests_of_about_its_size():
+def test_free_neighbours_are_joined():
+    """Whatever the order in which ranges come back, in the end all is one again, and nothing more was taken."""
+    for order in itertools.permutations(range(4)):
+        pool = Pool()
+        arrays = {i: pool.empty((n,), np.uint8) for i, n in enumerate((SMALL, 2 * SMALL, SMALL + 1, 5 * SMALL))}
+        whole = pool.stats().held
+        for i in order:
+            del arrays[i]
+        pool.stats()
+        assert len(pool.free) == 1 and pool.free[0][1] - pool.free[0][0] == SEGMENT
+        assert pool.stats().held == whole
+
+
+def test_the_smallest_range_that_fits_is_taken():
     pool = Pool()
-    a = pool.empty((90_000,), np.uint8)
-    del a
-    b = pool.empty((81_000,), np.uint8)  # 90000 <= 81000 + an eighth: the same block
-    assert pool.stats().held == 90_000 + ALIGN
-    del b
-    c = pool.empty((79_000,), np.uint8)
-    assert pool.stats().used == 79_000 + ALIGN
-    d = pool.empty((90_001,), np.uint8)
-    assert pool.stats().used == 79_000 + 90_001 + 2 * ALIGN
-    del c, d
+    a, _wall, b = (pool.empty((n * SMALL,), np.uint8) for n in (4, 1, 2))
+    _wall2 = pool.empty((SMALL,), np.uint8)
+    address = b.ctypes.data
+    del a, b
+    assert pool.empty((2 * SMALL,), np.uint8).ctypes.data == address
 
 
-def test_the_best_fitting_block_is_taken():
+def test_more_than_a_segment_can_be_asked_for():
     pool = Pool()
-    several = [pool.empty((n,), np.uint8) for n in (108_000, 101_000, 105_000)]
-    del several
-    a = pool.empty((100_000,), np.uint8)
-    assert pool.stats().used == 101_000 + ALIGN
-    del a
-
-
-def test_what_is_held_stays_within_a_tenth_of_the_peak():
-    pool = Pool()
-    for n in range(1, 40):
-        a = pool.empty((n * 100_000,), np.uint8)
-        del a
-        used, held, peak = pool.stats()
-        assert used == 0 and held <= peak * 11 // 10
-    assert peak == 3_900_000 + ALIGN
+    a = pool.empty((SEGMENT + 1,), np.uint8)
+    a[-1] = 7
+    assert pool.stats().used >= SEGMENT + 1 and len(pool.segments) == 1
 
 
 def test_the_pool_is_safe_for_threads():
