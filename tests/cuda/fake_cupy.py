@@ -21,12 +21,16 @@ import math
 import sys
 import threading
 import types
+import weakref
 from bisect import bisect_right
 from collections import Counter
 from typing import Any
 
 import numpy as np
 import on_cpu
+
+import tinynet  # noqa: F401
+from tinynet.device import _devices as devices
 
 GPU_BYTES = 1 << 34
 C_TYPES = {
@@ -61,7 +65,7 @@ class Machine:
         self.used_names: set[str] = set()  # of CuPy's functions
         self.broken_library = False
         self.host = Clock()
-        self.blocks: list[tuple[int, Block]] = []  # by address
+        self.blocks: list[tuple[int, weakref.ref[Block]]] = []  # by address
         self.idle: dict[tuple, list] = {}
         self.held: Counter = Counter()
         self.used: Counter = Counter()
@@ -225,9 +229,7 @@ class Block:
         self.ptr = self.bytes.ctypes.data
         place = bisect_right(machine.blocks, self.ptr, key=lambda entry: entry[0])
         self.machine = machine
-        machine.blocks.insert(place, (self.ptr, self))
-        # the registry must not keep blocks alive
-        machine.blocks[place] = (self.ptr, _weak(self))
+        machine.blocks.insert(place, (self.ptr, weakref.ref(self)))  # a registry that keeps no block alive
 
     def __del__(self) -> None:
         if not hasattr(self, "machine"):
@@ -237,12 +239,6 @@ class Block:
         place = bisect_right(here.blocks, self.ptr, key=lambda entry: entry[0]) - 1
         del here.blocks[place]
         self.arena.append((self.bytes, self.history))
-
-
-def _weak(block: Block) -> Any:
-    import weakref
-
-    return weakref.ref(block)
 
 
 def block_at(pointer: int) -> Block:
@@ -735,20 +731,39 @@ def install(gpus: int = 2) -> Machine:
     )  # fmt: skip
     cupyx = types.ModuleType("cupyx")
     cupyx.empty_pinned = empty_pinned
-    uninstall()
+    hide()
     sys.modules.update(cupy=cupy, cupyx=cupyx)
     return machine
 
 
-def uninstall() -> None:
-    """Take the stand-in out of sys.modules, and all of tinynet that has seen it."""
-    import tinynet
+_hidden: dict[str, Any] = {}
+_hidden_devices: dict[str, Any] = {}
 
-    for name in list(sys.modules):
-        if name in ("cupy", "cupyx", "tinynet.cuda") or name.startswith("tinynet.kernels.cuda"):
-            del sys.modules[name]
-    for parent, name in ((tinynet, "cuda"), (sys.modules["tinynet.kernels"], "cuda")):
-        parent.__dict__.pop(name, None)
-    devices = sys.modules["tinynet.device"]._devices
+
+def hide() -> None:
+    """Take CuPy (or the stand-in) out of sys.modules, and all of tinynet that has seen it; `uninstall` brings them back."""
+    _hidden.update(_take_out())
+    _hidden_devices.update({name: devices.pop(name) for name in list(devices) if name.startswith("cuda")})
+
+
+def uninstall() -> None:
+    """Take the stand-in out, and put back what was there before."""
+    _take_out()
     for name in [name for name in devices if name.startswith("cuda")]:
         del devices[name]
+    devices.update(_hidden_devices)
+    sys.modules.update(_hidden)
+    for name, module in _hidden.items():
+        parent, _, child = name.rpartition(".")
+        if parent in sys.modules:
+            setattr(sys.modules[parent], child, module)
+    _hidden.clear()
+    _hidden_devices.clear()
+
+
+def _take_out() -> dict[str, Any]:
+    names = [n for n in sys.modules if n in ("cupy", "cupyx", "tinynet.cuda") or n.startswith("tinynet.kernels.cuda")]
+    for parent in ("tinynet", "tinynet.kernels"):
+        if parent in sys.modules:
+            sys.modules[parent].__dict__.pop("cuda", None)
+    return {name: sys.modules.pop(name) for name in names}

@@ -77,7 +77,8 @@ def _library(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
         for name in declared(code)
     )
     text = f'{SHIM.read_text()}\n#line 1 "kernel.cu"\n{code}\n{runners}\n'
-    flags = ["-O1", "-g", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unused-function", "-Wno-unused-variable", "-Wno-clobbered", "-Werror", *options, *extra]
+    quiet = ["-Wno-unused-function", "-Wno-unused-variable", "-Wno-clobbered"]  # of the shim
+    flags = ["-O1", "-g", "-ffp-contract=off", "-Wall", "-Wextra", *quiet, "-Werror", *options, *extra]
     library = CACHE / (hashlib.sha256((text + repr(flags)).encode()).hexdigest()[:24] + ".so")
     if not library.exists():
         CACHE.mkdir(exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pickle
+from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
@@ -229,6 +230,13 @@ def test_missing_cuda_libraries(machine: fake_cupy.Machine) -> None:
     assert "libnvrtc.so.13" in message and "tinynet[cuda13]" in message
 
 
+@pytest.fixture
+def hidden() -> Iterator[None]:
+    fake_cupy.hide()
+    yield
+    fake_cupy.uninstall()
+
+
 def without_cuda_module(monkeypatch: pytest.MonkeyPatch, wheels: dict[str, str], importing: Any) -> None:
     def version(name: str) -> str:
         if name not in wheels:
@@ -236,12 +244,11 @@ def without_cuda_module(monkeypatch: pytest.MonkeyPatch, wheels: dict[str, str],
         return wheels[name]
 
     real = importlib.import_module
-    fake_cupy.uninstall()
     monkeypatch.setattr(metadata, "version", version)
     monkeypatch.setattr(importlib, "import_module", lambda name: importing() if name == "cupy" else real(name))
 
 
-def test_no_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_cupy(hidden: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def importing() -> None:
         raise ModuleNotFoundError("No module named 'cupy'", name="cupy")
 
@@ -249,13 +256,13 @@ def test_no_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "CuPy is not installed" in refused() and "tinynet[cuda13]" in refused()
 
 
-def test_two_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_wheels(hidden: None, monkeypatch: pytest.MonkeyPatch) -> None:
     without_cuda_module(monkeypatch, {"cupy-cuda12x": "14.2.0", "cupy-cuda13x": "14.2.0"}, lambda: None)
     message = refused()
     assert "cupy-cuda12x and cupy-cuda13x are both installed" in message and "pip uninstall" in message
 
 
-def test_the_wrong_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wrong_wheel(hidden: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def importing() -> None:
         raise ImportError("libcudart.so.11.0: cannot open shared object file\nlong advice\nmore advice")
 
