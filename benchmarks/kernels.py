@@ -84,12 +84,14 @@ def draw(results: list[dict[str, Any]], gemm: float, copy: float, title: str, pa
     least, most = (f(r["intensity"] for r in results) for f in (min, max))
     x = np.geomspace(least / 2, most * 2, 200)
     axes.loglog(x, np.minimum(gemm, copy * x) / 1e9, color="black", label=f"{gemm / 1e9:.0f} GFLOP/s, {copy / 1e9:.1f} GB/s")
-    for phase, colour, shift in ((FORWARD, "tab:blue", (5, 3)), (BACKWARD, "tab:red", (5, -9))):
-        points = [r for r in results if r["phase"] == phase]
-        axes.scatter([r["intensity"] for r in points], [r["gflops"] for r in points], s=18, color=colour, label=phase)
-        style = dict(textcoords="offset points", fontsize=7, color=colour)
-        for r in points:
-            axes.annotate(r["kernel"], (r["intensity"], r["gflops"]), shift, **style)
+    for phase, colour, side, align in ((FORWARD, "tab:blue", 1.06, "left"), (BACKWARD, "tab:red", 1 / 1.06, "right")):
+        points = [(r["intensity"], r["gflops"], r["kernel"]) for r in results if r["phase"] == phase]
+        axes.scatter(*zip(*(point[:2] for point in points), strict=True), s=18, color=colour, label=phase)
+        names: list[tuple[float, float]] = []  # where they stand
+        for x, y, name in sorted(points, key=lambda point: point[1]):
+            height = max([y, *(1.08 * below for beside, below in names if 0.6 < x / beside < 1.6)])  # a line is 8 % high
+            axes.text(x * side, height, name, fontsize=7, color=colour, ha=align, va="center")
+            names.append((x, height))
     axes.set(xlabel="operations a byte", ylabel="GFLOP/s", title=title)
     axes.legend(loc="upper left")
     axes.grid(alpha=0.3, which="both")
