@@ -222,6 +222,13 @@ def test_a_loss_that_is_not_finite_names_layer_and_checkpoint(tmp_path):
         assert all(np.isfinite(array).all() for array in files.load(path).model.values())
 
 
+def test_weights_that_are_nan_from_the_start(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.model.fc.weight.data[0, 0] = np.nan
+    with pytest.raises(TrainingError, match="fc.weight holds NaN.*before the first batch"):
+        trainer.fit()
+
+
 class BadGradient(Function):
     """The identity, whose gradient is NaN."""
 

@@ -406,6 +406,8 @@ class Trainer:
 
     def _explained(self, error: NotFiniteError) -> TrainingError:
         """Replays from the last good checkpoint, bit for bit, to find where the trouble began."""
+        if self.last_saved is None:
+            return TrainingError(f"{error}, before the first batch; {self._last_good()}")
         seen_at = self.step
         tqdm.write(f"{error}: replaying from {self.last_saved} to find where it began")
         self._restore(files.load(self.last_saved))
