@@ -46,3 +46,46 @@ def test_without_a_gpu_it_says_so(
     assert gpu_benchmark.main([]) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1 and "needs a GPU" in said.err
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("two_devices")
+
+
+def test_the_model_counts_the_papers_multiply_adds_and_the_least_bytes(model: Any) -> None:
+    layers = [layer for stage in model.network(1) if isinstance(stage, list) for layer in stage]
+    assert sum(layer.macs * (1 if layer.name == "fc8" else 2) for layer in layers) == 724_406_816
+    crossing = model.link_bytes(128)
+    # each tower sends its half: 128 x 13 x 13, 128 x 6 x 6, 2048 values of every picture, and b its 2048 of fc7
+    halves = {"pool2": 2 * 21632, "pool5": 2 * 4608, "fc6": 2 * 2048, "fc7": 2048}
+    assert {name: crossing[name] for name in halves} == {name: (4 * 128 * n, 4 * 128 * n) for name, n in halves.items()}
+
+
+def test_the_model_of_two_devices(model: Any) -> None:
+    rates = model.Rates()
+    alone = model.one_device(128, rates)
+    speed = {name: alone / max(s.end for s in model.two_devices(128, rates, link)[0]) for name, link in model.LINKS.items()}
+    assert 1 < speed["pcie4"] < speed["pcie5"] < speed["nvlink"] < 2
+    assert speed["nvlink"] >= 1.7  # the goal
+    for name, link in model.LINKS.items():
+        spans, waits = model.two_devices(128, rates, link)
+        for device in (0, 1):  # busy, or waiting, and never two things at once
+            mine = sorted((s for s in spans if s.where == device), key=lambda s: s.start)
+            assert all(a.end <= b.start + 1e-12 for a, b in zip(mine, mine[1:], strict=False)), name
+        assert all(wait >= 0 for wait in waits.values())
+
+
+def test_the_models_program(model: Any, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    picture = tmp_path / "lines.png"
+    assert model.main(["--link", "pcie4", "--picture", str(picture)]) == 0
+    assert picture.stat().st_size > 10_000 and "pool2" in capsys.readouterr().out
+    products = dict(kernel="gemm", calls=10, seconds=1e-3, bytes=1, flops=4e10)
+    rows = [products, dict(kernel="im2col", calls=10, seconds=1e-3, bytes=3e9, flops=0)]
+    results = tmp_path / "gpu.json"
+    results.write_text(json.dumps(dict(found={"kernels fp32": rows, "busy fp32": dict(host=1e-4)})))
+    assert model.measured(results, False) == model.Rates(flops=4e13, bytes=3e12, launch=5e-6)
+    results.write_text("{}")
+    assert model.main(["--rates", str(results)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
