@@ -156,16 +156,18 @@ class AlexNet(nn.Module):
         p = PRESETS[preset]
         self.fc8 = nn.Linear(2 * p.hidden, num_classes, weight_init=p.weights["fc8"], device=device_a)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         return self.fc8(self.features(x))
 
-    def features(self, x: Tensor) -> Tensor:
-        """The 4096 (mini: 512) values that fc8 sees, on devices[0]."""
+    def features(self, x: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+        """The 4096 (mini: 512) values that fc8 sees, on devices[0]. x may be a pair: the same pictures on each device."""
         a, b = self.a, self.b
-        self._check(x)
-        if self.preset != "mini":
-            x = F.pad(x, (0, 3, 0, 3))  # 224 -> 227 at bottom and right: conv1's last windows hang over the edge
-        xa, xb = x.to(a.device), x.to(b.device)  # the pictures go to both devices
+        xs = x if isinstance(x, tuple) else (x,)
+        for x in xs:
+            self._check(x)
+        if self.preset != "mini":  # 224 -> 227 at bottom and right: conv1's last windows hang over the edge
+            xs = tuple(F.pad(x, (0, 3, 0, 3)) for x in xs)
+        xa, xb = xs[0].to(a.device), xs[-1].to(b.device)  # both towers see the pictures
         xa, xb = a.conv(1, xa), b.conv(1, xb)
         xa, xb = a.conv(2, xa), b.conv(2, xb)  # own tower only
         xa, xb = self.cross(xa, xb)
@@ -242,7 +244,8 @@ def train(args: argparse.Namespace) -> int:
     devices = runs.device_pair(settings["device"])
     train_set, test_set = open_pictures(settings)
     net = describe(settings, train_set)  # what a checkpoint says of itself
-    inputs = Inputs(devices[0], subtracted_mean(net, mean_picture(train_set)), net["image_size"], net["scale"])
+    also = devices[1] if devices[1].kind == "cuda" else None  # bytes from the host, not floats from the other GPU
+    inputs = Inputs(devices[0], subtracted_mean(net, mean_picture(train_set)), net["image_size"], net["scale"], also)
 
     tinynet.manual_seed(settings["seed"])
     model = AlexNet(len(net["classes"]), net["preset"], devices, net["in_channels"], net["image_size"])

@@ -13,7 +13,7 @@ def first_nonfinite(model, optimizer, x, labels) -> str | None:
     Returns the first place that held a NaN or an infinite value ("the output of conv3", "the
     gradient of conv3.weight" ...), or None. `model` must be in train() mode.
     """
-    if not _finite(x):
+    if not all(_finite(part) for part in (x if isinstance(x, tuple) else (x,))):
         return "the pictures"
     for name, parameter in model.named_parameters():
         if not _finite(parameter):

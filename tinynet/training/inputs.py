@@ -22,24 +22,34 @@ class Inputs:
     device, a quarter of what floats would need.
 
     mean: float32 (H, W, C), the training pictures' mean; size: side of the crop; scale: what the
-    values, 0 to 255 wide, are multiplied by.
+    values, 0 to 255 wide, are multiplied by; also: a second device that gets the same pictures, so
+    that x is a pair of tensors (AlexNet takes it so: floats need not cross from GPU to GPU).
     """
 
     def __init__(
-        self, device: Device | str, mean: np.ndarray, size: int, scale: float = 1.0
+        self,
+        device: Device | str,
+        mean: np.ndarray,
+        size: int,
+        scale: float = 1.0,
+        also: Device | None = None,
     ) -> None:
         self.device = find_device(device)
         self.mean, self.size, self.scale = mean, size, scale
-        with self.device.activate():
-            self._mean = self.device.upload(mean)
+        places = [self.device] if also is None or also == self.device else [self.device, also]
+        self._means = {place: place.upload(mean) for place in places}
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: Batch) -> tuple[Tensor | tuple[Tensor, Tensor], Tensor]:
         """The pictures (N, C, size, size) and the labels (N,), both on the device."""
-        device = self.device
-        with device.activate():
+        x = tuple(self._pictures(batch, device) for device in self._means)
+        labels = Tensor(self.device.upload(batch.labels), self.device)
+        return x if len(x) == 2 else x[0], labels
+
+    def _pictures(self, batch: Batch, device: Device) -> Tensor:
+        with device.activate("pictures"):
             x = device.kernels.pictures_forward(
                 device.upload(batch.pictures),
-                self._mean,
+                self._means[device],
                 device.upload(batch.top),
                 device.upload(batch.left),
                 device.upload(batch.flip),
@@ -47,7 +57,7 @@ class Inputs:
                 (self.size, self.size),
                 self.scale,
             )
-            return Tensor(x, device), Tensor(device.upload(batch.labels), device)
+            return Tensor(x, device)
 
 
 def read_picture(path: str | Path, shape: tuple[int, int, int]) -> np.ndarray:
