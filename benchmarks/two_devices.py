@@ -34,7 +34,7 @@ TF32 = Rates(flops=300e12)
 
 
 class Layer(NamedTuple):
-    """A layer of one tower, for one picture. Multiply-adds of its product; bytes that its kernels move, forward and backward."""
+    """A layer of one tower, for one picture: multiply-adds of its product, bytes that its kernels move there and back."""
 
     name: str
     macs: float
@@ -73,7 +73,7 @@ def connected(name: str, inputs: int, outputs: int, batch: int) -> Layer:
 def network(batch: int) -> list[list[Layer] | Cross]:
     """The step's stages: layers that both towers run (fc8: only a), and what crosses between them. Sizes: the paper's."""
     return [
-        Cross("pictures", 3 * 224 * 224 * FLOAT, both=False),  # b's copy of the batch comes from a
+        Cross("pictures", 3 * 224 * 224 * FLOAT, both=False),  # only if b's come from a
         [convolution("conv1", 3, 48, 11, 55, 2 + 1.25, first=True), convolution("conv2", 48, 128, 5, 27, 2 + 1.25)],
         Cross("pool2", 128 * 13 * 13 * FLOAT),
         [convolution("conv3", 256, 192, 3, 13, 0), convolution("conv4", 192, 192, 3, 13, 0),
@@ -114,11 +114,11 @@ def one_device(batch: int, rates: Rates) -> float:
 
 
 def two_devices(
-    batch: int, rates: Rates, link: float, pictures_cross: bool = True
+    batch: int, rates: Rates, link: float, pictures_cross: bool = False
 ) -> tuple[list[Span], dict[str, float]]:
     """The time lines of a step, and the seconds that device a and b wait at each boundary.
 
-    pictures_cross: b's copy of the batch comes from a; else the host sends its bytes to both, while they still compute.
+    The host sends the pictures' bytes to both devices while they still compute. pictures_cross: a sends them on, as floats.
     """
     clock, spans, waits = [0.0, 0.0], [], {}
     host = 0.0  # when the host has launched what comes next
@@ -180,12 +180,15 @@ def table(batch: int, rates: Rates, links: dict[str, float]) -> list[str]:
             lines.append(f"{layer.name:<8}{'a' if layer.name == 'fc8' else 'a and b':<9}{times[0]:>11.3f}{times[1]:>12.3f}")
     lines += ["", f"{'crosses':<10}{'forward MB':>11}{'backward MB':>12}"]
     crossing = link_bytes(batch)
+    pictures = crossing.pop("pictures")[0]
     for name, (there, back) in crossing.items():
         lines.append(f"{name:<10}{there / 1e6:>11.2f}{back / 1e6:>12.2f}")
     total = sum(map(sum, crossing.values()))
-    pictures = crossing["pictures"][0]
-    lines += [f"a step: {total / 1e6:.1f} MB over the link, both ways together. {(total - pictures) / 1e6:.1f} MB are maps and",
-              "their gradients, the least that this split needs; the pictures' bytes could come to both from the host.", ""]
+    lines += [
+        f"a step: {total / 1e6:.1f} MB over the link, both ways together: the least that this split needs. (The pictures come",
+        f"to both devices from the host, as bytes; as floats from a to b they would be {pictures / 1e6:.1f} MB more.)",
+        "",
+    ]
     alone = one_device(batch, rates)
     lines.append(f"one device: {1e3 * alone:.2f} ms a step")
     for name, link in links.items():
@@ -196,11 +199,11 @@ def table(batch: int, rates: Rates, links: dict[str, float]) -> list[str]:
             f"{name:<7}({link / 1e9:.0f} GB/s): {1e3 * together:.2f} ms, {alone / together:.2f} x one device; waiting: "
             f"a {1e3 * waiting[0]:.2f}, b {1e3 * waiting[1]:.2f} ms"
         )
-        apart = max(span.end for span in two_devices(batch, rates, link, pictures_cross=False)[0])
-        free = max(span.end for span in two_devices(batch, rates, 1e18, pictures_cross=False)[0])
+        crossed = max(span.end for span in two_devices(batch, rates, link, pictures_cross=True)[0])
+        free = max(span.end for span in two_devices(batch, rates, 1e18)[0])
         lines.append(
-            f"        pictures from the host to both: {1e3 * apart:.2f} ms, {alone / apart:.2f} x; with all copies hidden "
-            f"behind work, the most that overlap can give: {alone / free:.2f} x"
+            f"        were the pictures sent from a to b: {alone / crossed:.2f} x; were all copies hidden behind work: "
+            f"{alone / free:.2f} x, the most that overlap can give"
         )
         largest = sorted(waits.items(), key=lambda item: -item[1])[:4]
         lines.append("        waits longest at: " + ", ".join(f"{k} {1e3 * v:.2f} ms" for k, v in largest))

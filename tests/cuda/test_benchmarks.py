@@ -70,7 +70,7 @@ def test_the_model_of_two_devices(model: Any) -> None:
     assert 1 < speed["pcie4"] < speed["pcie5"] < speed["nvlink"] < 2
     assert speed["nvlink"] >= 1.7  # the goal
     for name, link in model.LINKS.items():
-        spans, waits = model.two_devices(128, rates, link)
+        spans, waits = model.two_devices(128, rates, link, pictures_cross=name == "pcie5")
         for device in (0, 1):  # busy, or waiting, and never two things at once
             mine = sorted((s for s in spans if s.where == device), key=lambda s: s.start)
             assert all(a.end <= b.start + 1e-12 for a, b in zip(mine, mine[1:], strict=False)), name
