@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -48,7 +50,7 @@ def make_pictures(root: Path, count: int = 2000, size: int = 256) -> None:
             Image.fromarray(pixels).save(root / split / "noise" / f"{i}.jpg", quality=90)
 
 
-def plain(dataset: ShardDataset, processes: int, seconds: float) -> float:
+def plain(dataset: ShardDataset, processes: int, seconds: float) -> Rate:
     """Pictures a second of Pillow alone, in so many processes at once."""
     crew = [Process(f"plain {n}", _plain, dataset, seconds) for n in range(processes)]
     for process in crew:
@@ -58,7 +60,7 @@ def plain(dataset: ShardDataset, processes: int, seconds: float) -> float:
     rates = [process.pipe.recv() for process in crew]
     for process in crew:
         process.end()
-    return sum(rates)
+    return Rate(sum(wall for wall, _ in rates), sum(core for _, core in rates) / processes)
 
 
 def _plain(pipe, dataset: ShardDataset, seconds: float) -> None:
@@ -70,23 +72,43 @@ def _plain(pipe, dataset: ShardDataset, seconds: float) -> None:
             files.append(file.read(int(row["length"])))
     pipe.send("ready")
     pipe.recv()
-    start, count = time.perf_counter(), 0
+    start, used, count = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - start < seconds:
         np.asarray(Image.open(io.BytesIO(files[count % len(files)])).convert("RGB"))
         count += 1
-    pipe.send(count / (time.perf_counter() - start))
+    pipe.send((count / (time.perf_counter() - start), count / (time.process_time() - used)))
 
 
-def batches_a_second(batches, seconds: float) -> float:
-    """Pictures a second of an endless iterator of batches; the first two only warm it up."""
+class Rate(NamedTuple):
+    wall: float  # pictures a second
+    core: float  # pictures a second of processor time, of this process and its children
+
+
+def children() -> list[int]:
+    lists = Path("/proc/self/task").glob("*/children")
+    return [int(pid) for path in lists for pid in path.read_text().split()]
+
+
+def processor_time() -> float:
+    """Seconds of processor time that this process and its living children have used."""
+    ticks = 0
+    for pid in ("self", *children()):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])  # user and system
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def batches_a_second(batches, seconds: float) -> Rate:
+    """The rate of an endless iterator of batches' sizes; the first two only warm it up."""
     count = 0
     for number, size in enumerate(batches):
         if number == 1:
-            start = time.perf_counter()
+            start, used = time.perf_counter(), processor_time()
         elif number > 1:
             count += size
             if time.perf_counter() - start > seconds:
-                return count / (time.perf_counter() - start)
+                wall = time.perf_counter() - start
+                return Rate(count / wall, count / (processor_time() - used))
     raise AssertionError("the iterator has an end")
 
 
@@ -117,7 +139,7 @@ class TorchView:
         return cut.flip(1) if flip else cut, int(self.dataset.labels[i])
 
 
-def torch_rate(dataset: ShardDataset, crop: int, workers: int, seconds: float) -> float | None:
+def torch_rate(dataset: ShardDataset, crop: int, workers: int, seconds: float) -> Rate | None:
     try:
         from torch.utils.data import DataLoader
     except ImportError:
@@ -128,10 +150,10 @@ def torch_rate(dataset: ShardDataset, crop: int, workers: int, seconds: float) -
     return batches_a_second((len(labels) for _ in range(1000) for _, labels in loader), seconds)
 
 
-def memory(loader: Loader) -> float:
-    """MB in use by this process and the loader's workers, shared pages counted once."""
+def memory() -> float:
+    """MB in use by this process and its children, shared pages counted once."""
     total = 0
-    for pid in ["self", *(worker.process.pid for worker in loader._pool.workers)]:
+    for pid in ("self", *children()):
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
         total += int(text.split("Pss:")[1].split()[0])
     return total / 1024
@@ -158,26 +180,33 @@ def main() -> None:
         kilobytes = jpeg.index["length"].mean() / 1000
         print(f"{len(jpeg)} JPEGs of {size} x {size}, {kilobytes:.1f} kB; crops of {crop}")
         print(f"{args.workers} workers on {cpu_count()} cores; pictures a second, median of rounds")
-        results: dict[str, list[float]] = {}
+        results: dict[str, list[Rate]] = {}
+        at_once = f"plain, {cores} at once"
         for _ in range(args.rounds):
             rates = {"plain, 1 process": plain(jpeg, 1, args.seconds)}
-            rates[f"plain, {cores} at once"] = plain(jpeg, cores, args.seconds)
-            for name, dataset in (("loader", jpeg), ("raw", raw)):
-                with Loader(dataset, BATCH, crop=crop, train=True, workers=args.workers) as loader:
+            rates[at_once] = plain(jpeg, cores, args.seconds)
+            for name, dataset, workers in (
+                ("loader", jpeg, args.workers),
+                ("raw", raw, args.workers),
+                ("raw, 1 worker", raw, 1),
+            ):
+                with Loader(dataset, BATCH, crop=crop, train=True, workers=workers) as loader:
                     rates[name] = batches_a_second(endless(loader), args.seconds)
             rates["torch"] = torch_rate(jpeg, crop, args.workers, args.seconds)
-            with Loader(raw, BATCH, crop=crop, train=True, workers=1) as loader:
-                rates["raw, one worker"] = batches_a_second(endless(loader), args.seconds)
             for name, rate in rates.items():
                 if rate:
                     results.setdefault(name, []).append(rate)
-        median = {name: statistics.median(rates) for name, rates in results.items()}
-        one, all_cores = median["plain, 1 process"], median[f"plain, {cores} at once"]
-        for name, rate in median.items():
-            print(f"{name:18}{rate:10,.0f}", end="")
+        for name, rates in results.items():
+            wall, core = (statistics.median(values) for values in zip(*rates, strict=True))
+            print(f"{name:18}{wall:8,.0f}, a second of processor time{core:8,.0f}", end="")
             if name in ("loader", "torch"):
-                print(f"   {rate / all_cores:.0%} of plain on {cores} cores at once,", end="")
-                print(f" {rate / (one * cores):.0%} of {cores} times plain in one process", end="")
+                shares = [
+                    statistics.median(
+                        a[k] / b[k] for a, b in zip(rates, results[at_once], strict=True)
+                    )
+                    for k in (0, 1)
+                ]
+                print("   {:.0%} and {:.0%} of plain at once".format(*shares), end="")
             print()
 
         with Loader(jpeg, BATCH, crop=crop, train=True, workers=args.workers) as loader:
@@ -185,7 +214,7 @@ def main() -> None:
             for epoch in range(10):
                 for _ in loader.epoch(epoch):
                     pass
-                used.append(memory(loader))
+                used.append(memory())
         print("MB after each of 10 epochs: " + " ".join(f"{mb:.0f}" for mb in used))
 
 
