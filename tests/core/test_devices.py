@@ -257,14 +257,15 @@ def test_an_exception_in_a_helper_is_raised(any_threads):
 
 
 def test_blas_is_held_to_one_thread_in_pieces_and_let_go_after(any_threads):
-    from threadpoolctl import threadpool_info
+    from threadpoolctl import threadpool_info, threadpool_limits
 
     def blas():
         return [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
 
-    before, inside = blas(), []
-    threads.parallel_for(lambda _: inside.append(blas()), [0])
-    assert inside == [[1] * len(before)] and blas() == before
+    with threadpool_limits(2, user_api="blas"):
+        before, inside = blas(), []
+        threads.parallel_for(lambda _: inside.append(blas()), [0])
+        assert inside == [[1] * len(before)] and blas() == before
 
 
 def test_scratch_is_reused_within_a_thread_and_not_across():

@@ -367,10 +367,13 @@ def test_divide_on_plateau():
     opt = optimizer(1.0)
     schedule = optim.lr_scheduler.DivideOnPlateau(opt, patience=2, min_lr=0.005)
     rates = []
-    for error in [0.9, 0.8, 0.8, 0.85, 0.81, 0.7, 0.71, 0.72, 0.73, 0.74, 0.75, 0.76, 0.77, 0.78, 0.79]:
+    for error in [0.95, 0.96, 0.9, 0.91, 0.92, 0.8]:  # an improvement begins the waiting anew
+        schedule.step(error)
+    assert opt.lr == 1.0 and schedule.waited == 0
+    for error in [0.8, 0.85, 0.81, 0.7, 0.71, 0.72, 0.73, 0.74, 0.75, 0.76, 0.77, 0.78, 0.79]:
         schedule.step(error)
         rates.append(opt.lr)
-    assert rates == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.005, 0.005, 0.005, 0.005])
+    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.005, 0.005, 0.005, 0.005])
     state = schedule.state_dict()
     other = optimizer(3.0)
     resumed = optim.lr_scheduler.DivideOnPlateau(other, patience=2, min_lr=0.005)

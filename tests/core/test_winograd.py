@@ -18,8 +18,7 @@ CASES = [  # N, C, O, (H, W), padding
     (2, 16, 18, (6, 7), (2, 1)),
     (1, 16, 16, (1, 2), (1, 2)),
     (2, 16, 16, (1, 1), (2, 2)),
-    (70, 16, 17, (29, 31), (1, 1)),  # many runs of tiles, and lanes
-    (600, 16, 16, (5, 23), (1, 1)),  # runs shorter than a row
+    (3, 16, 17, (19, 15), (1, 1)),
 ]
 
 
@@ -35,7 +34,9 @@ def reference(x, weight, bias, padding, dy):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_forward_and_both_gradients(case, rng):
+@pytest.mark.parametrize("tile_bytes", [winograd.TILE_BYTES, 1, 30_000])  # all at once; one by one; parts of a row
+def test_forward_and_both_gradients(case, tile_bytes, rng, monkeypatch):
+    monkeypatch.setattr(winograd, "TILE_BYTES", tile_bytes)
     N, C, O, size, padding = case
     x = layouts(rng, rng.normal(size=(N, C, *size)))
     weight, bias = layouts(rng, rng.normal(size=(O, C, 3, 3))), rng.normal(size=O)
@@ -64,6 +65,17 @@ def test_float32_stays_float32_and_near(rng):
     for a, b in zip(ours[:2], theirs[:2], strict=True):
         assert a.dtype == np.float32
         assert np.abs(a - b).max() < 1e-5 * np.abs(b).max()
+
+
+@pytest.mark.parametrize("needs", [(True, False, False), (False, True, False), (False, False, True)])
+def test_only_what_is_needed_is_computed(needs, rng):
+    x, weight, dy = (rng.normal(size=s) for s in ((2, 16, 5, 5), (17, 16, 3, 3), (2, 17, 5, 5)))
+    every = kernels.conv2d_backward(dy, x, weight, (1, 1), (1, 1), 1, (True, True, True))
+    some = kernels.conv2d_backward(dy, x, weight, (1, 1), (1, 1), 1, needs)
+    for need, a, b in zip(needs, some, every, strict=True):
+        assert (a is None) != need
+        if need:
+            np.testing.assert_array_equal(a, b)
 
 
 def test_what_it_suits(rng):

@@ -99,8 +99,8 @@ def _variables(fn: Any, inputs: list) -> list[_Variable]:
     names = _argument_names(fn, len(inputs))
     found = []
     for i, x in enumerate(inputs):
-        if isinstance(x, np.ndarray) and x.dtype.kind == "f":
-            x = Tensor(x, find_device("cpu"), requires_grad=True)
+        if isinstance(x, (np.ndarray, np.floating)) and x.dtype.kind == "f":
+            x = Tensor(np.asarray(x), find_device("cpu"), requires_grad=True)
         if isinstance(x, Tensor) and x.dtype.kind == "f":
             found.append(_Variable(names[i], x, i, _float64(x), x.requires_grad))
     for name, p in getattr(fn, "named_parameters", lambda: ())():
