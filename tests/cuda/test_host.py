@@ -64,7 +64,16 @@ def test_copies_between_devices(pair: tuple[Device, Device], rng: np.random.Gene
 def test_a_chain_of_copies_without_work_between(pair: tuple[Device, Device], rng: np.random.Generator) -> None:
     a, b = pair
     x = rng.standard_normal(7)
-    np.testing.assert_array_equal(a.download(a.copy_from(b.copy_from(a.upload(x), a), b)), x)
+    on_a = a.upload(x)  # kept, so that its memory is not used for what comes back
+    np.testing.assert_array_equal(a.download(a.copy_from(b.copy_from(on_a, a), b)), x)
+
+
+def test_a_copy_into_memory_that_is_still_read(pair: tuple[Device, Device]) -> None:
+    a, b = pair
+    x, y = tinynet.tensor(np.ones(100), device=a), tinynet.tensor(np.zeros(100), device=b)
+    z = y + 1
+    del y  # its block is free for the host; b's stream has yet to read it
+    assert (z + x.to(b)).numpy().sum() == 200
 
 
 def test_swapping_halves_copies_both_ways_at_once(pair: tuple[Device, Device], rng: np.random.Generator) -> None:
