@@ -5,6 +5,8 @@
 Prints which test noticed which fault, and how many were noticed. A fault whose text is no longer in the source is an error.
 """
 
+# ruff: noqa: E501  (source text is quoted as it stands)
+
 from __future__ import annotations
 
 import argparse
