@@ -10,7 +10,7 @@
 
 from tinynet import functional, nn, optim
 from tinynet.arithmetic import concat
-from tinynet.device import device
+from tinynet.device import device, memory_stats, set_tf32
 from tinynet.errors import (
     CheckpointError,
     DataError,
@@ -45,10 +45,12 @@ __all__ = [
     "get_num_threads",
     "gradcheck",
     "manual_seed",
+    "memory_stats",
     "nn",
     "no_grad",
     "optim",
     "profile",
     "set_num_threads",
+    "set_tf32",
     "tensor",
 ]

@@ -132,3 +132,18 @@ def device(name: str | Device) -> Device:
 
             _devices[name] = CudaDevice(name, index)
     return _devices[name]
+
+
+def memory_stats(name: str | Device) -> MemoryStats:
+    """Bytes of a device's memory: used by living arrays, held from the system, and the most ever used."""
+    return device(name).memory_stats()
+
+
+def set_tf32(on: bool) -> None:
+    """Whether GPUs may round the inputs of float32 matrix products to TF32 (10 bits of mantissa): quicker, coarser.
+
+    Off unless set. Raises DeviceUnavailableError where CuPy is missing.
+    """
+    from tinynet import cuda
+
+    cuda.set_tf32(on)
