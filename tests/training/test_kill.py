@@ -18,6 +18,7 @@ def test_killed_and_resumed_ends_with_the_same_bits(kills, rng, tmp_path):
     program = Path(__file__).parent / "kill.py"
     done = subprocess.run(
         [sys.executable, program, tmp_path, str(kills), str(rng.integers(2**31))],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         timeout=600,

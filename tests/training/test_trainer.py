@@ -91,7 +91,7 @@ def test_a_stop_in_the_middle_of_a_test(tmp_path):
 
     stopped.test.epoch = interrupted
     assert stopped.fit() == "SIGTERM"
-    assert [line["kind"] for line in read_metrics(tmp_path / "stopped")] == ["train", "train"]
+    assert [line["kind"] for line in read_metrics(tmp_path / "stopped")] == ["train"]
     resumed = make_trainer(tmp_path / "stopped", epochs=2)
     resumed.resume()
     resumed.fit()

@@ -106,6 +106,7 @@ class Trainer:
         """
         files.remove_parts(self.out)
         self._started = self._saved_at = self._line_at = self._read_at = time.monotonic()
+        self._line_step = self.step  # a resumed run's first line covers less time than batches
         try:
             with (
                 StopSignals() as self._signals,
@@ -176,7 +177,9 @@ class Trainer:
             )
         if self._stopping():
             return
-        self.watch.seconds["testing"] += time.perf_counter() - began
+        took = time.perf_counter() - began
+        self.watch.seconds["testing"] += took
+        self._line_at += took  # pictures a second are those of training
         health = self.health()
         rate = self.optimizer.lr
         self.epoch += 1
@@ -240,7 +243,7 @@ class Trainer:
 
     def _report(self) -> None:
         """Once a second, and where a line of metrics is due: reads the sums from the device."""
-        line_due = self.step % self.log_every == 0 or self.batch == self.batches
+        line_due = self.step % self.log_every == 0
         now = time.monotonic()
         if not line_due and now - self._read_at < 1.0:
             return
@@ -252,7 +255,7 @@ class Trainer:
         self._bar.set_postfix_str(f"loss {loss:.3f}, top-1 error {error:.1f} %")
         if not line_due:
             return
-        pictures = totals[2] * self.train.batch_size
+        pictures = (self.step - self._line_step) * self.train.batch_size
         self._log.write(
             "train",
             self.step,
@@ -262,7 +265,7 @@ class Trainer:
             lr=self.optimizer.lr,
             images_per_second=round(pictures / (now - self._line_at), 1),
         )
-        self._line_at = now
+        self._line_at, self._line_step = now, self.step
         self._totals = self._upload([0.0, 0.0, 0.0])
         self._watch_for_stuck(loss, int(totals[2]))
 
