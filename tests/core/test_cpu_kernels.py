@@ -37,9 +37,9 @@ POOLS = [  # (H, W), kernel, stride, padding, ceil_mode
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS)
-@pytest.mark.parametrize("column_bytes", [conv2d.COLUMN_BYTES, 1, 2000])  # all at once; pixel by pixel; parts of a row
-def test_conv2d(case, column_bytes, rng, monkeypatch):
-    monkeypatch.setattr(conv2d, "COLUMN_BYTES", column_bytes)
+@pytest.mark.parametrize("column_bytes", [None, 1, 2000])  # all at once; pixel by pixel; parts of a row
+def test_conv2d(case, column_bytes, rng, set_pieces):
+    set_pieces(conv2d, "COLUMN_BYTES", column_bytes)
     N, C, O, size, kernel, stride, padding, groups = case
     x = layouts(rng, rng.normal(size=(N, C, *size)))
     weight, bias = rng.normal(size=(O, C // groups, *kernel)), rng.normal(size=O)
@@ -116,9 +116,9 @@ def close(ours, expected):
 
 @pytest.mark.parametrize("case", POOLS)
 @pytest.mark.parametrize("values", ["apart", "ties", "negative"])
-@pytest.mark.parametrize("piece", [max_pool2d.PIECE, 1, 40])
-def test_max_pool2d(case, values, piece, rng, monkeypatch):
-    monkeypatch.setattr(max_pool2d, "PIECE", piece)
+@pytest.mark.parametrize("piece", [None, 1, 40])
+def test_max_pool2d(case, values, piece, rng, set_pieces):
+    set_pieces(max_pool2d, "PIECE", piece)
     size, *geometry = case
     shape = (2, 3, *size)
     x = {
@@ -186,9 +186,9 @@ def test_max_pool2d_in_many_pieces(rng):
 
 @pytest.mark.parametrize("case", POOLS)
 @pytest.mark.parametrize("count_include_pad", [True, False])
-@pytest.mark.parametrize("piece", [max_pool2d.PIECE, 1])
-def test_avg_pool2d(case, count_include_pad, piece, rng, monkeypatch):
-    monkeypatch.setattr(max_pool2d, "PIECE", piece)
+@pytest.mark.parametrize("piece", [None, 1])
+def test_avg_pool2d(case, count_include_pad, piece, rng, set_pieces):
+    set_pieces(max_pool2d, "PIECE", piece)
     size, *geometry = case
     x = layouts(rng, rng.normal(size=(1, 2, *size)))
     y = kernels.avg_pool2d_forward(x, *geometry, count_include_pad)
@@ -226,7 +226,7 @@ def test_spatial_response_norm(size, beta, rng):
     np.testing.assert_allclose(dx, expected, rtol=1e-7, atol=1e-8)
 
 
-def test_response_norms_in_many_pieces(rng, monkeypatch):
+def test_response_norms_in_many_pieces(rng, set_pieces):
     """More pixels than a piece: the same as pixel by pixel, and k and alpha count."""
     x = rng.normal(size=(40, 6, 31, 33))
     for forward, backward, crop in [
@@ -239,7 +239,7 @@ def test_response_norms_in_many_pieces(rng, monkeypatch):
         np.testing.assert_allclose(whole[crop], part, rtol=1e-13)
         whole, part = backward(dy, x, *options), backward(dy[crop], x[crop], *options)
         np.testing.assert_allclose(whole[crop], part, rtol=1e-11, atol=1e-13)
-    monkeypatch.setattr(local_response_norm, "PIECE", 1)
+    set_pieces(local_response_norm, "PIECE", 1)
     for forward, options in [
         (kernels.local_response_norm_forward, (x, 5, 1.0, 0.75, 2.0)),
         (kernels.local_response_norm_backward, (dy, x, 5, 1.0, 0.75, 2.0)),
@@ -252,9 +252,9 @@ def test_response_norms_in_many_pieces(rng, monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 3, 4), (2, 3, 4, 5), (0, 3), (50, 40, 40)])
-@pytest.mark.parametrize("piece", [layout.PIECE, 5])
-def test_elementwise_kernels(shape, piece, rng, monkeypatch):
-    monkeypatch.setattr(layout, "PIECE", piece if np.prod(shape) < 1000 else layout.PIECE)
+@pytest.mark.parametrize("piece", [None, 5])
+def test_elementwise_kernels(shape, piece, rng, set_pieces):
+    set_pieces(layout, "PIECE", piece if np.prod(shape) < 1000 else None)
     x = rng.normal(size=shape) * 3
     x = x if 0 in shape or not shape else layouts(rng, x)
     dy = np.asarray(rng.normal(size=shape))
@@ -324,9 +324,9 @@ def test_cross_entropy(rng):
     np.testing.assert_array_equal(probabilities, kernels.cross_entropy_forward(logits, target)[1])  # not changed
 
 
-@pytest.mark.parametrize("rows", [linear.ROWS, 1, 2])
-def test_linear(rows, rng, monkeypatch):
-    monkeypatch.setattr(linear, "ROWS", rows)
+@pytest.mark.parametrize("rows", [None, 1, 2])
+def test_linear(rows, rng, set_pieces):
+    set_pieces(linear, "ROWS", rows)
     for N, I, O in [(1, 1, 1), (3, 4, 5), (2, 1, 3)]:
         x, weight = (layouts(rng, rng.normal(size=s)) for s in ((N, I), (O, I)))
         bias = rng.normal(size=O)
@@ -400,8 +400,8 @@ def test_pictures(rng):
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (4000,)])
-def test_sgd_step(shape, rng, monkeypatch):
-    monkeypatch.setattr(layout, "PIECE", 1500)
+def test_sgd_step(shape, rng, set_pieces):
+    set_pieces(layout, "PIECE", 1500)
     weight, grad, velocity = (rng.normal(size=shape) for _ in range(3))
     if len(shape) == 2:
         grad = grad.T.copy().T

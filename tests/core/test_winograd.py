@@ -34,9 +34,9 @@ def reference(x, weight, bias, padding, dy):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("tile_bytes", [winograd.TILE_BYTES, 1, 30_000])  # all at once; one by one; parts of a row
-def test_forward_and_both_gradients(case, tile_bytes, rng, monkeypatch):
-    monkeypatch.setattr(winograd, "TILE_BYTES", tile_bytes)
+@pytest.mark.parametrize("tile_bytes", [None, 1, 30_000])  # all at once; one by one; parts of a row
+def test_forward_and_both_gradients(case, tile_bytes, rng, set_pieces):
+    set_pieces(winograd, "TILE_BYTES", tile_bytes)
     N, C, O, size, padding = case
     x = layouts(rng, rng.normal(size=(N, C, *size)))
     weight, bias = layouts(rng, rng.normal(size=(O, C, 3, 3))), rng.normal(size=O)
