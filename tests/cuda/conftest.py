@@ -9,6 +9,7 @@ from typing import Any
 import fake_cupy
 import on_cpu
 import pytest
+from threadpoolctl import threadpool_limits
 
 import tinynet
 
@@ -21,7 +22,8 @@ def machine() -> Iterator[fake_cupy.Machine]:
     machine = fake_cupy.install(gpus=2)
     cuda = importlib.import_module("tinynet.cuda")
     cuda.SLOT, cuda.SLOTS = 1 << 12, 4  # so that uploads go round the ring
-    yield machine
+    with threadpool_limits(1):  # matrices are small here, and threads that wait for one another cost more than they help
+        yield machine
     fake_cupy.uninstall()
 
 

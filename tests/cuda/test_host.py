@@ -162,7 +162,7 @@ def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machin
 
 
 def test_tf32(machine: fake_cupy.Machine, rng: np.random.Generator) -> None:
-    cuda, gpu = importlib.import_module("tinynet.cuda"), tinynet.device("cuda")
+    gpu = tinynet.device("cuda")
     x, w = (rng.standard_normal((30, 30)).astype(np.float32) for _ in range(2))
     exact = x.astype(np.float64) @ w
 
@@ -171,9 +171,9 @@ def test_tf32(machine: fake_cupy.Machine, rng: np.random.Generator) -> None:
         return float(np.abs((x_ @ w_).numpy() - exact).max())
 
     assert error() < 1e-5
-    cuda.set_tf32(True)
+    tinynet.set_tf32(True)
     assert 1e-4 < error() < 1e-1
-    cuda.set_tf32(False)
+    tinynet.set_tf32(False)
     assert error() < 1e-5
 
 
@@ -195,6 +195,7 @@ def test_memory_stats_and_out_of_memory(machine: fake_cupy.Machine) -> None:
     during = gpu.memory_stats()
     del x
     after = gpu.memory_stats()
+    assert tinynet.memory_stats("cuda:0").used == after.used
     assert during.used >= before.used + 128000 > after.used and after.peak >= during.used and after.held >= 128000
     machine.memory = 1 << 20
     x = tinynet.tensor(np.ones((32, 10, 20, 20), np.float32), device=gpu)
