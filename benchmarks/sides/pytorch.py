@@ -1,6 +1,7 @@
 """PyTorch's side, in the form that suits it best: one tower with groups=2, ReLU in place, SGD over lists of tensors.
 
-LRN acts over each tower's own channels, through a view (N, C, H, W) -> (2 N, C/2, H, W) that costs nothing.
+LRN acts over each tower's own channels, through a view (N, C, H, W) -> (2 N, C/2, H, W) that costs nothing
+(a copy where channels lie last in memory).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Net(torch.nn.Module):
             x = F.relu(F.conv2d(x, *self.layer(f"conv{i}"), stride, padding, groups=groups), inplace=True)
             if i in NORMALISED and self.lrn:
                 N, C, H, W = x.shape
-                x = F.local_response_norm(x.view(2 * N, C // 2, H, W), **LRN).view(N, C, H, W)
+                x = F.local_response_norm(x.reshape(2 * N, C // 2, H, W), **LRN).reshape(N, C, H, W)
             if i in POOLED:
                 x = F.max_pool2d(x, 3, 2, ceil_mode=True)
         x = x.flatten(1)

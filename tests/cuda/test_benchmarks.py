@@ -89,3 +89,16 @@ def test_the_models_program(model: Any, tmp_path: Path, capsys: pytest.CaptureFi
     results.write_text("{}")
     assert model.main(["--rates", str(results)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_pytorchs_side_runs(machine: fake_cupy.Machine, gpu_benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its code, on the CPU: `.cuda()` does nothing here."""
+    torch = pytest.importorskip("torch")
+    for owner in (torch.Tensor, torch.nn.Module):
+        monkeypatch.setattr(owner, "cuda", lambda self: self)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    for best in (False, True):
+        gpu_benchmark.pytorch_precision(best)
+        assert gpu_benchmark.rate(*gpu_benchmark.pytorch(2, "mini", best), 2, 0.0) > 0
+    gpu_benchmark.pytorch_precision(False)
+    torch.backends.cudnn.benchmark = False
