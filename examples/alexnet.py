@@ -46,6 +46,7 @@ class Preset:
     image_size: int  # side of the pictures it sees, unless said otherwise
     kernels: tuple[int, int, int, int, int]  # of conv1 ... conv5
     conv1: dict[str, int]  # size, stride and padding of conv1's kernels
+    conv2: dict[str, int]
     hidden: int  # outputs of fc6 and of fc7
     weights: dict[str, init.Initialiser]  # "conv1" ... "fc8" -> how weights start
     ones: tuple[str, ...]  # layers whose biases start at 1; the others start at 0
@@ -59,6 +60,7 @@ IN_2012 = dict(
     image_size=224,
     kernels=(48, 128, 192, 192, 128),
     conv1=dict(kernel_size=11, stride=4),
+    conv2=dict(kernel_size=5, padding=2),
     hidden=2048,
     ones=("conv2", "conv4", "conv5", "fc6", "fc7"),
 )
@@ -76,6 +78,7 @@ PRESETS = {
         image_size=28,
         kernels=(16, 32, 48, 48, 32),
         conv1=dict(kernel_size=5, padding=2),
+        conv2=dict(kernel_size=3, padding=1),
         hidden=256,
         weights={layer: init.he() for layer in LAYERS},
         ones=(),
@@ -111,7 +114,7 @@ class Tower(nn.Module):
             return dict(weight_init=p.weights[layer], bias_init=bias, device=device)
 
         self.conv1 = nn.Conv2d(in_channels, k1, **p.conv1, **options("conv1"))
-        self.conv2 = nn.Conv2d(k1, k2, 5, padding=2, **options("conv2"))
+        self.conv2 = nn.Conv2d(k1, k2, **p.conv2, **options("conv2"))
         self.conv3 = nn.Conv2d(2 * k2, k3, 3, padding=1, **options("conv3"))  # sees both towers
         self.conv4 = nn.Conv2d(k3, k4, 3, padding=1, **options("conv4"))
         self.conv5 = nn.Conv2d(k4, k5, 3, padding=1, **options("conv5"))
@@ -213,7 +216,7 @@ class AlexNet(nn.Module):
 RECIPES = {
     "paper": dict(epochs=90, batch_size=128, lr=0.01, milestones=None, picture_size=256, crop=224, colour=0.1),
     "cfg145": dict(epochs=91, batch_size=128, lr=0.01, milestones=[25, 51, 79], picture_size=256, crop=224, colour=0.1),
-    "mini": dict(epochs=7, batch_size=32, lr=0.01, milestones=[5], picture_size=None, crop=None, colour=0.0),
+    "mini": dict(epochs=6, batch_size=64, lr=0.02, milestones=[4, 5], picture_size=None, crop=None, colour=0.0),
 }
 SCALE = {"paper": 1.0, "cfg145": 1 / 1.1, "mini": 1 / 64}  # of the differences from the mean picture
 LARGEST_MINI = 64  # pixels; larger photographs are shrunk for the preset mini
@@ -463,9 +466,9 @@ def make_parser() -> runs.Parser:
 
     add = group("how to train")
     add("--device", "where the towers live (the GPUs there are, or else cpu:0,cpu:1)", metavar="D0[,D1]")
-    add("--epochs", "(mini 7, paper 90, cfg145 91)", type=natural, metavar="N")
-    add("--batch-size", "(mini 32, paper and cfg145 128)", type=natural, metavar="N")
-    add("--lr", "the first learning rate (0.01)", type=runs.rate, metavar="RATE")
+    add("--epochs", "(mini 6, paper 90, cfg145 91)", type=natural, metavar="N")
+    add("--batch-size", "(mini 64, paper and cfg145 128)", type=natural, metavar="N")
+    add("--lr", "the first learning rate (mini 0.02, the others 0.01)", type=runs.rate, metavar="RATE")
     add("--milestones", "epochs after which the rate is divided by ten (mini 5; cfg145 25,51,79; paper: when the "
         "test error stops falling)", type=runs.whole_numbers, metavar="E,E,...")
     add("--seed", "of weights, order, crops and dropout (0)", type=runs.at_least(0), metavar="N")

@@ -83,6 +83,15 @@ def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return buffer[:nbytes].view(dtype).reshape(shape)
 
 
+def piece_size(total: int, smallest: int, largest: int) -> int:
+    """How large to make the pieces of some work: eight of them, unless they would be too small or too large.
+
+    Too small, and the threads spend their time handing the interpreter lock to each other, which costs some 50 us a time: a
+    NumPy call on a piece should take longer than that. Too large, and a piece does not stay in the cache. The number of threads has no say, so that it changes no bit of a result.
+    """
+    return max(smallest, min(largest, -(-total // 8)))
+
+
 def ranges(n: int, step: int) -> list[slice]:
     """[0, n) in slices of `step`, the last one shorter."""
     return [slice(i, min(i + step, n)) for i in range(0, n, step)]

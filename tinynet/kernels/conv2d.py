@@ -26,9 +26,9 @@ from tinynet.kernels import winograd
 from tinynet.kernels.im2col import Pair, add_windows, output_size, pad, windows
 from tinynet.kernels.layout import batch_first, batch_last
 from tinynet.memory import pool
-from tinynet.threads import parallel_for, ranges, scratch
+from tinynet.threads import parallel_for, piece_size, ranges, scratch
 
-COLUMN_BYTES = 4 << 20  # of columns built at once; 2 to 8 MB did best, 1 MB costs 5 %
+COLUMN_BYTES = (1 << 20, 4 << 20)  # the fewest and the most of columns built at once; of large ones, 2 to 8 MB did best
 DX_BLOCKS = 8  # threads take blocks of input channels of dx, so no two ever add to the same pixel
 DW_LANES = 8  # partial sums of dw, each over its own run of pixels, added in a fixed order
 
@@ -56,7 +56,7 @@ def conv2d_forward(
         if bias is not None:
             out += bias[_group(O, groups, g), None]
 
-    tiles = _tiles(OH, OW, COLUMN_BYTES // max(1, K * N * x.itemsize))
+    tiles = _tiles(OH, OW, K * N * x.itemsize)
     parallel_for(piece, [(g, *tile) for g in range(G) for tile in tiles])
     return batch_first(y.reshape(O, OH, OW, N))
 
@@ -99,7 +99,7 @@ def _input_gradient(
         # (O/G, C_block, kh, kw) -> (O/G, K_block) -> (K_block, O/G)
         w = weight[_group(O, groups, g), channels].reshape(O // groups, -1).T
         K = len(w)
-        for rows, cols in _tiles(OH, OW, COLUMN_BYTES // max(1, K * N * dy.itemsize)):
+        for rows, cols in _tiles(OH, OW, K * N * dy.itemsize):
             pixels = _pixels(rows, cols, OW, N)
             dcol = scratch("columns", (K, pixels.stop - pixels.start), dy.dtype)
             np.matmul(w, dy[_group(O, groups, g), pixels], out=dcol)  # (K, O/G) @ (O/G, P) -> (K, P)
@@ -121,7 +121,7 @@ def _weight_gradient(
     K = C_group * kernel[0] * kernel[1]
     padded = pad(batch_last(x), padding)
     dy = dy.reshape(O, -1)
-    tiles = _tiles(OH, OW, COLUMN_BYTES // max(1, K * N * x.itemsize))
+    tiles = _tiles(OH, OW, K * N * x.itemsize)
     lanes = [tiles[run] for run in ranges(len(tiles), max(1, -(-len(tiles) // DW_LANES)))]
     partial = pool.empty((len(lanes), O, K), x.dtype)
 
@@ -163,14 +163,13 @@ def _columns(padded: np.ndarray, kernel: Pair, stride: Pair, rows: slice, cols: 
     return col.reshape(C * kh * kw, -1)
 
 
-def _tiles(OH: int, OW: int, pixels: int) -> list[tuple[slice, slice]]:
-    """Tiles (rows, columns) of the output with about `pixels` pixels: some rows, or a part of one."""
+def _tiles(OH: int, OW: int, pixel_bytes: int) -> list[tuple[slice, slice]]:
+    """Tiles (rows, columns) of the output, some rows or a part of one, whose columns make a piece."""
+    pixels = max(1, piece_size(OH * OW * pixel_bytes, *COLUMN_BYTES) // max(1, pixel_bytes))
     if pixels >= OW:
         return [(rows, slice(0, OW)) for rows in ranges(OH, pixels // OW)]
-    parts = -(-OW // max(1, pixels))
-    return [
-        (slice(row, row + 1), cols) for row in range(OH) for cols in ranges(OW, -(-OW // parts))
-    ]
+    parts = -(-OW // pixels)
+    return [(slice(row, row + 1), cols) for row in range(OH) for cols in ranges(OW, -(-OW // parts))]
 
 
 def _pixels(rows: slice, cols: slice, OW: int, N: int) -> slice:

@@ -13,7 +13,7 @@ import numpy as np
 from tinynet.memory import pool
 from tinynet.threads import parallel_for, ranges
 
-PIECE = 1 << 17  # elements of an element-wise piece: below 64k the threads mostly wait for the interpreter lock
+PIECE = 1 << 17  # elements of an element-wise piece
 
 
 def batch_last(x: np.ndarray) -> np.ndarray:

@@ -13,8 +13,7 @@ Source: Krizhevsky et al. 2012, section 3.3, with alpha divided by the window as
 ONNX): the paper's literal alpha = 1e-4 with n = 5 is alpha = 5e-4 here.
 
 Forward makes some ten passes over its data and backward some twenty, so both work on a few thousand pixels at a time, which
-stay in the cache. Much smaller pieces are slower: below 64k elements each pass is so short that the threads spend their
-time handing the interpreter lock to each other.
+stay in the cache: twice as quick as pass after pass over the whole.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from tinynet.threads import parallel_for, ranges, scratch
 
 Index = tuple[slice, slice, slice]
 EVERY = slice(None)
-PIECE = 1 << 17  # output elements handled at once: below 64k the threads mostly wait for the interpreter lock
+PIECE = 1 << 17  # output elements handled at once
 
 
 def pool_output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool) -> Pair:

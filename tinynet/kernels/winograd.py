@@ -27,11 +27,11 @@ from tinynet.kernels.im2col import Pair, pad
 from tinynet.kernels.layout import batch_first, batch_last
 from tinynet.kernels.linear import matmul
 from tinynet.memory import pool
-from tinynet.threads import parallel_for, ranges, scratch
+from tinynet.threads import parallel_for, piece_size, ranges, scratch
 
 G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 GG = np.kron(G, G)  # (16, 9): G g G^T of a kernel written as nine numbers
-TILE_BYTES = 4 << 20  # of V and of M handled at once
+TILE_BYTES = (1 << 20, 4 << 20)  # the fewest and the most of V (or M) handled at once
 LANES = 8  # partial sums of dU, each over its own run of tiles, added in a fixed order
 
 
@@ -158,7 +158,8 @@ def _apply_A(even: np.ndarray, odd: np.ndarray, out: np.ndarray) -> None:
 def _tiles(OH: int, OW: int, pixel_bytes: int) -> list[tuple[slice, slice]]:
     """Runs of 2x2 tiles (tile rows, tile columns), some rows or a part of one, of about TILE_BYTES each."""
     TH, TW = -(-OH // 2), -(-OW // 2)
-    tiles = max(1, TILE_BYTES // max(1, 16 * pixel_bytes))  # an empty batch has none
+    tile_bytes = max(1, 16 * pixel_bytes)
+    tiles = max(1, piece_size(TH * TW * tile_bytes, *TILE_BYTES) // tile_bytes)  # an empty batch has none
     if tiles >= TW:
         return [(rows, slice(0, TW)) for rows in ranges(TH, tiles // TW)]
     parts = -(-TW // tiles)
