@@ -1,9 +1,8 @@
 """Checkpoints: one safetensors file each, whole or recognised as damaged.
 
 A file is written aside, flushed to the disk and only then given its name, so that a plug pulled at
-any moment leaves either the old state of the folder or the new one. The header holds the SHA-256
-of the whole file (taken with the 64 digits of the hash themselves as zeros): one changed bit
-anywhere is found before anything in the file is believed.
+any moment leaves either the old state of the folder or the new one. Its metadata hold the SHA-256
+of all that is in it: one changed bit anywhere is found before anything in the file is believed.
 """
 
 from __future__ import annotations
@@ -12,23 +11,19 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from tinynet.errors import CheckpointError
 
 SUFFIX = ".safetensors"
 PART = ".part"  # a file still being written
 BEST = "best" + SUFFIX
-
-_HASH = re.compile(rb'"sha256":"([0-9a-f]{64})"')
-_NO_HASH = "0" * 64
-_LARGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format itself
-_DTYPES = {"float32": "F32", "float64": "F64", "int64": "I64", "uint8": "U8"}
 
 
 @dataclass
@@ -64,24 +59,21 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray], state: dict | None = None) -> None:
-    """Writes arrays by name, C-contiguous, as one safetensors file. Raises OSError."""
-    header = _header(arrays, state or {})
-    sha = hashlib.sha256(header)
-    for array in arrays.values():
-        sha.update(array.data)
+    """Writes arrays by name as one safetensors file. Raises OSError."""
+    metadata = {"format": "tinynet", "state": json.dumps(state or {})}
+    metadata["sha256"] = _digest(arrays, metadata)
     part = path.with_name(path.name + PART)
     try:
-        with open(part, "wb") as file:
-            file.write(header.replace(_NO_HASH.encode(), sha.hexdigest().encode(), 1))
-            for array in arrays.values():
-                file.write(array.data)
-            file.flush()
+        save_file(arrays, part, metadata)
+        with open(part, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
         sync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink()
+        if isinstance(error, SafetensorError):  # what the library makes of a full disk
+            raise OSError(f"{path}: {error}") from None
         raise
 
 
@@ -89,28 +81,28 @@ def load(path: Path) -> Checkpoint:
     """Reads a checkpoint back. Raises CheckpointError if it is missing, damaged or none of ours."""
     path = Path(path)
     try:
-        with open(path, "rb") as file:
-            position, written = _find_hash(file)
-            digest = _digest(file, position)
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}") from None
-    except ValueError:
-        raise CheckpointError(
-            f"{path} is not a checkpoint of tinynet, or its beginning is damaged"
-        ) from None
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-    if digest != written:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (SafetensorError, ValueError, KeyError, TypeError):
         raise CheckpointError(
-            f"{path} is damaged (cut short or changed: its checksum does not match); "
-            "use an earlier checkpoint"
+            f"{path} is not a checkpoint of tinynet, or it is damaged (cut short or changed)"
+        ) from None
+    written = metadata.pop("sha256", None)
+    if written != _digest(arrays, metadata):
+        raise CheckpointError(
+            f"{path} is damaged (cut short or changed: its checksum does not match), or not a "
+            "checkpoint of tinynet; use an earlier checkpoint"
         )
-    header, arrays = _read(path)
     rooms: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "arrays": {}}
     for key, array in arrays.items():
         room, name = key.split(".", 1)
         rooms[room][name] = array
-    return Checkpoint(**rooms, state=json.loads(header["__metadata__"]["state"]))
+    return Checkpoint(**rooms, state=json.loads(metadata["state"]))
 
 
 def all_in(folder: Path) -> list[Path]:
@@ -186,60 +178,11 @@ def write_whole(path: Path, text: str) -> None:
     sync_folder(path.parent)
 
 
-# The format (https://github.com/huggingface/safetensors): the header's length as a little-endian
-# uint64, the header as JSON (names, types, shapes, places), the arrays' bytes one after another.
-
-
-def _header(arrays: dict[str, np.ndarray], state: dict) -> bytes:
-    """Length and JSON, with zeros where the hash will stand; padded so that arrays are aligned."""
-    metadata = {"sha256": _NO_HASH, "format": "tinynet", "state": json.dumps(state)}
-    fields: dict[str, dict] = {"__metadata__": metadata}
-    end = 0
-    for name, array in arrays.items():
-        start, end = end, end + array.nbytes
-        kind = _DTYPES[array.dtype.name]
-        fields[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [start, end]}
-    text = json.dumps(fields, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
-
-
-def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    """The header and the arrays of a file whose checksum has been found right."""
-    dtypes = {kind: name for name, kind in _DTYPES.items()}
-    with open(path, "rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        arrays = {}
-        for name, field in header.items():  # in the order of their bytes
-            if name != "__metadata__":
-                array = np.empty(field["shape"], dtypes[field["dtype"]])
-                file.readinto(array.reshape(-1).view(np.uint8).data)
-                arrays[name] = array
-    return header, arrays
-
-
-def _find_hash(file) -> tuple[int, str]:
-    """Where the 64 digits of the hash stand, and what they say. ValueError if there are none.
-
-    Quotes inside the header's own strings are escaped, so the pattern can match one place only.
-    """
-    file.seek(0)
-    length = int.from_bytes(file.read(8), "little")
-    if not 2 <= length <= _LARGEST_HEADER:
-        raise ValueError("no safetensors header")
-    match = _HASH.search(file.read(length))
-    if not match:
-        raise ValueError("no checksum")
-    return 8 + match.start(1), match.group(1).decode()
-
-
-def _digest(file, position: int) -> str:
-    """SHA-256 of a file with the 64 bytes at `position` read as zeros' digits."""
-    sha = hashlib.sha256()
-    file.seek(0)
-    sha.update(file.read(position))
-    sha.update(_NO_HASH.encode())
-    file.seek(position + len(_NO_HASH))
-    while piece := file.read(1 << 20):
-        sha.update(piece)
+def _digest(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
+    """SHA-256 of the metadata, and of names, types, shapes and values of the arrays."""
+    sha = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        sha.update(f"{name} {array.dtype} {array.shape}".encode())
+        sha.update(array.data)
     return sha.hexdigest()
