@@ -469,7 +469,7 @@ def make_parser() -> runs.Parser:
     add("--epochs", "(mini 6, paper 90, cfg145 91)", type=natural, metavar="N")
     add("--batch-size", "(mini 64, paper and cfg145 128)", type=natural, metavar="N")
     add("--lr", "the first learning rate (mini 0.02, the others 0.01)", type=runs.rate, metavar="RATE")
-    add("--milestones", "epochs after which the rate is divided by ten (mini 5; cfg145 25,51,79; paper: when the "
+    add("--milestones", "epochs after which the rate is divided by ten (mini 4,5; cfg145 25,51,79; paper: when the "
         "test error stops falling)", type=runs.whole_numbers, metavar="E,E,...")
     add("--seed", "of weights, order, crops and dropout (0)", type=runs.at_least(0), metavar="N")
     add("--workers", "processes that load pictures (one a core; none if they lie in memory)", type=runs.at_least(0),

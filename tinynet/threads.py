@@ -87,7 +87,8 @@ def piece_size(total: int, smallest: int, largest: int) -> int:
     """How large to make the pieces of some work: eight of them, unless they would be too small or too large.
 
     Too small, and the threads spend their time handing the interpreter lock to each other, which costs some 50 us a time: a
-    NumPy call on a piece should take longer than that. Too large, and a piece does not stay in the cache. The number of threads has no say, so that it changes no bit of a result.
+    NumPy call on a piece should take longer than that. Too large, and a piece does not stay in the cache. The number of
+    threads has no say, so that it changes no bit of a result.
     """
     return max(smallest, min(largest, -(-total // 8)))
 
