@@ -161,6 +161,17 @@ def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machin
             gemm(x, x, a.xp.zeros((2, 2), np.float32))
 
 
+def test_bias_and_relu_are_one_launch_and_so_are_their_gradients(machine: fake_cupy.Machine, rng: np.random.Generator) -> None:
+    x = tinynet.tensor(innermost(rng, 4, 2, 5, 5), device="cuda", requires_grad=True)
+    layers = [
+        tinynet.nn.Conv2d(2, 3, 3, relu=True, device="cuda"), tinynet.nn.Flatten(),
+        tinynet.nn.Linear(27, 6, relu=True, device="cuda"),
+    ]  # fmt: skip
+    tinynet.nn.Sequential(*layers)(x).sum().backward()
+    assert machine.launches["add_to_rows"] == machine.launches["relu_row_sums"] == len(layers) - 1
+    assert not any(machine.launches[kernel] for kernel in ("relu_forward", "relu_backward", "row_sums"))
+
+
 def test_tf32(machine: fake_cupy.Machine, rng: np.random.Generator) -> None:
     gpu = tinynet.device("cuda")
     x, w = (rng.standard_normal((30, 30)).astype(np.float32) for _ in range(2))

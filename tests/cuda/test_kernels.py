@@ -27,13 +27,13 @@ CEIL = [False, True]
 
 def parity(gpu: Device, name: str, *args: Any, tolerance: float = 20) -> Any:
     """Run kernel `name` on both; compare every result in shape, type and value, to `tolerance` units of rounding."""
-    expected = getattr(kernels, name)(*args)
     sent = [gpu.upload(a) if isinstance(a, np.ndarray) else a for a in args]
-    before = [a.copy() for a in args if isinstance(a, np.ndarray)]
+    expected = getattr(kernels, name)(*args)
     with gpu.activate(name):
         got = getattr(gpu.kernels, name)(*sent)
-    for a, b in zip((a for a in args if isinstance(a, np.ndarray)), before, strict=True):
-        np.testing.assert_array_equal(a, b, err_msg=f"{name} changed its input")
+    for given, a in zip(sent, args, strict=True):
+        if isinstance(a, np.ndarray):
+            np.testing.assert_array_equal(gpu.download(given), a, err_msg=f"{name} changed its input")
     pairs = zip(expected, got, strict=True) if isinstance(expected, tuple) else [(expected, got)]
     results = []
     for e, g in pairs:
@@ -160,10 +160,32 @@ def test_linear_and_matmul(gpu: Device, rng: np.random.Generator, dtype: Any) ->
     parity(gpu, "matmul", x[::2, :1], rng.standard_normal((1, 3)).astype(dtype)[:, ::2], tolerance=200)
 
 
-def test_rows_longer_than_a_block_adds_up(gpu: Device, rng: np.random.Generator) -> None:
-    dy = activation(rng, (9, 2, 60, 70), np.float64)  # 37 800 in a row: three runs
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bias_and_relu(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
+    for N, C, O, size in ((4, 3, 5, (3, 3)), (3, 1, 2, (9, 11)), (1, 2, 1, (1, 1))):
+        x, weight = activation(rng, (N, C, *size), dtype), rng.standard_normal((O, C, 1, 1)).astype(dtype)
+        bias, geometry, x_nan = rng.standard_normal(O).astype(dtype), ((1, 1), (0, 0), 1), x.copy()
+        x_nan[0, 0, 0, 0] = np.nan
+        for b in (bias, None):
+            y = parity(gpu, "conv2d_forward", x_nan, weight, b, *geometry, True, tolerance=200)
+            assert np.isnan(y[0, :, 0, 0]).all() and not (y < 0).any()
+            parity(gpu, "linear_forward", x_nan[:, :, 0, 0], weight[:, :, 0, 0], b, True, tolerance=200)
+        dy = activation(rng, y.shape, dtype, innermost=False)
+        dy[y <= 0] = np.inf  # does not pass, not even as NaN
+        for needs in ((True, True, True), (True, True, False), (False, False, True)):
+            parity(gpu, "conv2d_backward", dy, x, weight, *geometry, needs, y, tolerance=400)
+            flat = dy[:, :, 0, 0], x[:, :, 0, 0], weight[:, :, 0, 0]
+            parity(gpu, "linear_backward", *flat, needs, y[:, :, 0, 0], tolerance=400)
+
+
+@pytest.mark.parametrize("run", [1 << 12, 20])  # elements that a block adds up: in two launches, in four
+def test_rows_longer_than_a_block_adds_up(gpu: Device, rng: np.random.Generator, monkeypatch: Any, run: int) -> None:
+    gpu.kernels  # noqa: B018  imports them
+    monkeypatch.setattr(sys.modules["tinynet.kernels.cuda.rows"], "RUN", run)
+    dy, y = (activation(rng, (9, 2, 60, 70), np.float64) for _ in range(2))  # 37 800 in a row
     x, weight = np.zeros((9, 1, 60, 70)), np.zeros((2, 1, 1, 1))
-    parity(gpu, "conv2d_backward", dy, x, weight, (1, 1), (0, 0), 1, (False, False, True), tolerance=2000)
+    for output in (None, y):
+        parity(gpu, "conv2d_backward", dy, x, weight, (1, 1), (0, 0), 1, (False, False, True), output, tolerance=2000)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

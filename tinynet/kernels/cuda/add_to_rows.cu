@@ -1,9 +1,11 @@
-// A bias is added to every row of y (O, P).
+// What follows a matrix product y (O, P), in place: the bias of each row, and with `relu` the rectifier.
 //
-//     y[o, p] += b[o]
+//     y[o, p] <- y[o, p] + b[o]        relu: max(y[o, p] + b[o], 0); a NaN comes out as NaN
 
-extern "C" __global__ void add_to_rows(REAL* y, const REAL* b, int P)
+extern "C" __global__ void add_to_rows(REAL* y, const REAL* b, bool relu, int P)
 {
     const long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x, o = blockIdx.y;
-    if (p < P) y[o * P + p] += b[o];
+    if (p >= P) return;
+    const REAL sum = y[o * P + p] + b[o];
+    y[o * P + p] = relu && sum < 0 ? 0 : sum;
 }

@@ -2,7 +2,8 @@
 
     y = w @ col + b        dw = dy @ col^T        dx = col2im(w^T @ dy)
 
-Columns are made in pieces of whole output rows, in one buffer, and made again in backward.
+Columns are made in pieces of whole output rows, in one buffer, and made again in backward. Bias and rectifier follow all
+products in one launch, and go before them in backward.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from tinynet.cuda import cupy
 from tinynet.kernels.cuda.gemm import gemm
 from tinynet.kernels.cuda.im2col import add_columns, write_columns
 from tinynet.kernels.cuda.launch import batch_first, batch_last
-from tinynet.kernels.cuda.rows import add_to_rows, row_sums
+from tinynet.kernels.cuda.rows import add_to_rows, add_to_rows_backward
 from tinynet.kernels.im2col import Pair, output_size
 from tinynet.threads import ranges
 
@@ -22,7 +23,9 @@ from tinynet.threads import ranges
 COLUMN_BYTES = 256 << 20
 
 
-def conv2d_forward(x: Any, weight: Any, bias: Any, stride: Pair, padding: Pair, groups: int) -> Any:
+def conv2d_forward(
+    x: Any, weight: Any, bias: Any, stride: Pair, padding: Pair, groups: int, relu: bool = False
+) -> Any:
     """(N, C, H, W), (O, C/groups, kh, kw), (O,) -> (N, O, OH, OW)."""
     N, _, H, W = x.shape
     O, _, *kernel = weight.shape
@@ -35,19 +38,26 @@ def conv2d_forward(x: Any, weight: Any, bias: Any, stride: Pair, padding: Pair, 
             col_ = col[: w_.shape[1] * (pixels.stop - pixels.start)].reshape(w_.shape[1], -1)
             write_columns(x_, col_, kernel, stride, padding, rows)
             gemm(w_, col_, out=y_[:, pixels])  # (O/G, K) @ (K, P) -> (O/G, P)
-    if bias is not None:
-        add_to_rows(y, bias)
+    add_to_rows(y, bias, relu)
     return batch_first(y.reshape(O, OH, OW, N))
 
 
 def conv2d_backward(
-    dy: Any, x: Any, weight: Any, stride: Pair, padding: Pair, groups: int, needs: tuple[bool, bool, bool]
+    dy: Any,
+    x: Any,
+    weight: Any,
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    needs: tuple[bool, bool, bool],
+    y: Any = None,
 ) -> tuple[Any, Any, Any]:
-    """dy (N, O, OH, OW) -> (dx, dw, db), None for each one that `needs` does not ask for."""
+    """dy (N, O, OH, OW) -> (dx, dw, db), None for each one that `needs` does not ask for. y: the forward's, with relu."""
     N, C, H, W = x.shape
     O, _, *kernel = weight.shape
     _, _, OH, OW = dy.shape
     x, dy = batch_last(x), batch_last(dy).reshape(O, OH * OW * N)
+    dy, db = add_to_rows_backward(dy, None if y is None else batch_last(y), needs[2])
     w = weight.reshape(O, -1)
     dx = cupy.zeros((C, H, W, N), x.dtype) if needs[0] else None
     dw = cupy.zeros(w.shape, x.dtype) if needs[1] else None
@@ -65,7 +75,7 @@ def conv2d_backward(
     return (
         batch_first(dx) if needs[0] else None,
         dw.reshape(weight.shape) if needs[1] else None,
-        row_sums(dy) if needs[2] else None,
+        db,
     )
 
 

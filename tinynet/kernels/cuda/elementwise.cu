@@ -16,7 +16,7 @@ extern "C" __global__ void relu_forward(const REAL* x, REAL* y, long long count)
 extern "C" __global__ void relu_backward(const REAL* dy, const REAL* y, REAL* dx, long long count)
 {
     ELEMENT_OR_RETURN
-    dx[i] = dy[i] * (y[i] > 0);
+    dx[i] = y[i] > 0 ? dy[i] : 0;
 }
 
 // dy (1 - y^2)

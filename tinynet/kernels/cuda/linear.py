@@ -7,23 +7,23 @@ from typing import Any
 from tinynet.cuda import cupy
 from tinynet.kernels.cuda.gemm import gemm
 from tinynet.kernels.cuda.launch import batch_first, batch_last
-from tinynet.kernels.cuda.rows import add_to_rows, row_sums
+from tinynet.kernels.cuda.rows import add_to_rows, add_to_rows_backward
 
 
-def linear_forward(x: Any, weight: Any, bias: Any) -> Any:
+def linear_forward(x: Any, weight: Any, bias: Any, relu: bool = False) -> Any:
     """(N, I), (O, I), (O,) -> (N, O)."""
     y = _product(weight, batch_last(x))  # (O, I) @ (I, N) -> (O, N)
-    if bias is not None:
-        add_to_rows(y, bias)
+    add_to_rows(y, bias, relu)
     return batch_first(y)
 
 
-def linear_backward(dy: Any, x: Any, weight: Any, needs: tuple[bool, bool, bool]) -> tuple[Any, Any, Any]:
-    """dy (N, O) -> (dx, dw, db), None for each one that `needs` does not ask for."""
-    dy = batch_last(dy)  # (O, N)
+def linear_backward(
+    dy: Any, x: Any, weight: Any, needs: tuple[bool, bool, bool], y: Any = None
+) -> tuple[Any, Any, Any]:
+    """dy (N, O) -> (dx, dw, db), None for each one that `needs` does not ask for. y: the forward's, with relu."""
+    dy, db = add_to_rows_backward(batch_last(dy), None if y is None else batch_last(y), needs[2])  # (O, N)
     dx = batch_first(_product(weight.T, dy)) if needs[0] else None  # (I, O) @ (O, N) -> (I, N)
     dw = _product(dy, batch_last(x).T) if needs[1] else None  # (O, N) @ (N, I) -> (O, I)
-    db = row_sums(dy) if needs[2] else None
     return dx, dw, db
 
 
