@@ -127,8 +127,8 @@ USED = {
     "empty": (), "exp": (), "full": (), "isfinite": (), "log": (), "matmul": (), "maximum": (), "may_share_memory": (),
     "moveaxis": (), "ndarray": (), "ones": (), "split": ("axis",), "tanh": (), "where": (), "zeros": (), "zeros_like": (),
     "add.at": (), "ndarray.astype": (), "ndarray.copy": (), "ndarray.fill": (), "ndarray.get": (), "ndarray.set": (),
-    "ndarray.max": (), "ndarray.reshape": (), "ndarray.sum": (), "ndarray.swapaxes": (), "ndarray.transpose": (),
-    "ndarray.view": (), "cuda.Device": (), "cuda.Event": (), "cuda.Stream.wait_event": ("event",),
+    "ndarray.max": (), "ndarray.mean": (), "ndarray.reshape": (), "ndarray.sum": (), "ndarray.swapaxes": (),
+    "ndarray.transpose": (), "ndarray.view": (), "take_along_axis": ("axis",), "cuda.Device": (), "cuda.Event": (), "cuda.Stream.wait_event": ("event",),
     "cuda.Stream.synchronize": (), "cuda.Event.record": ("stream",), "cuda.Event.synchronize": (), "cuda.Event.done": (),
     "cuda.MemoryPool.malloc": (), "cuda.MemoryPool.used_bytes": (), "cuda.MemoryPool.total_bytes": (),
     "cuda.MemoryPointer.copy_from_device_async": (), "cuda.MemoryPointer.device_id": (), "cuda.MemoryPointer.ptr": (),
@@ -166,10 +166,9 @@ else:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_list_of_what_we_use_is_whole(machine: object) -> None:
-    """What a training step calls on the stand-in is in the list above."""
-    training = importlib.import_module("test_training")
-    training.train("cuda:0,cuda:1", steps=1)
+def test_the_list_of_what_we_use_is_whole(machine: object, tmp_path: Path) -> None:
+    """What the program calls on the stand-in is in the list above."""
+    importlib.import_module("test_training").run(tmp_path, "cuda:0,cuda:1", "--colour", 0.1)
     import fake_cupy
 
     names = {name for name in fake_cupy.machine.used_names if not inspect.isbuiltin(name)}

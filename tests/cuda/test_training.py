@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
 import fake_cupy
 import numpy as np
 import pytest
+from PIL import Image
 
 import tinynet
 import tinynet.functional as F
 from tinynet.data import Batch
 from tinynet.device import Device
+from tinynet.training import checkpoint
 from tinynet.training.inputs import Inputs
+from tinynet.training.metrics import read_metrics
+from tinynet.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 N, STEPS = 4, 3
@@ -99,3 +104,72 @@ def test_nothing_waits_for_the_device_inside_a_step(machine: fake_cupy.Machine, 
     monkeypatch.setattr(tinynet.optim.SGD, "step", counting)
     train("cuda:0,cuda:1")
     assert waits == [waits[0]] * STEPS
+
+
+# --- the program itself ---
+
+
+def program(*arguments: object) -> int:
+    """examples/alexnet.py's command line."""
+    return alexnet().main([str(a) for a in arguments])
+
+
+def run(folder: Path, devices: str, *more: object) -> Path:
+    """Two epochs of four batches over colour pictures in folders, a checkpoint a batch: the folder of the run."""
+    data, out = folder / "pictures", folder / devices.replace(":", "")
+    rng = np.random.default_rng(1)
+    for split, count in (("train", 8), ("val", 3)) if not data.exists() else ():
+        for label, name in enumerate(("dark", "light")):
+            place = data / split / name
+            place.mkdir(parents=True)
+            for number in range(count):
+                picture = rng.integers(0, 120, (16, 16, 3)) + 20 * label
+                Image.fromarray(picture.astype(np.uint8)).save(place / f"{number}.png")
+    arguments = dict(preset="mini", data=data, batch_size=4, epochs=2, checkpoint_every=1, keep=20, workers=0)
+    flags = [text for name, value in arguments.items() for text in (f"--{name.replace('_', '-')}", value)]
+    assert program("--device", devices, "--out", out, *flags, *more) == 0
+    return out
+
+
+def test_the_program_on_two_gpus(machine: fake_cupy.Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains, saves, resumes from the middle of an epoch and evaluates, as on the CPU."""
+    monkeypatch.setitem(Trainer.__init__.__kwdefaults__, "log_every", 2)
+    here, there = (run(tmp_path, devices) for devices in ("cuda:0,cuda:1", "cpu:0,cpu:1"))
+    lines, expected = read_metrics(here), read_metrics(there)
+    assert [line["kind"] for line in lines] == ["train", "train", "test"] * 2
+    for line, on_cpu in zip(lines, expected, strict=True):
+        assert line["loss"] == pytest.approx(on_cpu["loss"], rel=1e-4)
+        assert line["top1_error"] == on_cpu["top1_error"]
+
+    undisturbed = checkpoint.load(checkpoint.path_of(here, 8))
+    for path in checkpoint.all_in(here)[:5]:
+        path.unlink()
+    assert program("--resume", "--out", here) == 0
+    resumed = checkpoint.load(checkpoint.path_of(here, 8))
+    for part, expected in ((resumed.model, undisturbed.model), (resumed.optimizer, undisturbed.optimizer)):
+        for name, array in expected.items():
+            np.testing.assert_array_equal(part[name], array, err_msg=name)
+
+    found = []
+    for devices in ("cuda:0,cuda:1", "cpu:0,cpu:1"):
+        assert program("--eval", here, "--device", devices, "--out", tmp_path / "tested") == 0
+        found.append(json.loads((tmp_path / "tested" / "evaluation.json").read_text())["views"])
+    for views in ("1", "10"):
+        assert found[0][views] == pytest.approx(found[1][views], rel=1e-4)
+
+
+def test_the_program_waits_for_no_gpu_inside_a_step(
+    machine: fake_cupy.Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But in one of 50, whose phases are timed; the first of them is here."""
+    monkeypatch.setattr(importlib.import_module("tinynet.cuda"), "SLOTS", 1000)  # a ring that is not full
+    waits, step = [], Trainer._train_step
+
+    def counting(self: Trainer, batch: Batch) -> None:
+        before = machine.host_waits
+        step(self, batch)
+        waits.append(machine.host_waits - before)
+
+    monkeypatch.setattr(Trainer, "_train_step", counting)
+    run(tmp_path, "cuda:0,cuda:1", "--colour", 0.1)
+    assert waits[0] > 0 and waits[1:] == [0] * 7
