@@ -53,6 +53,7 @@ class Preset:
     bias_lr: float = 1.0  # rate of biases, as a multiple of the weights'
     bias_decay: bool = True  # whether weight decay acts on biases
     dropout: float = 0.5  # after fc6 and fc7
+    late_relu: tuple[str, ...] = ()  # convolutions whose ReLU comes after their pooling, not at once
 
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
@@ -73,6 +74,7 @@ PRESETS = {
         },
         bias_lr=2.0,
         bias_decay=False,
+        late_relu=("conv1", "conv5"),
     ),
     "mini": Preset(
         image_size=28,
@@ -89,16 +91,16 @@ PRESETS = {
 
 
 def after_conv(layer: str, preset: str) -> nn.Module:
-    """What follows a convolution, before the next one."""
-    relu, pool = nn.ReLU(inplace=True), nn.MaxPool2d(3, stride=2, ceil_mode=True)
+    """What follows a convolution and its ReLU, before the next one."""
+    pool, late_relu = nn.MaxPool2d(3, stride=2, ceil_mode=True), nn.ReLU(inplace=True)
     # The paper's alpha = 1e-4 is on the plain sum of 5 squares; the program divides it by 5, as our layer does.
     norm = nn.LocalResponseNorm(5, alpha=1e-4 if preset == "cfg145" else 5e-4, beta=0.75, k=2.0)
     if preset == "cfg145":
         same_map = nn.SpatialResponseNorm(5, alpha=0.001, beta=0.75, k=1.0)
-        order = {"conv1": [norm, pool, relu], "conv2": [relu, norm, same_map, pool], "conv5": [pool, relu]}
+        order = {"conv1": [norm, pool, late_relu], "conv2": [norm, same_map, pool], "conv5": [pool, late_relu]}
     else:
-        order = {"conv1": [relu, norm, pool], "conv2": [relu, norm, pool], "conv5": [relu, pool]}
-    return nn.Sequential(*order.get(layer, [relu]))
+        order = {"conv1": [norm, pool], "conv2": [norm, pool], "conv5": [pool]}
+    return nn.Sequential(*order.get(layer, []))
 
 
 class Tower(nn.Module):
@@ -111,7 +113,9 @@ class Tower(nn.Module):
 
         def options(layer: str) -> dict:
             bias = init.constant(1 if layer in p.ones else 0)
-            return dict(weight_init=p.weights[layer], bias_init=bias, device=device)
+            return dict(
+                weight_init=p.weights[layer], bias_init=bias, device=device, relu=layer not in p.late_relu
+            )
 
         self.conv1 = nn.Conv2d(in_channels, k1, **p.conv1, **options("conv1"))
         self.conv2 = nn.Conv2d(k1, k2, **p.conv2, **options("conv2"))
@@ -127,12 +131,12 @@ class Tower(nn.Module):
         self.dropout = nn.Dropout(p.dropout)
 
     def conv(self, number: int, x: Tensor) -> Tensor:
-        """Convolution 1 ... 5 and what follows it."""
+        """Convolution 1 ... 5, its ReLU, and what follows it."""
         return self.after[number - 1](getattr(self, f"conv{number}")(x))
 
     def fc(self, number: int, x: Tensor) -> Tensor:
-        """Fully connected layer 6 or 7, its ReLU and dropout."""
-        return self.dropout(F.relu(getattr(self, f"fc{number}")(x), inplace=True))
+        """Fully connected layer 6 or 7, its ReLU, and dropout."""
+        return self.dropout(getattr(self, f"fc{number}")(x))
 
 
 class AlexNet(nn.Module):

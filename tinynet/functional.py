@@ -25,15 +25,16 @@ __all__ = [
 
 class Conv2d(Function):
     @staticmethod
-    def forward(ctx: Context, x: Any, weight: Any, bias: Any, **options: Any) -> Any:
-        ctx.save_for_backward(x, weight)
+    def forward(ctx: Context, x: Any, weight: Any, bias: Any, relu: bool, **options: Any) -> Any:
+        y = ctx.kernels.conv2d_forward(x, weight, bias, **options, relu=relu)
+        ctx.save_for_backward(x, weight, y if relu else None)
         ctx.options = options
-        return ctx.kernels.conv2d_forward(x, weight, bias, **options)
+        return y
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
-        x, weight = ctx.saved_tensors
-        return ctx.kernels.conv2d_backward(dy, x, weight, **ctx.options, needs=ctx.needs_input_grad)
+        x, weight, y = ctx.saved_tensors
+        return ctx.kernels.conv2d_backward(dy, x, weight, **ctx.options, needs=ctx.needs_input_grad, y=y)
 
 
 def conv2d(
@@ -43,11 +44,13 @@ def conv2d(
     stride: int | tuple[int, int] = 1,
     padding: int | tuple[int, int] = 0,
     groups: int = 1,
+    relu: bool = False,
 ) -> Tensor:
     """Convolution: y[n,o] = b[o] + sum over c,i,j of w[o,c,i,j] x[n,c, oh*stride+i-padding, ow*stride+j-padding].
 
     x (N, C, H, W), weight (O, C/groups, kh, kw), bias (O,) -> (N, O, OH, OW), OH = (H + 2 padding - kh) // stride + 1.
-    Output channels of group g see the input channels of group g alone. Kernel: tinynet/kernels/conv2d.py.
+    Output channels of group g see the input channels of group g alone. relu=True gives max(y, 0) in the same operation,
+    which saves a pass over memory. Kernel: tinynet/kernels/conv2d.py.
     """
     _floats("conv2d", x=x, weight=weight, bias=bias)
     _rank("conv2d", "x", x, "(N, C, H, W)")
@@ -67,7 +70,7 @@ def conv2d(
             f"conv2d: expected a kernel of at least 1x1 that fits the padded picture, got kernel {tuple(kernel)} on "
             f"{H}x{W} with padding {padding}"
         )
-    return Conv2d.apply(x, weight, bias, stride=stride, padding=padding, groups=groups)
+    return Conv2d.apply(x, weight, bias, relu=bool(relu), stride=stride, padding=padding, groups=groups)
 
 
 class MaxPool2d(Function):
@@ -271,17 +274,22 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
 
 class Linear(Function):
     @staticmethod
-    def forward(ctx: Context, x: Any, weight: Any, bias: Any) -> Any:
-        ctx.save_for_backward(x, weight)
-        return ctx.kernels.linear_forward(x, weight, bias)
+    def forward(ctx: Context, x: Any, weight: Any, bias: Any, relu: bool) -> Any:
+        y = ctx.kernels.linear_forward(x, weight, bias, relu)
+        ctx.save_for_backward(x, weight, y if relu else None)
+        return y
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
-        return ctx.kernels.linear_backward(dy, *ctx.saved_tensors, needs=ctx.needs_input_grad)
+        x, weight, y = ctx.saved_tensors
+        return ctx.kernels.linear_backward(dy, x, weight, ctx.needs_input_grad, y)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x w^T + b: x (N, in), weight (out, in), bias (out,) -> (N, out). Kernel: tinynet/kernels/linear.py."""
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+    """x w^T + b: x (N, in), weight (out, in), bias (out,) -> (N, out); its maximum with 0 if relu=True.
+
+    Kernel: tinynet/kernels/linear.py.
+    """
     _floats("linear", x=x, weight=weight, bias=bias)
     _rank("linear", "x", x, "(N, in)")
     _rank("linear", "weight", weight, "(out, in)")
@@ -291,7 +299,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"linear: expected bias of shape {weight.shape[:1]}, got {bias.shape}")
-    return Linear.apply(x, weight, bias)
+    return Linear.apply(x, weight, bias, relu=bool(relu))
 
 
 class Softmax(Function):

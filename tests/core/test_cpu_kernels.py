@@ -57,6 +57,12 @@ def test_conv2d(case, column_bytes, rng, set_pieces):
     np.testing.assert_allclose(dw, expected, **TIGHT)
     np.testing.assert_allclose(db, dy.sum(axis=(0, 2, 3)), **TIGHT)
 
+    cut = kernels.conv2d_forward(x, weight, bias, *geometry, relu=True)
+    np.testing.assert_array_equal(cut, np.maximum(y, 0))
+    ours = kernels.conv2d_backward(dy, x, weight, *geometry, needs=(True, True, True), y=cut)
+    for a, b in zip(ours, kernels.conv2d_backward(dy * (y > 0), x, weight, *geometry, (True, True, True)), strict=True):
+        np.testing.assert_allclose(a, b, **TIGHT)
+
 
 @pytest.mark.parametrize("needs", [(True, False, False), (False, True, False), (False, False, True)])
 def test_conv2d_computes_only_what_is_needed(needs, rng):
@@ -337,6 +343,11 @@ def test_linear(rows, rng, set_pieces):
         )
         dy = layouts(rng, rng.normal(size=y.shape))
         dx, dw, db = kernels.linear_backward(dy, x, weight, (True, True, True))
+        cut = kernels.linear_forward(x, weight, bias, relu=True)
+        np.testing.assert_array_equal(cut, np.maximum(y, 0))
+        ours = kernels.linear_backward(dy, x, weight, (True, True, True), cut)
+        for a, b in zip(ours, kernels.linear_backward(dy * (y > 0), x, weight, (True, True, True)), strict=True):
+            np.testing.assert_allclose(a, b, **TIGHT)
         expected = oracles.transposed(lambda x, w=weight: oracles.linear(x, w, None), x.shape, dy)
         np.testing.assert_allclose(dx, expected, **TIGHT)
         expected = oracles.transposed(lambda w, x=x: oracles.linear(x, w, None), weight.shape, dy)

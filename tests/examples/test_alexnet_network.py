@@ -67,10 +67,11 @@ def test_order_after_the_convolutions(full_size):
         for preset in ("paper", "cfg145")
     }
     norm, same_map, pool = "LocalResponseNorm", "SpatialResponseNorm", "MaxPool2d"
-    assert names["paper"] == [["ReLU", norm, pool], ["ReLU", norm, pool], ["ReLU"], ["ReLU"], ["ReLU", pool]]
-    assert names["cfg145"] == [
-        [norm, pool, "ReLU"], ["ReLU", norm, same_map, pool], ["ReLU"], ["ReLU"], [pool, "ReLU"],
-    ]  # fmt: skip
+    assert names["paper"] == [[norm, pool], [norm, pool], [], [], [pool]]
+    assert names["cfg145"] == [[norm, pool, "ReLU"], [norm, same_map, pool], [], [], [pool, "ReLU"]]
+    at_once = {preset: [getattr(net.a, f"conv{i}").relu for i in range(1, 6)] for preset, net in full_size.items()}
+    assert at_once["paper"] == [True] * 5 and at_once["cfg145"] == [False, True, True, True, False]
+    assert all(fc.relu for net in full_size.values() for fc in (net.a.fc6, net.b.fc7)) and not full_size["paper"].fc8.relu
 
 
 def train_steps(devices, steps=2, preset="mini", seed=3):

@@ -8,6 +8,7 @@ taken (at equal values there is no derivative), memory in other orders than C.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import tinynet.functional as F
 from tinynet import arithmetic
 from tinynet.arithmetic import concat
 from tinynet.function import Function
+from tinynet.tensor import tensor
 
 Case = tuple[Callable[..., Any], list]
 OPERATIONS: dict[str, tuple[tuple[type[Function], ...], Callable[[np.random.Generator], Iterator[Case]]]] = {}
@@ -35,6 +37,14 @@ def apart(rng: np.random.Generator, *shape: int) -> np.ndarray:
     """Random values of both signs, no two closer than 0.05, none closer to 0 than 0.02."""
     n = int(np.prod(shape))
     return (rng.permutation(n) - n // 2 + rng.uniform(0.3, 0.7)).reshape(shape) / 15
+
+
+def off_kinks(rng: np.random.Generator, function: Callable[..., Any], *shapes: tuple[int, ...]) -> list[np.ndarray]:
+    """Random arguments for which no value of the function is near 0, where a ReLU after it has its kink."""
+    while True:
+        arguments = [layouts(rng, rng.normal(size=shape)) for shape in shapes]
+        if np.abs(function(*map(tensor, arguments)).numpy()).min() > 0.01:
+            return arguments
 
 
 def away_from_zero(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -203,6 +213,7 @@ def _conv2d(rng: np.random.Generator) -> Iterator[Case]:
             [layouts(rng, x), layouts(rng, w), rng.normal(size=O)],
         )
     yield F.conv2d, [rng.normal(size=(2, 3, 4, 4)), rng.normal(size=(2, 3, 2, 2))]  # no bias
+    yield partial(F.conv2d, relu=True), off_kinks(rng, F.conv2d, (2, 3, 4, 4), (2, 3, 2, 2), (2,))
 
 
 POOLS = [
@@ -277,6 +288,7 @@ def _linear(rng: np.random.Generator) -> Iterator[Case]:
     x, w = rng.normal(size=(3, 4)), rng.normal(size=(5, 4))
     yield F.linear, [layouts(rng, x), layouts(rng, w), rng.normal(size=5)]
     yield F.linear, [layouts(rng, x), layouts(rng, w)]
+    yield partial(F.linear, relu=True), off_kinks(rng, F.linear, (3, 4), (5, 4), (5,))
 
 
 @operation("softmax", F.Softmax)

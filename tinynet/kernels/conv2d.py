@@ -2,6 +2,8 @@
 
     y[n, o, oh, ow] = b[o] + sum over c, i, j of  w[o, c, i, j] * x[n, c, oh*sh + i - ph, ow*sw + j - pw]
 
+and max(y, 0) where a ReLU follows: done on each piece of y while it is warm, it costs no pass of its own over memory.
+
 With col the columns of x (im2col.py), K = C*kh*kw and P = OH*OW*N, this is one matrix product, and so are its adjoints:
 
     y  = w @ col + b        (O, K) @ (K, P) -> (O, P)
@@ -15,7 +17,7 @@ Columns are never stored whole (AlexNet's conv2 at batch 128 would need 900 MB):
 a time in a small buffer of each thread, multiplied while they are warm, and dropped; backward builds them again. Building
 them costs 4 to 15 % of the time of the product.
 
-3x3 kernels with stride 1 go another, shorter way: winograd.py.
+3x3 and 5x5 kernels with stride 1 go another, shorter way: winograd.py.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import numpy as np
 from tinynet.kernels import winograd
 from tinynet.kernels.im2col import Pair, add_windows, output_size, pad, windows
 from tinynet.kernels.layout import batch_first, batch_last
+from tinynet.kernels.relu import relu_backward
 from tinynet.memory import pool
 from tinynet.threads import parallel_for, piece_size, ranges, scratch
 
@@ -34,11 +37,17 @@ DW_LANES = 8  # partial sums of dw, each over its own run of pixels, added in a 
 
 
 def conv2d_forward(
-    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: Pair, padding: Pair, groups: int
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    relu: bool = False,
 ) -> np.ndarray:
-    """(N, C, H, W), (O, C/groups, kh, kw), (O,) -> (N, O, OH, OW)."""
-    if winograd.suits(weight, stride, padding, groups):
-        return winograd.winograd_forward(x, weight, bias, padding)
+    """(N, C, H, W), (O, C/groups, kh, kw), (O,) -> (N, O, OH, OW), its negative values cut to 0 if `relu`."""
+    if winograd.suits(x, weight, stride, padding, groups):
+        return winograd.winograd_forward(x, weight, bias, padding, relu)
     N, C, H, W = x.shape
     O, _, *kernel = weight.shape
     OH, OW = output_size((H, W), kernel, stride, padding)
@@ -55,6 +64,8 @@ def conv2d_forward(
         np.matmul(w[g], col, out=out)  # (O/G, K) @ (K, P) -> (O/G, P)
         if bias is not None:
             out += bias[_group(O, groups, g), None]
+        if relu:
+            np.maximum(out, 0, out=out)
 
     tiles = _tiles(OH, OW, K * N * x.itemsize)
     parallel_for(piece, [(g, *tile) for g in range(G) for tile in tiles])
@@ -69,11 +80,17 @@ def conv2d_backward(
     padding: Pair,
     groups: int,
     needs: tuple[bool, bool, bool],
+    y: np.ndarray | None = None,
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-    """dy (N, O, OH, OW) -> (dx, dw, db), None for each one that `needs` does not ask for."""
-    if winograd.suits(weight, stride, padding, groups):
+    """dy (N, O, OH, OW) -> (dx, dw, db), None for each one that `needs` does not ask for.
+
+    y is what a forward with `relu` gave: dy counts where y > 0 alone.
+    """
+    if y is not None:
+        dy = relu_backward(dy, y)
+    if winograd.suits(x, weight, stride, padding, groups):
         dx = winograd.winograd_input_gradient(dy, weight, padding) if needs[0] else None
-        dw = winograd.winograd_weight_gradient(dy, x, padding) if needs[1] else None
+        dw = winograd.winograd_weight_gradient(dy, x, weight.shape[2], padding) if needs[1] else None
     else:
         dx = _input_gradient(dy, x.shape, weight, stride, padding, groups) if needs[0] else None
         dw = _weight_gradient(dy, x, weight.shape, stride, padding, groups) if needs[1] else None

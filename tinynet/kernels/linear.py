@@ -1,6 +1,6 @@
 """The fully connected layer, and the matrix product it is made of.
 
-    y = x w^T + b           (N, I) @ (I, O) -> (N, O)
+    y = x w^T + b           (N, I) @ (I, O) -> (N, O)        and max(y, 0) where a ReLU follows
     dx = dy w               (N, O) @ (O, I) -> (N, I)
     dw = dy^T x             (O, N) @ (N, I) -> (O, I)
     db = sum of dy over N   (N, O) -> (O,)
@@ -14,24 +14,36 @@ from __future__ import annotations
 import numpy as np
 
 from tinynet.kernels.layout import batch_first, batch_last
+from tinynet.kernels.relu import relu_backward
 from tinynet.memory import pool
 from tinynet.threads import parallel_for, ranges
 
 ROWS = 256  # of a product's block: BLAS is at full speed from about there on
 
 
-def linear_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    """(N, I), (O, I), (O,) -> (N, O)."""
+def linear_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, relu: bool = False) -> np.ndarray:
+    """(N, I), (O, I), (O,) -> (N, O), its negative values cut to 0 if `relu`."""
     y = matmul(weight, batch_last(x))  # (O, I) @ (I, N) -> (O, N)
     if bias is not None:
         y += bias[:, None]
+    if relu:
+        np.maximum(y, 0, out=y)
     return batch_first(y)
 
 
 def linear_backward(
-    dy: np.ndarray, x: np.ndarray, weight: np.ndarray, needs: tuple[bool, bool, bool]
+    dy: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    needs: tuple[bool, bool, bool],
+    y: np.ndarray | None = None,
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-    """dy (N, O) -> (dx, dw, db), None for each one that `needs` does not ask for."""
+    """dy (N, O) -> (dx, dw, db), None for each one that `needs` does not ask for.
+
+    y is what a forward with `relu` gave: dy counts where y > 0 alone.
+    """
+    if y is not None:
+        dy = relu_backward(dy, y)
     dy = batch_last(dy)  # (O, N)
     dx = batch_first(matmul(weight.T, dy)) if needs[0] else None  # (I, O) @ (O, N) -> (I, N)
     dw = matmul(dy, batch_last(x).T) if needs[1] else None  # (O, N) @ (N, I) -> (O, I)

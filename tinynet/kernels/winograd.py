@@ -1,166 +1,185 @@
-"""Convolution with 3x3 kernels and stride 1 in 2.25 times fewer multiplications: Winograd's F(2x2, 3x3).
+"""Convolution with stride 1 in four times fewer multiplications: Winograd's way, on tiles of 7x7 inputs.
 
-In one dimension: two neighbouring outputs of a filter g of three taps, from four inputs d, need four products, not six:
+The product of two polynomials with m and r coefficients has n = m + r - 1 of them. It can be had by evaluating both at n
+points, multiplying n numbers, and going back. A filter g of r taps that makes m outputs from n inputs d is the transpose of
+such a product, so it too needs n multiplications, not m r:
 
-    y0 = m0 + m1 + m2        m0 = (d0 - d2) g0        m1 = (d1 + d2) (g0 + g1 + g2) / 2
-    y1 = m1 - m2 - m3        m3 = (d1 - d3) g2        m2 = (d2 - d1) (g0 - g1 + g2) / 2
+    y = A^T [(G g) * (B^T d)]        with Vandermonde matrices A (n, m), G (n, r), and B (n, n) the inverse of one
 
-or y = A^T [(G g) * (B^T d)] with the small matrices of these sums. Along rows and columns both, a tile of 2x2 outputs comes
-from 4x4 inputs and needs 16 products instead of 36. Over all channels C, kernels O and tiles P, each of the 16 is an entry
-of a matrix product, so forward, and its adjoint for the weights, are
+Along rows and columns both, a tile of m x m outputs comes from 7x7 inputs by 49 products: instead of 225 for 3x3 kernels
+(m = 5) and of 225 for 5x5 ones (m = 3). Over all channels C, kernels O and tiles P, each of the 49 is an entry of a matrix
+product, so forward, and its adjoint for the weights, are
 
-    V = B^T d B     U = G g G^T     M = U @ V        y = A^T M A         (16, O, C) @ (16, C, P) -> (16, O, P)
-    dM = A dy A^T                   dU = dM @ V^T    dg = G^T dU G       (16, O, P) @ (16, P, C) -> (16, O, C)
+    V = B^T d B     U = G g G^T     M = U @ V        y = A^T M A         (49, O, C) @ (49, C, P) -> (49, O, P)
+    dM = A dy A^T                   dU = dM @ V^T    dg = G^T dU G       (49, O, P) @ (49, P, C) -> (49, O, C)
 
-and dx is the convolution of dy with the kernels turned by 180 degrees, outputs and inputs exchanged.
+and dx is the convolution of dy with the kernels turned by 180 degrees, outputs and inputs exchanged. The transforms are
+matrix products as well, with the Kronecker product of the small matrix with itself: 49 numbers in, 49 out.
 
-AlexNet's conv3, conv4 and conv5 take half the time that they take by im2col. Rounding errors are about twice as large.
+Tiles of 7x7 fit AlexNet: conv2 makes 27 = 9 * 3 outputs a side, conv3 to conv5 make 13, just under 3 * 5. conv2 takes 0.6,
+conv3 to conv5 take 0.5 of the time that they take by im2col. Rounding errors are some 20 times those of im2col: 2e-6 of the
+outputs' deviation in float32.
 
-Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4.1.
+Source: Winograd, "Arithmetic Complexity of Computations", 1980; Lavin and Gray, "Fast Algorithms for Convolutional Neural
+Networks", CVPR 2016, section 4.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from tinynet.kernels.im2col import Pair, pad
+from tinynet.kernels.im2col import Pair, pad, windows
 from tinynet.kernels.layout import batch_first, batch_last
 from tinynet.kernels.linear import matmul
 from tinynet.memory import pool
-from tinynet.threads import parallel_for, piece_size, ranges, scratch
+from tinynet.threads import parallel_for, ranges, scratch
 
-G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
-GG = np.kron(G, G)  # (16, 9): G g G^T of a kernel written as nine numbers
-TILE_BYTES = (1 << 20, 4 << 20)  # the fewest and the most of V (or M) handled at once
+POINTS = (0, 1, -1, 0.5, -0.5, 2)  # and infinity; larger or closer ones lose more digits
+SIDE = len(POINTS) + 1  # of a tile's inputs
+COLUMNS = 384  # tiles times pictures handled at once: 256 to 768 did best
 LANES = 8  # partial sums of dU, each over its own run of tiles, added in a fixed order
 
-
-def suits(weight: np.ndarray, stride: Pair, padding: Pair, groups: int) -> bool:
-    """Whether this is the quicker way. Below 16 channels the transforms cost more than the products save."""
-    return weight.shape[2:] == (3, 3) and stride == (1, 1) and max(padding) <= 2 and groups == 1 and min(weight.shape[:2]) >= 16
+Tiles = tuple[slice, slice, slice]  # a piece of work: tile rows, tile columns, pictures
 
 
-def winograd_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, padding: Pair) -> np.ndarray:
-    """(N, C, H, W), (O, C, 3, 3), (O,) -> (N, O, H + 2 ph - 2, W + 2 pw - 2)."""
-    N, C, H, W = x.shape
-    O = len(weight)
-    OH, OW = H + 2 * padding[0] - 2, W + 2 * padding[1] - 2
-    padded = pad(batch_last(x), padding, extra=(OH % 2, OW % 2))
+def suits(x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, groups: int) -> bool:
+    """Whether this is the quicker way: with few channels the transforms of inputs and outputs, with few tiles those of the
+    weights, cost more than the products save. Where the limits lie was measured."""
+    O, C, r, width = weight.shape
+    if not (r == width and r in (3, 5) and stride == (1, 1) and max(padding) < r and groups == 1):
+        return False
+    (N, _, H, W), m = x.shape, SIDE - r + 1
+    tiles = N * -(-(H + 2 * padding[0] - r + 1) // m) * -(-(W + 2 * padding[1] - r + 1) // m)
+    return O * C >= 32 * (O + C) and tiles >= 80
+
+
+def winograd_forward(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, padding: Pair, relu: bool = False
+) -> np.ndarray:
+    """(N, C, H, W), (O, C, r, r), (O,) -> (N, O, H + 2 ph - r + 1, W + 2 pw - r + 1)."""
+    O, C, r, _ = weight.shape
+    A, G, B = _matrices(r, x.dtype)
+    N, _, H, W = x.shape
+    OH, OW = H + 2 * padding[0] - r + 1, W + 2 * padding[1] - r + 1
+    padded = _pad(x, padding, r)
     y = pool.empty((O, OH, OW, N), x.dtype)
-    U = _transform_weights(weight)
+    U = matmul(G, weight.reshape(O * C, r * r).T).reshape(SIDE**2, O, C)
 
-    def piece(tile: tuple[slice, slice]) -> None:
-        V = _transform_input(padded, *tile)
-        M = scratch("M", (16, O, V.shape[2]), x.dtype)
+    def piece(tiles: Tiles) -> None:
+        V = _transform_input(padded, B, r, tiles)
+        M = scratch("M", (SIDE**2, O, V.shape[2]), x.dtype)
         np.matmul(U, V, out=M)
-        rows, cols = (slice(2 * s.start, 2 * s.stop) for s in tile)
-        y_ = y[:, rows, cols]
-        th, tw = (s.stop - s.start for s in tile)
-        _transform_output(M.reshape(4, 4, O, th, tw, N), y_)
         if bias is not None:
-            y_ += bias[:, None, None, None]
+            M[SIDE + 1] += bias[:, None]  # at the point (1, 1), whose column of A^T is ones: it reaches every output
+        outputs = scratch("outputs", (len(A), M[0].size), x.dtype)
+        np.matmul(A, M.reshape(SIDE**2, -1), out=outputs)
+        for part, place in zip(outputs, _pixels(y, r, tiles), strict=True):
+            part = part.reshape(O, *_size(tiles))[:, : place.shape[1], : place.shape[2]]
+            np.maximum(part, 0, out=place) if relu else np.copyto(place, part)
 
-    parallel_for(piece, _tiles(OH, OW, max(C, O) * N * x.itemsize))
+    parallel_for(piece, _pieces(OH, OW, N, r))
     return batch_first(y)
 
 
 def winograd_input_gradient(dy: np.ndarray, weight: np.ndarray, padding: Pair) -> np.ndarray:
-    """dy (N, O, OH, OW) -> dx (N, C, OH + 2 - 2 ph, OW + 2 - 2 pw); padding at most 2."""
+    """dy (N, O, OH, OW) -> dx (N, C, OH + r - 1 - 2 ph, OW + r - 1 - 2 pw); padding less than r."""
+    r = weight.shape[2]
     turned = np.ascontiguousarray(weight[:, :, ::-1, ::-1].swapaxes(0, 1))
-    return winograd_forward(dy, turned, None, (2 - padding[0], 2 - padding[1]))
+    return winograd_forward(dy, turned, None, (r - 1 - padding[0], r - 1 - padding[1]))
 
 
-def winograd_weight_gradient(dy: np.ndarray, x: np.ndarray, padding: Pair) -> np.ndarray:
-    """dy (N, O, OH, OW), x (N, C, H, W) -> dw (O, C, 3, 3)."""
-    (N, C, _, _), (_, O, OH, OW) = x.shape, dy.shape
-    odd = (OH % 2, OW % 2)
-    padded = pad(batch_last(x), padding, extra=odd)
-    dy = pad(batch_last(dy), (0, 0), extra=odd)
-    tiles = _tiles(OH, OW, max(C, O) * N * x.itemsize)
-    lanes = [tiles[run] for run in ranges(len(tiles), -(-len(tiles) // LANES))]
-    partial = pool.empty((len(lanes), 16, O, C), x.dtype)
+def winograd_weight_gradient(dy: np.ndarray, x: np.ndarray, r: int, padding: Pair) -> np.ndarray:
+    """dy (N, O, OH, OW), x (N, C, H, W) -> dw (O, C, r, r)."""
+    (N, O, OH, OW), C = dy.shape, x.shape[1]
+    A, G, B = _matrices(r, x.dtype)
+    padded = _pad(x, padding, r)
+    dy = batch_last(dy)
+    pieces = _pieces(OH, OW, N, r)
+    lanes = [pieces[run] for run in ranges(len(pieces), -(-len(pieces) // LANES))]
+    partial = pool.empty((len(lanes), r * r, O * C), x.dtype)
 
-    def piece(lane: int) -> None:
-        for number, tile in enumerate(lanes[lane]):
-            V = _transform_input(padded, *tile)
-            dM = _transform_output_gradient(dy, *tile)
-            if number == 0:
-                np.matmul(dM, V.swapaxes(1, 2), out=partial[lane])
+    def lane(number: int) -> None:
+        dU = scratch("dU", (SIDE**2, O, C), x.dtype)
+        for count, tiles in enumerate(lanes[number]):
+            V = _transform_input(padded, B, r, tiles)
+            dM = _transform_output_gradient(dy, A, r, tiles)
+            if count == 0:
+                np.matmul(dM, V.swapaxes(1, 2), out=dU)
             else:
-                product = scratch("product", (16, O, C), x.dtype)
+                product = scratch("product", dU.shape, x.dtype)
                 np.matmul(dM, V.swapaxes(1, 2), out=product)
-                partial[lane] += product
+                dU += product
+        np.matmul(G.T, dU.reshape(SIDE**2, O * C), out=partial[number])
 
-    parallel_for(piece, range(len(lanes)))
-    dU = partial.sum(axis=0).reshape(16, O * C)
-    dg = matmul(GG.T.astype(x.dtype), dU)  # (9, 16) @ (16, O*C) -> (9, O*C)
-    return np.ascontiguousarray(dg.T).reshape(O, C, 3, 3)
-
-
-def _transform_weights(weight: np.ndarray) -> np.ndarray:
-    """U = G g G^T: (O, C, 3, 3) -> (16, O, C)."""
-    O, C, _, _ = weight.shape
-    return matmul(GG.astype(weight.dtype), weight.reshape(O * C, 9).T).reshape(16, O, C)
+    parallel_for(lane, range(len(lanes)))
+    return np.ascontiguousarray(partial.sum(axis=0).T).reshape(O, C, r, r)
 
 
-def _transform_input(padded: np.ndarray, rows: slice, cols: slice) -> np.ndarray:
-    """V = B^T d B for some tiles: padded (C, Hp, Wp, N) -> (16, C, tiles*N), in this thread's buffer."""
-    d = padded[:, 2 * rows.start : 2 * rows.stop + 2, 2 * cols.start : 2 * cols.stop + 2]
-    C, height, width, N = d.shape
-    th, tw = height // 2 - 1, width // 2 - 1
-    half = scratch("half", (4, C, th, width, N), d.dtype)
-    _apply_B([d[:, i : i + 2 * th - 1 : 2] for i in range(4)], half)
-    V = scratch("V", (4, 4, C, th, tw, N), d.dtype)
-    _apply_B([half[:, :, :, j : j + 2 * tw - 1 : 2] for j in range(4)], V.swapaxes(0, 1))
-    return V.reshape(16, C, -1)
+def _matrices(r: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A^T (m*m, 49), G (49, r*r) and B^T (49, 49), for tiles written as a column of numbers."""
+
+    def vandermonde(n: int) -> np.ndarray:
+        """Coefficients (n,) -> values at the points; at infinity it is the last coefficient."""
+        return np.vstack([np.vander(POINTS, n, increasing=True), np.eye(n)[-1]])
+
+    A, G, B = vandermonde(SIDE - r + 1), vandermonde(r), np.linalg.inv(vandermonde(SIDE))
+    return tuple(np.kron(matrix, matrix).astype(dtype) for matrix in (A.T, G, B.T))
 
 
-def _apply_B(d: list[np.ndarray], out: np.ndarray) -> None:
-    np.subtract(d[0], d[2], out=out[0])
-    np.add(d[1], d[2], out=out[1])
-    np.subtract(d[2], d[1], out=out[2])
-    np.subtract(d[1], d[3], out=out[3])
+def _pad(x: np.ndarray, padding: Pair, r: int) -> np.ndarray:
+    """x with its padding, and with as many more zeros as the last tiles need: (C, Hp, Wp, N)."""
+    m = SIDE - r + 1
+    extra = tuple(-(n + 2 * p - r + 1) % m for n, p in zip(x.shape[2:], padding, strict=True))
+    return pad(batch_last(x), padding, extra)
 
 
-def _transform_output(M: np.ndarray, y: np.ndarray) -> None:
-    """y = A^T M A: M (4, 4, O, th, tw, N), overwritten -> y (O, rows, columns, N), which may lack the last of each."""
-    M[0] += M[1]
-    M[0] += M[2]
-    M[1] -= M[2]
-    M[1] -= M[3]
-    for i in range(2):
-        m = M[i, :, :, : (y.shape[1] - i + 1) // 2]
-        m[0] += m[1]
-        np.add(m[0], m[2], out=y[:, i::2, 0::2])
-        m = m[:, :, :, : y.shape[2] // 2]
-        m[1] -= m[2]
-        np.subtract(m[1], m[3], out=y[:, i::2, 1::2])
+def _transform_input(padded: np.ndarray, B: np.ndarray, r: int, tiles: Tiles) -> np.ndarray:
+    """V = B^T d B for some tiles: padded (C, Hp, Wp, N) -> (49, C, tiles*pictures), in this thread's buffer."""
+    C, Hp, Wp, _ = padded.shape
+    m = SIDE - r + 1
+    TH, TW = (Hp - r + 1) // m, (Wp - r + 1) // m
+    view = windows(padded, (SIDE, SIDE), (m, m), (TH, TW))[(..., *tiles)]  # (C, 7, 7, rows, columns, pictures)
+    d = scratch("inputs", (SIDE, SIDE, C, *_size(tiles)), padded.dtype)
+    np.copyto(d, np.moveaxis(view, 0, 2))
+    V = scratch("V", (SIDE**2, C * d[0, 0, 0].size), padded.dtype)
+    np.matmul(B, d.reshape(V.shape), out=V)
+    return V.reshape(SIDE**2, C, -1)
 
 
-def _transform_output_gradient(dy: np.ndarray, rows: slice, cols: slice) -> np.ndarray:
-    """dM = A dy A^T for some tiles: dy (O, even, even, N) -> (16, O, tiles*N), in this thread's buffer."""
-    dy = dy[:, 2 * rows.start : 2 * rows.stop, 2 * cols.start : 2 * cols.stop]
-    O, height, width, N = dy.shape
-    half = scratch("half", (4, O, height // 2, width, N), dy.dtype)
-    _apply_A(dy[:, 0::2], dy[:, 1::2], half)
-    dM = scratch("M", (4, 4, O, height // 2, width // 2, N), dy.dtype)
-    _apply_A(half[:, :, :, 0::2], half[:, :, :, 1::2], dM.swapaxes(0, 1))
-    return dM.reshape(16, O, -1)
+def _transform_output_gradient(dy: np.ndarray, A: np.ndarray, r: int, tiles: Tiles) -> np.ndarray:
+    """dM = A dy A^T for some tiles: dy (O, OH, OW, N) -> (49, O, tiles*pictures), in this thread's buffer."""
+    O, size = len(dy), _size(tiles)
+    d = scratch("outputs", (len(A), O, *size), dy.dtype)
+    for part, place in zip(d, _pixels(dy, r, tiles), strict=True):
+        _, height, width, _ = place.shape
+        part[:, :height, :width] = place
+        part[:, height:] = part[:, :height, width:] = 0  # outputs that the last tiles have and dy has not
+    dM = scratch("M", (SIDE**2, O * d[0, 0].size), dy.dtype)
+    np.matmul(A.T, d.reshape(len(A), -1), out=dM)
+    return dM.reshape(SIDE**2, O, -1)
 
 
-def _apply_A(even: np.ndarray, odd: np.ndarray, out: np.ndarray) -> None:
-    np.copyto(out[0], even)
-    np.add(even, odd, out=out[1])
-    np.subtract(even, odd, out=out[2])
-    np.negative(odd, out=out[3])
+def _pixels(y: np.ndarray, r: int, tiles: Tiles) -> Iterator[np.ndarray]:
+    """For each of a tile's m*m outputs, where it lies in y (O, OH, OW, N): a view (O, rows, columns, pictures)."""
+    m = SIDE - r + 1
+    rows, cols, pictures = tiles
+    for i in range(m):
+        for j in range(m):
+            yield y[:, rows.start * m + i : rows.stop * m : m, cols.start * m + j : cols.stop * m : m, pictures]
 
 
-def _tiles(OH: int, OW: int, pixel_bytes: int) -> list[tuple[slice, slice]]:
-    """Runs of 2x2 tiles (tile rows, tile columns), some rows or a part of one, of about TILE_BYTES each."""
-    TH, TW = -(-OH // 2), -(-OW // 2)
-    tile_bytes = max(1, 16 * pixel_bytes)
-    tiles = max(1, piece_size(TH * TW * tile_bytes, *TILE_BYTES) // tile_bytes)  # an empty batch has none
-    if tiles >= TW:
-        return [(rows, slice(0, TW)) for rows in ranges(TH, tiles // TW)]
-    parts = -(-TW // tiles)
-    return [(slice(row, row + 1), cols) for row in range(TH) for cols in ranges(TW, -(-TW // parts))]
+def _pieces(OH: int, OW: int, N: int, r: int) -> list[Tiles]:
+    """The work in pieces: half of the pictures, and some rows of tiles or a part of one, COLUMNS in all or less."""
+    m = SIDE - r + 1
+    TH, TW = -(-OH // m), -(-OW // m)
+    halves = ranges(N, -(-N // 2))
+    at_once = max(1, COLUMNS // -(-N // 2))
+    rows = ranges(TH, max(1, at_once // TW))
+    cols = ranges(TW, min(TW, at_once))
+    return [(row, col, half) for half in halves for row in rows for col in cols]
+
+
+def _size(tiles: Tiles) -> tuple[int, ...]:
+    return tuple(s.stop - s.start for s in tiles)

@@ -33,7 +33,7 @@ class Sequential(Module):
 
 
 class Conv2d(Module):
-    """Convolution (N, in_channels, H, W) -> (N, out_channels, OH, OW); see functional.conv2d.
+    """Convolution (N, in_channels, H, W) -> (N, out_channels, OH, OW), and a ReLU if relu=True; see functional.conv2d.
 
     weight (out_channels, in_channels/groups, kh, kw), by He's rule if not said otherwise; bias (out_channels,), zeros.
     """
@@ -50,8 +50,9 @@ class Conv2d(Module):
         weight_init: Initialiser | None = None,
         bias_init: Initialiser | None = None,
         device: str | Device = "cpu",
+        relu: bool = False,
     ):
-        self.stride, self.padding, self.groups = stride, padding, groups
+        self.stride, self.padding, self.groups, self.relu = stride, padding, groups, relu
         if min(in_channels, out_channels, groups) < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"Conv2d: expected in_channels and out_channels divisible by groups, got {in_channels}, "
@@ -63,11 +64,14 @@ class Conv2d(Module):
         self.bias = Parameter((bias_init or init.constant(0))((out_channels,)), device) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.groups)
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.groups, self.relu)
 
 
 class Linear(Module):
-    """x w^T + b: (N, in_features) -> (N, out_features). weight (out, in) by He's rule if not said otherwise; bias zeros."""
+    """x w^T + b: (N, in_features) -> (N, out_features), and a ReLU if relu=True.
+
+    weight (out, in) by He's rule if not said otherwise; bias zeros.
+    """
 
     def __init__(
         self,
@@ -77,12 +81,14 @@ class Linear(Module):
         weight_init: Initialiser | None = None,
         bias_init: Initialiser | None = None,
         device: str | Device = "cpu",
+        relu: bool = False,
     ):
+        self.relu = relu
         self.weight = Parameter((weight_init or init.he())((out_features, in_features)), device)
         self.bias = Parameter((bias_init or init.constant(0))((out_features,)), device) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        return F.linear(x, self.weight, self.bias, self.relu)
 
 
 class MaxPool2d(Module):
