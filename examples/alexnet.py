@@ -29,6 +29,7 @@ from tinynet.nn import init
 from tinynet.optim import SGD
 from tinynet.optim.lr_scheduler import DivideOnPlateau, MultiStep
 from tinynet.training import checkpoint, runs
+from tinynet.training.batch_size import fitting_batch_size
 from tinynet.training.evaluate import evaluate, probabilities, save_evaluation
 from tinynet.training.inputs import Inputs, batch_of, read_picture
 from tinynet.training.metrics import write_config
@@ -253,6 +254,8 @@ def train(args: argparse.Namespace) -> int:
     devices = runs.device_pair(settings["device"])
     train_set, test_set = open_pictures(settings)
     net = describe(settings, train_set)  # what a checkpoint says of itself
+    if settings["batch_size"] == "auto":
+        settings["batch_size"] = find_batch_size(net, devices)
     also = devices[1] if devices[1].kind == "cuda" else None  # bytes from the host, not floats from the other GPU
     inputs = Inputs(devices[0], subtracted_mean(net, mean_picture(train_set)), net["image_size"], net["scale"], also)
 
@@ -283,6 +286,26 @@ def train(args: argparse.Namespace) -> int:
     return 0
 
 
+def find_batch_size(net: dict, devices: tuple[Device, Device]) -> int:
+    """--batch-size auto: the recipe's if it fits the memory, else the largest of its halves that does. Says so."""
+    model = AlexNet(len(net["classes"]), net["preset"], devices, net["in_channels"], net["image_size"])
+    optimizer = SGD(model.param_groups(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+
+    def step(count: int) -> None:
+        pictures = np.zeros((count, net["in_channels"], net["image_size"], net["image_size"]), np.float32)
+        labels = np.zeros(count, np.int64)
+        x, labels = (tinynet.tensor(array, device=devices[0]) for array in (pictures, labels))
+        loss = F.cross_entropy(model(x), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    most = RECIPES[net["preset"]]["batch_size"]
+    size, reason = fitting_batch_size(step, devices, most)
+    print(f"batch size {size}: {reason}; the recipe of {net['preset']} has {most}")
+    return size
+
+
 def finish(trainer: Trainer) -> None:
     """Tests the best checkpoint once more, draws what there is to see, and says what was reached."""
     folder, model, classes = trainer.out, trainer.model, trainer.about["classes"]
@@ -304,6 +327,8 @@ def finish(trainer: Trainer) -> None:
 
 def evaluate_checkpoints(args: argparse.Namespace) -> int:
     """--eval: the error of one net, or of several averaged, on the test pictures."""
+    if args.batch_size == "auto":
+        raise ValueError("--batch-size auto is for training: --eval takes a number")
     models, inputs, about = load_nets(args.eval, args.device)
     data = args.data or runs.data_of(args.eval[0])
     _, test_set = open_pictures({"data": data, **about})
@@ -471,7 +496,8 @@ def make_parser() -> runs.Parser:
     add = group("how to train")
     add("--device", "where the towers live (the GPUs there are, or else cpu:0,cpu:1)", metavar="D0[,D1]")
     add("--epochs", "(mini 6, paper 90, cfg145 91)", type=natural, metavar="N")
-    add("--batch-size", "(mini 64, paper and cfg145 128)", type=natural, metavar="N")
+    add("--batch-size", "(mini 64, paper and cfg145 128); auto: the same or, where memory is short, the largest of its "
+        "halves that fits; never more, since the learning rate is made for these", type=runs.batch_size, metavar="N|auto")
     add("--lr", "the first learning rate (mini 0.02, the others 0.01)", type=runs.rate, metavar="RATE")
     add("--milestones", "epochs after which the rate is divided by ten (mini 4,5; cfg145 25,51,79; paper: when the "
         "test error stops falling)", type=runs.whole_numbers, metavar="E,E,...")

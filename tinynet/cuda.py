@@ -325,6 +325,14 @@ class CudaDevice(Device):
         with self._lane.gpu:
             return MemoryStats(_pool.used_bytes(), _pool.total_bytes(), _peak.get(self.index, 0))
 
+    def reset_peak(self) -> None:
+        with self._lane.gpu:
+            _peak[self.index] = _pool.used_bytes()
+
+    def free_memory(self) -> int:
+        with self._lane.gpu:
+            return cupy.cuda.runtime.memGetInfo()[0]
+
 
 @functools.cache
 def _twin(index: int) -> CudaDevice:

@@ -83,6 +83,14 @@ class Device:
         """Bytes used by living arrays, held from the system, and the peak of used."""
         raise NotImplementedError
 
+    def reset_peak(self) -> None:
+        """Begin the peak of `memory_stats` anew, at what is used now."""
+        raise NotImplementedError
+
+    def free_memory(self) -> int:
+        """Bytes that the system would still give. On the CPU: as Linux tells it, and FileNotFoundError elsewhere."""
+        raise NotImplementedError
+
 
 class CpuDevice(Device):
     """The host's memory and cores. All logical CPUs share one memory pool."""
@@ -111,6 +119,13 @@ class CpuDevice(Device):
 
     def memory_stats(self) -> MemoryStats:
         return pool.stats()
+
+    def reset_peak(self) -> None:
+        pool.reset_peak()
+
+    def free_memory(self) -> int:
+        with open("/proc/meminfo") as lines:
+            return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
 
 
 def device(name: str | Device) -> Device:

@@ -77,6 +77,10 @@ class Pool:
             self._collect()
             return MemoryStats(self.used, sum(segment.nbytes for segment in self.segments), self.peak)
 
+    def reset_peak(self) -> None:
+        """Begin the peak anew, at what is used now."""
+        self.peak = self.stats().used
+
     def _take(self, nbytes: int) -> tuple[int, int]:
         """The smallest free range of at least that size, or a new segment."""
         fits = [r for r in self.free if r[1] - r[0] >= nbytes]

@@ -18,7 +18,7 @@ from tinynet.data import Batch
 from tinynet.device import Device
 from tinynet.training import checkpoint
 from tinynet.training.inputs import Inputs
-from tinynet.training.metrics import read_metrics
+from tinynet.training.metrics import read_config, read_metrics
 from tinynet.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -114,7 +114,7 @@ def program(*arguments: object) -> int:
     return alexnet().main([str(a) for a in arguments])
 
 
-def run(folder: Path, devices: str, *more: object) -> Path:
+def run(folder: Path, devices: str, *more: object, batch_size: object = 4) -> Path:
     """Two epochs of four batches over colour pictures in folders, a checkpoint a batch: the folder of the run."""
     data, out = folder / "pictures", folder / devices.replace(":", "")
     rng = np.random.default_rng(1)
@@ -125,7 +125,7 @@ def run(folder: Path, devices: str, *more: object) -> Path:
             for number in range(count):
                 picture = rng.integers(0, 120, (16, 16, 3)) + 20 * label
                 Image.fromarray(picture.astype(np.uint8)).save(place / f"{number}.png")
-    arguments = dict(preset="mini", data=data, batch_size=4, epochs=2, checkpoint_every=1, keep=20, workers=0)
+    arguments = dict(preset="mini", data=data, batch_size=batch_size, epochs=2, checkpoint_every=1, keep=20, workers=0)
     flags = [text for name, value in arguments.items() for text in (f"--{name.replace('_', '-')}", value)]
     assert program("--device", devices, "--out", out, *flags, *more) == 0
     return out
@@ -173,3 +173,13 @@ def test_the_program_waits_for_no_gpu_inside_a_step(
     monkeypatch.setattr(Trainer, "_train_step", counting)
     run(tmp_path, "cuda:0,cuda:1", "--colour", 0.1)
     assert waits[0] > 0 and waits[1:] == [0] * 7
+
+
+def test_the_program_finds_a_batch_size_that_fits(
+    machine: fake_cupy.Machine, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    machine.memory = 10 << 20
+    out = run(tmp_path, "cuda:0,cuda:1", batch_size="auto")
+    said = capsys.readouterr().out.splitlines()[0]
+    assert said.startswith("batch size 16: 0.10 MB a picture on cuda:0; ") and "the recipe of mini has 64" in said
+    assert read_config(out)["settings"]["batch_size"] == 16

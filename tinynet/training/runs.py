@@ -36,6 +36,11 @@ def at_least(least: int):
     return number
 
 
+def batch_size(text: str) -> int | str:
+    """For `type=`: a whole number from 1 on, or `auto`."""
+    return text if text == "auto" else at_least(1)(text)
+
+
 def device_pair(names: str) -> tuple[Device, Device]:
     """The two devices of `D0[,D1]`; both towers live on D0 if it stands alone.
 
