@@ -37,9 +37,12 @@ POOLS = [  # (H, W), kernel, stride, padding, ceil_mode
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS)
-@pytest.mark.parametrize("column_bytes", [None, 1, 2000])  # all at once; pixel by pixel; parts of a row
-def test_conv2d(case, column_bytes, rng, set_pieces):
+@pytest.mark.parametrize("few", [None, 0])  # rows brought together; rows as they are
+@pytest.mark.parametrize(("column_bytes", "pixels"), [(None, None), (1, 1), (2000, 4)])  # whole; pixel by pixel; in tiles
+def test_conv2d(case, column_bytes, pixels, few, rng, set_pieces):
     set_pieces(conv2d, "COLUMN_BYTES", column_bytes)
+    set_pieces(conv2d, "PIXELS", pixels)
+    set_pieces(conv2d, "FEW", few)
     N, C, O, size, kernel, stride, padding, groups = case
     x = layouts(rng, rng.normal(size=(N, C, *size)))
     weight, bias = rng.normal(size=(O, C // groups, *kernel)), rng.normal(size=O)

@@ -83,13 +83,6 @@ def winograd_forward(
     return batch_first(y)
 
 
-def winograd_input_gradient(dy: np.ndarray, weight: np.ndarray, padding: Pair) -> np.ndarray:
-    """dy (N, O, OH, OW) -> dx (N, C, OH + r - 1 - 2 ph, OW + r - 1 - 2 pw); padding less than r."""
-    r = weight.shape[2]
-    turned = np.ascontiguousarray(weight[:, :, ::-1, ::-1].swapaxes(0, 1))
-    return winograd_forward(dy, turned, None, (r - 1 - padding[0], r - 1 - padding[1]))
-
-
 def winograd_weight_gradient(dy: np.ndarray, x: np.ndarray, r: int, padding: Pair) -> np.ndarray:
     """dy (N, O, OH, OW), x (N, C, H, W) -> dw (O, C, r, r)."""
     (N, O, OH, OW), C = dy.shape, x.shape[1]
