@@ -32,8 +32,9 @@ from tinynet.memory import MemoryStats
 WHEELS = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x")
 INSTALL = "pip install 'tinynet[cuda13]' (driver 580 or newer) or 'tinynet[cuda12]' (driver 525 or newer)"
 COPY = "Copy"  # the operation under which nothing is launched but copies
-SLOT = 8 << 20  # bytes of pinned memory that an upload fills at once
-SLOTS = 16  # of them: two batches of 128 pictures
+# Pinned memory for uploads: bytes that are filled at once, and how many such slots, together two batches of 128 pictures.
+# A guess; if it is too small, `python benchmarks/gpu.py` shows fewer pictures/s from host than without uploads.
+SLOT, SLOTS = 8 << 20, 16
 
 
 def _import_cupy() -> ModuleType:
@@ -89,13 +90,14 @@ def _check_gpu(name: str, index: int) -> None:
     if index >= count:
         have = ", ".join(f"cuda:{i}" for i in range(count)) or "none"
         raise DeviceUnavailableError(f"{name}: no such GPU; this machine has {have}")
-    try:
-        cupy.cuda.nvrtc.getVersion()
+    try:  # what the kernels will need: the compiler, CUDA's headers, a GPU that takes code, cuBLAS
+        with cupy.cuda.Device(index):
+            cupy.RawKernel('extern "C" __global__ void nothing(int) {}', "nothing").compile()
         cupy.cuda.cublas.CUBLAS_OP_N  # noqa: B018  loading the library is the test
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DeviceUnavailableError(
-            f"{name}: CuPy is built for CUDA {built // 1000}, whose libraries are missing ({reason[0]}): "
+            f"{name}: CuPy, built for CUDA {built // 1000}, cannot compile a kernel or load cuBLAS here ({reason[0]}): "
             f"pip install 'tinynet[cuda{built // 1000}]'"
         ) from error
 

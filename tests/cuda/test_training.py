@@ -183,3 +183,13 @@ def test_the_program_finds_a_batch_size_that_fits(
     said = capsys.readouterr().out.splitlines()[0]
     assert said.startswith("batch size 16: 0.10 MB a picture on cuda:0; ") and "the recipe of mini has 64" in said
     assert read_config(out)["settings"]["batch_size"] == 16
+
+
+def test_the_program_says_in_one_line_what_cannot_work(machine: fake_cupy.Machine, capsys: pytest.CaptureFixture) -> None:
+    machine.gpus = 1
+    assert program("--device", "cuda:0,cuda:7") == 2
+    assert capsys.readouterr().err.endswith("error: cuda:7: no such GPU; this machine has cuda:0\n")
+    machine.driver = 12040
+    assert program("--device", "cuda:1") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "the driver knows CUDA 12.4, but this CuPy is built for CUDA 13" in said
