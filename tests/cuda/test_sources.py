@@ -25,6 +25,8 @@ MEANINGS = {  # of the types that a source leaves open
     "ELEMENT": ["float", "double", "double2"],
     "INDEX": ["unsigned char", "unsigned short"],
     "SIZE": ["5"],
+    "SEGMENT": ["32"],
+    "RUN": ["16"],
 }
 
 
@@ -136,7 +138,8 @@ USED = {
     "cuda.memory.OutOfMemoryError": (), "cuda.set_allocator": (), "cuda.get_elapsed_time": (),
     "cuda.runtime.CUDARuntimeError": (), "cuda.runtime.deviceCanAccessPeer": (), "cuda.runtime.driverGetVersion": (),
     "cuda.runtime.getDevice": (), "cuda.runtime.getDeviceCount": (), "cuda.runtime.getDeviceProperties": (),
-    "cuda.runtime.memGetInfo": (), "cuda.runtime.runtimeGetVersion": (), "cuda.nvrtc.getVersion": (),
+    "cuda.runtime.memGetInfo": (), "cuda.runtime.runtimeGetVersion": (),
+    "RawKernel.compile": (), "tile": (), "cuda.MemoryPool.free_all_blocks": (),
 }  # fmt: skip
 BLAS = {  # of cupy_backends.cuda.libs.cublas, which can be imported only where cuBLAS is
     "create": 0, "setMathMode": 2, "sgemm": 14, "dgemm": 14,

@@ -19,7 +19,8 @@ from tinynet.kernels.im2col import Pair, output_size
 from tinynet.threads import ranges
 
 # Of columns made at once. Small pieces stay in the GPU's L2 cache (50 MB on an H200), large ones keep all its processors
-# busy: conv2's product on 16 MB of columns has 27 tiles of 128 x 128 for 132 processors. benchmarks/gpu.py measures it.
+# busy: conv2's product on 16 MB of columns has 27 tiles of 128 x 128 for 132 processors. A guess for the large side;
+# `python benchmarks/gpu.py` measures it.
 COLUMN_BYTES = 256 << 20
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from tinynet.cuda import cupy, current_lane
 from tinynet.errors import DeviceMismatchError
 
-THREADS = 256  # a block; kernels that need another shape of block say so
+THREADS = 256  # a block, the usual number; kernels that need another shape of block say so. Never tuned
 LIMIT = 2**31 - 1024  # threads along x: kernels count them in an int
 C_TYPES = {
     "bool": np.bool_, "unsigned char": np.uint8, "unsigned short": np.uint16, "unsigned int": np.uint32,

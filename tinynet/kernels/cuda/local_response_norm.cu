@@ -16,7 +16,6 @@ __device__ REAL power(REAL s, REAL beta)
 
 // A thread walks down SEGMENT channels of one pixel and keeps the window in registers (SIZE is a constant, so the loops
 // over it unroll): every value is read once from memory, not SIZE times.
-#define SEGMENT 32
 #define BEFORE (SIZE / 2)
 #define AFTER ((SIZE - 1) / 2)
 

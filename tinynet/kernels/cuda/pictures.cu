@@ -5,8 +5,6 @@
 // Threads side by side hold neighbouring n, so writes are whole runs of memory, but each reads from a picture of its own.
 // So a thread takes RUN neighbouring pixels of a row: the bytes it reads next then lie in the cache line it has already.
 
-#define RUN 16
-
 extern "C" __global__ void pictures_forward(const unsigned char* __restrict__ pictures,
                                             const float* __restrict__ mean, const int* __restrict__ top,
                                             const int* __restrict__ left, const bool* __restrict__ flip,

@@ -8,7 +8,7 @@ from tinynet.cuda import cupy
 from tinynet.kernels.cuda.launch import Source, batch_first
 
 _cu = Source("pictures.cu")
-RUN = 16  # pixels that one thread takes
+RUN = 16  # pixels that one thread takes. A guess; `python benchmarks/gpu.py` measures it
 
 
 def pictures_forward(
@@ -23,6 +23,6 @@ def pictures_forward(
     )
     _cu.pictures_forward(
         (-(-w // RUN) * N, h), pictures, mean, top, left, flip, noise, out, N, H, W, *mean.shape[:2], C, h, w,
-        scale, colour is not None,
+        scale, colour is not None, RUN=RUN,
     )  # fmt: skip
     return batch_first(out)

@@ -8,7 +8,7 @@ from tinynet.cuda import cupy
 from tinynet.kernels.cuda.launch import Source, batch_first, batch_last
 
 _local, _spatial = Source("local_response_norm.cu"), Source("spatial_response_norm.cu")
-SEGMENT = 32  # channels that one thread walks down
+SEGMENT = 32  # channels that one thread walks down. A guess; `python benchmarks/gpu.py` measures it
 
 
 def local_response_norm_forward(x: Any, size: int, alpha: float, beta: float, k: float) -> Any:
@@ -16,7 +16,8 @@ def local_response_norm_forward(x: Any, size: int, alpha: float, beta: float, k:
     x = batch_last(x)
     y = cupy.empty(x.shape, x.dtype)
     C, P = len(x), x[0].size
-    _local.local_response_norm_forward((P, -(-C // SEGMENT)), x, y, C, P, alpha / size, beta, k, SIZE=size)
+    constants = dict(SIZE=size, SEGMENT=SEGMENT)
+    _local.local_response_norm_forward((P, -(-C // SEGMENT)), x, y, C, P, alpha / size, beta, k, **constants)
     return batch_first(y)
 
 
@@ -25,7 +26,8 @@ def local_response_norm_backward(dy: Any, x: Any, size: int, alpha: float, beta:
     x, dy = batch_last(x), batch_last(dy)
     dx = cupy.empty(x.shape, x.dtype)
     C, P = len(x), x[0].size
-    _local.local_response_norm_backward((P, -(-C // SEGMENT)), dy, x, dx, C, P, alpha / size, beta, k, SIZE=size)
+    constants = dict(SIZE=size, SEGMENT=SEGMENT)
+    _local.local_response_norm_backward((P, -(-C // SEGMENT)), dy, x, dx, C, P, alpha / size, beta, k, **constants)
     return batch_first(dx)
 
 
