@@ -46,6 +46,13 @@ def test_others_can_read_it(rng, tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_permissions_are_those_of_any_new_file(rng, tmp_path):
+    (tmp_path / "other").touch()
+    files.save(tmp_path / "c.safetensors", make(rng))
+    assert (tmp_path / "c.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_transposed_arrays_are_written_as_seen(tmp_path):
     array = np.arange(12.0).reshape(3, 4).T
     files.save(tmp_path / "c.safetensors", Checkpoint({"w": array}))

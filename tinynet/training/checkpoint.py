@@ -64,7 +64,10 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray], state: dict | None = 
     metadata["sha256"] = _digest(arrays, metadata)
     part = path.with_name(path.name + PART)
     try:
+        part.touch()
+        mode = part.stat().st_mode
         save_file(arrays, part, metadata)
+        part.chmod(mode)  # the library writes files that their owner alone may read
         with open(part, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
