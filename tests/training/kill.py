@@ -71,6 +71,7 @@ def die_while_saving(rng: np.random.Generator) -> None:
 
     for name in names:
         setattr(os, name, armed(getattr(os, name), bool(rng.integers(2))))
+    files.save_file = armed(files.save_file, bool(rng.integers(2)))
 
 
 def attempt(folder: Path, rng: np.random.Generator, duration: float) -> bool:
@@ -117,7 +118,8 @@ def run(folder: Path, kills: int, seed: int) -> dict:
             for name, array in arrays.items():
                 assert array.tobytes() == other[name].tobytes(), name
             assert lines == other_lines, f"{target / METRICS} differs"
-            assert not list(target.glob("*" + files.PART)), "a half-written file was left"
+            left = {path.name for path in target.iterdir()} ^ {path.name for path in (folder / "undisturbed").iterdir()}
+            assert not left, f"files differ from an undisturbed run's: {left}"
             shutil.rmtree(target)
     return {"kills": killed, "runs compared": finished, "half-written files found": torn}
 

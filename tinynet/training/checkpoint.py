@@ -7,7 +7,6 @@ of all that is in it: one changed bit anywhere is found before anything in the f
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -62,19 +61,21 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray], state: dict | None = 
     """Writes arrays by name as one safetensors file. Raises OSError."""
     metadata = {"format": "tinynet", "state": json.dumps(state or {})}
     metadata["sha256"] = _digest(arrays, metadata)
-    part = path.with_name(path.name + PART)
+    part = path.with_name(path.name + PART)  # a folder, since the library has a half-written file of its own in it
+    file = part / path.name
     try:
-        part.touch()
-        mode = part.stat().st_mode
-        save_file(arrays, part, metadata)
-        part.chmod(mode)  # the library writes files that their owner alone may read
-        with open(part, "r+b") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        part.mkdir(exist_ok=True)
+        file.touch()
+        mode = file.stat().st_mode
+        save_file(arrays, file, metadata)
+        file.chmod(mode)  # the library writes files that their owner alone may read
+        with open(file, "r+b") as opened:
+            os.fsync(opened.fileno())
+        os.replace(file, path)
+        part.rmdir()
         sync_folder(path.parent)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
+        shutil.rmtree(part, ignore_errors=True)
         if isinstance(error, SafetensorError):  # what the library makes of a full disk
             raise OSError(f"{path}: {error}") from None
         raise
@@ -156,7 +157,7 @@ def prune(folder: Path, keep: int) -> None:
 def remove_parts(folder: Path) -> None:
     """Deletes what a killed run left half-written."""
     for path in Path(folder).glob("*" + PART):
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def sync_folder(folder: Path) -> None:
