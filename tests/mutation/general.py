@@ -1,10 +1,11 @@
 """A general mutation tool: small changes everywhere in a source file, one at a time.
 
-    python tests/mutation/general.py [--sample N] [--seed N] [--jobs N] [FILE ...]
+    python tests/mutation/general.py [--sample N --seed N] [--results FILE [--again]] [--jobs N] [FILE ...]
 
 Operators and comparisons exchanged, numbers plus one, conditions negated, `+=` to `=`, statements left out. Left alone are
 annotations, texts, what is raised, and constants that only say how work is cut (TUNING): any value of these gives the same
-results. Survivors that no test could notice are listed in equivalent.txt, with the reason; all others are printed.
+results. Survivors that no test could notice are listed in equivalent.txt, with the reason; all others are printed. With
+--results a run can be broken off and taken up again; --again tries those once more that survived, when tests were added.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         yield "left out", ast.Pass()
 
 
-def nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes that may be changed."""
+def nodes(tree: ast.AST, place: str = "") -> Iterator[tuple[str, ast.AST]]:
+    """All nodes that may be changed, and the function each one is in."""
     for child in ast.iter_child_nodes(tree):
         if isinstance(child, ast.Assign) and isinstance(child.targets[0], ast.Name):
             name = child.targets[0].id
@@ -79,12 +80,15 @@ def nodes(tree: ast.AST) -> Iterator[ast.AST]:
                 continue
         if isinstance(child, (ast.JoinedStr, ast.AnnAssign, ast.arg, ast.Import, ast.ImportFrom)):
             continue
-        yield child
+        yield place, child
         if isinstance(child, ast.Raise):
             continue
+        inside = place
+        if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
+            inside = f"{place}.{child.name}".lstrip(".")
         if isinstance(child, ast.FunctionDef):
             child = ast.Module([*child.body, *(ast.Expr(d) for d in child.args.defaults), *child.decorator_list], [])
-        yield from nodes(child)
+        yield from nodes(child, inside)
 
 
 def mutants_of(file: str) -> list[Mutant]:
@@ -93,7 +97,7 @@ def mutants_of(file: str) -> list[Mutant]:
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
     found = []
-    for node in nodes(ast.parse(source)):
+    for place, node in nodes(ast.parse(source)):
         for what, changed in changes(node):
             target = node.test if what == "condition" else node
             begin = starts[target.lineno - 1] + target.col_offset
@@ -101,7 +105,7 @@ def mutants_of(file: str) -> list[Mutant]:
             text = ast.unparse(ast.fix_missing_locations(changed))
             text = text if isinstance(changed, ast.stmt) else f"({text})"
             old = " ".join(source[begin:end].decode().split())
-            name = f"{file}:{target.lineno}: {what}: {old[:70]}  ->  {text[:70]}"
+            name = f"{file}:{target.lineno}: {place}: {what}: {old[:70]}  ->  {text[:70]}"
             found.append(Mutant(name, file, (source[:begin] + text.encode() + source[end:]).decode()))
     return found
 
@@ -115,22 +119,26 @@ def key(name: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="*", metavar="FILE", help="below tinynet/ (default: kernels, tape, operations, optim)")
-    parser.add_argument("--sample", type=int, help="at most so many changes of each file, chosen by --seed")
+    parser.add_argument("--sample", type=int, help="so many changes in all, from each file its share, chosen by --seed")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, help="a file that keeps results (JSON lines); those are not run again")
+    parser.add_argument("--again", action="store_true", help="but those that survived are")
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     lines = (Path(__file__).parent / "equivalent.txt").read_text().splitlines()
     equivalent = {line for line in lines if line and not line.startswith((" ", "#"))}
-    chosen, skipped = [], 0
-    for file in arguments.files or FILES:
+    for file in arguments.files:
         if file not in TESTS:
             parser.error(f"expected a file that has tests in runner.py, got {file}")
-        found = mutants_of(file)
-        kept = [m for m in found if key(m.name) not in equivalent]
-        skipped += len(found) - len(kept)
-        if arguments.sample and len(kept) > arguments.sample:
-            kept = random.Random(f"{arguments.seed} {file}").sample(kept, arguments.sample)
-        chosen += kept
+    found = [m for file in arguments.files or FILES for m in mutants_of(file)]
+    chosen = [m for m in found if key(m.name) not in equivalent]
+    skipped = len(found) - len(chosen)
+    if arguments.sample and arguments.sample < len(chosen):
+        # Shuffled within each file, then every so-manieth of the whole row: each file has its share, to one more or less.
+        random.Random(arguments.seed).shuffle(chosen)
+        chosen.sort(key=lambda m: m.file)
+        step = len(chosen) / arguments.sample
+        chosen = [chosen[int((i + 0.5) * step)] for i in range(arguments.sample)]
     print(f"{len(chosen)} changes to try, {skipped} known to be equivalent", flush=True)
 
     start, seen = time.monotonic(), Counter()
@@ -142,7 +150,7 @@ def main() -> int:
         if sum(seen.values()) % 50 == 0:
             print(f"  {sum(seen.values())} of {len(chosen)}, {time.monotonic() - start:.0f} s", flush=True)
 
-    results = run(chosen, arguments.jobs, report)
+    results = run(chosen, arguments.jobs, report, arguments.results, arguments.again)
     for file in dict.fromkeys(r.mutant.file for r in results):
         mine = [r for r in results if r.mutant.file == file]
         killed = sum(bool(r.killer) for r in mine)

@@ -1,28 +1,51 @@
 """Runs the tests against changed copies of tinynet, and tells which test noticed each change.
 
 A few working copies (one a job) lie in a temporary folder. For each mutant one source file of a copy is replaced, and the
-tests that should notice run in a forked child until the first one fails, so NumPy and pytest are imported only once.
+tests that should notice run in a forked child until the first one fails, so NumPy and pytest are imported only once. The
+tests that noticed other changes of the same file come first, then the quickest ones, and hypothesis does not shrink what it
+found. Results can be kept in a file, one JSON object a line, so that a run that was broken off goes on where it was.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import hypothesis  # noqa: F401  (imported before forking, like the two below)
-import numpy as np  # noqa: F401
-import pytest
+# One processor a job; read when NumPy is imported.
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "TINYNET_NUM_THREADS"):
+    os.environ[_name] = "1"
+os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+
+import _hypothesis_pytestplugin  # noqa: E402, F401  (imported before forking, like the three below)
+import hypothesis  # noqa: E402
+import numpy as np  # noqa: E402, F401
+import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT = 120  # seconds; a change that never ends is noticed too
+# A change that never ends is noticed too. Processor time, since a run may be paused; and for a change that only waits ...
+CPU_SECONDS = 150
+# ... the times that we looked after it, every POLL seconds.
+POLL, POLLS = 0.01, 30_000
+
+hypothesis.settings.register_profile(
+    "mutation",
+    deadline=None,
+    max_examples=40,
+    database=None,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
 
 KERNELS = "test_cpu_kernels.py"
 # For a source file: the tests that should notice a change of it, the quickest first.
@@ -66,6 +89,9 @@ class Mutant(NamedTuple):
     file: str  # below tinynet/
     source: str  # the whole changed file
 
+    def digest(self) -> str:
+        return hashlib.sha256(f"{self.file}\n{self.source}".encode()).hexdigest()[:16]
+
 
 class Result(NamedTuple):
     mutant: Mutant
@@ -73,19 +99,24 @@ class Result(NamedTuple):
     seconds: float
 
 
-class _FirstFailure:
-    """A pytest plugin: the name of the first test that failed."""
+class _Watch:
+    """A pytest plugin: the order of the tests, the name of the first that failed, and the time that each took."""
 
-    def __init__(self) -> None:
-        self.name = ""
+    def __init__(self, kills: Counter[str], durations: dict[str, float]) -> None:
+        self.killer, self.kills, self.durations = "", kills, durations
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: (-self.kills[item.nodeid], self.durations.get(item.nodeid, 0)))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed and not self.name:
-            self.name = report.nodeid.removeprefix("tests/core/")
+        self.durations[report.nodeid] = self.durations.get(report.nodeid, 0) + report.duration
+        if report.failed and not self.killer:
+            self.killer = report.nodeid
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.failed and not self.name:
-            self.name = "(import)"
+        if report.failed and not self.killer:
+            self.killer = "(import)"
 
 
 def _copy(folder: Path) -> None:
@@ -98,64 +129,108 @@ def _copy(folder: Path) -> None:
     shutil.copy2(ROOT / "setup.cfg", folder / "setup.cfg")
 
 
-def _child(folder: Path, tests: list[str], write_bytecode: bool) -> None:
+def _child(folder: Path, tests: list[str], watch: _Watch, write_bytecode: bool) -> None:
     """Run tests in this forked process and leave the result in the folder; does not return."""
     status = 1
     try:
         os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
         os.chdir(folder)
         sys.path[:0] = [str(folder)]
         sys.dont_write_bytecode = not write_bytecode
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        os.environ["PYTHONPATH"] = str(folder)  # for the programs that tests start
         log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        first = _FirstFailure()
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin", "-W", "ignore", "--tb=line"]
         paths = [f"tests/core/{t}" if t.endswith(".py") else t for t in tests]
-        code = pytest.main(
-            ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore", "--tb=line", "--seed=1", *paths], [first]
-        )
-        if code != 0 and not first.name:
-            first.name = "(import)"
-        (folder / "result.json").write_text(json.dumps(first.name))
+        code = pytest.main([*options, "--seed=1", "--hypothesis-profile=mutation", *paths], [watch])
+        if code != 0 and not watch.killer:
+            watch.killer = "(import)"
+        (folder / "result.json").write_text(json.dumps([watch.killer, watch.durations if write_bytecode else {}]))
         status = 0
     finally:
         os._exit(status)
 
 
-def _fork(folder: Path, tests: list[str], write_bytecode: bool = False) -> int:
+def _fork(folder: Path, tests: list[str], watch: _Watch, write_bytecode: bool = False) -> int:
     (folder / "result.json").unlink(missing_ok=True)
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
-        _child(folder, tests, write_bytecode)
+        _child(folder, tests, watch, write_bytecode)
     return pid
 
 
-def _result(folder: Path) -> str:
+def _result(folder: Path) -> tuple[str, dict[str, float]]:
     try:
-        return json.loads((folder / "result.json").read_text())
+        return tuple(json.loads((folder / "result.json").read_text()))
     except FileNotFoundError:
-        return "(crash)"
+        return "(crash)", {}
 
 
-def run(mutants: list[Mutant], jobs: int, report: Callable[[Result], None]) -> list[Result]:
-    """All mutants, `jobs` at a time. RuntimeError if the tests fail without any change."""
+def read(path: Path) -> dict[str, dict]:
+    """The results kept in a file, by the digest of the mutant; the last of several."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {record["digest"]: record for record in map(json.loads, lines)}
+
+
+def run(
+    mutants: list[Mutant], jobs: int, report: Callable[[Result], None], keep: Path | None = None, again: bool = False
+) -> list[Result]:
+    """All mutants, `jobs` at a time. RuntimeError if the tests fail without any change.
+
+    Mutants whose result stands in the file `keep` are not run once more, except survivors if `again`. New results are added.
+    """
+    known = read(keep) if keep else {}
+    done, waiting = [], []
+    for mutant in mutants:
+        record = known.get(mutant.digest())
+        if record and (record["killer"] or not again):
+            done.append(Result(mutant, record["killer"], record["seconds"]))
+        else:
+            waiting.append(mutant)
+    for result in done:
+        report(result)
+    if not waiting:
+        return done
+    kills: dict[str, Counter[str]] = {m.file: Counter() for m in waiting}
+    for result in done:
+        if result.mutant.file in kills:
+            kills[result.mutant.file][result.killer] += 1
+
+    def finished(result: Result) -> None:
+        kills[result.mutant.file][result.killer] += 1
+        if keep:
+            m = result.mutant
+            record = {"name": m.name, "killer": result.killer, "seconds": round(result.seconds, 2), "digest": m.digest()}
+            with keep.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        report(result)
+
     with tempfile.TemporaryDirectory(prefix="tinynet-mutation-") as temporary:
         first = Path(temporary) / "copy0"
         first.mkdir()
         _copy(first)
-        needed = dict.fromkeys(t for m in mutants for t in TESTS[m.file] if t.endswith(".py"))
-        os.waitpid(_fork(first, list(needed), write_bytecode=True), 0)
-        if _result(first):
-            raise RuntimeError(f"the tests fail without any change: {_result(first)}\n{(first / 'log').read_text()[-3000:]}")
+        needed = dict.fromkeys(t for m in waiting for t in TESTS[m.file] if t.endswith(".py"))
+        os.waitpid(_fork(first, list(needed), _Watch(Counter(), {}), write_bytecode=True), 0)
+        killer, durations = _result(first)
+        if killer:
+            raise RuntimeError(f"the tests fail without any change: {killer}\n{(first / 'log').read_text()[-3000:]}")
         folders = [first] + [Path(temporary) / f"copy{n}" for n in range(1, jobs)]
         for folder in folders[1:]:
             shutil.copytree(first, folder)
-        return list(_schedule(mutants, folders, report))
+        return done + list(_schedule(waiting, folders, kills, durations, finished))
 
 
-def _schedule(mutants: list[Mutant], folders: list[Path], report: Callable[[Result], None]) -> Iterator[Result]:
+def _schedule(
+    mutants: list[Mutant],
+    folders: list[Path],
+    kills: dict[str, Counter[str]],
+    durations: dict[str, float],
+    finished: Callable[[Result], None],
+) -> Iterator[Result]:
     waiting, running = list(mutants)[::-1], {}
     while waiting or running:
         while waiting and len(running) < len(folders):
@@ -168,17 +243,21 @@ def _schedule(mutants: list[Mutant], folders: list[Path], report: Callable[[Resu
             for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
                 compiled.unlink()
             path.write_text(mutant.source)
-            running[folder] = mutant, path, original, _fork(folder, TESTS[mutant.file]), time.monotonic()
-        time.sleep(0.02)
-        for folder, (mutant, path, original, pid, start) in list(running.items()):
-            over = time.monotonic() - start > TIMEOUT
-            if os.waitpid(pid, os.WNOHANG)[0] == 0:
-                if not over:
+            pid = _fork(folder, TESTS[mutant.file], _Watch(kills[mutant.file], durations))
+            running[folder] = [mutant, path, original, pid, time.monotonic(), 0]
+        time.sleep(POLL)
+        for folder, job in list(running.items()):
+            mutant, path, original, pid, start, polls = job
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if not ended:
+                job[-1] += 1
+                if polls < POLLS:
                     continue
                 os.killpg(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
+            over = not ended or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU)
             path.write_text(original)
-            result = Result(mutant, "(timeout)" if over else _result(folder), time.monotonic() - start)
+            result = Result(mutant, "(timeout)" if over else _result(folder)[0], time.monotonic() - start)
             del running[folder]
-            report(result)
+            finished(result)
             yield result
