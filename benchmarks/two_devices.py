@@ -55,13 +55,13 @@ class Cross(NamedTuple):
 def convolution(name: str, inputs: int, outputs: int, kernel: int, side: int, after: float, first: bool = False) -> Layer:
     """One tower's. Columns are written and read once forward; backward writes and reads them for dw and again for dx.
 
-    after: floats that bias, ReLU, LRN and pooling move, in units of the output.
+    after: floats that LRN and pooling move, in units of the output.
     """
     pixels, K = side * side, inputs * kernel * kernel
     columns, y = K * pixels * FLOAT, outputs * pixels * FLOAT
-    forward = 2 * columns + y * (1 + 2 + 2 + after)  # the product, the bias, the ReLU, what follows
-    backward = 2 * columns * (1 if first else 2) + y * (2 + 3 + 1 + 1.5 * after)
-    return Layer(name, K * pixels * outputs, forward, backward, 5 + 2 * (after > 0), first)
+    forward = 2 * columns + y * (1 + 2 + after)  # the product, bias and ReLU, what follows
+    backward = 2 * columns * (1 if first else 2) + y * (2 + 3 + 1.5 * after)  # two products, bias and ReLU, what follows
+    return Layer(name, K * pixels * outputs, forward, backward, 4 + 2 * (after > 0), first)
 
 
 def connected(name: str, inputs: int, outputs: int, batch: int) -> Layer:
@@ -235,6 +235,18 @@ def draw(spans: list[Span], title: str, path: Path) -> None:
     plt.close(figure)
 
 
+def check(path: Path, batch: int, rates: Rates) -> list[str]:
+    """The model beside what benchmarks/gpu.py measured, as far as it did: one device, and two where there were two."""
+    found, lines = json.loads(path.read_text())["found"], []
+    alone = one_device(batch, rates)
+    together = {name: max(s.end for s in two_devices(batch, rates, link)[0]) for name, link in LINKS.items()}
+    for part, models in ((f"rates fp32 {batch}", {"one device": alone}), (f"two devices {batch}", together)):
+        if isinstance(found.get(part), dict):
+            model = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, seconds in models.items())
+            lines.append(f"measured, {part}: {1e3 * batch / found[part]['tinynet']:.2f} ms a step; by the model: {model}")
+    return lines
+
+
 def measured(path: Path, tf32: bool) -> Rates:
     """Rates from a file of benchmarks/gpu.py: of the products and of memory while a step ran, not their peaks."""
     found = json.loads(path.read_text())["found"]
@@ -268,6 +280,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     links = {args.link: LINKS[args.link]} if args.link else LINKS
     print("\n".join(table(args.batch, rates, links)))
+    if args.rates and not args.tf32:
+        print("\n".join(check(args.rates, args.batch, rates)))
     if args.picture:
         name, link = next(iter(links.items())) if args.link else ("nvlink", LINKS["nvlink"])
         draw(two_devices(args.batch, rates, link)[0], f"AlexNet on two devices, batch {args.batch}, {name}", args.picture)

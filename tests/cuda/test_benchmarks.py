@@ -35,7 +35,8 @@ def test_the_one_command_in_a_small_form(
         assert found[name]["ok"], found[name]
         assert name in printed
     assert {row["kernel"] for row in found["kernels fp32"]} >= {"gemm", "im2col", "col2im", "max_pool2d_forward", "sgd_step"}
-    assert "pieces of columns" in printed and "pictures/s" in printed
+    assert set(found["guesses"]) == {"rows.RUN", "response_norm.SEGMENT", "pictures.RUN"}
+    assert "conv2d.COLUMN_BYTES" in printed and "pictures/s" in printed
     assert status == 0
 
 
@@ -86,6 +87,13 @@ def test_the_models_program(model: Any, tmp_path: Path, capsys: pytest.CaptureFi
     results = tmp_path / "gpu.json"
     results.write_text(json.dumps(dict(found={"kernels fp32": rows, "busy fp32": dict(host=1e-4)})))
     assert model.measured(results, False) == model.Rates(flops=4e13, bytes=3e12, launch=5e-6)
+    found = json.loads(results.read_text())["found"]
+    found |= {"rates fp32 128": dict(tinynet=8000.0), "two devices 128": dict(tinynet=16000.0)}
+    results.write_text(json.dumps(dict(found=found)))
+    assert model.main(["--rates", str(results)]) == 0
+    printed = capsys.readouterr().out
+    assert "measured, rates fp32 128: 16.00 ms a step; by the model: one device " in printed
+    assert "measured, two devices 128: 8.00 ms a step; by the model: pcie4 " in printed
     results.write_text("{}")
     assert model.main(["--rates", str(results)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
