@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from measure import describe, installed, machine, result_path, spread, write_json
 from turns import Side, Worker
 
-TOLERANCE = 1e-3  # of logits and gradients, in float32
+TOLERANCE = 1e-9  # of logits and gradients, in float64
 MEMORY_ROUNDS = 3  # at most: peaks hardly differ
 Result = dict[str, Any]
 

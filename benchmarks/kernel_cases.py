@@ -47,7 +47,6 @@ def all_cases(preset: str, batch: int) -> Iterator[Case]:
         stride, padding = c.conv1 if i == 1 else (1, kernel // 2)
         yield from conv_cases(f"conv{i}", random(batch, C, size, size), (O // 2, C, kernel, kernel), stride, padding)
         x = random(batch, O // 2, c.outputs[i - 1], c.outputs[i - 1])
-        yield from relu_cases(f"relu{i}", x)
         if i in NORMALISED:
             yield from lrn_cases(f"lrn{i}", x)
         if i in POOLED:
@@ -55,11 +54,10 @@ def all_cases(preset: str, batch: int) -> Iterator[Case]:
         size = c.outputs[min(i, 4)]  # what the next convolution sees
     for name in ("fc6", "fc7"):
         O, I = shapes[name]
-        yield from linear_cases(name, random(batch, I), random(I, O // 2).T)
-        yield from relu_cases(f"relu{name[2]}", random(batch, O // 2))
+        yield from linear_cases(name, random(batch, I), random(I, O // 2).T, relu=True)
         yield from dropout_cases(f"dropout{name[2]}", random(batch, O // 2))
     O, I = shapes["fc8"]
-    yield from linear_cases("fc8", random(batch, I), random(I, O).T)
+    yield from linear_cases("fc8", random(batch, I), random(I, O).T, relu=False)
     yield from loss_cases(random(batch, O))
     yield sgd_case(shapes["fc6"][0] // 2, shapes["fc6"][1])
 
@@ -81,19 +79,14 @@ def conv_cases(name: str, x: np.ndarray, w_shape: tuple[int, ...], stride: int, 
     w = np.ascontiguousarray(random(*w_shape))
     geometry = dict(stride=(stride, stride), padding=(padding, padding), groups=1)
     b = w[:, 0, 0, 0].copy()
-    y = kernels.conv2d_forward(x, w, b, **geometry)
+    y = kernels.conv2d_forward(x, w, b, **geometry, relu=True)
     flops = 2 * w.size * y[:, 0].size  # 2 O K P
-    yield Case(name, FORWARD, lambda: kernels.conv2d_forward(x, w, b, **geometry), flops, total_bytes(x, w, y))
+    yield Case(name, FORWARD, lambda: kernels.conv2d_forward(x, w, b, **geometry, relu=True), flops, total_bytes(x, w, y))
     needs = (name != "conv1", True, True)  # the picture needs no gradient
     yield Case(
-        name, BACKWARD, lambda: kernels.conv2d_backward(y, x, w, **geometry, needs=needs),
-        (1 + needs[0]) * flops, total_bytes(y, x, w) + (x.nbytes + w.nbytes if needs[0] else 0),
+        name, BACKWARD, lambda: kernels.conv2d_backward(y, x, w, **geometry, needs=needs, y=y),
+        (1 + needs[0]) * flops, total_bytes(y, y, x, w) + (x.nbytes + w.nbytes if needs[0] else 0),
     )  # fmt: skip
-
-
-def relu_cases(name: str, x: np.ndarray) -> Iterator[Case]:
-    yield Case(name, FORWARD, lambda: kernels.relu_forward(x, out=x), x.size, total_bytes(x, x))
-    yield Case(name, BACKWARD, lambda: kernels.relu_backward(x, x), x.size, 3 * x.nbytes)
 
 
 def lrn_cases(name: str, x: np.ndarray) -> Iterator[Case]:
@@ -112,15 +105,17 @@ def pool_cases(name: str, x: np.ndarray) -> Iterator[Case]:
     yield Case(name, BACKWARD, lambda: kernels.max_pool2d_backward(y, winner, x.shape, *windows), 9 * y.size, moved)
 
 
-def linear_cases(name: str, x: np.ndarray, w: np.ndarray) -> Iterator[Case]:
+def linear_cases(name: str, x: np.ndarray, w: np.ndarray, relu: bool) -> Iterator[Case]:
     w = np.ascontiguousarray(w)
     b = w[:, 0].copy()
-    y = kernels.linear_forward(x, w, b)
+    dy = kernels.linear_forward(x, w, b, relu)
+    y = dy if relu else None
     flops = 2 * w.size * len(x)
-    yield Case(name, FORWARD, lambda: kernels.linear_forward(x, w, b), flops, total_bytes(x, w, y))
+    yield Case(name, FORWARD, lambda: kernels.linear_forward(x, w, b, relu), flops, total_bytes(x, w, dy))
     yield Case(
-        name, BACKWARD, lambda: kernels.linear_backward(y, x, w, (True, True, True)), 2 * flops, total_bytes(y, x, x, w, w)
-    )
+        name, BACKWARD, lambda: kernels.linear_backward(dy, x, w, (True, True, True), y),
+        2 * flops, total_bytes(dy, y, x, x, w, w),
+    )  # fmt: skip
 
 
 def dropout_cases(name: str, x: np.ndarray) -> Iterator[Case]:

@@ -28,7 +28,9 @@ class Net:
         self.optimizer = SGD(self.model.parameters(), LEARNING_RATE, MOMENTUM, WEIGHT_DECAY)
 
     def gradients(self, x: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-        """Without dropout: "logits", and the gradient of each parameter, both towers in one."""
+        """Without dropout, in the precision of x: "logits", and the gradient of each parameter, both towers in one."""
+        for parameter in self.model.parameters():
+            parameter.data = parameter.data.astype(x.dtype)
         logits = self.model.eval()(tinynet.tensor(x))
         F.cross_entropy(logits, labels).backward()
         found = {"logits": logits.numpy()}

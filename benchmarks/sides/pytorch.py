@@ -57,8 +57,9 @@ class Net(torch.nn.Module):
         return F.linear(x, *self.layer("fc8"))
 
     def gradients(self, x: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-        """Without dropout: "logits", and the gradient of each parameter."""
-        logits = self.eval()(torch.from_numpy(x))
+        """Without dropout, in the precision of x: "logits", and the gradient of each parameter."""
+        x = torch.from_numpy(x)
+        logits = self.eval().to(x.dtype)(x)
         F.cross_entropy(logits, torch.from_numpy(labels)).backward()
         grads = {name.replace("_", "."): p.grad.numpy() for name, p in self.named_parameters()}
         return {"logits": logits.detach().numpy()} | grads

@@ -90,9 +90,11 @@ class Net:
         self.steps = 0
 
     def gradients(self, x: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-        """Without dropout: "logits", and the gradient of each parameter."""
-        grads = jax.grad(loss)(self.weights, x, labels, *self.options, None)
-        found = {"logits": logits(self.weights, x, *self.options, None)} | grads
+        """Without dropout, in the precision of x: "logits", and the gradient of each parameter."""
+        jax.config.update("jax_enable_x64", x.dtype == np.float64)
+        weights = {name: value.astype(x.dtype) for name, value in self.weights.items()}
+        grads = jax.grad(loss)(weights, x, labels, *self.options, None)
+        found = {"logits": logits(weights, x, *self.options, None)} | grads
         return {name: np.asarray(value) for name, value in found.items()}
 
     def train_step(self, x: jax.Array, labels: jax.Array) -> None:

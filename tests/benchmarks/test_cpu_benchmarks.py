@@ -68,7 +68,7 @@ def test_a_program_that_is_not_installed_has_a_row_that_says_so(tmp_path):
 @needs_torch
 def test_another_net_is_not_timed():
     code = (
-        f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import cpu; cpu.TOLERANCE = 1e-12; "
+        f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import cpu; cpu.TOLERANCE = 0; "
         "cpu.check_same_nets([cpu.make_rows(smoke=True)['mini-128']])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
@@ -83,7 +83,7 @@ def test_kernels_have_forward_and_backward_and_a_picture(tmp_path):
     assert done.returncode == 0, done.stderr
     results = json.loads(out.read_text())["results"]
     found = {(r["kernel"], r["phase"]) for r in results}
-    both = [*(f"conv{i}" for i in range(1, 6)), *(f"relu{i}" for i in range(1, 8)), "lrn1", "lrn2", "pool1", "pool2",
+    both = [*(f"conv{i}" for i in range(1, 6)), "lrn1", "lrn2", "pool1", "pool2",
             "pool5", "fc6", "fc7", "fc8", "dropout6", "dropout7", "loss"]  # fmt: skip
     assert found == {(name, phase) for name in both for phase in ("forward", "backward")} | {
         ("pictures", "forward"), ("sgd (fc6)", "forward")
