@@ -7,6 +7,7 @@ moment loses only the shards it was writing, and one that goes on gives the same
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -149,7 +150,8 @@ def _run(jobs: list[_Job], workers: int, max_bad: float, progress: bool) -> None
             while idle and waiting:
                 worker = idle.pop()
                 doing[worker] = waiting.pop()
-                worker.pipe.send(doing[worker])
+                with contextlib.suppress(OSError):  # it died: so reading from it, below, will say
+                    worker.pipe.send(doing[worker])
             if not doing:
                 return
             pipes = {worker.pipe: worker for worker in doing}

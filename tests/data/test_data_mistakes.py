@@ -1,0 +1,483 @@
+"""What is wrong with the data is said in one line that names the file and what to do: every such line, once."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import logging
+import os
+import pickle
+import signal
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from make_archives import DEVKIT, FOLDER, TRAIN, VAL, make_kaggle, make_official, mat_file, tar_of
+from PIL import Image
+
+from tinynet.data import ArrayDataset, Loader, imagenet, open_data
+from tinynet.data.cifar import load_pickle
+from tinynet.data.fashion import cut
+from tinynet.data.folder import open_folder
+from tinynet.data.idx import read_idx
+from tinynet.data.imagenet import check_md5, open_source
+from tinynet.data.matfile import read_struct_array
+from tinynet.data.pictures import decode, keep_freed_memory, oddities
+from tinynet.data.prepare import Options, prepare
+from tinynet.data.shards import ShardDataset, verify
+from tinynet.data.workers import Process, _Block
+from tinynet.errors import DataError
+
+WNIDS = ["n01", "n02"]
+
+
+def picture(shade: int, size=(12, 10), form="JPEG") -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", size, (shade, shade, 40)).save(data, form)
+    return data.getvalue()
+
+
+def make_tree(root: Path, count=2) -> Path:
+    for split in ("train", "val"):
+        for k, wnid in enumerate(WNIDS):
+            (root / split / wnid).mkdir(parents=True)
+            for i in range(count):
+                (root / split / wnid / f"{i}.jpg").write_bytes(picture(50 + 100 * k))
+    return root
+
+
+# ---- CIFAR-10
+
+
+def cifar(folder: Path, **changed: object) -> Path:
+    """A small CIFAR-10 in pickles; `changed` replaces a file's content, None leaves it out."""
+    folder.mkdir()
+    batch = {b"data": np.zeros((3, 3072), np.uint8), b"labels": [0, 1, 0]}
+    content = {f"data_batch_{k}": batch for k in range(1, 6)} | {"test_batch": batch}
+    content |= {"batches.meta": {b"label_names": [b"cat", "dog"]}} | changed
+    for name, value in content.items():
+        if value is not None:
+            (folder / name).write_bytes(pickle.dumps(value, protocol=2))
+    return folder
+
+
+def test_a_class_name_may_be_text_or_bytes(tmp_path):
+    train, _ = open_data(cifar(tmp_path / "cifar"))
+    assert train.classes == ["cat", "dog"] and len(train) == 15
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"data_batch_3": None}, "data_batch_3 is missing; fetch CIFAR-10 again"),
+        ({"test_batch": None}, "test_batch is missing"),
+        ({"batches.meta": None}, "batches.meta is missing"),
+        ({"data_batch_2": [1, 2]}, "data_batch_2: a dictionary expected, list found"),
+        ({"data_batch_2": {b"data": 1, b"labels": [1]}}, "data_batch_2: not a CIFAR-10 batch"),
+        (
+            {"test_batch": {b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]}},
+            "test_batch: not a CIFAR-10 batch",
+        ),
+    ],
+)
+def test_cifar10_in_pickles(tmp_path, changed, message):
+    with pytest.raises(DataError, match=message):
+        open_data(cifar(tmp_path / "cifar", **changed))
+
+
+def test_cifar10_in_records(tmp_path):
+    for name in (*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin"):
+        (tmp_path / name).write_bytes(bytes(3073))
+    (tmp_path / "batches.meta.txt").write_text("cat")
+    assert open_data(tmp_path)[0].classes == ["cat"]
+    for content in (b"", bytes(3000)):
+        (tmp_path / "data_batch_4.bin").write_bytes(content)
+        with pytest.raises(DataError, match=f"data_batch_4.bin: {len(content)} bytes is no whole number of records"):
+            open_data(tmp_path)
+
+
+def test_arrays_in_pickles_of_the_older_protocols():
+    for protocol in range(5):
+        content = load_pickle(pickle.dumps({b"data": np.arange(5, dtype=np.uint8)}, protocol), "x")
+        assert content[b"data"].tolist() == [0, 1, 2, 3, 4]
+
+
+# ---- IDX, and the embedded part of Fashion-MNIST
+
+
+def write_idx(folder: Path, **changed: np.ndarray) -> Path:
+    folder.mkdir(exist_ok=True)
+    arrays = {
+        "train-images-idx3": np.zeros((4, 3, 3), np.uint8), "train-labels-idx1": np.arange(4, dtype=np.uint8),
+        "t10k-images-idx3": np.zeros((2, 3, 3), np.uint8), "t10k-labels-idx1": np.zeros(2, np.uint8),
+    }
+    for name, array in (arrays | changed).items():
+        cut.write_idx(folder / f"{name}-ubyte.gz", array)
+    return folder
+
+
+def test_idx_mistakes(tmp_path):
+    train, test = open_data(write_idx(tmp_path))
+    assert (len(train), len(test)) == (4, 2)
+    for changed, message in [
+        ({"t10k-labels-idx1": np.zeros((2, 1, 1), np.uint8)}, "labels-idx1.*: 1 dimensions expected, 3 found"),
+        ({"train-labels-idx1": np.zeros(5, np.uint8)}, "4 train pictures, but 5 labels"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            open_data(write_idx(tmp_path, **changed))
+    (write_idx(tmp_path) / "t10k-images-idx3-ubyte.gz").unlink()
+    with pytest.raises(DataError, match=r"no t10k-images-idx3-ubyte\[.gz\] beside the other IDX files"):
+        open_data(tmp_path)
+
+
+def test_cutting_the_embedded_part_out(tmp_path, monkeypatch, rng):
+    """The first 1,000 and 200 of each class, in their order, the same bytes each time."""
+    whole = {}
+    for split, each in (("train", 1003), ("t10k", 201)):
+        labels = rng.permutation(np.repeat(np.arange(10, dtype=np.uint8), each))
+        pictures = np.arange(labels.size, dtype=">u4").view(np.uint8).reshape(-1, 2, 2)  # each one is its own number
+        whole[split] = labels
+        (tmp_path / "whole").mkdir(exist_ok=True)
+        cut.write_idx(tmp_path / f"whole/{split}-images-idx3-ubyte.gz", pictures)
+        cut.write_idx(tmp_path / f"whole/{split}-labels-idx1-ubyte.gz", labels)
+    monkeypatch.setattr(cut, "__file__", str(tmp_path / "cut.py"))
+    monkeypatch.setattr(sys, "argv", ["cut", str(tmp_path / "whole")])
+    cut.main()
+    for split, count in (("train", 1000), ("t10k", 200)):
+        labels = read_idx(tmp_path / f"{split}-labels-idx1-ubyte.gz")
+        numbers = read_idx(tmp_path / f"{split}-images-idx3-ubyte.gz").reshape(-1, 4).copy().view(">u4").ravel()
+        expected = [i for i, k in enumerate(whole[split]) if (whole[split][:i] == k).sum() < count]
+        assert numbers.tolist() == expected and np.array_equal(labels, whole[split][expected])
+    first = {p.name: p.read_bytes() for p in tmp_path.glob("*.gz")}
+    cut.main()
+    assert first == {p.name: p.read_bytes() for p in tmp_path.glob("*.gz")} and len(first) == 4
+
+
+# ---- folders of pictures
+
+
+def test_what_kind_of_data_a_path_holds(tmp_path):
+    (tmp_path / "notes.txt").write_text("no pictures")
+    with pytest.raises(DataError, match=r"notes.txt: a folder or a CIFAR-10 .tar.gz expected"):
+        open_data(tmp_path / "notes.txt")
+    write_idx(tmp_path / "idx")
+    with pytest.raises(DataError, match="holds pictures of one size, 3; 8 is not to be had"):
+        open_data(tmp_path / "idx", size=8)
+    assert open_data(tmp_path / "idx", size=3)[0].shape == (3, 3, 1)
+    (tmp_path / "begun/parts").mkdir(parents=True)
+    (tmp_path / "begun/parts/plan.json").write_text("{}")
+    with pytest.raises(DataError, match="not yet prepared to the end; run prepare_imagenet.py again"):
+        open_data(tmp_path / "begun")
+    for name in ("official", "kaggle"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "official" / TRAIN).write_bytes(b"")
+    (tmp_path / "kaggle" / "ILSVRC").mkdir()
+    for name in ("official", "kaggle"):
+        with pytest.raises(DataError, match=r"first run `python examples/prepare_imagenet.py .*" + name):
+            open_data(tmp_path / name)
+
+
+def test_a_folder_that_does_not_fit_into_memory(tmp_path, monkeypatch):
+    root = make_tree(tmp_path)
+    monkeypatch.setattr("tinynet.data.folder.MAX_MEMORY", 8 * 10 * 10 * 3 - 1)
+    with pytest.raises(DataError, match="8 pictures of 10 x 10 would take .* of memory; prepare them once with"):
+        open_data(root)
+    assert open_folder(root / "train", root / "val", size=9)[0].shape == (9, 9, 3)  # smaller ones fit
+
+
+def test_many_bad_pictures_are_named_up_to_fifty(tmp_path, monkeypatch, caplog):
+    root = make_tree(tmp_path)
+    for i in range(53):
+        (root / "train/n01" / f"bad{i:02d}.jpg").write_text("text")
+    monkeypatch.setattr("tinynet.data.folder.MAX_BAD", 1.0)
+    with caplog.at_level(logging.WARNING):
+        train, _ = open_data(root)
+    assert len(train) == 4 and "bad49.jpg" in caplog.text and "bad50.jpg" not in caplog.text
+    assert "left out: 3 more" in caplog.text
+
+
+def test_labels_need_pictures():
+    with pytest.raises(DataError, match="at least one picture, 0 given"):
+        ArrayDataset(np.zeros((0, 2, 2, 3), np.uint8), np.zeros(0), ["a"])
+    dataset = ArrayDataset(np.zeros((4, 2, 2, 3), np.uint8), np.zeros(4, int), ["a"])
+    with pytest.raises(DataError, match=r"colour: axes of \(3, 3\) expected, \(2, 2\)"):
+        Loader(dataset, 2, crop=2, train=True, colour=np.eye(2, dtype=np.float32))
+
+
+# ---- one picture
+
+
+def test_pngs_whose_checksum_or_end_is_wrong():
+    data = picture(70, form="PNG")
+    place = data.index(b"IDAT") + 6
+    with pytest.raises(DataError, match="x.png: damaged PNG file, a checksum differs at byte"):
+        decode(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :], "x.png")
+    for end in (len(data) - 12, len(data) - 1):  # without the last chunk; without its last byte
+        with pytest.raises(DataError, match="x.png: "):
+            decode(data[:end], "x.png")
+
+
+def test_what_is_odd_about_a_picture():
+    assert oddities(Image.open(io.BytesIO(picture(1))), "a.jpg", 10) == []
+    png = Image.open(io.BytesIO(picture(1, (3, 2), "PNG")))
+    assert oddities(png, "a.JPEG", 8) == ["a PNG file in spite of its name"]
+    assert oddities(png, "a.png", 9) == ["enlarged from 3 x 2"]
+    data, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 3
+    Image.new("L", (9, 9)).save(data, "JPEG", exif=exif)
+    assert oddities(Image.open(data), "a.jpg", 9) == ["grey made RGB", "turned upright as its EXIF says"]
+    data = io.BytesIO()
+    Image.new("LA", (9, 9)).save(data, "PNG")
+    assert oddities(Image.open(data), "a.png", 9) == ["LA made RGB"]
+
+
+def test_a_picture_too_long_to_be_kept_whole():
+    assert decode(picture(9, (160, 10)), "x.jpg", 10, whole=True).shape == (10, 160, 3)
+    assert decode(picture(9, (10, 160)), "x.jpg", 5, whole=True).shape == (80, 5, 3)
+    with pytest.raises(DataError, match="x.jpg: 170 x 10 is too long and thin to be kept whole"):
+        decode(picture(9, (170, 10)), "x.jpg", 5, whole=True)
+
+
+def test_without_glibc_freed_memory_is_left_alone(monkeypatch):
+    class Other:  # a C library that has no mallopt
+        pass
+
+    monkeypatch.setattr("ctypes.CDLL", lambda name: Other())
+    assert keep_freed_memory() is None
+
+
+# ---- ImageNet's archives
+
+
+@pytest.fixture
+def official(tmp_path) -> Path:
+    files = ({wnid: [picture(60)] * 2 for wnid in WNIDS}, {wnid: [picture(60)] for wnid in WNIDS})
+    make_official(tmp_path / "official", *files, {})
+    return tmp_path / "official"
+
+
+def test_no_source_of_pictures(tmp_path):
+    with pytest.raises(DataError, match="nowhere: a folder with ImageNet's archives or with pictures is expected"):
+        open_source(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=f"expected {TRAIN}, {VAL} and {DEVKIT}; or .*LOC_val_solution.csv; or train/<class>"):
+        open_source(tmp_path)
+    make_tree(tmp_path, count=0)
+    with pytest.raises(DataError, match="no train pictures in it"):
+        open_source(tmp_path)
+
+
+def test_md5_of_the_archives(official, monkeypatch):
+    sums = {name: hashlib.md5((official / name).read_bytes(), usedforsecurity=False).hexdigest() for name in imagenet.MD5}
+    monkeypatch.setattr(imagenet, "MD5", sums)
+    check_md5(official)
+    data = (official / VAL).read_bytes()
+    (official / VAL).write_bytes(data[:-1] + b"x")
+    with pytest.raises(DataError, match=f"{VAL}: md5 [0-9a-f]{{32}}, {sums[VAL]} expected: fetch it again"):
+        check_md5(official)
+
+
+def test_archives_of_other_things(official):
+    whole = (official / TRAIN).read_bytes()
+    (official / TRAIN).write_bytes(tar_of({"n07.tar": tar_of({"a.JPEG": picture(1)})}))
+    with pytest.raises(DataError, match="n07.tar is no class of the devkit's meta.mat"):
+        open_source(official)
+    (official / TRAIN).write_bytes(tar_of({"a.JPEG": picture(1)}))
+    with pytest.raises(DataError, match="a.JPEG: a tar for each class is expected inside this archive"):
+        open_source(official)
+    (official / TRAIN).write_bytes(whole)
+    rows, truth = [(1, "n01", "a"), (2, "n02", "b")], "ILSVRC2012_validation_ground_truth.txt"
+    for files, message in [
+        ({truth: b"1\n2\n"}, "data/meta.mat is missing in it"),
+        ({"meta.mat": mat_file(rows)}, f"data/{truth} is missing in it"),
+        ({"meta.mat": mat_file(rows), truth: b"1\ntwo\n"}, f"data/{truth}: invalid literal"),
+        ({"meta.mat": renamed(b"synsets", b"sunsets"), truth: b"1"}, "data/meta.mat: no struct array named synsets in it"),
+        ({"meta.mat": renamed(b"ILSVRC2012_ID", b"ILSVRC2013_ID"), truth: b"1"}, "a synset without ILSVRC2012_ID or WNID"),
+    ]:
+        content = tar_of({f"{FOLDER}/data/{name}": data for name, data in files.items()})
+        (official / DEVKIT).write_bytes(gzip.compress(content))
+        with pytest.raises(DataError, match=message):
+            open_source(official)
+
+
+def repacked(data: bytes, change) -> bytes:
+    """A .mat file with its compressed element changed."""
+    packed = zlib.compress(change(zlib.decompress(data[136:])))
+    return data[:128] + struct.pack("<II", 15, len(packed)) + packed
+
+
+def renamed(old: bytes, new: bytes) -> bytes:
+    return repacked(mat_file([(1, "n01", "a")]), lambda inner: inner.replace(old, new))
+
+
+def test_matlab_files():
+    data = mat_file([(7, "n01", "a")])
+    assert read_struct_array(data, "synsets", "meta.mat") == [{"ILSVRC2012_ID": 7.0, "WNID": "n01", "words": "a"}]
+    with pytest.raises(DataError, match="meta.mat: no struct array named cats in it"):
+        read_struct_array(data, "cats", "meta.mat")
+    with pytest.raises(DataError, match="meta.mat: not a little-endian MATLAB 5 file"):
+        read_struct_array(data[:126] + b"MI" + data[128:], "synsets", "meta.mat")
+    with pytest.raises(DataError, match="meta.mat: cut short at byte 0"):
+        read_struct_array(data[:-20], "synsets", "meta.mat")
+    # An element that is no matrix is passed over; so is a matrix of another name.
+    other = struct.pack("<II", 9, 8) + bytes(8)
+    assert read_struct_array(data[:128] + other + data[128:], "synsets", "meta.mat")[0]["WNID"] == "n01"
+    # A field that is neither one number nor text is None: here the number's class becomes that of a cell array.
+    number = struct.pack("<IIII", 6, 8, 6, 0)
+    cell = repacked(data, lambda inner: inner.replace(number, struct.pack("<IIII", 6, 8, 1, 0)))
+    assert read_struct_array(cell, "synsets", "meta.mat")[0]["ILSVRC2012_ID"] is None
+
+
+def test_kaggles_layout(tmp_path):
+    files = ({wnid: [picture(60)] for wnid in WNIDS}, {wnid: [picture(60)] for wnid in WNIDS})
+    make_kaggle(tmp_path, *files, {"n01": "fish"})
+    (tmp_path / "LOC_synset_mapping.txt").write_text("n01 fish, fishes\nn02\n")  # a class without words
+    source = open_source(tmp_path)
+    assert source.classes == [("n01", "fish, fishes"), ("n02", "n02")] and len(source.val) == 2
+    solution = tmp_path / "LOC_val_solution.csv"
+    text = solution.read_text()
+    solution.write_text(text.replace(",n02 ", ",n09 "))
+    with pytest.raises(DataError, match="LOC_val_solution.csv gives it class n09, which train lacks"):
+        open_source(tmp_path)
+    solution.unlink()
+    with pytest.raises(DataError, match="LOC_val_solution.csv is missing; it says which class each val picture is of"):
+        open_source(tmp_path)
+
+
+# ---- preparing, and what is prepared
+
+
+def test_options_of_preparing():
+    for options, message in [
+        ({"size": 0}, "size: 1 to 4096 expected, 0 given"),
+        ({"size": 4097}, "size: 1 to 4096 expected, 4097 given"),
+        ({"form": "round"}, 'form: "square", "full" or "raw" expected, \'round\' given'),
+        ({"quality": 0}, "quality: 1 to 95 expected, 0 given"),
+        ({"quality": 96}, "quality: 1 to 95 expected, 96 given"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            Options(**options)
+    assert Options(size=4096, quality=95) and Options(size=1, quality=1)
+
+
+def test_preparing_ends_with_one_line(tmp_path, monkeypatch):
+    source, out = make_tree(tmp_path / "in"), tmp_path / "out"
+    for i in range(2):
+        (source / "val/n01" / f"{i}.jpg").write_text("text")
+        (source / "val/n02" / f"{i}.jpg").write_text("text")
+    with pytest.raises(DataError, match="not one val picture could be used; see report.tsv"):
+        prepare(source, out, Options(size=8), workers=1, max_bad=1, progress=False)
+    source = make_tree(tmp_path / "in2")
+    (source / "train/n01/0.jpg").unlink()
+    (source / "train/n01/0.jpg").symlink_to(tmp_path / "later.jpg")
+    (tmp_path / "later.jpg").write_bytes(picture(9))
+    found = open_source(source)
+    monkeypatch.setattr("tinynet.data.prepare.open_source", lambda path: found)
+    (tmp_path / "later.jpg").unlink()  # gone between listing and reading
+    with pytest.raises(DataError, match=r"train-000000.tar: .*No such file"):
+        prepare(source, tmp_path / "out2", Options(size=8), workers=1, progress=False)
+
+
+def test_a_worker_that_dies_while_it_prepares(tmp_path, monkeypatch):
+    source = make_tree(tmp_path / "in", count=40)
+
+    class Killed(Process):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            os.kill(self.process.pid, signal.SIGKILL)
+            self.process.join()
+
+    monkeypatch.setattr("tinynet.data.prepare.Process", Killed)
+    with pytest.raises(DataError, match="SIGKILL.* while it wrote .*; is there enough memory"):
+        prepare(source, tmp_path / "out", Options(size=8), workers=1, progress=False)
+
+
+@pytest.fixture
+def prepared(tmp_path) -> Path:
+    prepare(make_tree(tmp_path / "in"), tmp_path / "out", Options(size=8), workers=1, progress=False)
+    return tmp_path / "out"
+
+
+def with_sums(folder: Path, name: str, data: bytes) -> None:
+    """Change a file, and its line in SHA256SUMS with it."""
+    old, new = (hashlib.sha256(d).hexdigest() for d in ((folder / name).read_bytes(), data))
+    (folder / name).write_bytes(data)
+    sums = folder / "SHA256SUMS"
+    sums.write_text(sums.read_text().replace(f"{old}  {name}", f"{new}  {name}"))
+
+
+def test_a_prepared_set_of_another_source(prepared, tmp_path):
+    with pytest.raises(DataError, match="holds a data set of another source or other options; choose another OUT"):
+        prepare(tmp_path / "in", prepared, Options(size=9), workers=1, progress=False)
+
+
+def test_prepared_sets_that_are_not_whole(prepared):
+    assert ShardDataset(prepared, "val").moments().count == 4  # of the four pictures
+    about = json.loads((prepared / "dataset.json").read_bytes())
+    for content, message in [
+        (b"{", "dataset.json: damaged"),
+        (json.dumps({"version": 1}).encode(), r"dataset.json: damaged \(KeyError\('size'\)\); prepare the folder again"),
+        (json.dumps({**about, "version": 7}).encode(), "version 1 expected, 7 found; prepare it again"),
+    ]:
+        with_sums(prepared, "dataset.json", content)
+        with pytest.raises(DataError, match=message):
+            ShardDataset(prepared, "train")
+        assert len(verify(prepared)) == 1
+    with_sums(prepared, "dataset.json", json.dumps(about).encode())
+    assert len(ShardDataset(prepared, "train")) == 4
+
+
+def test_files_that_lack(prepared):
+    for name, message in [("classes.tsv", "is missing; prepare the folder again"), ("train-000000.tar", "0 found")]:
+        (prepared / name).rename(prepared / "aside")
+        with pytest.raises(DataError, match=f"{name}.*{message}"):
+            ShardDataset(prepared, "train")
+        assert f"{prepared / name}: missing" in verify(prepared)
+        (prepared / "aside").rename(prepared / name)
+    assert verify(prepared) == []
+    sums = (prepared / "SHA256SUMS").read_text()
+    (prepared / "SHA256SUMS").write_text(sums + f"{'0' * 64}  more.tar\n")
+    assert verify(prepared) == [f"{prepared}/SHA256SUMS: does not list the files that belong here"]
+    (prepared / "SHA256SUMS").unlink()
+    with pytest.raises(DataError, match="SHA256SUMS is missing"):
+        ShardDataset(prepared, "train")
+
+
+def test_an_index_that_is_not_the_shards(prepared):
+    index = np.load(prepared / "val.npy")
+
+    def stored(array: np.ndarray) -> bytes:
+        data = io.BytesIO()
+        np.save(data, array)
+        return data.getvalue()
+
+    with_sums(prepared, "val.npy", stored(index[:-1]))
+    assert verify(prepared) == [f"{prepared / 'val-000000.tar'}: 8 members, not two for each picture of the index"]
+    wrong = index.copy()
+    wrong["crc"][1] ^= 1
+    wrong["label"][2] += 1
+    wrong["offset"][3] += 4
+    with_sums(prepared, "val.npy", stored(wrong))
+    lines = verify(prepared)
+    assert len(lines) == 3 and all("differs from the index" in line for line in lines)
+
+
+def test_an_epoch_at_a_time(rng):
+    dataset = ArrayDataset(np.zeros((8, 2, 2, 3), np.uint8), np.zeros(8, int), ["a"])
+    with Loader(dataset, 2, crop=2, train=True, workers=1) as loader:
+        first = loader.epoch(0)
+        next(first)
+        with pytest.raises(DataError, match="an epoch of this loader is still running"):
+            next(loader.epoch(1))
+        first.close()
+        assert len(list(loader.epoch(1))) == 4
+
+
+def test_shared_memory_without_memfd(monkeypatch):
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    block = _Block(100)
+    assert len(block.memory) == 100 and os.fstat(block.file.fileno()).st_size == 100
