@@ -92,8 +92,11 @@ def conv2d_backward(
     """
     if y is not None:
         dy = relu_backward(dy, y)
-    dx = _input_gradient(dy, x.shape, weight, stride, padding, groups) if needs[0] else None
-    dw = _weight_gradient(dy, x, weight, stride, padding, groups) if needs[1] else None
+    if winograd.suits(x, weight, stride, padding, groups):
+        dx, dw = winograd.winograd_backward(dy, x, weight, padding, needs[:2])
+    else:
+        dx = _input_gradient(dy, x.shape, weight, stride, padding, groups) if needs[0] else None
+        dw = _weight_gradient(dy, x, weight.shape, stride, padding, groups) if needs[1] else None
     db = _bias_gradient(dy) if needs[2] else None
     return dx, dw, db
 
@@ -133,11 +136,9 @@ def _input_gradient(
 
 
 def _weight_gradient(
-    dy: np.ndarray, x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, groups: int
+    dy: np.ndarray, x: np.ndarray, w_shape: tuple, stride: Pair, padding: Pair, groups: int
 ) -> np.ndarray:
-    O, C_group, *kernel = weight.shape
-    if winograd.suits(x, weight, stride, padding, groups):
-        return winograd.winograd_weight_gradient(dy, x, kernel[0], padding)
+    O, C_group, *kernel = w_shape
     N, C, H, W = x.shape
     dy = batch_last(dy)
     _, OH, OW, _ = dy.shape

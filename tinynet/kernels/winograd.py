@@ -12,9 +12,10 @@ product, so forward, and its adjoint for the weights, are
 
     V = B^T d B     U = G g G^T     M = U @ V        y = A^T M A         (49, O, C) @ (49, C, P) -> (49, O, P)
     dM = A dy A^T                   dU = dM @ V^T    dg = G^T dU G       (49, O, P) @ (49, P, C) -> (49, O, C)
+                                    dV = U^T @ dM    dd = B dV B^T       (49, C, O) @ (49, O, P) -> (49, C, P)
 
-and dx is the convolution of dy with the kernels turned by 180 degrees, outputs and inputs exchanged. The transforms are
-matrix products as well, with the Kronecker product of the small matrix with itself: 49 numbers in, 49 out.
+and dx is the sum of dd over the tiles that cover a pixel. The transforms are matrix products as well, with the Kronecker
+product of the small matrix with itself: 49 numbers in, 49 out.
 
 Tiles of 7x7 fit AlexNet: conv2 makes 27 = 9 * 3 outputs a side, conv3 to conv5 make 13, just under 3 * 5. conv2 takes 0.6,
 conv3 to conv5 take 0.5 of the time that they take by im2col. Rounding errors are some 20 times those of im2col: 2e-6 of the
@@ -30,7 +31,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tinynet.kernels.im2col import Pair, pad, windows
+from tinynet.kernels.im2col import Pair, add_windows, pad, windows
 from tinynet.kernels.layout import batch_first, batch_last
 from tinynet.kernels.linear import matmul
 from tinynet.memory import pool
@@ -39,7 +40,8 @@ from tinynet.threads import parallel_for, ranges, scratch
 POINTS = (0, 1, -1, 0.5, -0.5, 2)  # and infinity; larger or closer ones lose more digits
 SIDE = len(POINTS) + 1  # of a tile's inputs
 COLUMNS = 384  # tiles times pictures handled at once: 256 to 768 did best
-LANES = 8  # partial sums of dU, each over its own run of tiles, added in a fixed order
+LANES = 8  # backward is cut by pictures, so that no two threads add to the same pixel of dx, or to the same sum of dU
+RUN = 32  # pictures of a lane, unless there are few: shorter runs of memory are slower to copy
 
 Tiles = tuple[slice, slice, slice]  # a piece of work: tile rows, tile columns, pictures
 
@@ -79,35 +81,51 @@ def winograd_forward(
             part = part.reshape(O, *_size(tiles))[:, : place.shape[1], : place.shape[2]]
             np.maximum(part, 0, out=place) if relu else np.copyto(place, part)
 
-    parallel_for(piece, _pieces(OH, OW, N, r))
+    halves = ranges(N, -(-N // 2))  # for an even number of pieces where a picture has an odd one
+    parallel_for(piece, [tiles for half in halves for tiles in _pieces(OH, OW, half, r)])
     return batch_first(y)
 
 
-def winograd_weight_gradient(dy: np.ndarray, x: np.ndarray, r: int, padding: Pair) -> np.ndarray:
-    """dy (N, O, OH, OW), x (N, C, H, W) -> dw (O, C, r, r)."""
-    (N, O, OH, OW), C = dy.shape, x.shape[1]
+def winograd_backward(
+    dy: np.ndarray, x: np.ndarray, weight: np.ndarray, padding: Pair, needs: tuple[bool, bool]
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """dy (N, O, OH, OW), x (N, C, H, W) -> (dx, dw), None for each one that `needs` does not ask for."""
+    (N, O, OH, OW), (_, C, H, W), r = dy.shape, x.shape, weight.shape[2]
     A, G, B = _matrices(r, x.dtype)
-    padded = _pad(x, padding, r)
-    dy = batch_last(dy)
-    pieces = _pieces(OH, OW, N, r)
-    lanes = [pieces[run] for run in ranges(len(pieces), -(-len(pieces) // LANES))]
-    partial = pool.empty((len(lanes), r * r, O * C), x.dtype)
+    (ph, pw), dy, padded = padding, batch_last(dy), _pad(x, padding, r)
+    U = matmul(G, weight.reshape(O * C, r * r).T).reshape(SIDE**2, O, C)
+    lanes = ranges(N, max(-(-N // LANES), min(RUN, -(-N // 2))))
+    dx = pool.empty((C, H, W, N), x.dtype) if needs[0] else None
+    partial = pool.empty((len(lanes), r * r, O * C), x.dtype) if needs[1] else None
 
     def lane(number: int) -> None:
+        pictures = lanes[number]
+        sums = scratch("sums", (*padded.shape[:3], pictures.stop - pictures.start), x.dtype)  # of dx, with its padding
+        sums[...] = 0
         dU = scratch("dU", (SIDE**2, O, C), x.dtype)
-        for count, tiles in enumerate(lanes[number]):
-            V = _transform_input(padded, B, r, tiles)
+        for count, tiles in enumerate(_pieces(OH, OW, pictures, r)):
             dM = _transform_output_gradient(dy, A, r, tiles)
-            if count == 0:
-                np.matmul(dM, V.swapaxes(1, 2), out=dU)
-            else:
-                product = scratch("product", dU.shape, x.dtype)
+            if needs[1]:
+                V = _transform_input(padded, B, r, tiles)
+                product = scratch("product", dU.shape, x.dtype) if count else dU
                 np.matmul(dM, V.swapaxes(1, 2), out=product)
-                dU += product
-        np.matmul(G.T, dU.reshape(SIDE**2, O * C), out=partial[number])
+                if count:
+                    dU += product
+            if needs[0]:
+                dV = scratch("V", (SIDE**2, C, dM.shape[2]), x.dtype)
+                np.matmul(U.swapaxes(1, 2), dM, out=dV)
+                d = scratch("inputs", (SIDE, SIDE, C, *_size(tiles)), x.dtype)
+                np.matmul(B.T, dV.reshape(SIDE**2, -1), out=d.reshape(SIDE**2, -1))
+                m = SIDE - r + 1
+                add_windows(sums, np.moveaxis(d, 2, 0), (m, m), tiles[0].start, tiles[1].start)
+        if needs[0]:
+            dx[..., pictures] = sums[:, ph : ph + H, pw : pw + W]
+        if needs[1]:
+            np.matmul(G.T, dU.reshape(SIDE**2, O * C), out=partial[number])
 
     parallel_for(lane, range(len(lanes)))
-    return np.ascontiguousarray(partial.sum(axis=0).T).reshape(O, C, r, r)
+    dw = np.ascontiguousarray(partial.sum(axis=0).T).reshape(O, C, r, r) if needs[1] else None
+    return batch_first(dx) if needs[0] else None, dw
 
 
 def _matrices(r: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -163,15 +181,14 @@ def _pixels(y: np.ndarray, r: int, tiles: Tiles) -> Iterator[np.ndarray]:
             yield y[:, rows.start * m + i : rows.stop * m : m, cols.start * m + j : cols.stop * m : m, pictures]
 
 
-def _pieces(OH: int, OW: int, N: int, r: int) -> list[Tiles]:
-    """The work in pieces: half of the pictures, and some rows of tiles or a part of one, COLUMNS in all or less."""
+def _pieces(OH: int, OW: int, pictures: slice, r: int) -> list[Tiles]:
+    """The tiles of some pictures in pieces, each some rows of tiles or a part of one, COLUMNS in all or less."""
     m = SIDE - r + 1
     TH, TW = -(-OH // m), -(-OW // m)
-    halves = ranges(N, -(-N // 2))
-    at_once = max(1, COLUMNS // -(-N // 2))
+    at_once = max(1, COLUMNS // (pictures.stop - pictures.start))
     rows = ranges(TH, max(1, at_once // TW))
     cols = ranges(TW, min(TW, at_once))
-    return [(row, col, half) for half in halves for row in rows for col in cols]
+    return [(row, col, pictures) for row in rows for col in cols]
 
 
 def _size(tiles: Tiles) -> tuple[int, ...]:
