@@ -161,6 +161,47 @@ def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machin
             gemm(x, x, a.xp.zeros((2, 2), np.float32))
 
 
+def test_gemm_takes_what_cublas_can(machine: fake_cupy.Machine, rng: np.random.Generator) -> None:
+    gpu = tinynet.device("cuda:0")
+    gemm = importlib.import_module("tinynet.kernels.cuda.gemm").gemm
+    a, b = rng.standard_normal((4, 5)), rng.standard_normal((5, 3))
+    with gpu.activate():
+        on_gpu = {
+            "rows": (gpu.upload(a), gpu.upload(b)), "columns": (gpu.upload(a.T.copy()).T, gpu.upload(b.T.copy()).T),
+            "one row": (gpu.upload(a[:1]), gpu.upload(b)), "one column": (gpu.upload(a), gpu.upload(b[:, :1].copy())),
+            "a column of a matrix": (gpu.upload(a), gpu.upload(b)[:, 1:2]),
+            "an outer product": (gpu.upload(a)[:, 2:3], gpu.upload(b)[1:2]),
+        }
+        for name, (x, y) in on_gpu.items():
+            out = gpu.upload(np.ones((x.shape[0], y.shape[1])))
+            for add in (False, True):
+                gemm(x, y, out, add=add)
+                expected = (1 + add) * (gpu.download(x) @ gpu.download(y))
+                np.testing.assert_allclose(gpu.download(out), expected, rtol=1e-12, err_msg=name)
+        out = gpu.upload(np.ones((4, 3)))
+        gemm(gpu.upload(a[:, :0].copy()), gpu.upload(b[:0]), out, add=True)  # no terms: nothing is added
+        assert (gpu.download(out) == 1).all()
+        gemm(gpu.upload(a[:, :0].copy()), gpu.upload(b[:0]), out)
+        assert (gpu.download(out) == 0).all()
+        gemm(gpu.upload(a[:0]), gpu.upload(b), gpu.upload(np.ones((0, 3))))  # no rows: no call
+        x, y = on_gpu["rows"]
+        with pytest.raises(TypeError, match="gemm: expected float32 or float64 throughout, a is int64"):
+            gemm(gpu.upload(np.ones((4, 5), int)), y, out)
+        with pytest.raises(TypeError, match="throughout, b is float32"):
+            gemm(x, gpu.upload(b.astype(np.float32)), out)
+        with pytest.raises(ValueError, match="rows of out must be contiguous"):
+            gemm(x, y, gpu.upload(np.ones((3, 4))).T)
+        with pytest.raises(ValueError, match="neither rows nor columns are contiguous"):
+            gemm(gpu.upload(rng.standard_normal((8, 10)))[::2, ::2], y, out)
+
+
+def test_a_kernel_that_is_not_there(machine: fake_cupy.Machine) -> None:
+    tinynet.device("cuda")
+    launch = importlib.import_module("tinynet.kernels.cuda.launch")
+    with pytest.raises(AttributeError, match="no kernel 'sgd_stop' in this source"):
+        launch.Source("elementwise.cu").sgd_stop  # noqa: B018
+
+
 def test_bias_and_relu_are_one_launch_and_so_are_their_gradients(machine: fake_cupy.Machine, rng: np.random.Generator) -> None:
     x = tinynet.tensor(innermost(rng, 4, 2, 5, 5), device="cuda", requires_grad=True)
     layers = [
@@ -217,6 +258,9 @@ def test_memory_stats_and_out_of_memory(machine: fake_cupy.Machine) -> None:
     assert "of a batch of 32, at most" in message
     fits = int(message.split("at most ")[1].split()[0])
     assert 16 <= fits < 32
+    with pytest.raises(tinynet.OutOfMemoryError, match="an operation asked for 8.00 GiB.*: use a smaller batch size$"):
+        with gpu.activate():
+            gpu.xp.empty((1 << 30,), np.float64)
 
 
 # --- no GPU, or not one that can be used: one clear line each ---
@@ -235,6 +279,15 @@ def test_no_such_gpu(machine: fake_cupy.Machine) -> None:
     assert refused("cuda:7") == "cuda:7: no such GPU; this machine has cuda:0"
     machine.gpus = 0
     assert "no CUDA-capable device" in refused("cuda:0")
+
+
+def test_a_runtime_that_fails(machine: fake_cupy.Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing() -> int:
+        raise OSError("libcudart.so.13: cannot open shared object file")
+
+    runtime = importlib.import_module("tinynet.cuda").cupy.cuda.runtime
+    monkeypatch.setattr(runtime, "runtimeGetVersion", failing)
+    assert "cuda:1: CuPy finds no CUDA runtime (libcudart.so.13: cannot open" in refused("cuda:1")
 
 
 def test_no_driver_and_an_old_driver(machine: fake_cupy.Machine) -> None:
@@ -276,6 +329,14 @@ def test_no_cupy(hidden: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
     without_cuda_module(monkeypatch, {}, importing)
     assert "CuPy is not installed" in refused() and "tinynet[cuda13]" in refused()
+
+
+def test_cupy_without_what_it_needs(hidden: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def importing() -> None:
+        raise ModuleNotFoundError("No module named 'fastrlock'", name="fastrlock")
+
+    without_cuda_module(monkeypatch, {"cupy-cuda13x": "14.2.0"}, importing)
+    assert refused() == "cuda: CuPy cannot be imported: No module named 'fastrlock'"
 
 
 def test_two_wheels(hidden: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tinynet.errors import CheckpointError
+from tinynet.errors import CheckpointError, DeviceUnavailableError
 from tinynet.training import checkpoint as files
 from tinynet.training.checkpoint import Checkpoint
 from tinynet.training.metrics import write_config
@@ -21,6 +21,7 @@ from tinynet.training.runs import (
     newest_folder,
     parse_duration,
     parse_edits,
+    rate,
     settings_of,
 )
 
@@ -91,6 +92,32 @@ def test_device_pairs(capsys):
         with pytest.raises(ValueError, match="device"):
             device_pair(wrong)
     assert default_devices()
+
+
+def test_default_devices_are_the_gpus_there_are(monkeypatch):
+    for count, names in [(0, "cpu:0,cpu:1"), (1, "cuda:0"), (3, "cuda:0,cuda:1")]:
+
+        def find(name, count=count):
+            if int(name[-1]) >= count:
+                raise DeviceUnavailableError(f"{name}: no such GPU")
+
+        monkeypatch.setattr("tinynet.training.runs.find_device", find)
+        assert default_devices() == names
+
+
+def test_rates():
+    assert rate("0.01") == 0.01
+    for wrong in ("0", "-1", "inf", "nan", "x"):
+        with pytest.raises(argparse.ArgumentTypeError, match="a number above 0 was expected"):
+            rate(wrong)
+
+
+def test_a_thousand_runs_of_one_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.strftime", lambda form: "20120930-120000")
+    names = [new_folder(tmp_path, "mini").name for _ in range(1000)]
+    assert names[:2] == ["20120930-120000-mini", "20120930-120000-mini-1"]
+    with pytest.raises(OSError, match="holds a thousand runs called 20120930-120000-mini"):
+        new_folder(tmp_path, "mini")
 
 
 def test_a_wrong_command_line_is_one_line(capsys):

@@ -273,6 +273,18 @@ def test_where_a_nan_began(spoil, where, rng):
     assert first_nonfinite(model, optimizer, x, labels) == "the pictures"
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_nan_of_the_loss_or_of_the_update(rng):
+    x, labels = tensor(rng.normal(size=(4, 3)).astype(np.float32)), tensor(np.array([1, 1, 1, 1]))
+    far = tensor(np.array([3e38, -3e38], np.float32))  # finite, but their difference is not
+    model = Poisoned(F.relu)
+    model.forward = lambda x: model.first(x)[:, :2] * 0 + far
+    assert first_nonfinite(model, SGD(model.parameters(), 0.1), x, labels) == "the loss"
+    model = Poisoned(F.relu)
+    optimizer = SGD(model.parameters(), lr=3e38, weight_decay=3e38)
+    assert first_nonfinite(model, optimizer, x, labels) == "first.weight, after its update"
+
+
 def test_disk_full_names_the_last_good_checkpoint(tmp_path, monkeypatch):
     fsync, left = os.fsync, [20]
 
