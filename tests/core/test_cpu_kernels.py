@@ -10,6 +10,7 @@ import tinynet
 from tinynet import kernels
 from tinynet.gradcheck.operations import apart, layouts
 from tinynet.kernels import conv2d, layout, linear, local_response_norm, max_pool2d
+from tinynet.kernels.im2col import windows
 
 TIGHT = dict(rtol=1e-11, atol=1e-12)
 
@@ -33,6 +34,7 @@ POOLS = [  # (H, W), kernel, stride, padding, ceil_mode
     ((5, 5), (2, 2), (4, 3), (1, 1), True),  # the last window would begin in the padding: dropped
     ((1, 9), (1, 6), (1, 2), (0, 3), False),
     ((7, 5), (6, 6), (1, 1), (3, 3), False),
+    ((4, 5), (7, 7), (2, 2), (2, 2), False),  # the first position lies in the padding for every window
 ]
 
 
@@ -91,6 +93,14 @@ def test_im2col_and_its_adjoint(case, rng):
     np.testing.assert_allclose((col * dcol).sum(), (x * dx).sum(), rtol=1e-10)
     expected = oracles.transposed(lambda x: oracles.im2col(x, kernel, stride, padding), x.shape, dcol)
     np.testing.assert_allclose(dx, expected, **TIGHT)
+
+
+def test_windows_are_read_only(rng):
+    """They overlap in memory, so that a write to one pixel would be a write to many."""
+    view = windows(rng.normal(size=(2, 5, 5, 3)), (3, 3), (1, 1), (3, 3))
+    assert view.shape == (2, 3, 3, 3, 3, 3)
+    with pytest.raises(ValueError, match="read-only"):
+        view[0, 0, 0, 0, 0, 0] = 1
 
 
 def test_conv2d_in_many_pieces(rng):
@@ -165,6 +175,14 @@ def test_max_pool2d_of_windows_beyond_a_byte(rng):
         assert dx[0, 0, -1, -1] == 1 and dx[0, 0, 0, 0] == 1 and dx.sum() == 2
 
 
+def test_max_pool2d_of_long_windows(rng):
+    for kernel in ((300, 1), (1, 300), (100, 3)):
+        x = rng.normal(size=(1, 1, *kernel))
+        x[0, 0, -1, -1] = 10
+        y, winner = kernels.max_pool2d_forward(x, kernel, (1, 1), (0, 0), False)
+        assert y.item() == 10 and winner.item() == 299
+
+
 def test_max_pool2d_shows_nan_and_infinities(rng):
     x = rng.normal(size=(2, 2, 6, 6))
     x[0, 0, 2, 2], x[1, 1, 0, 5], x[1, 0] = np.nan, np.inf, -np.inf
@@ -213,13 +231,23 @@ def test_avg_pool2d(case, count_include_pad, piece, rng, set_pieces):
 @pytest.mark.parametrize("beta", [0.75, 0.6])
 def test_local_response_norm(C, size, beta, rng):
     x = layouts(rng, rng.normal(size=(2, C, 2, 3)))
-    options = size, 1.0, beta, 1.0
+    options = size, 1.7, beta, 1.3
     y = kernels.local_response_norm_forward(x, *options)
     np.testing.assert_allclose(y, oracles.local_response_norm(x, *options), **TIGHT)
     dy = layouts(rng, rng.normal(size=x.shape))
     dx = kernels.local_response_norm_backward(dy, x, *options)
     expected = oracles.derivative(lambda x: oracles.local_response_norm(x, *options), x, dy)
     np.testing.assert_allclose(dx, expected, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("beta", [0.25, 0.5, 0.75, 1.0, 1.75, 2.0])
+def test_response_norms_of_any_power(beta, rng):
+    x = rng.normal(size=(2, 4, 3, 3))
+    for ours, definition in [
+        (kernels.local_response_norm_forward, oracles.local_response_norm),
+        (kernels.spatial_response_norm_forward, oracles.spatial_response_norm),
+    ]:
+        np.testing.assert_allclose(ours(x, 3, 2.0, beta, 0.7), definition(x, 3, 2.0, beta, 0.7), **TIGHT)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9])
@@ -382,6 +410,15 @@ def test_dropout_draws_the_stream_of_philox(shape, p, rng):
     np.testing.assert_allclose(y, np.where(mask, x * scale, 0), **TIGHT)
     dy = rng.normal(size=shape)
     np.testing.assert_allclose(kernels.dropout_backward(dy, mask, p), np.where(mask, dy * scale, 0), **TIGHT)
+
+
+@pytest.mark.parametrize("p", [0.5, 0.9])
+def test_dropout_keeps_from_the_threshold_on(p):
+    """A lane that equals round(p 65536) is kept: one element in 65,536, so many are looked at."""
+    lanes = np.random.Philox(key=[3, 4]).random_raw(200_000).astype("<u8").view("<u2")
+    _, mask = kernels.dropout_forward(np.ones(lanes.size, np.float32), p, 3, 4)
+    assert (lanes == round(p * 65536)).any()
+    np.testing.assert_array_equal(mask, lanes >= round(p * 65536))
 
 
 def test_philox_oracle_is_philox():

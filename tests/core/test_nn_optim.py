@@ -264,6 +264,12 @@ def test_sgd_is_the_rule_of_2012(momentum, weight_decay, rng):
         np.testing.assert_allclose(opt.state_dict()[f"velocity.0.{i}"], v, rtol=1e-12)
 
 
+def test_sgd_is_plain_gradient_descent_if_not_told_otherwise():
+    p = nn.Parameter(np.array([2.0]))
+    steps(optim.SGD([p], lr=0.5), [p], [[np.array([1.0])], [np.array([3.0])]])
+    assert p.item() == 2 - 0.5 * (1 + 3)
+
+
 def test_a_change_of_the_rate_acts_on_later_gradients_only(rng):
     p = nn.Parameter(np.zeros(1))
     opt = optim.SGD([p], lr=1.0, momentum=0.5)
@@ -388,6 +394,17 @@ def test_divide_on_plateau():
     schedule.step(1.0)
     schedule.step(float("nan"))
     assert opt.lr == 0.5  # a NaN is no improvement
+    schedule = optim.lr_scheduler.DivideOnPlateau(opt := optimizer(1.0))
+    rates = []
+    for error in [float("nan"), 0.5, 0.5, 0.5, 0.5, 0.5]:  # a run that begins with a NaN waits from there on
+        schedule.step(error)
+        rates.append(opt.lr)
+    assert rates == [1, 1, 1, 1, 1, 0.1]  # after more than three epochs in vain
+    schedule = optim.lr_scheduler.DivideOnPlateau(opt := optimizer(1.0), patience=1)
+    schedule.step(float("nan"))
+    assert opt.lr == 1
+    schedule.step(float("nan"))
+    assert opt.lr == 0.1
     with pytest.raises(ValueError, match="factor above 1, got 1"):
         optim.lr_scheduler.DivideOnPlateau(opt, factor=1)
     assert optim.lr_scheduler.DivideOnPlateau(opt).factor == 10

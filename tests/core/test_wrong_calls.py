@@ -233,6 +233,10 @@ CALLS = {
         (lambda: optim.SGD([parameter], 0.1, momentum=-1), ValueError, ["SGD: expected momentum", "got -1"]),
         (lambda: optim.SGD([parameter], 0.1, 0.9, -5), ValueError, ["SGD: expected weight_decay", "got -5"]),
         (lambda: optim.SGD([{"params": [parameter], "lr": -1}], 0.1), ValueError, ["SGD: expected lr of a group", "got -1"]),
+        (
+            lambda: optim.SGD([{"params": [parameter], "lr": 0.4}], 0.0),
+            ValueError, ["SGD: expected lr above 0 where a group has its own, got 0.0", "lr_scale"],
+        ),
         (lambda: optim.SGD([{"params": [parameter], "lr_scale": "a"}], 0.1), ValueError, ["SGD: expected lr_scale", "'a'"]),
     ],
     "gradcheck": [

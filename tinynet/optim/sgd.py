@@ -35,6 +35,8 @@ class SGD:
         for group in groups:
             group = {"name": "", "lr_scale": 1.0, "momentum": momentum, "weight_decay": weight_decay, **group}
             if "lr" in group:
+                if lr == 0:
+                    raise ValueError(f"SGD: expected lr above 0 where a group has its own, got {lr!r}; set lr_scale instead")
                 group["lr_scale"] = _not_negative("lr of a group", group.pop("lr")) / lr
             for key in ("lr_scale", "momentum", "weight_decay"):
                 _not_negative(key, group[key])
