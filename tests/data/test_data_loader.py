@@ -12,6 +12,7 @@ import pytest
 
 from tinynet.data import ArrayDataset, Dataset, Loader, colour_axes, mean_picture, ten_views
 from tinynet.data.loader import epoch_draws, normal
+from tinynet.data.workers import _serve
 from tinynet.errors import DataError
 
 
@@ -246,3 +247,42 @@ def test_workers_end_with_the_loader(rng):
     for process in processes:
         process.join(10)
         assert process.exitcode is not None
+
+
+class Tasks:
+    """Stands for a worker's pipe: tasks to be done, and what was answered."""
+
+    def __init__(self, *tasks, broken=False):
+        self.tasks, self.answers, self.broken = list(tasks), [], broken
+
+    def recv(self):
+        if not self.tasks:
+            raise EOFError
+        return self.tasks.pop(0)
+
+    def send(self, answer):
+        if self.broken:
+            raise BrokenPipeError
+        self.answers.append(answer)
+
+
+def test_the_life_of_a_worker(rng, monkeypatch, tmp_path):
+    """What it answers, here in this process: done, what was wrong, nothing when nobody listens any more."""
+    file = open(tmp_path / "block", "w+b")
+    file.truncate(4 * 7 * 7 * 3)
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    monkeypatch.setattr("multiprocessing.reduction.recv_handle", lambda pipe: os.dup(file.fileno()))
+    dataset, zeros = make_dataset(rng), np.zeros(4, np.int32)
+    block = "block", "memory", 4 * 7 * 7 * 3
+    task = 5, "memory", (4, 7, 7, 3), np.array([3, 1, 4, 1]), zeros, zeros
+    pipe = Tasks(block, task, (6, "no such memory", *task[2:]))
+    _serve(pipe, dataset)
+    assert pipe.answers == [(5, None), (6, "KeyError('no such memory')")]
+    written = np.frombuffer(file.read(), np.uint8).reshape(4, 7, 7, 3)
+    assert np.array_equal(written[2], dataset.picture(4)[:7, :7])
+    pipe = Tasks(block, task)
+    _serve(pipe, Bad())
+    assert pipe.answers == [(5, "train-000001.tar: picture 17 is damaged")]
+    pipe = Tasks(block, task, task, broken=True)
+    _serve(pipe, dataset)
+    assert len(pipe.tasks) == 1  # it left

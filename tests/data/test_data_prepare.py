@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from pathlib import Path
 
@@ -374,3 +376,36 @@ def test_the_program_says_what_is_wrong_in_one_line(tmp_path, capsys):
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1 and lines[0].startswith("error: ")
     assert main(["--verify", str(tmp_path / "empty")]) == 1
+
+
+# ---- who writes
+
+
+class InThread:
+    """Stands for `Process`: the same work in a thread of this process."""
+
+    def __init__(self, name, target, *arguments):
+        self.pipe, theirs = multiprocessing.Pipe()
+        self.thread = threading.Thread(target=target, args=(theirs, *arguments), name=name)
+        self.thread.start()
+
+    def end(self):
+        self.pipe.close()
+        self.thread.join(10)
+
+
+@pytest.mark.parametrize("form", ["square", "full", "raw"])
+def test_the_bytes_do_not_depend_on_who_writes_them(tmp_path, pictures, rng, form, monkeypatch):
+    source = make_tree(tmp_path / "in", pictures)
+    folder = source / "train" / WNIDS[0]
+    (folder / "text.jpg").write_text("no picture")
+    (folder / "fits.jpg").write_bytes(picture_file(rng, [9, 99, 9], (16, 16)))
+    image = Image.open(io.BytesIO(pictures[0][WNIDS[0]][0]))
+    image.convert("CMYK").save(folder / "cmyk.jpg", "JPEG")
+    options = Options(size=16, shard=7, form=form)
+    by_processes = prepare(source, tmp_path / "a", options, workers=2, max_bad=0.1, progress=False)
+    monkeypatch.setattr("tinynet.data.prepare.Process", InThread)
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)  # a thread may not
+    by_threads = prepare(source, tmp_path / "b", options, workers=2, max_bad=0.1, progress=False)
+    assert by_processes == by_threads and by_threads["left_out"] == 1
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
