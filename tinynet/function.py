@@ -177,7 +177,6 @@ def _one_for_each_argument(name: str, given: list, ctx: Context) -> list:
         )
     for i, g in enumerate(grads):
         if g is None or not ctx.needs_input_grad[i]:
-            grads[i] = None
             continue
         shape, dtype = ctx.arguments[i]
         if g.shape != shape:

@@ -544,3 +544,22 @@ def test_pow_zero_has_no_gradient_even_at_zero():
 def test_sum_of_small_integers_and_bools():
     assert tinynet.tensor([True, True]).sum().item() == 2
     assert tinynet.tensor([[1, 2], [3, 4]]).mean(0).numpy().tolist() == [2, 3]
+
+
+def test_results_are_arrays():
+    """NumPy makes a bare number of a whole sum; here it is an array without axes, which can be changed in place."""
+    for y in (leaf([1.0, 2.0]).sum(), leaf([1.0]).sum() * 2, leaf([[1.0, 3.0]]).max(), leaf([1.0, 2.0])[0]):
+        assert isinstance(y.data, np.ndarray) and y.shape == ()
+
+
+def test_a_leaf_that_moves_leaves_its_old_memory_alone():
+    x = leaf([1.0, 2.0])
+    x.grad = tinynet.tensor([3.0, 4.0])
+    data, grad = x.data, x.grad.data
+    x.move(tinynet.device("cpu:1"))
+    x.data[:], x.grad.data[:] = 7, 7
+    assert data.tolist() == [1, 2] and grad.tolist() == [3, 4]
+
+
+def test_a_long_tensor_is_printed_in_short():
+    assert "..." in repr(tinynet.tensor(np.zeros(101))) and "..." not in repr(tinynet.tensor(np.zeros(100)))
