@@ -55,6 +55,23 @@ def test_a_gradient_belongs_to_its_leaf_alone():
     assert upstream.numpy().tolist() == [7, 8]
 
 
+def test_one_gradient_for_two_leaves_is_copied():
+    class Total(tinynet.Function):
+        @staticmethod
+        def forward(ctx, a, b):
+            return a + b
+
+        @staticmethod
+        def backward(ctx, dy):
+            g = dy * 1
+            return g, g
+
+    a, b = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    Total.apply(a, b).sum().backward()
+    a.grad.data[:] = 0
+    assert b.grad.numpy().tolist() == [1, 1]
+
+
 def test_a_gradient_that_views_another_is_copied():
     a, b = leaf(np.ones((2, 3))), leaf(np.ones((2, 3)))
     whole = tinynet.concat([a, b], 0)

@@ -4,8 +4,9 @@
 
 Operators and comparisons exchanged, numbers plus one, conditions negated, `+=` to `=`, statements left out. Left alone are
 annotations, texts, what is raised, zip's `strict` (it only checks ourselves), and constants that only say how work is cut
-(TUNING): any value of these gives the same results. Survivors that no test could notice are listed in equivalent.txt, with the reason; all others are printed. With
---results a run can be broken off and taken up again; --again tries those once more that survived, when tests were added.
+(TUNING): any value of these gives the same results. Survivors that no test could notice are listed in equivalent.txt, with
+the reason; all others are printed. With --results a run can be broken off and taken up again; --again tries those once more
+that survived, when tests were added.
 """
 
 from __future__ import annotations
