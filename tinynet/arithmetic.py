@@ -23,7 +23,7 @@ def unbroadcast(grad: Any, shape: tuple[int, ...]) -> Any:
     axes = tuple(range(extra)) + tuple(
         i + extra for i, n in enumerate(shape) if n == 1 and grad.shape[i + extra] != 1
     )
-    return grad.sum(axis=axes, keepdims=True).reshape(shape) if axes else grad
+    return grad.sum(axis=axes).reshape(shape) if axes else grad
 
 
 class Add(Function):

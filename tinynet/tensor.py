@@ -177,8 +177,7 @@ def _send_back(root: Node, output: int, grad: Any, retain_graph: bool) -> None:
                 continue
             if isinstance(source, Tensor):
                 shared = any(g is other for other in given[:i]) or any(
-                    upstream is not None and source.device.xp.may_share_memory(g, upstream)
-                    for upstream in grads
+                    source.device.xp.may_share_memory(g, upstream) for upstream in grads
                 )
                 _accumulate(source, g, own=not shared)
                 continue

@@ -191,6 +191,15 @@ def test_gradients_of_broadcasting(shapes, name, seed):
     assert gradcheck(operation, [a, b])
 
 
+@pytest.mark.parametrize(("a", "b"), [((1, 1), (2, 4, 1)), ((1,), (3, 1)), ((1, 2, 1), (2, 3, 2, 1)), ((2, 1), (5, 1, 3))])
+def test_gradients_over_new_axes_and_axes_of_one(a, b):
+    a, b = (tinynet.tensor(np.ones(shape), requires_grad=True) for shape in (a, b))
+    y = a * b
+    y.sum().backward()
+    for x in (a, b):
+        np.testing.assert_array_equal(x.grad.numpy(), np.full(x.shape, y.size / x.size))
+
+
 @given(hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=4), st.data())
 def test_gradients_of_indexing(shape, data):
     key = data.draw(hnp.basic_indices(shape, allow_newaxis=True))

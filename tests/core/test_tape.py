@@ -72,6 +72,13 @@ def test_one_gradient_for_two_leaves_is_copied():
     assert b.grad.numpy().tolist() == [1, 1]
 
 
+def test_a_gradient_passed_on_by_several_nodes_is_copied_for_each_leaf():
+    a, b = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    (a + (b + 0.0)).backward([5.0, 6.0])
+    a.grad.data[:] = 0
+    assert b.grad.numpy().tolist() == [5, 6]
+
+
 def test_a_gradient_that_views_another_is_copied():
     a, b = leaf(np.ones((2, 3))), leaf(np.ones((2, 3)))
     whole = tinynet.concat([a, b], 0)
