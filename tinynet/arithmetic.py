@@ -157,8 +157,8 @@ class Maximum(Function):
         half = dy / 2
 
         def share(mine: Any, other: Any) -> Any:
-            lost = (mine < other) * xp.zeros_like(dy)
-            return unbroadcast(xp.where(mine > other, dy, xp.where(mine == other, half, lost)), mine.shape)
+            shared = xp.where(mine == other, half, xp.zeros_like(dy))
+            return unbroadcast(xp.where(mine > other, dy, shared), mine.shape)
 
         return share(a, b) if need_a else None, share(b, a) if need_b else None
 
@@ -178,9 +178,8 @@ class MatMul(Function):
         # a vector is a matrix of one row (a) or one column (b), and dy lacks that axis
         a2 = a[None, :] if a.ndim == 1 else a
         b2 = b[:, None] if b.ndim == 1 else b
-        dy = dy[..., None, :] if a.ndim == 1 and b.ndim > 1 else dy
         dy = dy[..., None] if b.ndim == 1 else dy
-        dy = dy[None] if dy.ndim == 1 else dy
+        dy = dy[..., None, :] if a.ndim == 1 else dy
         return (
             unbroadcast(matmul(dy, b2.swapaxes(-1, -2)), a2.shape).reshape(a.shape) if need_a else None,
             unbroadcast(matmul(a2.swapaxes(-1, -2), dy), b2.shape).reshape(b.shape) if need_b else None,

@@ -191,6 +191,14 @@ def test_gradients_of_broadcasting(shapes, name, seed):
     assert gradcheck(operation, [a, b])
 
 
+@pytest.mark.parametrize("a", [(4,), (1, 4), (3, 4), (2, 3, 4), (1, 3, 4)])
+@pytest.mark.parametrize("b", [(4,), (4, 1), (4, 5), (2, 4, 5), (2, 1, 4, 5)])
+def test_matmul_of_any_ranks(a, b, rng):
+    a, b = rng.normal(size=a), rng.normal(size=b)
+    np.testing.assert_allclose((tinynet.tensor(a) @ tinynet.tensor(b)).numpy(), a @ b, rtol=1e-12, atol=1e-12)
+    assert gradcheck(lambda a, b: a @ b, [a, b])
+
+
 @pytest.mark.parametrize(("a", "b"), [((1, 1), (2, 4, 1)), ((1,), (3, 1)), ((1, 2, 1), (2, 3, 2, 1)), ((2, 1), (5, 1, 3))])
 def test_gradients_over_new_axes_and_axes_of_one(a, b):
     a, b = (tinynet.tensor(np.ones(shape), requires_grad=True) for shape in (a, b))
