@@ -199,6 +199,15 @@ def test_matmul_of_any_ranks(a, b, rng):
     assert gradcheck(lambda a, b: a @ b, [a, b])
 
 
+def test_lists_and_arrays_join_a_tensor_on_its_device():
+    x = tinynet.tensor([[1.0, 2.0]], device="cpu:1", requires_grad=True)
+    column, row = [[3.0], [4.0]], np.array([[3.0], [4.0]], np.float32)
+    for y in (x @ column, x @ row, row.T @ x.transpose(), x * [3.0, 4.0], np.float32([3, 4]) - x, F.maximum([5.0, 6.0], x)):
+        assert y.device == "cpu:1" and y.requires_grad and y.dtype == np.float32
+    (x @ column).sum().backward()
+    assert x.grad.numpy().tolist() == [[3, 4]] and x.grad.device == "cpu:1"
+
+
 @pytest.mark.parametrize(("a", "b"), [((1, 1), (2, 4, 1)), ((1,), (3, 1)), ((1, 2, 1), (2, 3, 2, 1)), ((2, 1), (5, 1, 3))])
 def test_gradients_over_new_axes_and_axes_of_one(a, b):
     a, b = (tinynet.tensor(np.ones(shape), requires_grad=True) for shape in (a, b))
