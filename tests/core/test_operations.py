@@ -64,6 +64,7 @@ def test_arithmetic_is_numpys(rng):
         (x.sum(1, True), a.sum(1, keepdims=True)),
         (x.mean((0, 2)), a.mean((0, 2))), (x.max(-1), a.max(-1)), (x.max(), a.max()), (x.transpose(), a.T),
         (x.max((0, 1), True), a.max((0, 1), keepdims=True)), (x.transpose(1, 0, -1), a.transpose(1, 0, 2)),
+        (x.transpose((1, 0, 2)), a.transpose(1, 0, 2)), (x.transpose([2, 0, 1]), a.transpose(2, 0, 1)),
         (x.reshape(4, -1), a.reshape(4, -1)), (x.reshape([2, 6]), a.reshape(2, 6)), (x.flatten(1), a.reshape(3, 4)),
         (x.flatten(), a.reshape(-1)), (x.flatten(-1), a), (x[1:, 0], a[1:, 0]), (y @ y.transpose(), b @ b.T),
         (tinynet.concat([x, x * 2], 1), np.concatenate([a, a * 2], 1)), (tinynet.concat([y, y]), np.concatenate([b, b])),
