@@ -73,6 +73,8 @@ CALLS = {
         (lambda: t(2, 3).transpose(0, 0), ValueError, ["transpose: expected each of the 2 axes once", "got (0, 0)"]),
         (lambda: t(2, 3).transpose(0, 2), ValueError, ["transpose", "got (0, 2)"]),
         (lambda: t(2, 3).flatten(2), ValueError, ["flatten: expected a start axis of a 2-d tensor", "got 2"]),
+        (lambda: t(3).flatten(1), ValueError, ["flatten: expected a start axis of a 1-d tensor", "got 1"]),
+        (lambda: t().flatten(1), ValueError, ["flatten: expected a start axis of a 0-d tensor", "got 1"]),
         (lambda: t(2, 3).flatten(-3), ValueError, ["flatten: expected a start axis of a 2-d tensor", "got -3"]),
         (lambda: t(2, 3)[2], IndexError, ["index: tensor of shape (2, 3)", "out of bounds"]),
         (lambda: t(2, 3)[0, 0, 0], IndexError, ["index: tensor of shape (2, 3)", "too many indices"]),
