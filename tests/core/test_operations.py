@@ -69,7 +69,8 @@ def test_arithmetic_is_numpys(rng):
         (x.flatten(), a.reshape(-1)), (x.flatten(-1), a), (x[1:, 0], a[1:, 0]), (y @ y.transpose(), b @ b.T),
         (tinynet.concat([x, x * 2], 1), np.concatenate([a, a * 2], 1)), (tinynet.concat([y, y]), np.concatenate([b, b])),
         (tinynet.concat([x, x], -1), np.concatenate([a, a], -1)), (tinynet.tensor(3.0).flatten(), np.array([3.0])),
-        (tinynet.concat([x, x], -3), np.concatenate([a, a])), (x.sum(()), a), (x.mean(0), a.mean(0)),
+        (tinynet.concat([x, x], -3), np.concatenate([a, a])), (x.sum(-3), a.sum(-3)), (x.max((-1, -3)), a.max((-1, -3))),
+        (tinynet.concat((x * n for n in (1, 2)), 2), np.concatenate([a, 2 * a], 2)), (x.sum(()), a), (x.mean(0), a.mean(0)),
     ]:
         np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-12)
         assert ours.shape == np.shape(theirs)

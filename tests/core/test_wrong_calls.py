@@ -62,6 +62,7 @@ CALLS = {
         (lambda: t(2, 3).sum(True), ValueError, ["axis", "got True"]),
         (lambda: t(2, 3).sum(1.0), ValueError, ["axis", "got 1.0"]),
         (lambda: t(2, 3).sum((0, 0)), ValueError, ["axis", "got (0, 0)"]),
+        (lambda: t(2, 3).sum((0, -2)), ValueError, ["axis", "got (0, -2)"]),
         (lambda: t(2, 0).max(), ValueError, ["max: expected at least one element along axis None", "got shape (2, 0)"]),
         (lambda: t(2, 0).max(1), ValueError, ["max: expected at least one element along axis 1", "(2, 0)"]),
     ],
