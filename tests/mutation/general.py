@@ -107,8 +107,10 @@ def mutants_of(file: str) -> list[Mutant]:
             end = starts[target.end_lineno - 1] + target.end_col_offset
             text = ast.unparse(ast.fix_missing_locations(changed))
             text = text if isinstance(changed, ast.stmt) else f"({text})"
-            old = " ".join(source[begin:end].decode().split())
-            name = f"{file}:{target.lineno}: {place}: {what}: {old[:70]}  ->  {text[:70]}"
+            shown = source[starts[target.lineno - 1] : begin] + text.encode() + source[end : starts[target.end_lineno]]
+            if what == "left out":
+                shown = source[begin:end]
+            name = f"{file}:{target.lineno}: {place}: {what}: {' '.join(shown.decode().split())}"
             found.append(Mutant(name, file, (source[:begin] + text.encode() + source[end:]).decode()))
     return found
 
