@@ -122,7 +122,7 @@ def main() -> None:
     write_json(out, dict(machine=about, batch=args.batch, gemm=gemm, copy=copy, smoke=args.smoke, results=results))
     title = f"Kernels of one tower at batch {args.batch}: {about['cpu']}, {about['threads']} threads"
     draw(results, gemm, copy, title, out.with_suffix(".png"))
-    print(f"\nconv3 to conv5 by Winograd's way, counted as direct convolutions\nwritten: {out}, {out.with_suffix('.png').name}")
+    print(f"\nconv2 to conv5 by Winograd's way, counted as direct convolutions\nwritten: {out}, {out.with_suffix('.png').name}")
 
 
 if __name__ == "__main__":
