@@ -50,6 +50,7 @@ def test_defaults_of_the_others(rng):
         F.spatial_response_norm(x, 3).numpy(), oracles.spatial_response_norm(x.numpy(), 3, 1e-4, 0.75, 1.0), rtol=1e-13
     )
     np.testing.assert_allclose(F.softmax(x).numpy(), oracles.softmax(x.numpy(), 3), rtol=1e-12)
+    np.testing.assert_allclose(F.softmax(x, -4).numpy(), oracles.softmax(x.numpy(), 0), rtol=1e-12)
     np.testing.assert_allclose(F.log_softmax(x).numpy(), np.log(oracles.softmax(x.numpy(), 3)), rtol=1e-10)
     flat, v = tinynet.tensor(x.numpy()[0, 0]), tinynet.tensor(w.numpy()[0, 0])
     np.testing.assert_allclose(F.linear(flat[:, :2], v).numpy(), flat.numpy()[:, :2] @ v.numpy().T, rtol=1e-12)
