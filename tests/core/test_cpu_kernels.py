@@ -393,8 +393,10 @@ def test_matmul_in_blocks(rng):
     for rows in (255, 256, 257, 700):
         a, b = rng.normal(size=(rows, 30)), layouts(rng, rng.normal(size=(30, 20)))
         np.testing.assert_allclose(kernels.matmul(a, b), np.einsum("ik,kj->ij", a, b), **TIGHT)
-    a, b = rng.normal(size=(2, 3, 4)), rng.normal(size=4)
-    np.testing.assert_allclose(kernels.matmul(a, b), np.einsum("nik,k->ni", a, b), **TIGHT)
+    for a in ((4,), (3, 4), (2, 3, 4)):
+        for b in ((4,), (4, 5), (2, 4, 5)):
+            a_, b_ = rng.normal(size=a), rng.normal(size=b)
+            np.testing.assert_allclose(kernels.matmul(a_, b_), a_ @ b_, **TIGHT)
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 5), (4, 2, 3), (3, 2, 5, 3), (), (0, 3)])
