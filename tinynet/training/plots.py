@@ -90,7 +90,7 @@ def _kernel_grid(weight: np.ndarray, columns: int = 16) -> Image.Image:
 def draw_confusion(confusion: np.ndarray, classes: Sequence[str], path: Path) -> None:
     """Rows: the true class; columns: what the net said; each row in % of its pictures.
 
-    Names and figures are written for up to 30 classes.
+    Names, up to their first comma, and figures are written for up to 30 classes.
     """
     count = len(classes)
     named = count <= 30
@@ -102,8 +102,9 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str], path: Path) ->
     axes.set_xlabel("the net said")
     axes.set_ylabel("it was")
     if named:
-        axes.set_xticks(range(count), classes, rotation=90)
-        axes.set_yticks(range(count), classes)
+        names = [name.split(",")[0] for name in classes]
+        axes.set_xticks(range(count), names, rotation=90)
+        axes.set_yticks(range(count), names)
         for row in range(count):
             for column in range(count):
                 if share[row, column] >= 1:
