@@ -8,7 +8,7 @@ such a product, so it too needs n multiplications, not m r:
 
 Along rows and columns both, a tile of m x m outputs comes from 7x7 inputs by 49 products: instead of 225 for 3x3 kernels
 (m = 5) and of 225 for 5x5 ones (m = 3). Over all channels C, kernels O and tiles P, each of the 49 is an entry of a matrix
-product, so forward, and its adjoint for the weights, are
+product, so forward, and its adjoints for weights and inputs, are
 
     V = B^T d B     U = G g G^T     M = U @ V        y = A^T M A         (49, O, C) @ (49, C, P) -> (49, O, P)
     dM = A dy A^T                   dU = dM @ V^T    dg = G^T dU G       (49, O, P) @ (49, P, C) -> (49, O, C)
@@ -50,7 +50,7 @@ def suits(x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, groups
     """Whether this is the quicker way: with few channels the transforms of inputs and outputs, with few tiles those of the
     weights, cost more than the products save. Where the limits lie was measured."""
     O, C, r, width = weight.shape
-    if not (r == width and r in (3, 5) and stride == (1, 1) and max(padding) < r and groups == 1):
+    if not (r == width and r in (3, 5) and stride == (1, 1) and groups == 1):
         return False
     (N, _, H, W), m = x.shape, SIDE - r + 1
     tiles = N * -(-(H + 2 * padding[0] - r + 1) // m) * -(-(W + 2 * padding[1] - r + 1) // m)
