@@ -24,6 +24,7 @@ CASES = [  # N, C, O, r, (H, W), padding
     (4, 2, 2, 5, (12, 14), (4, 3)),
     (1, 2, 3, 5, (1, 2), (2, 4)),
     (2, 2, 1, 3, (4, 3), (5, 3)),  # padding over kernel
+    (1, 2, 2, 3, (11, 13), (1, 0)),  # one row and one column more than two tiles have
 ]
 
 
@@ -117,6 +118,10 @@ def test_what_it_suits(monkeypatch):
     assert winograd.suits(np.zeros((9, 64, 13, 13)), weight, (1, 1), (1, 1), 1)  # nine
     assert winograd.suits(x, np.zeros((64, 64, 5, 5)), (1, 1), (2, 2), 1)
     assert not winograd.suits(x[:19], weight, (1, 1), (1, 1), 1)  # too few tiles
+    for n, h, w, padding, enough in [  # tiles of 5 x 5 outputs
+        (20, 6, 6, (1, 1), True), (79, 5, 5, (1, 1), False), (20, 4, 8, (2, 0), True), (20, 8, 4, (0, 2), True),
+    ]:
+        assert winograd.suits(np.zeros((n, 64, h, w)), weight, (1, 1), padding, 1) == enough
     assert not winograd.suits(x, weight[:63], (1, 1), (1, 1), 1)  # too few channels
     assert not winograd.suits(x, weight, (2, 1), (1, 1), 1)
     assert not winograd.suits(np.zeros((20, 128, 8, 8)), weight, (1, 1), (1, 1), 2)
