@@ -59,6 +59,7 @@ def test_forward_and_both_gradients(case, columns, rng, set_pieces):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * max(1, np.abs(theirs).max()))
     np.testing.assert_allclose(db, dy.sum(axis=(0, 2, 3)), rtol=1e-10, atol=1e-10)
     without = kernels.conv2d_forward(x, weight, None, (1, 1), padding, 1)
+    np.testing.assert_array_equal(winograd.winograd_forward(x, weight, None, padding), without)
     np.testing.assert_allclose(without + bias[:, None, None], y, rtol=1e-12, atol=1e-12)
     cut = kernels.conv2d_forward(x, weight, bias, (1, 1), padding, 1, relu=True)
     np.testing.assert_array_equal(cut, np.maximum(y, 0))
