@@ -425,7 +425,7 @@ class Trainer:
         found = f"first in {where}" if where else "though not when replayed"
         return TrainingError(
             f"{error}: {found}, epoch {self.epoch + 1}, batch {self.batch}. {self._last_good()}; "
-            "a smaller rate may carry it past: --resume --set lr=..."
+            f"a smaller rate may carry it past: --resume --out {self.out} --set lr=..."
         )
 
     def _last_good(self) -> str:
