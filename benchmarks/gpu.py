@@ -1,15 +1,18 @@
-"""Settles everything about a real GPU in one go, in under eight minutes: is it right, how fast is it, and beside what.
+"""Settles everything about a real GPU in one go, in under eight minutes: is it right, how fast is
+it, and beside what.
 
     python benchmarks/gpu.py [--minutes 7.5] [--skip-tests] [--out FILE.json]
 
-It runs the tests that need a GPU; compares a whole `paper` step with the CPU's; cuda:0,cuda:0 with cuda:0; runs with each
-other; and then measures: pictures/s at batch 128 to 1024 in float32 and TF32, beside PyTorch in the same process with the
-same precision (eager, and channels_last with cudnn.benchmark); the time of every kernel beside the bandwidth and the GEMM
-rate that this GPU was seen to reach; the share of the GEMM floor; how busy the GPU is; and other values of every constant in
-tinynet/kernels/cuda that is a guess.
+It runs the tests that need a GPU; compares a whole `paper` step with the CPU's; cuda:0,cuda:0 with
+cuda:0; runs with each other; and then measures: pictures/s at batch 128 to 1024 in float32 and
+TF32, beside PyTorch in the same process with the same precision (eager, and channels_last with
+cudnn.benchmark); the time of every kernel beside the bandwidth and the GEMM rate that this GPU was
+seen to reach; the share of the GEMM floor; how busy the GPU is; and other values of every constant
+in tinynet/kernels/cuda that is a guess.
 
-The results, with device, versions and date, go to benchmarks/results/ after each part, so that what was found stays if the
-program is ended; a short table is printed last. Exit status: 0, or 1 if a part failed, or 2 if there is no GPU.
+The results, with device, versions and date, go to benchmarks/results/ after each part, so that what
+was found stays if the program is ended; a short table is printed last. Exit status: 0, or 1 if a
+part failed, or 2 if there is no GPU.
 """
 
 from __future__ import annotations
@@ -43,26 +46,40 @@ PRODUCTS = [(2, 48, 363, 3025), (2, 128, 1200, 729), (2, 192, 2304, 169), (2, 19
 # What is a guess: (module of tinynet.kernels.cuda, constant, values to try, the kernels it acts on)
 GUESSES = [
     ("rows", "RUN", (1 << 10, 1 << 12, 1 << 14), ("row_sums", "relu_row_sums")),
-    ("response_norm", "SEGMENT", (8, 16, 32, 48), ("local_response_norm_forward", "local_response_norm_backward")),
+    (
+        "response_norm",
+        "SEGMENT",
+        (8, 16, 32, 48),
+        ("local_response_norm_forward", "local_response_norm_backward"),
+    ),
     ("pictures", "RUN", (4, 16, 64), ("pictures_forward",)),
 ]
-PIECES = (16 << 20, 64 << 20, 256 << 20, 1 << 30)  # and conv2d.COLUMN_BYTES, by the rate of whole steps
+PIECES = (
+    16 << 20,
+    64 << 20,
+    256 << 20,
+    1 << 30,
+)  # and conv2d.COLUMN_BYTES, by the rate of whole steps
 
 
-# --- our side ---------------------------------------------------------------------------------------------------------
+# --- our side -------------------------------------------------------------------------------------
 
 
 class Ours:
     """AlexNet, its optimiser, and a batch that lies on the device, or on both, as in training."""
 
-    def __init__(self, devices: tuple[Device, Device], batch: int, preset: str, dropout: bool = True):
+    def __init__(
+        self, devices: tuple[Device, Device], batch: int, preset: str, dropout: bool = True
+    ):
         tinynet.manual_seed(1)
         classes, channels = (1000, 3) if preset == "paper" else (10, 1)
         self.model = AlexNet(classes, preset, devices, channels)
         self.model.train() if dropout else self.model.eval()
         self.optimizer = tinynet.optim.SGD(self.model.parameters(), 1e-3, 0.9, 5e-4)
         rng, size = np.random.default_rng(2), self.model.image_size
-        pictures = np.moveaxis(rng.standard_normal((channels, size, size, batch), np.float32), -1, 0)
+        pictures = np.moveaxis(
+            rng.standard_normal((channels, size, size, batch), np.float32), -1, 0
+        )
         x = tuple(tinynet.tensor(pictures, device=device) for device in dict.fromkeys(devices))
         self.x = x if len(x) > 1 else x[0]
         self.labels = tinynet.tensor(rng.integers(0, classes, batch), device=devices[0])
@@ -104,18 +121,24 @@ def rate(step: Callable[[], object], wait: Callable[[], None], batch: int, secon
     return batch * steps / (time.perf_counter() - start)
 
 
-# --- checks -----------------------------------------------------------------------------------------------------------
+# --- checks ---------------------------------------------------------------------------------------
 
 
 def run_tests() -> dict[str, Any]:
-    """All tests marked gpu; CuPy's warning that it switched peer access on behind our back is an error."""
+    """All tests marked gpu; CuPy's warning that it switched peer access on behind our back is an
+    error.
+    """
     command = [
         sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests", "-W", "error::cupy._util.PerformanceWarning",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TESTS_SECONDS)
     last = (done.stdout.strip().splitlines() or ["no output"])[-1]
     passed = re.search(r"(\d+) passed", last)
-    return dict(ok=done.returncode == 0 and bool(passed), result=last, tail=done.stdout[-1500:] if done.returncode else "")
+    return dict(
+        ok=done.returncode == 0 and bool(passed),
+        result=last,
+        tail=done.stdout[-1500:] if done.returncode else "",
+    )
 
 
 def after_steps(
@@ -126,20 +149,29 @@ def after_steps(
     for _ in range(count):
         loss = net.step()
     named, velocity = dict(net.model.named_parameters()), net.optimizer.velocity
-    return loss.item(), net.model.state_dict(), {name: velocity[p].numpy() for name, p in named.items()}
+    return (
+        loss.item(),
+        net.model.state_dict(),
+        {name: velocity[p].numpy() for name, p in named.items()},
+    )
 
 
 def cpu_parity(preset: str, batch: int) -> dict[str, Any]:
-    """One whole step here and on the CPU: the loss, and how far a layer's step differs, as a share of its length.
+    """One whole step here and on the CPU: the loss, and how far a layer's step differs, as a share
+    of its length.
 
-    The steps are compared, which are the gradients times the rate, and not the weights: a step of 1e-6 added to a bias of 1
-    is rounded by 6 %. A pixel whose ReLU or pooling goes the other way for a rounding moves conv1's step by 1 or 2 %.
+    The steps are compared, which are the gradients times the rate, and not the weights: a step of
+    1e-6 added to a bias of 1 is rounded by 6 %. A pixel whose ReLU or pooling goes the other way
+    for a rounding moves conv1's step by 1 or 2 %.
     """
     (loss, _, found), (expected_loss, _, expected) = (
         after_steps(1, names, preset, batch, dropout=False) for names in ("cuda:0", "cpu")
     )
     apart = {
-        name: float(np.linalg.norm(found[name] - expected[name]) / max(np.linalg.norm(expected[name]), 1e-30))
+        name: float(
+            np.linalg.norm(found[name] - expected[name])
+            / max(np.linalg.norm(expected[name]), 1e-30)
+        )
         for name in expected
     }
     worst = max(apart, key=apart.__getitem__)
@@ -149,7 +181,9 @@ def cpu_parity(preset: str, batch: int) -> dict[str, Any]:
 
 def same_bits(first: str, second: str, preset: str, batch: int) -> dict[str, Any]:
     """Two steps with dropout on both: every bit of every weight."""
-    (loss_a, a, _), (loss_b, b, _) = (after_steps(2, names, preset, batch, dropout=True) for names in (first, second))
+    (loss_a, a, _), (loss_b, b, _) = (
+        after_steps(2, names, preset, batch, dropout=True) for names in (first, second)
+    )
     different = [name for name in a if not np.array_equal(a[name], b[name])]
     return dict(ok=loss_a == loss_b and not different, different=different)
 
@@ -165,11 +199,13 @@ def memory(preset: str, batch: int) -> dict[str, Any]:
     return dict(used=stats.used, held=stats.held, peak=stats.peak)
 
 
-# --- figures ----------------------------------------------------------------------------------------------------------
+# --- figures --------------------------------------------------------------------------------------
 
 
 def noise(gpu: Device, *shape: int) -> Any:
-    """Random numbers, repeated: products of zeros and ones use less power, and are quicker than any that a step makes."""
+    """Random numbers, repeated: products of zeros and ones use less power, and are quicker than any
+    that a step makes.
+    """
     count = int(np.prod(shape))
     with gpu.activate():
         some = gpu.upload(np.random.default_rng(4).standard_normal(min(count, 1 << 20), np.float32))
@@ -177,7 +213,9 @@ def noise(gpu: Device, *shape: int) -> Any:
 
 
 def pile(gpu: Device, side: int, seconds: float) -> None:
-    """Large products for about so long. What is queued behind them waits there, complete, when the GPU comes to it."""
+    """Large products for about so long. What is queued behind them waits there, complete, when the
+    GPU comes to it.
+    """
     from tinynet.kernels.cuda.gemm import gemm
 
     x, y, z = (noise(gpu, side, side) for _ in range(3))
@@ -188,7 +226,9 @@ def pile(gpu: Device, side: int, seconds: float) -> None:
 
 
 def peaks(gpu: Device, size: int, side: int) -> dict[str, float]:
-    """What this GPU was seen to reach: bytes/s of a copy (read and write), and flop/s of a large GEMM in both precisions."""
+    """What this GPU was seen to reach: bytes/s of a copy (read and write), and flop/s of a large
+    GEMM in both precisions.
+    """
     from tinynet.kernels.cuda.gemm import gemm
 
     a, b = noise(gpu, size), noise(gpu, size)
@@ -227,7 +267,9 @@ def precision(tf32: bool) -> Iterator[None]:
 
 
 def gemm_floor(gpu: Device, batch: int, products: list[tuple[int, int, int, int]]) -> float:
-    """Seconds of all matrix products of a step, each by itself, on whole columns, lying in memory as in a step."""
+    """Seconds of all matrix products of a step, each by itself, on whole columns, lying in memory
+    as in a step.
+    """
     from tinynet.kernels.cuda.gemm import gemm
 
     total = 0.0
@@ -241,7 +283,9 @@ def gemm_floor(gpu: Device, batch: int, products: list[tuple[int, int, int, int]
 
 
 def kernel_times(gpu: Device, step: Callable[[], object], side: int) -> list[dict[str, Any]]:
-    """Time, bytes of the operands and flops of every kernel of ours in a step, by events around each launch."""
+    """Time, bytes of the operands and flops of every kernel of ours in a step, by events around
+    each launch.
+    """
     from tinynet.kernels.cuda import conv2d, launch, linear  # noqa: F401  (modules, for patching)
 
     modules = [sys.modules[f"tinynet.kernels.cuda.{name}"] for name in ("conv2d", "linear")]
@@ -275,7 +319,9 @@ def kernel_times(gpu: Device, step: Callable[[], object], side: int) -> list[dic
         host = time.perf_counter() - began
         gpu.synchronize()
         records.clear()
-        pile(gpu, side, 2 * host)  # or the gaps in which the GPU waits for the host would count as the kernels'
+        pile(
+            gpu, side, 2 * host
+        )  # or the gaps in which the GPU waits for the host would count as the kernels'
         step()
         gpu.synchronize()
     finally:
@@ -287,12 +333,15 @@ def kernel_times(gpu: Device, step: Callable[[], object], side: int) -> list[dic
         row = totals[name]
         for i, value in enumerate((1, between(start, end) / 1e3, nbytes, flops)):
             row[i] += value
-    rows = [dict(kernel=k, calls=c, seconds=s, bytes=b, flops=f) for k, (c, s, b, f) in totals.items()]
+    rows = [
+        dict(kernel=k, calls=c, seconds=s, bytes=b, flops=f) for k, (c, s, b, f) in totals.items()
+    ]
     return sorted(rows, key=lambda row: -row["seconds"])
 
 
 def busy(gpu: Device, net: Ours, side: int, count: int) -> dict[str, float]:
-    """Seconds of a step on the GPU with all launches queued in advance, and as it runs: their ratio is how busy it is.
+    """Seconds of a step on the GPU with all launches queued in advance, and as it runs: their ratio
+    is how busy it is.
 
     (A GPU queues about a thousand launches before the host must wait: three steps.)
     """
@@ -335,7 +384,7 @@ def from_host(gpu: Device, net: Ours, batch: int) -> Callable[[], None]:
     return step
 
 
-# --- PyTorch's side ---------------------------------------------------------------------------------------------------
+# --- PyTorch's side -------------------------------------------------------------------------------
 
 
 def pytorch(batch: int, preset: str, best: bool) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -366,11 +415,13 @@ def pytorch_precision(tf32: bool) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
 
 
-# --- the run ----------------------------------------------------------------------------------------------------------
+# --- the run --------------------------------------------------------------------------------------
 
 
 class Report:
-    """Runs each part, whatever the others did, until the time is over; what it found is kept in `found` and by `save`."""
+    """Runs each part, whatever the others did, until the time is over; what it found is kept in
+    `found` and by `save`.
+    """
 
     def __init__(self, minutes: float, save: Callable[[dict[str, Any]], None]):
         self.deadline, self.save, self.found = time.monotonic() + 60 * minutes, save, {}
@@ -394,7 +445,9 @@ def rates(gpu: Device, batch: int, tf32: bool, preset: str, seconds: float) -> d
     with precision(tf32):
         net = Ours((gpu, gpu), batch, preset)
         found["tinynet"] = rate(net.step, gpu.synchronize, batch, seconds)
-        found["tinynet, from host"] = rate(from_host(gpu, net, batch), gpu.synchronize, batch, seconds)
+        found["tinynet, from host"] = rate(
+            from_host(gpu, net, batch), gpu.synchronize, batch, seconds
+        )
         del net
     release()
     if pytorch_sees_gpu():
@@ -447,8 +500,14 @@ def pieces(gpu: Device, batch: int, preset: str, seconds: float) -> dict[str, fl
     return found
 
 
-def run(gpu: Device, args: argparse.Namespace, save: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    report, small, gpus = Report(args.minutes, save), args.small, gpu.xp.cuda.runtime.getDeviceCount()
+def run(
+    gpu: Device, args: argparse.Namespace, save: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    report, small, gpus = (
+        Report(args.minutes, save),
+        args.small,
+        gpu.xp.cuda.runtime.getDeviceCount(),
+    )
     preset, batches = ("mini", (2,)) if small else ("paper", BATCHES)
     seconds, few, first = (0.0, 2, batches[0]) if small else (SECONDS, 8, batches[0])
     side, copied = (8, 1 << 10) if small else (8192, 1 << 28)
@@ -467,12 +526,26 @@ def run(gpu: Device, args: argparse.Namespace, save: Callable[[dict[str, Any]], 
         name = "tf32" if tf32 else "fp32"
         with precision(tf32):
             report.part(f"gemm floor {name}", gemm_floor, gpu, first, products)
-            report.part(f"kernels {name}", lambda: kernel_times(gpu, Ours((gpu, gpu), first, preset).step, side))
-            report.part(f"busy {name}", lambda: busy(gpu, Ours((gpu, gpu), first, preset), side, 1 if small else 3))
+            report.part(
+                f"kernels {name}",
+                lambda: kernel_times(gpu, Ours((gpu, gpu), first, preset).step, side),
+            )
+            report.part(
+                f"busy {name}",
+                lambda: busy(gpu, Ours((gpu, gpu), first, preset), side, 1 if small else 3),
+            )
         release()
     for batch in batches:
         for tf32 in (True,) if small else (False, True):
-            report.part(f"rates {'tf32' if tf32 else 'fp32'} {batch}", rates, gpu, batch, tf32, preset, seconds)
+            report.part(
+                f"rates {'tf32' if tf32 else 'fp32'} {batch}",
+                rates,
+                gpu,
+                batch,
+                tf32,
+                preset,
+                seconds,
+            )
     if gpus > 1:
         report.part(f"two devices {first}", two_devices, first, preset, seconds)
     report.part("guesses", guesses, gpu, first, preset, side)
@@ -491,64 +564,99 @@ def table(found: dict[str, Any]) -> list[str]:
         if isinstance(result, str):
             lines.append(f"{name:<26} {result}")
         elif isinstance(result, dict) and "ok" in result:
-            detail = ", ".join(f"{k} {v}" for k, v in result.items() if k not in ("ok", "tail") and v not in ([], ""))
+            detail = ", ".join(
+                f"{k} {v}"
+                for k, v in result.items()
+                if k not in ("ok", "tail") and v not in ([], "")
+            )
             lines.append(f"{name:<26} {'ok' if result['ok'] else 'FAILED'}   {detail}")
     if numbers("memory"):
-        lines.append("memory                     " + ", ".join(f"{k} {v / 1e9:.2f} GB" for k, v in found["memory"].items()))
+        lines.append(
+            "memory                     "
+            + ", ".join(f"{k} {v / 1e9:.2f} GB" for k, v in found["memory"].items())
+        )
     peak = numbers("peaks")
     if peak:
         lines.append(f"seen at most               {peak['bytes_per_second'] / 1e12:.2f} TB/s, fp32 "
                      f"{peak['fp32_flops'] / 1e12:.0f} and tf32 {peak['tf32_flops'] / 1e12:.0f} TFLOP/s")  # fmt: skip
     columns = ("tinynet", "tinynet, from host", "PyTorch eager", "PyTorch best")
-    lines.append(f"{'pictures/s':<26} " + "".join(f"{c:>20}" for c in columns) + f"{'ours / eager':>14}")
+    lines.append(
+        f"{'pictures/s':<26} " + "".join(f"{c:>20}" for c in columns) + f"{'ours / eager':>14}"
+    )
     for name, result in found.items():
         if name.startswith("rates") and isinstance(result, dict):
-            ratio = result["tinynet"] / result["PyTorch eager"] if "PyTorch eager" in result else float("nan")
-            values = "".join(f"{result[c]:>20,.0f}" if c in result else f"{'-':>20}" for c in columns)
+            ratio = (
+                result["tinynet"] / result["PyTorch eager"]
+                if "PyTorch eager" in result
+                else float("nan")
+            )
+            values = "".join(
+                f"{result[c]:>20,.0f}" if c in result else f"{'-':>20}" for c in columns
+            )
             lines.append(f"{name[6:]:<26} {values}{ratio:>14.2f}")
     for kind in ("fp32", "tf32"):
         timing, floor = numbers(f"busy {kind}"), found.get(f"gemm floor {kind}")
         if timing:
             lines.append(
-                f"{kind}: a step {1e3 * timing['wall']:.2f} ms, on the GPU {1e3 * timing['gpu']:.2f} ms, launched in "
+                f"{kind}: a step {1e3 * timing['wall']:.2f} ms, on the GPU "
+                f"{1e3 * timing['gpu']:.2f} ms, launched in "
                 f"{1e3 * timing['host']:.2f} ms: busy {min(1, timing['gpu'] / timing['wall']):.0%}"
             )
             if isinstance(floor, float):
-                lines.append(f"  GEMM floor {1e3 * floor:.2f} ms, {floor / timing['wall']:.0%} of the step")
+                lines.append(
+                    f"  GEMM floor {1e3 * floor:.2f} ms, {floor / timing['wall']:.0%} of the step"
+                )
         kernels = found.get(f"kernels {kind}")
         if timing and isinstance(kernels, list):
             ours = sum(row["seconds"] for row in kernels)
-            lines.append(f"  kernels {1e3 * ours:.2f} ms; the rest is CuPy's copies and fills, and gaps")
+            lines.append(
+                f"  kernels {1e3 * ours:.2f} ms; the rest is CuPy's copies and fills, and gaps"
+            )
         for row in kernels if isinstance(kernels, list) and peak else []:
             seconds = max(row["seconds"], 1e-12)
             share = (
                 f"{row['flops'] / seconds / peak[f'{kind}_flops']:>6.0%} of the GEMM rate" if row["flops"]
                 else f"{row['bytes'] / seconds / peak['bytes_per_second']:>6.0%} of the bandwidth"
             )  # fmt: skip
-            lines.append(f"  {row['kernel']:<32} {row['calls']:>4} x {1e3 * row['seconds']:>8.3f} ms {share}")
+            lines.append(
+                f"  {row['kernel']:<32} {row['calls']:>4} x {1e3 * row['seconds']:>8.3f} ms {share}"
+            )
     for name, result in found.items():
         if name.startswith("two devices") and isinstance(result, dict):
             lines.append(f"{name:<26} {result['tinynet']:,.0f} pictures/s")
     for name, tried in numbers("guesses").items():
-        lines.append(f"{name:<26} " + ", ".join(f"{value}: {spent:.3f} ms" for value, spent in tried.items()))
+        lines.append(
+            f"{name:<26} " + ", ".join(f"{value}: {spent:.3f} ms" for value, spent in tried.items())
+        )
     if numbers("pieces of columns"):
         tried = found["pieces of columns"]
-        lines.append("conv2d.COLUMN_BYTES        " + ", ".join(f"{k}: {v:,.0f}/s" for k, v in tried.items()))
+        lines.append(
+            "conv2d.COLUMN_BYTES        " + ", ".join(f"{k}: {v:,.0f}/s" for k, v in tried.items())
+        )
     return lines
 
 
 def failed(found: dict[str, Any]) -> bool:
     return any(
-        r.startswith("failed") if isinstance(r, str) else isinstance(r, dict) and r.get("ok") is False for r in found.values()
+        r.startswith("failed")
+        if isinstance(r, str)
+        else isinstance(r, dict) and r.get("ok") is False
+        for r in found.values()
     )
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=7.5, help="no new part is begun after so long (7.5)")
+    parser.add_argument(
+        "--minutes", type=float, default=7.5, help="no new part is begun after so long (7.5)"
+    )
     parser.add_argument("--skip-tests", action="store_true", help="only compare and measure")
-    parser.add_argument("--out", type=Path, help="where the results go (benchmarks/results/GPU-DATE.json)")
-    parser.add_argument("--small", action="store_true", help="a tiny form of everything, to try this program")
+    parser.add_argument(
+        "--out", type=Path, help="where the results go (benchmarks/results/GPU-DATE.json)"
+    )
+    parser.add_argument(
+        "--small", action="store_true", help="a tiny form of everything, to try this program"
+    )
     args = parser.parse_args(arguments)
     try:
         gpu = tinynet.device("cuda:0")
@@ -564,7 +672,10 @@ def main(arguments: list[str] | None = None) -> int:
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     path = args.out or RESULTS / f"{slug}-{time.strftime('%Y-%m-%d')}.json"
     found = run(gpu, args, lambda found: write_json(path, dict(about=about, found=found)))
-    print(f"\n{name}, driver {about['driver']}, CUDA {about['cuda']}, CuPy {about['cupy']}, {about['date']}: {path}")
+    print(
+        f"\n{name}, driver {about['driver']}, CUDA {about['cuda']}, CuPy {about['cupy']}, "
+        f"{about['date']}: {path}"
+    )
     print("\n".join(table(found)))
     return 1 if failed(found) else 0
 

@@ -1,12 +1,14 @@
-"""Time of every kernel of the paper's net on this machine's CPU, against what the machine can do: a roofline.
+"""Time of every kernel of the paper's net on this machine's CPU, against what the machine can do: a
+roofline.
 
     python benchmarks/kernels.py [--batch N] [--rounds N] [--out FILE.json]
 
-Forward (>) and backward (<) of each kernel as one tower calls it (a step calls it twice; fc8 and the pictures once):
+Forward (>) and backward (<) of each kernel as one tower calls it (a step calls it twice; fc8 and
+the pictures once):
 
     GFLOP/s   operations of the formula (kernel_cases.py). A convolution counts 2 O K P, also where Winograd's way makes
-              fewer (conv3 to conv5): so these may lie above the GEMM rate. A root or a division counts as one, random
-              numbers as none.
+              fewer (conv3 to conv5): so these may lie above the GEMM rate. A root or a division
+              counts as one, random numbers as none.
     GB/s      bytes that must move at least once: each array that goes in or comes out
     roof      of the two limits the lower one: measured GEMM rate, or measured copy bandwidth times operations a byte
 
@@ -29,13 +31,13 @@ from measure import describe, machine, result_path, seconds, spread, write_json
 import tinynet
 from tinynet.threads import parallel_for, ranges
 
-HEADER = (
-    f"{'kernel':<13}{'ms':>10} {'(least .. greatest)':<20}{'GFLOP/s':>9}{'of GEMM':>8}{'GB/s':>9}{'of copy':>8}{'of roof':>8}"
-)
+HEADER = f"{'kernel':<13}{'ms':>10} {'(least .. greatest)':<20}{'GFLOP/s':>9}{'of GEMM':>8}{'GB/s':>9}{'of copy':>8}{'of roof':>8}"
 
 
 def gemm_rate(side: int, rounds: int) -> float:
-    """The best of some products of square matrices, by BLAS with its own threads: operations a second."""
+    """The best of some products of square matrices, by BLAS with its own threads: operations a
+    second.
+    """
     a = np.ascontiguousarray(random(side, side))
     out = np.empty_like(a)
     return 2 * side**3 / min(seconds(lambda: np.matmul(a, a, out=out)) for _ in range(rounds + 1))
@@ -68,7 +70,8 @@ def measure(case: Case, rounds: int, gemm: float, copy: float) -> dict[str, Any]
 def line(r: dict[str, Any]) -> str:
     ms = [1000 * r["seconds"][key] for key in ("median", "min", "max")]
     return (
-        f"{r['kernel']:<12}{'>' if r['phase'] == FORWARD else '<'}{ms[0]:>10.2f} {f'({ms[1]:.2f} .. {ms[2]:.2f})':<20}"
+        f"{r['kernel']:<12}{'>' if r['phase'] == FORWARD else '<'}{ms[0]:>10.2f} "
+        f"{f'({ms[1]:.2f} .. {ms[2]:.2f})':<20}"
         f"{r['gflops']:>9.1f}{r['of_gemm']:>8.0%}{r['gbytes']:>9.1f}{r['of_copy']:>8.0%}{r['of_roof']:>8.0%}"
     )
 
@@ -83,13 +86,27 @@ def draw(results: list[dict[str, Any]], gemm: float, copy: float, title: str, pa
     figure, axes = plt.subplots(figsize=(13, 8))
     least, most = (f(r["intensity"] for r in results) for f in (min, max))
     x = np.geomspace(least / 2, most * 2, 200)
-    axes.loglog(x, np.minimum(gemm, copy * x) / 1e9, color="black", label=f"{gemm / 1e9:.0f} GFLOP/s, {copy / 1e9:.1f} GB/s")
-    for phase, colour, side, align in ((FORWARD, "tab:blue", 1.06, "left"), (BACKWARD, "tab:red", 1 / 1.06, "right")):
-        points = [(r["intensity"], r["gflops"], r["kernel"]) for r in results if r["phase"] == phase]
-        axes.scatter(*zip(*(point[:2] for point in points), strict=True), s=18, color=colour, label=phase)
+    axes.loglog(
+        x,
+        np.minimum(gemm, copy * x) / 1e9,
+        color="black",
+        label=f"{gemm / 1e9:.0f} GFLOP/s, {copy / 1e9:.1f} GB/s",
+    )
+    for phase, colour, side, align in (
+        (FORWARD, "tab:blue", 1.06, "left"),
+        (BACKWARD, "tab:red", 1 / 1.06, "right"),
+    ):
+        points = [
+            (r["intensity"], r["gflops"], r["kernel"]) for r in results if r["phase"] == phase
+        ]
+        axes.scatter(
+            *zip(*(point[:2] for point in points), strict=True), s=18, color=colour, label=phase
+        )
         names: list[tuple[float, float]] = []  # where they stand
         for x, y, name in sorted(points, key=lambda point: point[1]):
-            height = max([y, *(1.08 * below for beside, below in names if 0.6 < x / beside < 1.6)])  # a line is 8 % high
+            height = max(
+                [y, *(1.08 * below for beside, below in names if 0.6 < x / beside < 1.6)]
+            )  # a line is 8 % high
             axes.text(x * side, height, name, fontsize=7, color=colour, ha=align, va="center")
             names.append((x, height))
     axes.set(xlabel="operations a byte", ylabel="GFLOP/s", title=title)
@@ -102,9 +119,19 @@ def draw(results: list[dict[str, Any]], gemm: float, copy: float, title: str, pa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--batch", type=int, default=128, metavar="N", help="pictures (128)")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="runs of each kernel (5)")
-    parser.add_argument("--out", type=Path, help="the JSON file; the picture lies beside it (benchmarks/results/kernels-...)")
-    parser.add_argument("--smoke", action="store_true", help="kernels of the small net: tries the program, measures nothing")
+    parser.add_argument(
+        "--rounds", type=int, default=5, metavar="N", help="runs of each kernel (5)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="the JSON file; the picture lies beside it (benchmarks/results/kernels-...)",
+    )
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="kernels of the small net: tries the program, measures nothing",
+    )
     args = parser.parse_args()
     if min(args.batch, args.rounds) < 1:
         parser.error("--batch, --rounds: expected at least 1")
@@ -112,17 +139,30 @@ def main() -> None:
     print(describe(about), flush=True)
     gemm = gemm_rate(256 if args.smoke else 2048, args.rounds)
     copy = copy_rate(4 if args.smoke else 256, args.rounds)
-    print(f"measured here: GEMM {gemm / 1e9:.1f} GFLOP/s, copying {copy / 1e9:.1f} GB/s (read and written)\n")
+    print(
+        f"measured here: GEMM {gemm / 1e9:.1f} GFLOP/s, copying {copy / 1e9:.1f} GB/s (read and "
+        f"written)\n"
+    )
     print(HEADER)
     results = []
     for case in all_cases("mini" if args.smoke else "paper", args.batch):
         results.append(measure(case, args.rounds, gemm, copy))
         print(line(results[-1]), flush=True)
     out = args.out or result_path("smoke-kernels" if args.smoke else "kernels", "json")
-    write_json(out, dict(machine=about, batch=args.batch, gemm=gemm, copy=copy, smoke=args.smoke, results=results))
-    title = f"Kernels of one tower at batch {args.batch}: {about['cpu']}, {about['threads']} threads"
+    write_json(
+        out,
+        dict(
+            machine=about, batch=args.batch, gemm=gemm, copy=copy, smoke=args.smoke, results=results
+        ),
+    )
+    title = (
+        f"Kernels of one tower at batch {args.batch}: {about['cpu']}, {about['threads']} threads"
+    )
     draw(results, gemm, copy, title, out.with_suffix(".png"))
-    print(f"\nconv2 to conv5 by Winograd's way, counted as direct convolutions\nwritten: {out}, {out.with_suffix('.png').name}")
+    print(
+        f"\nconv2 to conv5 by Winograd's way, counted as direct convolutions\nwritten: {out}, "
+        f"{out.with_suffix('.png').name}"
+    )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,11 @@ def machine() -> dict[str, Any]:
         cores=len(cores()),
         system=platform.platform(),
         python=platform.python_version(),
-        packages={name: version for name in ("numpy", "threadpoolctl", "torch", "jax") if (version := installed(name))},
+        packages={
+            name: version
+            for name in ("numpy", "threadpoolctl", "torch", "jax")
+            if (version := installed(name))
+        },
         date=time.strftime("%Y-%m-%d %H:%M %Z"),
     )
 
@@ -36,7 +40,9 @@ def describe(about: dict[str, Any]) -> str:
 
 def cpu_name() -> str:
     if Path("/proc/cpuinfo").exists():
-        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        match = re.search(
+            r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
+        )
         if match:
             return match.group(1)
     return platform.processor() or platform.machine()
@@ -46,7 +52,11 @@ def cores() -> set[int]:
     """Those that this process may use."""
     import os
 
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    return (
+        os.sched_getaffinity(0)
+        if hasattr(os, "sched_getaffinity")
+        else set(range(os.cpu_count() or 1))
+    )
 
 
 def installed(package: str) -> str | None:
@@ -64,7 +74,9 @@ def seconds(function: Callable[[], object]) -> float:
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
     """Median, least and greatest, and the values themselves in the order they came."""
-    return dict(median=statistics.median(values), min=min(values), max=max(values), values=list(values))
+    return dict(
+        median=statistics.median(values), min=min(values), max=max(values), values=list(values)
+    )
 
 
 def result_path(kind: str, suffix: str) -> Path:

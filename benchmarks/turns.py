@@ -1,4 +1,5 @@
-"""One side of a comparison in a process of its own, which makes a turn of steps whenever it is asked to.
+"""One side of a comparison in a process of its own, which makes a turn of steps whenever it is
+asked to.
 
     with Worker(Side("tinynet", "train", 128)) as worker:
         worker.turn()["seconds"]
@@ -20,14 +21,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tinynet and examples, installed or not
+sys.path.insert(
+    0, str(Path(__file__).resolve().parents[1])
+)  # tinynet and examples, installed or not
 
 from measure import seconds
 
-MODULES = {"tinynet": "ours", "PyTorch": "pytorch", "JAX": "with_jax", "GEMM alone": "gemm"}  # in benchmarks/sides
+MODULES = {
+    "tinynet": "ours",
+    "PyTorch": "pytorch",
+    "JAX": "with_jax",
+    "GEMM alone": "gemm",
+}  # in benchmarks/sides
 OPTIONAL = ("torch", "jax")
 TURN = 1.0  # seconds that a turn of short steps lasts
-QUIET = 0.3  # seconds before a turn: the other side's threads wait busily for a moment before they sleep
+# seconds before a turn: the other side's threads wait busily for a moment before they sleep
+QUIET = 0.3
 
 
 class Side(NamedTuple):
@@ -46,12 +55,16 @@ class Side(NamedTuple):
 
 
 class Worker:
-    """The process. `first` is what it says when it is ready: "about", or "missing" if the program is not installed."""
+    """The process. `first` is what it says when it is ready: "about", or "missing" if the program
+    is not installed.
+    """
 
     def __init__(self, side: Side, job: str = "work"):
         self.side = side
         command = [sys.executable, __file__, job, json.dumps(side)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.first = self._answer()
 
     def __enter__(self) -> Worker:
@@ -71,7 +84,9 @@ class Worker:
         for line in self.process.stdout:
             if line.startswith("{"):
                 return json.loads(line)
-        raise SystemExit(f"{self.side}: its process ended with status {self.process.wait()}; see above")
+        raise SystemExit(
+            f"{self.side}: its process ended with status {self.process.wait()}; see above"
+        )
 
 
 def work(side: Side) -> None:
@@ -90,9 +105,11 @@ def work(side: Side) -> None:
 
 
 def compare(side: Side) -> None:
-    """Says where this side's logits and gradients of two pictures are furthest from ours: norm of difference / norm.
+    """Says where this side's logits and gradients of two pictures are furthest from ours: norm of
+    difference / norm.
 
-    In float64: in float32, rounding now and then moves a maximum and its gradient to another pixel, 0.5 % of a norm.
+    In float64: in float32, rounding now and then moves a maximum and its gradient to another pixel,
+    0.5 % of a norm.
     """
     import numpy as np
     from numpy.linalg import norm
@@ -100,18 +117,27 @@ def compare(side: Side) -> None:
 
     pictures, labels = random_batch(side.preset, 2)
     expected, found = (
-        module.Net(side.preset, side.lrn).gradients(pictures.astype(np.float64), labels) for module in (ours, side.module)
+        module.Net(side.preset, side.lrn).gradients(pictures.astype(np.float64), labels)
+        for module in (ours, side.module)
     )
-    errors = {name: float(norm(found[name] - value) / norm(value)) for name, value in expected.items()}
+    errors = {
+        name: float(norm(found[name] - value) / norm(value)) for name, value in expected.items()
+    }
     worst = max(errors, key=errors.get)
     say(worst=worst, error=errors[worst])
 
 
 def turn(step: Callable[[], object]) -> float:
-    """Seconds of a step: of one, or the median of as many as last a second; of those, one goes before to warm up."""
+    """Seconds of a step: of one, or the median of as many as last a second; of those, one goes
+    before to warm up.
+    """
     time.sleep(QUIET)
     first = seconds(step)
-    return first if first > TURN else statistics.median(seconds(step) for _ in range(math.ceil(TURN / first)))
+    return (
+        first
+        if first > TURN
+        else statistics.median(seconds(step) for _ in range(math.ceil(TURN / first)))
+    )
 
 
 def peak_mb() -> float:

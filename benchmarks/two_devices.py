@@ -1,12 +1,16 @@
-"""A model of the two-device step: for each layer what runs where, what crosses the link, and how long each device waits.
+"""A model of the two-device step: for each layer what runs where, what crosses the link, and how
+long each device waits.
 
-    python benchmarks/two_devices.py [--link pcie4|pcie5|nvlink] [--batch 128] [--tf32] [--rates FILE.json] [--picture OUT.png]
+    python benchmarks/two_devices.py [--link pcie4|pcie5|nvlink] [--batch 128] [--tf32] [--rates
+    FILE.json] [--picture OUT.png]
 
-The step of AlexNet (`paper`) is laid out as examples/alexnet.py runs it: every layer's forward and backward takes the time
-of its matrix products at the GPU's GEMM rate and of the bytes it moves at the GPU's bandwidth; every copy takes its bytes
-over the link, both ways at once. Then each device's time line follows, and from it the speed-up over one device.
+The step of AlexNet (`paper`) is laid out as examples/alexnet.py runs it: every layer's forward and
+backward takes the time of its matrix products at the GPU's GEMM rate and of the bytes it moves at
+the GPU's bandwidth; every copy takes its bytes over the link, both ways at once. Then each device's
+time line follows, and from it the speed-up over one device.
 
-The rates are stated below, for an H200; `--rates` takes those that benchmarks/gpu.py measured. Nothing is fitted.
+The rates are stated below, for an H200; `--rates` takes those that benchmarks/gpu.py measured.
+Nothing is fitted.
 """
 
 from __future__ import annotations
@@ -17,7 +21,11 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-LINKS = {"pcie4": 25e9, "pcie5": 50e9, "nvlink": 370e9}  # bytes/s one way that copies reach (16 lanes; NVLink 4: of 450)
+LINKS = {
+    "pcie4": 25e9,
+    "pcie5": 50e9,
+    "nvlink": 370e9,
+}  # bytes/s one way that copies reach (16 lanes; NVLink 4: of 450)
 LATENCY = 10e-6  # seconds that a copy takes beyond its bytes: two events and a launch
 FLOAT = 4
 
@@ -34,7 +42,9 @@ TF32 = Rates(flops=300e12)
 
 
 class Layer(NamedTuple):
-    """A layer of one tower, for one picture: multiply-adds of its product, bytes that its kernels move there and back."""
+    """A layer of one tower, for one picture: multiply-adds of its product, bytes that its kernels
+    move there and back.
+    """
 
     name: str
     macs: float
@@ -45,33 +55,44 @@ class Layer(NamedTuple):
 
 
 class Cross(NamedTuple):
-    """A boundary: bytes a picture that each tower sends the other (both ways at once), or that only b sends to a."""
+    """A boundary: bytes a picture that each tower sends the other (both ways at once), or that only
+    b sends to a.
+    """
 
     name: str
     bytes: float
     both: bool = True
 
 
-def convolution(name: str, inputs: int, outputs: int, kernel: int, side: int, after: float, first: bool = False) -> Layer:
-    """One tower's. Columns are written and read once forward; backward writes and reads them for dw and again for dx.
+def convolution(
+    name: str, inputs: int, outputs: int, kernel: int, side: int, after: float, first: bool = False
+) -> Layer:
+    """One tower's. Columns are written and read once forward; backward writes and reads them for dw
+    and again for dx.
 
     after: floats that LRN and pooling move, in units of the output.
     """
     pixels, K = side * side, inputs * kernel * kernel
     columns, y = K * pixels * FLOAT, outputs * pixels * FLOAT
     forward = 2 * columns + y * (1 + 2 + after)  # the product, bias and ReLU, what follows
-    backward = 2 * columns * (1 if first else 2) + y * (2 + 3 + 1.5 * after)  # two products, bias and ReLU, what follows
+    backward = 2 * columns * (1 if first else 2) + y * (
+        2 + 3 + 1.5 * after
+    )  # two products, bias and ReLU, what follows
     return Layer(name, K * pixels * outputs, forward, backward, 4 + 2 * (after > 0), first)
 
 
 def connected(name: str, inputs: int, outputs: int, batch: int) -> Layer:
-    """One tower's. The weights are read once a product, whatever the batch, and updated: gradient, velocity, weight."""
+    """One tower's. The weights are read once a product, whatever the batch, and updated: gradient,
+    velocity, weight.
+    """
     weights = inputs * outputs * FLOAT / batch
     return Layer(name, inputs * outputs, weights, weights * (2 + 5), 5)
 
 
 def network(batch: int) -> list[list[Layer] | Cross]:
-    """The step's stages: layers that both towers run (fc8: only a), and what crosses between them. Sizes: the paper's."""
+    """The step's stages: layers that both towers run (fc8: only a), and what crosses between them.
+    Sizes: the paper's.
+    """
     return [
         Cross("pictures", 3 * 224 * 224 * FLOAT, both=False),  # only if b's come from a
         [convolution("conv1", 3, 48, 11, 55, 2 + 1.25, first=True), convolution("conv2", 48, 128, 5, 27, 2 + 1.25)],
@@ -98,7 +119,10 @@ class Span(NamedTuple):
 
 def compute_seconds(layer: Layer, batch: int, rates: Rates, backward: bool) -> float:
     products = (1 if layer.first else 2) if backward else 1
-    flops, nbytes = 2 * layer.macs * products * batch, (layer.backward if backward else layer.forward) * batch
+    flops, nbytes = (
+        2 * layer.macs * products * batch,
+        (layer.backward if backward else layer.forward) * batch,
+    )
     return flops / rates.flops + nbytes / rates.bytes
 
 
@@ -108,7 +132,9 @@ def one_device(batch: int, rates: Rates) -> float:
     for stage in network(batch):
         for layer in stage if isinstance(stage, list) else []:
             towers = 1 if layer.name == "fc8" else 2
-            total += towers * sum(compute_seconds(layer, batch, rates, backward) for backward in (False, True))
+            total += towers * sum(
+                compute_seconds(layer, batch, rates, backward) for backward in (False, True)
+            )
             launches += towers * 3 * layer.launches
     return max(total, launches * rates.launch)
 
@@ -118,7 +144,8 @@ def two_devices(
 ) -> tuple[list[Span], dict[str, float]]:
     """The time lines of a step, and the seconds that device a and b wait at each boundary.
 
-    The host sends the pictures' bytes to both devices while they still compute. pictures_cross: a sends them on, as floats.
+    The host sends the pictures' bytes to both devices while they still compute. pictures_cross: a
+    sends them on, as floats.
     """
     clock, spans, waits = [0.0, 0.0], [], {}
     host = 0.0  # when the host has launched what comes next
@@ -176,8 +203,12 @@ def table(batch: int, rates: Rates, links: dict[str, float]) -> list[str]:
              f"{'layer':<8}{'runs on':<9}{'forward ms':>11}{'backward ms':>12}   (one tower's part)"]  # fmt: skip
     for stage in network(batch):
         for layer in stage if isinstance(stage, list) else []:
-            times = [1e3 * compute_seconds(layer, batch, rates, backward) for backward in (False, True)]
-            lines.append(f"{layer.name:<8}{'a' if layer.name == 'fc8' else 'a and b':<9}{times[0]:>11.3f}{times[1]:>12.3f}")
+            times = [
+                1e3 * compute_seconds(layer, batch, rates, backward) for backward in (False, True)
+            ]
+            lines.append(
+                f"{layer.name:<8}{'a' if layer.name == 'fc8' else 'a and b':<9}{times[0]:>11.3f}{times[1]:>12.3f}"
+            )
     lines += ["", f"{'crosses':<10}{'forward MB':>11}{'backward MB':>12}"]
     crossing = link_bytes(batch)
     pictures = crossing.pop("pictures")[0]
@@ -185,8 +216,10 @@ def table(batch: int, rates: Rates, links: dict[str, float]) -> list[str]:
         lines.append(f"{name:<10}{there / 1e6:>11.2f}{back / 1e6:>12.2f}")
     total = sum(map(sum, crossing.values()))
     lines += [
-        f"a step: {total / 1e6:.1f} MB over the link, both ways together: the least that this split needs. (The pictures come",
-        f"to both devices from the host, as bytes; as floats from a to b they would be {pictures / 1e6:.1f} MB more.)",
+        f"a step: {total / 1e6:.1f} MB over the link, both ways together: the least that this "
+        f"split needs. (The pictures come",
+        f"to both devices from the host, as bytes; as floats from a to b they would be "
+        f"{pictures / 1e6:.1f} MB more.)",
         "",
     ]
     alone = one_device(batch, rates)
@@ -196,17 +229,21 @@ def table(batch: int, rates: Rates, links: dict[str, float]) -> list[str]:
         together = max(span.end for span in spans)
         waiting = [sum(v for k, v in waits.items() if k.endswith(device)) for device in ("a", "b")]
         lines.append(
-            f"{name:<7}({link / 1e9:.0f} GB/s): {1e3 * together:.2f} ms, {alone / together:.2f} x one device; waiting: "
+            f"{name:<7}({link / 1e9:.0f} GB/s): {1e3 * together:.2f} ms, {alone / together:.2f} x "
+            f"one device; waiting: "
             f"a {1e3 * waiting[0]:.2f}, b {1e3 * waiting[1]:.2f} ms"
         )
         crossed = max(span.end for span in two_devices(batch, rates, link, pictures_cross=True)[0])
         free = max(span.end for span in two_devices(batch, rates, 1e18)[0])
         lines.append(
-            f"        were the pictures sent from a to b: {alone / crossed:.2f} x; were all copies hidden behind work: "
+            f"        were the pictures sent from a to b: {alone / crossed:.2f} x; were all copies "
+            f"hidden behind work: "
             f"{alone / free:.2f} x, the most that overlap can give"
         )
         largest = sorted(waits.items(), key=lambda item: -item[1])[:4]
-        lines.append("        waits longest at: " + ", ".join(f"{k} {1e3 * v:.2f} ms" for k, v in largest))
+        lines.append(
+            "        waits longest at: " + ", ".join(f"{k} {1e3 * v:.2f} ms" for k, v in largest)
+        )
     return lines
 
 
@@ -236,19 +273,31 @@ def draw(spans: list[Span], title: str, path: Path) -> None:
 
 
 def check(path: Path, batch: int, rates: Rates) -> list[str]:
-    """The model beside what benchmarks/gpu.py measured, as far as it did: one device, and two where there were two."""
+    """The model beside what benchmarks/gpu.py measured, as far as it did: one device, and two where
+    there were two.
+    """
     found, lines = json.loads(path.read_text())["found"], []
     alone = one_device(batch, rates)
-    together = {name: max(s.end for s in two_devices(batch, rates, link)[0]) for name, link in LINKS.items()}
-    for part, models in ((f"rates fp32 {batch}", {"one device": alone}), (f"two devices {batch}", together)):
+    together = {
+        name: max(s.end for s in two_devices(batch, rates, link)[0]) for name, link in LINKS.items()
+    }
+    for part, models in (
+        (f"rates fp32 {batch}", {"one device": alone}),
+        (f"two devices {batch}", together),
+    ):
         if isinstance(found.get(part), dict):
             model = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, seconds in models.items())
-            lines.append(f"measured, {part}: {1e3 * batch / found[part]['tinynet']:.2f} ms a step; by the model: {model}")
+            lines.append(
+                f"measured, {part}: {1e3 * batch / found[part]['tinynet']:.2f} ms a step; by the "
+                f"model: {model}"
+            )
     return lines
 
 
 def measured(path: Path, tf32: bool) -> Rates:
-    """Rates from a file of benchmarks/gpu.py: of the products and of memory while a step ran, not their peaks."""
+    """Rates from a file of benchmarks/gpu.py: of the products and of memory while a step ran, not
+    their peaks.
+    """
     found = json.loads(path.read_text())["found"]
     kind = "tf32" if tf32 else "fp32"
     rows = found[f"kernels {kind}"]
@@ -267,13 +316,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--link", choices=sorted(LINKS), help="only this one (all three)")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--tf32", action="store_true", help="products at the TF32 rate")
-    parser.add_argument("--rates", type=Path, metavar="FILE.json", help="measured rates: a result of benchmarks/gpu.py")
+    parser.add_argument(
+        "--rates",
+        type=Path,
+        metavar="FILE.json",
+        help="measured rates: a result of benchmarks/gpu.py",
+    )
     parser.add_argument("--picture", type=Path, metavar="OUT.png", help="draw the time lines")
     args = parser.parse_args(arguments)
     try:
         rates = measured(args.rates, args.tf32) if args.rates else TF32 if args.tf32 else Rates()
     except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
-        print(f"--rates {args.rates}: expected a result of benchmarks/gpu.py: {error!r}", file=sys.stderr)
+        print(
+            f"--rates {args.rates}: expected a result of benchmarks/gpu.py: {error!r}",
+            file=sys.stderr,
+        )
         return 2
     if args.batch < 1:
         print(f"--batch: expected at least 1, got {args.batch}", file=sys.stderr)
@@ -284,7 +341,11 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(check(args.rates, args.batch, rates)))
     if args.picture:
         name, link = next(iter(links.items())) if args.link else ("nvlink", LINKS["nvlink"])
-        draw(two_devices(args.batch, rates, link)[0], f"AlexNet on two devices, batch {args.batch}, {name}", args.picture)
+        draw(
+            two_devices(args.batch, rates, link)[0],
+            f"AlexNet on two devices, batch {args.batch}, {name}",
+            args.picture,
+        )
     return 0
 
 

@@ -1,11 +1,13 @@
-"""AlexNet, the network of 2012, in two towers on two devices; and the program that trains, tests and uses it.
+"""AlexNet, the network of 2012, in two towers on two devices; and the program that trains, tests
+and uses it.
 
     python examples/alexnet.py                                        a small AlexNet on embedded pictures, in minutes
     python examples/alexnet.py --preset paper --data IMAGENET --device cuda:0,cuda:1
     python examples/alexnet.py --help
 
-Source: Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012, and the
-program they used, released as computerhistory/AlexNet-Source-Code; "cfg145" is the network of the paper there.
+Source: Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural
+Networks", 2012, and the program they used, released as computerhistory/AlexNet-Source-Code;
+"cfg145" is the network of the paper there.
 """
 
 from __future__ import annotations
@@ -23,7 +25,15 @@ import numpy as np
 import tinynet
 import tinynet.functional as F
 from tinynet import Tensor, nn
-from tinynet.data import ArrayDataset, Dataset, Loader, colour_axes, fashion_mnist, mean_picture, open_data
+from tinynet.data import (
+    ArrayDataset,
+    Dataset,
+    Loader,
+    colour_axes,
+    fashion_mnist,
+    mean_picture,
+    open_data,
+)
 from tinynet.device import Device
 from tinynet.nn import init
 from tinynet.optim import SGD
@@ -37,7 +47,7 @@ from tinynet.training.plots import draw_kernels
 from tinynet.training.report import write_report
 from tinynet.training.trainer import Trainer, check_same
 
-# --- The network ------------------------------------------------------------------------------------------------------
+# --- The network ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,9 @@ class Preset:
     bias_lr: float = 1.0  # rate of biases, as a multiple of the weights'
     bias_decay: bool = True  # whether weight decay acts on biases
     dropout: float = 0.5  # after fc6 and fc7
-    late_relu: tuple[str, ...] = ()  # convolutions whose ReLU comes after their pooling, not at once
+    late_relu: tuple[
+        str, ...
+    ] = ()  # convolutions whose ReLU comes after their pooling, not at once
 
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
@@ -71,7 +83,8 @@ PRESETS = {
     "cfg145": Preset(
         **IN_2012,
         weights={
-            layer: init.normal(0.03 if layer in ("conv3", "conv4", "conv5") else 0.01) for layer in LAYERS
+            layer: init.normal(0.03 if layer in ("conv3", "conv4", "conv5") else 0.01)
+            for layer in LAYERS
         },
         bias_lr=2.0,
         bias_decay=False,
@@ -94,18 +107,25 @@ PRESETS = {
 def after_conv(layer: str, preset: str) -> nn.Module:
     """What follows a convolution and its ReLU, before the next one."""
     pool, late_relu = nn.MaxPool2d(3, stride=2, ceil_mode=True), nn.ReLU(inplace=True)
-    # The paper's alpha = 1e-4 is on the plain sum of 5 squares; the program divides it by 5, as our layer does.
+    # The paper's alpha = 1e-4 is on the plain sum of 5 squares; the program divides it by 5, as our
+    # layer does.
     norm = nn.LocalResponseNorm(5, alpha=1e-4 if preset == "cfg145" else 5e-4, beta=0.75, k=2.0)
     if preset == "cfg145":
         same_map = nn.SpatialResponseNorm(5, alpha=0.001, beta=0.75, k=1.0)
-        order = {"conv1": [norm, pool, late_relu], "conv2": [norm, same_map, pool], "conv5": [pool, late_relu]}
+        order = {
+            "conv1": [norm, pool, late_relu],
+            "conv2": [norm, same_map, pool],
+            "conv5": [pool, late_relu],
+        }
     else:
         order = {"conv1": [norm, pool], "conv2": [norm, pool], "conv5": [pool]}
     return nn.Sequential(*order.get(layer, []))
 
 
 class Tower(nn.Module):
-    """Half of the network, on one device: half the kernels of each layer, half the neurons of fc6 and fc7."""
+    """Half of the network, on one device: half the kernels of each layer, half the neurons of fc6
+    and fc7.
+    """
 
     def __init__(self, preset: str, in_channels: int, image_size: int, device: Device):
         p = PRESETS[preset]
@@ -115,7 +135,10 @@ class Tower(nn.Module):
         def options(layer: str) -> dict:
             bias = init.constant(1 if layer in p.ones else 0)
             return dict(
-                weight_init=p.weights[layer], bias_init=bias, device=device, relu=layer not in p.late_relu
+                weight_init=p.weights[layer],
+                bias_init=bias,
+                device=device,
+                relu=layer not in p.late_relu,
             )
 
         self.conv1 = nn.Conv2d(in_channels, k1, **p.conv1, **options("conv1"))
@@ -124,7 +147,9 @@ class Tower(nn.Module):
         self.conv4 = nn.Conv2d(k3, k4, 3, padding=1, **options("conv4"))
         self.conv5 = nn.Conv2d(k4, k5, 3, padding=1, **options("conv5"))
         self.after = [after_conv(layer, preset) for layer in LAYERS[:5]]
-        side = image_size if "padding" in p.conv1 else (image_size + 3 - 11) // 4 + 1  # after conv1: 55 of 224
+        side = (
+            image_size if "padding" in p.conv1 else (image_size + 3 - 11) // 4 + 1
+        )  # after conv1: 55 of 224
         for _ in range(3):
             side = (side - 2) // 2 + 1  # after a pool, rounded up: 27, 13, 6
         self.fc6 = nn.Linear(2 * k5 * side * side, p.hidden, **options("fc6"))  # sees both towers
@@ -141,11 +166,12 @@ class Tower(nn.Module):
 
 
 class AlexNet(nn.Module):
-    """AlexNet in two towers: pictures (N, in_channels, S, S) on devices[0] -> logits (N, num_classes) on devices[0].
+    """AlexNet in two towers: pictures (N, in_channels, S, S) on devices[0] -> logits (N,
+    num_classes) on devices[0].
 
-    preset: "paper" (the text of 2012), "cfg145" (the program of 2012), or "mini" (the same eight layers for pictures of
-    28x28 to 64x64). S is image_size, or else the preset's: 224, mini 28.
-    The two devices may be one and the same: the arithmetic, and so every bit, is the same.
+    preset: "paper" (the text of 2012), "cfg145" (the program of 2012), or "mini" (the same eight
+    layers for pictures of 28x28 to 64x64). S is image_size, or else the preset's: 224, mini 28. The
+    two devices may be one and the same: the arithmetic, and so every bit, is the same.
     """
 
     def __init__(
@@ -164,18 +190,24 @@ class AlexNet(nn.Module):
         self.a = Tower(preset, in_channels, self.image_size, device_a)
         self.b = Tower(preset, in_channels, self.image_size, device_b)
         p = PRESETS[preset]
-        self.fc8 = nn.Linear(2 * p.hidden, num_classes, weight_init=p.weights["fc8"], device=device_a)
+        self.fc8 = nn.Linear(
+            2 * p.hidden, num_classes, weight_init=p.weights["fc8"], device=device_a
+        )
 
     def forward(self, x: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         return self.fc8(self.features(x))
 
     def features(self, x: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-        """The 4096 (mini: 512) values that fc8 sees, on devices[0]. x may be a pair: the same pictures on each device."""
+        """The 4096 (mini: 512) values that fc8 sees, on devices[0]. x may be a pair: the same
+        pictures on each device.
+        """
         a, b = self.a, self.b
         xs = x if isinstance(x, tuple) else (x,)
         for x in xs:
             self._check(x)
-        if self.preset != "mini":  # 224 -> 227 at bottom and right: conv1's last windows hang over the edge
+        if (
+            self.preset != "mini"
+        ):  # 224 -> 227 at bottom and right: conv1's last windows hang over the edge
             xs = tuple(F.pad(x, (0, 3, 0, 3)) for x in xs)
         xa, xb = xs[0].to(a.device), xs[-1].to(b.device)  # both towers see the pictures
         xa, xb = a.conv(1, xa), b.conv(1, xb)
@@ -192,12 +224,17 @@ class AlexNet(nn.Module):
 
     def cross(self, xa: Tensor, xb: Tensor) -> tuple[Tensor, Tensor]:
         """Each tower gets a copy of what the other made: tower a's channels first, on both devices."""
-        xb_on_a, xa_on_b = xb.to(self.a.device), xa.to(self.b.device)  # first both copies, which run at the same time
+        xb_on_a, xa_on_b = (
+            xb.to(self.a.device),
+            xa.to(self.b.device),
+        )  # first both copies, which run at the same time
         return tinynet.concat([xa, xb_on_a], axis=1), tinynet.concat([xa_on_b, xb], axis=1)
 
     def layers(self) -> dict[str, list[nn.Module]]:
         """ "conv1" ... "fc8" -> the layer's modules, one a tower (fc8 has one)."""
-        return {name: [getattr(t, name) for t in (self.a, self.b)] for name in LAYERS[:-1]} | {"fc8": [self.fc8]}
+        return {name: [getattr(t, name) for t in (self.a, self.b)] for name in LAYERS[:-1]} | {
+            "fc8": [self.fc8]
+        }
 
     def param_groups(self) -> list[dict]:
         """For the optimiser: weights and biases of each layer, with the preset's rates and decay."""
@@ -211,26 +248,59 @@ class AlexNet(nn.Module):
     def _check(self, x: Tensor) -> None:
         expected = (self.in_channels, self.image_size, self.image_size)
         if x.ndim != 4 or x.shape[1:] != expected:
-            raise ValueError(f"AlexNet: expected pictures (N, {', '.join(map(str, expected))}), got {x.shape}")
+            raise ValueError(
+                f"AlexNet: expected pictures (N, {', '.join(map(str, expected))}), got {x.shape}"
+            )
 
 
-# --- The program ------------------------------------------------------------------------------------------------------
+# --- The program ----------------------------------------------------------------------------------
 
-# How each preset is trained unless the command line says otherwise. After `milestones` (epochs) the rate is divided by
-# ten; without them, as in the paper, when the test error stops improving. colour: sigma of the colour noise.
+# How each preset is trained unless the command line says otherwise. After `milestones` (epochs) the
+# rate is divided by ten; without them, as in the paper, when the test error stops improving.
+# colour: sigma of the colour noise.
 RECIPES = {
-    "paper": dict(epochs=90, batch_size=128, lr=0.01, milestones=None, picture_size=256, crop=224, colour=0.1),
-    "cfg145": dict(epochs=91, batch_size=128, lr=0.01, milestones=[25, 51, 79], picture_size=256, crop=224, colour=0.1),
-    "mini": dict(epochs=6, batch_size=64, lr=0.02, milestones=[4, 5], picture_size=None, crop=None, colour=0.0),
+    "paper": dict(
+        epochs=90, batch_size=128, lr=0.01, milestones=None, picture_size=256, crop=224, colour=0.1
+    ),
+    "cfg145": dict(
+        epochs=91,
+        batch_size=128,
+        lr=0.01,
+        milestones=[25, 51, 79],
+        picture_size=256,
+        crop=224,
+        colour=0.1,
+    ),
+    "mini": dict(
+        epochs=6,
+        batch_size=64,
+        lr=0.02,
+        milestones=[4, 5],
+        picture_size=None,
+        crop=None,
+        colour=0.0,
+    ),
 }
-SCALE = {"paper": 1.0, "cfg145": 1 / 1.1, "mini": 1 / 64}  # of the differences from the mean picture
+SCALE = {
+    "paper": 1.0,
+    "cfg145": 1 / 1.1,
+    "mini": 1 / 64,
+}  # of the differences from the mean picture
 LARGEST_MINI = 64  # pixels; larger photographs are shrunk for the preset mini
 RUNS = Path("runs")
-CHANGEABLE = {"device", "data", "epochs", "colour", "workers"}  # when a run goes on; all else stays as it was
+CHANGEABLE = {
+    "device",
+    "data",
+    "epochs",
+    "colour",
+    "workers",
+}  # when a run goes on; all else stays as it was
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command line. Returns the exit status: 2 after a mistake, 130 or 143 if stopped by a signal."""
+    """Runs a command line. Returns the exit status: 2 after a mistake, 130 or 143 if stopped by a
+    signal.
+    """
     parser = make_parser()
     args = parser.parse_args(arguments)
     try:
@@ -256,18 +326,31 @@ def train(args: argparse.Namespace) -> int:
     net = describe(settings, train_set)  # what a checkpoint says of itself
     if settings["batch_size"] == "auto":
         settings["batch_size"] = find_batch_size(net, devices)
-    also = devices[1] if devices[1].kind == "cuda" else None  # bytes from the host, not floats from the other GPU
-    inputs = Inputs(devices[0], subtracted_mean(net, mean_picture(train_set)), net["image_size"], net["scale"], also)
+    also = (
+        devices[1] if devices[1].kind == "cuda" else None
+    )  # bytes from the host, not floats from the other GPU
+    inputs = Inputs(
+        devices[0],
+        subtracted_mean(net, mean_picture(train_set)),
+        net["image_size"],
+        net["scale"],
+        also,
+    )
 
     tinynet.manual_seed(settings["seed"])
-    model = AlexNet(len(net["classes"]), net["preset"], devices, net["in_channels"], net["image_size"])
+    model = AlexNet(
+        len(net["classes"]), net["preset"], devices, net["in_channels"], net["image_size"]
+    )
     optimizer = SGD(model.param_groups(), settings["lr"], momentum=0.9, weight_decay=5e-4)
     if settings["milestones"]:
         schedule = MultiStep(optimizer, settings["milestones"])
     else:
         schedule = DivideOnPlateau(optimizer, patience=3, min_lr=settings["lr"] / 1000)
 
-    with make_loader(settings, train_set, train=True) as batches, make_loader(settings, test_set) as tests:
+    with (
+        make_loader(settings, train_set, train=True) as batches,
+        make_loader(settings, test_set) as tests,
+    ):
         folder = args.out if args.resume else runs.make_folder(args.out, settings["preset"])
         trainer = Trainer(
             model, optimizer, batches, tests, inputs, folder, epochs=settings["epochs"], about=net, schedule=schedule,
@@ -277,22 +360,33 @@ def train(args: argparse.Namespace) -> int:
             print(trainer.resume())
             trainer.edit(args.set)
         write_config(folder, settings)
-        print(f"training {net['preset']} on {settings['device']} with {len(train_set):,} pictures; see {folder}")
+        print(
+            f"training {net['preset']} on {settings['device']} with {len(train_set):,} pictures; "
+            f"see {folder}"
+        )
         ended = trainer.fit()
         if ended in ("SIGINT", "SIGTERM"):
-            print(f"stopped by {ended}; saved {trainer.last_saved}; to go on: --resume --out {folder}")
+            print(
+                f"stopped by {ended}; saved {trainer.last_saved}; to go on: --resume --out {folder}"
+            )
             return 128 + signal.Signals[ended]
         finish(trainer)
     return 0
 
 
 def find_batch_size(net: dict, devices: tuple[Device, Device]) -> int:
-    """--batch-size auto: the recipe's if it fits the memory, else the largest of its halves that does. Says so."""
-    model = AlexNet(len(net["classes"]), net["preset"], devices, net["in_channels"], net["image_size"])
+    """--batch-size auto: the recipe's if it fits the memory, else the largest of its halves that
+    does. Says so.
+    """
+    model = AlexNet(
+        len(net["classes"]), net["preset"], devices, net["in_channels"], net["image_size"]
+    )
     optimizer = SGD(model.param_groups(), lr=0.01, momentum=0.9, weight_decay=5e-4)
 
     def step(count: int) -> None:
-        pictures = np.zeros((count, net["in_channels"], net["image_size"], net["image_size"]), np.float32)
+        pictures = np.zeros(
+            (count, net["in_channels"], net["image_size"], net["image_size"]), np.float32
+        )
         labels = np.zeros(count, np.int64)
         x, labels = (tinynet.tensor(array, device=devices[0]) for array in (pictures, labels))
         loss = F.cross_entropy(model(x), labels)
@@ -313,14 +407,19 @@ def finish(trainer: Trainer) -> None:
     model.load_state_dict(checkpoint.load(best).model)
     result = evaluate([model.eval()], trainer.test.epoch(0), trainer.inputs, classes)
     save_evaluation({1: result}, folder)
-    draw_kernels([tower.conv1.weight.numpy() for tower in (model.a, model.b)], folder / "kernels.png")
+    draw_kernels(
+        [tower.conv1.weight.numpy() for tower in (model.a, model.b)], folder / "kernels.png"
+    )
     report = write_report(folder)
     size = sum(parameter.size for parameter in model.parameters())
     print(
-        f"\nThe {model.preset} AlexNet ({size:,} parameters, {len(classes)} classes) has been through {trainer.epoch} of "
-        f"{trainer.epochs} epochs. At its best ({best}) it names {100 - result.top1_error:.2f} % of the "
+        f"\nThe {model.preset} AlexNet ({size:,} parameters, {len(classes)} classes) has been "
+        f"through {trainer.epoch} of "
+        f"{trainer.epochs} epochs. At its best ({best}) it names {100 - result.top1_error:.2f} % "
+        f"of the "
         f"{result.count:,} test pictures right: top-1 error {result.top1_error:.2f} %, top-5 error "
-        f"{result.top5_error:.2f} %. Look at {folder / 'curves.png'} for the curves, at {folder / 'kernels.png'} for the "
+        f"{result.top5_error:.2f} %. Look at {folder / 'curves.png'} for the curves, at "
+        f"{folder / 'kernels.png'} for the "
         f"first layer's kernels, and at {report} in a browser for everything together."
     )
 
@@ -334,16 +433,21 @@ def evaluate_checkpoints(args: argparse.Namespace) -> int:
     _, test_set = open_pictures({"data": data, **about})
     if test_set.classes != about["classes"]:
         raise tinynet.CheckpointError(
-            f"{args.eval[0]} knows {len(about['classes'])} classes ({', '.join(about['classes'][:3])} ...), the data "
+            f"{args.eval[0]} knows {len(about['classes'])} classes "
+            f"({', '.join(about['classes'][:3])} ...), the data "
             f"has {len(test_set.classes)} ({', '.join(test_set.classes[:3])} ...)"
         )
-    with Loader(test_set, args.batch_size or 128, crop=inputs.size, train=False, workers=args.workers or 0) as batches:
+    with Loader(
+        test_set, args.batch_size or 128, crop=inputs.size, train=False, workers=args.workers or 0
+    ) as batches:
         results = {
-            views: evaluate(models, batches.epoch(0), inputs, test_set.classes, views) for views in (1, 10)
+            views: evaluate(models, batches.epoch(0), inputs, test_set.classes, views)
+            for views in (1, 10)
         }
     for views, result in results.items():
         print(
-            f"{'centre view:' if views == 1 else 'ten views:  '} top-1 error {result.top1_error:.2f} %, top-5 error "
+            f"{'centre view:' if views == 1 else 'ten views:  '} top-1 error "
+            f"{result.top1_error:.2f} %, top-5 error "
             f"{result.top5_error:.2f} %, loss {result.loss:.4f} ({result.count:,} pictures)"
         )
     print("the hardest classes, by top-1 error of the centre view:")
@@ -370,8 +474,12 @@ def predict(args: argparse.Namespace) -> int:
     return 0
 
 
-def load_nets(paths: Sequence[str], device: str | None = None) -> tuple[list[AlexNet], Inputs, dict]:
-    """The nets of some checkpoints (or of runs' folders: their best), what makes their inputs, what they are about."""
+def load_nets(
+    paths: Sequence[str], device: str | None = None
+) -> tuple[list[AlexNet], Inputs, dict]:
+    """The nets of some checkpoints (or of runs' folders: their best), what makes their inputs, what
+    they are about.
+    """
     devices = runs.device_pair(device or runs.default_devices())
     models, first = [], None
     for path in map(runs.find_checkpoint, paths):
@@ -380,19 +488,31 @@ def load_nets(paths: Sequence[str], device: str | None = None) -> tuple[list[Ale
         first = first or saved
         check_same(saved, first.state["about"], path)
         models.append(
-            AlexNet(len(about["classes"]), about["preset"], devices, about["in_channels"], about["image_size"])
+            AlexNet(
+                len(about["classes"]),
+                about["preset"],
+                devices,
+                about["in_channels"],
+                about["image_size"],
+            )
         )
         models[-1].load_state_dict(saved.model)
         models[-1].eval()
     about = first.state["about"]
-    return models, Inputs(devices[0], first.arrays["mean"], about["image_size"], about["scale"]), about
+    return (
+        models,
+        Inputs(devices[0], first.arrays["mean"], about["image_size"], about["scale"]),
+        about,
+    )
 
 
-# --- What the command line says ---------------------------------------------------------------------------------------
+# --- What the command line says -------------------------------------------------------------------
 
 
 def choose_settings(args: argparse.Namespace) -> dict:
-    """A run's settings: what was given, and for the rest its recipe or, if it goes on, what it was started with."""
+    """A run's settings: what was given, and for the rest its recipe or, if it goes on, what it was
+    started with.
+    """
     names = ("preset", "device", "data", "epochs", "batch_size", "lr", "milestones", "picture_size", "crop",
              "colour", "seed", "workers")  # fmt: skip
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -402,7 +522,9 @@ def choose_settings(args: argparse.Namespace) -> dict:
     if args.set:
         raise ValueError("--set changes a run that goes on: it needs --resume")
     preset = given.get("preset", "mini")
-    recipe = RECIPES[preset] | dict(preset=preset, device=runs.default_devices(), data=None, seed=0, workers=None)
+    recipe = RECIPES[preset] | dict(
+        preset=preset, device=runs.default_devices(), data=None, seed=0, workers=None
+    )
     return recipe | given
 
 
@@ -411,7 +533,11 @@ def open_pictures(settings: dict) -> tuple[Dataset, Dataset]:
     if settings["data"] is None:
         return fashion_mnist()
     sets = open_data(settings["data"], settings["picture_size"])
-    if settings["preset"] == "mini" and not settings["picture_size"] and sets[0].shape[0] > LARGEST_MINI:
+    if (
+        settings["preset"] == "mini"
+        and not settings["picture_size"]
+        and sets[0].shape[0] > LARGEST_MINI
+    ):
         return open_data(settings["data"], LARGEST_MINI)
     return sets
 
@@ -427,7 +553,9 @@ def describe(settings: dict, pictures: Dataset) -> dict:
 
 
 def is_drawing(pictures: Dataset) -> bool:
-    """Grey sets are digits and clothes, centred and facing one way: neither cut nor mirrored, unlike photographs."""
+    """Grey sets are digits and clothes, centred and facing one way: neither cut nor mirrored,
+    unlike photographs.
+    """
     return pictures.shape[2] == 1
 
 
@@ -468,8 +596,12 @@ def use_tf32(devices: str | None) -> None:
 
 def make_parser() -> runs.Parser:
     parser = runs.Parser(
-        description="Trains AlexNet, tests it, uses it. Without arguments: a small one on embedded pictures.",
-        epilog="Exit status: 0 done, 2 a mistake (one line says which), 130 or 143 stopped by SIGINT or SIGTERM. The "
+        description=(
+            "Trains AlexNet, tests it, uses it. Without arguments: a small one on embedded "
+            "pictures."
+        ),
+        epilog="Exit status: 0 done, 2 a mistake (one line says which), 130 or 143 stopped by "
+        "SIGINT or SIGTERM. The "
         "first of these signals saves, a second one ends the program at once.",
     )
 
@@ -479,43 +611,108 @@ def make_parser() -> runs.Parser:
 
     natural, lists = runs.at_least(1), dict(nargs="+")
     add = group("what to do, instead of training")
-    add("--eval", "error on the test pictures; several checkpoints, or runs (their best), are averaged", **lists,
-        metavar="CHECKPOINT")
-    add("--predict", "the five likeliest classes of pictures", **lists, metavar=("CHECKPOINT", "PICTURE"))
+    add(
+        "--eval",
+        "error on the test pictures; several checkpoints, or runs (their best), are averaged",
+        **lists,
+        metavar="CHECKPOINT",
+    )
+    add(
+        "--predict",
+        "the five likeliest classes of pictures",
+        **lists,
+        metavar=("CHECKPOINT", "PICTURE"),
+    )
 
     add = group("the net and its pictures")
     add("--preset", "mini (default), paper, or cfg145: the program of 2012", choices=RECIPES)
-    add("--data", "folder {train,val}/CLASS/*.jpg|png, CIFAR-10's archive, IDX files, or what prepare_imagenet.py made "
-        "(default: embedded, a part of Fashion-MNIST)", metavar="PATH")
-    add("--picture-size", f"side of whole pictures (256; mini: as they are, up to {LARGEST_MINI})",
-        type=runs.at_least(8), metavar="N")
-    add("--crop", "side of what the net sees of them (224; mini: seven eighths, of grey ones all)", type=runs.at_least(8),
-        metavar="N")
+    add(
+        "--data",
+        "folder {train,val}/CLASS/*.jpg|png, CIFAR-10's archive, IDX files, or what "
+        "prepare_imagenet.py made "
+        "(default: embedded, a part of Fashion-MNIST)",
+        metavar="PATH",
+    )
+    add(
+        "--picture-size",
+        f"side of whole pictures (256; mini: as they are, up to {LARGEST_MINI})",
+        type=runs.at_least(8),
+        metavar="N",
+    )
+    add(
+        "--crop",
+        "side of what the net sees of them (224; mini: seven eighths, of grey ones all)",
+        type=runs.at_least(8),
+        metavar="N",
+    )
     add("--colour", "sigma of the colour noise (0.1; mini: 0)", type=float, metavar="SIGMA")
 
     add = group("how to train")
-    add("--device", "where the towers live (the GPUs there are, or else cpu:0,cpu:1)", metavar="D0[,D1]")
+    add(
+        "--device",
+        "where the towers live (the GPUs there are, or else cpu:0,cpu:1)",
+        metavar="D0[,D1]",
+    )
     add("--epochs", "(mini 6, paper 90, cfg145 91)", type=natural, metavar="N")
-    add("--batch-size", "(mini 64, paper and cfg145 128); auto: the same or, where memory is short, the largest of its "
-        "halves that fits; never more, since the learning rate is made for these", type=runs.batch_size, metavar="N|auto")
-    add("--lr", "the first learning rate (mini 0.02, the others 0.01)", type=runs.rate, metavar="RATE")
-    add("--milestones", "epochs after which the rate is divided by ten (mini 4,5; cfg145 25,51,79; paper: when the "
-        "test error stops falling)", type=runs.whole_numbers, metavar="E,E,...")
+    add(
+        "--batch-size",
+        "(mini 64, paper and cfg145 128); auto: the same or, where memory is short, the largest of "
+        "its "
+        "halves that fits; never more, since the learning rate is made for these",
+        type=runs.batch_size,
+        metavar="N|auto",
+    )
+    add(
+        "--lr",
+        "the first learning rate (mini 0.02, the others 0.01)",
+        type=runs.rate,
+        metavar="RATE",
+    )
+    add(
+        "--milestones",
+        "epochs after which the rate is divided by ten (mini 4,5; cfg145 25,51,79; paper: when the "
+        "test error stops falling)",
+        type=runs.whole_numbers,
+        metavar="E,E,...",
+    )
     add("--seed", "of weights, order, crops and dropout (0)", type=runs.at_least(0), metavar="N")
-    add("--workers", "processes that load pictures (one a core; none if they lie in memory)", type=runs.at_least(0),
-        metavar="N")
+    add(
+        "--workers",
+        "processes that load pictures (one a core; none if they lie in memory)",
+        type=runs.at_least(0),
+        metavar="N",
+    )
     add("--threads", "of the CPU kernels (one a core)", type=natural, metavar="N")
     add("--tf32", "quicker, coarser matrix products on a GPU", action="store_true")
 
     add = group("the run")
     add("--out", "its folder (runs/TIME-PRESET)", type=Path, metavar="DIR")
-    add("--resume", "go on with the run in --out, or with the newest under runs", action="store_true")
-    add("--set", "with --resume: lr=, momentum=, weight_decay=, freeze=conv1, thaw=conv1", type=runs.parse_edits,
-        default=[], metavar="NAME=VALUE,...")
-    add("--checkpoint-every", "save inside epochs too, every N batches or every so often: 90s, 10m, 2h (10m)",
-        type=runs.parse_interval, default={}, metavar="N|TIME")
+    add(
+        "--resume",
+        "go on with the run in --out, or with the newest under runs",
+        action="store_true",
+    )
+    add(
+        "--set",
+        "with --resume: lr=, momentum=, weight_decay=, freeze=conv1, thaw=conv1",
+        type=runs.parse_edits,
+        default=[],
+        metavar="NAME=VALUE,...",
+    )
+    add(
+        "--checkpoint-every",
+        "save inside epochs too, every N batches or every so often: 90s, 10m, 2h (10m)",
+        type=runs.parse_interval,
+        default={},
+        metavar="N|TIME",
+    )
     add("--keep", "checkpoints to keep besides the best (3)", type=natural, default=3, metavar="K")
-    add("--max-time", "end in good order after 90s, 10m, 2h", type=runs.parse_duration, metavar="TIME")
+    add(
+        "--max-time",
+        "end in good order after 90s, 10m, 2h",
+        type=runs.parse_duration,
+        metavar="TIME",
+    )
     add("--limit-batches", "for trials: only so many batches an epoch", type=natural, metavar="N")
     return parser
 

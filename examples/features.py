@@ -1,10 +1,11 @@
-"""What pictures are to AlexNet: the 4096 values before its last layer (mini: 512), written to a file.
+"""What pictures are to AlexNet: the 4096 values before its last layer (mini: 512), written to a
+file.
 
     python examples/features.py CHECKPOINT OUT.npy PICTURE...         one row a picture
     python examples/features.py CHECKPOINT OUT.npy --data PATH        all training pictures of a data set
 
-CHECKPOINT may be a run's folder: its best. OUT ends in .npy or .safetensors (then rows are called "features" and, of a
-data set, labels "labels").
+CHECKPOINT may be a run's folder: its best. OUT ends in .npy or .safetensors (then rows are called
+"features" and, of a data set, labels "labels").
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("checkpoint")
     parser.add_argument("out", type=Path)
     parser.add_argument("pictures", nargs="*", metavar="PICTURE")
-    parser.add_argument("--data", metavar="PATH", help="a data set, as for alexnet.py; 'embedded' for the embedded one")
+    parser.add_argument(
+        "--data",
+        metavar="PATH",
+        help="a data set, as for alexnet.py; 'embedded' for the embedded one",
+    )
     parser.add_argument("--device", metavar="D0[,D1]", help="as for alexnet.py")
     args = parser.parse_args(arguments)
     try:
@@ -39,18 +44,25 @@ def main(arguments: list[str] | None = None) -> int:
         (model,), inputs, about = load_nets([args.checkpoint], args.device)
         found = {}
         if args.data:
-            train, _ = open_pictures(about | {"data": None if args.data == "embedded" else args.data})
+            train, _ = open_pictures(
+                about | {"data": None if args.data == "embedded" else args.data}
+            )
             with Loader(train, 128, crop=inputs.size, train=False) as loader:
                 found["features"] = features(model, loader.epoch(0), inputs)
             found["labels"] = train.labels
         else:
             pictures = [read_picture(path, picture_shape(about)) for path in args.pictures]
-            found["features"] = features(model, [batch_of([picture], inputs.size) for picture in pictures], inputs)
+            found["features"] = features(
+                model, [batch_of([picture], inputs.size) for picture in pictures], inputs
+            )
         if args.out.suffix == ".npy":
             np.save(args.out, found["features"])
         else:
             save_arrays(args.out, found)
-        print(f"{args.out}: {len(found['features']):,} pictures, {found['features'].shape[1]} values each")
+        print(
+            f"{args.out}: {len(found['features']):,} pictures, {found['features'].shape[1]} values "
+            f"each"
+        )
         return 0
     except (tinynet.TinynetError, OSError, ValueError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)

@@ -2,8 +2,9 @@
 
     python examples/similar.py CHECKPOINT PICTURE... --out sheet.png
 
-Alike is what has a small Euclidean distance between the 4096 values before the last layer (mini: 512). Each picture gives
-one row of the contact sheet: itself, then the six nearest. CHECKPOINT may be a run's folder: its best.
+Alike is what has a small Euclidean distance between the 4096 values before the last layer (mini:
+512). Each picture gives one row of the contact sheet: itself, then the six nearest. CHECKPOINT may
+be a run's folder: its best.
 """
 
 from __future__ import annotations
@@ -25,9 +26,15 @@ from tinynet.training.plots import contact_sheet
 def main(arguments: list[str] | None = None) -> int:
     parser = runs.Parser(description=__doc__.split("\n\n")[0])
     parser.add_argument("checkpoint")
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="a file, or test:N, the test set's picture N")
-    parser.add_argument("--data", metavar="PATH", help="where the training pictures are (default: as in the run)")
-    parser.add_argument("--out", type=Path, default=Path("similar.png"), help="the contact sheet (similar.png)")
+    parser.add_argument(
+        "pictures", nargs="+", metavar="PICTURE", help="a file, or test:N, the test set's picture N"
+    )
+    parser.add_argument(
+        "--data", metavar="PATH", help="where the training pictures are (default: as in the run)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("similar.png"), help="the contact sheet (similar.png)"
+    )
     parser.add_argument("--device", metavar="D0[,D1]", help="as for alexnet.py")
     args = parser.parse_args(arguments)
     try:
@@ -38,13 +45,23 @@ def main(arguments: list[str] | None = None) -> int:
             known = features(model, loader.epoch(0), inputs)
         rows = []
         for name, picture in zip(args.pictures, queries, strict=True):
-            places, distances = nearest(features(model, [batch_of([picture], inputs.size)], inputs)[0], known)
+            places, distances = nearest(
+                features(model, [batch_of([picture], inputs.size)], inputs)[0], known
+            )
             row = [(picture, name)]
             for place, distance in zip(places, distances, strict=True):
-                row.append((train.picture(place), f"{train.classes[train.labels[place]]}\n{distance:.1f} away"))
+                row.append(
+                    (
+                        train.picture(place),
+                        f"{train.classes[train.labels[place]]}\n{distance:.1f} away",
+                    )
+                )
             rows.append(row)
         contact_sheet(rows, args.out)
-        print(f"{args.out}: each row a picture and the six of {len(train):,} training pictures that are nearest to it")
+        print(
+            f"{args.out}: each row a picture and the six of {len(train):,} training pictures that "
+            f"are nearest to it"
+        )
         return 0
     except (tinynet.TinynetError, OSError, ValueError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)

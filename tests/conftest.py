@@ -1,8 +1,9 @@
 """Seeds, and which tests run.
 
-Every run draws its own seed and prints it in the header; `pytest --seed N` repeats a run. A test takes its randomness
-from the fixture `rng`, which depends on the seed and the test's name alone, so that one test alone can be repeated.
-Tests marked `slow` run only when markers are asked for: `pytest -m "slow or not slow"` runs everything.
+Every run draws its own seed and prints it in the header; `pytest --seed N` repeats a run. A test
+takes its randomness from the fixture `rng`, which depends on the seed and the test's name alone, so
+that one test alone can be repeated. Tests marked `slow` run only when markers are asked for:
+`pytest -m "slow or not slow"` runs everything.
 """
 
 from __future__ import annotations
@@ -21,12 +22,17 @@ hypothesis.settings.register_profile(
     deadline=None,
     max_examples=40,
     database=None,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+    suppress_health_check=[
+        hypothesis.HealthCheck.too_slow,
+        hypothesis.HealthCheck.function_scoped_fixture,
+    ],
 )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--seed", type=int, help="seed of all random numbers in the tests (default: a random one)")
+    parser.addoption(
+        "--seed", type=int, help="seed of all random numbers in the tests (default: a random one)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,8 +46,12 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:  # a worker of pytest-xdist has none. A report header would not be shown with -q.
-        reporter.write_line(f"seed: {session.config.option.seed} (repeat with --seed {session.config.option.seed})")
+    if (
+        reporter is not None
+    ):  # a worker of pytest-xdist has none. A report header would not be shown with -q.
+        reporter.write_line(
+            f"seed: {session.config.option.seed} (repeat with --seed {session.config.option.seed})"
+        )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

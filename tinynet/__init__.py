@@ -1,11 +1,12 @@
-"""tinynet: a deep-learning framework written from scratch on NumPy and CuPy, whose proof is AlexNet.
+"""tinynet: a deep-learning framework written from scratch on NumPy and CuPy, whose proof is
+AlexNet.
 
-    import tinynet
-    import tinynet.functional as F
+import tinynet
+import tinynet.functional as F
 
-    x = tinynet.tensor([[1.0, 2.0]], requires_grad=True)
-    F.relu(x * 3).sum().backward()
-    x.grad                                    # tensor([[3., 3.]])
+x = tinynet.tensor([[1.0, 2.0]], requires_grad=True)
+F.relu(x * 3).sum().backward()
+x.grad                                    # tensor([[3., 3.]])
 """
 
 from tinynet import functional, nn, optim

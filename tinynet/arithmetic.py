@@ -1,7 +1,8 @@
-"""The arithmetic of tensors: what +, *, @, sum, reshape, indexing and their like do, forward and backward.
+"""The arithmetic of tensors: what +, *, @, sum, reshape, indexing and their like do, forward and
+backward.
 
-Each Function stands beside the name that a user calls. y is the result, dy the gradient that arrives, dx the one that
-leaves. At the end, the operators and methods of Tensor are bound to these.
+Each Function stands beside the name that a user calls. y is the result, dy the gradient that
+arrives, dx the one that leaves. At the end, the operators and methods of Tensor are bound to these.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from tinynet.tensor import Tensor, tensor
 
 
 def unbroadcast(grad: Any, shape: tuple[int, ...]) -> Any:
-    """The adjoint of broadcasting an array of `shape` to grad's: sum over the axes along which it was repeated."""
+    """The adjoint of broadcasting an array of `shape` to grad's: sum over the axes along which it
+    was repeated.
+    """
     extra = grad.ndim - len(shape)
     axes = tuple(range(extra)) + tuple(
         i + extra for i, n in enumerate(shape) if n == 1 and grad.shape[i + extra] != 1
@@ -36,7 +39,10 @@ class Add(Function):
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
-        return [unbroadcast(dy, s) if need else None for s, need in zip(ctx.shapes, ctx.needs_input_grad, strict=True)]
+        return [
+            unbroadcast(dy, s) if need else None
+            for s, need in zip(ctx.shapes, ctx.needs_input_grad, strict=True)
+        ]
 
 
 class Sub(Function):
@@ -181,8 +187,12 @@ class MatMul(Function):
         dy = dy[..., None] if b.ndim == 1 else dy
         dy = dy[..., None, :] if a.ndim == 1 else dy
         return (
-            unbroadcast(matmul(dy, b2.swapaxes(-1, -2)), a2.shape).reshape(a.shape) if need_a else None,
-            unbroadcast(matmul(a2.swapaxes(-1, -2), dy), b2.shape).reshape(b.shape) if need_b else None,
+            unbroadcast(matmul(dy, b2.swapaxes(-1, -2)), a2.shape).reshape(a.shape)
+            if need_a
+            else None,
+            unbroadcast(matmul(a2.swapaxes(-1, -2), dy), b2.shape).reshape(b.shape)
+            if need_b
+            else None,
         )
 
 
@@ -271,7 +281,9 @@ class Concat(Function):
         if axis == 0:
             return ctx.xp.concatenate(arrays)
         # the batch stays innermost: CuPy's concatenate would put it first
-        return ctx.xp.moveaxis(ctx.xp.concatenate([ctx.xp.moveaxis(a, 0, -1) for a in arrays], axis=axis - 1), -1, 0)
+        return ctx.xp.moveaxis(
+            ctx.xp.concatenate([ctx.xp.moveaxis(a, 0, -1) for a in arrays], axis=axis - 1), -1, 0
+        )
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
@@ -292,12 +304,16 @@ class Copy(Function):
         return ctx.device.copy_from(dy, ctx.output_device), None
 
 
-# What a user calls. An operand that is a number stays one; an array or list becomes a tensor on the other's device.
+# What a user calls. An operand that is a number stays one; an array or list becomes a tensor on the
+# other's device.
 
 
 def _binary(function: type[Function], name: str, a: Any, b: Any) -> Tensor:
     device = (a if isinstance(a, Tensor) else b).device
-    operands = [x if isinstance(x, (Tensor, bool, int, float, complex)) else tensor(x, device=device) for x in (a, b)]
+    operands = [
+        x if isinstance(x, (Tensor, bool, int, float, complex)) else tensor(x, device=device)
+        for x in (a, b)
+    ]
     shapes = [np.shape(x.data) if isinstance(x, Tensor) else () for x in operands]
     try:
         np.broadcast_shapes(*shapes)
@@ -305,7 +321,8 @@ def _binary(function: type[Function], name: str, a: Any, b: Any) -> Tensor:
         raise ValueError(
             f"{name}: expected shapes that broadcast together, got {shapes[0]} and {shapes[1]}"
         ) from None
-    # A number takes the tensor's dtype, as an array without axes: so forward and backward see arrays alone.
+    # A number takes the tensor's dtype, as an array without axes: so forward and backward see
+    # arrays alone.
     dtype = next(x.dtype for x in operands if isinstance(x, Tensor))
     return function.apply(*(_constant(x, dtype, device) for x in operands))
 
@@ -339,7 +356,9 @@ def div(a: Any, b: Any) -> Tensor:
 
 
 def maximum(a: Any, b: Any) -> Tensor:
-    """The larger of a and b, element by element; where they are equal each gets half of the gradient."""
+    """The larger of a and b, element by element; where they are equal each gets half of the
+    gradient.
+    """
     return _binary(Maximum, "maximum", a, b)
 
 
@@ -378,7 +397,9 @@ def matmul(a: Any, b: Any) -> Tensor:
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(f"matmul: expected shapes (..., n, k) and (..., k, m), got {a.shape} and {b.shape}")
+        raise ValueError(
+            f"matmul: expected shapes (..., n, k) and (..., k, m), got {a.shape} and {b.shape}"
+        )
     return MatMul.apply(a, b)
 
 
@@ -396,7 +417,9 @@ def mean(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 def max(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     """The maximum over an axis, several, or all (None); equal maxima share the gradient."""
     if any(x.shape[i] == 0 for i in _axes(axis, x.ndim)):
-        raise ValueError(f"max: expected at least one element along axis {axis}, got shape {x.shape}")
+        raise ValueError(
+            f"max: expected at least one element along axis {axis}, got shape {x.shape}"
+        )
     return Max.apply(x, axis, keepdims)
 
 
@@ -406,7 +429,9 @@ def reshape(x: Tensor, *shape: Any) -> Tensor:
     try:
         np.broadcast_to(np.empty(()), x.shape).reshape(shape)
     except (ValueError, TypeError):
-        raise ValueError(f"reshape: expected a shape of {x.size} elements, got {x.shape} -> {shape}") from None
+        raise ValueError(
+            f"reshape: expected a shape of {x.size} elements, got {x.shape} -> {shape}"
+        ) from None
     return Reshape.apply(x, shape)
 
 
@@ -445,10 +470,15 @@ def concat(tensors: Any, axis: int = 0) -> Tensor:
     ndim = tensors[0].ndim
     if not -ndim <= axis < ndim:
         raise ValueError(f"concat: expected an axis of a {ndim}-d tensor, got {axis}")
-    rests = {t.shape[: axis % ndim] + t.shape[axis % ndim + 1 :] if t.ndim == ndim else t.shape for t in tensors}
+    rests = {
+        t.shape[: axis % ndim] + t.shape[axis % ndim + 1 :] if t.ndim == ndim else t.shape
+        for t in tensors
+    }
     if len(rests) > 1 or any(t.ndim != ndim for t in tensors):
         shapes = ", ".join(str(t.shape) for t in tensors)
-        raise ValueError(f"concat: expected shapes that differ along axis {axis} only, got {shapes}")
+        raise ValueError(
+            f"concat: expected shapes that differ along axis {axis} only, got {shapes}"
+        )
     return Concat.apply(*tensors, axis=axis % ndim)
 
 
@@ -461,10 +491,14 @@ def to(x: Tensor, device: str | Device) -> Tensor:
 def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
     """An axis argument as a tuple of axes; ValueError if one is out of range."""
     axes = range(ndim) if axis is None else axis if isinstance(axis, (tuple, list)) else (axis,)
-    valid = all(isinstance(a, (int, np.integer)) and not isinstance(a, bool) and -ndim <= a < ndim for a in axes)
+    valid = all(
+        isinstance(a, (int, np.integer)) and not isinstance(a, bool) and -ndim <= a < ndim
+        for a in axes
+    )
     if not valid or len({a % ndim for a in axes}) < len(axes):
         raise ValueError(
-            f"axis: expected different axes of a {ndim}-d tensor, {-ndim} ... {ndim - 1}, got {axis}"
+            f"axis: expected different axes of a {ndim}-d tensor, {-ndim} ... {ndim - 1}, got "
+            f"{axis}"
         )
     return tuple(a % ndim for a in axes)
 

@@ -1,16 +1,21 @@
 """GPUs through CuPy: streams, copies, memory, and what is said when there is none.
 
-Every logical device has a stream of its own. Launches only queue work there and return; nothing waits for the GPU but
-`download`, `synchronize`, and whoever reads a number. Three rules keep streams from reading what is not yet written:
+Every logical device has a stream of its own. Launches only queue work there and return; nothing
+waits for the GPU but `download`, `synchronize`, and whoever reads a number. Three rules keep
+streams from reading what is not yet written:
 
-1. Work for a device is launched inside `device.activate()`, so it runs on its stream, one launch after the other.
-2. A copy between devices runs on the receiver's copy stream: after all that both devices had queued so far, and before
-   whatever either of them queues next. The second half matters as much: CuPy's memory pool hands a freed block to the
-   next request of the same stream, and knows nothing of a copy elsewhere that still reads it.
-3. The waits of rule 2 are queued when a device is next activated for anything but a copy, not at once. So two devices
+1. Work for a device is launched inside `device.activate()`, so it runs on its stream, one launch
+after the other. 2. A copy between devices runs on the receiver's copy stream: after all that both
+devices had queued so far, and before
+   whatever either of them queues next. The second half matters as much: CuPy's memory pool hands a
+   freed block to the next request of the same stream, and knows nothing of a copy elsewhere that
+   still reads it.
+3. The waits of rule 2 are queued when a device is next activated for anything but a copy, not at
+once. So two devices
    that swap their halves copy both ways at the same time: neither copy waits for the other.
 
-`cuda:0,cuda:0` is a pair of two logical devices on one GPU (`twin`), and runs the same code as two GPUs.
+`cuda:0,cuda:0` is a pair of two logical devices on one GPU (`twin`), and runs the same code as two
+GPUs.
 """
 
 from __future__ import annotations
@@ -30,10 +35,13 @@ from tinynet.errors import DeviceUnavailableError, OutOfMemoryError
 from tinynet.memory import MemoryStats
 
 WHEELS = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x")
-INSTALL = "pip install 'tinynet[cuda13]' (driver 580 or newer) or 'tinynet[cuda12]' (driver 525 or newer)"
+INSTALL = (
+    "pip install 'tinynet[cuda13]' (driver 580 or newer) or 'tinynet[cuda12]' (driver 525 or newer)"
+)
 COPY = "Copy"  # the operation under which nothing is launched but copies
-# Pinned memory for uploads: bytes that are filled at once, and how many such slots, together two batches of 128 pictures.
-# A guess; if it is too small, `python benchmarks/gpu.py` shows fewer pictures/s from host than without uploads.
+# Pinned memory for uploads: bytes that are filled at once, and how many such slots, together two
+# batches of 128 pictures. A guess; if it is too small, `python benchmarks/gpu.py` shows fewer
+# pictures/s from host than without uploads.
 SLOT, SLOTS = 8 << 20, 16
 
 
@@ -69,19 +77,25 @@ cupy = _import_cupy()
 
 
 def _check_gpu(name: str, index: int) -> None:
-    """Raise one clear line unless GPU `index` can be used with this CuPy, this driver and these libraries."""
+    """Raise one clear line unless GPU `index` can be used with this CuPy, this driver and these
+    libraries.
+    """
     runtime = cupy.cuda.runtime
     try:
         driver, built = runtime.driverGetVersion(), runtime.runtimeGetVersion()
     except Exception as error:
-        raise DeviceUnavailableError(f"{name}: CuPy finds no CUDA runtime ({error}): {INSTALL}") from error
+        raise DeviceUnavailableError(
+            f"{name}: CuPy finds no CUDA runtime ({error}): {INSTALL}"
+        ) from error
     if driver == 0:
         raise DeviceUnavailableError(f"{name}: no NVIDIA driver is running on this machine")
     if driver // 1000 < built // 1000:
         raise DeviceUnavailableError(
-            f"{name}: the driver knows CUDA {driver // 1000}.{driver % 1000 // 10}, but this CuPy is built for "
+            f"{name}: the driver knows CUDA {driver // 1000}.{driver % 1000 // 10}, but this CuPy "
+            f"is built for "
             f"CUDA {built // 1000}: update the driver, or install the CuPy that fits it "
-            f"(pip uninstall cupy-cuda{built // 1000}x; pip install 'tinynet[cuda{driver // 1000}]')"
+            f"(pip uninstall cupy-cuda{built // 1000}x; pip install "
+            f"'tinynet[cuda{driver // 1000}]')"
         )
     try:
         count = runtime.getDeviceCount()
@@ -97,16 +111,18 @@ def _check_gpu(name: str, index: int) -> None:
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DeviceUnavailableError(
-            f"{name}: CuPy, built for CUDA {built // 1000}, cannot compile a kernel or load cuBLAS here ({reason[0]}): "
+            f"{name}: CuPy, built for CUDA {built // 1000}, cannot compile a kernel or load cuBLAS "
+            f"here ({reason[0]}): "
             f"pip install 'tinynet[cuda{built // 1000}]'"
         ) from error
 
 
 class _Lane:
-    """What a logical device owns: its streams, cuBLAS with a workspace of its own, waits not yet queued, upload slots.
+    """What a logical device owns: its streams, cuBLAS with a workspace of its own, waits not yet
+    queued, upload slots.
 
-    A cuBLAS handle for each stream keeps its results the same bits every run (two streams that share a workspace may
-    be given different algorithms).
+    A cuBLAS handle for each stream keeps its results the same bits every run (two streams that
+    share a workspace may be given different algorithms).
     """
 
     def __init__(self, index: int):
@@ -114,10 +130,14 @@ class _Lane:
         with self.gpu:
             self.stream = cupy.cuda.Stream()
             self.copies = cupy.cuda.Stream()  # from other devices
-            self.uploads = cupy.cuda.Stream()  # from the host: a boundary never queues behind a batch of pictures
+            self.uploads = (
+                cupy.cuda.Stream()
+            )  # from the host: a boundary never queues behind a batch of pictures
             self.blas = cupy.cuda.cublas.create()
         self.tf32 = False
-        self.waits: list[tuple[Any, int, int]] = []  # (event, first byte, end) of copies from or to memory of this lane
+        self.waits: list[
+            tuple[Any, int, int]
+        ] = []  # (event, first byte, end) of copies from or to memory of this lane
         self.slots: deque[_Slot] = deque()
         self.staged: deque[tuple[Any, np.ndarray]] = deque()
         self.lock = threading.Lock()
@@ -145,7 +165,9 @@ class _Lane:
 
 
 class _Slot:
-    """A pinned buffer on the host, and the buffer on the GPU that it is copied to while the GPU computes."""
+    """A pinned buffer on the host, and the buffer on the GPU that it is copied to while the GPU
+    computes.
+    """
 
     def __init__(self, lane: _Lane):
         self.pinned = import_module("cupyx").empty_pinned((SLOT,), np.uint8)
@@ -166,7 +188,9 @@ _tf32 = False
 
 
 class _Activation:
-    """`with device.activate(operation)`: its GPU and stream become current, after the copies that touch its memory."""
+    """`with device.activate(operation)`: its GPU and stream become current, after the copies that
+    touch its memory.
+    """
 
     __slots__ = ("lane", "operation")
 
@@ -198,7 +222,9 @@ def _lane(index: int, twin: bool) -> _Lane:
 def current_lane() -> _Lane:
     """The lane that kernels launch on. Raises RuntimeError outside `device.activate()`."""
     if not _active.stack:
-        raise RuntimeError("cuda: kernels run inside device.activate(), which sets their GPU and stream")
+        raise RuntimeError(
+            "cuda: kernels run inside device.activate(), which sets their GPU and stream"
+        )
     return _active.stack[-1][0]
 
 
@@ -215,7 +241,8 @@ class CudaDevice(Device):
         self._lane = _lane(index, twin)
 
     def twin(self) -> CudaDevice:
-        """Another logical device on the same GPU, with streams of its own: the second of the pair `cuda:0,cuda:0`.
+        """Another logical device on the same GPU, with streams of its own: the second of the pair
+        `cuda:0,cuda:0`.
 
         Operations refuse to mix the two, as they refuse to mix two GPUs.
         """
@@ -244,10 +271,12 @@ class CudaDevice(Device):
             return cupy.empty(shape, dtype)
 
     def upload(self, array: np.ndarray) -> Any:
-        """As Device.upload. The host waits only for its own memory to be read; the GPU goes on computing meanwhile.
+        """As Device.upload. The host waits only for its own memory to be read; the GPU goes on
+        computing meanwhile.
 
-        Through a ring of pinned slots: host -> slot -> landing buffer on the upload stream, while the GPU still works on
-        what was queued before; then, on the device's own stream, landing buffer -> array (at the GPU's own bandwidth).
+        Through a ring of pinned slots: host -> slot -> landing buffer on the upload stream, while
+        the GPU still works on what was queued before; then, on the device's own stream, landing
+        buffer -> array (at the GPU's own bandwidth).
         """
         array = np.asarray(array)
         order = _memory_order(array.strides)
@@ -305,7 +334,8 @@ class CudaDevice(Device):
                 here.copies.wait_event(event)
             out.data.copy_from_device_async(packed.data, packed.nbytes, here.copies)
             return
-        # No peer access: through pinned memory, GPU -> host on the sender's copy stream, host -> GPU on ours.
+        # No peer access: through pinned memory, GPU -> host on the sender's copy stream, host ->
+        # GPU on ours.
         pinned = import_module("cupyx").empty_pinned((packed.nbytes,), np.uint8)
         for event in before:
             there.copies.wait_event(event)
@@ -314,7 +344,9 @@ class CudaDevice(Device):
         for event in [*after, there.mark(there.copies)]:
             here.copies.wait_event(event)
         out.reshape(-1).view(np.uint8).set(pinned, stream=here.copies)
-        here.staged.append((here.mark(here.copies), pinned))  # keeps the pinned memory until the copy is done
+        here.staged.append(
+            (here.mark(here.copies), pinned)
+        )  # keeps the pinned memory until the copy is done
         while len(here.staged) > 1 and here.staged[0][0].done:
             here.staged.popleft()
 
@@ -347,8 +379,10 @@ def _kernels() -> ModuleType:
 
 
 def set_tf32(on: bool) -> None:
-    """Let float32 matrix products round their inputs to TF32 (10 bits of mantissa): several times quicker on GPUs from
-    2020 on, with errors around 1e-3 instead of 1e-7. Off at the start. Nothing but matrix products is affected."""
+    """Let float32 matrix products round their inputs to TF32 (10 bits of mantissa): several times
+    quicker on GPUs from 2020 on, with errors around 1e-3 instead of 1e-7. Off at the start. Nothing
+    but matrix products is affected.
+    """
     global _tf32
     _tf32 = bool(on)
 
@@ -357,12 +391,14 @@ def blas_handle() -> int:
     """The current lane's cuBLAS, set to the precision that `set_tf32` asked for."""
     lane = current_lane()
     if lane.tf32 != _tf32:
-        cupy.cuda.cublas.setMathMode(lane.blas, 3 if _tf32 else 0)  # CUBLAS_TF32_TENSOR_OP_MATH, CUBLAS_DEFAULT_MATH
+        cupy.cuda.cublas.setMathMode(
+            lane.blas, 3 if _tf32 else 0
+        )  # CUBLAS_TF32_TENSOR_OP_MATH, CUBLAS_DEFAULT_MATH
         lane.tf32 = _tf32
     return lane.blas
 
 
-# --- layout -----------------------------------------------------------------------------------------------------------
+# --- layout ---------------------------------------------------------------------------------------
 
 
 def _memory_order(strides: tuple[int, ...]) -> tuple[int, ...]:
@@ -379,13 +415,14 @@ def _bytes(array: Any) -> tuple[int, int]:
     return array.data.ptr, array.data.ptr + array.nbytes
 
 
-# --- peers ------------------------------------------------------------------------------------------------------------
+# --- peers ----------------------------------------------------------------------------------------
 
 
 @functools.cache
 def _reaches(source: int, target: int) -> bool:
-    """Whether GPU `target` can copy from GPU `source` directly. Found by doing it: some machines report that it works,
-    and then copy garbage (an IOMMU between the two)."""
+    """Whether GPU `target` can copy from GPU `source` directly. Found by doing it: some machines
+    report that it works, and then copy garbage (an IOMMU between the two).
+    """
     if source == target:
         return True
     runtime = cupy.cuda.runtime
@@ -405,7 +442,7 @@ def _reaches(source: int, target: int) -> bool:
         return False
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------
+# --- memory ---------------------------------------------------------------------------------------
 
 _pool = cupy.cuda.MemoryPool()
 _peak: dict[int, int] = {}
@@ -421,7 +458,11 @@ def _malloc(nbytes: int) -> Any:
     used = _pool.used_bytes()
     if used > _peak.get(gpu, 0):
         _peak[gpu] = used
-    if _active.stack and (lane := _active.stack[-1][0]).waits and lane.pending(memory.ptr, memory.ptr + nbytes):
+    if (
+        _active.stack
+        and (lane := _active.stack[-1][0]).waits
+        and lane.pending(memory.ptr, memory.ptr + nbytes)
+    ):
         lane.queue_waits()  # a copy elsewhere still reads what lay in this block before
     return memory
 
@@ -433,10 +474,14 @@ def _out_of_memory(gpu: int, asked: int) -> OutOfMemoryError:
     operation, batch = _active.stack[-1][1] if _active.stack else "", _batch_size()
     advice = "use a smaller batch size"
     if batch > 1:
-        # As if all that is in use grew with the batch. Weights do not, and later layers will want more: an upper bound.
-        advice = f"of a batch of {batch}, at most {batch * (used + free) // (used + asked)} would fit"
+        # As if all that is in use grew with the batch. Weights do not, and later layers will want
+        # more: an upper bound.
+        advice = (
+            f"of a batch of {batch}, at most {batch * (used + free) // (used + asked)} would fit"
+        )
     return OutOfMemoryError(
-        f"cuda:{gpu}: {operation or 'an operation'} asked for {_size(asked)}, but {_size(free)} of {_size(total)} are free "
+        f"cuda:{gpu}: {operation or 'an operation'} asked for {_size(asked)}, but {_size(free)} of "
+        f"{_size(total)} are free "
         f"(tinynet uses {_size(used)}): {advice}"
     )
 
@@ -446,7 +491,9 @@ def _batch_size() -> int:
     frame = sys._getframe(1)
     while frame is not None:
         if "ctx" in frame.f_locals:
-            arrays = (v for v in frame.f_locals.values() if isinstance(v, cupy.ndarray) and v.ndim > 1)
+            arrays = (
+                v for v in frame.f_locals.values() if isinstance(v, cupy.ndarray) and v.ndim > 1
+            )
             return next((array.shape[0] for array in arrays), 0)
         frame = frame.f_back
     return 0

@@ -1,7 +1,9 @@
-"""Where arrays live: names of devices and, behind each, its array module, kernels, memory and copies.
+"""Where arrays live: names of devices and, behind each, its array module, kernels, memory and
+copies.
 
     cpu, cpu:0, cpu:1 ...    the same memory and cores under several names: logical devices, which operations refuse to
-                             mix, so that a network split over two devices can be tried on any machine
+                             mix, so that a network split over two devices can be tried on any
+                             machine
     cuda, cuda:0 ...         GPUs, through CuPy (tinynet/cuda.py)
 
 "cpu" is "cpu:0", and "cuda" is "cuda:0".
@@ -53,11 +55,15 @@ class Device:
 
     @property
     def kernels(self) -> ModuleType:
-        """The kernels that run here: tinynet.kernels or tinynet.kernels.cuda, the same names in both."""
+        """The kernels that run here: tinynet.kernels or tinynet.kernels.cuda, the same names in
+        both.
+        """
         raise NotImplementedError
 
     def activate(self, operation: str = "") -> AbstractContextManager:
-        """A context in which whatever is launched runs on this device; errors inside it name the operation."""
+        """A context in which whatever is launched runs on this device; errors inside it name the
+        operation.
+        """
         raise NotImplementedError
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -88,7 +94,9 @@ class Device:
         raise NotImplementedError
 
     def free_memory(self) -> int:
-        """Bytes that the system would still give. On the CPU: as Linux tells it, and FileNotFoundError elsewhere."""
+        """Bytes that the system would still give. On the CPU: as Linux tells it, and
+        FileNotFoundError elsewhere.
+        """
         raise NotImplementedError
 
 
@@ -125,7 +133,9 @@ class CpuDevice(Device):
 
     def free_memory(self) -> int:
         with open("/proc/meminfo") as lines:
-            return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+            return next(
+                1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")
+            )
 
 
 def device(name: str | Device) -> Device:
@@ -150,12 +160,15 @@ def device(name: str | Device) -> Device:
 
 
 def memory_stats(name: str | Device) -> MemoryStats:
-    """Bytes of a device's memory: used by living arrays, held from the system, and the most ever used."""
+    """Bytes of a device's memory: used by living arrays, held from the system, and the most ever
+    used.
+    """
     return device(name).memory_stats()
 
 
 def set_tf32(on: bool) -> None:
-    """Whether GPUs may round the inputs of float32 matrix products to TF32 (10 bits of mantissa): quicker, coarser.
+    """Whether GPUs may round the inputs of float32 matrix products to TF32 (10 bits of mantissa):
+    quicker, coarser.
 
     Off unless set. Raises DeviceUnavailableError where CuPy is missing.
     """

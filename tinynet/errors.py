@@ -1,10 +1,14 @@
-"""The exceptions tinynet raises on purpose. Each message says what was expected, what came, what to do."""
+"""The exceptions tinynet raises on purpose. Each message says what was expected, what came, what to
+do.
+"""
 
 from __future__ import annotations
 
 
 class TinynetError(Exception):
-    """Base of every error below: a program may catch this one, print it, and exit without a traceback."""
+    """Base of every error below: a program may catch this one, print it, and exit without a
+    traceback.
+    """
 
 
 class DeviceMismatchError(TinynetError, RuntimeError):
@@ -12,7 +16,9 @@ class DeviceMismatchError(TinynetError, RuntimeError):
 
 
 class DeviceUnavailableError(TinynetError, RuntimeError):
-    """A device was asked for that this machine does not have, or whose driver or package is missing."""
+    """A device was asked for that this machine does not have, or whose driver or package is
+    missing.
+    """
 
 
 class OutOfMemoryError(TinynetError, MemoryError):

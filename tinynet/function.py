@@ -1,17 +1,18 @@
-"""Function: one differentiable operation, its forward and its backward on plain arrays. Yours look like ours:
+"""Function: one differentiable operation, its forward and its backward on plain arrays. Yours look
+like ours:
 
-    class Square(tinynet.Function):
-        @staticmethod
-        def forward(ctx, x):
-            ctx.save_for_backward(x)
-            return x * x
+class Square(tinynet.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
 
-        @staticmethod
-        def backward(ctx, dy):
-            (x,) = ctx.saved_tensors
-            return 2 * x * dy
+    @staticmethod
+    def backward(ctx, dy):
+        (x,) = ctx.saved_tensors
+        return 2 * x * dy
 
-    y = Square.apply(tensor)
+y = Square.apply(tensor)
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ SAMPLES = 1024  # elements looked at, of an array saved for backward, to see whe
 
 
 class Context:
-    """What forward leaves for backward. Numbers and shapes may be set as attributes; arrays go through
-    `save_for_backward`, so that they are let go in time and a change of them is noticed."""
+    """What forward leaves for backward. Numbers and shapes may be set as attributes; arrays go
+    through `save_for_backward`, so that they are let go in time and a change of them is noticed.
+    """
 
     def __init__(self, device: Device, needs_input_grad: tuple[bool, ...]):
         self.device = device
@@ -63,17 +65,19 @@ class Context:
         for i, (array, mark) in enumerate(zip(self._saved, self._marks, strict=True)):
             if _mark(array) != mark:
                 raise RuntimeError(
-                    f"an array that backward needs (saved array {i}, shape {array.shape}) was changed in place "
+                    f"an array that backward needs (saved array {i}, shape {array.shape}) was "
+                    f"changed in place "
                     "after forward; change a copy instead, or call backward before the change"
                 )
         return self._saved
 
 
 def _mark(array: Any) -> int | None:
-    """A checksum of up to 2 * SAMPLES elements, spread evenly: all of a small array (2 us), some of a large one (20 us).
+    """A checksum of up to 2 * SAMPLES elements, spread evenly: all of a small array (2 us), some of
+    a large one (20 us).
 
-    So a change of a whole array is always noticed; a change of a few elements in a large one may pass. Not on a GPU,
-    where reading would wait for the device.
+    So a change of a whole array is always noticed; a change of a few elements in a large one may
+    pass. Not on a GPU, where reading would wait for the device.
     """
     if not isinstance(array, np.ndarray):
         return None
@@ -81,11 +85,13 @@ def _mark(array: Any) -> int | None:
 
 
 class Function:
-    """A differentiable operation. Subclasses give static `forward` and `backward`; call it by `.apply(...)`.
+    """A differentiable operation. Subclasses give static `forward` and `backward`; call it by
+    `.apply(...)`.
 
-    forward(ctx, *arguments, **options): tensors arrive as plain arrays; returns an array, or a tuple of arrays.
-    backward(ctx, *grads): a gradient for each output; returns one for each argument of forward (or each tensor among
-    them), None where there is none. Gradients must have the shape of their argument.
+    forward(ctx, *arguments, **options): tensors arrive as plain arrays; returns an array, or a
+    tuple of arrays. backward(ctx, *grads): a gradient for each output; returns one for each
+    argument of forward (or each tensor among them), None where there is none. Gradients must have
+    the shape of their argument.
     """
 
     @staticmethod
@@ -98,17 +104,24 @@ class Function:
 
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
-        """Run forward and record the operation. DeviceMismatchError if tensors live on different devices."""
+        """Run forward and record the operation. DeviceMismatchError if tensors live on different
+        devices.
+        """
         device = common_device(cls.__name__, args)
         recording = is_grad_enabled()
         needs = tuple(recording and isinstance(a, Tensor) and a.requires_grad for a in args)
         ctx = Context(device, needs)
         arrays = [a.data if isinstance(a, Tensor) else a for a in args]
-        with device.activate(cls.__name__), profiler.record(cls.__name__, "forward", device) as record:
+        with (
+            device.activate(cls.__name__),
+            profiler.record(cls.__name__, "forward", device) as record,
+        ):
             outputs = cls.forward(ctx, *arrays, **kwargs)
             several = isinstance(outputs, tuple)
             outputs = outputs if several else (outputs,)
-            xp = ctx.output_device.xp  # a sum is a NumPy scalar; and CuPy's asarray copies to the current GPU
+            xp = (
+                ctx.output_device.xp
+            )  # a sum is a NumPy scalar; and CuPy's asarray copies to the current GPU
             outputs = [o if isinstance(o, xp.ndarray) else xp.asarray(o) for o in outputs]
             record(arrays, outputs)
         node = None
@@ -121,21 +134,29 @@ class Function:
             node = Node(cls, ctx, sources, [(o.shape, o.dtype) for o in outputs])
         device = ctx.output_device
         tensors = tuple(
-            Tensor(o, device, True, (node, i)) if node and o.dtype.kind == "f" else Tensor(o, device)
+            Tensor(o, device, True, (node, i))
+            if node and o.dtype.kind == "f"
+            else Tensor(o, device)
             for i, o in enumerate(outputs)
         )
         return tensors if several else tensors[0]
 
     @classmethod
     def send_back(cls, node: Node, grads: list, retain_graph: bool) -> list:
-        """Gradients of the outputs -> gradients of all arguments, with their shape and dtype checked."""
+        """Gradients of the outputs -> gradients of all arguments, with their shape and dtype
+        checked.
+        """
         ctx = node.context
         if ctx is None:
             raise RuntimeError(
-                f"backward(): the graph behind {cls.__name__} was let go by an earlier backward; call that one with "
+                f"backward(): the graph behind {cls.__name__} was let go by an earlier backward; "
+                f"call that one with "
                 "retain_graph=True, or compute forward again"
             )
-        with ctx.device.activate(cls.__name__), profiler.record(cls.__name__, "backward", ctx.device) as record:
+        with (
+            ctx.device.activate(cls.__name__),
+            profiler.record(cls.__name__, "backward", ctx.device) as record,
+        ):
             for i, (shape, dtype) in enumerate(node.outputs):
                 if grads[i] is None:
                     grads[i] = ctx.xp.zeros(shape, dtype)
@@ -157,7 +178,8 @@ def common_device(operation: str, args: Any) -> Device:
     if any(t.device != device for t in tensors):
         places = ", ".join(f"{t.shape} on {t.device}" for t in tensors)
         raise DeviceMismatchError(
-            f"{operation}: expected all tensors on one device, got {places}; move them with .to(device)"
+            f"{operation}: expected all tensors on one device, got {places}; move them with "
+            f".to(device)"
         )
     return device
 
@@ -172,7 +194,8 @@ def _one_for_each_argument(name: str, given: list, ctx: Context) -> list:
             grads[i] = g
     else:
         raise RuntimeError(
-            f"{name}.backward: expected {len(ctx.arguments)} gradients, one for each argument of forward "
+            f"{name}.backward: expected {len(ctx.arguments)} gradients, one for each argument of "
+            f"forward "
             f"(None where there is none), got {len(given)}"
         )
     for i, g in enumerate(grads):
@@ -181,7 +204,8 @@ def _one_for_each_argument(name: str, given: list, ctx: Context) -> list:
         shape, dtype = ctx.arguments[i]
         if g.shape != shape:
             raise RuntimeError(
-                f"{name}.backward: expected a gradient of shape {shape} for argument {i}, got {g.shape}"
+                f"{name}.backward: expected a gradient of shape {shape} for argument {i}, got "
+                f"{g.shape}"
             )
         grads[i] = g.astype(dtype, copy=False)
     return grads

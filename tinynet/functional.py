@@ -1,7 +1,9 @@
-"""Every operation on tensors that a network is made of: each a thin Function over a kernel, and the name a user calls.
+"""Every operation on tensors that a network is made of: each a thin Function over a kernel, and the
+name a user calls.
 
-Arguments, defaults and meaning are those of torch.nn.functional. The formulas stand in tinynet/kernels, one file an
-operation. What a user gets wrong raises ValueError (or TypeError) that names the argument, what was expected, what came.
+Arguments, defaults and meaning are those of torch.nn.functional. The formulas stand in
+tinynet/kernels, one file an operation. What a user gets wrong raises ValueError (or TypeError) that
+names the argument, what was expected, what came.
 """
 
 from __future__ import annotations
@@ -18,8 +20,24 @@ from tinynet.kernels.max_pool2d import pool_output_size
 from tinynet.tensor import Tensor, is_grad_enabled
 
 __all__ = [
-    "avg_pool2d", "concat", "conv2d", "cross_entropy", "dropout", "exp", "linear", "local_response_norm", "log",
-    "log_softmax", "max_pool2d", "maximum", "pad", "relu", "sigmoid", "softmax", "spatial_response_norm", "tanh",
+    "avg_pool2d",
+    "concat",
+    "conv2d",
+    "cross_entropy",
+    "dropout",
+    "exp",
+    "linear",
+    "local_response_norm",
+    "log",
+    "log_softmax",
+    "max_pool2d",
+    "maximum",
+    "pad",
+    "relu",
+    "sigmoid",
+    "softmax",
+    "spatial_response_norm",
+    "tanh",
 ]
 
 
@@ -34,7 +52,9 @@ class Conv2d(Function):
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
         x, weight, y = ctx.saved_tensors
-        return ctx.kernels.conv2d_backward(dy, x, weight, **ctx.options, needs=ctx.needs_input_grad, y=y)
+        return ctx.kernels.conv2d_backward(
+            dy, x, weight, **ctx.options, needs=ctx.needs_input_grad, y=y
+        )
 
 
 def conv2d(
@@ -46,11 +66,13 @@ def conv2d(
     groups: int = 1,
     relu: bool = False,
 ) -> Tensor:
-    """Convolution: y[n,o] = b[o] + sum over c,i,j of w[o,c,i,j] x[n,c, oh*stride+i-padding, ow*stride+j-padding].
+    """Convolution: y[n,o] = b[o] + sum over c,i,j of w[o,c,i,j] x[n,c, oh*stride+i-padding,
+    ow*stride+j-padding].
 
-    x (N, C, H, W), weight (O, C/groups, kh, kw), bias (O,) -> (N, O, OH, OW), OH = (H + 2 padding - kh) // stride + 1.
-    Output channels of group g see the input channels of group g alone. relu=True gives max(y, 0) in the same operation,
-    which saves a pass over memory. Kernel: tinynet/kernels/conv2d.py.
+    x (N, C, H, W), weight (O, C/groups, kh, kw), bias (O,) -> (N, O, OH, OW), OH = (H + 2 padding -
+    kh) // stride + 1. Output channels of group g see the input channels of group g alone. relu=True
+    gives max(y, 0) in the same operation, which saves a pass over memory. Kernel:
+    tinynet/kernels/conv2d.py.
     """
     _floats("conv2d", x=x, weight=weight, bias=bias)
     _rank("conv2d", "x", x, "(N, C, H, W)")
@@ -60,22 +82,28 @@ def conv2d(
     (_, C, H, W), (O, C_group, *kernel) = x.shape, weight.shape
     if C % groups or O % groups or C // groups != C_group:
         raise ValueError(
-            f"conv2d: expected weight (O, C/groups, kh, kw) with C = {C} channels of x and O both divisible by "
+            f"conv2d: expected weight (O, C/groups, kh, kw) with C = {C} channels of x and O both "
+            f"divisible by "
             f"groups = {groups}, got weight {weight.shape}"
         )
     if bias is not None and bias.shape != (O,):
         raise ValueError(f"conv2d: expected bias of shape ({O},), got {bias.shape}")
     if min(kernel) < 1 or min(output_size((H, W), kernel, stride, padding)) < 1:
         raise ValueError(
-            f"conv2d: expected a kernel of at least 1x1 that fits the padded picture, got kernel {tuple(kernel)} on "
+            f"conv2d: expected a kernel of at least 1x1 that fits the padded picture, got kernel "
+            f"{tuple(kernel)} on "
             f"{H}x{W} with padding {padding}"
         )
-    return Conv2d.apply(x, weight, bias, relu=bool(relu), stride=stride, padding=padding, groups=groups)
+    return Conv2d.apply(
+        x, weight, bias, relu=bool(relu), stride=stride, padding=padding, groups=groups
+    )
 
 
 class MaxPool2d(Function):
     @staticmethod
-    def forward(ctx: Context, x: Any, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> Any:
+    def forward(
+        ctx: Context, x: Any, kernel: Any, stride: Any, padding: Any, ceil_mode: bool
+    ) -> Any:
         y, winner = ctx.kernels.max_pool2d_forward(x, kernel, stride, padding, ceil_mode)
         ctx.save_for_backward(winner)
         ctx.geometry = x.shape, kernel, stride, padding
@@ -96,8 +124,9 @@ def max_pool2d(
 ) -> Tensor:
     """The maximum of each window: (N, C, H, W) -> (N, C, OH, OW). stride: kernel_size if left out.
 
-    Padding is minus infinity. Of equal values the first takes the gradient. ceil_mode: the output size is rounded up, so
-    that the last window may hang over the end. Kernel: tinynet/kernels/max_pool2d.py.
+    Padding is minus infinity. Of equal values the first takes the gradient. ceil_mode: the output
+    size is rounded up, so that the last window may hang over the end. Kernel:
+    tinynet/kernels/max_pool2d.py.
     """
     return MaxPool2d.apply(x, *_pooling("max_pool2d", x, kernel_size, stride, padding, ceil_mode))
 
@@ -123,7 +152,8 @@ def avg_pool2d(
 ) -> Tensor:
     """The mean of each window: (N, C, H, W) -> (N, C, OH, OW). stride: kernel_size if left out.
 
-    count_include_pad: padding counts as zeros in the mean; else it does not count. Kernel: tinynet/kernels/avg_pool2d.py.
+    count_include_pad: padding counts as zeros in the mean; else it does not count. Kernel:
+    tinynet/kernels/avg_pool2d.py.
     """
     geometry = _pooling("avg_pool2d", x, kernel_size, stride, padding, ceil_mode)
     return AvgPool2d.apply(x, *geometry, bool(count_include_pad))
@@ -145,10 +175,12 @@ class LocalResponseNorm(Function):
 def local_response_norm(
     x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:
-    """y = x / (k + alpha/size * sum of x^2 over `size` neighbouring channels)^beta; x (N, C, ...), C the channels.
+    """y = x / (k + alpha/size * sum of x^2 over `size` neighbouring channels)^beta; x (N, C, ...),
+    C the channels.
 
-    alpha is divided by size, as in PyTorch, Caffe and the program of 2012: the paper's (section 3.3) literal
-    1e-4 on the plain sum is alpha=5e-4 with size=5. Kernel: tinynet/kernels/local_response_norm.py.
+    alpha is divided by size, as in PyTorch, Caffe and the program of 2012: the paper's (section
+    3.3) literal 1e-4 on the plain sum is alpha=5e-4 with size=5. Kernel:
+    tinynet/kernels/local_response_norm.py.
     """
     _floats("local_response_norm", x=x)
     if x.ndim < 2:
@@ -174,7 +206,8 @@ class SpatialResponseNorm(Function):
 def spatial_response_norm(
     x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:
-    """y = x / (k + alpha/size^2 * sum of x^2 over the size x size patch of the same map)^beta; x (N, C, H, W).
+    """y = x / (k + alpha/size^2 * sum of x^2 over the size x size patch of the same map)^beta; x
+    (N, C, H, W).
 
     Source: cuda-convnet's rnorm layer. Kernel: tinynet/kernels/spatial_response_norm.py.
     """
@@ -205,7 +238,9 @@ def relu(x: Tensor, inplace: bool = False) -> Tensor:
     """
     _floats("relu", x=x)
     if inplace and x.requires_grad and x.node is None and is_grad_enabled():
-        raise RuntimeError("relu: a leaf that requires a gradient cannot be changed in place; use inplace=False")
+        raise RuntimeError(
+            "relu: a leaf that requires a gradient cannot be changed in place; use inplace=False"
+        )
     return ReLU.apply(x, bool(inplace))
 
 
@@ -260,10 +295,11 @@ class Dropout(Function):
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
-    """In training, each element becomes 0 with probability p, and is divided by 1 - p otherwise; else x itself.
+    """In training, each element becomes 0 with probability p, and is divided by 1 - p otherwise;
+    else x itself.
 
-    The mask depends on `tinynet.manual_seed` and on how many random draws came before, not on the device. p is rounded to
-    1/65536. Kernel: tinynet/kernels/dropout.py.
+    The mask depends on `tinynet.manual_seed` and on how many random draws came before, not on the
+    device. p is rounded to 1/65536. Kernel: tinynet/kernels/dropout.py.
     """
     _floats("dropout", x=x)
     (p,) = _numbers("dropout", p=p).values()
@@ -286,7 +322,8 @@ class Linear(Function):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
-    """x w^T + b: x (N, in), weight (out, in), bias (out,) -> (N, out); its maximum with 0 if relu=True.
+    """x w^T + b: x (N, in), weight (out, in), bias (out,) -> (N, out); its maximum with 0 if
+    relu=True.
 
     Kernel: tinynet/kernels/linear.py.
     """
@@ -351,21 +388,26 @@ class CrossEntropy(Function):
 
 
 def cross_entropy(logits: Tensor, target: Any, reduction: str = "mean") -> Tensor:
-    """-log softmax(logits)[n, target[n]]: logits (N, K), target (N,) of integer classes in 0 ... K-1 -> a scalar.
+    """-log softmax(logits)[n, target[n]]: logits (N, K), target (N,) of integer classes in 0 ...
+    K-1 -> a scalar.
 
-    reduction: "mean" or "sum" over N, or "none" for losses (N,). Targets given as a host array or list are checked; those
-    that live on a GPU already are not, since that would wait for it. Kernel: tinynet/kernels/cross_entropy.py.
+    reduction: "mean" or "sum" over N, or "none" for losses (N,). Targets given as a host array or
+    list are checked; those that live on a GPU already are not, since that would wait for it.
+    Kernel: tinynet/kernels/cross_entropy.py.
     """
     _floats("cross_entropy", logits=logits)
     _rank("cross_entropy", "logits", logits, "(N, K)")
     if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"cross_entropy: expected reduction 'mean', 'sum' or 'none', got {reduction!r}")
+        raise ValueError(
+            f"cross_entropy: expected reduction 'mean', 'sum' or 'none', got {reduction!r}"
+        )
     N, K = logits.shape
     if not isinstance(target, Tensor) or target.device.kind == "cpu":
         target = _check_classes(target, N, K, logits)
     if target.shape != (N,) or target.dtype.kind not in "iu":
         raise ValueError(
-            f"cross_entropy: expected target of shape ({N},) and an integer dtype, got {target.shape} {target.dtype}"
+            f"cross_entropy: expected target of shape ({N},) and an integer dtype, got "
+            f"{target.shape} {target.dtype}"
         )
     losses = CrossEntropy.apply(logits, target)
     return losses if reduction == "none" else losses.mean() if reduction == "mean" else losses.sum()
@@ -376,17 +418,29 @@ def _check_classes(target: Any, N: int, K: int, logits: Tensor) -> Tensor:
         labels, where = target.data, target.device
     else:
         labels, where = np.asarray(target), logits.device
-    if labels.shape == (N,) and labels.dtype.kind in "iu" and N and not 0 <= labels.min() <= labels.max() < K:
+    if (
+        labels.shape == (N,)
+        and labels.dtype.kind in "iu"
+        and N
+        and not 0 <= labels.min() <= labels.max() < K
+    ):
         worst = labels.min() if labels.min() < 0 else labels.max()
-        raise ValueError(f"cross_entropy: expected targets in 0 ... {K - 1}, the {K} classes of logits, got {worst}")
+        raise ValueError(
+            f"cross_entropy: expected targets in 0 ... {K - 1}, the {K} classes of logits, got "
+            f"{worst}"
+        )
     return target if isinstance(target, Tensor) else Tensor(where.upload(labels), where)
 
 
 class Pad(Function):
     @staticmethod
     def forward(ctx: Context, x: Any, widths: list[tuple[int, int]], value: float) -> Any:
-        ctx.inner = tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape, strict=True))
-        shape = tuple(before + n + after for (before, after), n in zip(widths, x.shape, strict=True))
+        ctx.inner = tuple(
+            slice(before, before + n) for (before, _), n in zip(widths, x.shape, strict=True)
+        )
+        shape = tuple(
+            before + n + after for (before, after), n in zip(widths, x.shape, strict=True)
+        )
         y = ctx.device.empty(shape[1:] + shape[:1], x.dtype)  # batch innermost
         y = ctx.xp.moveaxis(y, -1, 0)
         y[...] = value
@@ -399,12 +453,18 @@ class Pad(Function):
 
 
 def pad(x: Tensor, pad: tuple[int, ...], value: float = 0.0) -> Tensor:
-    """x with a border of `value`. pad: (before, after) of the last axis, then of the one before it, and so on."""
+    """x with a border of `value`. pad: (before, after) of the last axis, then of the one before it,
+    and so on.
+    """
     widths = list(pad) if isinstance(pad, (tuple, list)) else []
     if len(widths) % 2 or not 2 <= len(widths) <= 2 * x.ndim:
-        raise ValueError(f"pad: expected 2 to {2 * x.ndim} widths, in pairs from the last axis on, got {pad!r}")
+        raise ValueError(
+            f"pad: expected 2 to {2 * x.ndim} widths, in pairs from the last axis on, got {pad!r}"
+        )
     widths = [_integer("pad", "pad", w, 0) for w in widths]
-    pairs = [(0, 0)] * (x.ndim - len(widths) // 2) + list(zip(widths[::2], widths[1::2], strict=True))[::-1]
+    pairs = [(0, 0)] * (x.ndim - len(widths) // 2) + list(
+        zip(widths[::2], widths[1::2], strict=True)
+    )[::-1]
     return Pad.apply(x, pairs, value)
 
 
@@ -420,7 +480,9 @@ def _floats(operation: str, **tensors: Any) -> None:
     dtypes = {str(t.dtype) for t in given.values()}
     if len(dtypes) > 1 or not dtypes <= {"float32", "float64", "complex64", "complex128"}:
         came = ", ".join(f"{name} {t.dtype}" for name, t in given.items())
-        raise ValueError(f"{operation}: expected one dtype, float32 or float64, for all, got {came}")
+        raise ValueError(
+            f"{operation}: expected one dtype, float32 or float64, for all, got {came}"
+        )
 
 
 def _rank(operation: str, name: str, x: Tensor, form: str) -> None:
@@ -430,32 +492,46 @@ def _rank(operation: str, name: str, x: Tensor, form: str) -> None:
 
 def _integer(operation: str, name: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{operation}: expected {name} to be an integer of at least {least}, got {value!r}")
+        raise ValueError(
+            f"{operation}: expected {name} to be an integer of at least {least}, got {value!r}"
+        )
     return int(value)
 
 
 def _pair(operation: str, name: str, value: Any, least: int) -> tuple[int, int]:
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(pair) != 2:
-        raise ValueError(f"{operation}: expected {name} to be an integer or a pair of them, got {value!r}")
+        raise ValueError(
+            f"{operation}: expected {name} to be an integer or a pair of them, got {value!r}"
+        )
     return tuple(_integer(operation, name, v, least) for v in pair)
 
 
 def _numbers(operation: str, **values: Any) -> dict[str, float]:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-            raise TypeError(f"{operation}: expected {name} to be a number, got {type(value).__name__}")
+            raise TypeError(
+                f"{operation}: expected {name} to be a number, got {type(value).__name__}"
+            )
     return {name: float(value) for name, value in values.items()}
 
 
 def _dim(operation: str, x: Tensor, dim: Any) -> int:
     _floats(operation, x=x)
-    if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)) or not -x.ndim <= dim < x.ndim:
-        raise ValueError(f"{operation}: expected dim to be an axis of a tensor of shape {x.shape}, got {dim!r}")
+    if (
+        isinstance(dim, bool)
+        or not isinstance(dim, (int, np.integer))
+        or not -x.ndim <= dim < x.ndim
+    ):
+        raise ValueError(
+            f"{operation}: expected dim to be an axis of a tensor of shape {x.shape}, got {dim!r}"
+        )
     return int(dim) % x.ndim
 
 
-def _pooling(operation: str, x: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: Any) -> tuple:
+def _pooling(
+    operation: str, x: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: Any
+) -> tuple:
     _floats(operation, x=x)
     _rank(operation, "x", x, "(N, C, H, W)")
     kernel = _pair(operation, "kernel_size", kernel_size, 1)
@@ -463,7 +539,8 @@ def _pooling(operation: str, x: Any, kernel_size: Any, stride: Any, padding: Any
     padding = _pair(operation, "padding", padding, 0)
     if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
         raise ValueError(
-            f"{operation}: expected padding of at most half the kernel, got padding {padding} for kernel {kernel}"
+            f"{operation}: expected padding of at most half the kernel, got padding {padding} for "
+            f"kernel {kernel}"
         )
     if min(pool_output_size(x.shape[2:], kernel, stride, padding, bool(ceil_mode))) < 1:
         raise ValueError(

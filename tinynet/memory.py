@@ -1,13 +1,17 @@
-"""The CPU's memory pool: large arrays from memory that is used again instead of being returned to the system.
+"""The CPU's memory pool: large arrays from memory that is used again instead of being returned to
+the system.
 
-Memory fresh from the system costs a page fault at the first touch of every page: a tenth of an AlexNet step's time. A step
-asks for the same sizes again and again, so the pool keeps what is let go and hands it out again.
+Memory fresh from the system costs a page fault at the first touch of every page: a tenth of an
+AlexNet step's time. A step asks for the same sizes again and again, so the pool keeps what is let
+go and hands it out again.
 
-It takes large segments from the system, cuts ranges from them, and joins a range that comes back with its free neighbours,
-so that sizes may differ from request to request (keeping whole blocks by size needed 60 % more memory for the same effect).
+It takes large segments from the system, cuts ranges from them, and joins a range that comes back
+with its free neighbours, so that sizes may differ from request to request (keeping whole blocks by
+size needed 60 % more memory for the same effect).
 
-How it knows that an array is gone: NumPy keeps a reference from an array, and from every view of it, to the object that
-owns the memory. Here that object is a `_Lease`; when the last view dies, so does the lease, and its range comes back.
+How it knows that an array is gone: NumPy keeps a reference from an array, and from every view of
+it, to the object that owns the memory. Here that object is a `_Lease`; when the last view dies, so
+does the lease, and its range comes back.
 """
 
 from __future__ import annotations
@@ -26,7 +30,9 @@ SEGMENT = 1 << 30  # bytes taken from the system at once; of these, pages never 
 
 
 class MemoryStats(NamedTuple):
-    """Bytes of a device's memory: in living arrays, held from the system (living and idle), and the most ever used."""
+    """Bytes of a device's memory: in living arrays, held from the system (living and idle), and the
+    most ever used.
+    """
 
     used: int
     held: int
@@ -38,7 +44,12 @@ class _Lease:
 
     def __init__(self, pool: Pool, range: tuple[int, int], shape: tuple[int, ...], dtype: np.dtype):
         self.pool, self.range = pool, range
-        self.__array_interface__ = {"version": 3, "shape": shape, "typestr": dtype.str, "data": (range[0], False)}
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": shape,
+            "typestr": dtype.str,
+            "data": (range[0], False),
+        }
 
     def __del__(self) -> None:
         # Only an append, which is atomic: this may run anywhere, also inside Pool.empty.
@@ -75,7 +86,9 @@ class Pool:
         """Bytes used, held and the peak of used. Arrays under 64 KB are not counted."""
         with self.lock:
             self._collect()
-            return MemoryStats(self.used, sum(segment.nbytes for segment in self.segments), self.peak)
+            return MemoryStats(
+                self.used, sum(segment.nbytes for segment in self.segments), self.peak
+            )
 
     def reset_peak(self) -> None:
         """Begin the peak anew, at what is used now."""

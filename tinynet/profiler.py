@@ -16,7 +16,9 @@ _NOT_RECORDING = nullcontext(lambda inputs, outputs: None)
 
 
 class Event(NamedTuple):
-    """One run of an operation. start, seconds: wall time. bytes: of the arrays that went in and came out."""
+    """One run of an operation. start, seconds: wall time. bytes: of the arrays that went in and
+    came out.
+    """
 
     operation: str
     phase: str  # "forward", "backward", or what a user of `record` called it
@@ -29,7 +31,8 @@ class Event(NamedTuple):
 class Profile:
     """Records every operation while it is entered as a context; one at a time.
 
-    On a GPU the device is waited for before and after each operation, so a profiled step is slower than one that is not.
+    On a GPU the device is waited for before and after each operation, so a profiled step is slower
+    than one that is not.
     """
 
     def __init__(self) -> None:
@@ -49,7 +52,9 @@ class Profile:
         self.seconds += time.perf_counter() - self.start
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row for each operation and phase, the longest first: operation, phase, calls, seconds, bytes, share."""
+        """One row for each operation and phase, the longest first: operation, phase, calls,
+        seconds, bytes, share.
+        """
         totals: dict[tuple[str, str], list] = {}
         for event in self.events:
             row = totals.setdefault((event.operation, event.phase), [0, 0.0, 0])
@@ -58,7 +63,11 @@ class Profile:
             row[2] += event.bytes
         rows = [
             dict(
-                operation=operation, phase=phase, calls=calls, seconds=seconds, bytes=nbytes,
+                operation=operation,
+                phase=phase,
+                calls=calls,
+                seconds=seconds,
+                bytes=nbytes,
                 share=seconds / max(self.seconds, 1e-12),
             )
             for (operation, phase), (calls, seconds, nbytes) in totals.items()
@@ -66,12 +75,16 @@ class Profile:
         return sorted(rows, key=lambda row: -row["seconds"])
 
     def __str__(self) -> str:
-        lines = [f"{'operation':<22} {'phase':<9} {'calls':>6} {'ms':>10} {'MB':>9} {'GB/s':>6} {'share':>6}"]
+        lines = [
+            f"{'operation':<22} {'phase':<9} {'calls':>6} {'ms':>10} {'MB':>9} {'GB/s':>6} "
+            f"{'share':>6}"
+        ]
         rows = self.rows()
         for row in rows:
             rate = row["bytes"] / max(row["seconds"], 1e-12) / 1e9
             lines.append(
-                f"{row['operation']:<22} {row['phase']:<9} {row['calls']:>6} {1e3 * row['seconds']:>10.2f} "
+                f"{row['operation']:<22} {row['phase']:<9} {row['calls']:>6} "
+                f"{1e3 * row['seconds']:>10.2f} "
                 f"{row['bytes'] / 1e6:>9.1f} {rate:>6.1f} {row['share']:>6.1%}"
             )
         rest = self.seconds - sum(row["seconds"] for row in rows)
@@ -83,8 +96,14 @@ class Profile:
         """Write the events for chrome://tracing or ui.perfetto.dev, one row a device."""
         events = [
             dict(
-                name=f"{e.operation} {e.phase}", cat=e.phase, ph="X", pid=0, tid=e.device,
-                ts=1e6 * (e.start - self.start), dur=1e6 * e.seconds, args={"bytes": e.bytes},
+                name=f"{e.operation} {e.phase}",
+                cat=e.phase,
+                ph="X",
+                pid=0,
+                tid=e.device,
+                ts=1e6 * (e.start - self.start),
+                dur=1e6 * e.seconds,
+                args={"bytes": e.bytes},
             )
             for e in self.events
         ]
@@ -95,7 +114,8 @@ class Profile:
 def record(
     operation: str, phase: str, device: Device
 ) -> AbstractContextManager[Callable[[Iterable, Iterable], None]]:
-    """A context for one run of an operation; the function it gives takes the arrays in and out, to count their bytes.
+    """A context for one run of an operation; the function it gives takes the arrays in and out, to
+    count their bytes.
 
     Costs 0.1 us while nothing is being profiled.
     """

@@ -1,9 +1,11 @@
 """Randomness that does not depend on where it is drawn: Philox, a counter-based generator.
 
-Every draw (a layer's first weights, a dropout mask) is a call with a number of its own, and its numbers are a function
-of (seed, call) alone: the same on every device, and however the work was split. The state of it all is two integers.
+Every draw (a layer's first weights, a dropout mask) is a call with a number of its own, and its
+numbers are a function of (seed, call) alone: the same on every device, and however the work was
+split. The state of it all is two integers.
 
-Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox4x64-10, NumPy's `Philox`).
+Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox4x64-10,
+NumPy's `Philox`).
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ _calls = 0
 
 
 def manual_seed(n: int) -> None:
-    """Begin anew with seed `n` (0 <= n < 2**64): the same seed gives the same weights and the same masks."""
+    """Begin anew with seed `n` (0 <= n < 2**64): the same seed gives the same weights and the same
+    masks.
+    """
     global _seed, _calls
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 0 <= n < 2**64:
         raise ValueError(f"manual_seed: expected an integer in 0 ... 2**64 - 1, got {n!r}")

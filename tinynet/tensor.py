@@ -1,8 +1,10 @@
-"""Tensor: an array on a device that remembers how it came about; and the tape, which sends gradients back.
+"""Tensor: an array on a device that remembers how it came about; and the tape, which sends
+gradients back.
 
-Every operation (a Function, see function.py) on tensors that require a gradient adds a Node to the tape. A node knows the
-operation's context, and the nodes its inputs came from. `backward` visits the nodes from the newest to the oldest: a node
-is always younger than those it was made from, so when its turn comes all of its gradient has arrived.
+Every operation (a Function, see function.py) on tensors that require a gradient adds a Node to the
+tape. A node knows the operation's context, and the nodes its inputs came from. `backward` visits
+the nodes from the newest to the oldest: a node is always younger than those it was made from, so
+when its turn comes all of its gradient has arrived.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ class Node:
 
     def __init__(self, function: Any, context: Any, inputs: list, outputs: list):
         self.function, self.context = function, context
-        self.inputs = inputs  # for each argument: (its Node, which output), the Tensor if it is a leaf, or None
+        # for each argument: (its Node, which output), the Tensor if it is a leaf, or None
+        self.inputs = inputs
         self.outputs = outputs  # for each output: (shape, dtype)
         self.number = next(_clock)
 
@@ -39,8 +42,8 @@ class Node:
 class Tensor:
     """An n-dimensional array (NumPy's or CuPy's) on a device, with a gradient if asked for.
 
-    data: the array. grad: a Tensor, the sum of all gradients that `backward` brought since it was last None.
-    Made by `tinynet.tensor(...)` and by operations.
+    data: the array. grad: a Tensor, the sum of all gradients that `backward` brought since it was
+    last None. Made by `tinynet.tensor(...)` and by operations.
     """
 
     __slots__ = ("__weakref__", "data", "device", "grad", "node", "requires_grad")
@@ -49,7 +52,9 @@ class Tensor:
     def __init__(self, data: Any, device: Device, requires_grad: bool = False, node: Any = None):
         self.data, self.device, self.requires_grad = data, device, requires_grad
         self.grad: Tensor | None = None
-        self.node: tuple[Node, int] | None = node  # the node it came from, and which of its outputs it is
+        self.node: tuple[Node, int] | None = (
+            node  # the node it came from, and which of its outputs it is
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -106,9 +111,13 @@ class Tensor:
         return Tensor(self.data, self.device)
 
     def move(self, device: Device) -> None:
-        """Bring a leaf, and its gradient, to another device: itself, not a copy. RuntimeError for what is no leaf."""
+        """Bring a leaf, and its gradient, to another device: itself, not a copy. RuntimeError for
+        what is no leaf.
+        """
         if self.node is not None:
-            raise RuntimeError("move(): expected a leaf, got the result of an operation; use .to(device)")
+            raise RuntimeError(
+                "move(): expected a leaf, got the result of an operation; use .to(device)"
+            )
         if self.grad is not None:
             self.grad.move(device)
         with device.activate("move"):
@@ -117,7 +126,9 @@ class Tensor:
 
     def __deepcopy__(self, memo: dict) -> Tensor:
         if self.node is not None:
-            raise RuntimeError("deepcopy: expected a leaf, got the result of an operation; use .detach() first")
+            raise RuntimeError(
+                "deepcopy: expected a leaf, got the result of an operation; use .detach() first"
+            )
         twin = copy(self)
         with self.device.activate("deepcopy"):
             twin.data = self.data.copy()
@@ -132,14 +143,15 @@ class Tensor:
         """Add d self / d leaf to `leaf.grad` of every leaf that this tensor was computed from.
 
         grad: the gradient of this tensor, of its shape; left out, 1, for a scalar only.
-        retain_graph: keep what the operations saved, so that backward can be called again. Otherwise each operation's
-        arrays are let go as soon as its gradient is known.
-        Raises RuntimeError if this tensor requires no gradient, if the graph was let go already, if a saved array has
-        been changed since; ValueError if grad does not fit.
+        retain_graph: keep what the operations saved, so that backward can be called again.
+        Otherwise each operation's arrays are let go as soon as its gradient is known. Raises
+        RuntimeError if this tensor requires no gradient, if the graph was let go already, if a
+        saved array has been changed since; ValueError if grad does not fit.
         """
         if not self.requires_grad:
             raise RuntimeError(
-                "backward(): this tensor requires no gradient; none of the tensors it was computed from has "
+                "backward(): this tensor requires no gradient; none of the tensors it was computed "
+                "from has "
                 "requires_grad=True (or it was computed under no_grad)"
             )
         self._check_and_send(grad, retain_graph)
@@ -149,14 +161,18 @@ class Tensor:
             if grad is None:
                 if self.size != 1:
                     raise RuntimeError(
-                        f"backward(): a gradient can be left out for a scalar only, and this tensor has shape "
-                        f"{self.shape}; reduce it (.sum(), .mean()) or call backward(grad) with grad of that shape"
+                        f"backward(): a gradient can be left out for a scalar only, and this "
+                        f"tensor has shape "
+                        f"{self.shape}; reduce it (.sum(), .mean()) or call backward(grad) with "
+                        f"grad of that shape"
                     )
                 grad = self.device.xp.ones(self.shape, self.dtype)
             else:
                 grad = tensor(grad, self.dtype, self.device).data
                 if grad.shape != self.shape:
-                    raise ValueError(f"backward(grad): expected shape {self.shape}, got {grad.shape}")
+                    raise ValueError(
+                        f"backward(grad): expected shape {self.shape}, got {grad.shape}"
+                    )
         if self.node is None:
             _accumulate(self, grad, own=False)
         else:
@@ -165,7 +181,9 @@ class Tensor:
 
 def _send_back(root: Node, output: int, grad: Any, retain_graph: bool) -> None:
     """Walk the tape from `root`, newest node first. No recursion: a chain may have any length."""
-    pending = {root: [None] * len(root.outputs)}  # what has arrived for each output of each node to be visited
+    pending = {
+        root: [None] * len(root.outputs)
+    }  # what has arrived for each output of each node to be visited
     pending[root][output] = grad
     queue = [(-root.number, root)]
     while queue:
@@ -204,7 +222,9 @@ def _accumulate(leaf: Tensor, grad: Any, own: bool) -> None:
 
 
 class no_grad(ContextDecorator):
-    """Within it (or in a function decorated with it) operations are not recorded: quicker, and nothing is saved."""
+    """Within it (or in a function decorated with it) operations are not recorded: quicker, and
+    nothing is saved.
+    """
 
     def __enter__(self) -> None:
         self.before = is_grad_enabled()
@@ -230,8 +250,9 @@ def tensor(
 ) -> Tensor:
     """A new leaf from a number, nested lists, a NumPy array or a tensor; the data is copied.
 
-    dtype: left out, that of an array; numbers and lists give float32 (or int64, bool). device: "cpu" if left out (a
-    tensor's own for a tensor). Raises ValueError for what is no array of numbers, or a gradient of anything but floats.
+    dtype: left out, that of an array; numbers and lists give float32 (or int64, bool). device:
+    "cpu" if left out (a tensor's own for a tensor). Raises ValueError for what is no array of
+    numbers, or a gradient of anything but floats.
     """
     if isinstance(data, Tensor):
         where = data.device if device is None else find_device(device)
@@ -260,5 +281,7 @@ def _as_array(data: Any) -> np.ndarray:
     except (ValueError, TypeError) as error:
         raise ValueError(f"tensor: expected numbers or an array of them: {error}") from None
     if array.dtype.kind not in "biufc":
-        raise ValueError(f"tensor: expected numbers, got {type(data).__name__} of dtype {array.dtype}")
+        raise ValueError(
+            f"tensor: expected numbers, got {type(data).__name__} of dtype {array.dtype}"
+        )
     return array

@@ -1,8 +1,9 @@
 """Pieces of a kernel on a small pool of threads.
 
-NumPy's copies and element-wise loops use one core, and let go of the interpreter lock while they run. So a kernel cuts
-its work into pieces, and the pieces run on a few threads with BLAS held to one thread meanwhile. How the work is cut
-never depends on the number of threads, so the results are the same bits for any number of them.
+NumPy's copies and element-wise loops use one core, and let go of the interpreter lock while they
+run. So a kernel cuts its work into pieces, and the pieces run on a few threads with BLAS held to
+one thread meanwhile. How the work is cut never depends on the number of threads, so the results are
+the same bits for any number of them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _pool: ThreadPoolExecutor | None = None
 
 
 def set_num_threads(n: int) -> None:
-    """Use `n` threads (>= 1) for the CPU kernels; the default is TINYNET_NUM_THREADS, or else one a core.
+    """Use `n` threads (>= 1) for the CPU kernels; the default is TINYNET_NUM_THREADS, or else one a
+    core.
 
     The results do not depend on it. Raises ValueError for anything but a positive integer.
     """
@@ -42,7 +44,8 @@ def get_num_threads() -> int:
 
 
 def parallel_for(function: Callable[[Piece], object], pieces: Iterable[Piece]) -> None:
-    """Call `function(piece)` for every piece, on up to `get_num_threads()` threads; return when all are done.
+    """Call `function(piece)` for every piece, on up to `get_num_threads()` threads; return when all
+    are done.
 
     Pieces must not write to the same memory. The first exception of any piece is raised here.
     """
@@ -74,7 +77,9 @@ def parallel_for(function: Callable[[Piece], object], pieces: Iterable[Piece]) -
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An uninitialised array that this thread gets again at its next call with the same name: warm in its cache."""
+    """An uninitialised array that this thread gets again at its next call with the same name: warm
+    in its cache.
+    """
     buffers = _local.__dict__
     nbytes = prod(shape) * np.dtype(dtype).itemsize
     buffer = buffers.get(name)
@@ -84,11 +89,13 @@ def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def piece_size(total: int, smallest: int, largest: int) -> int:
-    """How large to make the pieces of some work: eight of them, unless they would be too small or too large.
+    """How large to make the pieces of some work: eight of them, unless they would be too small or
+    too large.
 
-    Too small, and the threads spend their time handing the interpreter lock to each other, which costs some 50 us a time: a
-    NumPy call on a piece should take longer than that. Too large, and a piece does not stay in the cache. The number of
-    threads has no say, so that it changes no bit of a result.
+    Too small, and the threads spend their time handing the interpreter lock to each other, which
+    costs some 50 us a time: a NumPy call on a piece should take longer than that. Too large, and a
+    piece does not stay in the cache. The number of threads has no say, so that it changes no bit of
+    a result.
     """
     return max(smallest, min(largest, -(-total // 8)))
 
@@ -110,7 +117,11 @@ if hasattr(os, "register_at_fork"):
 def _default_num_threads() -> int:
     text = os.environ.get("TINYNET_NUM_THREADS")
     if text is None:
-        cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+        cores = (
+            os.sched_getaffinity(0)
+            if hasattr(os, "sched_getaffinity")
+            else range(os.cpu_count() or 1)
+        )
         return len(cores)
     if not text.isdigit() or int(text) < 1:
         raise ValueError(f"TINYNET_NUM_THREADS: expected an integer of at least 1, got {text!r}")

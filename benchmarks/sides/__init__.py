@@ -7,7 +7,8 @@ Each module here is one side, and imports its framework at its top:
     all                        `make_step(preset, lrn, task, batch)`: one step of the task "train" or "forward", to be
                                called again and again; `about()`: version and threads
 
-The sizes stand here a second time, apart from examples/alexnet.py: so the comparison of values checks those as well.
+The sizes stand here a second time, apart from examples/alexnet.py: so the comparison of values
+checks those as well.
 """
 
 from __future__ import annotations
@@ -37,8 +38,21 @@ class Config(NamedTuple):
 
 
 CONFIGS = {
-    "paper": Config(3, 224, 3, (96, 256, 384, 384, 256), (11, 5, 3, 3, 3), (4, 0), (55, 27, 13, 13, 13), 6, 4096, 1000),
-    "mini": Config(1, 28, 0, (32, 64, 96, 96, 64), (5, 3, 3, 3, 3), (1, 2), (28, 14, 7, 7, 7), 3, 512, 10),
+    "paper": Config(
+        3,
+        224,
+        3,
+        (96, 256, 384, 384, 256),
+        (11, 5, 3, 3, 3),
+        (4, 0),
+        (55, 27, 13, 13, 13),
+        6,
+        4096,
+        1000,
+    ),
+    "mini": Config(
+        1, 28, 0, (32, 64, 96, 96, 64), (5, 3, 3, 3, 3), (1, 2), (28, 14, 7, 7, 7), 3, 512, 10
+    ),
 }
 
 
@@ -47,14 +61,17 @@ def weight_shapes(preset: str) -> dict[str, tuple[int, ...]]:
     c = CONFIGS[preset]
     inputs = (c.channels, *c.kernels)
     shapes = {
-        f"conv{i + 1}": (c.kernels[i], inputs[i] // GROUPS[i], c.sides[i], c.sides[i]) for i in range(5)
+        f"conv{i + 1}": (c.kernels[i], inputs[i] // GROUPS[i], c.sides[i], c.sides[i])
+        for i in range(5)
     }
     fc6 = (c.hidden, c.kernels[4] * c.pooled**2)
     return shapes | {"fc6": fc6, "fc7": (c.hidden, c.hidden), "fc8": (c.classes, c.hidden)}
 
 
 def random_weights(preset: str) -> dict[str, np.ndarray]:
-    """ "conv1.weight", "conv1.bias" ... by He's rule, the same at every call; biases are not zero, so that they count."""
+    """ "conv1.weight", "conv1.bias" ... by He's rule, the same at every call; biases are not zero,
+    so that they count.
+    """
     rng = np.random.default_rng(0)
     weights = {}
     for layer, shape in weight_shapes(preset).items():

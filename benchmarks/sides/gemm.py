@@ -1,7 +1,9 @@
-"""The floor: the matrix products of a training step alone, by NumPy's matmul with as many threads as BLAS likes.
+"""The floor: the matrix products of a training step alone, by NumPy's matmul with as many threads
+as BLAS likes.
 
-Nothing else of the step is here: no columns are built, nothing is added up or activated. A convolution that needs fewer
-multiplications than its matrix product (Winograd) can go below this floor.
+Nothing else of the step is here: no columns are built, nothing is added up or activated. A
+convolution that needs fewer multiplications than its matrix product (Winograd) can go below this
+floor.
 """
 
 from __future__ import annotations

@@ -21,14 +21,18 @@ class Net:
         if not lrn:
             for tower in (self.model.a, self.model.b):
                 tower.after = [
-                    nn.Sequential(*(layer for layer in after if not isinstance(layer, nn.LocalResponseNorm)))
+                    nn.Sequential(
+                        *(layer for layer in after if not isinstance(layer, nn.LocalResponseNorm))
+                    )
                     for after in tower.after
                 ]
         self.model.load_state_dict(_in_towers(random_weights(preset)))
         self.optimizer = SGD(self.model.parameters(), LEARNING_RATE, MOMENTUM, WEIGHT_DECAY)
 
     def gradients(self, x: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-        """Without dropout, in the precision of x: "logits", and the gradient of each parameter, both towers in one."""
+        """Without dropout, in the precision of x: "logits", and the gradient of each parameter,
+        both towers in one.
+        """
         for parameter in self.model.parameters():
             parameter.data = parameter.data.astype(x.dtype)
         logits = self.model.eval()(tinynet.tensor(x))
@@ -36,7 +40,11 @@ class Net:
         found = {"logits": logits.numpy()}
         for name in random_weights(self.model.preset):
             parameters = dict(self.model.named_parameters())
-            towers = [parameters[f"{t}.{name}"] for t in "ab"] if "fc8" not in name else [parameters[name]]
+            towers = (
+                [parameters[f"{t}.{name}"] for t in "ab"]
+                if "fc8" not in name
+                else [parameters[name]]
+            )
             found[name] = np.concatenate([p.grad.numpy() for p in towers])
         return found
 
@@ -51,7 +59,11 @@ def _in_towers(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     state = {}
     for name, value in weights.items():
         half = len(value) // 2
-        state |= {name: value} if "fc8" in name else {f"a.{name}": value[:half], f"b.{name}": value[half:]}
+        state |= (
+            {name: value}
+            if "fc8" in name
+            else {f"a.{name}": value[:half], f"b.{name}": value[half:]}
+        )
     return state
 
 

@@ -1,7 +1,8 @@
-"""PyTorch's side, in the form that suits it best: one tower with groups=2, ReLU in place, SGD over lists of tensors.
+"""PyTorch's side, in the form that suits it best: one tower with groups=2, ReLU in place, SGD over
+lists of tensors.
 
-LRN acts over each tower's own channels, through a view (N, C, H, W) -> (2 N, C/2, H, W) that costs nothing
-(a copy where channels lie last in memory).
+LRN acts over each tower's own channels, through a view (N, C, H, W) -> (2 N, C/2, H, W) that costs
+nothing (a copy where channels lie last in memory).
 """
 
 from __future__ import annotations
@@ -32,9 +33,15 @@ class Net(torch.nn.Module):
         super().__init__()
         self.config, self.lrn = CONFIGS[preset], lrn
         for name, value in random_weights(preset).items():
-            self.register_parameter(name.replace(".", "_"), torch.nn.Parameter(torch.from_numpy(value)))
+            self.register_parameter(
+                name.replace(".", "_"), torch.nn.Parameter(torch.from_numpy(value))
+            )
         self.optimizer = torch.optim.SGD(
-            self.parameters(), LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, foreach=True
+            self.parameters(),
+            LEARNING_RATE,
+            momentum=MOMENTUM,
+            weight_decay=WEIGHT_DECAY,
+            foreach=True,
         )
 
     def layer(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,7 +52,9 @@ class Net(torch.nn.Module):
             x = F.pad(x, (0, self.config.extra, 0, self.config.extra))
         for i, groups in enumerate(GROUPS, start=1):
             stride, padding = self.config.conv1 if i == 1 else (1, self.config.sides[i - 1] // 2)
-            x = F.relu(F.conv2d(x, *self.layer(f"conv{i}"), stride, padding, groups=groups), inplace=True)
+            x = F.relu(
+                F.conv2d(x, *self.layer(f"conv{i}"), stride, padding, groups=groups), inplace=True
+            )
             if i in NORMALISED and self.lrn:
                 N, C, H, W = x.shape
                 x = F.local_response_norm(x.reshape(2 * N, C // 2, H, W), **LRN).reshape(N, C, H, W)
@@ -53,7 +62,9 @@ class Net(torch.nn.Module):
                 x = F.max_pool2d(x, 3, 2, ceil_mode=True)
         x = x.flatten(1)
         for name in ("fc6", "fc7"):
-            x = F.dropout(F.relu(F.linear(x, *self.layer(name)), inplace=True), DROPOUT, self.training)
+            x = F.dropout(
+                F.relu(F.linear(x, *self.layer(name)), inplace=True), DROPOUT, self.training
+            )
         return F.linear(x, *self.layer("fc8"))
 
     def gradients(self, x: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:

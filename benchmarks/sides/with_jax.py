@@ -1,4 +1,6 @@
-"""JAX's side: one function, compiled by jit, that takes weights and velocities and gives them back (donated)."""
+"""JAX's side: one function, compiled by jit, that takes weights and velocities and gives them back
+(donated).
+"""
 
 from __future__ import annotations
 
@@ -43,14 +45,20 @@ def max_pool(x: jax.Array) -> jax.Array:
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, 1, 3, 3), (1, 1, 2, 2), edges)
 
 
-def logits(weights: Weights, x: jax.Array, preset: str, lrn: bool, key: jax.Array | None) -> jax.Array:
+def logits(
+    weights: Weights, x: jax.Array, preset: str, lrn: bool, key: jax.Array | None
+) -> jax.Array:
     """key: of the dropout masks; None: no dropout."""
     config = CONFIGS[preset]
     x = jnp.pad(x, ((0, 0), (0, 0), (0, config.extra), (0, config.extra)))
     for i, groups in enumerate(GROUPS, start=1):
         stride, padding = config.conv1 if i == 1 else (1, config.sides[i - 1] // 2)
         x = lax.conv_general_dilated(
-            x, weights[f"conv{i}.weight"], (stride, stride), [(padding, padding)] * 2, feature_group_count=groups
+            x,
+            weights[f"conv{i}.weight"],
+            (stride, stride),
+            [(padding, padding)] * 2,
+            feature_group_count=groups,
         )
         x = jax.nn.relu(x + weights[f"conv{i}.bias"][:, None, None])
         if i in NORMALISED and lrn:
@@ -66,18 +74,29 @@ def logits(weights: Weights, x: jax.Array, preset: str, lrn: bool, key: jax.Arra
     return x @ weights["fc8.weight"].T + weights["fc8.bias"]
 
 
-def loss(weights: Weights, x: jax.Array, labels: jax.Array, preset: str, lrn: bool, key: jax.Array | None) -> jax.Array:
+def loss(
+    weights: Weights, x: jax.Array, labels: jax.Array, preset: str, lrn: bool, key: jax.Array | None
+) -> jax.Array:
     y = jax.nn.log_softmax(logits(weights, x, preset, lrn, key))
     return -jnp.take_along_axis(y, labels[:, None], axis=1).mean()
 
 
 @partial(jax.jit, static_argnums=(5, 6), donate_argnums=(0, 1))
 def update(
-    weights: Weights, velocity: Weights, x: jax.Array, labels: jax.Array, key: jax.Array, preset: str, lrn: bool
+    weights: Weights,
+    velocity: Weights,
+    x: jax.Array,
+    labels: jax.Array,
+    key: jax.Array,
+    preset: str,
+    lrn: bool,
 ) -> tuple[Weights, Weights]:
     grads = jax.grad(loss)(weights, x, labels, preset, lrn, key)
     velocity = jax.tree.map(
-        lambda v, g, w: MOMENTUM * v - LEARNING_RATE * (g + WEIGHT_DECAY * w), velocity, grads, weights
+        lambda v, g, w: MOMENTUM * v - LEARNING_RATE * (g + WEIGHT_DECAY * w),
+        velocity,
+        grads,
+        weights,
     )
     return jax.tree.map(jnp.add, weights, velocity), velocity
 
@@ -100,7 +119,9 @@ class Net:
     def train_step(self, x: jax.Array, labels: jax.Array) -> None:
         self.steps += 1
         key = jax.random.key(self.steps)
-        self.weights, self.velocity = update(self.weights, self.velocity, x, labels, key, *self.options)
+        self.weights, self.velocity = update(
+            self.weights, self.velocity, x, labels, key, *self.options
+        )
         jax.block_until_ready(self.weights)
 
 

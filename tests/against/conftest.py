@@ -13,6 +13,8 @@ def counts(request: pytest.FixtureRequest) -> dict[str, int]:
     return request.config.stash.setdefault(COUNTS, {})
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     for name, number in config.stash.get(COUNTS, {}).items():
         terminalreporter.write_line(f"{name}: {number}")

@@ -1,6 +1,8 @@
-"""The operator tests that the package `onnx` carries, run through an adapter from ONNX's operators to tinynet's.
+"""The operator tests that the package `onnx` carries, run through an adapter from ONNX's operators
+to tinynet's.
 
-Every test either applies and must pass, or is refused by the adapter with a reason; the counts are printed.
+Every test either applies and must pass, or is refused by the adapter with a reason; the counts are
+printed.
 """
 
 from __future__ import annotations
@@ -53,11 +55,17 @@ def pads_of(x, a, kernel):
     strides, given = a.get("strides", [1, 1]), a.get("pads", [0, 0, 0, 0])
     how = a.get("auto_pad", "NOTSET")
     if how in ("NOTSET", "VALID"):
-        return [(given[0], given[2]), (given[1], given[3])] if how == "NOTSET" else [(0, 0)] * 2, strides
+        return [(given[0], given[2]), (given[1], given[3])] if how == "NOTSET" else [
+            (0, 0)
+        ] * 2, strides
     widths = []
     for n, k, s in zip(x.shape[2:], kernel, strides, strict=True):
         total = max(0, (-(-n // s) - 1) * s + k - n)
-        widths.append((total // 2, total - total // 2) if how == "SAME_UPPER" else (total - total // 2, total // 2))
+        widths.append(
+            (total // 2, total - total // 2)
+            if how == "SAME_UPPER"
+            else (total - total // 2, total // 2)
+        )
     return widths, strides
 
 
@@ -65,7 +73,9 @@ def pads_of(x, a, kernel):
 def conv(a, opset, x, w, b=None):
     widths, strides = pads_of(x, a, w.shape[2:])
     if all(before == after for before, after in widths):
-        return F.conv2d(x, w, b, tuple(strides), tuple(before for before, _ in widths), a.get("group", 1))
+        return F.conv2d(
+            x, w, b, tuple(strides), tuple(before for before, _ in widths), a.get("group", 1)
+        )
     x = F.pad(x, (*widths[1], *widths[0]))
     return F.conv2d(x, w, b, tuple(strides), 0, a.get("group", 1))
 
@@ -77,10 +87,14 @@ def max_pool(a, opset, x):
     widths, strides = pads_of(x, a, kernel)
     need(x.dtype.kind == "f", f"dtype {x.dtype}")
     ceil = bool(a.get("ceil_mode"))
-    if any(before != after or 2 * before > k for (before, after), k in zip(widths, kernel, strict=True)):
+    if any(
+        before != after or 2 * before > k for (before, after), k in zip(widths, kernel, strict=True)
+    ):
         need(not ceil, "padding of different widths together with ceil mode")
         x, widths = F.pad(x, (*widths[1], *widths[0]), float("-inf")), [(0, 0)] * 2
-    return F.max_pool2d(x, tuple(kernel), tuple(strides), tuple(before for before, _ in widths), ceil)
+    return F.max_pool2d(
+        x, tuple(kernel), tuple(strides), tuple(before for before, _ in widths), ceil
+    )
 
 
 @operator("AveragePool")
@@ -88,10 +102,14 @@ def average_pool(a, opset, x):
     kernel = a["kernel_shape"]
     widths, strides = pads_of(x, a, kernel)
     include, ceil = bool(a.get("count_include_pad")), bool(a.get("ceil_mode"))
-    if any(before != after or 2 * before > k for (before, after), k in zip(widths, kernel, strict=True)):
+    if any(
+        before != after or 2 * before > k for (before, after), k in zip(widths, kernel, strict=True)
+    ):
         need(include and not ceil, "padding of different widths that does not count")
         x, widths = F.pad(x, (*widths[1], *widths[0])), [(0, 0)] * 2
-    return F.avg_pool2d(x, tuple(kernel), tuple(strides), tuple(before for before, _ in widths), ceil, include)
+    return F.avg_pool2d(
+        x, tuple(kernel), tuple(strides), tuple(before for before, _ in widths), ceil, include
+    )
 
 
 @operator("GlobalAveragePool")
@@ -106,10 +124,15 @@ def global_max_pool(a, opset, x):
 
 @operator("LRN")
 def lrn(a, opset, x):
-    return F.local_response_norm(x, a["size"], a.get("alpha", 1e-4), a.get("beta", 0.75), a.get("bias", 1.0))
+    return F.local_response_norm(
+        x, a["size"], a.get("alpha", 1e-4), a.get("beta", 0.75), a.get("bias", 1.0)
+    )
 
 
-for name, function in dict(Relu=F.relu, Tanh=F.tanh, Sigmoid=F.sigmoid, Exp=F.exp, Log=F.log).items():
+for name, function in dict(
+    Relu=F.relu, Tanh=F.tanh, Sigmoid=F.sigmoid, Exp=F.exp, Log=F.log
+).items():
+
     def unary(a, opset, x, function=function):
         need(x.dtype in (np.float32, np.float64), f"dtype {x.dtype}")
         return function(x)
@@ -200,6 +223,7 @@ def align(a, b, attributes):  # before version 7, b lay along named axes of a
 for name, function in dict(
     Add=lambda a, b: a + b, Sub=lambda a, b: a - b, Mul=lambda a, b: a * b, Div=lambda a, b: a / b
 ).items():
+
     def binary(a, opset, x, y, function=function, name=name):
         need(name != "Div" or x.dtype.kind == "f", "division of integers")
         x, y = align(x, y, a)
@@ -245,11 +269,15 @@ def power(a, opset, x, p):
 
 
 for name in ("sum", "mean", "max"):
+
     def reduction(a, opset, x, axes=None, name=name):
         axes = a.get("axes") if axes is None else host(axes).tolist()
         if not axes and a.get("noop_with_empty_axes"):
             return x
-        need(name != "max" or all(x.shape[i] for i in (axes or range(x.ndim))), "the maximum of nothing")
+        need(
+            name != "max" or all(x.shape[i] for i in (axes or range(x.ndim))),
+            "the maximum of nothing",
+        )
         return getattr(x, name)(tuple(axes) if axes else None, bool(a.get("keepdims", 1)))
 
     OPERATORS["Reduce" + name.capitalize()] = reduction
@@ -313,7 +341,10 @@ def constant(a, opset):
 
 def tensor(array, grad=False):
     need(isinstance(array, np.ndarray), "sequences and optional values")
-    need(array.dtype.kind in "biuf" and array.dtype.itemsize > 1 or array.dtype in (np.uint8, bool), f"dtype {array.dtype}")
+    need(
+        array.dtype.kind in "biuf" and array.dtype.itemsize > 1 or array.dtype in (np.uint8, bool),
+        f"dtype {array.dtype}",
+    )
     need(array.dtype not in (np.float16,) and array.dtype.isbuiltin, f"dtype {array.dtype}")
     return tinynet.tensor(array, requires_grad=grad and array.dtype.kind == "f")
 
@@ -322,20 +353,27 @@ def run(model, inputs):
     """The outputs of a graph on some arrays, and the float inputs as leaves."""
     nodes = model.graph.node
     for node in nodes:
-        need(node.domain in ("", "ai.onnx") and node.op_type in OPERATORS, f"no operation {node.op_type}")
+        need(
+            node.domain in ("", "ai.onnx") and node.op_type in OPERATORS,
+            f"no operation {node.op_type}",
+        )
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     values = {"": None}
     for given in model.graph.initializer:
         values[given.name] = tensor(numpy_helper.to_array(given), grad=True)
     names = [i.name for i in model.graph.input if i.name not in values]
-    values.update((name, tensor(array, grad=True)) for name, array in zip(names, inputs, strict=False))
+    values.update(
+        (name, tensor(array, grad=True)) for name, array in zip(names, inputs, strict=False)
+    )
     for node in nodes:
         attributes = {}
         for a in node.attribute:
             value = onnx.helper.get_attribute_value(a)
             attributes[a.name] = value.decode() if isinstance(value, bytes) else value
         outputs = [name for name in node.output if name]
-        need(node.op_type != "MaxPool" or len(outputs) == 1, "winners' positions as a second output")
+        need(
+            node.op_type != "MaxPool" or len(outputs) == 1, "winners' positions as a second output"
+        )
         found = OPERATORS[node.op_type](attributes, opset, *(values[name] for name in node.input))
         found = found if isinstance(found, tuple) else (found,)
         values.update(zip(outputs, found, strict=False))
@@ -351,7 +389,10 @@ def cases():
         for kind in ("pytorch-operator", "pytorch-converted", "simple"):
             for case in load_model_tests(kind=kind):
                 model = onnx.load(os.path.join(case.model_dir, "model.onnx"))
-                sets = [read_set(folder, model) for folder in glob.glob(os.path.join(case.model_dir, "test_data_set_*"))]
+                sets = [
+                    read_set(folder, model)
+                    for folder in glob.glob(os.path.join(case.model_dir, "test_data_set_*"))
+                ]
                 yield case.name, model, sets, case.rtol, case.atol
 
 
@@ -399,5 +440,10 @@ def test_operator_tests_of_onnx(counts):
             counts[f"onnx:   {reason}"] = number
     assert not failed, "\n".join(f"{name}: {error[:300]}" for name, error in failed.items())
     assert len(passed) >= 300
-    for name in ("test_Conv2d_groups", "test_Conv2d_depthwise_with_multiplier", "test_MaxPool2d", "test_lrn"):
+    for name in (
+        "test_Conv2d_groups",
+        "test_Conv2d_depthwise_with_multiplier",
+        "test_MaxPool2d",
+        "test_lrn",
+    ):
         assert name in passed

@@ -1,4 +1,6 @@
-"""Values and gradients of every operation against torch's operation of that name: float64, rtol 1e-9, random cases."""
+"""Values and gradients of every operation against torch's operation of that name: float64, rtol
+1e-9, random cases.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,19 @@ def both(value):
 
 def sides(draw, kernel, padding):
     """Picture sides into which the kernel fits, of sizes that need not tile."""
-    return tuple(max(1, k - 2 * p) + draw(0, 6) for k, p in zip(both(kernel), both(padding), strict=True))
+    return tuple(
+        max(1, k - 2 * p) + draw(0, 6) for k, p in zip(both(kernel), both(padding), strict=True)
+    )
 
 
 def conv2d(rng, draw):
     groups = draw(1, 3)
     kernel, stride, padding = (draw(1, 4), draw(1, 4)), pair(draw, 1, 3), pair(draw, 0, 3)
     C, O = groups * draw(1, 3), groups * draw(1, 3)
-    x, w = rng.normal(size=(draw(1, 3), C, *sides(draw, kernel, padding))), rng.normal(size=(O, C // groups, *kernel))
+    x, w = (
+        rng.normal(size=(draw(1, 3), C, *sides(draw, kernel, padding))),
+        rng.normal(size=(O, C // groups, *kernel)),
+    )
     options = dict(stride=stride, padding=padding, groups=groups)
     inputs = [x, w, rng.normal(size=O)] if draw(0, 1) else [x, w]
     return lambda L, *a: L.conv2d(*a, **options), inputs
@@ -71,7 +78,12 @@ def avg_pool2d(rng, draw):
 
 def local_response_norm(rng, draw):
     shape = (draw(1, 3), draw(1, 9), *(draw(1, 4) for _ in range(draw(1, 2))))
-    size, alpha, beta, k = draw(1, 8), rng.uniform(0.5, 2), rng.choice([0.75, 0.5, 1.3]), rng.uniform(0.5, 2)
+    size, alpha, beta, k = (
+        draw(1, 8),
+        rng.uniform(0.5, 2),
+        rng.choice([0.75, 0.5, 1.3]),
+        rng.uniform(0.5, 2),
+    )
     return lambda L, x: L.local_response_norm(x, size, alpha, beta, k), [rng.normal(size=shape)]
 
 
@@ -101,7 +113,9 @@ def cross_entropy(rng, draw):
     N, K = draw(1, 5), draw(1, 6)
     target, reduction = rng.integers(0, K, N), ["mean", "sum", "none"][draw(0, 2)]
     return (
-        lambda L, x: L.cross_entropy(x, torch.from_numpy(target) if L is TF else target, reduction=reduction),
+        lambda L, x: L.cross_entropy(
+            x, torch.from_numpy(target) if L is TF else target, reduction=reduction
+        ),
         [rng.normal(size=(N, K)) * 3],
     )
 
@@ -169,7 +183,10 @@ def matmul(rng, draw):
 
 def reductions(rng, draw):
     shape = any_shape(draw)
-    axes = tuple(int(a) - (len(shape) if draw(0, 1) else 0) for a in rng.permutation(len(shape))[: draw(1, len(shape))])
+    axes = tuple(
+        int(a) - (len(shape) if draw(0, 1) else 0)
+        for a in rng.permutation(len(shape))[: draw(1, len(shape))]
+    )
     keepdims, kind = bool(draw(0, 1)), draw(0, 2)
     x = np.round(rng.normal(size=shape), int(draw(0, 3)))  # ties share in both
 
@@ -192,8 +209,10 @@ def shapes(rng, draw):
         turned = x.permute(axes) if L is TF else x.transpose(axes)
         a = turned.reshape(shape).flatten()
         b = turned.flatten(1).sum(0) if L is TF else turned.flatten(1).sum(0)
-        picked = x[1, columns, 1:] + x[..., 1:][0, columns] if L is not TF else (
-            x[1, torch.from_numpy(columns), 1:] + x[..., 1:][0, torch.from_numpy(columns)]
+        picked = (
+            x[1, columns, 1:] + x[..., 1:][0, columns]
+            if L is not TF
+            else (x[1, torch.from_numpy(columns), 1:] + x[..., 1:][0, torch.from_numpy(columns)])
         )
         parts = [a, b, picked.reshape(-1), x[:, :, rows[0]].reshape(-1), x[None, 1].reshape(-1)]
         return torch.cat(parts) if L is TF else tinynet.concat(parts)
@@ -202,8 +221,26 @@ def shapes(rng, draw):
 
 
 OPERATIONS = [
-    conv2d, conv2d_3x3, max_pool2d, avg_pool2d, local_response_norm, unary("relu"), unary("tanh"), unary("sigmoid"),
-    softmax, log_softmax, cross_entropy, linear, pad, dropout, arithmetic, maximum, powers, matmul, reductions, shapes,
+    conv2d,
+    conv2d_3x3,
+    max_pool2d,
+    avg_pool2d,
+    local_response_norm,
+    unary("relu"),
+    unary("tanh"),
+    unary("sigmoid"),
+    softmax,
+    log_softmax,
+    cross_entropy,
+    linear,
+    pad,
+    dropout,
+    arithmetic,
+    maximum,
+    powers,
+    matmul,
+    reductions,
+    shapes,
 ]
 
 
@@ -214,7 +251,10 @@ def test_agrees_with_torch(operation, rng, counts):
 
     for _ in range(CASES):
         run, arrays = operation(rng, draw)
-        ours = [tinynet.Tensor(layouts(rng, a), tinynet.device("cpu"), requires_grad=True) for a in arrays]
+        ours = [
+            tinynet.Tensor(layouts(rng, a), tinynet.device("cpu"), requires_grad=True)
+            for a in arrays
+        ]
         theirs = [torch.tensor(a, requires_grad=True) for a in arrays]
         y, z = run(F, *ours), run(TF, *theirs)
         np.testing.assert_allclose(y.numpy(), z.detach().numpy(), rtol=1e-9, atol=1e-11)
@@ -227,13 +267,21 @@ def test_agrees_with_torch(operation, rng, counts):
 
 
 def test_a_whole_network_agrees_with_torch(rng):
-    """Two towers with groups, response normalisation and overlapping pools: loss and every gradient."""
+    """Two towers with groups, response normalisation and overlapping pools: loss and every
+    gradient.
+    """
     from tinynet import nn
 
     net = nn.Sequential(
-        nn.Conv2d(3, 8, 5, stride=2, padding=2), nn.ReLU(), nn.LocalResponseNorm(5, 1.0, 0.75, 2.0),
-        nn.MaxPool2d(3, 2), nn.Conv2d(8, 8, 3, padding=1, groups=2), nn.ReLU(), nn.AvgPool2d(2, ceil_mode=True),
-        nn.Flatten(), nn.Linear(32, 5),
+        nn.Conv2d(3, 8, 5, stride=2, padding=2),
+        nn.ReLU(),
+        nn.LocalResponseNorm(5, 1.0, 0.75, 2.0),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(8, 8, 3, padding=1, groups=2),
+        nn.ReLU(),
+        nn.AvgPool2d(2, ceil_mode=True),
+        nn.Flatten(),
+        nn.Linear(32, 5),
     )
     weights = [p.numpy().astype(np.float64) for p in net.parameters()]
     for p, w in zip(net.parameters(), weights, strict=True):

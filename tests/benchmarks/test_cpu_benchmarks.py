@@ -1,4 +1,6 @@
-"""The benchmarks of the CPU in a tiny form: they run, and their files have the right rows. Nothing timed is asserted."""
+"""The benchmarks of the CPU in a tiny form: they run, and their files have the right rows. Nothing
+timed is asserted.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+needs_torch = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="PyTorch is not installed"
+)
 
 
 def run(program: str, *arguments: object) -> subprocess.CompletedProcess:
@@ -44,19 +48,28 @@ def test_a_row_has_every_side_its_spread_and_its_goals(tmp_path):
 @pytest.mark.slow
 def test_memory_has_a_line_over_the_batch_size(tmp_path):
     results, printed = run_cpu(tmp_path / "cpu.json", 1, "--rows", "memory")
-    ours = {r["side"]: r["median"] for r in results if r.get("unit") == "MB" and r["side"].startswith("tinynet")}
+    ours = {
+        r["side"]: r["median"]
+        for r in results
+        if r.get("unit") == "MB" and r["side"].startswith("tinynet")
+    }
     assert ours.keys() == {"tinynet at 1", "tinynet at 2", "tinynet at 4", "tinynet at 8"}
     line = results[-1]
     for side, mb in ours.items():
         batch = int(side.split()[-1])
-        assert abs(line["constant_mb"] + batch * line["mb_a_picture"] - mb) <= line["furthest_mb"] + 1e-6
+        assert (
+            abs(line["constant_mb"] + batch * line["mb_a_picture"] - mb)
+            <= line["furthest_mb"] + 1e-6
+        )
     assert "MB a picture" in printed
 
 
 def test_a_program_that_is_not_installed_has_a_row_that_says_so(tmp_path):
     folder = tmp_path / "no_torch"
     folder.mkdir()
-    (folder / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
+    (folder / "torch.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n"
+    )
     code = (
         f"import sys; sys.path[:0] = [{str(folder)!r}, {str(BENCHMARKS)!r}]; "
         "import turns; turns.work(turns.Side('PyTorch', 'train', 1, 'mini'))"
@@ -89,6 +102,8 @@ def test_kernels_have_forward_and_backward_and_a_picture(tmp_path):
         ("pictures", "forward"), ("sgd (fc6)", "forward")
     }  # fmt: skip
     conv2 = next(r for r in results if (r["kernel"], r["phase"]) == ("conv2", "forward"))
-    assert conv2["flops"] == 2 * 32 * (16 * 9) * (14 * 14 * 2)  # 2 O K P of mini's conv2, two pictures
+    assert conv2["flops"] == 2 * 32 * (16 * 9) * (
+        14 * 14 * 2
+    )  # 2 O K P of mini's conv2, two pictures
     assert conv2["bytes"] == 4 * (16 * 14 * 14 * 2 + 32 * 16 * 9 + 32 * 14 * 14 * 2)
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")

@@ -1,7 +1,8 @@
-"""The definition of every kernel as plain nested loops, one output element at a time: slow, short, and hard to get wrong.
+"""The definition of every kernel as plain nested loops, one output element at a time: slow, short,
+and hard to get wrong.
 
-Backward here is not derived by hand a second time: `pullback` takes the derivative numerically where a kernel is not
-linear, and the transposed matrix where it is.
+Backward here is not derived by hand a second time: `pullback` takes the derivative numerically
+where a kernel is not linear, and the transposed matrix where it is.
 """
 
 from __future__ import annotations
@@ -50,14 +51,18 @@ def pool_windows(size, kernel, stride, padding, ceil_mode):
     """For one axis: the list of windows, each a list of (position in the window, pixel)."""
     starts = []
     start = -padding
-    while start + kernel <= size + padding or (ceil_mode and start < size and start - stride + kernel < size + padding):
+    while start + kernel <= size + padding or (
+        ceil_mode and start < size and start - stride + kernel < size + padding
+    ):
         starts.append(start)
         start += stride
     return [[(i, s + i) for i in range(kernel) if inside(s + i, size)] for s in starts], starts
 
 
 def max_pool2d(x, kernel, stride, padding, ceil_mode):
-    """y, and the winner's position in its window: the first of the largest; of NaNs, the window's first pixel."""
+    """y, and the winner's position in its window: the first of the largest; of NaNs, the window's
+    first pixel.
+    """
     N, C, H, W = x.shape
     rows, _ = pool_windows(H, kernel[0], stride[0], padding[0], ceil_mode)
     cols, _ = pool_windows(W, kernel[1], stride[1], padding[1], ceil_mode)
@@ -110,7 +115,10 @@ def spatial_response_norm(x, size, alpha, beta, k):
     reach = range(-(size // 2), (size - 1) // 2 + 1)
     for n, c, h, w in np.ndindex(x.shape):
         squares = sum(
-            x[n, c, h + i, w + j] ** 2 for i in reach for j in reach if inside(h + i, H) and inside(w + j, W)
+            x[n, c, h + i, w + j] ** 2
+            for i in reach
+            for j in reach
+            if inside(h + i, H) and inside(w + j, W)
         )
         y[n, c, h, w] = x[n, c, h, w] / (k + alpha / size**2 * squares) ** beta
     return y
@@ -131,14 +139,19 @@ def softmax(x, axis):
 def cross_entropy(logits, target):
     """Losses (N,)."""
     return np.array(
-        [math.log(sum(math.exp(v - row[t]) for v in row)) for row, t in zip(logits, target, strict=True)]
+        [
+            math.log(sum(math.exp(v - row[t]) for v in row))
+            for row, t in zip(logits, target, strict=True)
+        ]
     )
 
 
 def linear(x, weight, bias):
     y = np.zeros((len(x), len(weight)), x.dtype)
     for n, o in np.ndindex(y.shape):
-        y[n, o] = sum(x[n, i] * weight[o, i] for i in range(x.shape[1])) + (0 if bias is None else bias[o])
+        y[n, o] = sum(x[n, i] * weight[o, i] for i in range(x.shape[1])) + (
+            0 if bias is None else bias[o]
+        )
     return y
 
 
@@ -174,7 +187,9 @@ def philox(counter, key):
 
 
 def dropout_mask(shape, p, seed, call):
-    """True where kept. Lane l of word i is element 4 i + l, elements counted with the batch axis innermost."""
+    """True where kept. Lane l of word i is element 4 i + l, elements counted with the batch axis
+    innermost.
+    """
     count = math.prod(shape)
     lanes = []
     block = 1

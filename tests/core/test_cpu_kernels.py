@@ -1,4 +1,6 @@
-"""Every CPU kernel against its definition in nested loops, its adjoint identity, any memory layout, any thread count."""
+"""Every CPU kernel against its definition in nested loops, its adjoint identity, any memory layout,
+any thread count.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +39,21 @@ POOLS = [  # (H, W), kernel, stride, padding, ceil_mode
     ((5, 5), (2, 2), (4, 3), (1, 1), True),  # the last window would begin in the padding: dropped
     ((1, 9), (1, 6), (1, 2), (0, 3), False),
     ((7, 5), (6, 6), (1, 1), (3, 3), False),
-    ((4, 5), (7, 7), (2, 2), (2, 2), False),  # the first position lies in the padding for every window
+    (
+        (4, 5),
+        (7, 7),
+        (2, 2),
+        (2, 2),
+        False,
+    ),  # the first position lies in the padding for every window
 ]
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS)
 @pytest.mark.parametrize("few", [None, 0])  # rows brought together; rows as they are
-@pytest.mark.parametrize(("column_bytes", "pixels"), [(None, None), (1, 1), (2000, 4)])  # whole; pixel by pixel; in tiles
+@pytest.mark.parametrize(
+    ("column_bytes", "pixels"), [(None, None), (1, 1), (2000, 4)]
+)  # whole; pixel by pixel; in tiles
 def test_conv2d(case, column_bytes, pixels, few, rng, set_pieces):
     set_pieces(conv2d, "COLUMN_BYTES", column_bytes)
     set_pieces(conv2d, "PIXELS", pixels)
@@ -68,11 +78,17 @@ def test_conv2d(case, column_bytes, pixels, few, rng, set_pieces):
     cut = kernels.conv2d_forward(x, weight, bias, *geometry, relu=True)
     np.testing.assert_array_equal(cut, np.maximum(y, 0))
     ours = kernels.conv2d_backward(dy, x, weight, *geometry, needs=(True, True, True), y=cut)
-    for a, b in zip(ours, kernels.conv2d_backward(dy * (y > 0), x, weight, *geometry, (True, True, True)), strict=True):
+    for a, b in zip(
+        ours,
+        kernels.conv2d_backward(dy * (y > 0), x, weight, *geometry, (True, True, True)),
+        strict=True,
+    ):
         np.testing.assert_allclose(a, b, **TIGHT)
 
 
-@pytest.mark.parametrize("needs", [(True, False, False), (False, True, False), (False, False, True)])
+@pytest.mark.parametrize(
+    "needs", [(True, False, False), (False, True, False), (False, False, True)]
+)
 def test_conv2d_computes_only_what_is_needed(needs, rng):
     x, weight = rng.normal(size=(2, 2, 4, 4)), rng.normal(size=(3, 2, 3, 3))
     dy = rng.normal(size=(2, 3, 2, 2))
@@ -94,7 +110,9 @@ def test_im2col_and_its_adjoint(case, rng):
     dx = kernels.col2im(dcol, x.shape, kernel, stride, padding)
     assert dx.shape == x.shape
     np.testing.assert_allclose((col * dcol).sum(), (x * dx).sum(), rtol=1e-10)
-    expected = oracles.transposed(lambda x: oracles.im2col(x, kernel, stride, padding), x.shape, dcol)
+    expected = oracles.transposed(
+        lambda x: oracles.im2col(x, kernel, stride, padding), x.shape, dcol
+    )
     np.testing.assert_allclose(dx, expected, **TIGHT)
 
 
@@ -107,9 +125,13 @@ def test_windows_are_read_only(rng):
 
 
 def test_conv2d_in_many_pieces(rng):
-    """Larger than a piece in every direction, so that pieces, lanes and blocks meet: against one product of im2col."""
+    """Larger than a piece in every direction, so that pieces, lanes and blocks meet: against one
+    product of im2col.
+    """
     for N, C, O, H, kernel, stride, padding, groups in [
-        (64, 4, 6, 27, 5, 1, 2, 2), (16, 3, 5, 63, 11, 4, 0, 1), (16, 17, 16, 13, 3, 1, 1, 1),
+        (64, 4, 6, 27, 5, 1, 2, 2),
+        (16, 3, 5, 63, 11, 4, 0, 1),
+        (16, 17, 16, 13, 3, 1, 1, 1),
     ]:
         x = rng.normal(size=(N, C, H, H)).astype(np.float32)
         weight = rng.normal(size=(O, C // groups, kernel, kernel)).astype(np.float32)
@@ -120,7 +142,10 @@ def test_conv2d_in_many_pieces(rng):
         c, o = C // groups, O // groups
         for g in range(groups):
             x_g, y_g = x[:, g * c : (g + 1) * c], y[:, g * o : (g + 1) * o]
-            dy_g, w_g = dy[:, g * o : (g + 1) * o], weight[g * o : (g + 1) * o].reshape(o, -1).astype(np.float64)
+            dy_g, w_g = (
+                dy[:, g * o : (g + 1) * o],
+                weight[g * o : (g + 1) * o].reshape(o, -1).astype(np.float64),
+            )
             col = kernels.im2col(x_g.astype(np.float64), (kernel, kernel), *geometry)
             flat = np.moveaxis(dy_g, 0, -1).reshape(o, -1).astype(np.float64)
             close(np.moveaxis(y_g, 0, -1).reshape(o, -1), w_g @ col)
@@ -161,12 +186,16 @@ def test_max_pool2d(case, values, piece, rng, set_pieces):
     expected = np.zeros(x.shape)
     for n, c, oh, ow in np.ndindex(y.shape):
         i, j = divmod(int(places[n, c, oh, ow]), kernel[1])
-        expected[n, c, oh * stride[0] + i - padding[0], ow * stride[1] + j - padding[1]] += dy[n, c, oh, ow]
+        expected[n, c, oh * stride[0] + i - padding[0], ow * stride[1] + j - padding[1]] += dy[
+            n, c, oh, ow
+        ]
     np.testing.assert_allclose(dx, expected, **TIGHT)
 
 
 def test_max_pool2d_of_windows_beyond_a_byte(rng):
-    """16 x 16 = 256 positions and more: the winner's number no longer fits a byte with room for 'nobody'."""
+    """16 x 16 = 256 positions and more: the winner's number no longer fits a byte with room for
+    'nobody'.
+    """
     for side in (15, 16, 17):
         x = np.zeros((1, 1, side, side + 1))
         x[0, 0, -1, -1] = 1  # the last position of the last window
@@ -174,7 +203,9 @@ def test_max_pool2d_of_windows_beyond_a_byte(rng):
         expected, places = oracles.max_pool2d(x, (side, side), (1, 1), (0, 0), False)
         np.testing.assert_array_equal(y, expected)
         np.testing.assert_array_equal(winner, places)
-        dx = kernels.max_pool2d_backward(np.ones(y.shape), winner, x.shape, (side, side), (1, 1), (0, 0))
+        dx = kernels.max_pool2d_backward(
+            np.ones(y.shape), winner, x.shape, (side, side), (1, 1), (0, 0)
+        )
         assert dx[0, 0, -1, -1] == 1 and dx[0, 0, 0, 0] == 1 and dx.sum() == 2
 
 
@@ -225,7 +256,9 @@ def test_avg_pool2d(case, count_include_pad, piece, rng, set_pieces):
     np.testing.assert_allclose(y, oracles.avg_pool2d(x, *geometry, count_include_pad), **TIGHT)
     dy = layouts(rng, rng.normal(size=y.shape))
     dx = kernels.avg_pool2d_backward(dy, x.shape, *geometry, count_include_pad)
-    expected = oracles.transposed(lambda x: oracles.avg_pool2d(x, *geometry, count_include_pad), x.shape, dy)
+    expected = oracles.transposed(
+        lambda x: oracles.avg_pool2d(x, *geometry, count_include_pad), x.shape, dy
+    )
     np.testing.assert_allclose(dx, expected, **TIGHT)
 
 
@@ -250,7 +283,9 @@ def test_response_norms_of_any_power(beta, rng):
         (kernels.local_response_norm_forward, oracles.local_response_norm),
         (kernels.spatial_response_norm_forward, oracles.spatial_response_norm),
     ]:
-        np.testing.assert_allclose(ours(x, 3, 2.0, beta, 0.7), definition(x, 3, 2.0, beta, 0.7), **TIGHT)
+        np.testing.assert_allclose(
+            ours(x, 3, 2.0, beta, 0.7), definition(x, 3, 2.0, beta, 0.7), **TIGHT
+        )
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9])
@@ -285,10 +320,14 @@ def test_response_norms_in_many_pieces(rng, set_pieces):
         (kernels.local_response_norm_backward, (dy, x, 5, 1.0, 0.75, 2.0)),
     ]:
         small = [o[:2, :, :9] if isinstance(o, np.ndarray) else o for o in options]
-        np.testing.assert_allclose(forward(*small), forward(*options)[:2, :, :9], rtol=1e-11, atol=1e-13)
+        np.testing.assert_allclose(
+            forward(*small), forward(*options)[:2, :, :9], rtol=1e-11, atol=1e-13
+        )
     pixel = x[7, :, 30, 32]
     y = kernels.local_response_norm_forward(x, 5, 1.0, 0.75, 2.0)[7, :, 30, 32]
-    np.testing.assert_allclose(y, oracles.local_response_norm(pixel[None], 5, 1.0, 0.75, 2.0)[0], rtol=1e-12)
+    np.testing.assert_allclose(
+        y, oracles.local_response_norm(pixel[None], 5, 1.0, 0.75, 2.0)[0], rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 3, 4), (2, 3, 4, 5), (0, 3), (50, 40, 40)])
@@ -307,7 +346,9 @@ def test_elementwise_kernels(shape, piece, rng, set_pieces):
     np.testing.assert_allclose(kernels.tanh_backward(dy, y), dy * (1 - y**2), **TIGHT)
     y = kernels.sigmoid_forward(x)
     np.testing.assert_allclose(y, 1 / (1 + np.exp(-x)), **TIGHT)
-    np.testing.assert_allclose(kernels.sigmoid_backward(dy, y), dy * np.exp(-x) / (1 + np.exp(-x)) ** 2, **TIGHT)
+    np.testing.assert_allclose(
+        kernels.sigmoid_backward(dy, y), dy * np.exp(-x) / (1 + np.exp(-x)) ** 2, **TIGHT
+    )
 
 
 def test_relu_in_place(rng):
@@ -329,11 +370,15 @@ def test_sigmoid_and_softmax_of_huge_values():
     x = np.array([-1e308, -1e4, 0, 1e4, 1e308])
     np.testing.assert_array_equal(kernels.sigmoid_forward(x), [0, 0, 0.5, 1, 1])
     with np.errstate(all="raise", under="ignore"):
-        np.testing.assert_array_equal(kernels.softmax_forward(np.array([[1e4, -1e4, 1e4]]), 1), [[0.5, 0, 0.5]])
+        np.testing.assert_array_equal(
+            kernels.softmax_forward(np.array([[1e4, -1e4, 1e4]]), 1), [[0.5, 0, 0.5]]
+        )
         np.testing.assert_allclose(
             kernels.log_softmax_forward(np.array([[1e4, -1e4]]), 1), [[0, -2e4]], rtol=1e-12
         )
-        losses, _ = kernels.cross_entropy_forward(np.array([[1e4, -1e4]]).repeat(2, 0), np.array([0, 1]))
+        losses, _ = kernels.cross_entropy_forward(
+            np.array([[1e4, -1e4]]).repeat(2, 0), np.array([0, 1])
+        )
     np.testing.assert_array_equal(losses, [0, 2e4])
     assert np.isnan(kernels.softmax_forward(np.array([1.0, np.nan]), 0)).all()
 
@@ -345,11 +390,15 @@ def test_softmax(axis, rng):
     np.testing.assert_allclose(y, oracles.softmax(x, axis), **TIGHT)
     dy = layouts(rng, rng.normal(size=x.shape))
     expected = oracles.derivative(lambda x: oracles.softmax(x, axis), x, dy)
-    np.testing.assert_allclose(kernels.softmax_backward(dy, y, axis), expected, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(
+        kernels.softmax_backward(dy, y, axis), expected, rtol=1e-6, atol=1e-8
+    )
     log = kernels.log_softmax_forward(x, axis)
     np.testing.assert_allclose(log, np.log(oracles.softmax(x, axis)), **TIGHT)
     expected = oracles.derivative(lambda x: np.log(oracles.softmax(x, axis)), x, dy)
-    np.testing.assert_allclose(kernels.log_softmax_backward(dy, log, axis), expected, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(
+        kernels.log_softmax_backward(dy, log, axis), expected, rtol=1e-6, atol=1e-8
+    )
 
 
 def test_cross_entropy(rng):
@@ -361,7 +410,9 @@ def test_cross_entropy(rng):
     dlogits = kernels.cross_entropy_backward(dlosses, probabilities, target)
     expected = oracles.derivative(lambda x: oracles.cross_entropy(x, target), logits, dlosses)
     np.testing.assert_allclose(dlogits, expected, rtol=1e-6, atol=1e-8)
-    np.testing.assert_array_equal(probabilities, kernels.cross_entropy_forward(logits, target)[1])  # not changed
+    np.testing.assert_array_equal(
+        probabilities, kernels.cross_entropy_forward(logits, target)[1]
+    )  # not changed
 
 
 @pytest.mark.parametrize("rows", [None, 1, 2])
@@ -380,7 +431,9 @@ def test_linear(rows, rng, set_pieces):
         cut = kernels.linear_forward(x, weight, bias, relu=True)
         np.testing.assert_array_equal(cut, np.maximum(y, 0))
         ours = kernels.linear_backward(dy, x, weight, (True, True, True), cut)
-        for a, b in zip(ours, kernels.linear_backward(dy * (y > 0), x, weight, (True, True, True)), strict=True):
+        for a, b in zip(
+            ours, kernels.linear_backward(dy * (y > 0), x, weight, (True, True, True)), strict=True
+        ):
             np.testing.assert_allclose(a, b, **TIGHT)
         expected = oracles.transposed(lambda x, w=weight: oracles.linear(x, w, None), x.shape, dy)
         np.testing.assert_allclose(dx, expected, **TIGHT)
@@ -414,7 +467,9 @@ def test_dropout_draws_the_stream_of_philox(shape, p, rng):
     scale = 1 / (1 - p) if p < 1 else 0
     np.testing.assert_allclose(y, np.where(mask, x * scale, 0), **TIGHT)
     dy = rng.normal(size=shape)
-    np.testing.assert_allclose(kernels.dropout_backward(dy, mask, p), np.where(mask, dy * scale, 0), **TIGHT)
+    np.testing.assert_allclose(
+        kernels.dropout_backward(dy, mask, p), np.where(mask, dy * scale, 0), **TIGHT
+    )
 
 
 @pytest.mark.parametrize("p", [0.5, 0.9])
@@ -429,7 +484,10 @@ def test_dropout_keeps_from_the_threshold_on(p):
 def test_philox_oracle_is_philox():
     """Known answers from the paper's own test vectors (Random123, philox4x64 10)."""
     assert oracles.philox((0, 0, 0, 0), (0, 0)) == (
-        0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B,
+        0x16554D9ECA36314C,
+        0xDB20FE9D672D0FDC,
+        0xD7E772CEE186176B,
+        0x7E68B68AEC7BA23B,
     )
 
 
@@ -475,14 +533,18 @@ def every_kernel(rng, dtype):
     y = kernels.conv2d_forward(x, w, None, *geometry)
     pool = (3, 3), (2, 2), (1, 1)
     pooled, winner = kernels.max_pool2d_forward(x, *pool, False)
-    flat, weight, dflat = (rng.normal(size=s).astype(dtype) for s in ((300, 448), (600, 448), (300, 600)))
+    flat, weight, dflat = (
+        rng.normal(size=s).astype(dtype) for s in ((300, 448), (600, 448), (300, 600))
+    )
     return {
         "conv2d_forward": lambda: kernels.conv2d_forward(x, w, w[:, 0, 0, 0], *geometry),
         "conv2d_backward": lambda: kernels.conv2d_backward(y, x, w, *geometry, (True, True, True)),
         "max_pool2d_forward": lambda: kernels.max_pool2d_forward(x, *pool, True),
         "max_pool2d_backward": lambda: kernels.max_pool2d_backward(pooled, winner, x.shape, *pool),
         "avg_pool2d_forward": lambda: kernels.avg_pool2d_forward(x, *pool, False, True),
-        "avg_pool2d_backward": lambda: kernels.avg_pool2d_backward(pooled, x.shape, *pool, False, True),
+        "avg_pool2d_backward": lambda: kernels.avg_pool2d_backward(
+            pooled, x.shape, *pool, False, True
+        ),
         "lrn_forward": lambda: kernels.local_response_norm_forward(x, 5, 1.0, 0.75, 1.0),
         "lrn_backward": lambda: kernels.local_response_norm_backward(x, x, 5, 1.0, 0.75, 1.0),
         "srn_forward": lambda: kernels.spatial_response_norm_forward(x, 3, 1.0, 0.75, 1.0),
@@ -552,9 +614,15 @@ def test_nan_and_infinities_are_seen_coming_out(bad, rng):
     assert np.isfinite(y[0]).all() and np.isfinite(y[1, :2]).all()
     assert not np.isfinite(y[1, 2:, 2:5, 2:5]).any() and np.isfinite(y[1, 2:, 0]).all()
     dx, dw, db = kernels.conv2d_backward(x, x, w, (1, 1), (1, 1), 2, (True, True, True))
-    assert not np.isfinite(dx[1, 2:, 3, 3]).any() and not np.isfinite(db[2]) and np.isfinite(db[[0, 1, 3]]).all()
+    assert (
+        not np.isfinite(dx[1, 2:, 3, 3]).any()
+        and not np.isfinite(db[2])
+        and np.isfinite(db[[0, 1, 3]]).all()
+    )
     assert not np.isfinite(dw[2]).all() and np.isfinite(dw[0]).all()
-    assert not np.isfinite(kernels.avg_pool2d_forward(x, (3, 3), (3, 3), (0, 0), False, True)[1, 2, 1, 1])
+    assert not np.isfinite(
+        kernels.avg_pool2d_forward(x, (3, 3), (3, 3), (0, 0), False, True)[1, 2, 1, 1]
+    )
     y = kernels.local_response_norm_forward(x, 3, 1.0, 0.75, 1.0)
     assert np.isnan(y[1, 2, 3, 3]) and (np.isnan(y[1, 1, 3, 3]) or y[1, 1, 3, 3] == 0)
     assert not np.isfinite(kernels.linear_forward(x.reshape(2, -1), np.ones((1, 144)), None)[1, 0])
@@ -564,8 +632,12 @@ def test_nan_and_infinities_are_seen_coming_out(bad, rng):
 def test_denormals_pass(rng):
     tiny = np.full((2, 3, 4, 4), 5e-324)
     np.testing.assert_array_equal(kernels.relu_forward(tiny), tiny)
-    np.testing.assert_array_equal(kernels.max_pool2d_forward(tiny, (2, 2), (2, 2), (0, 0), False)[0], 5e-324)
-    np.testing.assert_array_equal(kernels.local_response_norm_forward(tiny, 3, 1.0, 0.75, 1.0), tiny)
+    np.testing.assert_array_equal(
+        kernels.max_pool2d_forward(tiny, (2, 2), (2, 2), (0, 0), False)[0], 5e-324
+    )
+    np.testing.assert_array_equal(
+        kernels.local_response_norm_forward(tiny, 3, 1.0, 0.75, 1.0), tiny
+    )
     np.testing.assert_array_equal(
         kernels.conv2d_forward(tiny, np.ones((1, 3, 1, 1)), None, (1, 1), (0, 0), 1), 3 * 5e-324
     )
@@ -579,10 +651,19 @@ def test_an_empty_batch(rng):
     assert dx.shape == x.shape and not dw.any() and not db.any()
     pooled, winner = kernels.max_pool2d_forward(x, (3, 3), (2, 2), (1, 1), False)
     assert pooled.shape == winner.shape == (0, 4, 3, 3)
-    assert kernels.max_pool2d_backward(pooled, winner, x.shape, (3, 3), (2, 2), (1, 1)).shape == x.shape
+    assert (
+        kernels.max_pool2d_backward(pooled, winner, x.shape, (3, 3), (2, 2), (1, 1)).shape
+        == x.shape
+    )
     assert kernels.avg_pool2d_forward(x, (3, 3), (2, 2), (1, 1), False, True).shape == (0, 4, 3, 3)
-    assert kernels.avg_pool2d_backward(pooled, x.shape, (3, 3), (2, 2), (1, 1), False, True).shape == x.shape
+    assert (
+        kernels.avg_pool2d_backward(pooled, x.shape, (3, 3), (2, 2), (1, 1), False, True).shape
+        == x.shape
+    )
     for backward in (kernels.local_response_norm_backward, kernels.spatial_response_norm_backward):
         assert backward(x, x, 3, 1.0, 0.75, 1.0).shape == x.shape
     assert kernels.relu_backward(x, kernels.relu_forward(x)).shape == x.shape
-    assert kernels.linear_forward(x.reshape(0, 144), np.ones((5, 144), np.float32), None).shape == (0, 5)
+    assert kernels.linear_forward(x.reshape(0, 144), np.ones((5, 144), np.float32), None).shape == (
+        0,
+        5,
+    )

@@ -27,9 +27,24 @@ from tinynet.memory import ALIGN, SEGMENT, SMALL, Pool
 
 def test_names_of_devices():
     cpu, one = tinynet.device("cpu"), tinynet.device("cpu:1")
-    assert cpu == tinynet.device("cpu:0") == "cpu:0" == cpu and hash(cpu) == hash(tinynet.device("cpu:0"))
-    assert cpu != one and one == "cpu:1" and one != "cpu:2" and cpu != "gpu" and cpu != 3 and cpu != "cuda:0"
-    assert (one.name, one.kind, one.index, str(one), repr(one)) == ("cpu:1", "cpu", 1, "cpu:1", "cpu:1")
+    assert cpu == tinynet.device("cpu:0") == "cpu:0" == cpu and hash(cpu) == hash(
+        tinynet.device("cpu:0")
+    )
+    assert (
+        cpu != one
+        and one == "cpu:1"
+        and one != "cpu:2"
+        and cpu != "gpu"
+        and cpu != 3
+        and cpu != "cuda:0"
+    )
+    assert (one.name, one.kind, one.index, str(one), repr(one)) == (
+        "cpu:1",
+        "cpu",
+        1,
+        "cpu:1",
+        "cpu:1",
+    )
     assert str(tinynet.device("cpu:0")) == "cpu:0" and tinynet.device(one) is one
     assert tinynet.device("cpu:1") is one and cpu.xp is np
     assert copy.deepcopy(one) is one and pickle.loads(pickle.dumps(one)) is one
@@ -37,7 +52,9 @@ def test_names_of_devices():
 
 @pytest.mark.parametrize("name", ["gpu0", "cpu:", "cpu:-1", "cuda:x", "", "CPU", "cpu:0 ", 3, None])
 def test_names_that_are_none(name):
-    with pytest.raises(ValueError, match=r"device: expected 'cpu', 'cpu:N', 'cuda' or 'cuda:N', got"):
+    with pytest.raises(
+        ValueError, match=r"device: expected 'cpu', 'cpu:N', 'cuda' or 'cuda:N', got"
+    ):
         tinynet.device(name)
 
 
@@ -45,7 +62,11 @@ def test_copies_between_devices_keep_layout_and_share_nothing(rng):
     one = tinynet.device("cpu:1")
     array = layouts(rng, rng.normal(size=(2, 3, 4)))
     dense = array.copy(order="K")
-    for copy_ in (one.upload(dense), one.download(dense), one.copy_from(dense, tinynet.device("cpu"))):
+    for copy_ in (
+        one.upload(dense),
+        one.download(dense),
+        one.copy_from(dense, tinynet.device("cpu")),
+    ):
         np.testing.assert_array_equal(copy_, dense)
         assert copy_.strides == dense.strides and not np.shares_memory(copy_, dense)
     with one.activate("nothing"):
@@ -65,8 +86,14 @@ def test_to_is_the_identity_and_so_is_its_adjoint(rng):
 
 
 TENSORS = {
-    "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "div": lambda a, b: a / b,
-    "maximum": F.maximum, "matmul": lambda a, b: a @ b, "concat": lambda a, b: F.concat([a, b]), "linear": F.linear,
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "maximum": F.maximum,
+    "matmul": lambda a, b: a @ b,
+    "concat": lambda a, b: F.concat([a, b]),
+    "linear": F.linear,
     "conv2d": lambda a, b: F.conv2d(a.reshape(1, 1, 2, 2), b.reshape(1, 1, 2, 2)),
     "cross_entropy": lambda a, b: F.cross_entropy(a, tinynet.tensor([0, 1], device=b.device)),
 }
@@ -80,7 +107,10 @@ def test_operations_refuse_mixed_devices(name, grad):
     with pytest.raises(tinynet.DeviceMismatchError) as caught:
         TENSORS[name](a, b)
     text = str(caught.value).lower()
-    assert text.startswith(name.replace("_", "").replace("cross_entropy", "")[:5]) or name.replace("_", "") in text
+    assert (
+        text.startswith(name.replace("_", "").replace("cross_entropy", "")[:5])
+        or name.replace("_", "") in text
+    )
     assert "on cpu" in text and "on cpu:1" in text and ".to(device)" in text
     assert isinstance(caught.value, RuntimeError)
 
@@ -93,7 +123,9 @@ def test_cuda_without_cupy_says_what_to_do():
         "except tinynet.DeviceUnavailableError as e: print(e)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.stdout.count("\n") == 1 and "pip install" in run.stdout.lower(), run.stdout + run.stderr
+    assert run.stdout.count("\n") == 1 and "pip install" in run.stdout.lower(), (
+        run.stdout + run.stderr
+    )
 
 
 # The memory pool
@@ -109,7 +141,12 @@ def test_small_arrays_are_numpys():
 def test_ranges_come_back_when_the_last_view_is_gone():
     pool = Pool()
     a = pool.empty((1000, 100), np.float64)
-    assert a.flags.c_contiguous and a.flags.writeable and a.dtype == np.float64 and a.shape == (1000, 100)
+    assert (
+        a.flags.c_contiguous
+        and a.flags.writeable
+        and a.dtype == np.float64
+        and a.shape == (1000, 100)
+    )
     a[:] = 3
     held = pool.stats().held
     assert pool.stats() == (800_000, held, 800_000) and held >= SEGMENT
@@ -133,10 +170,15 @@ def test_arrays_are_aligned_and_never_overlap():
 
 
 def test_free_neighbours_are_joined():
-    """Whatever the order in which ranges come back, in the end all is one again, and nothing more was taken."""
+    """Whatever the order in which ranges come back, in the end all is one again, and nothing more
+    was taken.
+    """
     for order in itertools.permutations(range(4)):
         pool = Pool()
-        arrays = {i: pool.empty((n,), np.uint8) for i, n in enumerate((SMALL, 2 * SMALL, SMALL + 1, 5 * SMALL))}
+        arrays = {
+            i: pool.empty((n,), np.uint8)
+            for i, n in enumerate((SMALL, 2 * SMALL, SMALL + 1, 5 * SMALL))
+        }
         whole = pool.stats().held
         for i in order:
             del arrays[i]
@@ -191,7 +233,11 @@ def test_memory_stats_of_the_device():
     before = tinynet.device("cpu").memory_stats()
     a = memory.pool.empty((1 << 20,), np.float32)
     after = tinynet.device("cpu:1").memory_stats()
-    assert after.used - before.used >= 4 << 20 and after.peak >= after.used and after.held >= after.used
+    assert (
+        after.used - before.used >= 4 << 20
+        and after.peak >= after.used
+        and after.held >= after.used
+    )
     del a
 
 
@@ -274,9 +320,13 @@ def test_scratch_is_reused_within_a_thread_and_not_across():
     assert np.shares_memory(a, threads.scratch("test", (12,), np.float32))
     assert not np.shares_memory(a, threads.scratch("test 2", (3, 4), np.float64))
     bigger = threads.scratch("test", (5, 4), np.float64)
-    assert not np.shares_memory(a, bigger) and np.shares_memory(bigger, threads.scratch("test", (5, 4), np.float64))
+    assert not np.shares_memory(a, bigger) and np.shares_memory(
+        bigger, threads.scratch("test", (5, 4), np.float64)
+    )
     other = []
-    worker = threading.Thread(target=lambda: other.append(threads.scratch("test", (5, 4), np.float64)))
+    worker = threading.Thread(
+        target=lambda: other.append(threads.scratch("test", (5, 4), np.float64))
+    )
     worker.start()
     worker.join()
     assert not np.shares_memory(bigger, other[0])
@@ -295,20 +345,29 @@ def test_a_forked_child_has_threads_of_its_own(any_threads):
         "pid = os.fork()\n"
         "if pid == 0:\n"
         "    done = []\n"
-        "    threads.parallel_for(done.append, range(4)); os._exit(0 if sorted(done) == [0, 1, 2, 3] else 1)\n"
+        "    threads.parallel_for(done.append, range(4)); os._exit(0 if sorted(done) == [0, 1, 2, "
+        "3] else 1)\n"
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
     )
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=60).returncode == 0
 
 
-@pytest.mark.parametrize("value, answer", [("3", "3"), (None, None), ("0", "expected an integer"), ("x", "got 'x'")])
+@pytest.mark.parametrize(
+    "value, answer", [("3", "3"), (None, None), ("0", "expected an integer"), ("x", "got 'x'")]
+)
 def test_the_environment_sets_the_number_of_threads(value, answer):
     environment = {k: v for k, v in os.environ.items() if k != "TINYNET_NUM_THREADS"}
     environment |= {"TINYNET_NUM_THREADS": value} if value is not None else {}
     code = "import tinynet; print(tinynet.get_num_threads())"
-    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
     if answer is None:
-        answer = str(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else str(os.cpu_count())
+        answer = (
+            str(len(os.sched_getaffinity(0)))
+            if hasattr(os, "sched_getaffinity")
+            else str(os.cpu_count())
+        )
     assert answer in (run.stdout.strip() if run.returncode == 0 else run.stderr)
 
 
@@ -326,7 +385,9 @@ def test_manual_seed_and_states():
     assert (a == b).all() and (a != c).all()
     random.set_state({"seed": 3, "calls": 4})
     assert random.next_call() == (3, 5)
-    assert (np.random.Generator(np.random.Philox(key=[3, 6])).random(5) == random.generator().random(5)).all()
+    assert (
+        np.random.Generator(np.random.Philox(key=[3, 6])).random(5) == random.generator().random(5)
+    ).all()
 
 
 def test_dropout_masks_do_not_depend_on_layout_dtype_or_device(rng):
@@ -351,24 +412,50 @@ def test_profile_counts_operations_and_bytes(tmp_path):
     F.relu(x)  # no longer recorded
     rows = {(row["operation"], row["phase"]): row for row in p.rows()}
     assert {k: row["calls"] for k, row in rows.items()} == {
-        ("ReLU", "forward"): 2, ("ReLU", "backward"): 2, ("Mul", "forward"): 1, ("Mul", "backward"): 1,
-        ("Sum", "forward"): 1, ("Sum", "backward"): 1,
+        ("ReLU", "forward"): 2,
+        ("ReLU", "backward"): 2,
+        ("Mul", "forward"): 1,
+        ("Mul", "backward"): 1,
+        ("Sum", "forward"): 1,
+        ("Sum", "backward"): 1,
     }
-    assert rows["ReLU", "forward"]["bytes"] == 2 * 2 * 800 and rows["Sum", "forward"]["bytes"] == 804
+    assert (
+        rows["ReLU", "forward"]["bytes"] == 2 * 2 * 800 and rows["Sum", "forward"]["bytes"] == 804
+    )
     assert rows["Sum", "backward"]["bytes"] == 804
     assert p.seconds >= 0.02 and sum(row["seconds"] for row in rows.values()) < p.seconds
-    assert [row["seconds"] for row in p.rows()] == sorted((row["seconds"] for row in p.rows()), reverse=True)
+    assert [row["seconds"] for row in p.rows()] == sorted(
+        (row["seconds"] for row in p.rows()), reverse=True
+    )
     for row in rows.values():
         assert row["share"] == pytest.approx(row["seconds"] / p.seconds) and row["seconds"] > 0
     text = str(p)
-    assert text.splitlines()[0].split() == ["operation", "phase", "calls", "ms", "MB", "GB/s", "share"]
+    assert text.splitlines()[0].split() == [
+        "operation",
+        "phase",
+        "calls",
+        "ms",
+        "MB",
+        "GB/s",
+        "share",
+    ]
     assert "(between operations)" in text and len(text.splitlines()) == 9
     p.save_chrome_trace(tmp_path / "trace.json")
     trace = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
-    assert len(trace) == 8 and [e["name"] for e in trace[:3]] == ["Mul forward", "ReLU forward", "ReLU forward"]
+    assert len(trace) == 8 and [e["name"] for e in trace[:3]] == [
+        "Mul forward",
+        "ReLU forward",
+        "ReLU forward",
+    ]
     for event, record in zip(trace, p.events, strict=True):
-        assert event["ph"] == "X" and event["tid"] == "cpu" and event["args"] == {"bytes": record.bytes}
-        assert 0 <= event["ts"] <= 1e6 * p.seconds and event["dur"] == pytest.approx(1e6 * record.seconds)
+        assert (
+            event["ph"] == "X"
+            and event["tid"] == "cpu"
+            and event["args"] == {"bytes": record.bytes}
+        )
+        assert 0 <= event["ts"] <= 1e6 * p.seconds and event["dur"] == pytest.approx(
+            1e6 * record.seconds
+        )
         assert event["cat"] in ("forward", "backward") and event["pid"] == 0
     starts = [event["ts"] for event in trace]
     assert starts == sorted(starts)
@@ -378,7 +465,10 @@ def test_one_profile_at_a_time_but_one_after_another():
     p = tinynet.profile()
     for _ in range(2):
         with p:
-            with pytest.raises(RuntimeError, match="another profile is being recorded"), tinynet.profile():
+            with (
+                pytest.raises(RuntimeError, match="another profile is being recorded"),
+                tinynet.profile(),
+            ):
                 pass
             tinynet.tensor([1.0]) + 1
     assert p.rows()[0]["calls"] == 2

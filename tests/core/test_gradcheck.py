@@ -22,7 +22,9 @@ from tinynet.gradcheck.operations import OPERATIONS
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_operation(name, rng):
-    """To the complex step's precision. The network has ReLU and pooling: near their kinks only central differences work."""
+    """To the complex step's precision. The network has ReLU and pooling: near their kinks only
+    central differences work.
+    """
     limit = 1e-5 if "network" in name else 1e-10
     with warnings.catch_warnings():
         warnings.simplefilter("ignore" if "network" in name else "error", KinkWarning)
@@ -73,13 +75,16 @@ def test_a_wrong_element_is_named_with_both_values(x):
         gradcheck(broken(one_wrong), [x], atol=1e-7)
     text = str(caught.value)
     assert re.match(
-        r"gradcheck: the gradient of picture\[1, 2\] is wrong: analytical (\S+), numerical (\S+); absolute error \S+, "
+        r"gradcheck: the gradient of picture\[1, 2\] is wrong: analytical (\S+), numerical (\S+); "
+        r"absolute error \S+, "
         r"relative 0.25; allowed: 1e-07 \+ 0.001 \|numerical\| \(complex step\)\n"
         r"  wrong: 1 of 12 of picture \(3, 4\); the worst of picture:\n",
         text,
     )
     assert text.count("\n") == 3  # one line of the table
-    analytical, numerical = (float(v.strip(";,")) for v in re.findall(r"(?:analytical|numerical) (\S+)", text)[:2])
+    analytical, numerical = (
+        float(v.strip(";,")) for v in re.findall(r"(?:analytical|numerical) (\S+)", text)[:2]
+    )
     assert analytical == pytest.approx(1.25 * numerical)
 
 
@@ -112,7 +117,10 @@ def test_the_table_shows_the_worst_ten_worst_first(x):
 def test_faults_are_found_in_small_and_in_large_inputs(fault, size, rng):
     x = rng.choice([-1, 1], size) * rng.uniform(0.5, 1.5, size)
     assert gradcheck(broken(lambda dx, x: dx), [x])
-    with np.errstate(invalid="ignore"), pytest.raises(GradcheckError, match=r"picture\[\d+, \d+\] is wrong"):
+    with (
+        np.errstate(invalid="ignore"),
+        pytest.raises(GradcheckError, match=r"picture\[\d+, \d+\] is wrong"),
+    ):
         gradcheck(broken(fault), [x])
 
 
@@ -139,7 +147,9 @@ def test_a_difference_that_no_single_element_shows(rng, monkeypatch):
         return dx
 
     monkeypatch.setattr(check, "SMALL", 2)
-    with pytest.raises(GradcheckError, match=r"picture(\[\d+, \d+\]| along random direction \d+) is wrong"):
+    with pytest.raises(
+        GradcheckError, match=r"picture(\[\d+, \d+\]| along random direction \d+) is wrong"
+    ):
         gradcheck(broken(fault), [x], atol=1e-9, rtol=0)
 
 
@@ -173,13 +183,19 @@ def test_a_function_that_is_not_analytic_gets_central_differences(rng):
 
 
 def test_kinks_are_told_and_left_out():
-    with pytest.warns(KinkWarning, match=r"2 of 4 elements of x lie at a kink.*x\[1\] has slope 0 on the left and"):
+    with pytest.warns(
+        KinkWarning, match=r"2 of 4 elements of x lie at a kink.*x\[1\] has slope 0 on the left and"
+    ):
         assert gradcheck(F.relu, [np.array([1.0, 0.0, -1.0, 1e-9])])
-    with pytest.raises(GradcheckError, match="3 of 3 elements of x lie at a kink.*nothing is left to check"):
+    with pytest.raises(
+        GradcheckError, match="3 of 3 elements of x lie at a kink.*nothing is left to check"
+    ):
         gradcheck(F.relu, [np.zeros(3)])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert gradcheck(F.relu, [np.array([1.0, 3e-7, -1.0, -5e-7])])  # near, but a smaller step sees past it
+        assert gradcheck(
+            F.relu, [np.array([1.0, 3e-7, -1.0, -5e-7])]
+        )  # near, but a smaller step sees past it
     with pytest.warns(KinkWarning, match="2 of 3 elements"):
         assert gradcheck(lambda x: x.max(), [np.array([1.0, 2.0, 2.0])])
 
@@ -267,7 +283,9 @@ def test_every_input_output_and_parameter_is_checked(rng):
 
 
 def test_a_network_with_dropout(rng):
-    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(8, 3))
+    net = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(8, 3)
+    )
     state = tinynet.random.get_state()
     assert gradcheck(net, [rng.normal(size=(2, 1, 4, 4))])
     assert tinynet.random.get_state()["seed"] == state["seed"]
@@ -281,7 +299,13 @@ def test_inputs_of_any_layout_keep_it(rng):
         return x * x
 
     base = rng.normal(size=(6, 8))
-    for array in (base[::2, ::-1], base.T[:3], np.broadcast_to(base[0], (2, 8)), base[1], np.float64(base)[..., None]):
+    for array in (
+        base[::2, ::-1],
+        base.T[:3],
+        np.broadcast_to(base[0], (2, 8)),
+        base[1],
+        np.float64(base)[..., None],
+    ):
         seen.clear()
         assert gradcheck(look, [array])
         assert seen[0][1] == array.strides or 0 in array.strides
@@ -379,7 +403,9 @@ def test_inputs_that_are_not_checked_are_handed_on():
     target = np.array([0, 2])
     assert gradcheck(F.cross_entropy, [np.ones((2, 3)), target, "sum"])
     fixed = tinynet.tensor([1.0, 2.0, 3.0])
-    assert gradcheck(lambda a, b: a * b, [np.ones(3), fixed])  # taken as float64, with no gradient asked
+    assert gradcheck(
+        lambda a, b: a * b, [np.ones(3), fixed]
+    )  # taken as float64, with no gradient asked
 
 
 def test_other_devices():
@@ -391,7 +417,11 @@ def test_the_command(capsys):
     assert main(["relu", "softmax"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["operation", "cases", "worst", "relative", "error", "time"]
-    assert lines[1].startswith("relu ") and lines[2].startswith("softmax ") and lines[3].split()[:2] == ["all", "5"]
+    assert (
+        lines[1].startswith("relu ")
+        and lines[2].startswith("softmax ")
+        and lines[3].split()[:2] == ["all", "5"]
+    )
     with pytest.raises(SystemExit) as caught:
         main(["conv7d"])
     assert caught.value.code == 2
@@ -406,12 +436,16 @@ def test_the_command_shows_what_is_wrong(capsys, monkeypatch):
     monkeypatch.setitem(OPERATIONS, "relu", ((), cases))
     assert main(["relu"]) == 1
     out, err = capsys.readouterr()
-    assert "WRONG" in out and "1 wrong" in out and "relu: gradcheck: the gradient of picture[" in err
+    assert (
+        "WRONG" in out and "1 wrong" in out and "relu: gradcheck: the gradient of picture[" in err
+    )
 
 
 def test_the_module_runs_without_warnings():
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tinynet.gradcheck", "neg"], capture_output=True, text=True
+        [sys.executable, "-W", "error", "-m", "tinynet.gradcheck", "neg"],
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 0 and run.stderr == "", run.stderr
     assert "neg" in run.stdout

@@ -35,11 +35,24 @@ def test_names_of_parameters_and_modules():
     net = Net()
     names = [name for name, _ in net.named_parameters()]
     assert names == [
-        "scale", "first.weight", "first.bias", "towers.0.layers.0.weight", "towers.0.layers.0.bias", "towers.1.weight",
+        "scale",
+        "first.weight",
+        "first.bias",
+        "towers.0.layers.0.weight",
+        "towers.0.layers.0.bias",
+        "towers.1.weight",
     ]
     assert len(list(net.parameters())) == 6
     modules = [name for name, _ in net.named_modules()]
-    assert modules == ["", "first", "towers.0", "towers.0.layers.0", "towers.0.layers.1", "towers.1", "again"]
+    assert modules == [
+        "",
+        "first",
+        "towers.0",
+        "towers.0.layers.0",
+        "towers.0.layers.1",
+        "towers.1",
+        "again",
+    ]
     assert [name for name, _ in net.named_modules("net")][:2] == ["net", "net.first"]
     assert len(net.towers[0]) == 2 and net.towers[0][1].p == 0.5
 
@@ -65,7 +78,10 @@ def test_load_state_dict_is_strict_and_changes_nothing_when_it_refuses():
         (lambda s: s.pop("scale"), r"missing \['scale'\], unexpected \[\]"),
         (lambda s: s.update(odd=np.ones(1)), r"missing \[\], unexpected \['odd'\]"),
         (lambda s: s.update(scale=np.ones(3)), r"expected scale of shape \(2,\), got \(3,\)"),
-        (lambda s: s.update({"towers.1.weight": np.ones((3, 2))}), r"towers.1.weight of shape \(2, 3\), got \(3, 2\)"),
+        (
+            lambda s: s.update({"towers.1.weight": np.ones((3, 2))}),
+            r"towers.1.weight of shape \(2, 3\), got \(3, 2\)",
+        ),
     ]:
         wrong = dict(state)
         change(wrong)
@@ -112,8 +128,13 @@ def test_to_moves_parameters_gradients_and_optimiser(rng):
     twin_opt.step()
     for parameter, original in zip(twin.parameters(), net.parameters(), strict=True):
         np.testing.assert_array_equal(parameter.data, original.data)
-        assert twin_opt.velocity[parameter].device == "cpu:1" and opt.velocity[original].device == "cpu"
-        np.testing.assert_array_equal(twin_opt.velocity[parameter].data, opt.velocity[original].data)
+        assert (
+            twin_opt.velocity[parameter].device == "cpu:1"
+            and opt.velocity[original].device == "cpu"
+        )
+        np.testing.assert_array_equal(
+            twin_opt.velocity[parameter].data, opt.velocity[original].data
+        )
     with pytest.raises(tinynet.DeviceMismatchError):
         twin(x)
 
@@ -124,15 +145,25 @@ def test_a_module_without_forward():
 
 
 LAYERS = {  # layer, the call it stands for, shape of x
-    "MaxPool2d": (nn.MaxPool2d(3, 2, 1, True), lambda x: F.max_pool2d(x, 3, 2, 1, True), (2, 3, 6, 8)),
+    "MaxPool2d": (
+        nn.MaxPool2d(3, 2, 1, True),
+        lambda x: F.max_pool2d(x, 3, 2, 1, True),
+        (2, 3, 6, 8),
+    ),
     "AvgPool2d": (
-        nn.AvgPool2d(3, 2, 1, True, False), lambda x: F.avg_pool2d(x, 3, 2, 1, True, False), (2, 3, 6, 8),
+        nn.AvgPool2d(3, 2, 1, True, False),
+        lambda x: F.avg_pool2d(x, 3, 2, 1, True, False),
+        (2, 3, 6, 8),
     ),
     "LocalResponseNorm": (
-        nn.LocalResponseNorm(3, 1.0, 0.5, 2.0), lambda x: F.local_response_norm(x, 3, 1.0, 0.5, 2.0), (2, 5, 2, 2),
+        nn.LocalResponseNorm(3, 1.0, 0.5, 2.0),
+        lambda x: F.local_response_norm(x, 3, 1.0, 0.5, 2.0),
+        (2, 5, 2, 2),
     ),
     "SpatialResponseNorm": (
-        nn.SpatialResponseNorm(3, 1.0, 0.5, 2.0), lambda x: F.spatial_response_norm(x, 3, 1.0, 0.5, 2.0), (2, 2, 5, 4),
+        nn.SpatialResponseNorm(3, 1.0, 0.5, 2.0),
+        lambda x: F.spatial_response_norm(x, 3, 1.0, 0.5, 2.0),
+        (2, 2, 5, 4),
     ),
     "ReLU": (nn.ReLU(), F.relu, (3, 4)),
     "Tanh": (nn.Tanh(), F.tanh, (3, 4)),
@@ -151,9 +182,14 @@ def test_a_layer_is_its_operation(name, rng):
 
 def test_layers_have_the_defaults_of_their_operations():
     for layer, function in [
-        (nn.MaxPool2d, F.max_pool2d), (nn.AvgPool2d, F.avg_pool2d), (nn.LocalResponseNorm, F.local_response_norm),
-        (nn.SpatialResponseNorm, F.spatial_response_norm), (nn.Dropout, F.dropout), (nn.ReLU, F.relu),
-        (nn.CrossEntropyLoss, F.cross_entropy), (nn.Conv2d, F.conv2d),
+        (nn.MaxPool2d, F.max_pool2d),
+        (nn.AvgPool2d, F.avg_pool2d),
+        (nn.LocalResponseNorm, F.local_response_norm),
+        (nn.SpatialResponseNorm, F.spatial_response_norm),
+        (nn.Dropout, F.dropout),
+        (nn.ReLU, F.relu),
+        (nn.CrossEntropyLoss, F.cross_entropy),
+        (nn.Conv2d, F.conv2d),
     ]:
         ours, theirs = inspect.signature(layer).parameters, inspect.signature(function).parameters
         for name in set(ours) & set(theirs) - {"bias"}:
@@ -166,15 +202,26 @@ def test_conv2d_and_linear_layers(rng):
     x = tinynet.tensor(rng.normal(size=(2, 4, 5, 6)).astype(np.float32))
     expected = F.conv2d(x, layer.weight, layer.bias, 2, 1, 2)
     np.testing.assert_array_equal(layer(x).numpy(), expected.numpy())
-    assert nn.Conv2d(1, 1, 3, bias=False).bias is None and nn.Conv2d(1, 2, 5).weight.shape == (2, 1, 5, 5)
+    assert nn.Conv2d(1, 1, 3, bias=False).bias is None and nn.Conv2d(1, 2, 5).weight.shape == (
+        2,
+        1,
+        5,
+        5,
+    )
     linear = nn.Linear(3, 5, weight_init=init.constant(2), device="cpu:1")
-    assert linear.weight.shape == (5, 3) and (linear.weight.numpy() == 2).all() and not linear.bias.numpy().any()
+    assert (
+        linear.weight.shape == (5, 3)
+        and (linear.weight.numpy() == 2).all()
+        and not linear.bias.numpy().any()
+    )
     assert linear.weight.device == linear.bias.device == "cpu:1"
     y = linear(tinynet.tensor(np.ones((2, 3), np.float32), device="cpu:1"))
     assert (y.numpy() == 6).all()
     assert nn.Linear(3, 5, bias=False)(tinynet.tensor(np.ones((2, 3), np.float32))).shape == (2, 5)
     for wrong in [(3, 4, 3, 2), (4, 3, 3, 2), (0, 1, 3, 1), (1, 0, 3, 1), (1, 1, 3, 0)]:
-        with pytest.raises(ValueError, match="Conv2d: expected in_channels and out_channels divisible by groups"):
+        with pytest.raises(
+            ValueError, match="Conv2d: expected in_channels and out_channels divisible by groups"
+        ):
             nn.Conv2d(wrong[0], wrong[1], wrong[2], groups=wrong[3])
 
 
@@ -201,7 +248,9 @@ def test_cross_entropy_loss(rng):
     losses = oracles.cross_entropy(logits, target)
     x = tinynet.tensor(logits)
     assert nn.CrossEntropyLoss()(x, target).item() == pytest.approx(losses.mean())
-    assert nn.CrossEntropyLoss("sum")(x, tinynet.tensor(target)).item() == pytest.approx(losses.sum())
+    assert nn.CrossEntropyLoss("sum")(x, tinynet.tensor(target)).item() == pytest.approx(
+        losses.sum()
+    )
     np.testing.assert_allclose(nn.CrossEntropyLoss("none")(x, target.tolist()).numpy(), losses)
 
 
@@ -212,14 +261,23 @@ def test_initialisers():
     shape = (400, 30, 5, 4)
     assert init.fans(shape) == (600, 8000)
     for initialiser, sigma in [
-        (init.normal(0.01), 0.01), (init.he(), math.sqrt(2 / 600)), (init.xavier(), math.sqrt(2 / 8600)),
+        (init.normal(0.01), 0.01),
+        (init.he(), math.sqrt(2 / 600)),
+        (init.xavier(), math.sqrt(2 / 8600)),
     ]:
         values = initialiser(shape)
         assert values.dtype == np.float32 and values.shape == shape
         assert abs(values.std() / sigma - 1) < 0.01 and abs(values.mean()) < 0.02 * sigma
-    assert np.abs(values).max() <= math.sqrt(6 / 8600) and np.abs(values).max() > 0.99 * math.sqrt(6 / 8600)
-    assert init.constant(0.5)((2, 3)).tolist() == [[0.5] * 3] * 2 and init.constant(1)(2).dtype == np.float32
-    with pytest.raises(ValueError, match=r"fans: expected weights of shape \(out, in, ...\), got \(5,\)"):
+    assert np.abs(values).max() <= math.sqrt(6 / 8600) and np.abs(values).max() > 0.99 * math.sqrt(
+        6 / 8600
+    )
+    assert (
+        init.constant(0.5)((2, 3)).tolist() == [[0.5] * 3] * 2
+        and init.constant(1)(2).dtype == np.float32
+    )
+    with pytest.raises(
+        ValueError, match=r"fans: expected weights of shape \(out, in, ...\), got \(5,\)"
+    ):
         init.he()((5,))
 
 
@@ -234,7 +292,9 @@ def test_the_same_seed_gives_the_same_weights_and_each_draw_differs():
     a, b = nn.Linear(4, 4), nn.Linear(4, 4)
     tinynet.manual_seed(11)
     c = nn.Linear(4, 4)
-    assert (a.weight.numpy() == c.weight.numpy()).all() and (a.weight.numpy() != b.weight.numpy()).all()
+    assert (a.weight.numpy() == c.weight.numpy()).all() and (
+        a.weight.numpy() != b.weight.numpy()
+    ).all()
     tinynet.manual_seed(12)
     assert (nn.Linear(4, 4).weight.numpy() != a.weight.numpy()).all()
 
@@ -249,7 +309,9 @@ def steps(opt, parameters, gradients):
         opt.step()
 
 
-@pytest.mark.parametrize("momentum, weight_decay", [(0.0, 0.0), (0.9, 0.0), (0.9, 0.05), (0.0, 0.05)])
+@pytest.mark.parametrize(
+    "momentum, weight_decay", [(0.0, 0.0), (0.9, 0.0), (0.9, 0.05), (0.0, 0.05)]
+)
 def test_sgd_is_the_rule_of_2012(momentum, weight_decay, rng):
     start = [rng.normal(size=s) for s in ((3, 4), (5,))]
     parameters = [nn.Parameter(w) for w in start]
@@ -288,13 +350,20 @@ def test_parameter_groups(rng):
             {"params": [c], "lr_scale": 0.0},
             {"params": (p for p in [d]), "lr": 0.4},
         ],
-        lr=0.1, momentum=0.9, weight_decay=0.5,
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=0.5,
     )
     assert [g["name"] for g in opt.param_groups] == ["weights", "", "", ""]
     assert opt.param_groups[3]["lr_scale"] == pytest.approx(4) and "lr" not in opt.param_groups[3]
     ones = np.ones(2)
     steps(opt, [a, b, c, d], [[ones] * 4, [ones] * 4])
-    for p, lr, m, decay in [(a, 0.1, 0.9, 0.5), (b, 0.2, 0.0, 0.0), (c, 0.0, 0.9, 0.5), (d, 0.4, 0.9, 0.5)]:
+    for p, lr, m, decay in [
+        (a, 0.1, 0.9, 0.5),
+        (b, 0.2, 0.0, 0.0),
+        (c, 0.0, 0.9, 0.5),
+        (d, 0.4, 0.9, 0.5),
+    ]:
         w, v = np.ones(2), np.zeros(2)
         for _ in range(2):
             w, v = oracles.sgd_step(w, ones, v, lr, m, decay)
@@ -329,11 +398,16 @@ def test_state_of_sgd_there_and_back(rng):
     steps(opt, list(net.parameters()), [gradient])
     steps(twin_opt, list(twin.parameters()), [gradient])
     np.testing.assert_array_equal(net.weight.numpy(), twin.weight.numpy())
-    np.testing.assert_array_equal(opt.state_dict()["velocity.0.1"], twin_opt.state_dict()["velocity.0.1"])
+    np.testing.assert_array_equal(
+        opt.state_dict()["velocity.0.1"], twin_opt.state_dict()["velocity.0.1"]
+    )
     good = opt.state_dict()
     for wrong, message in [
         ({}, r"expected \['velocity.0.0', 'velocity.0.1'\], got \[\]"),
-        ({**good, "velocity.0.0": np.ones(3)}, r"expected velocity.0.0 of shape \(2, 3\), got \(3,\)"),
+        (
+            {**good, "velocity.0.0": np.ones(3)},
+            r"expected velocity.0.0 of shape \(2, 3\), got \(3,\)",
+        ),
         ({**good, "velocity.1.0": np.ones(3)}, "got .*velocity.1.0"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -379,7 +453,9 @@ def test_divide_on_plateau():
     for error in [0.8, 0.85, 0.81, 0.7, 0.71, 0.72, 0.73, 0.74, 0.75, 0.76, 0.77, 0.78, 0.79]:
         schedule.step(error)
         rates.append(opt.lr)
-    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.005, 0.005, 0.005, 0.005])
+    assert rates == pytest.approx(
+        [1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.005, 0.005, 0.005, 0.005]
+    )
     state = schedule.state_dict()
     other = optimizer(3.0)
     resumed = optim.lr_scheduler.DivideOnPlateau(other, patience=2, min_lr=0.005)
@@ -396,7 +472,14 @@ def test_divide_on_plateau():
     assert opt.lr == 0.5  # a NaN is no improvement
     schedule = optim.lr_scheduler.DivideOnPlateau(opt := optimizer(1.0))
     rates = []
-    for error in [float("nan"), 0.5, 0.5, 0.5, 0.5, 0.5]:  # a run that begins with a NaN waits from there on
+    for error in [
+        float("nan"),
+        0.5,
+        0.5,
+        0.5,
+        0.5,
+        0.5,
+    ]:  # a run that begins with a NaN waits from there on
         schedule.step(error)
         rates.append(opt.lr)
     assert rates == [1, 1, 1, 1, 1, 0.1]  # after more than three epochs in vain

@@ -1,4 +1,6 @@
-"""The operations as a user calls them: values against NumPy, defaults, and random arguments (hypothesis)."""
+"""The operations as a user calls them: values against NumPy, defaults, and random arguments
+(hypothesis).
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,10 @@ ANYTHING = st.floats(allow_nan=True, allow_infinity=True, width=64)
 def test_pad_is_numpys(rng):
     x = rng.normal(size=(2, 3, 4))
     for given_, widths in [
-        ((1, 2), [(0, 0), (0, 0), (1, 2)]), ((1, 2, 3, 0), [(0, 0), (3, 0), (1, 2)]),
-        ((0, 1, 2, 3, 4, 5), [(4, 5), (2, 3), (0, 1)]), ([0, 0], [(0, 0)] * 3),
+        ((1, 2), [(0, 0), (0, 0), (1, 2)]),
+        ((1, 2, 3, 0), [(0, 0), (3, 0), (1, 2)]),
+        ((0, 1, 2, 3, 4, 5), [(4, 5), (2, 3), (0, 1)]),
+        ([0, 0], [(0, 0)] * 3),
     ]:
         y = F.pad(tinynet.tensor(layouts(rng, x)), given_, 1.5)
         np.testing.assert_array_equal(y.numpy(), np.pad(x, widths, constant_values=1.5))
@@ -33,8 +37,15 @@ def test_pad_is_numpys(rng):
 def test_defaults_of_pooling(rng):
     x = tinynet.tensor(rng.normal(size=(1, 2, 7, 8)))
     for pool in (F.max_pool2d, F.avg_pool2d):
-        np.testing.assert_array_equal(pool(x, (2, 3)).numpy(), pool(x, (2, 3), (2, 3), 0, False).numpy())
-        assert pool(x, 2).shape == (1, 2, 3, 4) and pool(x, 3, 2, ceil_mode=True).shape == (1, 2, 3, 4)
+        np.testing.assert_array_equal(
+            pool(x, (2, 3)).numpy(), pool(x, (2, 3), (2, 3), 0, False).numpy()
+        )
+        assert pool(x, 2).shape == (1, 2, 3, 4) and pool(x, 3, 2, ceil_mode=True).shape == (
+            1,
+            2,
+            3,
+            4,
+        )
     y = F.avg_pool2d(x, 2, padding=1)
     np.testing.assert_allclose(y.numpy()[0, 0, 0, 0], x.numpy()[0, 0, 0, 0] / 4)
 
@@ -42,19 +53,31 @@ def test_defaults_of_pooling(rng):
 def test_defaults_of_the_others(rng):
     x = tinynet.tensor(rng.normal(size=(2, 4, 3, 3)))
     w = tinynet.tensor(rng.normal(size=(2, 4, 2, 2)))
-    np.testing.assert_array_equal(F.conv2d(x, w).numpy(), F.conv2d(x, w, None, (1, 1), (0, 0), 1).numpy())
-    np.testing.assert_allclose(
-        F.local_response_norm(x, 3).numpy(), oracles.local_response_norm(x.numpy(), 3, 1e-4, 0.75, 1.0), rtol=1e-13
+    np.testing.assert_array_equal(
+        F.conv2d(x, w).numpy(), F.conv2d(x, w, None, (1, 1), (0, 0), 1).numpy()
     )
     np.testing.assert_allclose(
-        F.spatial_response_norm(x, 3).numpy(), oracles.spatial_response_norm(x.numpy(), 3, 1e-4, 0.75, 1.0), rtol=1e-13
+        F.local_response_norm(x, 3).numpy(),
+        oracles.local_response_norm(x.numpy(), 3, 1e-4, 0.75, 1.0),
+        rtol=1e-13,
+    )
+    np.testing.assert_allclose(
+        F.spatial_response_norm(x, 3).numpy(),
+        oracles.spatial_response_norm(x.numpy(), 3, 1e-4, 0.75, 1.0),
+        rtol=1e-13,
     )
     np.testing.assert_allclose(F.softmax(x).numpy(), oracles.softmax(x.numpy(), 3), rtol=1e-12)
     np.testing.assert_allclose(F.softmax(x, -4).numpy(), oracles.softmax(x.numpy(), 0), rtol=1e-12)
-    np.testing.assert_allclose(F.log_softmax(x).numpy(), np.log(oracles.softmax(x.numpy(), 3)), rtol=1e-10)
+    np.testing.assert_allclose(
+        F.log_softmax(x).numpy(), np.log(oracles.softmax(x.numpy(), 3)), rtol=1e-10
+    )
     flat, v = tinynet.tensor(x.numpy()[0, 0]), tinynet.tensor(w.numpy()[0, 0])
-    np.testing.assert_allclose(F.linear(flat[:, :2], v).numpy(), flat.numpy()[:, :2] @ v.numpy().T, rtol=1e-12)
-    np.testing.assert_allclose(F.log_softmax(x, -3).numpy(), np.log(oracles.softmax(x.numpy(), 1)), rtol=1e-10)
+    np.testing.assert_allclose(
+        F.linear(flat[:, :2], v).numpy(), flat.numpy()[:, :2] @ v.numpy().T, rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        F.log_softmax(x, -3).numpy(), np.log(oracles.softmax(x.numpy(), 1)), rtol=1e-10
+    )
     share = (F.dropout(tinynet.tensor(np.ones((200, 200)))).numpy() == 0).mean()
     assert 0.48 < share < 0.52
 
@@ -63,18 +86,42 @@ def test_arithmetic_is_numpys(rng):
     a, b = rng.normal(size=(3, 1, 4)), rng.uniform(0.5, 2, (2, 4))
     x, y = tinynet.tensor(a), tinynet.tensor(b)
     for ours, theirs in [
-        (x + y, a + b), (x - y, a - b), (x * y, a * b), (x / y, a / b), (-x, -a), (y**2.5, b**2.5), (x.exp(), np.exp(a)),
-        (y.log(), np.log(b)), (F.maximum(x, y), np.maximum(a, b)), (x.sum(), a.sum()),
+        (x + y, a + b),
+        (x - y, a - b),
+        (x * y, a * b),
+        (x / y, a / b),
+        (-x, -a),
+        (y**2.5, b**2.5),
+        (x.exp(), np.exp(a)),
+        (y.log(), np.log(b)),
+        (F.maximum(x, y), np.maximum(a, b)),
+        (x.sum(), a.sum()),
         (x.sum(1, True), a.sum(1, keepdims=True)),
-        (x.mean((0, 2)), a.mean((0, 2))), (x.max(-1), a.max(-1)), (x.max(), a.max()), (x.transpose(), a.T),
-        (x.max((0, 1), True), a.max((0, 1), keepdims=True)), (x.transpose(1, 0, -1), a.transpose(1, 0, 2)),
-        (x.transpose((1, 0, 2)), a.transpose(1, 0, 2)), (x.transpose([2, 0, 1]), a.transpose(2, 0, 1)),
-        (x.reshape(4, -1), a.reshape(4, -1)), (x.reshape([2, 6]), a.reshape(2, 6)), (x.flatten(1), a.reshape(3, 4)),
-        (x.flatten(), a.reshape(-1)), (x.flatten(-1), a), (x[1:, 0], a[1:, 0]), (y @ y.transpose(), b @ b.T),
-        (tinynet.concat([x, x * 2], 1), np.concatenate([a, a * 2], 1)), (tinynet.concat([y, y]), np.concatenate([b, b])),
-        (tinynet.concat([x, x], -1), np.concatenate([a, a], -1)), (tinynet.tensor(3.0).flatten(), np.array([3.0])),
-        (tinynet.concat([x, x], -3), np.concatenate([a, a])), (x.sum(-3), a.sum(-3)), (x.max((-1, -3)), a.max((-1, -3))),
-        (tinynet.concat((x * n for n in (1, 2)), 2), np.concatenate([a, 2 * a], 2)), (x.sum(()), a), (x.mean(0), a.mean(0)),
+        (x.mean((0, 2)), a.mean((0, 2))),
+        (x.max(-1), a.max(-1)),
+        (x.max(), a.max()),
+        (x.transpose(), a.T),
+        (x.max((0, 1), True), a.max((0, 1), keepdims=True)),
+        (x.transpose(1, 0, -1), a.transpose(1, 0, 2)),
+        (x.transpose((1, 0, 2)), a.transpose(1, 0, 2)),
+        (x.transpose([2, 0, 1]), a.transpose(2, 0, 1)),
+        (x.reshape(4, -1), a.reshape(4, -1)),
+        (x.reshape([2, 6]), a.reshape(2, 6)),
+        (x.flatten(1), a.reshape(3, 4)),
+        (x.flatten(), a.reshape(-1)),
+        (x.flatten(-1), a),
+        (x[1:, 0], a[1:, 0]),
+        (y @ y.transpose(), b @ b.T),
+        (tinynet.concat([x, x * 2], 1), np.concatenate([a, a * 2], 1)),
+        (tinynet.concat([y, y]), np.concatenate([b, b])),
+        (tinynet.concat([x, x], -1), np.concatenate([a, a], -1)),
+        (tinynet.tensor(3.0).flatten(), np.array([3.0])),
+        (tinynet.concat([x, x], -3), np.concatenate([a, a])),
+        (x.sum(-3), a.sum(-3)),
+        (x.max((-1, -3)), a.max((-1, -3))),
+        (tinynet.concat((x * n for n in (1, 2)), 2), np.concatenate([a, 2 * a], 2)),
+        (x.sum(()), a),
+        (x.mean(0), a.mean(0)),
     ]:
         np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-12)
         assert ours.shape == np.shape(theirs)
@@ -83,14 +130,23 @@ def test_arithmetic_is_numpys(rng):
 def test_no_operation_changes_its_input_or_hands_out_its_memory(rng):
     x = tinynet.tensor(layouts(rng, rng.normal(size=(2, 3, 4, 5))))
     before = x.numpy()
-    for call in (F.relu, F.tanh, F.sigmoid, F.softmax, F.log_softmax, F.dropout, lambda x: F.max_pool2d(x, 2, 1)):
+    for call in (
+        F.relu,
+        F.tanh,
+        F.sigmoid,
+        F.softmax,
+        F.log_softmax,
+        F.dropout,
+        lambda x: F.max_pool2d(x, 2, 1),
+    ):
         y = call(x)
         assert not np.shares_memory(x.data, y.data)
         np.testing.assert_array_equal(x.numpy(), before)
     assert F.relu(x, inplace=True).data is x.data
 
 
-# Random arguments. Windows larger than the channels, strides over kernels, even and odd, groups = channels, sizes 0 and 1.
+# Random arguments. Windows larger than the channels, strides over kernels, even and odd, groups =
+# channels, sizes 0 and 1.
 
 
 @st.composite
@@ -118,17 +174,26 @@ def test_conv2d_of_random_arguments(case, kernel, stride, padding, multiple, dep
     groups = C if depthwise else 1
     assume(all(n + 2 * p >= k for n, p, k in zip(x.shape[2:], padding, kernel, strict=True)))
     w = rng.normal(size=(groups * multiple, C // groups, *kernel)).astype(x.dtype)
-    leaf, weight = tinynet.Tensor(x, tinynet.device("cpu"), True), tinynet.tensor(w, requires_grad=True)
+    leaf, weight = (
+        tinynet.Tensor(x, tinynet.device("cpu"), True),
+        tinynet.tensor(w, requires_grad=True),
+    )
     y = F.conv2d(leaf, weight, None, stride, padding, groups)
-    expected = oracles.conv2d(x.astype(np.float64), w.astype(np.float64), None, both(stride), padding, groups)
+    expected = oracles.conv2d(
+        x.astype(np.float64), w.astype(np.float64), None, both(stride), padding, groups
+    )
     tolerance = 1e-5 if x.dtype == np.float32 else 1e-12
     np.testing.assert_allclose(y.numpy(), expected, rtol=tolerance, atol=10 * tolerance)
     assert y.dtype == x.dtype
     dy = rng.normal(size=y.shape)
     y.backward(dy)
     inner = (y.numpy().astype(np.float64) * dy).sum()
-    np.testing.assert_allclose((leaf.grad.numpy() * x.astype(np.float64)).sum(), inner, rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose((weight.grad.numpy() * w.astype(np.float64)).sum(), inner, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        (leaf.grad.numpy() * x.astype(np.float64)).sum(), inner, rtol=1e-3, atol=1e-3
+    )
+    np.testing.assert_allclose(
+        (weight.grad.numpy() * w.astype(np.float64)).sum(), inner, rtol=1e-3, atol=1e-3
+    )
 
 
 @given(pictures(), PAIR, PAIR, st.booleans(), st.booleans(), st.data())
@@ -139,7 +204,9 @@ def test_pooling_of_random_arguments(case, kernel, stride, ceil, include, data):
     assume(all(n + 2 * p >= k for n, p, k in zip(x.shape[2:], padding, kernel, strict=True)))
     leaf = tinynet.Tensor(x, tinynet.device("cpu"), True)
     y = F.max_pool2d(leaf, kernel, stride, padding, ceil)
-    np.testing.assert_array_equal(y.numpy(), oracles.max_pool2d(x, kernel, stride, padding, ceil)[0])
+    np.testing.assert_array_equal(
+        y.numpy(), oracles.max_pool2d(x, kernel, stride, padding, ceil)[0]
+    )
     dy = rng.normal(size=y.shape).astype(x.dtype)
     y.backward(dy)
     np.testing.assert_allclose(leaf.grad.numpy().sum(), dy.sum(), rtol=1e-4, atol=1e-4)
@@ -149,7 +216,9 @@ def test_pooling_of_random_arguments(case, kernel, stride, ceil, include, data):
     np.testing.assert_allclose(y.numpy(), expected, rtol=1e-4, atol=1e-5)
     y.backward(dy)
     inner = (leaf.grad.numpy() * x.astype(np.float64)).sum()
-    np.testing.assert_allclose(inner, (dy * y.numpy().astype(np.float64)).sum(), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        inner, (dy * y.numpy().astype(np.float64)).sum(), rtol=1e-3, atol=1e-3
+    )
 
 
 @given(pictures(), st.integers(1, 9), st.sampled_from([0.75, 0.5, 1.0, 1.3]), st.floats(0.1, 3))
@@ -158,11 +227,19 @@ def test_response_norms_of_random_arguments(case, size, beta, k):
     for name in ("local_response_norm", "spatial_response_norm"):
         y = getattr(F, name)(tinynet.Tensor(x, tinynet.device("cpu")), size, 1.0, beta, k)
         expected = getattr(oracles, name)(x.astype(np.float64), size, 1.0, beta, k)
-        np.testing.assert_allclose(y.numpy(), expected, rtol=1e-4 if x.dtype == np.float32 else 1e-11)
+        np.testing.assert_allclose(
+            y.numpy(), expected, rtol=1e-4 if x.dtype == np.float32 else 1e-11
+        )
         assert y.dtype == x.dtype
 
 
-@given(hnp.arrays(np.float64, hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4), elements=ANYTHING))
+@given(
+    hnp.arrays(
+        np.float64,
+        hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4),
+        elements=ANYTHING,
+    )
+)
 def test_what_goes_in_broken_comes_out_broken(x):
     """NaN and infinities element by element; denormals and the largest numbers pass."""
     t = tinynet.tensor(x)
@@ -176,9 +253,15 @@ def test_what_goes_in_broken_comes_out_broken(x):
             np.testing.assert_array_equal(t.max().numpy(), x.max())
             np.testing.assert_array_equal(np.isnan(t.sum().numpy()), np.isnan(x.sum()))
         if x.ndim > 1 and x.shape[1]:
-            broken = ~np.isfinite(x).all(axis=1, keepdims=True) & ~(x == -np.inf).any(axis=1, keepdims=True)
+            broken = ~np.isfinite(x).all(axis=1, keepdims=True) & ~(x == -np.inf).any(
+                axis=1, keepdims=True
+            )
             y = F.softmax(t, 1).numpy()
-            assert np.isnan(y[np.broadcast_to(broken, x.shape)]).any() or not broken.any() or y.size == 0
+            assert (
+                np.isnan(y[np.broadcast_to(broken, x.shape)]).any()
+                or not broken.any()
+                or y.size == 0
+            )
 
 
 @given(
@@ -191,8 +274,11 @@ def test_gradients_of_broadcasting(shapes, name, seed):
     a, b = (apart(rng, *shape) + (n / 100) for n, shape in enumerate(shapes.input_shapes))
     assume(a.size and b.size)
     operation = {
-        "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b,
-        "div": lambda a, b: a / (b * b + 1), "maximum": F.maximum,
+        "add": lambda a, b: a + b,
+        "sub": lambda a, b: a - b,
+        "mul": lambda a, b: a * b,
+        "div": lambda a, b: a / (b * b + 1),
+        "maximum": F.maximum,
     }[name]
     assert gradcheck(operation, [a, b])
 
@@ -201,20 +287,32 @@ def test_gradients_of_broadcasting(shapes, name, seed):
 @pytest.mark.parametrize("b", [(4,), (4, 1), (4, 5), (2, 4, 5), (2, 1, 4, 5)])
 def test_matmul_of_any_ranks(a, b, rng):
     a, b = rng.normal(size=a), rng.normal(size=b)
-    np.testing.assert_allclose((tinynet.tensor(a) @ tinynet.tensor(b)).numpy(), a @ b, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        (tinynet.tensor(a) @ tinynet.tensor(b)).numpy(), a @ b, rtol=1e-12, atol=1e-12
+    )
     assert gradcheck(lambda a, b: a @ b, [a, b])
 
 
 def test_lists_and_arrays_join_a_tensor_on_its_device():
     x = tinynet.tensor([[1.0, 2.0]], device="cpu:1", requires_grad=True)
     column, row = [[3.0], [4.0]], np.array([[3.0], [4.0]], np.float32)
-    for y in (x @ column, x @ row, row.T @ x.transpose(), x * [3.0, 4.0], np.float32([3, 4]) - x, F.maximum([5.0, 6.0], x)):
+    for y in (
+        x @ column,
+        x @ row,
+        row.T @ x.transpose(),
+        x * [3.0, 4.0],
+        np.float32([3, 4]) - x,
+        F.maximum([5.0, 6.0], x),
+    ):
         assert y.device == "cpu:1" and y.requires_grad and y.dtype == np.float32
     (x @ column).sum().backward()
     assert x.grad.numpy().tolist() == [[3, 4]] and x.grad.device == "cpu:1"
 
 
-@pytest.mark.parametrize(("a", "b"), [((1, 1), (2, 4, 1)), ((1,), (3, 1)), ((1, 2, 1), (2, 3, 2, 1)), ((2, 1), (5, 1, 3))])
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((1, 1), (2, 4, 1)), ((1,), (3, 1)), ((1, 2, 1), (2, 3, 2, 1)), ((2, 1), (5, 1, 3))],
+)
 def test_gradients_over_new_axes_and_axes_of_one(a, b):
     a, b = (tinynet.tensor(np.ones(shape), requires_grad=True) for shape in (a, b))
     y = a * b
@@ -231,7 +329,9 @@ def test_gradients_of_indexing(shape, data):
     if x[key].size:
         assert gradcheck(lambda x: x[key], [x])
     leaf = tinynet.tensor(x, requires_grad=True)
-    fancy = data.draw(hnp.integer_array_indices(shape, result_shape=hnp.array_shapes(max_dims=2, max_side=3)))
+    fancy = data.draw(
+        hnp.integer_array_indices(shape, result_shape=hnp.array_shapes(max_dims=2, max_side=3))
+    )
     leaf[fancy].sum().backward()
     expected = np.zeros(shape)
     np.add.at(expected, fancy, 1)
@@ -244,7 +344,9 @@ def test_cross_entropy_of_random_sizes(N, K, scale):
     logits, target = rng.normal(size=(N, K)) * scale, rng.integers(0, K, N)
     x = tinynet.tensor(logits, requires_grad=True)
     losses = F.cross_entropy(x, target, "none")
-    assert losses.shape == (N,) and np.isfinite(losses.numpy()).all() and (losses.numpy() >= 0).all()
+    assert (
+        losses.shape == (N,) and np.isfinite(losses.numpy()).all() and (losses.numpy() >= 0).all()
+    )
     losses.sum().backward()
     np.testing.assert_allclose(x.grad.numpy().sum(axis=1), 0, atol=1e-9)
 
@@ -255,4 +357,6 @@ def test_a_mask_of_dropout_is_the_same_in_forward_and_backward(shape, rng):
     y = F.dropout(x, 0.4)
     y.backward(np.ones(shape))
     np.testing.assert_array_equal(y.numpy(), x.grad.numpy())
-    np.testing.assert_array_equal((kernels.dropout_forward(np.ones(shape), 0.0, 1, 1)[0]), np.ones(shape))
+    np.testing.assert_array_equal(
+        (kernels.dropout_forward(np.ones(shape), 0.0, 1, 1)[0]), np.ones(shape)
+    )

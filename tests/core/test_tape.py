@@ -42,7 +42,9 @@ def test_gradients_add_up_over_calls_until_forgotten():
 
 
 def test_a_gradient_belongs_to_its_leaf_alone():
-    """Add hands the same array to both sides; what is done with one gradient must not reach the other."""
+    """Add hands the same array to both sides; what is done with one gradient must not reach the
+    other.
+    """
     a, b = leaf([1.0, 2.0]), leaf([3.0, 4.0])
     given = np.array([5.0, 6.0], np.float32)
     (a + b).backward(given)
@@ -114,9 +116,14 @@ COMBINE = [
 ANY = st.integers(0, 99)
 
 
-@given(st.lists(st.tuples(st.sampled_from(COMBINE), ANY, ANY), min_size=1, max_size=12), st.lists(ANY, min_size=1))
+@given(
+    st.lists(st.tuples(st.sampled_from(COMBINE), ANY, ANY), min_size=1, max_size=12),
+    st.lists(ANY, min_size=1),
+)
 def test_random_graphs_of_shared_nodes(steps, used):
-    """Graphs in which a node may use any two before it, and outputs may be any nodes, also several times."""
+    """Graphs in which a node may use any two before it, and outputs may be any nodes, also several
+    times.
+    """
 
     def graph(a, b):
         nodes = [a, b]
@@ -296,7 +303,9 @@ def test_a_change_in_place_of_what_backward_needs(size):
     x = leaf(np.linspace(0, 1, size))
     y = x * x
     x.data += 1
-    with pytest.raises(RuntimeError, match=rf"saved array 0, shape \({size},\)\) was changed in place"):
+    with pytest.raises(
+        RuntimeError, match=rf"saved array 0, shape \({size},\)\) was changed in place"
+    ):
         y.sum().backward()
 
 
@@ -319,7 +328,9 @@ def test_relu_in_place_over_a_saved_array_is_noticed(rng):
 
 def test_backward_from_what_is_no_scalar():
     x = leaf([1.0, 2.0])
-    with pytest.raises(RuntimeError, match=r"scalar only, and this tensor has shape \(2,\).*backward\(grad\)"):
+    with pytest.raises(
+        RuntimeError, match=r"scalar only, and this tensor has shape \(2,\).*backward\(grad\)"
+    ):
         (x * 2).backward()
     with pytest.raises(ValueError, match=r"expected shape \(2,\), got \(3,\)"):
         (x * 2).backward([1.0, 2.0, 3.0])
@@ -382,7 +393,9 @@ def test_what_a_function_may_return_and_what_not():
 
     a, b = leaf([1.0, 2.0]), leaf([[1.0], [2.0]])
     Odd.answer = lambda dy: (dy,)
-    with pytest.raises(RuntimeError, match="Odd.backward: expected 2 gradients, one for each argument.*got 1"):
+    with pytest.raises(
+        RuntimeError, match="Odd.backward: expected 2 gradients, one for each argument.*got 1"
+    ):
         Odd.apply(a, b).sum().backward()
     Odd.answer = lambda dy: (dy, dy)
     with pytest.raises(RuntimeError, match=r"shape \(2,\) for argument 0, got \(2, 2\)"):
@@ -470,8 +483,14 @@ def test_move_takes_the_gradient_along():
 
 def test_tensor_takes_numbers_lists_arrays_and_tensors():
     assert tinynet.tensor(1).dtype == np.int64 and tinynet.tensor(1.5).dtype == np.float32
-    assert tinynet.tensor([True, False]).dtype == bool and tinynet.tensor([[1, 2.5]]).shape == (1, 2)
-    assert tinynet.tensor(np.ones(2)).dtype == np.float64 and tinynet.tensor(np.float64(1)).dtype == np.float64
+    assert tinynet.tensor([True, False]).dtype == bool and tinynet.tensor([[1, 2.5]]).shape == (
+        1,
+        2,
+    )
+    assert (
+        tinynet.tensor(np.ones(2)).dtype == np.float64
+        and tinynet.tensor(np.float64(1)).dtype == np.float64
+    )
     assert tinynet.tensor([1, 2], dtype=np.float64).dtype == np.float64
     assert tinynet.tensor(1j).dtype == np.complex128
     a = np.ones(2)
@@ -490,16 +509,24 @@ def test_tensor_takes_numbers_lists_arrays_and_tensors():
 def test_conversions_of_a_tensor():
     t = tinynet.tensor([[1.5, 2.0]])
     assert (t.shape, t.ndim, t.size, len(t)) == ((1, 2), 2, 2, 1)
-    assert float(tinynet.tensor([1.5])) == 1.5 and int(tinynet.tensor(3)) == 3 and bool(tinynet.tensor(0)) is False
+    assert (
+        float(tinynet.tensor([1.5])) == 1.5
+        and int(tinynet.tensor(3)) == 3
+        and bool(tinynet.tensor(0)) is False
+    )
     assert [row.shape for row in t] == [(2,)] and [x.item() for x in t[0]] == [1.5, 2.0]
     n = t.numpy()
     n[:] = 0
     assert t.numpy().any()
-    with pytest.raises(ValueError, match=r"item\(\): expected a tensor of one element, got shape \(1, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"item\(\): expected a tensor of one element, got shape \(1, 2\)"
+    ):
         t.item()
     with pytest.raises(TypeError, match="at least one axis"):
         len(tinynet.tensor(1.0))
-    assert isinstance(tinynet.tensor(2).item(), int) and isinstance(tinynet.tensor(2.0).item(), float)
+    assert isinstance(tinynet.tensor(2).item(), int) and isinstance(
+        tinynet.tensor(2.0).item(), float
+    )
 
 
 def test_repr():
@@ -511,18 +538,35 @@ def test_repr():
 def test_operators_with_numbers_arrays_and_lists():
     x = leaf([2.0, 4.0])
     for y, expected in [
-        (x + 1, [3, 5]), (1 + x, [3, 5]), (x - 1, [1, 3]), (1 - x, [-1, -3]), (x * 3, [6, 12]), (3 * x, [6, 12]),
-        (x / 2, [1, 2]), (8 / x, [4, 2]), (-x, [-2, -4]), (x**2, [4, 16]), (x + [1.0, 2.0], [3, 6]),
-        (np.array([1.0, 2.0], np.float32) + x, [3, 6]), (np.array([1.0, 2.0], np.float32) * x, [2, 8]),
-        (np.array([8.0, 8.0], np.float32) / x, [4, 2]), (x - np.array([1.0, 2.0], np.float32), [1, 2]),
-        (np.float32(3) * x, [6, 12]), (np.array([5.0, 6.0], np.float32) - x, [3, 2]), (True + x, [3, 5]),
+        (x + 1, [3, 5]),
+        (1 + x, [3, 5]),
+        (x - 1, [1, 3]),
+        (1 - x, [-1, -3]),
+        (x * 3, [6, 12]),
+        (3 * x, [6, 12]),
+        (x / 2, [1, 2]),
+        (8 / x, [4, 2]),
+        (-x, [-2, -4]),
+        (x**2, [4, 16]),
+        (x + [1.0, 2.0], [3, 6]),
+        (np.array([1.0, 2.0], np.float32) + x, [3, 6]),
+        (np.array([1.0, 2.0], np.float32) * x, [2, 8]),
+        (np.array([8.0, 8.0], np.float32) / x, [4, 2]),
+        (x - np.array([1.0, 2.0], np.float32), [1, 2]),
+        (np.float32(3) * x, [6, 12]),
+        (np.array([5.0, 6.0], np.float32) - x, [3, 2]),
+        (True + x, [3, 5]),
     ]:
         assert isinstance(y, tinynet.Tensor) and y.requires_grad and y.dtype == np.float32
         assert y.numpy().tolist() == expected
     assert (np.ones((1, 2), np.float32) @ x).numpy().tolist() == [6]
     assert (x @ np.ones((2, 1), np.float32)).numpy().tolist() == [6]
     i = tinynet.tensor([1, 2])
-    assert (i + 1).dtype == np.int64 and (i * 0.5).dtype.kind == "f" and (i / 2).numpy().tolist() == [0.5, 1]
+    assert (
+        (i + 1).dtype == np.int64
+        and (i * 0.5).dtype.kind == "f"
+        and (i / 2).numpy().tolist() == [0.5, 1]
+    )
 
 
 def test_index_with_tensors_and_repeated_elements():
@@ -571,8 +615,15 @@ def test_sum_of_small_integers_and_bools():
 
 
 def test_results_are_arrays():
-    """NumPy makes a bare number of a whole sum; here it is an array without axes, which can be changed in place."""
-    for y in (leaf([1.0, 2.0]).sum(), leaf([1.0]).sum() * 2, leaf([[1.0, 3.0]]).max(), leaf([1.0, 2.0])[0]):
+    """NumPy makes a bare number of a whole sum; here it is an array without axes, which can be
+    changed in place.
+    """
+    for y in (
+        leaf([1.0, 2.0]).sum(),
+        leaf([1.0]).sum() * 2,
+        leaf([[1.0, 3.0]]).max(),
+        leaf([1.0, 2.0])[0],
+    ):
         assert isinstance(y.data, np.ndarray) and y.shape == ()
 
 
@@ -586,4 +637,6 @@ def test_a_leaf_that_moves_leaves_its_old_memory_alone():
 
 
 def test_a_long_tensor_is_printed_in_short():
-    assert "..." in repr(tinynet.tensor(np.zeros(101))) and "..." not in repr(tinynet.tensor(np.zeros(100)))
+    assert "..." in repr(tinynet.tensor(np.zeros(101))) and "..." not in repr(
+        tinynet.tensor(np.zeros(100))
+    )

@@ -1,4 +1,6 @@
-"""3x3 and 5x5 convolutions by Winograd's way: against one product of im2col, and against its own adjoint."""
+"""3x3 and 5x5 convolutions by Winograd's way: against one product of im2col, and against its own
+adjoint.
+"""
 
 from __future__ import annotations
 
@@ -74,14 +76,18 @@ def test_float32_stays_float32_and_near(rng):
     assert y.dtype == np.float32
     assert np.abs(y - exact).max() < 3e-5 * np.abs(exact).max()
     dy = rng.normal(size=y.shape)
-    ours = kernels.conv2d_backward(dy.astype(np.float32), *single, (1, 1), (1, 1), 1, (True, True, False))
+    ours = kernels.conv2d_backward(
+        dy.astype(np.float32), *single, (1, 1), (1, 1), 1, (True, True, False)
+    )
     theirs = kernels.conv2d_backward(dy, x, weight, (1, 1), (1, 1), 1, (True, True, False))
     for a, b in zip(ours[:2], theirs[:2], strict=True):
         assert a.dtype == np.float32
         assert np.abs(a - b).max() < 3e-5 * np.abs(b).max()
 
 
-@pytest.mark.parametrize("needs", [(True, False, False), (False, True, False), (False, False, True)])
+@pytest.mark.parametrize(
+    "needs", [(True, False, False), (False, True, False), (False, False, True)]
+)
 def test_only_what_is_needed_is_computed(needs, rng):
     x, weight, dy = (rng.normal(size=s) for s in ((2, 16, 5, 5), (17, 16, 3, 3), (2, 17, 5, 5)))
     every = kernels.conv2d_backward(dy, x, weight, (1, 1), (1, 1), 1, (True, True, True))
@@ -93,7 +99,10 @@ def test_only_what_is_needed_is_computed(needs, rng):
 
 
 def test_the_same_bits_for_any_number_of_threads(rng):
-    x, weight = rng.normal(size=(70, 16, 23, 25)).astype(np.float32), rng.normal(size=(16, 16, 3, 3)).astype(np.float32)
+    x, weight = (
+        rng.normal(size=(70, 16, 23, 25)).astype(np.float32),
+        rng.normal(size=(16, 16, 3, 3)).astype(np.float32),
+    )
     y = kernels.conv2d_forward(x, weight, None, (1, 1), (1, 1), 1)
     before, results = tinynet.get_num_threads(), []
     try:
@@ -120,7 +129,10 @@ def test_what_it_suits(monkeypatch):
     assert winograd.suits(x, np.zeros((64, 64, 5, 5)), (1, 1), (2, 2), 1)
     assert not winograd.suits(x[:19], weight, (1, 1), (1, 1), 1)  # too few tiles
     for n, h, w, padding, enough in [  # tiles of 5 x 5 outputs
-        (20, 6, 6, (1, 1), True), (79, 5, 5, (1, 1), False), (20, 4, 8, (2, 0), True), (20, 8, 4, (0, 2), True),
+        (20, 6, 6, (1, 1), True),
+        (79, 5, 5, (1, 1), False),
+        (20, 4, 8, (2, 0), True),
+        (20, 8, 4, (0, 2), True),
     ]:
         assert winograd.suits(np.zeros((n, 64, h, w)), weight, (1, 1), padding, 1) == enough
     assert not winograd.suits(x, weight[:63], (1, 1), (1, 1), 1)  # too few channels

@@ -1,4 +1,6 @@
-"""The CUDA path, on a stand-in for CuPy (fake_cupy.py), which runs the kernels' own text on the CPU; and on a GPU."""
+"""The CUDA path, on a stand-in for CuPy (fake_cupy.py), which runs the kernels' own text on the
+CPU; and on a GPU.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def machine() -> Iterator[fake_cupy.Machine]:
     machine = fake_cupy.install(gpus=2)
     cuda = importlib.import_module("tinynet.cuda")
     cuda.SLOT, cuda.SLOTS = 1 << 12, 4  # so that uploads go round the ring
-    with threadpool_limits(1):  # matrices are small here, and threads that wait for one another cost more than they help
+    with threadpool_limits(
+        1
+    ):  # matrices are small here, and threads that wait for one another cost more than they help
         yield machine
     fake_cupy.uninstall()
 

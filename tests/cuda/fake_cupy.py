@@ -1,14 +1,20 @@
-"""A strict stand-in for CuPy on NumPy arrays, on which the host code of the CUDA path runs without a GPU.
+"""A strict stand-in for CuPy on NumPy arrays, on which the host code of the CUDA path runs without
+a GPU.
 
 It has only what tinynet uses of CuPy, and is stricter than CuPy where CuPy is silent:
 
-- an array lives on a device and in a block of that device's memory; using it while another device is current raises,
-  and so does mixing it with NumPy arrays, or converting it to one otherwise than by asnumpy, get or set;
-- every operation runs on the current stream and remembers which blocks it read and wrote. Streams keep vector clocks:
-  they know what other streams had done at the events they waited for. An operation that touches a block before what
-  it depends on is certain to be done raises `Unordered`, also when the block has been freed and used again since;
-- `RawKernel` compiles the very text of the kernel as C++ (on_cpu.py) and takes only NumPy scalars of the declared types;
-- `empty` is full of NaNs, pinned memory may not be written again before the copy from it was waited for.
+- an array lives on a device and in a block of that device's memory; using it while another device
+is current raises,
+  and so does mixing it with NumPy arrays, or converting it to one otherwise than by asnumpy, get or
+  set;
+- every operation runs on the current stream and remembers which blocks it read and wrote. Streams
+keep vector clocks:
+  they know what other streams had done at the events they waited for. An operation that touches a
+  block before what it depends on is certain to be done raises `Unordered`, also when the block has
+  been freed and used again since;
+- `RawKernel` compiles the very text of the kernel as C++ (on_cpu.py) and takes only NumPy scalars
+of the declared types; - `empty` is full of NaNs, pinned memory may not be written again before the
+copy from it was waited for.
 
 `install(gpus)` puts it into sys.modules in place of CuPy, `uninstall()` takes it out again.
 """
@@ -53,7 +59,9 @@ class FakeOutOfMemoryError(MemoryError):
 
 
 class Machine:
-    """What a test may set: how many GPUs there are, which reach each other, the driver; and what it may count."""
+    """What a test may set: how many GPUs there are, which reach each other, the driver; and what it
+    may count.
+    """
 
     def __init__(self, gpus: int):
         self.gpus, self.driver, self.runtime = gpus, 13000, 13000
@@ -93,20 +101,26 @@ class History:
 
     def read_by(self, stream: Stream, what: str) -> None:
         if not stream.clock.knows(self.write):
-            raise Unordered(f"{what} on {stream} reads what stream {self.write[0]} wrote; nothing makes it wait for that")
+            raise Unordered(
+                f"{what} on {stream} reads what stream {self.write[0]} wrote; nothing makes it "
+                f"wait for that"
+            )
         self.reads[stream.number] = stream.clock[stream.number]
 
     def written_by(self, stream: Stream, what: str) -> None:
         for moment in [self.write, *self.reads.items()]:
             if not stream.clock.knows(moment):
-                raise Unordered(f"{what} on {stream} writes what stream {moment[0]} still uses; nothing makes it wait")
+                raise Unordered(
+                    f"{what} on {stream} writes what stream {moment[0]} still uses; nothing makes "
+                    f"it wait"
+                )
         self.write, self.reads = (stream.number, stream.clock[stream.number]), {}
 
 
 machine = Machine(0)
 
 
-# --- streams, events, devices -----------------------------------------------------------------------------------------
+# --- streams, events, devices ---------------------------------------------------------------------
 
 _numbers = itertools.count(1)
 
@@ -206,17 +220,25 @@ def current_stream() -> Stream:
     return stack[-1]
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------
+# --- memory ---------------------------------------------------------------------------------------
 
 
 class Block:
-    """A piece of a GPU's memory. When it is freed, the pool keeps it for the stream that it was allocated on."""
+    """A piece of a GPU's memory. When it is freed, the pool keeps it for the stream that it was
+    allocated on.
+    """
 
     def __init__(self, nbytes: int):
-        self.device_id, self.size, self.nbytes = current_gpu(), -(-max(nbytes, 1) // 512) * 512, nbytes
+        self.device_id, self.size, self.nbytes = (
+            current_gpu(),
+            -(-max(nbytes, 1) // 512) * 512,
+            nbytes,
+        )
         if machine.used[self.device_id] + self.size > machine.memory:
             raise FakeOutOfMemoryError
-        self.arena = machine.idle.setdefault((self.device_id, current_stream().number, self.size), [])
+        self.arena = machine.idle.setdefault(
+            (self.device_id, current_stream().number, self.size), []
+        )
         if self.arena:
             self.bytes, self.history = self.arena.pop()
         else:
@@ -229,7 +251,9 @@ class Block:
         self.ptr = self.bytes.ctypes.data
         place = bisect_right(machine.blocks, self.ptr, key=lambda entry: entry[0])
         self.machine = machine
-        machine.blocks.insert(place, (self.ptr, weakref.ref(self)))  # a registry that keeps no block alive
+        machine.blocks.insert(
+            place, (self.ptr, weakref.ref(self))
+        )  # a registry that keeps no block alive
 
     def __del__(self) -> None:
         if not hasattr(self, "machine"):
@@ -253,7 +277,9 @@ class MemoryPointer:
     def __init__(self, block: Block, ptr: int):
         self.mem, self.ptr, self.device_id = block, ptr, block.device_id
 
-    def copy_from_device_async(self, source: MemoryPointer, size: int, stream: Stream | None = None) -> None:
+    def copy_from_device_async(
+        self, source: MemoryPointer, size: int, stream: Stream | None = None
+    ) -> None:
         stream = stream or current_stream()
         machine.used_names.add("cuda.MemoryPointer.copy_from_device_async")
         if source.device_id != self.device_id:
@@ -315,7 +341,7 @@ def empty_pinned(shape: Any, dtype: Any = float) -> Pinned:
     return array
 
 
-# --- arrays -----------------------------------------------------------------------------------------------------------
+# --- arrays ---------------------------------------------------------------------------------------
 
 
 class ndarray:
@@ -347,9 +373,13 @@ class ndarray:
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
+    def __array_ufunc__(
+        self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any
+    ) -> Any:
         target = out[0] if out else None
-        return call(getattr(ufunc, method), f"{ufunc.__name__}.{method}", inputs, kwargs, out=target)
+        return call(
+            getattr(ufunc, method), f"{ufunc.__name__}.{method}", inputs, kwargs, out=target
+        )
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or not hasattr(np.ndarray, name):
@@ -358,7 +388,13 @@ class ndarray:
         def method(*args: Any, **kwargs: Any) -> Any:
             machine.used_names.add(f"ndarray.{name}")
             out = kwargs.pop("out", None)
-            return call(lambda a, *rest, **kw: getattr(a, name)(*rest, **kw), name, (self, *args), kwargs, out=out)
+            return call(
+                lambda a, *rest, **kw: getattr(a, name)(*rest, **kw),
+                name,
+                (self, *args),
+                kwargs,
+                out=out,
+            )
 
         return method
 
@@ -377,7 +413,9 @@ class ndarray:
     def view(self, dtype: Any = None) -> ndarray:
         return self._view(self._values if dtype is None else self._values.view(dtype))
 
-    def get(self, stream: Stream | None = None, order: str = "C", out: Any = None, blocking: bool = True) -> np.ndarray:
+    def get(
+        self, stream: Stream | None = None, order: str = "C", out: Any = None, blocking: bool = True
+    ) -> np.ndarray:
         stream = stream or current_stream()
         machine.used_names.add("ndarray.get")
         assert stream.device_id == self._block.device_id
@@ -392,14 +430,23 @@ class ndarray:
     def set(self, array: np.ndarray, stream: Stream | None = None) -> None:
         stream = stream or current_stream()
         machine.used_names.add("ndarray.set")
-        if not isinstance(array, np.ndarray) or array.dtype != self.dtype or array.shape != self.shape:
-            raise TypeError(f"set: {type(array).__name__} {array.dtype} {array.shape} for {self.dtype} {self.shape}")
+        if (
+            not isinstance(array, np.ndarray)
+            or array.dtype != self.dtype
+            or array.shape != self.shape
+        ):
+            raise TypeError(
+                f"set: {type(array).__name__} {array.dtype} {array.shape} for {self.dtype} "
+                f"{self.shape}"
+            )
         assert stream.device_id == self._block.device_id
         pinned = getattr(array, "history", None)
         if pinned is not None and pinned.write == (0, 0):  # written by the host alone
             for moment in pinned.reads.items():
                 if not machine.host.knows(moment):
-                    raise Unordered("pinned memory was written again before the copy from it was waited for")
+                    raise Unordered(
+                        "pinned memory was written again before the copy from it was waited for"
+                    )
         operate("set", stream, [array] if pinned is not None else [], [self._block])
         np.copyto(self._values, array)
 
@@ -442,7 +489,8 @@ def _operator(name: str) -> Any:
 
 
 for _name in (
-    "add radd iadd sub rsub isub mul rmul imul truediv rtruediv itruediv floordiv rfloordiv pow rpow mod neg pos abs invert "
+    "add radd iadd sub rsub isub mul rmul imul truediv rtruediv itruediv floordiv rfloordiv pow "
+    "rpow mod neg pos abs invert "
     "matmul lt le gt ge eq ne and or xor rand ror"
 ).split():
     setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__"))
@@ -451,7 +499,9 @@ ndarray.__hash__ = None
 
 def on_current(array: ndarray) -> Block:
     if array._block.device_id != current_gpu():
-        raise AssertionError(f"an array of GPU {array._block.device_id} used while GPU {current_gpu()} is current")
+        raise AssertionError(
+            f"an array of GPU {array._block.device_id} used while GPU {current_gpu()} is current"
+        )
     return array._block
 
 
@@ -473,8 +523,17 @@ def arrays_in(value: Any) -> list[ndarray]:
     return []
 
 
-def call(function: Any, name: str, args: tuple, kwargs: dict, out: ndarray | None = None, fresh: bool = False) -> Any:
-    """Run a NumPy function on the values; results that are views stay views, others get memory of their own."""
+def call(
+    function: Any,
+    name: str,
+    args: tuple,
+    kwargs: dict,
+    out: ndarray | None = None,
+    fresh: bool = False,
+) -> Any:
+    """Run a NumPy function on the values; results that are views stay views, others get memory of
+    their own.
+    """
     inputs = arrays_in(list(args)) + arrays_in(list(kwargs.values()))
     result = function(*plain(list(args)), **{k: plain(v) for k, v in kwargs.items()})
     if out is not None:
@@ -494,7 +553,11 @@ def give(result: np.ndarray, name: str, inputs: list[ndarray], fresh: bool) -> n
             if result.size == 0 or np.may_share_memory(result, array._block.bytes):
                 return ndarray(result, array._block)
     blocks = [on_current(a) for a in inputs]  # a view needs no device; all else does
-    out = new(result.shape, result.dtype, result if result.size and not result.flags.c_contiguous else None)
+    out = new(
+        result.shape,
+        result.dtype,
+        result if result.size and not result.flags.c_contiguous else None,
+    )
     operate(name, current_stream(), blocks, [out._block])
     np.copyto(out._values, result)
     return out
@@ -520,7 +583,9 @@ def filled(value: Any, shape: Any, dtype: Any = float) -> ndarray:
 
 def asarray(a: Any, dtype: Any = None) -> ndarray:
     if isinstance(a, ndarray):
-        if a._block.device_id != current_gpu():  # CuPy copies to the current device, and records no event: never do that
+        if (
+            a._block.device_id != current_gpu()
+        ):  # CuPy copies to the current device, and records no event: never do that
             raise AssertionError("asarray of another GPU's array copies it to the current GPU")
         return a if dtype is None or np.dtype(dtype) == a.dtype else a.astype(dtype)
     values = np.asarray(a, dtype)
@@ -541,8 +606,16 @@ def ascontiguousarray(a: ndarray, dtype: Any = None) -> ndarray:
     return call(np.ascontiguousarray, "ascontiguousarray", (a,), {}, fresh=True)
 
 
-def concatenate(arrays: Any, axis: int = 0) -> ndarray:  # CuPy's result is in C order, whatever its arguments'
-    return call(lambda a: np.ascontiguousarray(np.concatenate(a, axis)), "concatenate", (list(arrays),), {}, fresh=True)
+def concatenate(
+    arrays: Any, axis: int = 0
+) -> ndarray:  # CuPy's result is in C order, whatever its arguments'
+    return call(
+        lambda a: np.ascontiguousarray(np.concatenate(a, axis)),
+        "concatenate",
+        (list(arrays),),
+        {},
+        fresh=True,
+    )
 
 
 class RawKernel:
@@ -561,8 +634,12 @@ class RawKernel:
             raise RuntimeError(machine.broken_library)
 
     def __call__(self, grid: tuple, block: tuple, args: tuple) -> None:
-        assert len(args) == len(self.types), f"{self.name}: {len(args)} arguments for {len(self.types)} parameters"
-        assert all(isinstance(n, int) and n > 0 for n in (*grid, *block)), f"{self.name}: grid {grid}, block {block}"
+        assert len(args) == len(self.types), (
+            f"{self.name}: {len(args)} arguments for {len(self.types)} parameters"
+        )
+        assert all(isinstance(n, int) and n > 0 for n in (*grid, *block)), (
+            f"{self.name}: grid {grid}, block {block}"
+        )
         assert grid[0] < 2**31 and all(n <= 65535 for n in grid[1:]) and math.prod(block) <= 1024
         blocks = []
         for argument, (kind, pointer) in zip(args, self.types, strict=True):
@@ -574,7 +651,9 @@ class RawKernel:
                 assert type(argument) is C_TYPES[kind], f"{self.name}: {type(argument)} for {kind}"
         constant = ["const" in p for p in on_cpu.DECLARATION.search(self._head())[2].split(",")]
         written = [
-            a._block for a, c, (_, pointer) in zip(args, constant, self.types, strict=True) if pointer and not c
+            a._block
+            for a, c, (_, pointer) in zip(args, constant, self.types, strict=True)
+            if pointer and not c
         ]
         operate(self.name, current_stream(), blocks, written)
         machine.launches[self.name] += 1
@@ -624,12 +703,18 @@ class Blas:
         C[...] = product if beta == 0 else product + beta * C
         machine.launches["gemm"] += 1
 
-    def _matrix(self, dtype: Any, pointer: int, ld: int, rows: int, columns: int) -> tuple[np.ndarray, Block]:
+    def _matrix(
+        self, dtype: Any, pointer: int, ld: int, rows: int, columns: int
+    ) -> tuple[np.ndarray, Block]:
         assert ld >= rows, f"gemm: leading dimension {ld} for {rows} rows"
         block, size = block_at(pointer), np.dtype(dtype).itemsize
         assert block.device_id == current_gpu(), "gemm on another GPU's memory"
-        assert pointer + ((columns - 1) * ld + rows) * size <= block.ptr + block.nbytes, "gemm: past the end of an array"
-        matrix = np.ndarray((rows, columns), dtype, block.bytes, pointer - block.ptr, (size, ld * size))
+        assert pointer + ((columns - 1) * ld + rows) * size <= block.ptr + block.nbytes, (
+            "gemm: past the end of an array"
+        )
+        matrix = np.ndarray(
+            (rows, columns), dtype, block.bytes, pointer - block.ptr, (size, ld * size)
+        )
         return matrix, block
 
 
@@ -639,7 +724,7 @@ def tf32(a: np.ndarray) -> np.ndarray:
     return ((bits + 0x1000) & 0xFFFFE000).astype(np.uint32).view(np.float32)
 
 
-# --- the module -------------------------------------------------------------------------------------------------------
+# --- the module -----------------------------------------------------------------------------------
 
 
 def _runtime() -> types.SimpleNamespace:
@@ -656,7 +741,11 @@ def _runtime() -> types.SimpleNamespace:
         getDevice=current_gpu,
         deviceCanAccessPeer=lambda device, peer: int(machine.peers),
         memGetInfo=lambda: (machine.memory - machine.held[current_gpu()], machine.memory),
-        getDeviceProperties=lambda index: {"name": b"Stand-in", "l2CacheSize": 1 << 20, "multiProcessorCount": 1},
+        getDeviceProperties=lambda index: {
+            "name": b"Stand-in",
+            "l2CacheSize": 1 << 20,
+            "multiProcessorCount": 1,
+        },
     )
 
 
@@ -696,7 +785,10 @@ class _Ufunc:
 
     def at(self, a: ndarray, indices: Any, values: Any) -> None:
         machine.used_names.add(f"{self.ufunc.__name__}.at")
-        reads = [on_current(x) for x in arrays_in([indices, values] if isinstance(indices, ndarray) else [values])]
+        reads = [
+            on_current(x)
+            for x in arrays_in([indices, values] if isinstance(indices, ndarray) else [values])
+        ]
         operate("at", current_stream(), reads, [on_current(a)])
         self.ufunc.at(a._values, plain(indices), plain(values))
 
@@ -736,9 +828,13 @@ _hidden_devices: dict[str, Any] = {}
 
 
 def hide() -> None:
-    """Take CuPy (or the stand-in) out of sys.modules, and all of tinynet that has seen it; `uninstall` brings them back."""
+    """Take CuPy (or the stand-in) out of sys.modules, and all of tinynet that has seen it;
+    `uninstall` brings them back.
+    """
     _hidden.update(_take_out())
-    _hidden_devices.update({name: devices.pop(name) for name in list(devices) if name.startswith("cuda")})
+    _hidden_devices.update(
+        {name: devices.pop(name) for name in list(devices) if name.startswith("cuda")}
+    )
 
 
 def uninstall() -> None:
@@ -757,7 +853,11 @@ def uninstall() -> None:
 
 
 def _take_out() -> dict[str, Any]:
-    names = [n for n in sys.modules if n in ("cupy", "cupyx", "tinynet.cuda") or n.startswith("tinynet.kernels.cuda")]
+    names = [
+        n
+        for n in sys.modules
+        if n in ("cupy", "cupyx", "tinynet.cuda") or n.startswith("tinynet.kernels.cuda")
+    ]
     for parent in ("tinynet", "tinynet.kernels"):
         if parent in sys.modules:
             sys.modules[parent].__dict__.pop("cuda", None)

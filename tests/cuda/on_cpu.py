@@ -1,6 +1,8 @@
-"""Runs the text of a `.cu` file on the CPU: compiled by g++ behind shim.hpp, called by ctypes on NumPy arrays.
+"""Runs the text of a `.cu` file on the CPU: compiled by g++ behind shim.hpp, called by ctypes on
+NumPy arrays.
 
-TINYNET_SHIM_FLAGS adds flags, such as -fsanitize=address,undefined. TINYNET_SHIM_PLANT="this=>that" plants a mistake.
+TINYNET_SHIM_FLAGS adds flags, such as -fsanitize=address,undefined. TINYNET_SHIM_PLANT="this=>that"
+plants a mistake.
 """
 
 from __future__ import annotations
@@ -31,22 +33,33 @@ def declared(code: str) -> dict[str, list[str]]:
     """The C types of the parameters of every kernel in a source; a pointer ends in *."""
     kernels = {}
     for name, parameters in DECLARATION.findall(code):
-        kinds = [re.sub(r"\bconst\b|__restrict__", "", p).rsplit(None, 1)[0] for p in parameters.split(",")]
+        kinds = [
+            re.sub(r"\bconst\b|__restrict__", "", p).rsplit(None, 1)[0]
+            for p in parameters.split(",")
+        ]
         kernels[name] = [" ".join(kind.split()).replace(" *", "*") for kind in kinds]
     return kernels
 
 
-def run(code: str, name: str, options: tuple[str, ...], grid: tuple, block: tuple, args: list[Any]) -> None:
-    """Launch one kernel. Arrays are NumPy's, numbers NumPy scalars. RuntimeError if threads miss a barrier."""
+def run(
+    code: str, name: str, options: tuple[str, ...], grid: tuple, block: tuple, args: list[Any]
+) -> None:
+    """Launch one kernel. Arrays are NumPy's, numbers NumPy scalars. RuntimeError if threads miss a
+    barrier.
+    """
     function = getattr(_library(code, options), f"run_{name}")
     places = _exact_copies(args) if "sanitize" in os.environ.get("TINYNET_SHIM_FLAGS", "") else {}
     values = [
-        np.array(places.get(a.ctypes.data, a.ctypes.data), np.uintp) if isinstance(a, np.ndarray) else np.array(a)
+        np.array(places.get(a.ctypes.data, a.ctypes.data), np.uintp)
+        if isinstance(a, np.ndarray)
+        else np.array(a)
         for a in args
     ]
     pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
     size = ctypes.c_uint * 2
-    failed = function(size(*grid[:2]), size(*block[:2]), ctypes.c_ulonglong(random.getrandbits(63)), pointers)
+    failed = function(
+        size(*grid[:2]), size(*block[:2]), ctypes.c_ulonglong(random.getrandbits(63)), pointers
+    )
     for array in args:
         if isinstance(array, np.ndarray) and array.ctypes.data in places:
             ctypes.memmove(array.ctypes.data, places[array.ctypes.data], array.nbytes)
@@ -57,7 +70,9 @@ def run(code: str, name: str, options: tuple[str, ...], grid: tuple, block: tupl
 
 
 def _exact_copies(args: list[Any]) -> dict[int, int]:
-    """Each array copied to memory of exactly its size, so that the address sanitizer sees the first byte past its end."""
+    """Each array copied to memory of exactly its size, so that the address sanitizer sees the first
+    byte past its end.
+    """
     places: dict[int, int] = {}
     for array in args:
         if isinstance(array, np.ndarray) and array.ctypes.data not in places:
@@ -73,12 +88,22 @@ def _library(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
     code = code.replace(this, that) if this else code
     runners = "\n".join(
         f'extern "C" int run_{name}(const unsigned* g, const unsigned* b, unsigned long long seed, void** a)\n'
-        f'{{ return launch({name}, g, b, {"true" if "__syncthreads" in code else "false"}, seed, a); }}'
+        f"{{ return launch({name}, g, b, {'true' if '__syncthreads' in code else 'false'}, seed, a); }}"
         for name in declared(code)
     )
     text = f'{SHIM.read_text()}\n#line 1 "kernel.cu"\n{code}\n{runners}\n'
     quiet = ["-Wno-unused-function", "-Wno-unused-variable", "-Wno-clobbered"]  # of the shim
-    flags = ["-O1", "-g", "-ffp-contract=off", "-Wall", "-Wextra", *quiet, "-Werror", *options, *extra]
+    flags = [
+        "-O1",
+        "-g",
+        "-ffp-contract=off",
+        "-Wall",
+        "-Wextra",
+        *quiet,
+        "-Werror",
+        *options,
+        *extra,
+    ]
     library = CACHE / (hashlib.sha256((text + repr(flags)).encode()).hexdigest()[:24] + ".so")
     if not library.exists():
         CACHE.mkdir(exist_ok=True)
@@ -86,7 +111,9 @@ def _library(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
         source = partial.with_suffix(f".{os.getpid()}.cpp")
         source.write_text(text)
         done = subprocess.run(
-            [COMPILER, "-shared", "-fPIC", *flags, "-o", partial, source], capture_output=True, text=True
+            [COMPILER, "-shared", "-fPIC", *flags, "-o", partial, source],
+            capture_output=True,
+            text=True,
         )
         if done.returncode:
             raise RuntimeError(f"the kernel does not compile as C++:\n{done.stderr}")

@@ -29,12 +29,25 @@ def test_the_one_command_in_a_small_form(
     status = gpu_benchmark.main(["--small", "--skip-tests", "--out", str(out)])
     printed = capsys.readouterr().out
     found = json.loads(out.read_text())["found"]
-    failures = {name: r for name, r in found.items() if isinstance(r, str) and r.startswith("failed")}
+    failures = {
+        name: r for name, r in found.items() if isinstance(r, str) and r.startswith("failed")
+    }
     assert not failures
-    for name in ("step as on the CPU", "cuda:0,cuda:0 as cuda:0", "the same bits every run", "cuda:0,cuda:1 as cuda:0"):
+    for name in (
+        "step as on the CPU",
+        "cuda:0,cuda:0 as cuda:0",
+        "the same bits every run",
+        "cuda:0,cuda:1 as cuda:0",
+    ):
         assert found[name]["ok"], found[name]
         assert name in printed
-    assert {row["kernel"] for row in found["kernels fp32"]} >= {"gemm", "im2col", "col2im", "max_pool2d_forward", "sgd_step"}
+    assert {row["kernel"] for row in found["kernels fp32"]} >= {
+        "gemm",
+        "im2col",
+        "col2im",
+        "max_pool2d_forward",
+        "sgd_step",
+    }
     assert set(found["guesses"]) == {"rows.RUN", "response_norm.SEGMENT", "pictures.RUN"}
     assert "conv2d.COLUMN_BYTES" in printed and "pictures/s" in printed
     assert status == 0
@@ -59,15 +72,21 @@ def test_the_model_counts_the_papers_multiply_adds_and_the_least_bytes(model: An
     layers = [layer for stage in model.network(1) if isinstance(stage, list) for layer in stage]
     assert sum(layer.macs * (1 if layer.name == "fc8" else 2) for layer in layers) == 724_406_816
     crossing = model.link_bytes(128)
-    # each tower sends its half: 128 x 13 x 13, 128 x 6 x 6, 2048 values of every picture, and b its 2048 of fc7
+    # each tower sends its half: 128 x 13 x 13, 128 x 6 x 6, 2048 values of every picture, and b its
+    # 2048 of fc7
     halves = {"pool2": 2 * 21632, "pool5": 2 * 4608, "fc6": 2 * 2048, "fc7": 2048}
-    assert {name: crossing[name] for name in halves} == {name: (4 * 128 * n, 4 * 128 * n) for name, n in halves.items()}
+    assert {name: crossing[name] for name in halves} == {
+        name: (4 * 128 * n, 4 * 128 * n) for name, n in halves.items()
+    }
 
 
 def test_the_model_of_two_devices(model: Any) -> None:
     rates = model.Rates()
     alone = model.one_device(128, rates)
-    speed = {name: alone / max(s.end for s in model.two_devices(128, rates, link)[0]) for name, link in model.LINKS.items()}
+    speed = {
+        name: alone / max(s.end for s in model.two_devices(128, rates, link)[0])
+        for name, link in model.LINKS.items()
+    }
     assert 1 < speed["pcie4"] < speed["pcie5"] < speed["nvlink"] < 2
     assert speed["nvlink"] >= 1.7  # the goal
     for name, link in model.LINKS.items():
@@ -99,7 +118,9 @@ def test_the_models_program(model: Any, tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_pytorchs_side_runs(machine: fake_cupy.Machine, gpu_benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pytorchs_side_runs(
+    machine: fake_cupy.Machine, gpu_benchmark: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its code, on the CPU: `.cuda()` does nothing here."""
     torch = pytest.importorskip("torch")
     for owner in (torch.Tensor, torch.nn.Module):

@@ -1,4 +1,6 @@
-"""The host code of the CUDA path, on the stand-in: order between streams, copies, memory, and clear errors."""
+"""The host code of the CUDA path, on the stand-in: order between streams, copies, memory, and clear
+errors.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def innermost(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return np.moveaxis(rng.standard_normal((*shape[1:], shape[0])).astype(np.float32), -1, 0)
 
 
-def test_upload_and_download_keep_values_and_layout(machine: fake_cupy.Machine, rng: np.random.Generator) -> None:
+def test_upload_and_download_keep_values_and_layout(
+    machine: fake_cupy.Machine, rng: np.random.Generator
+) -> None:
     gpu = tinynet.device("cuda")
     for array in (
         innermost(rng, 8, 3, 20, 20),  # several slots
@@ -53,15 +57,24 @@ def test_uploads_wait_only_for_pinned_memory_that_is_still_read(machine: fake_cu
 
 def test_copies_between_devices(pair: tuple[Device, Device], rng: np.random.Generator) -> None:
     a, b = pair
-    for array in (innermost(rng, 4, 3, 5, 2), rng.standard_normal((3, 2)), np.empty((0, 2)), np.array(2.5)):
+    for array in (
+        innermost(rng, 4, 3, 5, 2),
+        rng.standard_normal((3, 2)),
+        np.empty((0, 2)),
+        np.array(2.5),
+    ):
         there = b.copy_from(a.upload(array), a)
         np.testing.assert_array_equal(b.download(there), array)
         assert there.strides == array.strides or array.size == 0
         if array.ndim > 1:
-            np.testing.assert_array_equal(b.download(b.copy_from(a.upload(array)[:, 1:], a)), array[:, 1:])
+            np.testing.assert_array_equal(
+                b.download(b.copy_from(a.upload(array)[:, 1:], a)), array[:, 1:]
+            )
 
 
-def test_a_chain_of_copies_without_work_between(pair: tuple[Device, Device], rng: np.random.Generator) -> None:
+def test_a_chain_of_copies_without_work_between(
+    pair: tuple[Device, Device], rng: np.random.Generator
+) -> None:
     a, b = pair
     x = rng.standard_normal(7)
     on_a = a.upload(x)  # kept, so that its memory is not used for what comes back
@@ -76,7 +89,9 @@ def test_a_copy_into_memory_that_is_still_read(pair: tuple[Device, Device]) -> N
     assert (z + x.to(b)).numpy().sum() == 200
 
 
-def test_swapping_halves_copies_both_ways_at_once(pair: tuple[Device, Device], rng: np.random.Generator) -> None:
+def test_swapping_halves_copies_both_ways_at_once(
+    pair: tuple[Device, Device], rng: np.random.Generator
+) -> None:
     """Neither copy waits for the other: the second one's clock does not know the first."""
     a, b = pair
     x, y = (tinynet.tensor(rng.standard_normal(5), device=d) for d in pair)
@@ -87,7 +102,9 @@ def test_swapping_halves_copies_both_ways_at_once(pair: tuple[Device, Device], r
     np.testing.assert_array_equal((y_here + 1).numpy(), y.numpy() + 1)
 
 
-def test_memory_of_a_source_is_not_used_again_before_it_was_read(pair: tuple[Device, Device]) -> None:
+def test_memory_of_a_source_is_not_used_again_before_it_was_read(
+    pair: tuple[Device, Device],
+) -> None:
     a, b = pair
     for _ in range(3):
         x = tinynet.tensor(np.ones(100), device=a)
@@ -129,7 +146,10 @@ def test_without_peer_access_copies_go_through_the_host(
         x = innermost(rng, 4, 3, 5, 2)
         np.testing.assert_array_equal(b.download(b.copy_from(a.upload(x), a)), x)
     probe = 1 << 20
-    assert machine.peer_bytes[0, 1] == {"none": probe + 3 * 480, "no peer access": 0, "peer access that lies": probe}[fault]
+    assert (
+        machine.peer_bytes[0, 1]
+        == {"none": probe + 3 * 480, "no peer access": 0, "peer access that lies": probe}[fault]
+    )
 
 
 def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machine) -> None:
@@ -167,8 +187,10 @@ def test_gemm_takes_what_cublas_can(machine: fake_cupy.Machine, rng: np.random.G
     a, b = rng.standard_normal((4, 5)), rng.standard_normal((5, 3))
     with gpu.activate():
         on_gpu = {
-            "rows": (gpu.upload(a), gpu.upload(b)), "columns": (gpu.upload(a.T.copy()).T, gpu.upload(b.T.copy()).T),
-            "one row": (gpu.upload(a[:1]), gpu.upload(b)), "one column": (gpu.upload(a), gpu.upload(b[:, :1].copy())),
+            "rows": (gpu.upload(a), gpu.upload(b)),
+            "columns": (gpu.upload(a.T.copy()).T, gpu.upload(b.T.copy()).T),
+            "one row": (gpu.upload(a[:1]), gpu.upload(b)),
+            "one column": (gpu.upload(a), gpu.upload(b[:, :1].copy())),
             "a column of a matrix": (gpu.upload(a), gpu.upload(b)[:, 1:2]),
             "an outer product": (gpu.upload(a)[:, 2:3], gpu.upload(b)[1:2]),
         }
@@ -179,13 +201,17 @@ def test_gemm_takes_what_cublas_can(machine: fake_cupy.Machine, rng: np.random.G
                 expected = (1 + add) * (gpu.download(x) @ gpu.download(y))
                 np.testing.assert_allclose(gpu.download(out), expected, rtol=1e-12, err_msg=name)
         out = gpu.upload(np.ones((4, 3)))
-        gemm(gpu.upload(a[:, :0].copy()), gpu.upload(b[:0]), out, add=True)  # no terms: nothing is added
+        gemm(
+            gpu.upload(a[:, :0].copy()), gpu.upload(b[:0]), out, add=True
+        )  # no terms: nothing is added
         assert (gpu.download(out) == 1).all()
         gemm(gpu.upload(a[:, :0].copy()), gpu.upload(b[:0]), out)
         assert (gpu.download(out) == 0).all()
         gemm(gpu.upload(a[:0]), gpu.upload(b), gpu.upload(np.ones((0, 3))))  # no rows: no call
         x, y = on_gpu["rows"]
-        with pytest.raises(TypeError, match="gemm: expected float32 or float64 throughout, a is int64"):
+        with pytest.raises(
+            TypeError, match="gemm: expected float32 or float64 throughout, a is int64"
+        ):
             gemm(gpu.upload(np.ones((4, 5), int)), y, out)
         with pytest.raises(TypeError, match="throughout, b is float32"):
             gemm(x, gpu.upload(b.astype(np.float32)), out)
@@ -202,7 +228,9 @@ def test_a_kernel_that_is_not_there(machine: fake_cupy.Machine) -> None:
         launch.Source("elementwise.cu").sgd_stop  # noqa: B018
 
 
-def test_bias_and_relu_are_one_launch_and_so_are_their_gradients(machine: fake_cupy.Machine, rng: np.random.Generator) -> None:
+def test_bias_and_relu_are_one_launch_and_so_are_their_gradients(
+    machine: fake_cupy.Machine, rng: np.random.Generator
+) -> None:
     x = tinynet.tensor(innermost(rng, 4, 2, 5, 5), device="cuda", requires_grad=True)
     layers = [
         tinynet.nn.Conv2d(2, 3, 3, relu=True, device="cuda"), tinynet.nn.Flatten(),
@@ -210,7 +238,9 @@ def test_bias_and_relu_are_one_launch_and_so_are_their_gradients(machine: fake_c
     ]  # fmt: skip
     tinynet.nn.Sequential(*layers)(x).sum().backward()
     assert machine.launches["add_to_rows"] == machine.launches["relu_row_sums"] == len(layers) - 1
-    assert not any(machine.launches[kernel] for kernel in ("relu_forward", "relu_backward", "row_sums"))
+    assert not any(
+        machine.launches[kernel] for kernel in ("relu_forward", "relu_backward", "row_sums")
+    )
 
 
 def test_tf32(machine: fake_cupy.Machine, rng: np.random.Generator) -> None:
@@ -248,17 +278,28 @@ def test_memory_stats_and_out_of_memory(machine: fake_cupy.Machine) -> None:
     del x
     after = gpu.memory_stats()
     assert tinynet.memory_stats("cuda:0").used == after.used
-    assert during.used >= before.used + 128000 > after.used and after.peak >= during.used and after.held >= 128000
+    assert (
+        during.used >= before.used + 128000 > after.used
+        and after.peak >= during.used
+        and after.held >= 128000
+    )
     machine.memory = 1 << 20
     x = tinynet.tensor(np.ones((32, 10, 20, 20), np.float32), device=gpu)
     with pytest.raises(tinynet.OutOfMemoryError) as caught:
         tinynet.functional.local_response_norm(x, 5)
     message = str(caught.value)
-    assert "LocalResponseNorm asked for 500 KiB" in message and "cuda:0" in message and "\n" not in message
+    assert (
+        "LocalResponseNorm asked for 500 KiB" in message
+        and "cuda:0" in message
+        and "\n" not in message
+    )
     assert "of a batch of 32, at most" in message
     fits = int(message.split("at most ")[1].split()[0])
     assert 16 <= fits < 32
-    with pytest.raises(tinynet.OutOfMemoryError, match="an operation asked for 8.00 GiB.*: use a smaller batch size$"):
+    with pytest.raises(
+        tinynet.OutOfMemoryError,
+        match="an operation asked for 8.00 GiB.*: use a smaller batch size$",
+    ):
         with gpu.activate():
             gpu.xp.empty((1 << 30,), np.float64)
 
@@ -299,7 +340,10 @@ def test_no_driver_and_an_old_driver(machine: fake_cupy.Machine) -> None:
 
 
 def test_missing_cuda_libraries(machine: fake_cupy.Machine) -> None:
-    for reason in ('Failure finding "libnvrtc.so.13": No such file', "Failed to find CUDA headers.\nSee the manual"):
+    for reason in (
+        'Failure finding "libnvrtc.so.13": No such file',
+        "Failed to find CUDA headers.\nSee the manual",
+    ):
         machine.broken_library = reason
         message = refused()
         assert reason.splitlines()[0] in message and "pip install 'tinynet[cuda13]'" in message
@@ -312,7 +356,9 @@ def hidden() -> Iterator[None]:
     fake_cupy.uninstall()
 
 
-def without_cuda_module(monkeypatch: pytest.MonkeyPatch, wheels: dict[str, str], importing: Any) -> None:
+def without_cuda_module(
+    monkeypatch: pytest.MonkeyPatch, wheels: dict[str, str], importing: Any
+) -> None:
     def version(name: str) -> str:
         if name not in wheels:
             raise metadata.PackageNotFoundError(name)
@@ -320,7 +366,9 @@ def without_cuda_module(monkeypatch: pytest.MonkeyPatch, wheels: dict[str, str],
 
     real = importlib.import_module
     monkeypatch.setattr(metadata, "version", version)
-    monkeypatch.setattr(importlib, "import_module", lambda name: importing() if name == "cupy" else real(name))
+    monkeypatch.setattr(
+        importlib, "import_module", lambda name: importing() if name == "cupy" else real(name)
+    )
 
 
 def test_no_cupy(hidden: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,15 +388,24 @@ def test_cupy_without_what_it_needs(hidden: None, monkeypatch: pytest.MonkeyPatc
 
 
 def test_two_wheels(hidden: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_cuda_module(monkeypatch, {"cupy-cuda12x": "14.2.0", "cupy-cuda13x": "14.2.0"}, lambda: None)
+    without_cuda_module(
+        monkeypatch, {"cupy-cuda12x": "14.2.0", "cupy-cuda13x": "14.2.0"}, lambda: None
+    )
     message = refused()
-    assert "cupy-cuda12x and cupy-cuda13x are both installed" in message and "pip uninstall" in message
+    assert (
+        "cupy-cuda12x and cupy-cuda13x are both installed" in message and "pip uninstall" in message
+    )
 
 
 def test_the_wrong_wheel(hidden: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def importing() -> None:
-        raise ImportError("libcudart.so.11.0: cannot open shared object file\nlong advice\nmore advice")
+        raise ImportError(
+            "libcudart.so.11.0: cannot open shared object file\nlong advice\nmore advice"
+        )
 
     without_cuda_module(monkeypatch, {"cupy-cuda11x": "13.0.0"}, importing)
     message = refused()
-    assert "cupy-cuda11x cannot be imported (libcudart.so.11.0" in message and "tinynet[cuda13]" in message
+    assert (
+        "cupy-cuda11x cannot be imported (libcudart.so.11.0" in message
+        and "tinynet[cuda13]" in message
+    )

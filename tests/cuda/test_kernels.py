@@ -1,4 +1,6 @@
-"""Every CUDA kernel against the NumPy kernel of the same name, over the shapes where such kernels go wrong."""
+"""Every CUDA kernel against the NumPy kernel of the same name, over the shapes where such kernels
+go wrong.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from tinynet import kernels
 from tinynet.device import Device
 
 DTYPES = [np.float32, np.float64]
-# x (N, C, H, W), kernel, stride, padding: overlapping, padded, not tiling, one picture, one pixel, N that divides by 4 or not
+# x (N, C, H, W), kernel, stride, padding: overlapping, padded, not tiling, one picture, one pixel,
+# N that divides by 4 or not
 WINDOWS = [
     ((2, 3, 7, 9), (3, 3), (2, 2), (0, 0)),
     ((4, 2, 6, 5), (3, 2), (1, 2), (1, 1)),
@@ -26,14 +29,18 @@ CEIL = [False, True]
 
 
 def parity(gpu: Device, name: str, *args: Any, tolerance: float = 20) -> Any:
-    """Run kernel `name` on both; compare every result in shape, type and value, to `tolerance` units of rounding."""
+    """Run kernel `name` on both; compare every result in shape, type and value, to `tolerance`
+    units of rounding.
+    """
     sent = [gpu.upload(a) if isinstance(a, np.ndarray) else a for a in args]
     expected = getattr(kernels, name)(*args)
     with gpu.activate(name):
         got = getattr(gpu.kernels, name)(*sent)
     for given, a in zip(sent, args, strict=True):
         if isinstance(a, np.ndarray):
-            np.testing.assert_array_equal(gpu.download(given), a, err_msg=f"{name} changed its input")
+            np.testing.assert_array_equal(
+                gpu.download(given), a, err_msg=f"{name} changed its input"
+            )
     pairs = zip(expected, got, strict=True) if isinstance(expected, tuple) else [(expected, got)]
     results = []
     for e, g in pairs:
@@ -41,27 +48,37 @@ def parity(gpu: Device, name: str, *args: Any, tolerance: float = 20) -> Any:
         if e is None:
             continue
         g = gpu.download(g)
-        assert (g.shape, g.dtype) == (e.shape, e.dtype), f"{name}: {g.shape} {g.dtype} for {e.shape} {e.dtype}"
+        assert (g.shape, g.dtype) == (e.shape, e.dtype), (
+            f"{name}: {g.shape} {g.dtype} for {e.shape} {e.dtype}"
+        )
         if e.dtype.kind == "f":
             scale = max(1.0, float(np.abs(e[np.isfinite(e)]).max(initial=0)))
-            np.testing.assert_allclose(g, e, rtol=0, atol=tolerance * np.finfo(e.dtype).eps * scale, err_msg=name)
+            np.testing.assert_allclose(
+                g, e, rtol=0, atol=tolerance * np.finfo(e.dtype).eps * scale, err_msg=name
+            )
         else:
             np.testing.assert_array_equal(g, e, err_msg=name)
         results.append(g)
     return results[0] if len(results) == 1 else results
 
 
-def activation(rng: np.random.Generator, shape: tuple, dtype: Any, innermost: bool = True) -> np.ndarray:
+def activation(
+    rng: np.random.Generator, shape: tuple, dtype: Any, innermost: bool = True
+) -> np.ndarray:
     """Random values, batch innermost in memory or in C order."""
     x = rng.standard_normal(shape).astype(dtype)
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0) if innermost else x
 
 
 def test_the_same_names_and_arguments(gpu: Device) -> None:
-    names, on_gpu = ({n for n, f in vars(m).items() if inspect.isfunction(f)} for m in (kernels, gpu.kernels))
+    names, on_gpu = (
+        {n for n, f in vars(m).items() if inspect.isfunction(f)} for m in (kernels, gpu.kernels)
+    )
     assert on_gpu == names
     for name in names:
-        expected, got = (list(inspect.signature(getattr(m, name)).parameters) for m in (kernels, gpu.kernels))
+        expected, got = (
+            list(inspect.signature(getattr(m, name)).parameters) for m in (kernels, gpu.kernels)
+        )
         assert got == expected, name
 
 
@@ -71,13 +88,17 @@ def test_im2col_and_col2im(gpu: Device, rng: np.random.Generator, case: tuple, d
     shape, *geometry = case
     col = parity(gpu, "im2col", activation(rng, shape, dtype), *geometry, tolerance=0)
     parity(gpu, "im2col", activation(rng, shape, dtype, innermost=False), *geometry, tolerance=0)
-    parity(gpu, "col2im", rng.standard_normal(col.shape).astype(dtype), shape, *geometry, tolerance=4)
+    parity(
+        gpu, "col2im", rng.standard_normal(col.shape).astype(dtype), shape, *geometry, tolerance=4
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", WINDOWS)
 @pytest.mark.parametrize("ceil", CEIL)
-def test_pooling(gpu: Device, rng: np.random.Generator, case: tuple, ceil: bool, dtype: Any) -> None:
+def test_pooling(
+    gpu: Device, rng: np.random.Generator, case: tuple, ceil: bool, dtype: Any
+) -> None:
     shape, kernel, stride, padding = case
     padding = tuple(min(p, k // 2) for p, k in zip(padding, kernel, strict=True))
     x = activation(rng, shape, dtype) - 3  # negative: padding with zeros would win
@@ -86,7 +107,9 @@ def test_pooling(gpu: Device, rng: np.random.Generator, case: tuple, ceil: bool,
     parity(gpu, "max_pool2d_backward", dy, winner, shape, kernel, stride, padding)
     for count_include_pad in (False, True):
         parity(gpu, "avg_pool2d_forward", x, kernel, stride, padding, ceil, count_include_pad)
-        parity(gpu, "avg_pool2d_backward", dy, shape, kernel, stride, padding, ceil, count_include_pad)
+        parity(
+            gpu, "avg_pool2d_backward", dy, shape, kernel, stride, padding, ceil, count_include_pad
+        )
 
 
 def test_max_pool_ties_nans_and_large_windows(gpu: Device, rng: np.random.Generator) -> None:
@@ -100,14 +123,21 @@ def test_max_pool_ties_nans_and_large_windows(gpu: Device, rng: np.random.Genera
     for e, g in zip(expected, got, strict=True):
         np.testing.assert_array_equal(gpu.download(g), e)
     large = rng.standard_normal((1, 1, 20, 20)).astype(np.float32)
-    _, winner = parity(gpu, "max_pool2d_forward", large, (17, 17), (1, 1), (0, 0), False, tolerance=0)
+    _, winner = parity(
+        gpu, "max_pool2d_forward", large, (17, 17), (1, 1), (0, 0), False, tolerance=0
+    )
     assert winner.dtype == np.uint16
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [1, 4, 5, 9])
 def test_local_response_norm(gpu: Device, rng: np.random.Generator, size: int, dtype: Any) -> None:
-    for C, beta in ((1, 0.75), (3, 0.75), (40, 0.75), (70, 0.6)):  # below the window; beyond one segment of 32
+    for C, beta in (
+        (1, 0.75),
+        (3, 0.75),
+        (40, 0.75),
+        (70, 0.6),
+    ):  # below the window; beyond one segment of 32
         x, dy = (activation(rng, (3, C, 2, 3), dtype) for _ in range(2))
         parity(gpu, "local_response_norm_forward", x, size, 1.0, beta, 1.0)
         parity(gpu, "local_response_norm_backward", dy, x, size, 1.0, beta, 1.0, tolerance=60)
@@ -115,7 +145,9 @@ def test_local_response_norm(gpu: Device, rng: np.random.Generator, size: int, d
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_spatial_response_norm(gpu: Device, rng: np.random.Generator, size: int, dtype: Any) -> None:
+def test_spatial_response_norm(
+    gpu: Device, rng: np.random.Generator, size: int, dtype: Any
+) -> None:
     x, dy = (activation(rng, (3, 2, 6, 4), dtype) for _ in range(2))
     parity(gpu, "spatial_response_norm_forward", x, size, 1.0, 0.75, 1.0)
     parity(gpu, "spatial_response_norm_backward", dy, x, size, 1.0, 0.75, 1.0, tolerance=60)
@@ -125,9 +157,16 @@ def test_spatial_response_norm(gpu: Device, rng: np.random.Generator, size: int,
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("column_bytes", [1 << 28, 1 << 11])  # all at once; a row or two at a time
 def test_convolution(
-    gpu: Device, rng: np.random.Generator, monkeypatch: Any, groups: int, column_bytes: int, dtype: Any
+    gpu: Device,
+    rng: np.random.Generator,
+    monkeypatch: Any,
+    groups: int,
+    column_bytes: int,
+    dtype: Any,
 ) -> None:
-    monkeypatch.setattr(sys.modules[gpu.kernels.conv2d_forward.__module__], "COLUMN_BYTES", column_bytes)
+    monkeypatch.setattr(
+        sys.modules[gpu.kernels.conv2d_forward.__module__], "COLUMN_BYTES", column_bytes
+    )
     for N, C, O, size, kernel, stride, padding in (
         (4, 4, 6, (9, 7), (3, 3), (1, 1), (1, 1)),
         (3, 2, 2, (11, 11), (5, 4), (2, 3), (0, 2)),
@@ -147,29 +186,42 @@ def test_convolution(
 def test_linear_and_matmul(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
     for N, I, O in ((5, 7, 3), (1, 4, 2), (300, 2, 1)):
         x, dy = activation(rng, (N, I), dtype), activation(rng, (N, O), dtype, innermost=False)
-        weight, bias = rng.standard_normal((O, I)).astype(dtype), rng.standard_normal(O).astype(dtype)
+        weight, bias = (
+            rng.standard_normal((O, I)).astype(dtype),
+            rng.standard_normal(O).astype(dtype),
+        )
         parity(gpu, "linear_forward", x, weight, bias, tolerance=200)
         parity(gpu, "linear_forward", x, weight, None, tolerance=200)
         parity(gpu, "linear_backward", dy, x, weight, (True, True, True), tolerance=200)
         parity(gpu, "linear_backward", dy, x, weight, (False, False, True), tolerance=200)
         parity(gpu, "matmul", x, np.ascontiguousarray(weight.T), tolerance=200)
         parity(gpu, "matmul", x, weight.T, tolerance=200)
-    batched = rng.standard_normal((2, 3, 4)).astype(dtype), rng.standard_normal((2, 4, 5)).astype(dtype)
+    batched = (
+        rng.standard_normal((2, 3, 4)).astype(dtype),
+        rng.standard_normal((2, 4, 5)).astype(dtype),
+    )
     parity(gpu, "matmul", *batched, tolerance=200)
     parity(gpu, "matmul", rng.standard_normal((3, 0)).astype(dtype), np.empty((0, 2), dtype))
-    parity(gpu, "matmul", x[::2, :1], rng.standard_normal((1, 3)).astype(dtype)[:, ::2], tolerance=200)
+    parity(
+        gpu, "matmul", x[::2, :1], rng.standard_normal((1, 3)).astype(dtype)[:, ::2], tolerance=200
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bias_and_relu(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
     for N, C, O, size in ((4, 3, 5, (3, 3)), (3, 1, 2, (9, 11)), (1, 2, 1, (1, 1))):
-        x, weight = activation(rng, (N, C, *size), dtype), rng.standard_normal((O, C, 1, 1)).astype(dtype)
+        x, weight = (
+            activation(rng, (N, C, *size), dtype),
+            rng.standard_normal((O, C, 1, 1)).astype(dtype),
+        )
         bias, geometry, x_nan = rng.standard_normal(O).astype(dtype), ((1, 1), (0, 0), 1), x.copy()
         x_nan[0, 0, 0, 0] = np.nan
         for b in (bias, None):
             y = parity(gpu, "conv2d_forward", x_nan, weight, b, *geometry, True, tolerance=200)
             assert np.isnan(y[0, :, 0, 0]).all() and not (y < 0).any()
-            parity(gpu, "linear_forward", x_nan[:, :, 0, 0], weight[:, :, 0, 0], b, True, tolerance=200)
+            parity(
+                gpu, "linear_forward", x_nan[:, :, 0, 0], weight[:, :, 0, 0], b, True, tolerance=200
+            )
         dy = activation(rng, y.shape, dtype, innermost=False)
         dy[y <= 0] = np.inf  # does not pass, not even as NaN
         for needs in ((True, True, True), (True, True, False), (False, False, True)):
@@ -178,19 +230,41 @@ def test_bias_and_relu(gpu: Device, rng: np.random.Generator, dtype: Any) -> Non
             parity(gpu, "linear_backward", *flat, needs, y[:, :, 0, 0], tolerance=400)
 
 
-@pytest.mark.parametrize("run", [1 << 12, 20])  # elements that a block adds up: in two launches, in four
-def test_rows_longer_than_a_block_adds_up(gpu: Device, rng: np.random.Generator, monkeypatch: Any, run: int) -> None:
+@pytest.mark.parametrize(
+    "run", [1 << 12, 20]
+)  # elements that a block adds up: in two launches, in four
+def test_rows_longer_than_a_block_adds_up(
+    gpu: Device, rng: np.random.Generator, monkeypatch: Any, run: int
+) -> None:
     gpu.kernels  # noqa: B018  imports them
     monkeypatch.setattr(sys.modules["tinynet.kernels.cuda.rows"], "RUN", run)
     dy, y = (activation(rng, (9, 2, 60, 70), np.float64) for _ in range(2))  # 37 800 in a row
     x, weight = np.zeros((9, 1, 60, 70)), np.zeros((2, 1, 1, 1))
     for output in (None, y):
-        parity(gpu, "conv2d_backward", dy, x, weight, (1, 1), (0, 0), 1, (False, False, True), output, tolerance=2000)
+        parity(
+            gpu,
+            "conv2d_backward",
+            dy,
+            x,
+            weight,
+            (1, 1),
+            (0, 0),
+            1,
+            (False, False, True),
+            output,
+            tolerance=2000,
+        )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_elementwise(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
-    for shape, innermost in (((3, 4, 5, 2), True), ((3, 4, 5, 2), False), ((7, 5), True), ((300,), True), ((), True)):
+    for shape, innermost in (
+        ((3, 4, 5, 2), True),
+        ((3, 4, 5, 2), False),
+        ((7, 5), True),
+        ((300,), True),
+        ((), True),
+    ):
         x, dy = (activation(rng, shape, dtype, innermost and len(shape) > 1) for _ in range(2))
         for name in ("relu", "tanh", "sigmoid"):
             y = parity(gpu, f"{name}_forward", x)
@@ -232,7 +306,13 @@ def test_cross_entropy(gpu: Device, rng: np.random.Generator, dtype: Any) -> Non
     for N, K in ((1, 2), (5, 10), (33, 9), (64, 100)):
         logits, target = 30 * activation(rng, (N, K), dtype), rng.integers(0, K, N)
         _, probabilities = parity(gpu, "cross_entropy_forward", logits, target, tolerance=100)
-        parity(gpu, "cross_entropy_backward", rng.standard_normal(N).astype(dtype), probabilities, target)
+        parity(
+            gpu,
+            "cross_entropy_backward",
+            rng.standard_normal(N).astype(dtype),
+            probabilities,
+            target,
+        )
 
 
 def test_cross_entropy_of_huge_logits(gpu: Device) -> None:
@@ -249,18 +329,25 @@ def test_sgd_step(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
         with gpu.activate():
             gpu.kernels.sgd_step(w, g, v, 0.1, 0.9, 0.0005)
     for expected, got in zip(arrays, (w, g, v), strict=True):
-        np.testing.assert_allclose(gpu.download(got), expected, rtol=0, atol=50 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(
+            gpu.download(got), expected, rtol=0, atol=50 * np.finfo(dtype).eps
+        )
 
 
 @pytest.mark.parametrize("mean_is_cropped", [False, True])
 @pytest.mark.parametrize("cropped", [False, True])
-def test_pictures(gpu: Device, rng: np.random.Generator, cropped: bool, mean_is_cropped: bool) -> None:
+def test_pictures(
+    gpu: Device, rng: np.random.Generator, cropped: bool, mean_is_cropped: bool
+) -> None:
     N, C, (h, w) = 5, 3, (6, 19)
     H, W = (h, w) if cropped else (h + 4, w + 3)
     pictures = rng.integers(0, 256, (N, H, W, C), np.uint8)
     mean_size = (h, w) if mean_is_cropped else (h + 4, w + 3)
     mean = rng.uniform(0, 255, (*mean_size, C)).astype(np.float32)
     top, left = rng.integers(0, 5, N).astype(np.int32), rng.integers(0, 4, N).astype(np.int32)
-    flip, colour = rng.integers(0, 2, N).astype(bool), rng.standard_normal((N, C)).astype(np.float32)
+    flip, colour = (
+        rng.integers(0, 2, N).astype(bool),
+        rng.standard_normal((N, C)).astype(np.float32),
+    )
     for noise in (colour, None):
         parity(gpu, "pictures_forward", pictures, mean, top, left, flip, noise, (h, w), 1 / 1.1)

@@ -32,7 +32,10 @@ MEANINGS = {  # of the types that a source leaves open
 
 def bindings(text: str) -> list[dict[str, str]]:
     names = [name for name in MEANINGS if re.search(rf"\b{name}\b", text)]
-    return [dict(zip(names, values, strict=True)) for values in itertools.product(*(MEANINGS[n] for n in names))]
+    return [
+        dict(zip(names, values, strict=True))
+        for values in itertools.product(*(MEANINGS[n] for n in names))
+    ]
 
 
 @functools.cache
@@ -42,7 +45,9 @@ def compiler() -> Callable[[str, str, dict[str, str]], None] | None:
         from cuda.core import Program, ProgramOptions
 
         def nvrtc(text: str, arch: str, macros: dict[str, str]) -> None:
-            options = ProgramOptions(arch=f"sm_{arch}", std="c++17", define_macro=list(macros.items()) or None)
+            options = ProgramOptions(
+                arch=f"sm_{arch}", std="c++17", define_macro=list(macros.items()) or None
+            )
             assert Program(text, "c++", options).compile("cubin").code
 
         nvrtc("", "90", {})
@@ -53,7 +58,18 @@ def compiler() -> Callable[[str, str, dict[str, str]], None] | None:
 
     def nvcc(text: str, arch: str, macros: dict[str, str]) -> None:
         defines = [f"-D{name}={value}" for name, value in macros.items()]
-        command = ["nvcc", "-std=c++17", f"-arch=sm_{arch}", "-cubin", "-o", os.devnull, *defines, "-x", "cu", "-"]
+        command = [
+            "nvcc",
+            "-std=c++17",
+            f"-arch=sm_{arch}",
+            "-cubin",
+            "-o",
+            os.devnull,
+            *defines,
+            "-x",
+            "cu",
+            "-",
+        ]
         done = subprocess.run(command, input=text, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
@@ -64,9 +80,13 @@ def compiler() -> Callable[[str, str, dict[str, str]], None] | None:
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
 def test_compiles_for_every_gpu(source: Path, arch: str) -> None:
     if compiler() is None:
-        pytest.skip("neither NVRTC (pip install cuda-core cuda-bindings nvidia-cuda-nvrtc) nor nvcc is here")
+        pytest.skip(
+            "neither NVRTC (pip install cuda-core cuda-bindings nvidia-cuda-nvrtc) nor nvcc is here"
+        )
     every = bindings(source.read_text())
-    for macros in every if arch in ("75", "120") else every[:1]:  # double and the rest: on the oldest and the newest
+    for macros in (
+        every if arch in ("75", "120") else every[:1]
+    ):  # double and the rest: on the oldest and the newest
         compiler()(source.read_text(), arch, macros)
 
 
@@ -96,17 +116,31 @@ def sanitized(*tests: str, **environment: str) -> subprocess.CompletedProcess:
     if on_cpu.COMPILER is None:
         pytest.skip("g++ is not installed")
     libraries = [
-        subprocess.run([on_cpu.COMPILER, f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
+        subprocess.run(
+            [on_cpu.COMPILER, f"-print-file-name={name}"], capture_output=True, text=True
+        ).stdout.strip()
         for name in ("libasan.so", "libubsan.so")
     ]
     if not all(os.path.isabs(library) for library in libraries):
         pytest.skip("g++ is here without its sanitizers' libraries")
-    environment = os.environ | environment | {
-        "TINYNET_SHIM_FLAGS": "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer",
-        "LD_PRELOAD": ":".join(libraries),
-        "ASAN_OPTIONS": "detect_leaks=0",
-    }
-    command = [sys.executable, "-m", "pytest", "-qsx", "-p", "no:cacheprovider", *(f"tests/cuda/{test}" for test in tests)]
+    environment = (
+        os.environ
+        | environment
+        | {
+            "TINYNET_SHIM_FLAGS": "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer",
+            "LD_PRELOAD": ":".join(libraries),
+            "ASAN_OPTIONS": "detect_leaks=0",
+        }
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-qsx",
+        "-p",
+        "no:cacheprovider",
+        *(f"tests/cuda/{test}" for test in tests),
+    ]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
 
 
@@ -119,7 +153,10 @@ def test_the_sanitizers_find_nothing() -> None:
 @pytest.mark.slow
 def test_the_sanitizers_see_a_planted_mistake() -> None:
     """im2col that writes one element too far: without this, the test above could pass for a wrong reason."""
-    done = sanitized("test_kernels.py::test_im2col_and_col2im", TINYNET_SHIM_PLANT="if (p >= P) return;=>if (p > P) return;")
+    done = sanitized(
+        "test_kernels.py::test_im2col_and_col2im",
+        TINYNET_SHIM_PLANT="if (p >= P) return;=>if (p > P) return;",
+    )
     assert done.returncode != 0 and "AddressSanitizer" in done.stdout + done.stderr
 
 
@@ -176,5 +213,7 @@ def test_the_list_of_what_we_use_is_whole(machine: object, tmp_path: Path) -> No
     import fake_cupy
 
     names = {name for name in fake_cupy.machine.used_names if not inspect.isbuiltin(name)}
-    ufunc_methods = {name.rsplit(".", 1)[0] if name.endswith(".__call__") else name for name in names}
+    ufunc_methods = {
+        name.rsplit(".", 1)[0] if name.endswith(".__call__") else name for name in names
+    }
     assert ufunc_methods <= set(USED), ufunc_methods - set(USED)

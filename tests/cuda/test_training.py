@@ -1,4 +1,6 @@
-"""The whole CUDA path: AlexNet `mini` trains on one GPU, two GPUs and one GPU twice, to the CPU's losses."""
+"""The whole CUDA path: AlexNet `mini` trains on one GPU, two GPUs and one GPU twice, to the CPU's
+losses.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ N, STEPS = 4, 3
 
 
 def alexnet() -> Any:
-    spec = importlib.util.spec_from_file_location("alexnet_example", ROOT / "examples" / "alexnet.py")
+    spec = importlib.util.spec_from_file_location(
+        "alexnet_example", ROOT / "examples" / "alexnet.py"
+    )
     module = importlib.util.module_from_spec(spec)
     importlib.import_module("sys").modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -37,8 +41,12 @@ def devices(names: str) -> tuple[Device, Device]:
     return importlib.import_module("tinynet.training.runs").device_pair(names)
 
 
-def train(names: str, preset: str = "mini", steps: int = STEPS, batch: int = N) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """A few steps from pictures as bytes to new weights: the losses, read at the end only, and the weights."""
+def train(
+    names: str, preset: str = "mini", steps: int = STEPS, batch: int = N
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """A few steps from pictures as bytes to new weights: the losses, read at the end only, and the
+    weights.
+    """
     example, pair, data = alexnet(), devices(names), np.random.default_rng(5)
     tinynet.manual_seed(3)
     net = example.AlexNet(10, preset, pair)
@@ -68,30 +76,48 @@ def train(names: str, preset: str = "mini", steps: int = STEPS, batch: int = N) 
     return np.array([loss.item() for loss in losses]), net.state_dict()
 
 
-@pytest.mark.parametrize("preset", ["mini", *(pytest.param(p, marks=pytest.mark.slow) for p in ("paper", "cfg145"))])
+@pytest.mark.parametrize(
+    "preset", ["mini", *(pytest.param(p, marks=pytest.mark.slow) for p in ("paper", "cfg145"))]
+)
 def test_two_gpus_train_to_the_losses_of_the_cpu(machine: fake_cupy.Machine, preset: str) -> None:
     steps, batch = (STEPS, N) if preset == "mini" else (1, 1)
     losses, weights = train("cuda:0,cuda:1", preset, steps, batch)
-    if preset == "paper":  # what crossed is what the split needs and no byte more, besides the probe of 1 MiB each way
+    if (
+        preset == "paper"
+    ):  # what crossed is what the split needs and no byte more, besides the probe of 1 MiB each way
         halves = 2 * 128 * 13 * 13 + 2 * 128 * 6 * 6 + 2 * 2048 + 2048
         assert machine.peer_bytes.total() - (2 << 20) == 4 * halves * 2 * batch * steps
     expected_losses, expected_weights = train("cpu:0,cpu:1", preset, steps, batch)
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
     for name, expected in expected_weights.items():
-        np.testing.assert_allclose(weights[name], expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()), err_msg=name)
+        np.testing.assert_allclose(
+            weights[name],
+            expected,
+            rtol=0,
+            atol=1e-5 * max(1, np.abs(expected).max()),
+            err_msg=name,
+        )
     assert machine.peer_bytes[0, 1] and machine.peer_bytes[1, 0]
-    assert all(machine.launches[kernel] for kernel in ("im2col", "col2im", "gemm", "dropout_forward", "sgd_step"))
+    assert all(
+        machine.launches[kernel]
+        for kernel in ("im2col", "col2im", "gemm", "dropout_forward", "sgd_step")
+    )
 
 
 def test_one_gpu_two_gpus_and_one_twice_give_the_same_bits(machine: fake_cupy.Machine) -> None:
-    runs = [train(names, steps=2) for names in ("cuda:0", "cuda:0,cuda:1", "cuda:0,cuda:0", "cuda:0,cuda:0")]
+    runs = [
+        train(names, steps=2)
+        for names in ("cuda:0", "cuda:0,cuda:1", "cuda:0,cuda:0", "cuda:0,cuda:0")
+    ]
     for losses, weights in runs[1:]:
         np.testing.assert_array_equal(losses, runs[0][0])
         for name, expected in runs[0][1].items():
             np.testing.assert_array_equal(weights[name], expected, err_msg=name)
 
 
-def test_nothing_waits_for_the_device_inside_a_step(machine: fake_cupy.Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_waits_for_the_device_inside_a_step(
+    machine: fake_cupy.Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cuda = importlib.import_module("tinynet.cuda")
     monkeypatch.setattr(cuda, "SLOTS", 1000)  # a ring that is not full
     waits = []
@@ -115,7 +141,9 @@ def program(*arguments: object) -> int:
 
 
 def run(folder: Path, devices: str, *more: object, batch_size: object = 4) -> Path:
-    """Two epochs of four batches over colour pictures in folders, a checkpoint a batch: the folder of the run."""
+    """Two epochs of four batches over colour pictures in folders, a checkpoint a batch: the folder
+    of the run.
+    """
     data, out = folder / "pictures", folder / devices.replace(":", "")
     rng = np.random.default_rng(1)
     for split, count in (("train", 8), ("val", 3)) if not data.exists() else ():
@@ -125,13 +153,25 @@ def run(folder: Path, devices: str, *more: object, batch_size: object = 4) -> Pa
             for number in range(count):
                 picture = rng.integers(0, 120, (16, 16, 3)) + 20 * label
                 Image.fromarray(picture.astype(np.uint8)).save(place / f"{number}.png")
-    arguments = dict(preset="mini", data=data, batch_size=batch_size, epochs=2, checkpoint_every=1, keep=20, workers=0)
-    flags = [text for name, value in arguments.items() for text in (f"--{name.replace('_', '-')}", value)]
+    arguments = dict(
+        preset="mini",
+        data=data,
+        batch_size=batch_size,
+        epochs=2,
+        checkpoint_every=1,
+        keep=20,
+        workers=0,
+    )
+    flags = [
+        text for name, value in arguments.items() for text in (f"--{name.replace('_', '-')}", value)
+    ]
     assert program("--device", devices, "--out", out, *flags, *more) == 0
     return out
 
 
-def test_the_program_on_two_gpus(machine: fake_cupy.Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program_on_two_gpus(
+    machine: fake_cupy.Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Trains, saves, resumes from the middle of an epoch and evaluates, as on the CPU."""
     monkeypatch.setitem(Trainer.__init__.__kwdefaults__, "log_every", 2)
     here, there = (run(tmp_path, devices) for devices in ("cuda:0,cuda:1", "cpu:0,cpu:1"))
@@ -146,7 +186,10 @@ def test_the_program_on_two_gpus(machine: fake_cupy.Machine, tmp_path: Path, mon
         path.unlink()
     assert program("--resume", "--out", here) == 0
     resumed = checkpoint.load(checkpoint.path_of(here, 8))
-    for part, expected in ((resumed.model, undisturbed.model), (resumed.optimizer, undisturbed.optimizer)):
+    for part, expected in (
+        (resumed.model, undisturbed.model),
+        (resumed.optimizer, undisturbed.optimizer),
+    ):
         for name, array in expected.items():
             np.testing.assert_array_equal(part[name], array, err_msg=name)
 
@@ -162,7 +205,9 @@ def test_the_program_waits_for_no_gpu_inside_a_step(
     machine: fake_cupy.Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But in one of 50, whose phases are timed; the first of them is here."""
-    monkeypatch.setattr(importlib.import_module("tinynet.cuda"), "SLOTS", 1000)  # a ring that is not full
+    monkeypatch.setattr(
+        importlib.import_module("tinynet.cuda"), "SLOTS", 1000
+    )  # a ring that is not full
     waits, step = [], Trainer._train_step
 
     def counting(self: Trainer, batch: Batch) -> None:
@@ -181,15 +226,23 @@ def test_the_program_finds_a_batch_size_that_fits(
     machine.memory = 10 << 20
     out = run(tmp_path, "cuda:0,cuda:1", batch_size="auto")
     said = capsys.readouterr().out.splitlines()[0]
-    assert said.startswith("batch size 16: 0.10 MB a picture on cuda:0; ") and "the recipe of mini has 64" in said
+    assert (
+        said.startswith("batch size 16: 0.10 MB a picture on cuda:0; ")
+        and "the recipe of mini has 64" in said
+    )
     assert read_config(out)["settings"]["batch_size"] == 16
 
 
-def test_the_program_says_in_one_line_what_cannot_work(machine: fake_cupy.Machine, capsys: pytest.CaptureFixture) -> None:
+def test_the_program_says_in_one_line_what_cannot_work(
+    machine: fake_cupy.Machine, capsys: pytest.CaptureFixture
+) -> None:
     machine.gpus = 1
     assert program("--device", "cuda:0,cuda:7") == 2
     assert capsys.readouterr().err.endswith("error: cuda:7: no such GPU; this machine has cuda:0\n")
     machine.driver = 12040
     assert program("--device", "cuda:1") == 2
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "the driver knows CUDA 12.4, but this CuPy is built for CUDA 13" in said
+    assert (
+        said.count("\n") == 1
+        and "the driver knows CUDA 12.4, but this CuPy is built for CUDA 13" in said
+    )

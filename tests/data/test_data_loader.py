@@ -267,7 +267,9 @@ class Tasks:
 
 
 def test_the_life_of_a_worker(rng, monkeypatch, tmp_path):
-    """What it answers, here in this process: done, what was wrong, nothing when nobody listens any more."""
+    """What it answers, here in this process: done, what was wrong, nothing when nobody listens any
+    more.
+    """
     file = open(tmp_path / "block", "w+b")
     file.truncate(4 * 7 * 7 * 3)
     monkeypatch.setattr("signal.signal", lambda number, handler: None)

@@ -1,4 +1,6 @@
-"""What is wrong with the data is said in one line that names the file and what to do: every such line, once."""
+"""What is wrong with the data is said in one line that names the file and what to do: every such
+line, once.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,9 @@ def test_cifar10_in_records(tmp_path):
     assert open_data(tmp_path)[0].classes == ["cat"]
     for content in (b"", bytes(3000)):
         (tmp_path / "data_batch_4.bin").write_bytes(content)
-        with pytest.raises(DataError, match=f"data_batch_4.bin: {len(content)} bytes is no whole number of records"):
+        with pytest.raises(
+            DataError, match=f"data_batch_4.bin: {len(content)} bytes is no whole number of records"
+        ):
             open_data(tmp_path)
 
 
@@ -113,8 +117,10 @@ def test_arrays_in_pickles_of_the_older_protocols():
 def write_idx(folder: Path, **changed: np.ndarray) -> Path:
     folder.mkdir(exist_ok=True)
     arrays = {
-        "train-images-idx3": np.zeros((4, 3, 3), np.uint8), "train-labels-idx1": np.arange(4, dtype=np.uint8),
-        "t10k-images-idx3": np.zeros((2, 3, 3), np.uint8), "t10k-labels-idx1": np.zeros(2, np.uint8),
+        "train-images-idx3": np.zeros((4, 3, 3), np.uint8),
+        "train-labels-idx1": np.arange(4, dtype=np.uint8),
+        "t10k-images-idx3": np.zeros((2, 3, 3), np.uint8),
+        "t10k-labels-idx1": np.zeros(2, np.uint8),
     }
     for name, array in (arrays | changed).items():
         cut.write_idx(folder / f"{name}-ubyte.gz", array)
@@ -125,13 +131,18 @@ def test_idx_mistakes(tmp_path):
     train, test = open_data(write_idx(tmp_path))
     assert (len(train), len(test)) == (4, 2)
     for changed, message in [
-        ({"t10k-labels-idx1": np.zeros((2, 1, 1), np.uint8)}, "labels-idx1.*: 1 dimensions expected, 3 found"),
+        (
+            {"t10k-labels-idx1": np.zeros((2, 1, 1), np.uint8)},
+            "labels-idx1.*: 1 dimensions expected, 3 found",
+        ),
         ({"train-labels-idx1": np.zeros(5, np.uint8)}, "4 train pictures, but 5 labels"),
     ]:
         with pytest.raises(DataError, match=message):
             open_data(write_idx(tmp_path, **changed))
     (write_idx(tmp_path) / "t10k-images-idx3-ubyte.gz").unlink()
-    with pytest.raises(DataError, match=r"no t10k-images-idx3-ubyte\[.gz\] beside the other IDX files"):
+    with pytest.raises(
+        DataError, match=r"no t10k-images-idx3-ubyte\[.gz\] beside the other IDX files"
+    ):
         open_data(tmp_path)
 
 
@@ -140,7 +151,9 @@ def test_cutting_the_embedded_part_out(tmp_path, monkeypatch, rng):
     whole = {}
     for split, each in (("train", 1003), ("t10k", 201)):
         labels = rng.permutation(np.repeat(np.arange(10, dtype=np.uint8), each))
-        pictures = np.arange(labels.size, dtype=">u4").view(np.uint8).reshape(-1, 2, 2)  # each one is its own number
+        pictures = (
+            np.arange(labels.size, dtype=">u4").view(np.uint8).reshape(-1, 2, 2)
+        )  # each one is its own number
         whole[split] = labels
         (tmp_path / "whole").mkdir(exist_ok=True)
         cut.write_idx(tmp_path / f"whole/{split}-images-idx3-ubyte.gz", pictures)
@@ -150,7 +163,13 @@ def test_cutting_the_embedded_part_out(tmp_path, monkeypatch, rng):
     cut.main()
     for split, count in (("train", 1000), ("t10k", 200)):
         labels = read_idx(tmp_path / f"{split}-labels-idx1-ubyte.gz")
-        numbers = read_idx(tmp_path / f"{split}-images-idx3-ubyte.gz").reshape(-1, 4).copy().view(">u4").ravel()
+        numbers = (
+            read_idx(tmp_path / f"{split}-images-idx3-ubyte.gz")
+            .reshape(-1, 4)
+            .copy()
+            .view(">u4")
+            .ravel()
+        )
         expected = [i for i, k in enumerate(whole[split]) if (whole[split][:i] == k).sum() < count]
         assert numbers.tolist() == expected and np.array_equal(labels, whole[split][expected])
     first = {p.name: p.read_bytes() for p in tmp_path.glob("*.gz")}
@@ -171,23 +190,33 @@ def test_what_kind_of_data_a_path_holds(tmp_path):
     assert open_data(tmp_path / "idx", size=3)[0].shape == (3, 3, 1)
     (tmp_path / "begun/parts").mkdir(parents=True)
     (tmp_path / "begun/parts/plan.json").write_text("{}")
-    with pytest.raises(DataError, match="not yet prepared to the end; run prepare_imagenet.py again"):
+    with pytest.raises(
+        DataError, match="not yet prepared to the end; run prepare_imagenet.py again"
+    ):
         open_data(tmp_path / "begun")
     for name in ("official", "kaggle"):
         (tmp_path / name).mkdir()
     (tmp_path / "official" / TRAIN).write_bytes(b"")
     (tmp_path / "kaggle" / "ILSVRC").mkdir()
     for name in ("official", "kaggle"):
-        with pytest.raises(DataError, match=r"first run `python examples/prepare_imagenet.py .*" + name):
+        with pytest.raises(
+            DataError, match=r"first run `python examples/prepare_imagenet.py .*" + name
+        ):
             open_data(tmp_path / name)
 
 
 def test_a_folder_that_does_not_fit_into_memory(tmp_path, monkeypatch):
     root = make_tree(tmp_path)
     monkeypatch.setattr("tinynet.data.folder.MAX_MEMORY", 8 * 10 * 10 * 3 - 1)
-    with pytest.raises(DataError, match="8 pictures of 10 x 10 would take .* of memory; prepare them once with"):
+    with pytest.raises(
+        DataError, match="8 pictures of 10 x 10 would take .* of memory; prepare them once with"
+    ):
         open_data(root)
-    assert open_folder(root / "train", root / "val", size=9)[0].shape == (9, 9, 3)  # smaller ones fit
+    assert open_folder(root / "train", root / "val", size=9)[0].shape == (
+        9,
+        9,
+        3,
+    )  # smaller ones fit
 
 
 def test_many_bad_pictures_are_named_up_to_fifty(tmp_path, monkeypatch, caplog):
@@ -230,7 +259,10 @@ def test_what_is_odd_about_a_picture():
     data, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = 3
     Image.new("L", (9, 9)).save(data, "JPEG", exif=exif)
-    assert oddities(Image.open(data), "a.jpg", 9) == ["grey made RGB", "turned upright as its EXIF says"]
+    assert oddities(Image.open(data), "a.jpg", 9) == [
+        "grey made RGB",
+        "turned upright as its EXIF says",
+    ]
     data = io.BytesIO()
     Image.new("LA", (9, 9)).save(data, "PNG")
     assert oddities(Image.open(data), "a.png", 9) == ["LA made RGB"]
@@ -262,9 +294,14 @@ def official(tmp_path) -> Path:
 
 
 def test_no_source_of_pictures(tmp_path):
-    with pytest.raises(DataError, match="nowhere: a folder with ImageNet's archives or with pictures is expected"):
+    with pytest.raises(
+        DataError, match="nowhere: a folder with ImageNet's archives or with pictures is expected"
+    ):
         open_source(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=f"expected {TRAIN}, {VAL} and {DEVKIT}; or .*LOC_val_solution.csv; or train/<class>"):
+    with pytest.raises(
+        DataError,
+        match=f"expected {TRAIN}, {VAL} and {DEVKIT}; or .*LOC_val_solution.csv; or train/<class>",
+    ):
         open_source(tmp_path)
     make_tree(tmp_path, count=0)
     with pytest.raises(DataError, match="no train pictures in it"):
@@ -272,12 +309,17 @@ def test_no_source_of_pictures(tmp_path):
 
 
 def test_md5_of_the_archives(official, monkeypatch):
-    sums = {name: hashlib.md5((official / name).read_bytes(), usedforsecurity=False).hexdigest() for name in imagenet.MD5}
+    sums = {
+        name: hashlib.md5((official / name).read_bytes(), usedforsecurity=False).hexdigest()
+        for name in imagenet.MD5
+    }
     monkeypatch.setattr(imagenet, "MD5", sums)
     check_md5(official)
     data = (official / VAL).read_bytes()
     (official / VAL).write_bytes(data[:-1] + b"x")
-    with pytest.raises(DataError, match=f"{VAL}: md5 [0-9a-f]{{32}}, {sums[VAL]} expected: fetch it again"):
+    with pytest.raises(
+        DataError, match=f"{VAL}: md5 [0-9a-f]{{32}}, {sums[VAL]} expected: fetch it again"
+    ):
         check_md5(official)
 
 
@@ -287,7 +329,9 @@ def test_archives_of_other_things(official):
     with pytest.raises(DataError, match="n07.tar is no class of the devkit's meta.mat"):
         open_source(official)
     (official / TRAIN).write_bytes(tar_of({"a.JPEG": picture(1)}))
-    with pytest.raises(DataError, match="a.JPEG: a tar for each class is expected inside this archive"):
+    with pytest.raises(
+        DataError, match="a.JPEG: a tar for each class is expected inside this archive"
+    ):
         open_source(official)
     (official / TRAIN).write_bytes(whole)
     rows, truth = [(1, "n01", "a"), (2, "n02", "b")], "ILSVRC2012_validation_ground_truth.txt"
@@ -295,8 +339,14 @@ def test_archives_of_other_things(official):
         ({truth: b"1\n2\n"}, "data/meta.mat is missing in it"),
         ({"meta.mat": mat_file(rows)}, f"data/{truth} is missing in it"),
         ({"meta.mat": mat_file(rows), truth: b"1\ntwo\n"}, f"data/{truth}: invalid literal"),
-        ({"meta.mat": renamed(b"synsets", b"sunsets"), truth: b"1"}, "data/meta.mat: no struct array named synsets in it"),
-        ({"meta.mat": renamed(b"ILSVRC2012_ID", b"ILSVRC2013_ID"), truth: b"1"}, "a synset without ILSVRC2012_ID or WNID"),
+        (
+            {"meta.mat": renamed(b"synsets", b"sunsets"), truth: b"1"},
+            "data/meta.mat: no struct array named synsets in it",
+        ),
+        (
+            {"meta.mat": renamed(b"ILSVRC2012_ID", b"ILSVRC2013_ID"), truth: b"1"},
+            "a synset without ILSVRC2012_ID or WNID",
+        ),
     ]:
         content = tar_of({f"{FOLDER}/data/{name}": data for name, data in files.items()})
         (official / DEVKIT).write_bytes(gzip.compress(content))
@@ -316,7 +366,9 @@ def renamed(old: bytes, new: bytes) -> bytes:
 
 def test_matlab_files():
     data = mat_file([(7, "n01", "a")])
-    assert read_struct_array(data, "synsets", "meta.mat") == [{"ILSVRC2012_ID": 7.0, "WNID": "n01", "words": "a"}]
+    assert read_struct_array(data, "synsets", "meta.mat") == [
+        {"ILSVRC2012_ID": 7.0, "WNID": "n01", "words": "a"}
+    ]
     with pytest.raises(DataError, match="meta.mat: no struct array named cats in it"):
         read_struct_array(data, "cats", "meta.mat")
     with pytest.raises(DataError, match="meta.mat: not a little-endian MATLAB 5 file"):
@@ -325,8 +377,12 @@ def test_matlab_files():
         read_struct_array(data[:-20], "synsets", "meta.mat")
     # An element that is no matrix is passed over; so is a matrix of another name.
     other = struct.pack("<II", 9, 8) + bytes(8)
-    assert read_struct_array(data[:128] + other + data[128:], "synsets", "meta.mat")[0]["WNID"] == "n01"
-    # A field that is neither one number nor text is None: here the number's class becomes that of a cell array.
+    assert (
+        read_struct_array(data[:128] + other + data[128:], "synsets", "meta.mat")[0]["WNID"]
+        == "n01"
+    )
+    # A field that is neither one number nor text is None: here the number's class becomes that of a
+    # cell array.
     number = struct.pack("<IIII", 6, 8, 6, 0)
     cell = repacked(data, lambda inner: inner.replace(number, struct.pack("<IIII", 6, 8, 1, 0)))
     assert read_struct_array(cell, "synsets", "meta.mat")[0]["ILSVRC2012_ID"] is None
@@ -335,16 +391,23 @@ def test_matlab_files():
 def test_kaggles_layout(tmp_path):
     files = ({wnid: [picture(60)] for wnid in WNIDS}, {wnid: [picture(60)] for wnid in WNIDS})
     make_kaggle(tmp_path, *files, {"n01": "fish"})
-    (tmp_path / "LOC_synset_mapping.txt").write_text("n01 fish, fishes\nn02\n")  # a class without words
+    (tmp_path / "LOC_synset_mapping.txt").write_text(
+        "n01 fish, fishes\nn02\n"
+    )  # a class without words
     source = open_source(tmp_path)
     assert source.classes == [("n01", "fish, fishes"), ("n02", "n02")] and len(source.val) == 2
     solution = tmp_path / "LOC_val_solution.csv"
     text = solution.read_text()
     solution.write_text(text.replace(",n02 ", ",n09 "))
-    with pytest.raises(DataError, match="LOC_val_solution.csv gives it class n09, which train lacks"):
+    with pytest.raises(
+        DataError, match="LOC_val_solution.csv gives it class n09, which train lacks"
+    ):
         open_source(tmp_path)
     solution.unlink()
-    with pytest.raises(DataError, match="LOC_val_solution.csv is missing; it says which class each val picture is of"):
+    with pytest.raises(
+        DataError,
+        match="LOC_val_solution.csv is missing; it says which class each val picture is of",
+    ):
         open_source(tmp_path)
 
 
@@ -398,7 +461,9 @@ def test_a_worker_that_dies_while_it_prepares(tmp_path, monkeypatch):
 
 @pytest.fixture
 def prepared(tmp_path) -> Path:
-    prepare(make_tree(tmp_path / "in"), tmp_path / "out", Options(size=8), workers=1, progress=False)
+    prepare(
+        make_tree(tmp_path / "in"), tmp_path / "out", Options(size=8), workers=1, progress=False
+    )
     return tmp_path / "out"
 
 
@@ -411,7 +476,9 @@ def with_sums(folder: Path, name: str, data: bytes) -> None:
 
 
 def test_a_prepared_set_of_another_source(prepared, tmp_path):
-    with pytest.raises(DataError, match="holds a data set of another source or other options; choose another OUT"):
+    with pytest.raises(
+        DataError, match="holds a data set of another source or other options; choose another OUT"
+    ):
         prepare(tmp_path / "in", prepared, Options(size=9), workers=1, progress=False)
 
 
@@ -420,8 +487,14 @@ def test_prepared_sets_that_are_not_whole(prepared):
     about = json.loads((prepared / "dataset.json").read_bytes())
     for content, message in [
         (b"{", "dataset.json: damaged"),
-        (json.dumps({"version": 1}).encode(), r"dataset.json: damaged \(KeyError\('size'\)\); prepare the folder again"),
-        (json.dumps({**about, "version": 7}).encode(), "version 1 expected, 7 found; prepare it again"),
+        (
+            json.dumps({"version": 1}).encode(),
+            r"dataset.json: damaged \(KeyError\('size'\)\); prepare the folder again",
+        ),
+        (
+            json.dumps({**about, "version": 7}).encode(),
+            "version 1 expected, 7 found; prepare it again",
+        ),
     ]:
         with_sums(prepared, "dataset.json", content)
         with pytest.raises(DataError, match=message):
@@ -432,7 +505,10 @@ def test_prepared_sets_that_are_not_whole(prepared):
 
 
 def test_files_that_lack(prepared):
-    for name, message in [("classes.tsv", "is missing; prepare the folder again"), ("train-000000.tar", "0 found")]:
+    for name, message in [
+        ("classes.tsv", "is missing; prepare the folder again"),
+        ("train-000000.tar", "0 found"),
+    ]:
         (prepared / name).rename(prepared / "aside")
         with pytest.raises(DataError, match=f"{name}.*{message}"):
             ShardDataset(prepared, "train")
@@ -456,7 +532,9 @@ def test_an_index_that_is_not_the_shards(prepared):
         return data.getvalue()
 
     with_sums(prepared, "val.npy", stored(index[:-1]))
-    assert verify(prepared) == [f"{prepared / 'val-000000.tar'}: 8 members, not two for each picture of the index"]
+    assert verify(prepared) == [
+        f"{prepared / 'val-000000.tar'}: 8 members, not two for each picture of the index"
+    ]
     wrong = index.copy()
     wrong["crc"][1] ^= 1
     wrong["label"][2] += 1

@@ -26,7 +26,9 @@ def full_size():
 
 @pytest.mark.parametrize("preset", ["paper", "cfg145"])
 def test_parameters_of_2012(preset, full_size):
-    """From the layers' shapes: 60,965,224 parameters, layer by layer as the table of the two-tower net has them."""
+    """From the layers' shapes: 60,965,224 parameters, layer by layer as the table of the two-tower
+    net has them.
+    """
     net = full_size[preset]
     counts = {
         name: sum(math.prod(p.shape) for m in modules for p in (m.weight, m.bias))
@@ -52,26 +54,40 @@ def test_first_values(full_size):
 
 def test_rates_and_decay_of_biases(full_size):
     paper, program = (
-        {g["name"]: g for g in optim.SGD(full_size[preset].param_groups(), 0.01, 0.9, 5e-4).param_groups}
+        {
+            g["name"]: g
+            for g in optim.SGD(full_size[preset].param_groups(), 0.01, 0.9, 5e-4).param_groups
+        }
         for preset in ("paper", "cfg145")
     )
     for layer in ("conv1", "conv5", "fc6", "fc8"):
         assert [paper[f"{layer}.bias"][key] for key in ("lr_scale", "weight_decay")] == [1, 5e-4]
         assert [program[f"{layer}.bias"][key] for key in ("lr_scale", "weight_decay")] == [2, 0]
-        assert [program[f"{layer}.weight"][key] for key in ("lr_scale", "weight_decay")] == [1, 5e-4]
+        assert [program[f"{layer}.weight"][key] for key in ("lr_scale", "weight_decay")] == [
+            1,
+            5e-4,
+        ]
 
 
 def test_order_after_the_convolutions(full_size):
     names = {
-        preset: [[type(layer).__name__ for layer in after.layers] for after in full_size[preset].a.after]
+        preset: [
+            [type(layer).__name__ for layer in after.layers] for after in full_size[preset].a.after
+        ]
         for preset in ("paper", "cfg145")
     }
     norm, same_map, pool = "LocalResponseNorm", "SpatialResponseNorm", "MaxPool2d"
     assert names["paper"] == [[norm, pool], [norm, pool], [], [], [pool]]
     assert names["cfg145"] == [[norm, pool, "ReLU"], [norm, same_map, pool], [], [], [pool, "ReLU"]]
-    at_once = {preset: [getattr(net.a, f"conv{i}").relu for i in range(1, 6)] for preset, net in full_size.items()}
+    at_once = {
+        preset: [getattr(net.a, f"conv{i}").relu for i in range(1, 6)]
+        for preset, net in full_size.items()
+    }
     assert at_once["paper"] == [True] * 5 and at_once["cfg145"] == [False, True, True, True, False]
-    assert all(fc.relu for net in full_size.values() for fc in (net.a.fc6, net.b.fc7)) and not full_size["paper"].fc8.relu
+    assert (
+        all(fc.relu for net in full_size.values() for fc in (net.a.fc6, net.b.fc7))
+        and not full_size["paper"].fc8.relu
+    )
 
 
 def train_steps(devices, steps=2, preset="mini", seed=3):
@@ -129,7 +145,9 @@ def test_mini_takes_pictures_of_28_to_64(size, rng):
 
 
 def test_wrong_pictures_and_presets_are_named():
-    with pytest.raises(ValueError, match=r"expected pictures \(N, 1, 28, 28\), got \(2, 3, 28, 28\)"):
+    with pytest.raises(
+        ValueError, match=r"expected pictures \(N, 1, 28, 28\), got \(2, 3, 28, 28\)"
+    ):
         AlexNet(10, "mini", in_channels=1)(tinynet.tensor(np.zeros((2, 3, 28, 28), np.float32)))
     with pytest.raises(ValueError, match="expected a preset of .*mini.*, got 'big'"):
         AlexNet(preset="big")
@@ -138,7 +156,9 @@ def test_wrong_pictures_and_presets_are_named():
 
 @pytest.mark.slow
 def test_the_paper_net_agrees_with_torch(rng):
-    """Logits and gradients of the full-size net, in float64, against the same net in torch: groups of 2 and LRN by tower."""
+    """Logits and gradients of the full-size net, in float64, against the same net in torch: groups
+    of 2 and LRN by tower.
+    """
     torch = pytest.importorskip("torch")
     import torch.nn.functional as TF
 
@@ -149,10 +169,15 @@ def test_the_paper_net_agrees_with_torch(rng):
     loss = F.cross_entropy(net(tinynet.tensor(x)), labels)
     loss.backward()
 
-    weights = {name: torch.tensor(p.numpy(), requires_grad=True) for name, p in net.named_parameters()}
+    weights = {
+        name: torch.tensor(p.numpy(), requires_grad=True) for name, p in net.named_parameters()
+    }
 
     def conv(number, groups, x, **options):
-        w, b = (torch.cat([weights[f"{t}.conv{number}.{kind}"] for t in "ab"]) for kind in ("weight", "bias"))
+        w, b = (
+            torch.cat([weights[f"{t}.conv{number}.{kind}"] for t in "ab"])
+            for kind in ("weight", "bias")
+        )
         return TF.relu(TF.conv2d(x, w, b, groups=groups, **options))
 
     def norm_and_pool(x):
@@ -161,16 +186,23 @@ def test_the_paper_net_agrees_with_torch(rng):
         return TF.max_pool2d(by_tower.reshape(n, c, h, w), 3, 2)
 
     def fc(number, x):
-        w, b = (torch.cat([weights[f"{t}.fc{number}.{kind}"] for t in "ab"]) for kind in ("weight", "bias"))
+        w, b = (
+            torch.cat([weights[f"{t}.fc{number}.{kind}"] for t in "ab"])
+            for kind in ("weight", "bias")
+        )
         return TF.relu(TF.linear(x, w, b))
 
     y = norm_and_pool(conv(1, 1, TF.pad(torch.tensor(x), (0, 3, 0, 3)), stride=4))
     y = norm_and_pool(conv(2, 2, y, padding=2))
     y = conv(5, 2, conv(4, 2, conv(3, 1, y, padding=1), padding=1), padding=1)
     y = fc(7, fc(6, TF.max_pool2d(y, 3, 2).flatten(1)))
-    expected = TF.cross_entropy(TF.linear(y, weights["fc8.weight"], weights["fc8.bias"]), torch.tensor(labels))
+    expected = TF.cross_entropy(
+        TF.linear(y, weights["fc8.weight"], weights["fc8.bias"]), torch.tensor(labels)
+    )
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
     for name, parameter in net.named_parameters():
         reference = weights[name].grad.numpy()
-        np.testing.assert_allclose(parameter.grad.numpy(), reference, rtol=1e-6, atol=1e-9 * np.abs(reference).max())
+        np.testing.assert_allclose(
+            parameter.grad.numpy(), reference, rtol=1e-6, atol=1e-9 * np.abs(reference).max()
+        )

@@ -1,12 +1,14 @@
 """A general mutation tool: small changes everywhere in a source file, one at a time.
 
-    python tests/mutation/general.py [--sample N --seed N] [--results FILE [--again]] [--jobs N] [FILE ...]
+    python tests/mutation/general.py [--sample N --seed N] [--results FILE [--again]] [--jobs N]
+    [FILE ...]
 
-Operators and comparisons exchanged, numbers plus one, conditions negated, `+=` to `=`, statements left out. Left alone are
-annotations, texts, what is raised, zip's `strict` (it only checks ourselves), and constants that only say how work is cut
-(TUNING): any value of these gives the same results. Survivors that no test could notice are listed in equivalent.txt, with
-the reason; all others are printed. With --results a run can be broken off and taken up again; --again tries those once more
-that survived, when tests were added.
+Operators and comparisons exchanged, numbers plus one, conditions negated, `+=` to `=`, statements
+left out. Left alone are annotations, texts, what is raised, zip's `strict` (it only checks
+ourselves), and constants that only say how work is cut (TUNING): any value of these gives the same
+results. Survivors that no test could notice are listed in equivalent.txt, with the reason; all
+others are printed. With --results a run can be broken off and taken up again; --again tries those
+once more that survived, when tests were added.
 """
 
 from __future__ import annotations
@@ -24,17 +26,54 @@ from pathlib import Path
 from runner import ROOT, TESTS, Mutant, Result, run
 
 FILES = [
-    *sorted(f"kernels/{p.name}" for p in (ROOT / "tinynet/kernels").glob("*.py") if p.name != "__init__.py"),
-    "arithmetic.py", "functional.py", "tensor.py", "function.py", "optim/sgd.py", "optim/lr_scheduler.py",
+    *sorted(
+        f"kernels/{p.name}"
+        for p in (ROOT / "tinynet/kernels").glob("*.py")
+        if p.name != "__init__.py"
+    ),
+    "arithmetic.py",
+    "functional.py",
+    "tensor.py",
+    "function.py",
+    "optim/sgd.py",
+    "optim/lr_scheduler.py",
 ]
 TUNING = {
-    "COLUMN_BYTES", "PIXELS", "FEW", "DX_BLOCKS", "DW_LANES", "COLUMNS", "LANES", "RUN", "PIECE", "ROWS", "PICTURES", "SAMPLES",
+    "COLUMN_BYTES",
+    "PIXELS",
+    "FEW",
+    "DX_BLOCKS",
+    "DW_LANES",
+    "COLUMNS",
+    "LANES",
+    "RUN",
+    "PIECE",
+    "ROWS",
+    "PICTURES",
+    "SAMPLES",
 }
 SWAPS = {
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult,
-    ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr, ast.LShift: ast.RShift,
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
-    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.BitAnd: ast.BitOr,
+    ast.LShift: ast.RShift,
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+    ast.And: ast.Or,
+    ast.Or: ast.And,
 }
 
 
@@ -90,7 +129,10 @@ def nodes(tree: ast.AST, place: str = "") -> Iterator[tuple[str, ast.AST]]:
         if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
             inside = f"{place}.{child.name}".lstrip(".")
         if isinstance(child, ast.FunctionDef):
-            child = ast.Module([*child.body, *(ast.Expr(d) for d in child.args.defaults), *child.decorator_list], [])
+            child = ast.Module(
+                [*child.body, *(ast.Expr(d) for d in child.args.defaults), *child.decorator_list],
+                [],
+            )
         yield from nodes(child, inside)
 
 
@@ -107,11 +149,17 @@ def mutants_of(file: str) -> list[Mutant]:
             end = starts[target.end_lineno - 1] + target.end_col_offset
             text = ast.unparse(ast.fix_missing_locations(changed))
             text = text if isinstance(changed, ast.stmt) else f"({text})"
-            shown = source[starts[target.lineno - 1] : begin] + text.encode() + source[end : starts[target.end_lineno]]
+            shown = (
+                source[starts[target.lineno - 1] : begin]
+                + text.encode()
+                + source[end : starts[target.end_lineno]]
+            )
             if what == "left out":
                 shown = source[begin:end]
             name = f"{file}:{target.lineno}: {place}: {what}: {' '.join(shown.decode().split())}"
-            found.append(Mutant(name, file, (source[:begin] + text.encode() + source[end:]).decode()))
+            found.append(
+                Mutant(name, file, (source[:begin] + text.encode() + source[end:]).decode())
+            )
     return found
 
 
@@ -123,10 +171,23 @@ def key(name: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", nargs="*", metavar="FILE", help="below tinynet/ (default: kernels, tape, operations, optim)")
-    parser.add_argument("--sample", type=int, help="so many changes in all, from each file its share, chosen by --seed")
+    parser.add_argument(
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="below tinynet/ (default: kernels, tape, operations, optim)",
+    )
+    parser.add_argument(
+        "--sample",
+        type=int,
+        help="so many changes in all, from each file its share, chosen by --seed",
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--results", type=Path, help="a file that keeps results (JSON lines); those are not run again")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help="a file that keeps results (JSON lines); those are not run again",
+    )
     parser.add_argument("--again", action="store_true", help="but those that survived are")
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
@@ -139,7 +200,8 @@ def main() -> int:
     chosen = [m for m in found if key(m.name) not in equivalent]
     skipped = len(found) - len(chosen)
     if arguments.sample and arguments.sample < len(chosen):
-        # Shuffled within each file, then every so-manieth of the whole row: each file has its share, to one more or less.
+        # Shuffled within each file, then every so-manieth of the whole row: each file has its
+        # share, to one more or less.
         random.Random(arguments.seed).shuffle(chosen)
         chosen.sort(key=lambda m: m.file)
         step = len(chosen) / arguments.sample
@@ -153,7 +215,10 @@ def main() -> int:
         if not result.killer:
             print(f"SURVIVED {result.mutant.name}", flush=True)
         if sum(seen.values()) % 50 == 0:
-            print(f"  {sum(seen.values())} of {len(chosen)}, {time.monotonic() - start:.0f} s", flush=True)
+            print(
+                f"  {sum(seen.values())} of {len(chosen)}, {time.monotonic() - start:.0f} s",
+                flush=True,
+            )
 
     results = run(chosen, arguments.jobs, report, arguments.results, arguments.again)
     for file in dict.fromkeys(r.mutant.file for r in results):

@@ -1,9 +1,10 @@
 """Runs the tests against changed copies of tinynet, and tells which test noticed each change.
 
-A few working copies (one a job) lie in a temporary folder. For each mutant one source file of a copy is replaced, and the
-tests that should notice run in a forked child until the first one fails, so NumPy and pytest are imported only once. The
-tests that noticed other changes of the same file come first, then the quickest ones, and hypothesis does not shrink what it
-found. Results can be kept in a file, one JSON object a line, so that a run that was broken off goes on where it was.
+A few working copies (one a job) lie in a temporary folder. For each mutant one source file of a
+copy is replaced, and the tests that should notice run in a forked child until the first one fails,
+so NumPy and pytest are imported only once. The tests that noticed other changes of the same file
+come first, then the quickest ones, and hypothesis does not shrink what it found. Results can be
+kept in a file, one JSON object a line, so that a run that was broken off goes on where it was.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ import numpy as np  # noqa: E402, F401
 import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
-# A change that never ends is noticed too. Processor time, since a run may be paused; and for a change that only waits ...
+# A change that never ends is noticed too. Processor time, since a run may be paused; and for a
+# change that only waits ...
 CPU_SECONDS = 150
 # ... the times that we looked after it, every POLL seconds.
 POLL, POLLS = 0.01, 30_000
@@ -50,14 +52,41 @@ hypothesis.settings.register_profile(
 KERNELS = "test_cpu_kernels.py"
 # For a source file: the tests that should notice a change of it, the quickest first.
 TESTS = {
-    "kernels/conv2d.py": [KERNELS, "test_winograd.py", "-k", "conv2d or threads or empty or winograd or nan or layout"],
+    "kernels/conv2d.py": [
+        KERNELS,
+        "test_winograd.py",
+        "-k",
+        "conv2d or threads or empty or winograd or nan or layout",
+    ],
     "kernels/winograd.py": ["test_winograd.py"],
-    "kernels/im2col.py": [KERNELS, "test_winograd.py", "-k", "conv2d or im2col or winograd or read_only or layout"],
-    "kernels/max_pool2d.py": [KERNELS, "-k", "pool or threads or empty or read_only or layout or denormal"],
+    "kernels/im2col.py": [
+        KERNELS,
+        "test_winograd.py",
+        "-k",
+        "conv2d or im2col or winograd or read_only or layout",
+    ],
+    "kernels/max_pool2d.py": [
+        KERNELS,
+        "-k",
+        "pool or threads or empty or read_only or layout or denormal",
+    ],
     "kernels/avg_pool2d.py": [KERNELS, "-k", "avg or threads or empty or read_only or layout"],
-    "kernels/local_response_norm.py": [KERNELS, "-k", "response or threads or empty or nan or layout"],
-    "kernels/spatial_response_norm.py": [KERNELS, "-k", "spatial or response or threads or empty or layout"],
-    "kernels/relu.py": [KERNELS, "test_nn_optim.py", "-k", "relu or elementwise or threads or layout"],
+    "kernels/local_response_norm.py": [
+        KERNELS,
+        "-k",
+        "response or threads or empty or nan or layout",
+    ],
+    "kernels/spatial_response_norm.py": [
+        KERNELS,
+        "-k",
+        "spatial or response or threads or empty or layout",
+    ],
+    "kernels/relu.py": [
+        KERNELS,
+        "test_nn_optim.py",
+        "-k",
+        "relu or elementwise or threads or layout",
+    ],
     "kernels/layout.py": [KERNELS],
     "kernels/linear.py": [KERNELS, "-k", "linear or matmul or threads or empty or layout"],
     "kernels/dropout.py": [KERNELS, "-k", "dropout or threads"],
@@ -67,8 +96,20 @@ TESTS = {
     "kernels/sigmoid.py": [KERNELS, "-k", "elementwise or sigmoid"],
     "kernels/tanh.py": [KERNELS, "-k", "elementwise"],
     "kernels/pictures.py": [KERNELS, "-k", "pictures"],
-    "arithmetic.py": ["test_operations.py", "test_gradcheck.py", "test_tape.py", "test_wrong_calls.py", "test_devices.py"],
-    "functional.py": ["test_wrong_calls.py", "test_operations.py", "test_gradcheck.py", "test_nn_optim.py", "test_devices.py"],
+    "arithmetic.py": [
+        "test_operations.py",
+        "test_gradcheck.py",
+        "test_tape.py",
+        "test_wrong_calls.py",
+        "test_devices.py",
+    ],
+    "functional.py": [
+        "test_wrong_calls.py",
+        "test_operations.py",
+        "test_gradcheck.py",
+        "test_nn_optim.py",
+        "test_devices.py",
+    ],
     "tensor.py": ["test_tape.py", "test_wrong_calls.py", "test_nn_optim.py", "test_devices.py"],
     "function.py": ["test_tape.py", "test_devices.py", "test_wrong_calls.py"],
     "optim/sgd.py": ["test_nn_optim.py", "test_wrong_calls.py"],
@@ -100,7 +141,9 @@ class Result(NamedTuple):
 
 
 class _Watch:
-    """A pytest plugin: the order of the tests, the name of the first that failed, and the time that each took."""
+    """A pytest plugin: the order of the tests, the name of the first that failed, and the time that
+    each took.
+    """
 
     def __init__(self, kills: Counter[str], durations: dict[str, float]) -> None:
         self.killer, self.kills, self.durations = "", kills, durations
@@ -143,12 +186,24 @@ def _child(folder: Path, tests: list[str], watch: _Watch, write_bytecode: bool) 
         log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin", "-W", "ignore", "--tb=line"]
+        options = [
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "_hypothesis_pytestplugin",
+            "-W",
+            "ignore",
+            "--tb=line",
+        ]
         paths = [f"tests/core/{t}" if t.endswith(".py") else t for t in tests]
         code = pytest.main([*options, "--seed=1", "--hypothesis-profile=mutation", *paths], [watch])
         if code != 0 and not watch.killer:
             watch.killer = "(import)"
-        (folder / "result.json").write_text(json.dumps([watch.killer, watch.durations if write_bytecode else {}]))
+        (folder / "result.json").write_text(
+            json.dumps([watch.killer, watch.durations if write_bytecode else {}])
+        )
         status = 0
     finally:
         os._exit(status)
@@ -177,11 +232,16 @@ def read(path: Path) -> dict[str, dict]:
 
 
 def run(
-    mutants: list[Mutant], jobs: int, report: Callable[[Result], None], keep: Path | None = None, again: bool = False
+    mutants: list[Mutant],
+    jobs: int,
+    report: Callable[[Result], None],
+    keep: Path | None = None,
+    again: bool = False,
 ) -> list[Result]:
     """All mutants, `jobs` at a time. RuntimeError if the tests fail without any change.
 
-    Mutants whose result stands in the file `keep` are not run once more, except survivors if `again`. New results are added.
+    Mutants whose result stands in the file `keep` are not run once more, except survivors if
+    `again`. New results are added.
     """
     known = read(keep) if keep else {}
     done, waiting = [], []
@@ -204,7 +264,12 @@ def run(
         kills[result.mutant.file][result.killer] += 1
         if keep:
             m = result.mutant
-            record = {"name": m.name, "killer": result.killer, "seconds": round(result.seconds, 2), "digest": m.digest()}
+            record = {
+                "name": m.name,
+                "killer": result.killer,
+                "seconds": round(result.seconds, 2),
+                "digest": m.digest(),
+            }
             with keep.open("a") as file:
                 file.write(json.dumps(record) + "\n")
         report(result)
@@ -217,7 +282,10 @@ def run(
         os.waitpid(_fork(first, list(needed), _Watch(Counter(), {}), write_bytecode=True), 0)
         killer, durations = _result(first)
         if killer:
-            raise RuntimeError(f"the tests fail without any change: {killer}\n{(first / 'log').read_text()[-3000:]}")
+            raise RuntimeError(
+                f"the tests fail without any change: "
+                f"{killer}\n{(first / 'log').read_text()[-3000:]}"
+            )
         folders = [first] + [Path(temporary) / f"copy{n}" for n in range(1, jobs)]
         for folder in folders[1:]:
             shutil.copytree(first, folder)
@@ -257,7 +325,9 @@ def _schedule(
                 os.waitpid(pid, 0)
             over = not ended or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU)
             path.write_text(original)
-            result = Result(mutant, "(timeout)" if over else _result(folder)[0], time.monotonic() - start)
+            result = Result(
+                mutant, "(timeout)" if over else _result(folder)[0], time.monotonic() - start
+            )
             del running[folder]
             finished(result)
             yield result

@@ -118,8 +118,12 @@ def run(folder: Path, kills: int, seed: int) -> dict:
             for name, array in arrays.items():
                 assert array.tobytes() == other[name].tobytes(), name
             assert lines == other_lines, f"{target / METRICS} differs"
-            left = {path.name for path in target.iterdir()} ^ {path.name for path in (folder / "undisturbed").iterdir()}
-            left = {name for name in left if not name.startswith("step-")}  # killed before an old one could be deleted
+            left = {path.name for path in target.iterdir()} ^ {
+                path.name for path in (folder / "undisturbed").iterdir()
+            }
+            left = {
+                name for name in left if not name.startswith("step-")
+            }  # killed before an old one could be deleted
             assert not left, f"files differ from an undisturbed run's: {left}"
             shutil.rmtree(target)
     return {"kills": killed, "runs compared": finished, "half-written files found": torn}

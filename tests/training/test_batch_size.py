@@ -1,4 +1,6 @@
-"""--batch-size auto: what fits is found from two small steps, said, written down, and used again at a resume."""
+"""--batch-size auto: what fits is found from two small steps, said, written down, and used again at
+a resume.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def made_of(constant: int, slope: int, calls: list):
     return step
 
 
-@pytest.mark.parametrize("room, expected", [(1e9, 128), (128, 128), (127, 64), (64, 64), (63, 32), (40, 32)])
+@pytest.mark.parametrize(
+    "room, expected", [(1e9, 128), (128, 128), (127, 64), (64, 64), (63, 32), (40, 32)]
+)
 def test_the_largest_half_that_fits(monkeypatch, room, expected):
     slope, calls = 1 << 17, []
     free = int((room - 32) * slope / SHARE)
@@ -75,7 +79,16 @@ def test_the_program_says_what_it_chose_and_keeps_it(alexnet, monkeypatch, tmp_p
                 picture = Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8))
                 picture.save(tmp_path / "data" / split / label / f"{number}.png")
     monkeypatch.setattr(CpuDevice, "free_memory", lambda self: 1 << 18)
-    run = ["--data", str(tmp_path / "data"), "--device", "cpu:0,cpu:1", "--workers", "0", "--out", str(tmp_path / "run")]
+    run = [
+        "--data",
+        str(tmp_path / "data"),
+        "--device",
+        "cpu:0,cpu:1",
+        "--workers",
+        "0",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     assert alexnet.main([*run, "--batch-size", "auto", "--epochs", "1"]) == 0
     said = capsys.readouterr().out.splitlines()[0]
     assert said.startswith("batch size 16: ") and "the recipe of mini has 64" in said

@@ -1,4 +1,6 @@
-"""examples/alexnet.py and its neighbours, on tiny folders of pictures: what they do, and each mistake's one line."""
+"""examples/alexnet.py and its neighbours, on tiny folders of pictures: what they do, and each
+mistake's one line.
+"""
 
 from __future__ import annotations
 

@@ -114,7 +114,10 @@ def test_rates():
 
 def test_a_thousand_runs_of_one_name(tmp_path, monkeypatch):
     monkeypatch.setattr("time.strftime", lambda form: "20120930-120000")
-    assert [new_folder(tmp_path, "mini").name for _ in range(2)] == ["20120930-120000-mini", "20120930-120000-mini-1"]
+    assert [new_folder(tmp_path, "mini").name for _ in range(2)] == [
+        "20120930-120000-mini",
+        "20120930-120000-mini-1",
+    ]
     for number in range(2, 1000):
         (tmp_path / f"20120930-120000-mini-{number}").mkdir()
     with pytest.raises(OSError, match="holds a thousand runs called 20120930-120000-mini"):

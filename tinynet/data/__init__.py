@@ -1,10 +1,10 @@
 """Pictures: data sets, what happens to a picture before the network sees it, and loading."""
 
-from .batch import Batch
-from .dataset import ArrayDataset, Dataset, colour_axes, mean_picture
-from .formats import open_data
-from .idx import fashion_mnist
-from .loader import Loader, ten_views
+from tinynet.data.batch import Batch
+from tinynet.data.dataset import ArrayDataset, Dataset, colour_axes, mean_picture
+from tinynet.data.formats import open_data
+from tinynet.data.idx import fashion_mnist
+from tinynet.data.loader import Loader, ten_views
 
 __all__ = [
     "ArrayDataset",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .dataset import Dataset
+from tinynet.data.dataset import Dataset
 
 
 @dataclass

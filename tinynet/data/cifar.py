@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
-from .dataset import ArrayDataset
-from .tar import read_packed
+from tinynet.data.dataset import ArrayDataset
+from tinynet.data.tar import read_packed
+from tinynet.errors import DataError
 
 FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin")
 _TRAIN = [f"data_batch_{k}" for k in range(1, 6)]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from .dataset import ArrayDataset
-from .pictures import EXTENSIONS, cpu_count, decode, list_pictures, open_picture
+from tinynet.data.dataset import ArrayDataset
+from tinynet.data.pictures import EXTENSIONS, cpu_count, decode, list_pictures, open_picture
+from tinynet.errors import DataError
 
 log = logging.getLogger("tinynet.data")
 

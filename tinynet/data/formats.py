@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import DataError
-from .cifar import FOLDERS as CIFAR_FOLDERS
-from .cifar import open_cifar10
-from .dataset import Dataset
-from .folder import find_splits, open_folder
-from .idx import find_idx, open_idx
-from .shards import ShardDataset
+from tinynet.data.cifar import FOLDERS as CIFAR_FOLDERS
+from tinynet.data.cifar import open_cifar10
+from tinynet.data.dataset import Dataset
+from tinynet.data.folder import find_splits, open_folder
+from tinynet.data.idx import find_idx, open_idx
+from tinynet.data.shards import ShardDataset
+from tinynet.errors import DataError
 
 
 def open_data(path: str | Path, size: int | None = None) -> tuple[Dataset, Dataset]:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from .dataset import ArrayDataset
+from tinynet.data.dataset import ArrayDataset
+from tinynet.errors import DataError
 
 FASHION_CLASSES = [
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",

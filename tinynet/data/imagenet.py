@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import DataError
-from .folder import find_splits, list_classes
-from .matfile import read_struct_array
-from .pictures import list_pictures
-from .tar import read_packed, tar_members
+from tinynet.data.folder import find_splits, list_classes
+from tinynet.data.matfile import read_struct_array
+from tinynet.data.pictures import list_pictures
+from tinynet.data.tar import read_packed, tar_members
+from tinynet.errors import DataError
 
 TRAIN, VAL, DEVKIT = (
     "ILSVRC2012_img_train.tar",

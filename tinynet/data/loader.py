@@ -13,10 +13,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..errors import DataError
-from .batch import Batch, cut
-from .dataset import Dataset
-from .workers import WorkerPool
+from tinynet.data.batch import Batch, cut
+from tinynet.data.dataset import Dataset
+from tinynet.data.workers import WorkerPool
+from tinynet.errors import DataError
 
 _ORDER, _DRAWS = 1 << 62, 1 << 63  # keep both streams apart from each other and from dropout's
 

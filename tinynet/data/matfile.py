@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from tinynet.errors import DataError
 
 _MATRIX, _COMPRESSED = 14, 15
 _STRUCT, _CHAR = 2, 4

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..errors import DataError
+from tinynet.errors import DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 100_000_000  # a picture that claims more is refused before it is decoded

@@ -25,13 +25,13 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..errors import DataError
-from .dataset import Moments
-from .imagenet import Entry, Source, open_source
-from .pictures import cpu_count, decode, keep_freed_memory, oddities, open_picture
-from .shards import INDEX, VERSION, file_sha256, shard_name, write_file
-from .tar import BLOCK, tar_member
-from .workers import Process
+from tinynet.data.dataset import Moments
+from tinynet.data.imagenet import Entry, Source, open_source
+from tinynet.data.pictures import cpu_count, decode, keep_freed_memory, oddities, open_picture
+from tinynet.data.shards import INDEX, VERSION, file_sha256, shard_name, write_file
+from tinynet.data.tar import BLOCK, tar_member
+from tinynet.data.workers import Process
+from tinynet.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from .dataset import Dataset, Moments
-from .pictures import cpu_count, decode
-from .tar import tar_members
+from tinynet.data.dataset import Dataset, Moments
+from tinynet.data.pictures import cpu_count, decode
+from tinynet.data.tar import tar_members
+from tinynet.errors import DataError
 
 VERSION = 1
 INDEX = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("length", "<u4"), ("label", "<u4"),

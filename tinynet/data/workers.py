@@ -20,10 +20,10 @@ from multiprocessing import connection, reduction
 
 import numpy as np
 
-from ..errors import DataError
-from .batch import Batch, cut
-from .dataset import Dataset
-from .pictures import keep_freed_memory
+from tinynet.data.batch import Batch, cut
+from tinynet.data.dataset import Dataset
+from tinynet.data.pictures import keep_freed_memory
+from tinynet.errors import DataError
 
 log = logging.getLogger("tinynet.data")
 

@@ -1,7 +1,8 @@
-"""Gradients computed backward, against gradients computed by going a small step. For tinynet's operations and yours.
+"""Gradients computed backward, against gradients computed by going a small step. For tinynet's
+operations and yours.
 
-    tinynet.gradcheck(fn, inputs)       True, or GradcheckError: which input, which element, both values
-    python -m tinynet.gradcheck         the table of all operations
+tinynet.gradcheck(fn, inputs)       True, or GradcheckError: which input, which element, both values
+python -m tinynet.gradcheck         the table of all operations
 """
 
 from tinynet.gradcheck.check import KinkWarning, gradcheck

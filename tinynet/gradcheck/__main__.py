@@ -20,7 +20,9 @@ EPS, ATOL, RTOL = 1e-6, 1e-6, 1e-4
 def main(argv: list[str] | None = None) -> int:
     """Print the table; 0 if all gradients are right, 1 if not, 2 for an operation there is not."""
     parser = argparse.ArgumentParser(prog="python -m tinynet.gradcheck", description=__doc__)
-    parser.add_argument("operations", nargs="*", metavar="OPERATION", help="which ones (default: all)")
+    parser.add_argument(
+        "operations", nargs="*", metavar="OPERATION", help="which ones (default: all)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random inputs (default: 0)")
     arguments = parser.parse_args(argv)
     for name in arguments.operations:
@@ -45,8 +47,13 @@ def main(argv: list[str] | None = None) -> int:
                     errors.append(float("nan"))
             total += len(cases)
             worst = "WRONG" if np.isnan(errors).any() else f"{max(errors):.1e}"
-            progress.write(f"{name:<24} {len(cases):>5} {worst:>21} {time.perf_counter() - start:>6.2f} s")
-    print(f"{'all':<24} {total:>5} {f'{len(failures)} wrong':>21} {time.perf_counter() - begun:>6.2f} s")
+            progress.write(
+                f"{name:<24} {len(cases):>5} {worst:>21} {time.perf_counter() - start:>6.2f} s"
+            )
+    print(
+        f"{'all':<24} {total:>5} {f'{len(failures)} wrong':>21} "
+        f"{time.perf_counter() - begun:>6.2f} s"
+    )
     for name, error in failures:
         print(f"\n{name}: {error}", file=sys.stderr)
     return 1 if failures else 0

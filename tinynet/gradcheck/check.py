@@ -4,17 +4,18 @@ Outputs y_k = fn(x, ...) are made one number by random upstream gradients v_k:
 
     L = sum over k of <v_k, y_k>        backward gives dL/dx (analytical)
 
-Random, because all ones would be blind: the softmax's outputs always sum to 1, so with ones its true gradient is 0. The
-numerical gradient along a direction u is one of
+Random, because all ones would be blind: the softmax's outputs always sum to 1, so with ones its
+true gradient is 0. The numerical gradient along a direction u is one of
 
     complex step          Im L(x + i h u) / h                          h = 1e-20: exact to the last digits
     central differences   (L(x + eps u) - L(x - eps u)) / (2 eps)      error about eps^2 + 1e-16 / eps
 
-The first where fn can take complex numbers and is smooth, which is tried out; the second everywhere else. u runs over
-all elements of a small input, and over random unit vectors for a large one.
+The first where fn can take complex numbers and is smooth, which is tried out; the second everywhere
+else. u runs over all elements of a small input, and over random unit vectors for a large one.
 
-A kink (ReLU at 0, two equal maxima) shows in one-sided differences that disagree however small the step: there is no
-derivative to compare with, so such elements are left out and named in a KinkWarning.
+A kink (ReLU at 0, two equal maxima) shows in one-sided differences that disagree however small the
+step: there is no derivative to compare with, so such elements are left out and named in a
+KinkWarning.
 
 Sources: Squire and Trapp, SIAM Review 40 (1998) 110 for the complex step.
 """
@@ -48,17 +49,19 @@ class KinkWarning(UserWarning):
 def gradcheck(
     fn: Callable[..., Any], inputs: Any, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3
 ) -> bool:
-    """True if fn's backward gives the derivative of its forward; raises GradcheckError with the details if not.
+    """True if fn's backward gives the derivative of its forward; raises GradcheckError with the
+    details if not.
 
-    fn: a function of tensors that returns a tensor or several, or a Module, whose parameters are checked as well.
-    inputs: its arguments, one or a sequence. Checked are tensors that require a gradient and NumPy arrays of floats;
-    all floats are taken as float64, in their memory layout (strides of any sign, broadcast views). Other arguments
-    are handed on. Randomness from tinynet (dropout) is the same in each call of fn.
-    eps: the step of central differences. Allowed is |analytical - numerical| <= atol + rtol |numerical|.
+    fn: a function of tensors that returns a tensor or several, or a Module, whose parameters are
+    checked as well. inputs: its arguments, one or a sequence. Checked are tensors that require a
+    gradient and NumPy arrays of floats; all floats are taken as float64, in their memory layout
+    (strides of any sign, broadcast views). Other arguments are handed on. Randomness from tinynet
+    (dropout) is the same in each call of fn. eps: the step of central differences. Allowed is
+    |analytical - numerical| <= atol + rtol |numerical|.
 
-    GradcheckError also if fn is not deterministic, changes an input or the gradient it is given in place, or if no
-    element of an input could be checked. Elements near a kink are left out, with a KinkWarning. ValueError if there is
-    nothing to check.
+    GradcheckError also if fn is not deterministic, changes an input or the gradient it is given in
+    place, or if no element of an input could be checked. Elements near a kink are left out, with a
+    KinkWarning. ValueError if there is nothing to check.
     """
     worst_error(fn, inputs, eps, atol, rtol)
     return True
@@ -67,7 +70,9 @@ def gradcheck(
 def worst_error(fn: Callable[..., Any], inputs: Any, eps: float, atol: float, rtol: float) -> float:
     """As gradcheck; returns the largest error, relative to the largest gradient of the same input."""
     if not eps > 0 or not atol >= 0 or not rtol >= 0:
-        raise ValueError(f"gradcheck: expected eps > 0, atol >= 0, rtol >= 0, got {eps}, {atol}, {rtol}")
+        raise ValueError(
+            f"gradcheck: expected eps > 0, atol >= 0, rtol >= 0, got {eps}, {atol}, {rtol}"
+        )
     inputs = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
     rng = np.random.default_rng(0)
     state = random.get_state()
@@ -107,7 +112,8 @@ def _variables(fn: Any, inputs: list) -> list[_Variable]:
         found.append(_Variable(name, p, None, _float64(p), p.requires_grad))
     if not any(v.checked and v.value.size for v in found):
         raise ValueError(
-            "gradcheck: expected at least one input that requires a gradient (a tensor with requires_grad=True or a "
+            "gradcheck: expected at least one input that requires a gradient (a tensor with "
+            "requires_grad=True or a "
             "NumPy array of floats) or a module with parameters, got none"
         )
     return found
@@ -128,7 +134,9 @@ def _float64(x: Tensor) -> np.ndarray:
 
 
 def _in_layout_of(template: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """`values` in memory that is strided like the template's; densely if elements of the template share memory."""
+    """`values` in memory that is strided like the template's; densely if elements of the template
+    share memory.
+    """
     strides = [s // template.itemsize * values.itemsize for s in template.strides]
     reach = [s * (n - 1) for s, n in zip(strides, values.shape, strict=True)]
     start, stop = sum(min(r, 0) for r in reach), sum(max(r, 0) for r in reach)
@@ -166,13 +174,20 @@ class _Upstream(Function):
 class _Function:
     """fn as a function of NumPy arrays, one for each variable."""
 
-    def __init__(self, fn: Callable, inputs: list, variables: list[_Variable], rng: np.random.Generator):
+    def __init__(
+        self, fn: Callable, inputs: list, variables: list[_Variable], rng: np.random.Generator
+    ):
         self.fn, self.inputs, self.variables = fn, inputs, variables
         self.state = random.get_state()
         self.values = [v.value for v in variables]
         self.outputs = self(self.values)
-        if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(self.outputs, self(self.values), strict=True)):
-            raise GradcheckError("gradcheck: the function is not deterministic: two calls gave different values")
+        if not all(
+            np.array_equal(a, b, equal_nan=True)
+            for a, b in zip(self.outputs, self(self.values), strict=True)
+        ):
+            raise GradcheckError(
+                "gradcheck: the function is not deterministic: two calls gave different values"
+            )
         if any(y.dtype != np.float64 for y in self.outputs):
             raise GradcheckError(
                 f"gradcheck: expected outputs of dtype float64 for inputs of that dtype, got "
@@ -207,7 +222,9 @@ class _Function:
         """dL/dx of every variable."""
         leaves, outputs = self._run(self.values)
         if not any(y.requires_grad for y in outputs):
-            raise GradcheckError("gradcheck: no output requires a gradient: the tape does not reach the inputs")
+            raise GradcheckError(
+                "gradcheck: no output requires a gradient: the tape does not reach the inputs"
+            )
         where = outputs[0].device
         upstream = [v if where.kind == "cpu" else where.upload(v) for v in self.upstream]
         before = [v.copy() for v in upstream]
@@ -215,19 +232,25 @@ class _Function:
         _Upstream.apply(*(y.to(where) for y in outputs), upstream=list(upstream)).backward()
         for k, (v, copy) in enumerate(zip(upstream, before, strict=True)):
             if not where.xp.array_equal(v, copy):
-                raise GradcheckError(f"gradcheck: backward changed in place the gradient of output {k} it was given")
+                raise GradcheckError(
+                    f"gradcheck: backward changed in place the gradient of output {k} it was given"
+                )
         for variable, leaf, copy in zip(self.variables, leaves, arrays, strict=True):
             if not _same(leaf.data, copy) or not _same(leaf.numpy(), variable.value):
-                raise GradcheckError(f"gradcheck: the function changed its input {variable.name} in place")
+                raise GradcheckError(
+                    f"gradcheck: the function changed its input {variable.name} in place"
+                )
         return [np.zeros(leaf.shape) if leaf.grad is None else leaf.grad.numpy() for leaf in leaves]
 
 
 def _same(a: Any, b: Any) -> bool:
-    return bool((((a == b) | ((a != a) & (b != b)))).all())
+    return bool(((a == b) | ((a != a) & (b != b))).all())
 
 
 def _unusual_layout(v: np.ndarray) -> np.ndarray:
-    """The same values, axes reversed in memory and every axis backwards: no kernel may count on C order."""
+    """The same values, axes reversed in memory and every axis backwards: no kernel may count on C
+    order.
+    """
     back = tuple(slice(None, None, -1) for _ in v.shape)
     return np.asarray(np.array(v[back].T, order="C").T[back])
 
@@ -243,9 +266,13 @@ class _Kink(NamedTuple):
 class _Numerical:
     """Derivatives of L along directions."""
 
-    def __init__(self, function: _Function, eps: float, atol: float, rtol: float, rng: np.random.Generator):
+    def __init__(
+        self, function: _Function, eps: float, atol: float, rtol: float, rng: np.random.Generator
+    ):
         self.function, self.eps, self.atol, self.rtol = function, eps, atol, rtol
-        self.noise = 1e-15 * sum(np.abs(v * y).sum() for v, y in zip(function.upstream, function.outputs, strict=True))
+        self.noise = 1e-15 * sum(
+            np.abs(v * y).sum() for v, y in zip(function.upstream, function.outputs, strict=True)
+        )
         self.is_complex = self._takes_complex(rng)
         self.method = "complex step" if self.is_complex else f"central differences, eps {eps:g}"
 
@@ -259,7 +286,9 @@ class _Numerical:
         return self.central(self._moved(i, u))[1]
 
     def central(self, moved: Callable[[Any], list[np.ndarray]]) -> tuple[float, _Kink | None]:
-        """Smaller steps where the one-sided differences disagree: past a kink nearby, or where L bends strongly."""
+        """Smaller steps where the one-sided differences disagree: past a kink nearby, or where L
+        bends strongly.
+        """
         function = self.function
         for step in (self.eps, self.eps / 10, self.eps / 100):
             right = self._dot(function(moved(step)), function.outputs) / step
@@ -278,7 +307,10 @@ class _Numerical:
 
         def moved(t: Any) -> list[np.ndarray]:
             dtype = np.result_type(np.float64, type(t))
-            values = [_in_layout_of(v, v.astype(dtype)) if dtype != v.dtype else v for v in self.function.values]
+            values = [
+                _in_layout_of(v, v.astype(dtype)) if dtype != v.dtype else v
+                for v in self.function.values
+            ]
             values[i] = _in_layout_of(values[i], values[i] + t * u)
             return values
 
@@ -286,12 +318,22 @@ class _Numerical:
 
     def _complex_step(self, moved: Callable[[Any], list[np.ndarray]]) -> float:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("error", np.exceptions.ComplexWarning)  # an imaginary part that got lost
+            warnings.simplefilter(
+                "error", np.exceptions.ComplexWarning
+            )  # an imaginary part that got lost
             outputs = self.function(moved(1j * H))
-        return sum(float((v * y.imag).sum()) for v, y in zip(self.function.upstream, outputs, strict=True)) / H
+        return (
+            sum(
+                float((v * y.imag).sum())
+                for v, y in zip(self.function.upstream, outputs, strict=True)
+            )
+            / H
+        )
 
     def _takes_complex(self, rng: np.random.Generator) -> bool:
-        """Whether the complex step gives what central differences give, along a random direction in every variable."""
+        """Whether the complex step gives what central differences give, along a random direction in
+        every variable.
+        """
         for i, value in enumerate(self.function.values):
             moved = self._moved(i, rng.standard_normal(value.shape) / max(1, value.size) ** 0.5)
             try:
@@ -299,7 +341,10 @@ class _Numerical:
             except Exception:  # whatever fn raises: complex numbers are not for it
                 return False
             central, kink = self.central(moved)
-            if kink or not abs(slope - central) <= 1e-5 + 1e-3 * abs(central) + self.noise / self.eps:
+            if (
+                kink
+                or not abs(slope - central) <= 1e-5 + 1e-3 * abs(central) + self.noise / self.eps
+            ):
                 return False
         return True
 
@@ -316,20 +361,35 @@ class _Comparison(NamedTuple):
     kinks: dict[str, _Kink]
 
 
-def _compare(numerical: _Numerical, i: int, gradient: np.ndarray, rng: np.random.Generator) -> _Comparison:
+def _compare(
+    numerical: _Numerical, i: int, gradient: np.ndarray, rng: np.random.Generator
+) -> _Comparison:
     indices = list(np.ndindex(gradient.shape))
     if gradient.size <= SMALL:
-        return _along(numerical, i, gradient, [(str(list(ix)), _unit(gradient.shape, ix)) for ix in indices])
+        return _along(
+            numerical, i, gradient, [(str(list(ix)), _unit(gradient.shape, ix)) for ix in indices]
+        )
     directions = rng.standard_normal((DIRECTIONS, *gradient.shape))
-    directions /= np.sqrt((directions**2).reshape(DIRECTIONS, -1).sum(axis=1)).reshape(-1, *[1] * gradient.ndim)
-    whole = _along(numerical, i, gradient, [(f" along random direction {d}", u) for d, u in enumerate(directions)])
+    directions /= np.sqrt((directions**2).reshape(DIRECTIONS, -1).sum(axis=1)).reshape(
+        -1, *[1] * gradient.ndim
+    )
+    whole = _along(
+        numerical,
+        i,
+        gradient,
+        [(f" along random direction {d}", u) for d, u in enumerate(directions)],
+    )
     if not whole.wrong.any():
         return whole
     # Some element is wrong: find it among the largest gradients and a random choice of the others.
     largest = np.argsort(-np.abs(gradient), axis=None, kind="stable")[: SMALL // 2]
-    chosen = np.unique(np.concatenate([largest, rng.choice(gradient.size, SMALL // 2, replace=False)]))
+    chosen = np.unique(
+        np.concatenate([largest, rng.choice(gradient.size, SMALL // 2, replace=False)])
+    )
     some = [indices[n] for n in chosen]
-    elements = _along(numerical, i, gradient, [(str(list(ix)), _unit(gradient.shape, ix)) for ix in some])
+    elements = _along(
+        numerical, i, gradient, [(str(list(ix)), _unit(gradient.shape, ix)) for ix in some]
+    )
     return elements if elements.wrong.any() else whole
 
 
@@ -345,15 +405,20 @@ def _along(
     analytical = np.array([(gradient[u != 0] * u[u != 0]).sum() for _, u in directions])
     found = [numerical.derivative(i, u) for _, u in directions]
     derivatives = np.array([derivative for derivative, _ in found])
-    wrong = ~(np.abs(analytical - derivatives) <= numerical.atol + numerical.rtol * np.abs(derivatives))
+    wrong = ~(
+        np.abs(analytical - derivatives) <= numerical.atol + numerical.rtol * np.abs(derivatives)
+    )
     kinks = {}
     for n, (label, u) in enumerate(directions):
-        # Central differences look at both sides anyhow; after a complex step, only where it disagrees.
+        # Central differences look at both sides anyhow; after a complex step, only where it
+        # disagrees.
         kink = numerical.kink(i, u) if wrong[n] and numerical.is_complex else found[n][1]
         if kink:
             kinks[label], wrong[n] = kink, False
     variable = numerical.function.variables[i]
-    return _Comparison(variable, [label for label, _ in directions], analytical, derivatives, wrong, kinks)
+    return _Comparison(
+        variable, [label for label, _ in directions], analytical, derivatives, wrong, kinks
+    )
 
 
 def _verdict(comparisons: list[_Comparison], numerical: _Numerical) -> float:
@@ -364,8 +429,10 @@ def _verdict(comparisons: list[_Comparison], numerical: _Numerical) -> float:
         if c.kinks:
             (label, kink), name = next(iter(c.kinks.items())), c.variable.name
             text = (
-                f"gradcheck: {len(c.kinks)} of {len(c.labels)} elements of {name} lie at a kink, where there is no "
-                f"derivative: {name}{label} has slope {kink.left:.6g} on the left and {kink.right:.6g} on the right"
+                f"gradcheck: {len(c.kinks)} of {len(c.labels)} elements of {name} lie at a kink, "
+                f"where there is no "
+                f"derivative: {name}{label} has slope {kink.left:.6g} on the left and "
+                f"{kink.right:.6g} on the right"
             )
             if len(c.kinks) == len(c.labels):
                 raise GradcheckError(f"{text}; nothing is left to check, choose other inputs")
@@ -389,17 +456,23 @@ def _report(wrong: list[_Comparison], numerical: _Numerical) -> str:
     order = np.argsort(np.where(c.wrong, -np.nan_to_num(error, nan=np.inf), np.inf), kind="stable")
     n, name = order[0], c.variable.name
     width = max(len(c.labels[m]) for m in order[:WORST])
-    counts = (f"{w.wrong.sum()} of {len(w.labels)} of {w.variable.name} {w.variable.value.shape}" for w in wrong)
+    counts = (
+        f"{w.wrong.sum()} of {len(w.labels)} of {w.variable.name} {w.variable.value.shape}"
+        for w in wrong
+    )
     lines = [
-        f"gradcheck: the gradient of {name}{c.labels[n]} is wrong: analytical {c.analytical[n]:.9g}, numerical "
-        f"{c.numerical[n]:.9g}; absolute error {error[n]:.3g}, relative {relative[n]:.3g}; allowed: "
+        f"gradcheck: the gradient of {name}{c.labels[n]} is wrong: analytical "
+        f"{c.analytical[n]:.9g}, numerical "
+        f"{c.numerical[n]:.9g}; absolute error {error[n]:.3g}, relative {relative[n]:.3g}; "
+        f"allowed: "
         f"{numerical.atol:g} + {numerical.rtol:g} |numerical| ({numerical.method})",
         f"  wrong: {', '.join(counts)}; the worst of {name}:",
         f"  {'':<{width}}  {'analytical':>16}  {'numerical':>16}  {'absolute':>9}  {'relative':>9}",
     ]
     for m in order[: min(WORST, int(c.wrong.sum()))]:
         lines.append(
-            f"  {c.labels[m]:<{width}}  {c.analytical[m]:>16.9g}  {c.numerical[m]:>16.9g}  {error[m]:>9.2e}  "
+            f"  {c.labels[m]:<{width}}  {c.analytical[m]:>16.9g}  {c.numerical[m]:>16.9g}  "
+            f"{error[m]:>9.2e}  "
             f"{relative[m]:>9.2e}"
         )
     return "\n".join(lines)

@@ -1,8 +1,9 @@
 """Cases for every operation of tinynet: what `python -m tinynet.gradcheck` and the test suite run.
 
-Inputs are chosen so that nothing cancels and no term is too small to be seen: alpha = 1 in the response norms, windows
-that overlap, hang over the edge and exceed the channels, sizes that do not tile, values kept apart where a maximum is
-taken (at equal values there is no derivative), memory in other orders than C.
+Inputs are chosen so that nothing cancels and no term is too small to be seen: alpha = 1 in the
+response norms, windows that overlap, hang over the edge and exceed the channels, sizes that do not
+tile, values kept apart where a maximum is taken (at equal values there is no derivative), memory in
+other orders than C.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from tinynet.function import Function
 from tinynet.tensor import tensor
 
 Case = tuple[Callable[..., Any], list]
-OPERATIONS: dict[str, tuple[tuple[type[Function], ...], Callable[[np.random.Generator], Iterator[Case]]]] = {}
+OPERATIONS: dict[
+    str, tuple[tuple[type[Function], ...], Callable[[np.random.Generator], Iterator[Case]]]
+] = {}
 
 
 def operation(name: str, *functions: type[Function]) -> Callable:
@@ -39,8 +42,12 @@ def apart(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return (rng.permutation(n) - n // 2 + rng.uniform(0.3, 0.7)).reshape(shape) / 15
 
 
-def off_kinks(rng: np.random.Generator, function: Callable[..., Any], *shapes: tuple[int, ...]) -> list[np.ndarray]:
-    """Random arguments for which no value of the function is near 0, where a ReLU after it has its kink."""
+def off_kinks(
+    rng: np.random.Generator, function: Callable[..., Any], *shapes: tuple[int, ...]
+) -> list[np.ndarray]:
+    """Random arguments for which no value of the function is near 0, where a ReLU after it has its
+    kink.
+    """
     while True:
         arguments = [layouts(rng, rng.normal(size=shape)) for shape in shapes]
         if np.abs(function(*map(tensor, arguments)).numpy()).min() > 0.01:
@@ -124,15 +131,32 @@ def _maximum(rng: np.random.Generator) -> Iterator[Case]:
 @operation("matmul", arithmetic.MatMul)
 def _matmul(rng: np.random.Generator) -> Iterator[Case]:
     for a, b in [
-        ((3, 4), (4, 2)), ((4,), (4, 2)), ((3, 4), (4,)), ((4,), (4,)), ((2, 3, 4), (4, 2)), ((3, 4), (2, 4, 2)),
-        ((5, 1, 3, 4), (2, 4, 2)), ((4,), (2, 4, 3)), ((2, 3, 4), (4,)),
+        ((3, 4), (4, 2)),
+        ((4,), (4, 2)),
+        ((3, 4), (4,)),
+        ((4,), (4,)),
+        ((2, 3, 4), (4, 2)),
+        ((3, 4), (2, 4, 2)),
+        ((5, 1, 3, 4), (2, 4, 2)),
+        ((4,), (2, 4, 3)),
+        ((2, 3, 4), (4,)),
     ]:
-        yield lambda a, b: a @ b, [layouts(rng, rng.normal(size=a)), layouts(rng, rng.normal(size=b))]
+        yield (
+            lambda a, b: a @ b,
+            [layouts(rng, rng.normal(size=a)), layouts(rng, rng.normal(size=b))],
+        )
 
 
 @operation("sum", arithmetic.Sum)
 def _sum(rng: np.random.Generator) -> Iterator[Case]:
-    for axis, keepdims in [(None, False), (None, True), (1, False), (-1, True), ((0, 2), False), ((2, 0), True)]:
+    for axis, keepdims in [
+        (None, False),
+        (None, True),
+        (1, False),
+        (-1, True),
+        ((0, 2), False),
+        ((2, 0), True),
+    ]:
         yield lambda x, a=axis, k=keepdims: x.sum(a, k), [layouts(rng, rng.normal(size=(2, 3, 4)))]
 
 
@@ -165,8 +189,15 @@ def _transpose(rng: np.random.Generator) -> Iterator[Case]:
 @operation("index", arithmetic.Index)
 def _index(rng: np.random.Generator) -> Iterator[Case]:
     for key in [
-        1, -1, slice(1, None), (slice(None), 2), (..., slice(None, None, -2)), None, [0, 1, 1, 0],
-        (np.array([[0, 1], [1, 1]]), 2), np.array([[True, False, True], [False, True, True]]),
+        1,
+        -1,
+        slice(1, None),
+        (slice(None), 2),
+        (..., slice(None, None, -2)),
+        None,
+        [0, 1, 1, 0],
+        (np.array([[0, 1], [1, 1]]), 2),
+        np.array([[True, False, True], [False, True, True]]),
         (slice(None), [2, 2, 0], slice(1, 3)),
     ]:
         yield lambda x, key=key: x[key], [layouts(rng, rng.normal(size=(2, 3, 4)))]
@@ -237,19 +268,31 @@ def _avg_pool2d(rng: np.random.Generator) -> Iterator[Case]:
     for options in POOLS:
         for count_include_pad in (True, False):
             options = dict(options, count_include_pad=count_include_pad)
-            yield lambda x, o=options: F.avg_pool2d(x, **o), [layouts(rng, rng.normal(size=(2, 2, 6, 8)))]
+            yield (
+                lambda x, o=options: F.avg_pool2d(x, **o),
+                [layouts(rng, rng.normal(size=(2, 2, 6, 8)))],
+            )
 
 
 @operation("local_response_norm", F.LocalResponseNorm)
 def _local_response_norm(rng: np.random.Generator) -> Iterator[Case]:
     for C, size, beta in [
-        (7, 5, 0.75), (7, 4, 0.75), (6, 3, 0.6), (5, 1, 0.75), (3, 5, 0.75), (3, 8, 1.3), (1, 2, 0.5),
+        (7, 5, 0.75),
+        (7, 4, 0.75),
+        (6, 3, 0.6),
+        (5, 1, 0.75),
+        (3, 5, 0.75),
+        (3, 8, 1.3),
+        (1, 2, 0.5),
     ]:
         yield (
             lambda x, n=size, b=beta: F.local_response_norm(x, n, alpha=1.0, beta=b, k=1.0),
             [layouts(rng, rng.normal(size=(2, C, 3, 2)))],
         )
-    yield lambda x: F.local_response_norm(x, 3, 2.0, 0.75, 2.0), [layouts(rng, rng.normal(size=(3, 5)))]
+    yield (
+        lambda x: F.local_response_norm(x, 3, 2.0, 0.75, 2.0),
+        [layouts(rng, rng.normal(size=(3, 5)))],
+    )
 
 
 @operation("spatial_response_norm", F.SpatialResponseNorm)

@@ -1,6 +1,7 @@
 """The mathematics on plain NumPy arrays: one file a kernel, forward and backward side by side.
 
-`tinynet.kernels.cuda` has the same names for CuPy arrays. Arguments are checked above, in tinynet.functional.
+`tinynet.kernels.cuda` has the same names for CuPy arrays. Arguments are checked above, in
+tinynet.functional.
 """
 
 from tinynet.kernels.avg_pool2d import avg_pool2d_backward, avg_pool2d_forward

@@ -2,8 +2,9 @@
 
     y[n, c, oh, ow] = 1/D sum over i, j of x[n, c, oh*sh + i - ph, ow*sw + j - pw]         0 outside the picture
 
-D[oh, ow] is the number of the window's pixels inside the padded picture (count_include_pad), or inside the picture.
-y is linear in x; its adjoint gives each pixel an equal share of every window that covers it:
+D[oh, ow] is the number of the window's pixels inside the padded picture (count_include_pad), or
+inside the picture. y is linear in x; its adjoint gives each pixel an equal share of every window
+that covers it:
 
     dx[n, c, h, w] = sum over the windows that cover (h, w) of dy[n, c, oh, ow] / D[oh, ow]
 """
@@ -27,12 +28,19 @@ def window_sizes(
     for n, k, s, p, o in zip(size, kernel, stride, padding, out, strict=True):
         start = np.arange(o) * s - p
         stop = np.minimum(start + k, n + p)
-        counts.append(stop - start if count_include_pad else np.minimum(stop, n) - np.maximum(start, 0))
+        counts.append(
+            stop - start if count_include_pad else np.minimum(stop, n) - np.maximum(start, 0)
+        )
     return np.outer(*counts)
 
 
 def avg_pool2d_forward(
-    x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool, count_include_pad: bool
+    x: np.ndarray,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    ceil_mode: bool,
+    count_include_pad: bool,
 ) -> np.ndarray:
     """(N, C, H, W) -> (N, C, OH, OW)."""
     N, C, H, W = x.shape

@@ -1,21 +1,26 @@
 """Convolution (cross-correlation, as in all of deep learning) by im2col and matrix products.
 
-    y[n, o, oh, ow] = b[o] + sum over c, i, j of  w[o, c, i, j] * x[n, c, oh*sh + i - ph, ow*sw + j - pw]
+    y[n, o, oh, ow] = b[o] + sum over c, i, j of  w[o, c, i, j] * x[n, c, oh*sh + i - ph, ow*sw + j
+    - pw]
 
-and max(y, 0) where a ReLU follows: done on each piece of y while it is warm, it costs no pass of its own over memory.
+and max(y, 0) where a ReLU follows: done on each piece of y while it is warm, it costs no pass of
+its own over memory.
 
-With col the columns of x (im2col.py), K = C*kh*kw and P = OH*OW*N, this is one matrix product, and so are its adjoints:
+With col the columns of x (im2col.py), K = C*kh*kw and P = OH*OW*N, this is one matrix product, and
+so are its adjoints:
 
     y  = w @ col + b        (O, K) @ (K, P) -> (O, P)
     dw = dy @ col^T         (O, P) @ (P, K) -> (O, K)       since y is linear in w, with factors col
     db = sum of dy over P   (O, P) -> (O,)
     dx = col2im(w^T @ dy)   (K, O) @ (O, P) -> (K, P), then summed over the windows that cover a pixel
 
-With groups, output channels of group g see the input channels of group g alone: each group is such a product.
+With groups, output channels of group g see the input channels of group g alone: each group is such
+a product.
 
-Columns are never stored whole (AlexNet's conv1 at batch 128 would need 560 MB a tower): they are built for a few output
-pixels at a time in a small buffer of each thread, multiplied while they are warm, and dropped; backward builds them again.
-The windows of neighbouring rows of outputs share rows of the picture, which are copied once for all of them (_columns).
+Columns are never stored whole (AlexNet's conv1 at batch 128 would need 560 MB a tower): they are
+built for a few output pixels at a time in a small buffer of each thread, multiplied while they are
+warm, and dropped; backward builds them again. The windows of neighbouring rows of outputs share
+rows of the picture, which are copied once for all of them (_columns).
 
 3x3 and 5x5 kernels with stride 1 go another, shorter way: winograd.py.
 """
@@ -32,8 +37,13 @@ from tinynet.kernels.relu import relu_backward
 from tinynet.memory import pool
 from tinynet.threads import parallel_for, piece_size, ranges, scratch
 
-COLUMN_BYTES = (1 << 20, 8 << 20)  # the fewest and the most of columns built at once; of large ones, 2 to 16 MB did best
-PIXELS = 1024  # output pixels, all pictures counted, of a row in a piece: BLAS is at full speed from about there on
+COLUMN_BYTES = (
+    1 << 20,
+    8 << 20,
+)  # the fewest and the most of columns built at once; of large ones, 2 to 16 MB did best
+# output pixels, all pictures counted, of a row in a piece: BLAS is at full speed from about there
+# on
+PIXELS = 1024
 FEW = 256  # pixels of a row: with fewer, the columns of all rows of a piece are brought together
 DX_BLOCKS = 8  # threads take blocks of input channels of dx, so no two ever add to the same pixel
 DW_LANES = 8  # partial sums of dw, each over its own run of pixels, added in a fixed order
@@ -50,7 +60,9 @@ def conv2d_forward(
     groups: int,
     relu: bool = False,
 ) -> np.ndarray:
-    """(N, C, H, W), (O, C/groups, kh, kw), (O,) -> (N, O, OH, OW), its negative values cut to 0 if `relu`."""
+    """(N, C, H, W), (O, C/groups, kh, kw), (O,) -> (N, O, OH, OW), its negative values cut to 0 if
+    `relu`.
+    """
     if winograd.suits(x, weight, stride, padding, groups):
         return winograd.winograd_forward(x, weight, bias, padding, relu)
     N, C, H, W = x.shape
@@ -108,8 +120,11 @@ def _input_gradient(
     O, C_group, kh, kw = weight.shape
     ph, pw = padding
     if stride == (1, 1) and ph < kh and pw < kw:
-        # Then dx is the convolution of dy with the kernels turned by 180 degrees, inputs and outputs exchanged.
-        turned = weight[:, :, ::-1, ::-1].reshape(groups, O // groups, C_group, kh, kw).swapaxes(1, 2)
+        # Then dx is the convolution of dy with the kernels turned by 180 degrees, inputs and
+        # outputs exchanged.
+        turned = (
+            weight[:, :, ::-1, ::-1].reshape(groups, O // groups, C_group, kh, kw).swapaxes(1, 2)
+        )
         turned = turned.reshape(C, O // groups, kh, kw)
         return conv2d_forward(dy, turned, None, stride, (kh - 1 - ph, kw - 1 - pw), groups)
     dy = batch_last(dy)
@@ -127,7 +142,11 @@ def _input_gradient(
             height, width = rows.stop - rows.start, cols.stop - cols.start
             dcol = scratch("columns", (height, len(block), kh, kw, width, N), dy.dtype)
             # (K, O/G) @ (rows, O/G, P) -> (rows, K, P)
-            np.matmul(w, _pixels(dy[_group(O, groups, g)], tile, height), out=dcol.reshape(height, len(w), width * N))
+            np.matmul(
+                w,
+                _pixels(dy[_group(O, groups, g)], tile, height),
+                out=dcol.reshape(height, len(w), width * N),
+            )
             add_windows(block, np.moveaxis(dcol, 0, 3), stride, rows.start, cols.start)
 
     blocks = ranges(C_group, max(1, -(-C_group // DX_BLOCKS)))
@@ -154,7 +173,9 @@ def _weight_gradient(
         product = scratch("product", total.shape, x.dtype)
         for tile in lanes[lane]:
             col = _columns(padded[_group(C, groups, g)], kernel, stride, tile)
-            for dy_row, col_row in zip(_pixels(dy[_group(O, groups, g)], tile, len(col)), col, strict=True):
+            for dy_row, col_row in zip(
+                _pixels(dy[_group(O, groups, g)], tile, len(col)), col, strict=True
+            ):
                 np.matmul(dy_row, col_row.T, out=product)  # (O/G, P) @ (P, K) -> (O/G, K)
                 total += product
 
@@ -174,21 +195,29 @@ def _bias_gradient(dy: np.ndarray) -> np.ndarray:
 
 
 def _columns(padded: np.ndarray, kernel: Pair, stride: Pair, tile: Tile) -> np.ndarray:
-    """The columns of a tile: (rows, K, P) with K = (i, j, c) and P = (columns, N), in this thread's buffer.
+    """The columns of a tile: (rows, K, P) with K = (i, j, c) and P = (columns, N), in this thread's
+    buffer.
 
-    The buffer holds, for each row of the picture, its pixels shifted by each j: (row, j, c, P). The columns of a row of
-    outputs are kh of these rows one after another, so they are a view, and the next row's overlap them. This copies a
-    pixel kw / sw times, where whole columns hold it kh kw / (sh sw) times: conv2 to conv5 of `mini` take a fifth less time.
-    Of few pictures a row is short, and one product of all whole rows, (1, K, rows*P), is quicker than many small ones.
+    The buffer holds, for each row of the picture, its pixels shifted by each j: (row, j, c, P). The
+    columns of a row of outputs are kh of these rows one after another, so they are a view, and the
+    next row's overlap them. This copies a pixel kw / sw times, where whole columns hold it kh kw /
+    (sh sw) times: conv2 to conv5 of `mini` take a fifth less time. Of few pictures a row is short,
+    and one product of all whole rows, (1, K, rows*P), is quicker than many small ones.
     """
     (C, _, _, N), (kh, kw), (sh, sw), (rows, cols) = padded.shape, kernel, stride, tile
     width = cols.stop - cols.start
-    part = padded[:, rows.start * sh : (rows.stop - 1) * sh + kh, cols.start * sw : (cols.stop - 1) * sw + kw]
-    shifted = windows(part, (1, kw), (1, sw), (part.shape[1], width))[:, 0]  # (C, kw, row, columns, N)
+    part = padded[
+        :, rows.start * sh : (rows.stop - 1) * sh + kh, cols.start * sw : (cols.stop - 1) * sw + kw
+    ]
+    shifted = windows(part, (1, kw), (1, sw), (part.shape[1], width))[
+        :, 0
+    ]  # (C, kw, row, columns, N)
     buffer = scratch("columns", (part.shape[1], kw, C, width, N), padded.dtype)
     np.copyto(buffer, shifted.transpose(2, 1, 0, 3, 4))
     shape, item = (rows.stop - rows.start, kh * kw * C, width * N), buffer.itemsize
-    col = as_strided(buffer, shape, (sh * kw * C * width * N * item, width * N * item, item), writeable=False)
+    col = as_strided(
+        buffer, shape, (sh * kw * C * width * N * item, width * N * item, item), writeable=False
+    )
     if width * N >= FEW or width < (padded.shape[2] - kw) // sw + 1:
         return col
     one = scratch("column", (1, shape[1], shape[0] * shape[2]), padded.dtype)
@@ -205,7 +234,9 @@ def _tiles(OH: int, OW: int, N: int, pixel_bytes: int) -> list[Tile]:
 
 
 def _pixels(y: np.ndarray, tile: Tile, parts: int) -> np.ndarray:
-    """A tile of y (O, OH, OW, N) in parts, each a row (or one for all, where rows are whole): a view (parts, O, P)."""
+    """A tile of y (O, OH, OW, N) in parts, each a row (or one for all, where rows are whole): a
+    view (parts, O, P).
+    """
     rows, cols = tile
     part = y[:, rows, cols]
     return part.reshape(len(y), parts, part[0].size // parts).swapaxes(0, 1)

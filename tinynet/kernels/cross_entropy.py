@@ -3,7 +3,8 @@
     loss_n = log(sum over k of exp(x_nk)) - x_nt          t the target of n
     dx_nk  = dloss_n (p_nk - [k = t])                     p the softmax of x
 
-In one step, because then nothing overflows or cancels for logits of any size, and the gradient is just p minus one-hot.
+In one step, because then nothing overflows or cancels for logits of any size, and the gradient is
+just p minus one-hot.
 """
 
 from __future__ import annotations

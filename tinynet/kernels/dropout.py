@@ -3,11 +3,13 @@
     y = x * m / (1 - p)        m = 1 with probability 1 - p, else 0
     dx = dy * m / (1 - p)      with the same m
 
-The mask is a function of (seed, call) alone: 16-bit lanes of the Philox4x64-10 stream with that key, one lane an element
-(lowest lane of a 64-bit word first), kept where the lane is at least p * 65536. Elements are numbered as they lie in memory
-by our convention, batch innermost, whatever the layout of x: so every device draws the same mask.
+The mask is a function of (seed, call) alone: 16-bit lanes of the Philox4x64-10 stream with that
+key, one lane an element (lowest lane of a 64-bit word first), kept where the lane is at least p *
+65536. Elements are numbered as they lie in memory by our convention, batch innermost, whatever the
+layout of x: so every device draws the same mask.
 
-Source: Hinton et al., arXiv 1207.0580; Krizhevsky et al. 2012, section 4.2 (there the outputs are halved at test instead).
+Source: Hinton et al., arXiv 1207.0580; Krizhevsky et al. 2012, section 4.2 (there the outputs are
+halved at test instead).
 """
 
 from __future__ import annotations

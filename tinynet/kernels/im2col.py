@@ -2,12 +2,14 @@
 
     col[(c, i, j), (oh, ow, n)] = x[n, c, oh*sh + i - ph, ow*sw + j - pw]        0 outside the picture
 
-im2col copies each pixel into every column whose window covers it. Its adjoint sends a gradient back the same ways, and
-so sums over all windows that cover a pixel (`+=`: windows overlap):
+im2col copies each pixel into every column whose window covers it. Its adjoint sends a gradient back
+the same ways, and so sums over all windows that cover a pixel (`+=`: windows overlap):
 
-    dx[n, c, h, w] = sum of dcol[(c, i, j), (oh, ow, n)] over all (i, j, oh, ow) with oh*sh + i - ph = h, ow*sw + j - pw = w
+    dx[n, c, h, w] = sum of dcol[(c, i, j), (oh, ow, n)] over all (i, j, oh, ow) with oh*sh + i - ph
+    = h, ow*sw + j - pw = w
 
-Letters: N batch, C channels, (H, W) picture, (kh, kw) kernel, (sh, sw) stride, (ph, pw) padding, (OH, OW) output.
+Letters: N batch, C channels, (H, W) picture, (kh, kw) kernel, (sh, sw) stride, (ph, pw) padding,
+(OH, OW) output.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
 
 
 def pad(x: np.ndarray, padding: Pair, extra: Pair = (0, 0)) -> np.ndarray:
-    """(C, H, W, N) -> (C, H + 2 ph + extra, W + 2 pw + extra, N), zeros around, `extra` more of them at the end.
+    """(C, H, W, N) -> (C, H + 2 ph + extra, W + 2 pw + extra, N), zeros around, `extra` more of
+    them at the end.
 
     x itself where there is nothing to add.
     """
@@ -53,7 +56,8 @@ def windows(padded: np.ndarray, kernel: Pair, stride: Pair, out: Pair) -> np.nda
 
 
 def im2col(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair) -> np.ndarray:
-    """(N, C, H, W) -> (C*kh*kw, OH*OW*N), all columns at once: the definition, for reading and for tests.
+    """(N, C, H, W) -> (C*kh*kw, OH*OW*N), all columns at once: the definition, for reading and for
+    tests.
 
     conv2d builds the same columns piece by piece.
     """
@@ -77,7 +81,9 @@ def col2im(
 
 
 def add_windows(dx: np.ndarray, windows: np.ndarray, stride: Pair, row: int, column: int) -> None:
-    """Add windows (C, kh, kw, rows, columns, N), the first of which is output (row, column), to a padded dx."""
+    """Add windows (C, kh, kw, rows, columns, N), the first of which is output (row, column), to a
+    padded dx.
+    """
     _, kh, kw, rows, columns, _ = windows.shape
     sh, sw = stride
     top, left = row * sh, column * sw

@@ -1,7 +1,8 @@
 """Memory layout of activations, and cutting element-wise work into pieces.
 
-A user sees (N, C, H, W); memory holds (C, H, W, N): the batch is innermost. So the values of one pixel for all pictures
-lie side by side, and every shift by a pixel, a row or a channel is a shift of long contiguous runs.
+A user sees (N, C, H, W); memory holds (C, H, W, N): the batch is innermost. So the values of one
+pixel for all pictures lie side by side, and every shift by a pixel, a row or a channel is a shift
+of long contiguous runs.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def batch_first(x: np.ndarray) -> np.ndarray:
 
 
 def elementwise(function: Callable[..., object], *arrays: np.ndarray) -> None:
-    """Call `function` on matching 1-D pieces of C-contiguous arrays of one size, on several threads."""
+    """Call `function` on matching 1-D pieces of C-contiguous arrays of one size, on several
+    threads.
+    """
     flat = [a.reshape(-1) for a in arrays]
     pieces = ranges(flat[0].size, PIECE)
     if len(pieces) == 1:
@@ -42,7 +45,9 @@ def elementwise(function: Callable[..., object], *arrays: np.ndarray) -> None:
 
 
 def select(mask: np.ndarray, values: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """out = values where mask, else 0. By their bits: seven times quicker than numpy.where, and exact for infinities."""
+    """out = values where mask, else 0. By their bits: seven times quicker than numpy.where, and
+    exact for infinities.
+    """
     bits = np.dtype(f"i{values.itemsize}")
     np.copyto(out.view(bits), mask.view(np.int8))  # 0 or 1
     np.negative(out.view(bits), out=out.view(bits))  # no bits or all bits

@@ -5,8 +5,8 @@
     dw = dy^T x             (O, N) @ (N, I) -> (O, I)
     db = sum of dy over N   (N, O) -> (O,)
 
-Each product is cut into blocks of rows of its result for the threads; BLAS runs each block on one thread, so the bits do
-not depend on their number.
+Each product is cut into blocks of rows of its result for the threads; BLAS runs each block on one
+thread, so the bits do not depend on their number.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from tinynet.threads import parallel_for, ranges
 ROWS = 256  # of a product's block: BLAS is at full speed from about there on
 
 
-def linear_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, relu: bool = False) -> np.ndarray:
+def linear_forward(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, relu: bool = False
+) -> np.ndarray:
     """(N, I), (O, I), (O,) -> (N, O), its negative values cut to 0 if `relu`."""
     y = matmul(weight, batch_last(x))  # (O, I) @ (I, N) -> (O, N)
     if bias is not None:

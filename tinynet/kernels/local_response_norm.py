@@ -3,17 +3,19 @@
     s_c = k + a * sum of x_j^2 over the window of c        a = alpha / size, window: c - size//2 ... c + (size-1)//2, clipped
     y_c = x_c * s_c^-beta
 
-for every pixel by itself. x_m acts on y_m directly, and through s_c on every y_c whose window holds m:
+for every pixel by itself. x_m acts on y_m directly, and through s_c on every y_c whose window holds
+m:
 
-    dL/dx_m = dy_m s_m^-beta - 2 a beta x_m * sum over c with m in the window of c  of  dy_c x_c s_c^(-beta-1)
+    dL/dx_m = dy_m s_m^-beta - 2 a beta x_m * sum over c with m in the window of c  of  dy_c x_c
+    s_c^(-beta-1)
 
 so the sum of backward runs over the mirrored window, m - (size-1)//2 ... m + size//2.
 
-Source: Krizhevsky et al. 2012, section 3.3, with alpha divided by the window as in their program (and in PyTorch, Caffe,
-ONNX): the paper's literal alpha = 1e-4 with n = 5 is alpha = 5e-4 here.
+Source: Krizhevsky et al. 2012, section 3.3, with alpha divided by the window as in their program
+(and in PyTorch, Caffe, ONNX): the paper's literal alpha = 1e-4 with n = 5 is alpha = 5e-4 here.
 
-Forward makes some ten passes over its data and backward some twenty, so both work on a few thousand pixels at a time, which
-stay in the cache: twice as quick as pass after pass over the whole.
+Forward makes some ten passes over its data and backward some twenty, so both work on a few thousand
+pixels at a time, which stay in the cache: twice as quick as pass after pass over the whole.
 """
 
 from __future__ import annotations

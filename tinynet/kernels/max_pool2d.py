@@ -2,12 +2,14 @@
 
     y[n, c, oh, ow] = max over i, j of x[n, c, oh*sh + i - ph, ow*sw + j - pw]         outside the picture: minus infinity
 
-The gradient goes whole to the pixel that won; a pixel that won in several windows gets the sum (`+=`):
+The gradient goes whole to the pixel that won; a pixel that won in several windows gets the sum
+(`+=`):
 
     dx[n, c, h, w] = sum of dy[n, c, oh, ow] over the windows in which (h, w) won
 
-Of equal values the first in (i, j) order wins. Forward keeps the winner's position i*kw + j, in a byte for windows up to
-16 x 16, so backward needs neither x nor y. A NaN in a window comes out, and its gradient goes to the window's first pixel.
+Of equal values the first in (i, j) order wins. Forward keeps the winner's position i*kw + j, in a
+byte for windows up to 16 x 16, so backward needs neither x nor y. A NaN in a window comes out, and
+its gradient goes to the window's first pixel.
 """
 
 from __future__ import annotations
@@ -26,8 +28,12 @@ EVERY = slice(None)
 PIECE = 1 << 17  # output elements handled at once
 
 
-def pool_output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool) -> Pair:
-    """(OH, OW); with ceil_mode a last window may hang over the end, if it begins inside picture or left padding."""
+def pool_output_size(
+    size: Pair, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool
+) -> Pair:
+    """(OH, OW); with ceil_mode a last window may hang over the end, if it begins inside picture or
+    left padding.
+    """
     out = []
     for n, k, s, p in zip(size, kernel, stride, padding, strict=True):
         m = n + 2 * p - k
@@ -39,9 +45,11 @@ def pool_output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair, ceil
 def window_parts(
     size: Pair, kernel: Pair, stride: Pair, padding: Pair, rows: slice, OW: int
 ) -> Iterator[tuple[int, Index, Index]]:
-    """For each window position: its number i*kw + j, the outputs for which it lies inside the picture, those inputs.
+    """For each window position: its number i*kw + j, the outputs for which it lies inside the
+    picture, those inputs.
 
-    Both as indices into (C, rows, columns, N). Outputs are taken from `rows` only, and counted from rows.start.
+    Both as indices into (C, rows, columns, N). Outputs are taken from `rows` only, and counted from
+    rows.start.
     """
     (H, W), (kh, kw), (sh, sw), (ph, pw) = size, kernel, stride, padding
     for i in range(kh):
@@ -85,8 +93,9 @@ def max_pool2d_forward(
         parts = list(window_parts((H, W), kernel, stride, padding, rows, OW))
         for _, outputs, inputs in parts:
             np.maximum(y_[outputs], x_[inputs], out=y_[outputs])
-        # The first position whose value is not below the maximum is the smallest candidate, where a candidate is the
-        # position, or all ones if its value is below. All but the comparison runs on bytes: a quarter of the cost.
+        # The first position whose value is not below the maximum is the smallest candidate, where a
+        # candidate is the position, or all ones if its value is below. All but the comparison runs
+        # on bytes: a quarter of the cost.
         for position, outputs, inputs in parts:
             shape = y_[outputs].shape
             below = np.less(x_[inputs], y_[outputs], out=scratch("below", shape, np.bool_))
@@ -120,7 +129,9 @@ def max_pool2d_backward(
         dx[channels] = 0
         for rows in row_blocks:
             dx_, dy_, winner_ = dx[channels], dy[channels, rows], winner[channels, rows]
-            for position, outputs, inputs in window_parts((H, W), kernel, stride, padding, rows, OW):
+            for position, outputs, inputs in window_parts(
+                (H, W), kernel, stride, padding, rows, OW
+            ):
                 shape = dy_[outputs].shape
                 won = np.equal(winner_[outputs], position, out=scratch("won", shape, np.bool_))
                 dx_[inputs] += select(won, dy_[outputs], out=scratch("share", shape, dy.dtype))
@@ -130,7 +141,9 @@ def max_pool2d_backward(
 
 
 def pool_pieces(C: int, OH: int, row: int) -> tuple[list[slice], list[slice]]:
-    """Blocks of channels and of output rows: one of each is about PIECE elements, if an output row has `row` of them."""
+    """Blocks of channels and of output rows: one of each is about PIECE elements, if an output row
+    has `row` of them.
+    """
     rows = max(1, min(OH, PIECE // max(1, row)))
     channels = max(1, PIECE // max(1, rows * row))
     return ranges(C, channels), ranges(OH, rows)

@@ -2,8 +2,9 @@
 
     out[n, c, i, j] = scale * (picture[n, t + i, l + j', c] - mean[t + i, l + j', c] + colour[n, c])
 
-(t, l) = (top[n], left[n]) is the crop's corner and j' = w - 1 - j where flip[n], else j. So the mean is subtracted from the
-whole picture and the crop taken from the difference. A picture or mean that has the crop's size already is read from (0, 0).
+(t, l) = (top[n], left[n]) is the crop's corner and j' = w - 1 - j where flip[n], else j. So the
+mean is subtracted from the whole picture and the crop taken from the difference. A picture or mean
+that has the crop's size already is read from (0, 0).
 
 Source: Krizhevsky et al. 2012, section 4.1.
 """
@@ -29,7 +30,9 @@ def pictures_forward(
     size: tuple[int, int],
     scale: float,
 ) -> np.ndarray:
-    """uint8 (N, H, W, C), mean (H', W', C), top, left, flip (N,), colour (N, C) -> float32 (N, C, h, w)."""
+    """uint8 (N, H, W, C), mean (H', W', C), top, left, flip (N,), colour (N, C) -> float32 (N, C,
+    h, w).
+    """
     (N, _, _, C), (h, w) = pictures.shape, size
     out = pool.empty((C, h, w, N), np.float32)
 

@@ -2,8 +2,8 @@
 
     y = max(x, 0)        dx = dy where y > 0, else 0
 
-The derivative is taken from the output, so x need not be kept and y may take its place in memory. At 0 it is 0. A NaN
-comes out as NaN.
+The derivative is taken from the output, so x need not be kept and y may take its place in memory.
+At 0 it is 0. A NaN comes out as NaN.
 
 Source: Nair and Hinton, ICML 2010; Krizhevsky et al. 2012, section 3.1.
 """

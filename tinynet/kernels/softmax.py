@@ -3,7 +3,8 @@
     softmax:      y_i = exp(x_i) / sum of exp(x_j)       dx_i = y_i (dy_i - sum of dy_j y_j)      dy_i/dx_j = y_i (d_ij - y_j)
     log-softmax:  y_i = x_i - log(sum of exp(x_j))       dx_i = dy_i - exp(y_i) sum of dy_j
 
-The largest x is subtracted first, which changes nothing in exact arithmetic and keeps exp from overflowing.
+The largest x is subtracted first, which changes nothing in exact arithmetic and keeps exp from
+overflowing.
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
     s = k + a * sum of x^2 over the size x size patch around the pixel        a = alpha / size^2, patch clipped
     y = x * s^-beta
 
-The formulas, forward and backward, are those of local_response_norm.py with the patch in place of the channel window; its
-sum goes down the rows, then along the columns.
+The formulas, forward and backward, are those of local_response_norm.py with the patch in place of
+the channel window; its sum goes down the rows, then along the columns.
 
-Source: `akrizhevsky/cuda-convnet`'s rnorm layer; the second normalisation after conv2 in the program of 2012 (cfg 145).
+Source: `akrizhevsky/cuda-convnet`'s rnorm layer; the second normalisation after conv2 in the
+program of 2012 (cfg 145).
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def _scale(x: np.ndarray, size: int, alpha: float, k: float) -> np.ndarray:
 
 
 def _patch_sum(a: np.ndarray, before: int, after: int, out: np.ndarray) -> np.ndarray:
-    """out[h, w] = sum of a[h - before ... h + after, w - before ... w + after], clipped, a (H, W, N)."""
+    """out[h, w] = sum of a[h - before ... h + after, w - before ... w + after], clipped, a (H, W,
+    N).
+    """
     rows = window_sum(a, before, after, scratch("rows", a.shape, a.dtype))
     window_sum(rows.swapaxes(0, 1), before, after, out.swapaxes(0, 1))
     return out

@@ -1,6 +1,6 @@
 """The hyperbolic tangent.
 
-    y = tanh(x)        dx = dy (1 - y^2)        since tanh' = 1 - tanh^2
+y = tanh(x)        dx = dy (1 - y^2)        since tanh' = 1 - tanh^2
 """
 
 from __future__ import annotations

@@ -1,28 +1,31 @@
-"""Convolution with stride 1 in four times fewer multiplications: Winograd's way, on tiles of 7x7 inputs.
+"""Convolution with stride 1 in four times fewer multiplications: Winograd's way, on tiles of 7x7
+inputs.
 
-The product of two polynomials with m and r coefficients has n = m + r - 1 of them. It can be had by evaluating both at n
-points, multiplying n numbers, and going back. A filter g of r taps that makes m outputs from n inputs d is the transpose of
-such a product, so it too needs n multiplications, not m r:
+The product of two polynomials with m and r coefficients has n = m + r - 1 of them. It can be had by
+evaluating both at n points, multiplying n numbers, and going back. A filter g of r taps that makes
+m outputs from n inputs d is the transpose of such a product, so it too needs n multiplications, not
+m r:
 
     y = A^T [(G g) * (B^T d)]        with Vandermonde matrices A (n, m), G (n, r), and B (n, n) the inverse of one
 
-Along rows and columns both, a tile of m x m outputs comes from 7x7 inputs by 49 products: instead of 225 for 3x3 kernels
-(m = 5) and of 225 for 5x5 ones (m = 3). Over all channels C, kernels O and tiles P, each of the 49 is an entry of a matrix
-product, so forward, and its adjoints for weights and inputs, are
+Along rows and columns both, a tile of m x m outputs comes from 7x7 inputs by 49 products: instead
+of 225 for 3x3 kernels (m = 5) and of 225 for 5x5 ones (m = 3). Over all channels C, kernels O and
+tiles P, each of the 49 is an entry of a matrix product, so forward, and its adjoints for weights
+and inputs, are
 
     V = B^T d B     U = G g G^T     M = U @ V        y = A^T M A         (49, O, C) @ (49, C, P) -> (49, O, P)
     dM = A dy A^T                   dU = dM @ V^T    dg = G^T dU G       (49, O, P) @ (49, P, C) -> (49, O, C)
                                     dV = U^T @ dM    dd = B dV B^T       (49, C, O) @ (49, O, P) -> (49, C, P)
 
-and dx is the sum of dd over the tiles that cover a pixel. The transforms are matrix products as well, with the Kronecker
-product of the small matrix with itself: 49 numbers in, 49 out.
+and dx is the sum of dd over the tiles that cover a pixel. The transforms are matrix products as
+well, with the Kronecker product of the small matrix with itself: 49 numbers in, 49 out.
 
-Tiles of 7x7 fit AlexNet: conv2 makes 27 = 9 * 3 outputs a side, conv3 to conv5 make 13, just under 3 * 5. conv2 takes 0.6,
-conv3 to conv5 take 0.5 of the time that they take by im2col. Rounding errors are some 20 times those of im2col: 2e-6 of the
-outputs' deviation in float32.
+Tiles of 7x7 fit AlexNet: conv2 makes 27 = 9 * 3 outputs a side, conv3 to conv5 make 13, just under
+3 * 5. conv2 takes 0.6, conv3 to conv5 take 0.5 of the time that they take by im2col. Rounding
+errors are some 20 times those of im2col: 2e-6 of the outputs' deviation in float32.
 
-Source: Winograd, "Arithmetic Complexity of Computations", 1980; Lavin and Gray, "Fast Algorithms for Convolutional Neural
-Networks", CVPR 2016, section 4.
+Source: Winograd, "Arithmetic Complexity of Computations", 1980; Lavin and Gray, "Fast Algorithms
+for Convolutional Neural Networks", CVPR 2016, section 4.
 """
 
 from __future__ import annotations
@@ -40,15 +43,19 @@ from tinynet.threads import parallel_for, ranges, scratch
 POINTS = (0, 1, -1, 0.5, -0.5, 2)  # and infinity; larger or closer ones lose more digits
 SIDE = len(POINTS) + 1  # of a tile's inputs
 COLUMNS = 384  # tiles times pictures handled at once: 256 to 768 did best
-LANES = 8  # backward is cut by pictures, so that no two threads add to the same pixel of dx, or to the same sum of dU
+# backward is cut by pictures, so that no two threads add to the same pixel of dx, or to the same
+# sum of dU
+LANES = 8
 RUN = 32  # pictures of a lane, unless there are few: shorter runs of memory are slower to copy
 
 Tiles = tuple[slice, slice, slice]  # a piece of work: tile rows, tile columns, pictures
 
 
 def suits(x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, groups: int) -> bool:
-    """Whether this is the quicker way: with few channels the transforms of inputs and outputs, with few tiles those of the
-    weights, cost more than the products save. Where the limits lie was measured."""
+    """Whether this is the quicker way: with few channels the transforms of inputs and outputs, with
+    few tiles those of the weights, cost more than the products save. Where the limits lie was
+    measured.
+    """
     O, C, r, width = weight.shape
     if not (r == width and r in (3, 5) and stride == (1, 1) and groups == 1):
         return False
@@ -74,7 +81,9 @@ def winograd_forward(
         M = scratch("M", (SIDE**2, O, V.shape[2]), x.dtype)
         np.matmul(U, V, out=M)
         if bias is not None:
-            M[SIDE + 1] += bias[:, None]  # at the point (1, 1), whose column of A^T is ones: it reaches every output
+            M[SIDE + 1] += bias[
+                :, None
+            ]  # at the point (1, 1), whose column of A^T is ones: it reaches every output
         outputs = scratch("outputs", (len(A), M[0].size), x.dtype)
         np.matmul(A, M.reshape(SIDE**2, -1), out=outputs)
         for part, place in zip(outputs, _pixels(y, r, tiles), strict=True):
@@ -89,7 +98,9 @@ def winograd_forward(
 def winograd_backward(
     dy: np.ndarray, x: np.ndarray, weight: np.ndarray, padding: Pair, needs: tuple[bool, bool]
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """dy (N, O, OH, OW), x (N, C, H, W) -> (dx, dw), None for each one that `needs` does not ask for."""
+    """dy (N, O, OH, OW), x (N, C, H, W) -> (dx, dw), None for each one that `needs` does not ask
+    for.
+    """
     (N, O, OH, OW), (_, C, H, W), r = dy.shape, x.shape, weight.shape[2]
     A, G, B = _matrices(r, x.dtype)
     (ph, pw), dy, padded = padding, batch_last(dy), _pad(x, padding, r)
@@ -100,7 +111,9 @@ def winograd_backward(
 
     def lane(number: int) -> None:
         pictures = lanes[number]
-        sums = scratch("sums", (*padded.shape[:3], pictures.stop - pictures.start), x.dtype)  # of dx, with its padding
+        sums = scratch(
+            "sums", (*padded.shape[:3], pictures.stop - pictures.start), x.dtype
+        )  # of dx, with its padding
         sums[...] = 0
         dU = scratch("dU", (SIDE**2, O, C), x.dtype)
         for count, tiles in enumerate(_pieces(OH, OW, pictures, r)):
@@ -147,11 +160,15 @@ def _pad(x: np.ndarray, padding: Pair, r: int) -> np.ndarray:
 
 
 def _transform_input(padded: np.ndarray, B: np.ndarray, r: int, tiles: Tiles) -> np.ndarray:
-    """V = B^T d B for some tiles: padded (C, Hp, Wp, N) -> (49, C, tiles*pictures), in this thread's buffer."""
+    """V = B^T d B for some tiles: padded (C, Hp, Wp, N) -> (49, C, tiles*pictures), in this
+    thread's buffer.
+    """
     C, Hp, Wp, _ = padded.shape
     m = SIDE - r + 1
     TH, TW = (Hp - r + 1) // m, (Wp - r + 1) // m
-    view = windows(padded, (SIDE, SIDE), (m, m), (TH, TW))[(..., *tiles)]  # (C, 7, 7, rows, columns, pictures)
+    view = windows(padded, (SIDE, SIDE), (m, m), (TH, TW))[
+        (..., *tiles)
+    ]  # (C, 7, 7, rows, columns, pictures)
     d = scratch("inputs", (SIDE, SIDE, C, *_size(tiles)), padded.dtype)
     np.copyto(d, np.moveaxis(view, 0, 2))
     V = scratch("V", (SIDE**2, C * d[0, 0, 0].size), padded.dtype)
@@ -160,29 +177,42 @@ def _transform_input(padded: np.ndarray, B: np.ndarray, r: int, tiles: Tiles) ->
 
 
 def _transform_output_gradient(dy: np.ndarray, A: np.ndarray, r: int, tiles: Tiles) -> np.ndarray:
-    """dM = A dy A^T for some tiles: dy (O, OH, OW, N) -> (49, O, tiles*pictures), in this thread's buffer."""
+    """dM = A dy A^T for some tiles: dy (O, OH, OW, N) -> (49, O, tiles*pictures), in this thread's
+    buffer.
+    """
     O, size = len(dy), _size(tiles)
     d = scratch("outputs", (len(A), O, *size), dy.dtype)
     for part, place in zip(d, _pixels(dy, r, tiles), strict=True):
         _, height, width, _ = place.shape
         part[:, :height, :width] = place
-        part[:, height:] = part[:, :height, width:] = 0  # outputs that the last tiles have and dy has not
+        part[:, height:] = part[:, :height, width:] = (
+            0  # outputs that the last tiles have and dy has not
+        )
     dM = scratch("M", (SIDE**2, O * d[0, 0].size), dy.dtype)
     np.matmul(A.T, d.reshape(len(A), -1), out=dM)
     return dM.reshape(SIDE**2, O, -1)
 
 
 def _pixels(y: np.ndarray, r: int, tiles: Tiles) -> Iterator[np.ndarray]:
-    """For each of a tile's m*m outputs, where it lies in y (O, OH, OW, N): a view (O, rows, columns, pictures)."""
+    """For each of a tile's m*m outputs, where it lies in y (O, OH, OW, N): a view (O, rows,
+    columns, pictures).
+    """
     m = SIDE - r + 1
     rows, cols, pictures = tiles
     for i in range(m):
         for j in range(m):
-            yield y[:, rows.start * m + i : rows.stop * m : m, cols.start * m + j : cols.stop * m : m, pictures]
+            yield y[
+                :,
+                rows.start * m + i : rows.stop * m : m,
+                cols.start * m + j : cols.stop * m : m,
+                pictures,
+            ]
 
 
 def _pieces(OH: int, OW: int, pictures: slice, r: int) -> list[Tiles]:
-    """The tiles of some pictures in pieces, each some rows of tiles or a part of one, COLUMNS in all or less."""
+    """The tiles of some pictures in pieces, each some rows of tiles or a part of one, COLUMNS in
+    all or less.
+    """
     m = SIDE - r + 1
     TH, TW = -(-OH // m), -(-OW // m)
     at_once = max(1, COLUMNS // (pictures.stop - pictures.start))

@@ -1,7 +1,8 @@
-"""First values of parameters. Each initialiser is a function from a shape to an array; randomness is `tinynet.random`'s.
+"""First values of parameters. Each initialiser is a function from a shape to an array; randomness
+is `tinynet.random`'s.
 
-fan_in is the number of inputs that one output sums over, fan_out the number of outputs that one input goes to:
-for weights (out, in, *kernel) they are in * prod(kernel) and out * prod(kernel).
+fan_in is the number of inputs that one output sums over, fan_out the number of outputs that one
+input goes to: for weights (out, in, *kernel) they are in * prod(kernel) and out * prod(kernel).
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def constant(value: float) -> Initialiser:
 
 
 def he() -> Initialiser:
-    """N(0, 2 / fan_in): keeps the size of signals through layers with ReLU. He et al., ICCV 2015, section 2.2."""
+    """N(0, 2 / fan_in): keeps the size of signals through layers with ReLU. He et al., ICCV 2015,
+    section 2.2.
+    """
     return lambda shape: normal(math.sqrt(2 / fans(shape)[0]))(shape)
 
 

@@ -1,4 +1,6 @@
-"""Layers: each holds its options and parameters, and calls the operation of that name in tinynet.functional."""
+"""Layers: each holds its options and parameters, and calls the operation of that name in
+tinynet.functional.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,11 @@ class Sequential(Module):
 
 
 class Conv2d(Module):
-    """Convolution (N, in_channels, H, W) -> (N, out_channels, OH, OW), and a ReLU if relu=True; see functional.conv2d.
+    """Convolution (N, in_channels, H, W) -> (N, out_channels, OH, OW), and a ReLU if relu=True; see
+    functional.conv2d.
 
-    weight (out_channels, in_channels/groups, kh, kw), by He's rule if not said otherwise; bias (out_channels,), zeros.
+    weight (out_channels, in_channels/groups, kh, kw), by He's rule if not said otherwise; bias
+    (out_channels,), zeros.
     """
 
     def __init__(
@@ -53,18 +57,27 @@ class Conv2d(Module):
         relu: bool = False,
     ):
         self.stride, self.padding, self.groups, self.relu = stride, padding, groups, relu
-        if min(in_channels, out_channels, groups) < 1 or in_channels % groups or out_channels % groups:
+        if (
+            min(in_channels, out_channels, groups) < 1
+            or in_channels % groups
+            or out_channels % groups
+        ):
             raise ValueError(
-                f"Conv2d: expected in_channels and out_channels divisible by groups, got {in_channels}, "
+                f"Conv2d: expected in_channels and out_channels divisible by groups, got "
+                f"{in_channels}, "
                 f"{out_channels} and groups={groups}"
             )
         kernel = kernel_size if isinstance(kernel_size, tuple) else (kernel_size, kernel_size)
         shape = (out_channels, in_channels // groups, *kernel)
         self.weight = Parameter((weight_init or init.he())(shape), device)
-        self.bias = Parameter((bias_init or init.constant(0))((out_channels,)), device) if bias else None
+        self.bias = (
+            Parameter((bias_init or init.constant(0))((out_channels,)), device) if bias else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.groups, self.relu)
+        return F.conv2d(
+            x, self.weight, self.bias, self.stride, self.padding, self.groups, self.relu
+        )
 
 
 class Linear(Module):
@@ -85,7 +98,9 @@ class Linear(Module):
     ):
         self.relu = relu
         self.weight = Parameter((weight_init or init.he())((out_features, in_features)), device)
-        self.bias = Parameter((bias_init or init.constant(0))((out_features,)), device) if bias else None
+        self.bias = (
+            Parameter((bias_init or init.constant(0))((out_features,)), device) if bias else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias, self.relu)
@@ -95,9 +110,15 @@ class MaxPool2d(Module):
     """See functional.max_pool2d."""
 
     def __init__(
-        self, kernel_size: Size, stride: Size | None = None, padding: Size = 0, ceil_mode: bool = False
+        self,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        ceil_mode: bool = False,
     ):
-        self.options = dict(kernel_size=kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode)
+        self.options = dict(
+            kernel_size=kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return F.max_pool2d(x, **self.options)
@@ -115,7 +136,10 @@ class AvgPool2d(Module):
         count_include_pad: bool = True,
     ):
         self.options = dict(
-            kernel_size=kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode,
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
+            ceil_mode=ceil_mode,
             count_include_pad=count_include_pad,
         )
 
@@ -144,8 +168,9 @@ class SpatialResponseNorm(Module):
 
 
 class ReLU(Module):
-    """max(x, 0). inplace: the result takes x's place in memory (safe after layers that do not need their own output
-    for backward: convolution and linear are such)."""
+    """max(x, 0). inplace: the result takes x's place in memory (safe after layers that do not need
+    their own output for backward: convolution and linear are such).
+    """
 
     def __init__(self, inplace: bool = False):
         self.inplace = inplace
@@ -169,7 +194,9 @@ class Sigmoid(Module):
 
 
 class Dropout(Module):
-    """In training, zeros with probability p and scales the rest by 1 / (1 - p); see functional.dropout."""
+    """In training, zeros with probability p and scales the rest by 1 / (1 - p); see
+    functional.dropout.
+    """
 
     def __init__(self, p: float = 0.5):
         self.p = p

@@ -26,8 +26,9 @@ class Parameter(Tensor):
 class Module:
     """Base of all layers and networks. Write `forward`; call the module.
 
-    Parameters and modules are found among the attributes, also inside lists and tuples; a name is the path to it:
-    `net.a.conv1.weight` is "a.conv1.weight", `net.layers[0].bias` is "layers.0.bias".
+    Parameters and modules are found among the attributes, also inside lists and tuples; a name is
+    the path to it: `net.a.conv1.weight` is "a.conv1.weight", `net.layers[0].bias` is
+    "layers.0.bias".
     """
 
     training = True
@@ -71,7 +72,9 @@ class Module:
         return {name: parameter.numpy() for name, parameter in self.named_parameters()}
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        """Set all parameters from `state`. ValueError, and nothing changed, if names or shapes do not match."""
+        """Set all parameters from `state`. ValueError, and nothing changed, if names or shapes do
+        not match.
+        """
         own = dict(self.named_parameters())
         missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if missing or unexpected:
@@ -79,7 +82,8 @@ class Module:
         for name, parameter in own.items():
             if np.shape(state[name]) != parameter.shape:
                 raise ValueError(
-                    f"load_state_dict: expected {name} of shape {parameter.shape}, got {np.shape(state[name])}"
+                    f"load_state_dict: expected {name} of shape {parameter.shape}, got "
+                    f"{np.shape(state[name])}"
                 )
         for name, parameter in own.items():
             with parameter.device.activate("load_state_dict"):

@@ -9,7 +9,9 @@ from tinynet.optim.sgd import SGD
 
 
 class MultiStep:
-    """lr = the first lr * gamma^(number of milestones reached). cfg 145 of 2012: milestones 25, 51, 79, gamma 0.1."""
+    """lr = the first lr * gamma^(number of milestones reached). cfg 145 of 2012: milestones 25, 51,
+    79, gamma 0.1.
+    """
 
     def __init__(self, optimizer: SGD, milestones: Iterable[float], gamma: float = 0.1):
         self.optimizer, self.milestones, self.gamma = optimizer, sorted(milestones), gamma
@@ -28,15 +30,23 @@ class MultiStep:
 
 
 class DivideOnPlateau:
-    """lr / factor when the validation error has not improved for more than `patience` epochs, but not below min_lr.
+    """lr / factor when the validation error has not improved for more than `patience` epochs, but
+    not below min_lr.
 
     Source: Krizhevsky et al. 2012, section 5 (factor 10, three times in the whole of training).
     """
 
-    def __init__(self, optimizer: SGD, factor: float = 10.0, patience: int = 3, min_lr: float = 0.0):
+    def __init__(
+        self, optimizer: SGD, factor: float = 10.0, patience: int = 3, min_lr: float = 0.0
+    ):
         if factor <= 1:
             raise ValueError(f"DivideOnPlateau: expected a factor above 1, got {factor}")
-        self.optimizer, self.factor, self.patience, self.min_lr = optimizer, factor, patience, min_lr
+        self.optimizer, self.factor, self.patience, self.min_lr = (
+            optimizer,
+            factor,
+            patience,
+            min_lr,
+        )
         self.best, self.waited = float("inf"), 0
 
     def step(self, error: float) -> None:
@@ -47,7 +57,9 @@ class DivideOnPlateau:
         self.waited += 1
         if self.waited > self.patience:
             # never upwards, should min_lr be above a rate that was set by hand
-            self.optimizer.lr = min(self.optimizer.lr, max(self.optimizer.lr / self.factor, self.min_lr))
+            self.optimizer.lr = min(
+                self.optimizer.lr, max(self.optimizer.lr / self.factor, self.min_lr)
+            )
             self.waited = 0
 
     def state_dict(self) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from tinynet.tensor import Tensor
 
 
 class SGD:
-    """v <- momentum v - lr (g + weight_decay w);  w <- w + v, for every parameter w with gradient g.
+    """v <- momentum v - lr (g + weight_decay w);  w <- w + v, for every parameter w with gradient
+    g.
 
-    params: parameters, or groups of them: dicts {"params": [...]} that may set "momentum" and "weight_decay" apart, and
-    "lr" or "lr_scale": a group's rate is `self.lr * group["lr_scale"]`, so that a schedule sets `self.lr` alone. A
-    scale of 0 freezes a group. "name" is for those who read groups.
+    params: parameters, or groups of them: dicts {"params": [...]} that may set "momentum" and
+    "weight_decay" apart, and "lr" or "lr_scale": a group's rate is `self.lr * group["lr_scale"]`,
+    so that a schedule sets `self.lr` alone. A scale of 0 freezes a group. "name" is for those who
+    read groups.
 
     Source: Krizhevsky et al. 2012, section 5. Unlike in PyTorch the rate is inside the velocity.
     """
@@ -33,10 +35,19 @@ class SGD:
         groups = params if params and isinstance(params[0], dict) else [{"params": params}]
         self.param_groups: list[dict[str, Any]] = []
         for group in groups:
-            group = {"name": "", "lr_scale": 1.0, "momentum": momentum, "weight_decay": weight_decay, **group}
+            group = {
+                "name": "",
+                "lr_scale": 1.0,
+                "momentum": momentum,
+                "weight_decay": weight_decay,
+                **group,
+            }
             if "lr" in group:
                 if lr == 0:
-                    raise ValueError(f"SGD: expected lr above 0 where a group has its own, got {lr!r}; set lr_scale instead")
+                    raise ValueError(
+                        f"SGD: expected lr above 0 where a group has its own, got {lr!r}; set "
+                        f"lr_scale instead"
+                    )
                 group["lr_scale"] = _not_negative("lr of a group", group.pop("lr")) / lr
             for key in ("lr_scale", "momentum", "weight_decay"):
                 _not_negative(key, group[key])
@@ -45,7 +56,9 @@ class SGD:
             self.param_groups.append(group)
         every = [p for group in self.param_groups for p in group["params"]]
         if not every or not all(isinstance(p, Tensor) and p.requires_grad for p in every):
-            raise ValueError("SGD: expected at least one parameter, all tensors that require a gradient")
+            raise ValueError(
+                "SGD: expected at least one parameter, all tensors that require a gradient"
+            )
         if len({id(p) for p in every}) < len(every):
             raise ValueError("SGD: expected each parameter in one group, got one twice")
         self.velocity = {p: self._zeros(p) for p in every}
@@ -82,7 +95,8 @@ class SGD:
         for name, p in named.items():
             if np.shape(state[name]) != p.shape:
                 raise ValueError(
-                    f"SGD.load_state_dict: expected {name} of shape {p.shape}, got {np.shape(state[name])}"
+                    f"SGD.load_state_dict: expected {name} of shape {p.shape}, got "
+                    f"{np.shape(state[name])}"
                 )
         for name, p in named.items():
             with p.device.activate("SGD.load_state_dict"):
@@ -103,7 +117,9 @@ class SGD:
 
 
 def _not_negative(name: str, value: Any) -> float:
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(
+        value, bool
+    )
     if not number or not 0 <= value < float("inf"):
         raise ValueError(f"SGD: expected {name} to be a number of at least 0, got {value!r}")
     return value

@@ -6,14 +6,20 @@ from collections.abc import Callable, Sequence
 
 from tinynet.device import Device
 
-SHARE = 0.5  # of what is free. The rest is for the pools' gaps, for pictures being loaded, and for other programs
+# of what is free. The rest is for the pools' gaps, for pictures being loaded, and for other
+# programs
+SHARE = 0.5
 
 
-def fitting_batch_size(step: Callable[[int], object], devices: Sequence[Device], most: int) -> tuple[int, str]:
-    """The largest of most, most/2, most/4 ... with which a training step fits every device, and the reason in a line.
+def fitting_batch_size(
+    step: Callable[[int], object], devices: Sequence[Device], most: int
+) -> tuple[int, str]:
+    """The largest of most, most/2, most/4 ... with which a training step fits every device, and the
+    reason in a line.
 
-    step(n) makes a training step of n pictures, and is called with most/8 and most/4. What a step takes is a constant
-    (weights, gradients), which it has by then, and so much a picture: the slope between the two peaks.
+    step(n) makes a training step of n pictures, and is called with most/8 and most/4. What a step
+    takes is a constant (weights, gradients), which it has by then, and so much a picture: the slope
+    between the two peaks.
     """
     few, more = max(1, most // 8), max(2, most // 4)
     step(few)  # so that gradients are there before anything is measured

@@ -61,7 +61,9 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray], state: dict | None = 
     """Writes arrays by name as one safetensors file. Raises OSError."""
     metadata = {"format": "tinynet", "state": json.dumps(state or {})}
     metadata["sha256"] = _digest(arrays, metadata)
-    part = path.with_name(path.name + PART)  # a folder, since the library has a half-written file of its own in it
+    part = path.with_name(
+        path.name + PART
+    )  # a folder, since the library has a half-written file of its own in it
     file = part / path.name
     try:
         part.mkdir(exist_ok=True)

@@ -109,8 +109,8 @@ def views_of(batch: Batch, size: int) -> Iterator[Batch]:
 def rank_of_truth(xp: ModuleType, scores: Any, labels: Any) -> Any:
     """How many classes each picture's true one is behind: 0 is right, under 5 right in the top 5.
 
-    scores (N, classes) and labels (N,) are arrays of xp, NumPy or CuPy. Ties, and NaN, count against the net: one that
-    gives all classes the same score has recognised nothing.
+    scores (N, classes) and labels (N,) are arrays of xp, NumPy or CuPy. Ties, and NaN, count
+    against the net: one that gives all classes the same score has recognised nothing.
     """
     truth = xp.take_along_axis(scores, labels[:, None], axis=1)  # (N, 1)
     return (~(scores < truth)).sum(axis=1) - 1

@@ -151,7 +151,8 @@ def parse_edits(text: str) -> list[tuple[str, str]]:
     for edit in edits:
         if len(edit) != 2 or edit[0] not in names or not edit[1]:
             raise argparse.ArgumentTypeError(
-                f"NAME=VALUE[,NAME=VALUE] with the names {', '.join(names)} was expected, got {text!r}"
+                f"NAME=VALUE[,NAME=VALUE] with the names {', '.join(names)} was expected, got "
+                f"{text!r}"
             )
     return edits
 

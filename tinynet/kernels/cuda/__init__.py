@@ -1,6 +1,7 @@
 """The kernels of tinynet.kernels for CuPy arrays: the same names, arguments and results.
 
-The mathematics is in CUDA C, in the `.cu` files; each `.py` beside one launches it. Matrix products go to cuBLAS.
+The mathematics is in CUDA C, in the `.cu` files; each `.py` beside one launches it. Matrix products
+go to cuBLAS.
 """
 
 from tinynet.kernels.cuda.conv2d import conv2d_backward, conv2d_forward

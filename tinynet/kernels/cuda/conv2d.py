@@ -2,8 +2,8 @@
 
     y = w @ col + b        dw = dy @ col^T        dx = col2im(w^T @ dy)
 
-Columns are made in pieces of whole output rows, in one buffer, and made again in backward. Bias and rectifier follow all
-products in one launch, and go before them in backward.
+Columns are made in pieces of whole output rows, in one buffer, and made again in backward. Bias and
+rectifier follow all products in one launch, and go before them in backward.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from tinynet.kernels.cuda.rows import add_to_rows, add_to_rows_backward
 from tinynet.kernels.im2col import Pair, output_size
 from tinynet.threads import ranges
 
-# Of columns made at once. Small pieces stay in the GPU's L2 cache (50 MB on an H200), large ones keep all its processors
-# busy: conv2's product on 16 MB of columns has 27 tiles of 128 x 128 for 132 processors. A guess for the large side;
-# `python benchmarks/gpu.py` measures it.
+# Of columns made at once. Small pieces stay in the GPU's L2 cache (50 MB on an H200), large ones
+# keep all its processors busy: conv2's product on 16 MB of columns has 27 tiles of 128 x 128 for
+# 132 processors. A guess for the large side; `python benchmarks/gpu.py` measures it.
 COLUMN_BYTES = 256 << 20
 
 
@@ -53,7 +53,9 @@ def conv2d_backward(
     needs: tuple[bool, bool, bool],
     y: Any = None,
 ) -> tuple[Any, Any, Any]:
-    """dy (N, O, OH, OW) -> (dx, dw, db), None for each one that `needs` does not ask for. y: the forward's, with relu."""
+    """dy (N, O, OH, OW) -> (dx, dw, db), None for each one that `needs` does not ask for. y: the
+    forward's, with relu.
+    """
     N, C, H, W = x.shape
     O, _, *kernel = weight.shape
     _, _, OH, OW = dy.shape

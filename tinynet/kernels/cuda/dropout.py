@@ -17,5 +17,7 @@ def dropout_forward(x: Any, p: float, seed: int, call: int) -> tuple[Any, Any]:
     x = batch_last(x)
     y, mask = cupy.empty(x.shape, x.dtype), cupy.empty(x.shape, bool)
     scale = 1 / (1 - p) if p < 1 else 0
-    _cu.dropout_forward((-(-x.size // 16), 1), x, y, mask, scale, seed, call, round(p * 65536), x.size)
+    _cu.dropout_forward(
+        (-(-x.size // 16), 1), x, y, mask, scale, seed, call, round(p * 65536), x.size
+    )
     return batch_first(y), batch_first(mask)

@@ -11,7 +11,9 @@ _cu = Source("elementwise.cu")
 
 
 def launch(kernel: Kernel, *arguments: Any) -> None:
-    """Run an element-wise kernel over arrays of the first one's size; its last parameter is their number of elements."""
+    """Run an element-wise kernel over arrays of the first one's size; its last parameter is their
+    number of elements.
+    """
     count = arguments[0].size
     rows = -(-count // LIMIT)  # more elements than threads fit along x go on along y
     kernel((-(-count // max(rows, 1)), rows), *arguments, count)
@@ -22,7 +24,9 @@ def relu_forward(x: Any, out: Any = None) -> Any:
     x_ = batch_last(x)
     y = cupy.empty(x_.shape, x_.dtype) if out is None else batch_last(out)
     launch(_cu.relu_forward, x_, y)
-    if out is not None and y.data.ptr != out.data.ptr:  # `out` lies otherwise in memory: y is a copy of it
+    if (
+        out is not None and y.data.ptr != out.data.ptr
+    ):  # `out` lies otherwise in memory: y is a copy of it
         out[...] = batch_first(y)
         return out
     return batch_first(y)
@@ -61,7 +65,9 @@ def dropout_backward(dy: Any, mask: Any, p: float) -> Any:
     return batch_first(dx)
 
 
-def sgd_step(weight: Any, grad: Any, velocity: Any, lr: float, momentum: float, weight_decay: float) -> None:
+def sgd_step(
+    weight: Any, grad: Any, velocity: Any, lr: float, momentum: float, weight_decay: float
+) -> None:
     """Update `weight` and `velocity`, both C-contiguous, of one shape with grad."""
     launch(_cu.sgd_step, weight, cupy.ascontiguousarray(grad), velocity, lr, momentum, weight_decay)
 

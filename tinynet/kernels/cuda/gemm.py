@@ -10,21 +10,26 @@ from tinynet.cuda import blas_handle, cupy, current_lane
 from tinynet.kernels.cuda.launch import check_device
 
 _ROUTINE = {np.dtype(np.float32): "sgemm", np.dtype(np.float64): "dgemm"}
-_SCALARS = {dtype: np.array([0, 1], dtype) for dtype in _ROUTINE}  # cuBLAS reads beta and alpha from host memory
+_SCALARS = {
+    dtype: np.array([0, 1], dtype) for dtype in _ROUTINE
+}  # cuBLAS reads beta and alpha from host memory
 
 
 def gemm(a: Any, b: Any, out: Any, add: bool = False) -> None:
-    """out = a @ b, or out += a @ b with `add`; all of one type, 2-D, with rows (out), rows or columns (a, b) contiguous.
+    """out = a @ b, or out += a @ b with `add`; all of one type, 2-D, with rows (out), rows or
+    columns (a, b) contiguous.
 
-    cuBLAS thinks in columns, and a matrix by columns is the transpose of the same memory by rows: so it is asked for
-    out^T = b^T @ a^T, and no transpose is ever copied.
+    cuBLAS thinks in columns, and a matrix by columns is the transpose of the same memory by rows:
+    so it is asked for out^T = b^T @ a^T, and no transpose is ever copied.
     """
     (M, K), (_, N) = a.shape, b.shape
     gpu = current_lane().gpu.id
     for label, matrix in (("a", a), ("b", b), ("out", out)):
         check_device("gemm", label, matrix, gpu)
         if matrix.dtype != out.dtype or out.dtype not in _ROUTINE:
-            raise TypeError(f"gemm: expected float32 or float64 throughout, {label} is {matrix.dtype}")
+            raise TypeError(
+                f"gemm: expected float32 or float64 throughout, {label} is {matrix.dtype}"
+            )
     if b.shape[0] != K or out.shape != (M, N):
         raise ValueError(f"gemm: shapes {a.shape} @ {b.shape} -> {out.shape} do not fit")
     if M == 0 or N == 0:
@@ -46,7 +51,9 @@ def gemm(a: Any, b: Any, out: Any, add: bool = False) -> None:
 
 
 def _lie(matrix: Any) -> tuple[int, int]:
-    """(0, elements from row to row) for a matrix that lies by rows, (1, from column to column) by columns."""
+    """(0, elements from row to row) for a matrix that lies by rows, (1, from column to column) by
+    columns.
+    """
     (rows, columns), (down, right) = matrix.shape, matrix.strides
     size = matrix.dtype.itemsize
     if columns == 1 or right == size:

@@ -20,7 +20,9 @@ def im2col(x: Any, kernel: Pair, stride: Pair, padding: Pair) -> Any:
     return col
 
 
-def col2im(col: Any, x_shape: tuple[int, int, int, int], kernel: Pair, stride: Pair, padding: Pair) -> Any:
+def col2im(
+    col: Any, x_shape: tuple[int, int, int, int], kernel: Pair, stride: Pair, padding: Pair
+) -> Any:
     """(C*kh*kw, OH*OW*N) -> (N, C, H, W)."""
     N, C, H, W = x_shape
     dx = cupy.zeros((C, H, W, N), col.dtype)
@@ -33,14 +35,13 @@ def write_columns(x: Any, col: Any, kernel: Pair, stride: Pair, padding: Pair, r
     """Fill col (C*kh*kw, rows*OW*N) from x (C, H, W, N), for some output rows."""
     C, H, W, N = x.shape
     _, OW = output_size((H, W), kernel, stride, padding)
-    # 16 bytes at once where the batch divides by 4 (by 2 in double): a quarter of the instructions for the same bytes.
+    # 16 bytes at once where the batch divides by 4 (by 2 in double): a quarter of the instructions
+    # for the same bytes.
     wide = 16 // x.dtype.itemsize
     if N % wide == 0 and x.data.ptr % 16 == 0:
         x, col, N = x.view("complex128"), col.view("complex128"), N // wide
     count = rows.stop - rows.start
-    _im2col(
-        (count * OW * N, C), x, col, N, H, W, *kernel, *stride, *padding, OW, rows.start, count
-    )
+    _im2col((count * OW * N, C), x, col, N, H, W, *kernel, *stride, *padding, OW, rows.start, count)
 
 
 def add_columns(col: Any, dx: Any, kernel: Pair, stride: Pair, padding: Pair, rows: slice) -> None:

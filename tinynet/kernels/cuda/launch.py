@@ -3,12 +3,13 @@
     pool = Source("pool.cu")
     pool.max_pool2d_forward((OH * OW * N, C), x, y, winner, N, H, W, ...)       # (threads along x, blocks along y)
 
-A raw CUDA launch checks nothing: a Python float goes over as a double where a float is declared, an array of the wrong
-type or of another GPU is read as it lies. So the declaration in the `.cu` file itself is read here, and every argument is
-held to it: arrays must be C-contiguous, of the declared type and on the current GPU; numbers become the declared type.
+A raw CUDA launch checks nothing: a Python float goes over as a double where a float is declared, an
+array of the wrong type or of another GPU is read as it lies. So the declaration in the `.cu` file
+itself is read here, and every argument is held to it: arrays must be C-contiguous, of the declared
+type and on the current GPU; numbers become the declared type.
 
-The `.cu` files write REAL, ELEMENT or INDEX for types that vary; each is bound by the arrays of the call, and each binding
-is compiled once, by CuPy, at its first launch.
+The `.cu` files write REAL, ELEMENT or INDEX for types that vary; each is bound by the arrays of the
+call, and each binding is compiled once, by CuPy, at its first launch.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ import numpy as np
 from tinynet.cuda import cupy, current_lane
 from tinynet.errors import DeviceMismatchError
 
-THREADS = 256  # a block, the usual number; kernels that need another shape of block say so. Never tuned
+THREADS = (
+    256  # a block, the usual number; kernels that need another shape of block say so. Never tuned
+)
 LIMIT = 2**31 - 1024  # threads along x: kernels count them in an int
 C_TYPES = {
     "bool": np.bool_, "unsigned char": np.uint8, "unsigned short": np.uint16, "unsigned int": np.uint32,
@@ -49,13 +52,17 @@ class Source:
 
 
 class Kernel:
-    """One `__global__` function: called with its grid, its arguments, and constants that are compiled in."""
+    """One `__global__` function: called with its grid, its arguments, and constants that are
+    compiled in.
+    """
 
     def __init__(self, name: str, text: str, parameters: str):
         self.name, self.text = name, text
         self.parameters = [
             (kind, bool(star), label)
-            for kind, star, label in (PARAMETER.fullmatch(p.strip()).groups() for p in parameters.split(","))
+            for kind, star, label in (
+                PARAMETER.fullmatch(p.strip()).groups() for p in parameters.split(",")
+            )
         ]
 
     def __call__(
@@ -69,9 +76,13 @@ class Kernel:
         if x == 0 or y == 0:
             return
         if x > LIMIT or y > 65535:
-            raise ValueError(f"{self.name}: {x} x {y} threads are more than a GPU's grid holds ({LIMIT} x 65535)")
+            raise ValueError(
+                f"{self.name}: {x} x {y} threads are more than a GPU's grid holds ({LIMIT} x 65535)"
+            )
         if len(arguments) != len(self.parameters):
-            raise TypeError(f"{self.name}: expected {len(self.parameters)} arguments, got {len(arguments)}")
+            raise TypeError(
+                f"{self.name}: expected {len(self.parameters)} arguments, got {len(arguments)}"
+            )
         types = self._check(arguments)
         compiled = _compile(self.text, self.name, (*types.items(), *constants.items()))
         values = tuple(
@@ -89,7 +100,9 @@ class Kernel:
                     raise TypeError(f"{self.name}: {label} is a number, got an array")
                 continue
             if not isinstance(argument, cupy.ndarray):
-                raise TypeError(f"{self.name}: {label} is a CuPy array, got {type(argument).__name__}")
+                raise TypeError(
+                    f"{self.name}: {label} is a CuPy array, got {type(argument).__name__}"
+                )
             check_device(self.name, label, argument, gpu)
             if not argument.flags.c_contiguous:
                 raise ValueError(f"{self.name}: {label} must be C-contiguous")
@@ -104,7 +117,8 @@ def check_device(operation: str, label: str, array: Any, gpu: int) -> None:
     """Raise unless `array` lies on GPU `gpu`: neither launches nor cuBLAS would notice."""
     if array.data.device_id != gpu:
         raise DeviceMismatchError(
-            f"{operation}: {label} lives on cuda:{array.data.device_id}, but cuda:{gpu} is the current GPU"
+            f"{operation}: {label} lives on cuda:{array.data.device_id}, but cuda:{gpu} is the "
+            f"current GPU"
         )
 
 
@@ -114,7 +128,7 @@ def _compile(text: str, name: str, macros: tuple[tuple[str, Any], ...]) -> Calla
     return cupy.RawKernel(text, name, options)
 
 
-# --- layout: as in tinynet/kernels/layout.py --------------------------------------------------------------------------
+# --- layout: as in tinynet/kernels/layout.py ------------------------------------------------------
 
 
 def batch_last(x: Any) -> Any:

@@ -1,4 +1,6 @@
-"""The fully connected layer: tinynet/kernels/linear.py on a GPU, with the same products and letters."""
+"""The fully connected layer: tinynet/kernels/linear.py on a GPU, with the same products and
+letters.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,21 @@ def linear_forward(x: Any, weight: Any, bias: Any, relu: bool = False) -> Any:
 def linear_backward(
     dy: Any, x: Any, weight: Any, needs: tuple[bool, bool, bool], y: Any = None
 ) -> tuple[Any, Any, Any]:
-    """dy (N, O) -> (dx, dw, db), None for each one that `needs` does not ask for. y: the forward's, with relu."""
-    dy, db = add_to_rows_backward(batch_last(dy), None if y is None else batch_last(y), needs[2])  # (O, N)
+    """dy (N, O) -> (dx, dw, db), None for each one that `needs` does not ask for. y: the forward's,
+    with relu.
+    """
+    dy, db = add_to_rows_backward(
+        batch_last(dy), None if y is None else batch_last(y), needs[2]
+    )  # (O, N)
     dx = batch_first(_product(weight.T, dy)) if needs[0] else None  # (I, O) @ (O, N) -> (I, N)
     dw = _product(dy, batch_last(x).T) if needs[1] else None  # (O, N) @ (N, I) -> (O, I)
     return dx, dw, db
 
 
 def matmul(a: Any, b: Any) -> Any:
-    """a @ b with NumPy's rules. Two matrices go to `gemm`; anything else to CuPy, which ignores `set_tf32`."""
+    """a @ b with NumPy's rules. Two matrices go to `gemm`; anything else to CuPy, which ignores
+    `set_tf32`.
+    """
     if a.ndim == b.ndim == 2 and a.dtype == b.dtype and a.dtype.kind == "f":
         return _product(_straight(a), _straight(b))
     return cupy.matmul(a, b)

@@ -12,9 +12,18 @@ RUN = 16  # pixels that one thread takes. A guess; `python benchmarks/gpu.py` me
 
 
 def pictures_forward(
-    pictures: Any, mean: Any, top: Any, left: Any, flip: Any, colour: Any, size: tuple[int, int], scale: float
+    pictures: Any,
+    mean: Any,
+    top: Any,
+    left: Any,
+    flip: Any,
+    colour: Any,
+    size: tuple[int, int],
+    scale: float,
 ) -> Any:
-    """uint8 (N, H, W, C), mean (H', W', C), top, left, flip (N,), colour (N, C) -> float32 (N, C, h, w)."""
+    """uint8 (N, H, W, C), mean (H', W', C), top, left, flip (N,), colour (N, C) -> float32 (N, C,
+    h, w).
+    """
     (N, H, W, C), (h, w) = pictures.shape, size
     out = cupy.empty((C, h, w, N), "float32")
     pictures, mean, top, left, flip, noise = (

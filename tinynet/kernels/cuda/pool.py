@@ -14,7 +14,9 @@ from tinynet.kernels.max_pool2d import pool_output_size
 _max, _avg = Source("max_pool2d.cu"), Source("avg_pool2d.cu")
 
 
-def max_pool2d_forward(x: Any, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool) -> tuple[Any, Any]:
+def max_pool2d_forward(
+    x: Any, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool
+) -> tuple[Any, Any]:
     """(N, C, H, W) -> y and the winners' positions, both (N, C, OH, OW)."""
     N, C, H, W = x.shape
     OH, OW = pool_output_size((H, W), kernel, stride, padding, ceil_mode)
@@ -27,14 +29,30 @@ def max_pool2d_forward(x: Any, kernel: Pair, stride: Pair, padding: Pair, ceil_m
 
 
 def max_pool2d_backward(
-    dy: Any, winner: Any, x_shape: tuple[int, int, int, int], kernel: Pair, stride: Pair, padding: Pair
+    dy: Any,
+    winner: Any,
+    x_shape: tuple[int, int, int, int],
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
 ) -> Any:
     """dy, winner (N, C, OH, OW) -> dx (N, C, H, W)."""
     N, C, H, W = x_shape
     OH, OW = dy.shape[2:]
     dx = cupy.empty((C, H, W, N), dy.dtype)
     _max.max_pool2d_backward(
-        (H * W * N, C), batch_last(dy), batch_last(winner), dx, N, H, W, *kernel, *stride, *padding, OH, OW
+        (H * W * N, C),
+        batch_last(dy),
+        batch_last(winner),
+        dx,
+        N,
+        H,
+        W,
+        *kernel,
+        *stride,
+        *padding,
+        OH,
+        OW,
     )
     return batch_first(dx)
 
@@ -47,7 +65,18 @@ def avg_pool2d_forward(
     OH, OW = pool_output_size((H, W), kernel, stride, padding, ceil_mode)
     y = cupy.empty((C, OH, OW, N), x.dtype)
     _avg.avg_pool2d_forward(
-        (OH * OW * N, C), batch_last(x), y, N, H, W, *kernel, *stride, *padding, OH, OW, count_include_pad
+        (OH * OW * N, C),
+        batch_last(x),
+        y,
+        N,
+        H,
+        W,
+        *kernel,
+        *stride,
+        *padding,
+        OH,
+        OW,
+        count_include_pad,
     )
     return batch_first(y)
 
@@ -66,6 +95,17 @@ def avg_pool2d_backward(
     OH, OW = dy.shape[2:]
     dx = cupy.empty((C, H, W, N), dy.dtype)
     _avg.avg_pool2d_backward(
-        (H * W * N, C), batch_last(dy), dx, N, H, W, *kernel, *stride, *padding, OH, OW, count_include_pad
+        (H * W * N, C),
+        batch_last(dy),
+        dx,
+        N,
+        H,
+        W,
+        *kernel,
+        *stride,
+        *padding,
+        OH,
+        OW,
+        count_include_pad,
     )
     return batch_first(dx)

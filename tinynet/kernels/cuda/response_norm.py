@@ -1,4 +1,6 @@
-"""Response normalisation: tinynet/kernels/local_response_norm.py and spatial_response_norm.py on a GPU."""
+"""Response normalisation: tinynet/kernels/local_response_norm.py and spatial_response_norm.py on a
+GPU.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +19,23 @@ def local_response_norm_forward(x: Any, size: int, alpha: float, beta: float, k:
     y = cupy.empty(x.shape, x.dtype)
     C, P = len(x), x[0].size
     constants = dict(SIZE=size, SEGMENT=SEGMENT)
-    _local.local_response_norm_forward((P, -(-C // SEGMENT)), x, y, C, P, alpha / size, beta, k, **constants)
+    _local.local_response_norm_forward(
+        (P, -(-C // SEGMENT)), x, y, C, P, alpha / size, beta, k, **constants
+    )
     return batch_first(y)
 
 
-def local_response_norm_backward(dy: Any, x: Any, size: int, alpha: float, beta: float, k: float) -> Any:
+def local_response_norm_backward(
+    dy: Any, x: Any, size: int, alpha: float, beta: float, k: float
+) -> Any:
     """dy, x (N, C, ...) -> dx."""
     x, dy = batch_last(x), batch_last(dy)
     dx = cupy.empty(x.shape, x.dtype)
     C, P = len(x), x[0].size
     constants = dict(SIZE=size, SEGMENT=SEGMENT)
-    _local.local_response_norm_backward((P, -(-C // SEGMENT)), dy, x, dx, C, P, alpha / size, beta, k, **constants)
+    _local.local_response_norm_backward(
+        (P, -(-C // SEGMENT)), dy, x, dx, C, P, alpha / size, beta, k, **constants
+    )
     return batch_first(dx)
 
 
@@ -36,11 +44,15 @@ def spatial_response_norm_forward(x: Any, size: int, alpha: float, beta: float, 
     N, C, H, W = x.shape
     x = batch_last(x)
     y = cupy.empty(x.shape, x.dtype)
-    _spatial.spatial_response_norm_forward((H * W * N, C), x, y, N, H, W, size, alpha / size**2, beta, k)
+    _spatial.spatial_response_norm_forward(
+        (H * W * N, C), x, y, N, H, W, size, alpha / size**2, beta, k
+    )
     return batch_first(y)
 
 
-def spatial_response_norm_backward(dy: Any, x: Any, size: int, alpha: float, beta: float, k: float) -> Any:
+def spatial_response_norm_backward(
+    dy: Any, x: Any, size: int, alpha: float, beta: float, k: float
+) -> Any:
     """dy, x (N, C, H, W) -> dx."""
     N, C, H, W = x.shape
     x, dy = batch_last(x), batch_last(dy)

@@ -1,4 +1,6 @@
-"""What is done to the rows of a matrix product: adding the bias, the rectifier, and their gradients."""
+"""What is done to the rows of a matrix product: adding the bias, the rectifier, and their
+gradients.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from tinynet.kernels.cuda.elementwise import relu_forward
 from tinynet.kernels.cuda.launch import THREADS, Kernel, Source
 
 _add_to_rows, _cu = Source("add_to_rows.cu").add_to_rows, Source("row_sums.cu")
-# Elements that one block adds up: few enough that few rows are blocks for all processors, many enough that little is left
-# to the second launch. A guess; `python benchmarks/gpu.py` measures it.
+# Elements that one block adds up: few enough that few rows are blocks for all processors, many
+# enough that little is left to the second launch. A guess; `python benchmarks/gpu.py` measures it.
 RUN = 1 << 12
 
 
@@ -24,7 +26,9 @@ def add_to_rows(y: Any, bias: Any, relu: bool) -> None:
 
 
 def add_to_rows_backward(dy: Any, y: Any, needs_bias: bool) -> tuple[Any, Any]:
-    """dy (O, P), y the result with relu, else None -> the gradients of the product and, if asked for, of the bias."""
+    """dy (O, P), y the result with relu, else None -> the gradients of the product and, if asked
+    for, of the bias.
+    """
     if y is None:
         return dy, _sums(_cu.row_sums, dy) if needs_bias else None
     dz = cupy.empty(dy.shape, dy.dtype)
