@@ -1,26 +1,44 @@
-"""Where a NaN began."""
+"""Where a NaN began: a run is replayed from its last good checkpoint, bit for bit."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
-import tinynet.functional as F
+from tinynet.nn import Module
+from tinynet.optim import Optimizer
+from tinynet.tensor import Tensor
+from tinynet.training.task import Task
 
 
-def first_nonfinite(model, optimizer, x, labels) -> str | None:
-    """Trains one batch and looks at everything on the way, in the order in which it is computed.
+def replay(
+    task: Task, model: Module, optimizer: Optimizer, batches: Iterable
+) -> tuple[str | None, int]:
+    """Train on `batches` until a value is not finite: where it was, and in which batch (from 0).
+
+    None if all values stayed finite. `model` must be in train() mode.
+    """
+    number = -1
+    for number, batch in enumerate(batches):
+        if where := first_nonfinite(task, model, optimizer, task.inputs(batch)):
+            return where, number
+    return None, number
+
+
+def first_nonfinite(task: Task, model: Module, optimizer: Optimizer, inputs: tuple) -> str | None:
+    """Train one batch and look at everything on the way, in the order in which it is computed.
 
     Returns the first place that held a NaN or an infinite value ("the output of conv3", "the
-    gradient of conv3.weight" ...), or None. `model` must be in train() mode.
+    gradient of conv3.weight" ...), or None.
     """
-    if not all(_finite(part) for part in (x if isinstance(x, tuple) else (x,))):
-        return "the pictures"
+    if not all(map(_finite, _tensors(inputs))):
+        return "the inputs"
     for name, parameter in model.named_parameters():
         if not _finite(parameter):
             return name
     found: list[str] = []
     with _watched(model, found):
-        loss = F.cross_entropy(model(x), labels)
+        loss, _ = task.loss(model, *inputs)
     if found:
         return f"the output of {found[0]}"
     if not _finite(loss):
@@ -40,7 +58,7 @@ def first_nonfinite(model, optimizer, x, labels) -> str | None:
 class _watched:
     """While entered, every module with a name notes it in `found` when its output is not finite."""
 
-    def __init__(self, model, found: list[str]) -> None:
+    def __init__(self, model: Module, found: list[str]) -> None:
         self._modules = [(name, module) for name, module in model.named_modules() if name]
         self._found = found
 
@@ -54,12 +72,19 @@ class _watched:
 
     def _call(self, name: str, forward, *args, **kwargs):
         y = forward(*args, **kwargs)
-        if not _finite(y):
+        if not all(map(_finite, _tensors(y))):
             self._found.append(name)
         return y
 
 
-def _finite(tensor) -> bool:
+def _tensors(value) -> list[Tensor]:
+    """The tensors in a value, or in tuples and lists of values."""
+    if isinstance(value, (tuple, list)):
+        return [tensor for part in value for tensor in _tensors(part)]
+    return [value] if isinstance(value, Tensor) else []
+
+
+def _finite(tensor: Tensor) -> bool:
     xp = tensor.device.xp
     with tensor.device.activate():
         return bool(xp.isfinite(tensor.data).all())
