@@ -34,7 +34,7 @@ from tinynet.data import (
     mean_picture,
     open_data,
 )
-from tinynet.device import Device
+from tinynet.devices import Device
 from tinynet.nn import init
 from tinynet.optim import SGD
 from tinynet.optim.lr_scheduler import DivideOnPlateau, MultiStep
@@ -589,9 +589,7 @@ def use_tf32(devices: str | None) -> None:
     """Quicker, coarser matrix products, on GPUs that have them."""
     if runs.device_pair(devices or runs.default_devices())[0].kind != "cuda":
         raise ValueError("--tf32 is for GPUs: give --device cuda:0")
-    from tinynet.cuda import set_tf32
-
-    set_tf32(True)
+    tinynet.set_tf32(True)
 
 
 def make_parser() -> runs.Parser:
