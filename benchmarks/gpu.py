@@ -35,7 +35,7 @@ sys.path.insert(0, str(ROOT))
 import tinynet  # noqa: E402
 import tinynet.functional as F  # noqa: E402
 from examples.alexnet import AlexNet  # noqa: E402
-from tinynet.device import Device  # noqa: E402
+from tinynet.devices import Device  # noqa: E402
 
 BATCHES = (128, 256, 512, 1024)
 SECONDS = 1.2  # of each timing
@@ -100,7 +100,7 @@ def pair(names: str) -> tuple[Device, Device]:
 
 def release() -> None:
     """Give the idle memory of all pools back, so that one side's does not crowd the other's out."""
-    sys.modules["tinynet.cuda"]._pool.free_all_blocks()
+    sys.modules["tinynet.devices.cuda.memory"].pool.free_all_blocks()
     if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
         sys.modules["torch"].cuda.empty_cache()
 
@@ -257,13 +257,11 @@ def elapsed(gpu: Device, launch: Callable[[], None], times: int = 5) -> float:
 
 @contextlib.contextmanager
 def precision(tf32: bool) -> Iterator[None]:
-    from tinynet.cuda import set_tf32
-
-    set_tf32(tf32)
+    tinynet.set_tf32(tf32)
     try:
         yield
     finally:
-        set_tf32(False)
+        tinynet.set_tf32(False)
 
 
 def gemm_floor(gpu: Device, batch: int, products: list[tuple[int, int, int, int]]) -> float:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import tinynet
 import tinynet.functional as F
 from tinynet import Tensor, nn
+from tinynet.devices import Device
 from tinynet.nn import init
 from tinynet.optim import SGD, Optimizer
 from tinynet.optim.lr_scheduler import DivideOnPlateau
@@ -99,7 +100,7 @@ class Tower(nn.Module):
     and fc7.
     """
 
-    def __init__(self, preset: str, in_channels: int, image_size: int, device: tinynet.device):
+    def __init__(self, preset: str, in_channels: int, image_size: int, device: Device):
         p = PRESETS[preset]
         k1, k2, k3, k4, k5 = p.kernels
         self.device = device

@@ -11,7 +11,8 @@ x.grad                                    # tensor([[3., 3.]])
 
 from tinynet import functional, nn, optim
 from tinynet.arithmetic import concat
-from tinynet.device import device, memory_stats, set_tf32
+from tinynet.devices import device, memory_stats, set_tf32
+from tinynet.devices.threads import get_num_threads, set_num_threads
 from tinynet.errors import (
     CheckpointError,
     DataError,
@@ -26,7 +27,6 @@ from tinynet.gradcheck import gradcheck
 from tinynet.profiler import Profile as profile
 from tinynet.random import manual_seed
 from tinynet.tensor import Tensor, no_grad, tensor
-from tinynet.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 

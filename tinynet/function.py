@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from tinynet import profiler
-from tinynet.device import Device
+from tinynet.devices import Device
 from tinynet.errors import DeviceMismatchError
 from tinynet.tensor import Node, Tensor, is_grad_enabled
 
@@ -113,7 +113,7 @@ class Function:
         ctx = Context(device, needs)
         arrays = [a.data if isinstance(a, Tensor) else a for a in args]
         with (
-            device.activate(cls.__name__),
+            device.activate(cls.__name__, arrays),
             profiler.record(cls.__name__, "forward", device) as record,
         ):
             outputs = cls.forward(ctx, *arrays, **kwargs)
@@ -154,7 +154,7 @@ class Function:
                 "retain_graph=True, or compute forward again"
             )
         with (
-            ctx.device.activate(cls.__name__),
+            ctx.device.activate(cls.__name__, grads),
             profiler.record(cls.__name__, "backward", ctx.device) as record,
         ):
             for i, (shape, dtype) in enumerate(node.outputs):
@@ -175,7 +175,7 @@ def common_device(operation: str, args: Any) -> Device:
     if not tensors:
         raise TypeError(f"{operation}: expected at least one tensor among its arguments, got none")
     device = tensors[0].device
-    if any(t.device != device for t in tensors):
+    if any(t.device is not device for t in tensors):
         places = ", ".join(f"{t.shape} on {t.device}" for t in tensors)
         raise DeviceMismatchError(
             f"{operation}: expected all tensors on one device, got {places}; move them with "

@@ -18,18 +18,17 @@ import pytest
 
 import tinynet
 import tinynet.functional as F
-from tinynet import arithmetic, memory, random, threads
+from tinynet import arithmetic, random
+from tinynet.devices import memory, threads
+from tinynet.devices.memory import ALIGN, SEGMENT, SMALL, Pool
 from tinynet.gradcheck.operations import layouts
-from tinynet.memory import ALIGN, SEGMENT, SMALL, Pool
 
 # Devices
 
 
 def test_names_of_devices():
     cpu, one = tinynet.device("cpu"), tinynet.device("cpu:1")
-    assert cpu == tinynet.device("cpu:0") == "cpu:0" == cpu and hash(cpu) == hash(
-        tinynet.device("cpu:0")
-    )
+    assert cpu is tinynet.device("cpu:0") and cpu.name == "cpu"
     assert (
         cpu != one
         and one == "cpu:1"
@@ -45,9 +44,22 @@ def test_names_of_devices():
         "cpu:1",
         "cpu:1",
     )
-    assert str(tinynet.device("cpu:0")) == "cpu:0" and tinynet.device(one) is one
+    assert tinynet.device(one) is one
     assert tinynet.device("cpu:1") is one and cpu.xp is np
     assert copy.deepcopy(one) is one and pickle.loads(pickle.dumps(one)) is one
+
+
+def test_a_device_equals_its_name_and_has_its_hash():
+    cpu, one = tinynet.device("cpu"), tinynet.device("cpu:1")
+    assert cpu == "cpu" and "cpu" == cpu and hash(cpu) == hash("cpu") and cpu in {"cpu"}
+    assert one == "cpu:1" and hash(one) == hash("cpu:1") and {one: 3}["cpu:1"] == 3
+    assert cpu != "cpu:1" and one != "cpu" and one != "cuda:0" and len({cpu, one, "cpu"}) == 2
+    for spelling, name in (("cpu:0", "cpu"), ("cpu:01", "cpu:1"), ("cuda", "cuda:0")):
+        for device in (cpu, one):
+            with pytest.raises(ValueError) as caught:
+                device == spelling  # noqa: B015
+            assert f"expected '{name}'" in str(caught.value)
+            assert f"got '{spelling}'" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["gpu0", "cpu:", "cpu:-1", "cuda:x", "", "CPU", "cpu:0 ", 3, None])
@@ -340,7 +352,7 @@ def test_ranges():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_has_threads_of_its_own(any_threads):
     code = (
-        "import os, sys, tinynet\nfrom tinynet import threads\n"
+        "import os, sys, tinynet\nfrom tinynet.devices import threads\n"
         "tinynet.set_num_threads(2)\nthreads.parallel_for(lambda i: None, range(4))\n"
         "pid = os.fork()\n"
         "if pid == 0:\n"

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import tinynet
 import tinynet.functional as F
+from tinynet.devices.memory import pool
 from tinynet.gradcheck import gradcheck
-from tinynet.memory import pool
 
 
 def leaf(values, **options):

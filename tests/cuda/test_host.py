@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import tinynet
-from tinynet.device import Device
+from tinynet.devices import Device
 
 
 @pytest.fixture(params=["two GPUs", "one GPU twice"])
@@ -326,7 +326,7 @@ def test_a_runtime_that_fails(machine: fake_cupy.Machine, monkeypatch: pytest.Mo
     def failing() -> int:
         raise OSError("libcudart.so.13: cannot open shared object file")
 
-    runtime = importlib.import_module("tinynet.cuda").cupy.cuda.runtime
+    runtime = importlib.import_module("tinynet.devices.cuda").cupy.cuda.runtime
     monkeypatch.setattr(runtime, "runtimeGetVersion", failing)
     assert "cuda:1: CuPy finds no CUDA runtime (libcudart.so.13: cannot open" in refused("cuda:1")
 
@@ -336,7 +336,11 @@ def test_no_driver_and_an_old_driver(machine: fake_cupy.Machine) -> None:
     assert "no NVIDIA driver" in refused()
     machine.driver = 12040
     message = refused()
-    assert "CUDA 12.4" in message and "CUDA 13" in message and "tinynet[cuda12]" in message
+    assert (
+        "CUDA 12.4" in message
+        and "CUDA 13" in message
+        and "pip install 'cupy-cuda12x[ctk]'" in message
+    )
 
 
 def test_missing_cuda_libraries(machine: fake_cupy.Machine) -> None:
@@ -346,7 +350,7 @@ def test_missing_cuda_libraries(machine: fake_cupy.Machine) -> None:
     ):
         machine.broken_library = reason
         message = refused()
-        assert reason.splitlines()[0] in message and "pip install 'tinynet[cuda13]'" in message
+        assert reason.splitlines()[0] in message and "pip install 'cupy-cuda13x[ctk]'" in message
 
 
 @pytest.fixture
@@ -376,7 +380,7 @@ def test_no_cupy(hidden: None, monkeypatch: pytest.MonkeyPatch) -> None:
         raise ModuleNotFoundError("No module named 'cupy'", name="cupy")
 
     without_cuda_module(monkeypatch, {}, importing)
-    assert "CuPy is not installed" in refused() and "tinynet[cuda13]" in refused()
+    assert "CuPy is not installed" in refused() and "pip install 'cupy-cuda13x[ctk]'" in refused()
 
 
 def test_cupy_without_what_it_needs(hidden: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,5 +411,5 @@ def test_the_wrong_wheel(hidden: None, monkeypatch: pytest.MonkeyPatch) -> None:
     message = refused()
     assert (
         "cupy-cuda11x cannot be imported (libcudart.so.11.0" in message
-        and "tinynet[cuda13]" in message
+        and "cupy-cuda13x[ctk]" in message
     )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tinynet import kernels
-from tinynet.device import Device
+from tinynet.devices import Device
 
 DTYPES = [np.float32, np.float64]
 # x (N, C, H, W), kernel, stride, padding: overlapping, padded, not tiling, one picture, one pixel,

@@ -13,7 +13,7 @@ from PIL import Image
 
 import tinynet
 import tinynet.functional as F
-from tinynet.device import CpuDevice
+from tinynet.devices.cpu import CpuDevice
 from tinynet.training.batch_size import SHARE, fitting_batch_size
 from tinynet.training.metrics import read_config
 
@@ -49,7 +49,7 @@ def test_the_largest_half_that_fits(monkeypatch, room, expected):
 
 
 def test_the_fullest_device_decides(monkeypatch):
-    frees = {"cpu:0": 1 << 40, "cpu:1": 1 << 20}
+    frees = {"cpu": 1 << 40, "cpu:1": 1 << 20}
     monkeypatch.setattr(CpuDevice, "free_memory", lambda self: frees[self.name])
     devices = [tinynet.device(name) for name in frees]
     size, reason = fitting_batch_size(made_of(0, 1 << 16, []), devices, 128)

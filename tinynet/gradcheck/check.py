@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet import random
-from tinynet.device import device as find_device
+from tinynet.devices import device as find_device
 from tinynet.errors import GradcheckError
 from tinynet.function import Context, Function
 from tinynet.tensor import Tensor, no_grad

@@ -30,12 +30,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from tinynet.devices.memory import pool
+from tinynet.devices.threads import parallel_for, piece_size, ranges, scratch
 from tinynet.kernels import winograd
 from tinynet.kernels.im2col import Pair, add_windows, output_size, pad, windows
 from tinynet.kernels.layout import batch_first, batch_last
 from tinynet.kernels.relu import relu_backward
-from tinynet.memory import pool
-from tinynet.threads import parallel_for, piece_size, ranges, scratch
 
 COLUMN_BYTES = (
     1 << 20,

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinynet.devices.memory import pool
+from tinynet.devices.threads import parallel_for, ranges
 from tinynet.kernels.layout import batch_first, batch_last
 from tinynet.kernels.relu import relu_backward
-from tinynet.memory import pool
-from tinynet.threads import parallel_for, ranges
 
 ROWS = 256  # of a product's block: BLAS is at full speed from about there on
 

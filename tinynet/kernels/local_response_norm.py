@@ -22,9 +22,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinynet.devices.memory import pool
+from tinynet.devices.threads import parallel_for, ranges, scratch
 from tinynet.kernels.layout import batch_first, batch_last
-from tinynet.memory import pool
-from tinynet.threads import parallel_for, ranges, scratch
 
 PIECE = 1 << 18  # elements of x handled at once: 1 MB of float32 in each of the five arrays in use
 

@@ -18,10 +18,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tinynet.devices.memory import pool
+from tinynet.devices.threads import parallel_for, ranges, scratch
 from tinynet.kernels.im2col import Pair
 from tinynet.kernels.layout import batch_first, batch_last, select
-from tinynet.memory import pool
-from tinynet.threads import parallel_for, ranges, scratch
 
 Index = tuple[slice, slice, slice]
 EVERY = slice(None)

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinynet.devices.memory import pool
+from tinynet.devices.threads import parallel_for, ranges, scratch
 from tinynet.kernels.layout import batch_first
-from tinynet.memory import pool
-from tinynet.threads import parallel_for, ranges, scratch
 
 PICTURES = 16  # written together: a cache line of the batch-innermost result
 

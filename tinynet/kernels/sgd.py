@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinynet.devices.threads import scratch
 from tinynet.kernels.layout import elementwise
-from tinynet.threads import scratch
 
 
 def sgd_step(

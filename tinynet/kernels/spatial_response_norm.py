@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinynet.devices.memory import pool
+from tinynet.devices.threads import parallel_for, scratch
 from tinynet.kernels.layout import batch_first, batch_last
 from tinynet.kernels.local_response_norm import power, window_sum
-from tinynet.memory import pool
-from tinynet.threads import parallel_for, scratch
 
 
 def spatial_response_norm_forward(

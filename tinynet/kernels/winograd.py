@@ -34,11 +34,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tinynet.devices.memory import pool
+from tinynet.devices.threads import parallel_for, ranges, scratch
 from tinynet.kernels.im2col import Pair, add_windows, pad, windows
 from tinynet.kernels.layout import batch_first, batch_last
 from tinynet.kernels.linear import matmul
-from tinynet.memory import pool
-from tinynet.threads import parallel_for, ranges, scratch
 
 POINTS = (0, 1, -1, 0.5, -0.5, 2)  # and infinity; larger or closer ones lose more digits
 SIDE = len(POINTS) + 1  # of a tile's inputs

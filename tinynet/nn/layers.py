@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import tinynet.functional as F
-from tinynet.device import Device
+from tinynet.devices import Device
 from tinynet.nn import init
 from tinynet.nn.init import Initialiser
 from tinynet.nn.module import Module, Parameter

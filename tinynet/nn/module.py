@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.device import Device
-from tinynet.device import device as find_device
+from tinynet.devices import Device
+from tinynet.devices import device as find_device
 from tinynet.tensor import Tensor
 
 

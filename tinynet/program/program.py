@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinynet
-from tinynet.device import Device
+from tinynet.devices import Device
 from tinynet.nn import Module
 from tinynet.program import options, runs
 from tinynet.program.recipe import Recipe

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tinynet.device import Device
+from tinynet.devices import Device
 from tinynet.nn import Module
 from tinynet.optim import SGD, Optimizer
 from tinynet.optim.lr_scheduler import Constant, MultiStep

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tinynet.device import Device
-from tinynet.device import device as find_device
+from tinynet.devices import Device
+from tinynet.devices import device as find_device
 from tinynet.errors import CheckpointError, DeviceUnavailableError
 from tinynet.training.checkpoint import BEST, all_in
 from tinynet.training.metrics import read_config

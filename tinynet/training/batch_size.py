@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tinynet.device import Device
+from tinynet.devices import Device
 
 # of what is free. The rest is for the pools' gaps, for pictures being loaded, and for other
 # programs

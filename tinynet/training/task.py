@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinynet.functional as F
-from tinynet.device import Device
+from tinynet.devices import Device
 from tinynet.nn import Module
 from tinynet.tensor import Tensor
 from tinynet.training.evaluate import evaluate, rank_of_truth

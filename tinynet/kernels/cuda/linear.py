@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinynet.cuda import cupy
+from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.gemm import gemm
 from tinynet.kernels.cuda.launch import batch_first, batch_last
 from tinynet.kernels.cuda.rows import add_to_rows, add_to_rows_backward
