@@ -15,6 +15,7 @@ import numpy as np
 from tinynet.devices import Device
 from tinynet.devices import device as find_device
 from tinynet.function import Context, Function
+from tinynet.operations import operation
 from tinynet.tensor import Tensor, tensor
 
 
@@ -335,26 +336,31 @@ def _constant(x: Any, dtype: np.dtype, device: Device) -> Tensor:
     return tensor(np.asarray(x, dtype), device=device)
 
 
+@operation(Add)
 def add(a: Any, b: Any) -> Tensor:
     """a + b"""
     return _binary(Add, "add", a, b)
 
 
+@operation(Sub)
 def sub(a: Any, b: Any) -> Tensor:
     """a - b"""
     return _binary(Sub, "sub", a, b)
 
 
+@operation(Mul)
 def mul(a: Any, b: Any) -> Tensor:
     """a b, element by element"""
     return _binary(Mul, "mul", a, b)
 
 
+@operation(Div)
 def div(a: Any, b: Any) -> Tensor:
     """a / b, element by element"""
     return _binary(Div, "div", a, b)
 
 
+@operation(Maximum)
 def maximum(a: Any, b: Any) -> Tensor:
     """The larger of a and b, element by element; where they are equal each gets half of the
     gradient.
@@ -362,11 +368,13 @@ def maximum(a: Any, b: Any) -> Tensor:
     return _binary(Maximum, "maximum", a, b)
 
 
+@operation(Neg)
 def neg(x: Tensor) -> Tensor:
     """-x"""
     return Neg.apply(x)
 
 
+@operation(Pow)
 def pow(x: Tensor, p: float) -> Tensor:
     """x^p for a number p."""
     if isinstance(p, bool) or not isinstance(p, (int, float, np.integer, np.floating)):
@@ -374,16 +382,19 @@ def pow(x: Tensor, p: float) -> Tensor:
     return Pow.apply(x, p)
 
 
+@operation(Exp)
 def exp(x: Tensor) -> Tensor:
     """e^x"""
     return Exp.apply(x)
 
 
+@operation(Log)
 def log(x: Tensor) -> Tensor:
     """The natural logarithm."""
     return Log.apply(x)
 
 
+@operation(MatMul)
 def matmul(a: Any, b: Any) -> Tensor:
     """a @ b with NumPy's rules: (..., n, k) @ (..., k, m) -> (..., n, m).
 
@@ -403,17 +414,20 @@ def matmul(a: Any, b: Any) -> Tensor:
     return MatMul.apply(a, b)
 
 
+@operation(Sum)
 def sum(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     """The sum over an axis, several, or all (None)."""
     return Sum.apply(x, axis, keepdims)
 
 
+@operation(Sum, Div)
 def mean(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     """The mean over an axis, several, or all (None)."""
     count = int(np.prod([x.shape[i] for i in _axes(axis, x.ndim)]))
     return sum(x, axis, keepdims) / count
 
 
+@operation(Max)
 def max(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     """The maximum over an axis, several, or all (None); equal maxima share the gradient."""
     if any(x.shape[i] == 0 for i in _axes(axis, x.ndim)):
@@ -423,6 +437,7 @@ def max(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     return Max.apply(x, axis, keepdims)
 
 
+@operation(Reshape)
 def reshape(x: Tensor, *shape: Any) -> Tensor:
     """The same elements in another shape; one -1 stands for what is left."""
     shape = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
@@ -435,6 +450,7 @@ def reshape(x: Tensor, *shape: Any) -> Tensor:
     return Reshape.apply(x, shape)
 
 
+@operation(Transpose)
 def transpose(x: Tensor, *axes: Any) -> Tensor:
     """The axes in another order; reversed if none is given."""
     axes = tuple(axes[0]) if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
@@ -452,6 +468,7 @@ def flatten(x: Tensor, start_axis: int = 0) -> Tensor:
     return reshape(x, (*x.shape[:start], int(np.prod(x.shape[start:]))))
 
 
+@operation(Index)
 def index(x: Tensor, key: Any) -> Tensor:
     """x[key] with NumPy's rules; index arrays may be tensors."""
     parts = key if isinstance(key, tuple) else (key,)
@@ -462,6 +479,7 @@ def index(x: Tensor, key: Any) -> Tensor:
         raise IndexError(f"index: tensor of shape {x.shape}: {error}") from None
 
 
+@operation(Concat)
 def concat(tensors: Any, axis: int = 0) -> Tensor:
     """Tensors side by side along `axis`; their other axes must be equal."""
     tensors = list(tensors)
@@ -482,6 +500,7 @@ def concat(tensors: Any, axis: int = 0) -> Tensor:
     return Concat.apply(*tensors, axis=axis % ndim)
 
 
+@operation(Copy)
 def to(x: Tensor, device: str | Device) -> Tensor:
     """x on another device; its gradient is copied back. x itself if it is there already."""
     target = find_device(device)

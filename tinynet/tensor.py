@@ -101,7 +101,7 @@ class Tensor:
         return self.device.download(self.data)
 
     def item(self) -> int | float:
-        """The one value of a tensor that has one; waits for the device. ValueError if it has more."""
+        """The value of a tensor that has one; waits for the device. ValueError if it has more."""
         if self.size != 1:
             raise ValueError(f"item(): expected a tensor of one element, got shape {self.shape}")
         return self.numpy().reshape(()).item()
@@ -254,17 +254,15 @@ def tensor(
     "cpu" if left out (a tensor's own for a tensor). Raises ValueError for what is no array of
     numbers, or a gradient of anything but floats.
     """
+    if dtype is not None and np.dtype(dtype).kind not in "biufc":
+        raise ValueError(f"tensor: expected a dtype of numbers, got {np.dtype(dtype)}")
     if isinstance(data, Tensor):
         where = data.device if device is None else find_device(device)
         with where.activate("tensor"):
             array = where.copy_from(data.data, data.device)
             array = array if dtype is None else array.astype(dtype)
     else:
-        array = _as_array(data)
-        if dtype is not None:
-            array = array.astype(dtype)
-        elif array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
-            array = array.astype(np.float32)
+        array = as_array("tensor", data, dtype)
         where = find_device("cpu" if device is None else device)
         with where.activate("tensor"):
             array = where.upload(array)
@@ -273,15 +271,21 @@ def tensor(
     return Tensor(array, where, bool(requires_grad))
 
 
-def _as_array(data: Any) -> np.ndarray:
+def as_array(where: str, data: Any, dtype: Any = None) -> np.ndarray:
+    """Numbers, nested lists or arrays of them as a NumPy array, by the rules of `tensor`; not
+    always a copy. ValueError for anything else; its message begins with `where`.
+    """
+    own = isinstance(data, (np.ndarray, np.generic))
     if isinstance(data, Sequence) and any(isinstance(part, Tensor) for part in data):
         data = [part.numpy() if isinstance(part, Tensor) else part for part in data]
     try:
         array = np.asarray(data)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"tensor: expected numbers or an array of them: {error}") from None
+        raise ValueError(f"{where}: expected numbers or an array of them: {error}") from None
     if array.dtype.kind not in "biufc":
         raise ValueError(
-            f"tensor: expected numbers, got {type(data).__name__} of dtype {array.dtype}"
+            f"{where}: expected numbers, got {type(data).__name__} of dtype {array.dtype}"
         )
-    return array
+    if dtype is None and array.dtype == np.float64 and not own:
+        dtype = np.float32
+    return array if dtype is None else array.astype(dtype, copy=False)

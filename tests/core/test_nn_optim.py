@@ -51,7 +51,6 @@ def test_names_of_parameters_and_modules():
         "towers.0.layers.0",
         "towers.0.layers.1",
         "towers.1",
-        "again",
     ]
     assert [name for name, _ in net.named_modules("net")][:2] == ["net", "net.first"]
     assert len(net.towers[0]) == 2 and net.towers[0][1].p == 0.5

@@ -16,10 +16,11 @@ from tinynet.nn.layers import (
     SpatialResponseNorm,
     Tanh,
 )
-from tinynet.nn.module import Module, Parameter
+from tinynet.nn.module import Buffer, Module, Parameter
 
 __all__ = [
     "AvgPool2d",
+    "Buffer",
     "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
