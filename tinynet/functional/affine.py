@@ -27,17 +27,17 @@ class Linear(Function):
 
 @operation(Linear)
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
-    """x w^T + b: x (N, in), weight (out, in), bias (out,) -> (N, out); its maximum with 0 if
+    """x w^T + b: x (..., in), weight (out, in), bias (out,) -> (..., out); its maximum with 0 if
     relu=True.
 
     Kernel: tinynet/kernels/linear.py.
     """
     checks.floats("linear", x=x, weight=weight, bias=bias)
-    checks.rank("linear", "x", x, "(N, in)")
     checks.rank("linear", "weight", weight, "(out, in)")
-    if x.shape[1] != weight.shape[1]:
+    if x.shape[-1:] != weight.shape[1:]:
         raise ValueError(
-            f"linear: expected x (N, {weight.shape[1]}) for weight {weight.shape}, got x {x.shape}"
+            f"linear: expected x (..., {weight.shape[1]}) for weight {weight.shape}, got x "
+            f"{x.shape}"
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"linear: expected bias of shape {weight.shape[:1]}, got {bias.shape}")

@@ -77,6 +77,36 @@ def avg_pool2d(
     return AvgPool2d.apply(x, *geometry, bool(count_include_pad))
 
 
+class AdaptiveAvgPool2d(Function):
+    """y = mean of a window of n        dx: each element of the window gets dy / n"""
+
+    @staticmethod
+    def forward(ctx: Context, x: Any, size: tuple[int, int]) -> Any:
+        ctx.x_shape, ctx.size = x.shape, size
+        return ctx.kernels.adaptive_avg_pool2d_forward(x, size)
+
+    @staticmethod
+    def backward(ctx: Context, dy: Any) -> Any:
+        return ctx.kernels.adaptive_avg_pool2d_backward(dy, ctx.x_shape, ctx.size), None
+
+
+@operation(AdaptiveAvgPool2d)
+def adaptive_avg_pool2d(x: Tensor, output_size: int | tuple[int, int]) -> Tensor:
+    """The mean of each of OH x OW windows: (N, C, H, W) -> (N, C, OH, OW). 1: of the whole map.
+
+    Window i of the rows is floor(i H / OH) ... ceil((i + 1) H / OH) - 1. Kernel:
+    tinynet/kernels/adaptive_avg_pool2d.py.
+    """
+    checks.floats("adaptive_avg_pool2d", x=x)
+    checks.rank("adaptive_avg_pool2d", "x", x, "(N, C, H, W)")
+    size = checks.pair("adaptive_avg_pool2d", "output_size", output_size, 1)
+    if min(x.shape[2:]) < 1:
+        raise ValueError(
+            f"adaptive_avg_pool2d: expected a picture of at least 1x1, got x {x.shape}"
+        )
+    return AdaptiveAvgPool2d.apply(x, size)
+
+
 def _pooling(
     operation: str, x: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: Any
 ) -> tuple:

@@ -20,9 +20,10 @@ The chain rule collects dL/dx_j = sum over i of dy_i w dh_i/dx_j:
 
 A channel is a row in memory, (C, P) as a whole. Rows are taken in blocks that stay in the cache. A
 block is shifted by its own mean, m_k, right into the result's memory; there it gives its sum of
-squares q_k, and there it is scaled later. So x is read once, and nothing cancels:
+squares q_k, and there it is scaled later. So x is read once, and nothing cancels. Block k has n_k
+values:
 
-    m = 1/P sum of n_k m_k        v = 1/P sum of (q_k + n_k (m_k - m)^2)        n_k values in block k
+    m = 1/P sum of n_k m_k        v = 1/P sum of (q_k + n_k (m_k - m)^2)
 
 Sources: Ioffe and Szegedy, ICML 2015, algorithm 1; Chan, Golub and LeVeque, The American
 Statistician 37 (1983) 242, for the variance from blocks.

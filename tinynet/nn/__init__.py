@@ -2,14 +2,21 @@
 
 from tinynet.nn import init
 from tinynet.nn.layers import (
+    AdaptiveAvgPool2d,
     AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    BCEWithLogitsLoss,
     Conv2d,
     CrossEntropyLoss,
     Dropout,
     Flatten,
+    Identity,
     Linear,
     LocalResponseNorm,
     MaxPool2d,
+    MSELoss,
+    NLLLoss,
     ReLU,
     Sequential,
     Sigmoid,
@@ -20,6 +27,13 @@ from tinynet.nn.module import Buffer, Module, Parameter
 
 __all__ = [
     "AvgPool2d",
+    "NLLLoss",
+    "MSELoss",
+    "Identity",
+    "BCEWithLogitsLoss",
+    "BatchNorm2d",
+    "BatchNorm1d",
+    "AdaptiveAvgPool2d",
     "Buffer",
     "Conv2d",
     "CrossEntropyLoss",

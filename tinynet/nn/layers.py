@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 import tinynet.functional as F
 from tinynet.devices import Device
 from tinynet.nn import init
 from tinynet.nn.init import Initialiser
-from tinynet.nn.module import Module, Parameter
+from tinynet.nn.module import Buffer, Module, Parameter
 from tinynet.tensor import Tensor
 
 Size = int | tuple[int, int]
@@ -81,7 +83,7 @@ class Conv2d(Module):
 
 
 class Linear(Module):
-    """x w^T + b: (N, in_features) -> (N, out_features), and a ReLU if relu=True.
+    """x w^T + b: (..., in_features) -> (..., out_features), and a ReLU if relu=True.
 
     weight (out, in) by He's rule if not said otherwise; bias zeros.
     """
@@ -147,8 +149,68 @@ class AvgPool2d(Module):
         return F.avg_pool2d(x, **self.options)
 
 
+class AdaptiveAvgPool2d(Module):
+    """See functional.adaptive_avg_pool2d."""
+
+    def __init__(self, output_size: Size):
+        self.output_size = output_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(x, self.output_size)
+
+
+class BatchNorm1d(Module):
+    """Batch normalisation of x (N, C) or (N, C, L), C = num_features, and a ReLU if relu=True; see
+    functional.batch_norm.
+
+    weight ones, bias zeros; none of both if affine=False. Each training batch moves running_mean
+    (zeros at first) and running_var (ones) by a share of momentum; eval mode takes these.
+    """
+
+    forms: tuple[str, ...] = "(N, C)", "(N, C, L)"  # of x
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        device: str | Device = "cpu",
+        relu: bool = False,
+    ):
+        self.eps, self.momentum, self.relu = eps, momentum, relu
+        ones, zeros = np.ones(num_features, np.float32), np.zeros(num_features, np.float32)
+        self.weight = Parameter(ones, device) if affine else None
+        self.bias = Parameter(zeros, device) if affine else None
+        self.running_mean, self.running_var = Buffer(zeros, device), Buffer(ones, device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim not in [form.count(",") + 1 for form in self.forms]:
+            raise ValueError(
+                f"{type(self).__name__}: expected x of shape {' or '.join(self.forms)}, got "
+                f"{x.shape}"
+            )
+        return F.batch_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training,
+            self.momentum,
+            self.eps,
+            self.relu,
+        )
+
+
+class BatchNorm2d(BatchNorm1d):
+    """Batch normalisation of x (N, C, H, W): as BatchNorm1d, each map a channel."""
+
+    forms = ("(N, C, H, W)",)
+
+
 class LocalResponseNorm(Module):
-    """Normalisation across channels; see functional.local_response_norm (alpha is divided by size)."""
+    """Normalisation across channels, alpha divided by size; see functional.local_response_norm."""
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
         self.options = dict(size=size, alpha=alpha, beta=beta, k=k)
@@ -205,6 +267,13 @@ class Dropout(Module):
         return F.dropout(x, self.p, self.training)
 
 
+class Identity(Module):
+    """x itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
 class Flatten(Module):
     """(N, ...) -> (N, all the rest)."""
 
@@ -215,8 +284,38 @@ class Flatten(Module):
 class CrossEntropyLoss(Module):
     """The mean (or sum, or none) of -log softmax(logits)[target]; see functional.cross_entropy."""
 
+    def __init__(self, reduction: str = "mean", label_smoothing: float = 0.0):
+        self.reduction, self.label_smoothing = reduction, label_smoothing
+
+    def forward(self, logits: Tensor, target: Any) -> Tensor:
+        return F.cross_entropy(logits, target, self.reduction, self.label_smoothing)
+
+
+class NLLLoss(Module):
+    """The mean (or sum, or none) of -log_probabilities[target]; see functional.nll_loss."""
+
     def __init__(self, reduction: str = "mean"):
         self.reduction = reduction
 
-    def forward(self, logits: Tensor, target: Any) -> Tensor:
-        return F.cross_entropy(logits, target, self.reduction)
+    def forward(self, log_probabilities: Tensor, target: Any) -> Tensor:
+        return F.nll_loss(log_probabilities, target, self.reduction)
+
+
+class MSELoss(Module):
+    """The mean (or sum, or none) of (input - target)^2; see functional.mse_loss."""
+
+    def __init__(self, reduction: str = "mean"):
+        self.reduction = reduction
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.mse_loss(input, target, self.reduction)
+
+
+class BCEWithLogitsLoss(Module):
+    """The mean (or sum, or none) of the binary cross-entropy; see functional.bce_with_logits."""
+
+    def __init__(self, reduction: str = "mean"):
+        self.reduction = reduction
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return F.bce_with_logits(logits, target, self.reduction)
