@@ -21,7 +21,7 @@ import tinynet.functional as F
 from tinynet import arithmetic, random
 from tinynet.devices import memory, threads
 from tinynet.devices.memory import ALIGN, SEGMENT, SMALL, Pool
-from tinynet.gradcheck.operations import layouts
+from tinynet.gradcheck.cases.inputs import layouts
 
 # Devices
 
