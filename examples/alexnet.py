@@ -13,7 +13,6 @@ Networks", 2012, and the program they used, released as computerhistory/AlexNet-
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -35,6 +34,7 @@ from tinynet.data import (
     open_data,
 )
 from tinynet.devices import Device
+from tinynet.devices.cores import available_cores
 from tinynet.nn import init
 from tinynet.optim import SGD
 from tinynet.optim.lr_scheduler import DivideOnPlateau, MultiStep
@@ -575,7 +575,7 @@ def make_loader(settings: dict, pictures: Dataset, train: bool = False) -> Loade
     """Batches of pictures; those that lie in memory need no processes to load them."""
     workers = settings["workers"]
     if workers is None:
-        workers = 0 if isinstance(pictures, ArrayDataset) else os.cpu_count()
+        workers = 0 if isinstance(pictures, ArrayDataset) else available_cores()
     noise = settings["colour"] if train else 0
     return Loader(
         pictures, settings["batch_size"], train=train, seed=settings["seed"], workers=workers,

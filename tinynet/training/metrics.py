@@ -10,6 +10,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+from tinynet.devices.cores import available_cores
 from tinynet.training.checkpoint import write_whole
 
 METRICS = "metrics.jsonl"
@@ -71,7 +72,7 @@ def write_config(folder: Path, settings: dict) -> None:
         "settings": settings,
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         "versions": versions(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {available_cores()} cores",
         "commands": [],
     }
     config["commands"].append(" ".join([Path(sys.executable).name, *sys.argv]))
