@@ -9,19 +9,19 @@ the same bits for any number of them.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from math import prod
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from tinynet.devices.cores import available_cores
+
 Piece = TypeVar("Piece")
 
 _blas = ThreadpoolController()
-_local = threading.local()
 _num_threads = 1
 _pool: ThreadPoolExecutor | None = None
 
@@ -63,7 +63,7 @@ def parallel_for(function: Callable[[Piece], object], pieces: Iterable[Piece]) -
                 pass
             raise
 
-    with _blas.limit(limits=1, user_api="blas"):  # 12 us
+    with one_blas_thread():
         if helpers > 0 and _pool is None:
             _pool = ThreadPoolExecutor(_num_threads, thread_name_prefix="tinynet")
         futures = [_pool.submit(work) for _ in range(helpers)]
@@ -76,16 +76,11 @@ def parallel_for(function: Callable[[Piece], object], pieces: Iterable[Piece]) -
             raise error
 
 
-def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An uninitialised array that this thread gets again at its next call with the same name: warm
-    in its cache.
+def one_blas_thread() -> AbstractContextManager[object]:
+    """A context in which BLAS works on one thread: the bits of a matrix product then depend on
+    nothing but its inputs. 12 us.
     """
-    buffers = _local.__dict__
-    nbytes = prod(shape) * np.dtype(dtype).itemsize
-    buffer = buffers.get(name)
-    if buffer is None or buffer.nbytes < nbytes:
-        buffer = buffers[name] = np.empty(nbytes, np.uint8)
-    return buffer[:nbytes].view(dtype).reshape(shape)
+    return _blas.limit(limits=1, user_api="blas")
 
 
 def piece_size(total: int, smallest: int, largest: int) -> int:
@@ -94,8 +89,8 @@ def piece_size(total: int, smallest: int, largest: int) -> int:
 
     Too small, and the threads spend their time handing the interpreter lock to each other, which
     costs some 50 us a time: a NumPy call on a piece should take longer than that. Too large, and a
-    piece does not stay in the cache. The number of threads has no say, so that it changes no bit of
-    a result.
+    piece does not stay in the cache. Results do not depend on the number of threads, so it is not
+    asked.
     """
     return max(smallest, min(largest, -(-total // 8)))
 
@@ -117,12 +112,7 @@ if hasattr(os, "register_at_fork"):
 def _default_num_threads() -> int:
     text = os.environ.get("TINYNET_NUM_THREADS")
     if text is None:
-        cores = (
-            os.sched_getaffinity(0)
-            if hasattr(os, "sched_getaffinity")
-            else range(os.cpu_count() or 1)
-        )
-        return len(cores)
+        return available_cores()
     if not text.isdigit() or int(text) < 1:
         raise ValueError(f"TINYNET_NUM_THREADS: expected an integer of at least 1, got {text!r}")
     return int(text)

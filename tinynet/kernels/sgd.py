@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynet.devices.threads import scratch
+from tinynet.devices.scratch import Scratch
 from tinynet.kernels.layout import elementwise
+
+_step = Scratch()
 
 
 def sgd_step(
@@ -28,7 +30,7 @@ def sgd_step(
     lr, m, d = (weight.dtype.type(value) for value in (lr, momentum, weight_decay))
 
     def piece(w: np.ndarray, g: np.ndarray, v: np.ndarray) -> None:
-        step = np.multiply(w, d, out=scratch("step", w.shape, w.dtype))
+        step = np.multiply(w, d, out=_step.array(w.shape, w.dtype))
         step += g
         step *= lr
         v *= m

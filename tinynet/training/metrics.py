@@ -10,6 +10,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+from tinynet.devices.cores import available_cores
 from tinynet.training.checkpoint import write_whole
 from tinynet.training.task import Classification, Measure, Task
 
@@ -77,7 +78,7 @@ def write_config(folder: Path, settings: dict, title: str, task: type[Task] | Ta
         "unit": task.unit,
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         "versions": versions(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {available_cores()} cores",
         "commands": [],
     }
     config["commands"].append(" ".join([Path(sys.executable).name, *sys.argv]))
