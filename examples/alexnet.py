@@ -104,6 +104,11 @@ PRESETS = {
 }
 
 
+def border_of(preset: str) -> int:
+    """Zeros that conv1 sees at the bottom and the right of a picture: 3 make 227 of 224."""
+    return 0 if preset == "mini" else 3
+
+
 def after_conv(layer: str, preset: str) -> nn.Module:
     """What follows a convolution and its ReLU, before the next one."""
     pool, late_relu = nn.MaxPool2d(3, stride=2, ceil_mode=True), nn.ReLU(inplace=True)
@@ -148,7 +153,7 @@ class Tower(nn.Module):
         self.conv5 = nn.Conv2d(k4, k5, 3, padding=1, **options("conv5"))
         self.after = [after_conv(layer, preset) for layer in LAYERS[:5]]
         side = (
-            image_size if "padding" in p.conv1 else (image_size + 3 - 11) // 4 + 1
+            image_size if "padding" in p.conv1 else (image_size + border_of(preset) - 11) // 4 + 1
         )  # after conv1: 55 of 224
         for _ in range(3):
             side = (side - 2) // 2 + 1  # after a pool, rounded up: 27, 13, 6
@@ -170,8 +175,10 @@ class AlexNet(nn.Module):
     num_classes) on devices[0].
 
     preset: "paper" (the text of 2012), "cfg145" (the program of 2012), or "mini" (the same eight
-    layers for pictures of 28x28 to 64x64). S is image_size, or else the preset's: 224, mini 28. The
-    two devices may be one and the same: the arithmetic, and so every bit, is the same.
+    layers for pictures of 28x28 to 64x64). S is image_size, or else the preset's: 224, mini 28. In
+    the nets of 2012 conv1's last windows hang over the edge by `border` = 3 pixels: pictures that
+    have these zeros at bottom and right already (227, from Inputs) are taken as they are. The two
+    devices may be one and the same: the arithmetic, and so every bit, is the same.
     """
 
     def __init__(
@@ -186,6 +193,7 @@ class AlexNet(nn.Module):
             raise ValueError(f"AlexNet: expected a preset of {sorted(PRESETS)}, got {preset!r}")
         self.preset, self.in_channels = preset, in_channels
         self.image_size = image_size or PRESETS[preset].image_size
+        self.border = border_of(preset)
         device_a, device_b = (tinynet.device(name) for name in devices)
         self.a = Tower(preset, in_channels, self.image_size, device_a)
         self.b = Tower(preset, in_channels, self.image_size, device_b)
@@ -203,12 +211,7 @@ class AlexNet(nn.Module):
         """
         a, b = self.a, self.b
         xs = x if isinstance(x, tuple) else (x,)
-        for x in xs:
-            self._check(x)
-        if (
-            self.preset != "mini"
-        ):  # 224 -> 227 at bottom and right: conv1's last windows hang over the edge
-            xs = tuple(F.pad(x, (0, 3, 0, 3)) for x in xs)
+        xs = tuple(self._bordered(x) for x in xs)
         xa, xb = xs[0].to(a.device), xs[-1].to(b.device)  # both towers see the pictures
         xa, xb = a.conv(1, xa), b.conv(1, xb)
         xa, xb = a.conv(2, xa), b.conv(2, xb)  # own tower only
@@ -245,12 +248,12 @@ class AlexNet(nn.Module):
             groups.append(bias if p.bias_decay else bias | dict(weight_decay=0.0))
         return groups
 
-    def _check(self, x: Tensor) -> None:
-        expected = (self.in_channels, self.image_size, self.image_size)
-        if x.ndim != 4 or x.shape[1:] != expected:
-            raise ValueError(
-                f"AlexNet: expected pictures (N, {', '.join(map(str, expected))}), got {x.shape}"
-            )
+    def _bordered(self, x: Tensor) -> Tensor:
+        """Pictures with their border of zeros: x itself if it came with one."""
+        C, S, b = self.in_channels, self.image_size, self.border
+        if x.ndim != 4 or x.shape[1:] not in ((C, S, S), (C, S + b, S + b)):
+            raise ValueError(f"AlexNet: expected pictures (N, {C}, {S}, {S}), got {x.shape}")
+        return F.pad(x, (0, b, 0, b)) if x.shape[2] < S + b else x
 
 
 # --- The program ----------------------------------------------------------------------------------
@@ -335,6 +338,7 @@ def train(args: argparse.Namespace) -> int:
         net["image_size"],
         net["scale"],
         also,
+        border_of(net["preset"]),
     )
 
     tinynet.manual_seed(settings["seed"])
@@ -501,7 +505,13 @@ def load_nets(
     about = first.state["about"]
     return (
         models,
-        Inputs(devices[0], first.arrays["mean"], about["image_size"], about["scale"]),
+        Inputs(
+            devices[0],
+            first.arrays["mean"],
+            about["image_size"],
+            about["scale"],
+            border=border_of(about["preset"]),
+        ),
         about,
     )
 
