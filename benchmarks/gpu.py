@@ -375,7 +375,9 @@ def from_host(gpu: Device, net: Ours, batch: int) -> Callable[[], None]:
     def step() -> None:
         with gpu.activate("pictures"):
             sent = [gpu.upload(a) for a in (pictures, *corners, flip)]
-            x = gpu.kernels.pictures_forward(sent[0], mean, *sent[1:], None, (size, size), 1 / 64)
+            x = gpu.kernels.pictures_forward(
+                sent[0], mean, *sent[1:], None, (size, size), 1 / 64, net.model.border
+            )
         net.x = tinynet.Tensor(x, gpu)
         net.step()
 

@@ -499,7 +499,8 @@ def test_dropout_keeps_as_many_as_it_should():
         assert abs(y.mean() - 1) < 0.03
 
 
-def test_pictures(rng):
+@pytest.mark.parametrize("border", [0, 3])
+def test_pictures(rng, border):
     pictures = rng.integers(0, 256, (37, 7, 9, 3), np.uint8)
     for size, mean_size in [((5, 6), (7, 9)), ((5, 6), (5, 6)), ((7, 9), (7, 9))]:
         mean = rng.normal(size=(*mean_size, 3)).astype(np.float32) * 50
@@ -507,7 +508,7 @@ def test_pictures(rng):
         top, left = (rng.integers(0, r + 1, 37).astype(np.int32) for r in room)
         flip = rng.integers(0, 2, 37).astype(bool)
         for colour in (None, rng.normal(size=(37, 3)).astype(np.float32)):
-            arguments = pictures, mean, top, left, flip, colour, size, 0.25
+            arguments = pictures, mean, top, left, flip, colour, size, 0.25, border
             out = kernels.pictures_forward(*arguments)
             assert out.dtype == np.float32
             np.testing.assert_allclose(out, oracles.pictures(*arguments), rtol=1e-5, atol=1e-4)

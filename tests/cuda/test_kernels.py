@@ -334,10 +334,11 @@ def test_sgd_step(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
         )
 
 
+@pytest.mark.parametrize("border", [0, 3])
 @pytest.mark.parametrize("mean_is_cropped", [False, True])
 @pytest.mark.parametrize("cropped", [False, True])
 def test_pictures(
-    gpu: Device, rng: np.random.Generator, cropped: bool, mean_is_cropped: bool
+    gpu: Device, rng: np.random.Generator, cropped: bool, mean_is_cropped: bool, border: int
 ) -> None:
     N, C, (h, w) = 5, 3, (6, 19)
     H, W = (h, w) if cropped else (h + 4, w + 3)
@@ -350,4 +351,6 @@ def test_pictures(
         rng.standard_normal((N, C)).astype(np.float32),
     )
     for noise in (colour, None):
-        parity(gpu, "pictures_forward", pictures, mean, top, left, flip, noise, (h, w), 1 / 1.1)
+        parity(
+            gpu, "pictures_forward", pictures, mean, top, left, flip, noise, (h, w), 1 / 1.1, border
+        )

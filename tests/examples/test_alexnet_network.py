@@ -12,6 +12,7 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import optim
+from tinynet.training.inputs import Inputs, batch_of
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from alexnet import PRESETS, AlexNet  # noqa: E402
@@ -142,6 +143,21 @@ def test_mini_takes_pictures_of_28_to_64(size, rng):
     x = tinynet.tensor(rng.normal(size=(2, 3, size, size)).astype(np.float32))
     assert net(x).shape == (2, 7)
     assert net.features(x).shape == (2, 512)
+
+
+@pytest.mark.parametrize("preset", ["paper", "cfg145"])
+def test_the_border_of_inputs_is_that_of_the_net(preset, full_size, rng):
+    """Pictures of 227, bordered by the kernel that makes them, and of 224, which the net pads: the
+    same bits.
+    """
+    net = full_size[preset].eval()
+    batch = batch_of(list(rng.integers(0, 256, (2, 256, 256, 3), np.uint8)), 224)
+    mean = rng.uniform(0, 255, (256, 256, 3)).astype(np.float32)
+    bordered, plain = (Inputs("cpu", mean, 224, border=b)(batch)[0] for b in (net.border, 0))
+    assert bordered.shape == (2, 3, 227, 227) and plain.shape == (2, 3, 224, 224)
+    with tinynet.no_grad():
+        np.testing.assert_array_equal(net(bordered).numpy(), net(plain).numpy())
+    net.train()
 
 
 def test_wrong_pictures_and_presets_are_named():
