@@ -5,6 +5,7 @@ tinynet.functional.
 """
 
 from tinynet.kernels.avg_pool2d import avg_pool2d_backward, avg_pool2d_forward
+from tinynet.kernels.clip import square_sum
 from tinynet.kernels.conv2d import conv2d_backward, conv2d_forward
 from tinynet.kernels.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from tinynet.kernels.dropout import dropout_backward, dropout_forward
@@ -17,7 +18,6 @@ from tinynet.kernels.local_response_norm import (
 from tinynet.kernels.max_pool2d import max_pool2d_backward, max_pool2d_forward
 from tinynet.kernels.pictures import pictures_forward
 from tinynet.kernels.relu import relu_backward, relu_forward
-from tinynet.kernels.sgd import sgd_step
 from tinynet.kernels.sigmoid import sigmoid_backward, sigmoid_forward
 from tinynet.kernels.softmax import (
     log_softmax_backward,
@@ -29,4 +29,5 @@ from tinynet.kernels.spatial_response_norm import (
     spatial_response_norm_backward,
     spatial_response_norm_forward,
 )
+from tinynet.kernels.steps import *
 from tinynet.kernels.tanh import tanh_backward, tanh_forward

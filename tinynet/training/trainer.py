@@ -19,7 +19,6 @@ from tqdm import tqdm
 import tinynet.functional as F
 from tinynet import random
 from tinynet.errors import CheckpointError, TinynetError
-from tinynet.optim.lr_scheduler import DivideOnPlateau, MultiStep
 from tinynet.tensor import Tensor
 from tinynet.training import checkpoint as files
 from tinynet.training.checkpoint import Checkpoint
@@ -184,10 +183,8 @@ class Trainer:
         rate = self.optimizer.lr
         self.epoch += 1
         self.batch = 0
-        if isinstance(self.schedule, DivideOnPlateau):
-            self.schedule.step(result.top1_error)
-        elif self.schedule is not None:
-            self.schedule.step(self.epoch)
+        if self.schedule is not None:
+            self.schedule.step(self.epoch, {"top1_error": result.top1_error})
         self._log.write(
             "test",
             self.step,
@@ -233,9 +230,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
                 layers.setdefault(group["name"] or names[parameter], []).append(parameter)
-        velocity = self.optimizer.velocity
         return {
-            name: (_mean_abs(layer), _mean_abs([velocity[parameter] for parameter in layer]))
+            name: (_mean_abs(layer), _mean_abs([self.optimizer.last_step(p) for p in layer]))
             for name, layer in layers.items()
         }
 
@@ -335,7 +331,7 @@ class Trainer:
             "random": random.get_state(),
             "lr": self.optimizer.lr,
             "groups": [
-                {key: group[key] for key in ("name", "lr_scale", "momentum", "weight_decay")}
+                {key: value for key, value in group.items() if key != "params"}
                 for group in self.optimizer.param_groups
             ],
             "schedule": self.schedule.state_dict() if self.schedule else None,
@@ -384,9 +380,8 @@ class Trainer:
                 raise ValueError(f"--set {name}={value}: a number of at least 0 was expected")
             if name == "lr":
                 self.optimizer.lr = number
-                if isinstance(self.schedule, MultiStep):
-                    reached = sum(m <= self.epoch for m in self.schedule.milestones)
-                    self.schedule.first_lr = number / self.schedule.gamma**reached
+                if self.schedule is not None:
+                    self.schedule.set_lr(number, self.epoch)
             else:
                 for group in self.optimizer.param_groups:
                     group[name] = number
