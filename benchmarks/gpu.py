@@ -144,15 +144,15 @@ def run_tests() -> dict[str, Any]:
 def after_steps(
     count: int, names: str, preset: str, batch: int, dropout: bool
 ) -> tuple[float, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The loss of the last of some steps, the weights after it, and the velocities."""
+    """The loss of the last of some steps, the weights after it, and the last steps."""
     net = Ours(pair(names), batch, preset, dropout)
     for _ in range(count):
         loss = net.step()
-    named, velocity = dict(net.model.named_parameters()), net.optimizer.velocity
+    named = dict(net.model.named_parameters())
     return (
         loss.item(),
         net.model.state_dict(),
-        {name: velocity[p].numpy() for name, p in named.items()},
+        {name: net.optimizer.last_step(p).numpy() for name, p in named.items()},
     )
 
 

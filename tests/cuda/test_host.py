@@ -154,9 +154,9 @@ def test_without_peer_access_copies_go_through_the_host(
 
 def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machine) -> None:
     a, b = tinynet.device("cuda:0"), tinynet.device("cuda:1")
-    launch = importlib.import_module("tinynet.kernels.cuda.elementwise")
+    launch = importlib.import_module("tinynet.kernels.cuda.launch")
     x, elsewhere = a.upload(np.ones((2, 3), np.float32)), b.upload(np.ones((2, 3), np.float32))
-    step = launch._cu.sgd_step
+    step = launch.Source("steps/sgd.cu").sgd_step
     with pytest.raises(RuntimeError, match="activate"):
         step((6, 1), x, x, x, 0.1, 0.9, 0.0, 6)
     with a.activate():
@@ -164,7 +164,7 @@ def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machin
             step((6, 1), x, elsewhere, x, 0.1, 0.9, 0.0, 6)
         with pytest.raises(TypeError, match="float, got float64"):
             step((6, 1), x, x.astype(np.float64), x, 0.1, 0.9, 0.0, 6)
-        with pytest.raises(TypeError, match="g is a CuPy array"):
+        with pytest.raises(TypeError, match="grad is a CuPy array"):
             step((6, 1), x, np.ones(6, np.float32), x, 0.1, 0.9, 0.0, 6)
         with pytest.raises(TypeError, match="lr is a number"):
             step((6, 1), x, x, x, x, 0.9, 0.0, 6)

@@ -320,20 +320,6 @@ def test_cross_entropy_of_huge_logits(gpu: Device) -> None:
     parity(gpu, "cross_entropy_forward", logits, np.array([1, 0]))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_sgd_step(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
-    arrays = [rng.standard_normal((7, 3, 5)).astype(dtype) for _ in range(3)]
-    w, g, v = (gpu.upload(a) for a in arrays)
-    for _ in range(3):
-        kernels.sgd_step(*arrays, 0.1, 0.9, 0.0005)
-        with gpu.activate():
-            gpu.kernels.sgd_step(w, g, v, 0.1, 0.9, 0.0005)
-    for expected, got in zip(arrays, (w, g, v), strict=True):
-        np.testing.assert_allclose(
-            gpu.download(got), expected, rtol=0, atol=50 * np.finfo(dtype).eps
-        )
-
-
 @pytest.mark.parametrize("border", [0, 3])
 @pytest.mark.parametrize("mean_is_cropped", [False, True])
 @pytest.mark.parametrize("cropped", [False, True])

@@ -330,7 +330,7 @@ def test_the_health_line(tmp_path, capsys):
     trainer.fit()
     health = read_metrics(tmp_path)[-1]["health"]
     weight = trainer.model.conv.weight
-    step = trainer.optimizer.velocity[weight]
+    step = trainer.optimizer.last_step(weight)
     assert health["conv.weight"] == pytest.approx(
         [np.abs(weight.numpy()).mean(), np.abs(step.numpy()).mean()], rel=1e-5
     )

@@ -12,6 +12,7 @@ from tinynet.kernels.adaptive_avg_pool2d import (
 from tinynet.kernels.avg_pool2d import avg_pool2d_backward, avg_pool2d_forward
 from tinynet.kernels.batch_norm import batch_norm_backward, batch_norm_forward
 from tinynet.kernels.bce_with_logits import bce_with_logits_backward, bce_with_logits_forward
+from tinynet.kernels.clip import square_sum
 from tinynet.kernels.conv2d import conv2d_backward, conv2d_forward
 from tinynet.kernels.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from tinynet.kernels.dropout import dropout_backward, dropout_forward
@@ -26,7 +27,6 @@ from tinynet.kernels.mse_loss import mse_loss_backward, mse_loss_forward
 from tinynet.kernels.nll_loss import nll_loss_backward, nll_loss_forward
 from tinynet.kernels.pictures import pictures_forward
 from tinynet.kernels.relu import relu_backward, relu_forward
-from tinynet.kernels.sgd import sgd_step
 from tinynet.kernels.sigmoid import sigmoid_backward, sigmoid_forward
 from tinynet.kernels.softmax import (
     log_softmax_backward,
@@ -38,4 +38,5 @@ from tinynet.kernels.spatial_response_norm import (
     spatial_response_norm_backward,
     spatial_response_norm_forward,
 )
+from tinynet.kernels.steps import *
 from tinynet.kernels.tanh import tanh_backward, tanh_forward

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynet.kernels.im2col import Pair
-from tinynet.kernels.layout import PIECE, batch_first, batch_last
 from tinynet.devices.memory import pool
 from tinynet.devices.threads import parallel_for, ranges
+from tinynet.kernels.im2col import Pair
+from tinynet.kernels.layout import PIECE, batch_first, batch_last
 
 
 def adaptive_windows(n: int, out: int) -> list[slice]:

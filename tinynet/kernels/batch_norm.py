@@ -33,9 +33,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynet.kernels.layout import batch_first, batch_last, select
 from tinynet.devices.memory import pool
 from tinynet.devices.threads import parallel_for, ranges, scratch
+from tinynet.kernels.layout import batch_first, batch_last, select
 
 # Values in a block: 1 MB of float32. Smaller ones would fit a nearer cache, and lose more than that
 # to threads that hand the interpreter lock to each other.

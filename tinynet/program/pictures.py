@@ -19,11 +19,11 @@ from tinynet.data import (
     open_data,
 )
 from tinynet.devices import Device
+from tinynet.devices.cores import available_cores
 from tinynet.errors import CheckpointError
 from tinynet.nn import Module
 from tinynet.program.options import Parser, at_least
 from tinynet.tensor import Tensor
-from tinynet.devices.cores import available_cores
 from tinynet.training.evaluate import Evaluation, evaluate, probabilities, save_evaluation
 from tinynet.training.inputs import Inputs, batch_of, read_picture
 from tinynet.training.task import Classification

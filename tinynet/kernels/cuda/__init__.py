@@ -4,12 +4,12 @@ The mathematics is in CUDA C, in the `.cu` files; each `.py` beside one launches
 go to cuBLAS.
 """
 
+from tinynet.kernels.cuda.clip import square_sum
 from tinynet.kernels.cuda.conv2d import conv2d_backward, conv2d_forward
 from tinynet.kernels.cuda.dropout import dropout_backward, dropout_forward
 from tinynet.kernels.cuda.elementwise import (
     relu_backward,
     relu_forward,
-    sgd_step,
     sigmoid_backward,
     sigmoid_forward,
     tanh_backward,
@@ -38,3 +38,4 @@ from tinynet.kernels.cuda.softmax import (
     softmax_backward,
     softmax_forward,
 )
+from tinynet.kernels.cuda.steps import *
