@@ -309,11 +309,25 @@ class Copy(Function):
 # other's device.
 
 
+def _operand(name: str, x: Any, other: Any) -> Tensor:
+    """x as a tensor on the other operand's device."""
+    if isinstance(x, Tensor):
+        return x
+    if not isinstance(other, Tensor):
+        raise TypeError(
+            f"{name}: expected a tensor among its operands, got {type(x).__name__} and "
+            f"{type(other).__name__}"
+        )
+    try:
+        return tensor(x, device=other.device)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 def _binary(function: type[Function], name: str, a: Any, b: Any) -> Tensor:
-    device = (a if isinstance(a, Tensor) else b).device
     operands = [
-        x if isinstance(x, (Tensor, bool, int, float, complex)) else tensor(x, device=device)
-        for x in (a, b)
+        x if isinstance(x, (bool, int, float, complex)) else _operand(name, x, other)
+        for x, other in ((a, b), (b, a))
     ]
     shapes = [np.shape(x.data) if isinstance(x, Tensor) else () for x in operands]
     try:
@@ -324,8 +338,8 @@ def _binary(function: type[Function], name: str, a: Any, b: Any) -> Tensor:
         ) from None
     # A number takes the tensor's dtype, as an array without axes: so forward and backward see
     # arrays alone.
-    dtype = next(x.dtype for x in operands if isinstance(x, Tensor))
-    return function.apply(*(_constant(x, dtype, device) for x in operands))
+    like = next(x for x in operands if isinstance(x, Tensor))
+    return function.apply(*(_constant(x, like.dtype, like.device) for x in operands))
 
 
 def _constant(x: Any, dtype: np.dtype, device: Device) -> Tensor:
@@ -400,8 +414,7 @@ def matmul(a: Any, b: Any) -> Tensor:
 
     A vector is a row on the left and a column on the right.
     """
-    device = (a if isinstance(a, Tensor) else b).device
-    a, b = (x if isinstance(x, Tensor) else tensor(x, device=device) for x in (a, b))
+    a, b = _operand("matmul", a, b), _operand("matmul", b, a)
     fits = a.ndim > 0 and b.ndim > 0 and a.shape[-1] == b.shape[-2:][0]
     try:
         np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
@@ -470,9 +483,16 @@ def flatten(x: Tensor, start_axis: int = 0) -> Tensor:
 
 @operation(Index)
 def index(x: Tensor, key: Any) -> Tensor:
-    """x[key] with NumPy's rules; index arrays may be tensors."""
+    """x[key] with NumPy's rules; index arrays may be tensors, or arrays of the host."""
+
+    def array(part: Any) -> Any:
+        if isinstance(part, Tensor):
+            return part.data
+        on_host = isinstance(part, np.ndarray) and x.device.kind != "cpu"
+        return x.device.upload(part) if on_host else part
+
     parts = key if isinstance(key, tuple) else (key,)
-    arrays = tuple(part.data if isinstance(part, Tensor) else part for part in parts)
+    arrays = tuple(array(part) for part in parts)
     try:
         return Index.apply(x, arrays if isinstance(key, tuple) else arrays[0])
     except IndexError as error:

@@ -173,7 +173,8 @@ def common_device(operation: str, args: Any) -> Device:
     """The one device of all tensors among `args`."""
     tensors = [a for a in args if isinstance(a, Tensor)]
     if not tensors:
-        raise TypeError(f"{operation}: expected at least one tensor among its arguments, got none")
+        came = ", ".join(type(a).__name__ for a in args) or "no argument"
+        raise TypeError(f"{operation}: expected a tensor among its arguments, got {came}")
     device = tensors[0].device
     if any(t.device != device for t in tensors):
         places = ", ".join(f"{t.shape} on {t.device}" for t in tensors)

@@ -9,7 +9,7 @@ import pytest
 
 import tinynet
 import tinynet.functional as F
-from tinynet.gradcheck.operations import away_from_zero, layouts
+from tinynet.gradcheck.cases.inputs import away_from_zero, layouts
 
 torch = pytest.importorskip("torch")
 TF = torch.nn.functional

@@ -19,7 +19,7 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import arithmetic, memory, random, threads
-from tinynet.gradcheck.operations import layouts
+from tinynet.gradcheck.cases.inputs import layouts
 from tinynet.memory import ALIGN, SEGMENT, SMALL, Pool
 
 # Devices

@@ -16,11 +16,13 @@ from tinynet import GradcheckError, arithmetic, gradcheck, nn
 from tinynet.function import Function
 from tinynet.gradcheck import KinkWarning, check
 from tinynet.gradcheck.__main__ import main
+from tinynet.gradcheck.cases import CASES
+from tinynet.gradcheck.cases.table import Cases
 from tinynet.gradcheck.check import _in_layout_of, worst_error
-from tinynet.gradcheck.operations import OPERATIONS
+from tinynet.operations import OPERATIONS
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", CASES)
 def test_every_operation(name, rng):
     """To the complex step's precision. The network has ReLU and pooling: near their kinks only
     central differences work.
@@ -28,12 +30,12 @@ def test_every_operation(name, rng):
     limit = 1e-5 if "network" in name else 1e-10
     with warnings.catch_warnings():
         warnings.simplefilter("ignore" if "network" in name else "error", KinkWarning)
-        for fn, inputs in OPERATIONS[name][1](rng):
+        for fn, inputs in CASES[name].make(rng):
             assert worst_error(fn, inputs, eps=1e-6, atol=1e-8, rtol=1e-6) < limit
 
 
 def test_the_table_holds_every_function_there_is():
-    here = {f for functions, _ in OPERATIONS.values() for f in functions}
+    here = {f for row in OPERATIONS.values() for f in row.functions}
     there = {
         f
         for module in (arithmetic, F)
@@ -41,6 +43,18 @@ def test_the_table_holds_every_function_there_is():
         if isinstance(f, type) and issubclass(f, Function) and f is not Function
     }
     assert here == there
+
+
+def test_every_operation_has_cases_and_a_formula():
+    assert {name for name in CASES if not name.startswith("(")} == set(OPERATIONS)
+    for name, row in OPERATIONS.items():
+        assert row.formula.startswith(("y", "The mean")), name
+
+
+def test_functional_has_the_operations_of_its_files():
+    own = {name for name, row in OPERATIONS.items() if "functional" in row.call.__module__}
+    assert set(F.__all__) == own | {"concat", "exp", "log", "maximum"}
+    assert all(getattr(F, name) is OPERATIONS[name].call for name in F.__all__)
 
 
 def broken(backward, forward=lambda x: x * x):
@@ -425,7 +439,7 @@ def test_the_command(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["conv7d"])
     assert caught.value.code == 2
-    assert "expected operations among add," in capsys.readouterr().err
+    assert "expected operations among relu," in capsys.readouterr().err
 
 
 def test_the_command_shows_what_is_wrong(capsys, monkeypatch):
@@ -433,7 +447,7 @@ def test_the_command_shows_what_is_wrong(capsys, monkeypatch):
         yield broken(lambda dx, x: dx), [np.ones(2)]
         yield broken(lambda dx, x: -dx), [np.ones(2)]
 
-    monkeypatch.setitem(OPERATIONS, "relu", ((), cases))
+    monkeypatch.setitem(CASES, "relu", Cases(cases, ()))
     assert main(["relu"]) == 1
     out, err = capsys.readouterr()
     assert (

@@ -9,12 +9,17 @@ import numpy as np
 from tinynet.tensor import Tensor
 
 
+def tensor(operation: str, name: str, x: Any) -> None:
+    """A tensor of any dtype."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{operation}: expected {name} to be a tensor, got {type(x).__name__}")
+
+
 def floats(operation: str, **tensors: Any) -> None:
     """All tensors, and of one floating dtype; None is let pass."""
     given = {name: t for name, t in tensors.items() if t is not None}
     for name, t in given.items():
-        if not isinstance(t, Tensor):
-            raise TypeError(f"{operation}: expected {name} to be a tensor, got {type(t).__name__}")
+        tensor(operation, name, t)
     dtypes = {str(t.dtype) for t in given.values()}
     if len(dtypes) > 1 or not dtypes <= {"float32", "float64", "complex64", "complex128"}:
         came = ", ".join(f"{name} {t.dtype}" for name, t in given.items())

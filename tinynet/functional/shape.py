@@ -37,6 +37,7 @@ def pad(x: Tensor, pad: tuple[int, ...], value: float = 0.0) -> Tensor:
     """x with a border of `value`. pad: (before, after) of the last axis, then of the one before it,
     and so on.
     """
+    checks.tensor("pad", "x", x)
     widths = list(pad) if isinstance(pad, (tuple, list)) else []
     if len(widths) % 2 or not 2 <= len(widths) <= 2 * x.ndim:
         raise ValueError(
