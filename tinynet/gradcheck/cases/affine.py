@@ -14,7 +14,9 @@ from tinynet.gradcheck.cases.table import Case, cases
 
 @cases("linear")
 def _linear(rng: np.random.Generator) -> Iterator[Case]:
-    x, w = rng.normal(size=(3, 4)), rng.normal(size=(5, 4))
-    yield F.linear, [layouts(rng, x), layouts(rng, w), rng.normal(size=5)]
-    yield F.linear, [layouts(rng, x), layouts(rng, w)]
-    yield partial(F.linear, relu=True), off_kinks(rng, F.linear, (3, 4), (5, 4), (5,))
+    for shape in [(3, 4), (4,), (2, 3, 4), (2, 1, 3, 4)]:
+        x, w = rng.normal(size=shape), rng.normal(size=(5, 4))
+        yield F.linear, [layouts(rng, x), layouts(rng, w), rng.normal(size=5)]
+        yield F.linear, [layouts(rng, x), layouts(rng, w)]
+        yield partial(F.linear, relu=True), off_kinks(rng, F.linear, shape, (5, 4), (5,))
+        yield partial(F.linear, relu=True), off_kinks(rng, F.linear, shape, (5, 4))

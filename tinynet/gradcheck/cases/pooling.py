@@ -35,3 +35,18 @@ def _avg_pool2d(rng: np.random.Generator) -> Iterator[Case]:
                 lambda x, o=options: F.avg_pool2d(x, **o),
                 [layouts(rng, rng.normal(size=(2, 2, 6, 8)))],
             )
+
+
+@cases("adaptive_avg_pool2d")
+def _adaptive_avg_pool2d(rng: np.random.Generator) -> Iterator[Case]:
+    for size in [
+        1,
+        (3, 2),
+        (5, 8),
+        (4, 5),
+        (8, 9),
+    ]:  # whole, disjoint, overlapping, more than pixels
+        yield (
+            lambda x, s=size: F.adaptive_avg_pool2d(x, s),
+            [layouts(rng, rng.normal(size=(2, 2, 6, 8)))],
+        )
