@@ -290,11 +290,11 @@ def test_backward_twice():
     y.backward(retain_graph=True)
     assert x.grad.item() == 8
     y.backward()
-    with pytest.raises(RuntimeError, match=r"graph behind Sum was let go .* retain_graph=True"):
+    with pytest.raises(RuntimeError, match=r"graph behind Sum was freed .* retain_graph=True"):
         y.backward()
     half = x * 3
     half.sum().backward()
-    with pytest.raises(RuntimeError, match="graph behind Mul was let go"):
+    with pytest.raises(RuntimeError, match="graph behind Mul was freed"):
         (half * 2).sum().backward()
 
 
