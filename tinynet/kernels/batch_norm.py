@@ -34,12 +34,14 @@ from __future__ import annotations
 import numpy as np
 
 from tinynet.devices.memory import pool
-from tinynet.devices.threads import parallel_for, ranges, scratch
+from tinynet.devices.scratch import Scratch
+from tinynet.devices.threads import parallel_for, ranges
 from tinynet.kernels.layout import batch_first, batch_last, select
 
 # Values in a block: 1 MB of float32. Smaller ones would fit a nearer cache, and lose more than that
 # to threads that hand the interpreter lock to each other.
 BLOCK = 1 << 18
+_passed = Scratch()  # what a rectifier lets through of dy
 
 
 def batch_norm_forward(
@@ -123,7 +125,7 @@ def batch_norm_backward(
     def piece(channels: slice) -> None:
         dx_, dy_, r = dx2[channels], dy2[channels], inverse[channels].astype(wide)
         if y2 is not None:
-            dy_ = scratch("batch_norm dy", dx_.shape, dtype)
+            dy_ = _passed.array(dx_.shape, dtype)
             select(y2[channels] > 0, dy2[channels], out=dy_)
         sums, products = np.empty((2, len(blocks), len(dx_)), wide)
         for k, block in enumerate(blocks):
