@@ -12,7 +12,7 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import nn
-from tinynet.device import CpuDevice
+from tinynet.devices.cpu import CpuDevice
 from tinynet.tensor import walk
 
 

@@ -98,7 +98,7 @@ class Pictures:
         if settings["data"] is None:
             sets = fashion_mnist()
         else:
-            sets = open_data(settings["data"], settings["picture_size"], largest=self.largest)
+            sets = open_data(settings["data"], settings["picture_size"])
         return tuple(PaddedDataset(each, self.padding) for each in sets) if self.padding else sets
 
     def describe(self, settings: dict, train: Dataset) -> dict[str, Any]:
