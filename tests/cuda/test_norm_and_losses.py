@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tinynet import kernels
-from tinynet.device import Device
+from tinynet.devices import Device
 
 DTYPES = [np.float32, np.float64]
 ALL = (True, True, True)
