@@ -178,7 +178,7 @@ USED = {
     "cuda.runtime.CUDARuntimeError": (), "cuda.runtime.deviceCanAccessPeer": (), "cuda.runtime.driverGetVersion": (),
     "cuda.runtime.getDevice": (), "cuda.runtime.getDeviceCount": (), "cuda.runtime.getDeviceProperties": (),
     "cuda.runtime.memGetInfo": (), "cuda.runtime.runtimeGetVersion": (),
-    "RawKernel.compile": (), "tile": (), "cuda.MemoryPool.free_all_blocks": (),
+    "RawKernel.compile": (), "tile": (), "sqrt": (), "cuda.MemoryPool.free_all_blocks": (),
 }  # fmt: skip
 BLAS = {  # of cupy_backends.cuda.libs.cublas, which can be imported only where cuBLAS is
     "create": 0, "setMathMode": 2, "sgemm": 14, "dgemm": 14,

@@ -14,8 +14,8 @@ def clip_grad_norm(parameters: Tensor | Iterable[Tensor], max_norm: float) -> Te
 
     The gradients are changed in place; parameters without one do not count, and the others may live
     on several devices. Returns n, as it was before: a tensor () of float64, on the first gradient's
-    device (0 on the CPU if there is none). Nothing waits for a GPU here; `.item()` does. If n is NaN
-    or infinite, all gradients stay as they are: who looks for the fault still finds it in them.
+    device (0 on the CPU if there is none). Nothing waits for a GPU here; `.item()` does. If n is
+    NaN or infinite, all gradients stay as they are: who looks for the fault finds it in them.
 
     Raises ValueError unless max_norm is a number above 0. Source: Pascanu et al. 2013, "On the
     difficulty of training recurrent neural networks", section 3.2.
@@ -33,11 +33,11 @@ def clip_grad_norm(parameters: Tensor | Iterable[Tensor], max_norm: float) -> Te
     for device in dict.fromkeys(grad.device for grad in grads):
         here = [grad.data for grad in grads if grad.device == device]
         with device.activate("clip_grad_norm"):
-            squares = sum(device.kernels.square_sum(g) for g in here)
+            squares = device.xp.asarray(sum(device.kernels.square_sum(g) for g in here))
         with first.activate("clip_grad_norm"):
             total = total + first.copy_from(squares, device)
     with first.activate("clip_grad_norm"):
-        norm = first.xp.sqrt(total)
+        norm = first.xp.asarray(first.xp.sqrt(total))
         # exactly 1 where the norm is within the limit, so that no bit of a gradient changes
         factor = max_norm / first.xp.maximum(norm, max_norm)
         factor = first.xp.where(first.xp.isfinite(norm), factor, 1.0)

@@ -129,7 +129,7 @@ class Optimizer:
         `load_state_dict`, and before the next step, as if the last step had changed every parameter
         at its present rate. Raises ValueError for a parameter of others.
         """
-        if parameter not in self.state:
+        if not isinstance(parameter, Tensor) or parameter not in self.state:
             raise ValueError(
                 f"{self.rule}.last_step: expected one of its own parameters, got a "
                 f"{type(parameter).__name__} that it does not hold"

@@ -1,6 +1,7 @@
-// The sum of squares: tinynet/kernels/clip.py. A block adds up one run of x, each thread every 256th
-// element of it, then one thread the 256 sums. So every bit depends on the size of x alone. A second
-// launch, of one block over the sums of the first, adds those: POWER 2 squares, POWER 1 does not.
+// The sum of squares: tinynet/kernels/clip.py. A block adds up one run of x, each thread every
+// 256th element of it, then one thread the 256 sums. So the order, and with it every bit, depends
+// on the size of x alone. A second launch, of one block, adds up the sums of the first: with
+// POWER 1, which squares nothing.
 extern "C" __global__ void power_sums(const REAL* x, double* sums, long long run, long long count)
 {
     __shared__ double part[256];

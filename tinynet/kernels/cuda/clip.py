@@ -10,8 +10,8 @@ from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.launch import THREADS, Source
 
 _cu = Source("clip.cu")
-# Elements that one block adds up: few enough that many blocks run, many enough that few sums are left
-# to the second launch. A guess.
+# Elements that one block adds up: few enough that many blocks run, many enough that few sums are
+# left to the second launch. A guess.
 RUN = 1 << 14
 
 

@@ -1,7 +1,7 @@
 // Adam and AdamW: tinynet/kernels/steps/adam.py.
 
 // g' = g + l2 w, m <- m + a (g' - m), v <- v + b (g'^2 - v), x <- max(x, v),
-// w <- w - decay w - rate m / (sqrt(x) / root + eps). Without amsgrad, largest (x) is square (v) itself.
+// w <- w - decay w - rate m / (sqrt(x) / root + eps). Without amsgrad x is v: largest is square.
 extern "C" __global__ void adam_step(REAL* weight, const REAL* grad, REAL* mean, REAL* square,
                                      REAL* largest, REAL rate, REAL a, REAL b, REAL root, REAL eps,
                                      REAL l2, REAL decay, long long count)
