@@ -11,7 +11,7 @@ import pytest
 
 import tinynet
 from tinynet import nn, optim
-from tinynet.device import Device
+from tinynet.devices import Device
 
 MORE = [
     (optim.SGD, dict(momentum=0.9, weight_decay=0.05)),
