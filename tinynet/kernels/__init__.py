@@ -4,7 +4,6 @@
 tinynet.functional.
 """
 
-from tinynet.kernels import backends
 from tinynet.kernels.avg_pool2d import avg_pool2d_backward, avg_pool2d_forward
 from tinynet.kernels.conv2d import conv2d_backward, conv2d_forward
 from tinynet.kernels.cross_entropy import cross_entropy_backward, cross_entropy_forward
