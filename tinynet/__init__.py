@@ -9,6 +9,7 @@ F.relu(x * 3).sum().backward()
 x.grad                                    # tensor([[3., 3.]])
 """
 
+from tinynet.kernels import backends  # noqa: F401, I001  first: devices get their kernels there
 from tinynet import functional, nn, optim
 from tinynet.arithmetic import concat
 from tinynet.devices import device, memory_stats, set_tf32

@@ -304,6 +304,42 @@ def test_memory_stats_and_out_of_memory(machine: fake_cupy.Machine) -> None:
             gpu.xp.empty((1 << 30,), np.float64)
 
 
+class Greedy(tinynet.Function):
+    """Asks for more memory than there is, in the phase `Greedy.phase`."""
+
+    phase = ""
+
+    @staticmethod
+    def ask(ctx: Any, phase: str) -> None:
+        if Greedy.phase == phase:
+            ctx.device.empty((1 << 20,), np.float64)  # activates the device again, without a name
+
+    @staticmethod
+    def forward(ctx: Any, scale: Any, x: Any) -> Any:
+        Greedy.ask(ctx, "forward")
+        return x.sum(axis=2)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Any) -> Any:
+        Greedy.ask(ctx, "backward")
+        return None, None
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward"])
+def test_out_of_memory_names_what_runs_and_its_batch(
+    machine: fake_cupy.Machine, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    gpu = tinynet.device("cuda")
+    machine.memory = 1 << 20
+    monkeypatch.setattr(Greedy, "phase", phase)
+    x = tinynet.tensor(np.ones((24, 3, 5), np.float32), device=gpu, requires_grad=True)
+    scale = tinynet.tensor(np.ones(7, np.float32), device=gpu)  # one axis: no batch
+    with pytest.raises(
+        tinynet.OutOfMemoryError, match="Greedy asked for 8 MiB.*: of a batch of 24, at most"
+    ):
+        Greedy.apply(scale, x).backward(np.ones((24, 3), np.float32))
+
+
 # --- no GPU, or not one that can be used: one clear line each ---
 
 
@@ -380,6 +416,8 @@ def test_no_cupy(hidden: None, monkeypatch: pytest.MonkeyPatch) -> None:
         raise ModuleNotFoundError("No module named 'cupy'", name="cupy")
 
     without_cuda_module(monkeypatch, {}, importing)
+    with pytest.raises(tinynet.DeviceUnavailableError, match="CuPy is not installed"):
+        tinynet.set_tf32(True)
     assert "CuPy is not installed" in refused() and "pip install 'cupy-cuda13x[ctk]'" in refused()
 
 

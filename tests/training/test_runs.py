@@ -86,7 +86,7 @@ def test_durations():
 
 
 def test_device_pairs(capsys):
-    assert [str(d) for d in device_pair("cpu:0,cpu:1")] == ["cpu:0", "cpu:1"]
+    assert [str(d) for d in device_pair("cpu:0,cpu:1")] == ["cpu", "cpu:1"]
     assert device_pair("cpu") == device_pair("cpu,cpu")
     for wrong in ("gpu0", "cpu,", "cpu:0,cpu:1,cpu:2"):
         with pytest.raises(ValueError, match="device"):

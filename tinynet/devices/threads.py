@@ -1,6 +1,6 @@
 """Pieces of a kernel on a small pool of threads.
 
-NumPy's copies and element-wise loops use one core, and let go of the interpreter lock while they
+NumPy's copies and element-wise loops use one core, and release the interpreter lock while they
 run. So a kernel cuts its work into pieces, and the pieces run on a few threads with BLAS held to
 one thread meanwhile. How the work is cut never depends on the number of threads, so the results are
 the same bits for any number of them.

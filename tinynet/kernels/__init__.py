@@ -4,7 +4,6 @@
 tinynet.functional.
 """
 
-from tinynet.kernels import backends
 from tinynet.kernels.adaptive_avg_pool2d import (
     adaptive_avg_pool2d_backward,
     adaptive_avg_pool2d_forward,
