@@ -27,6 +27,7 @@ from tinynet.profiler import Profile as profile
 from tinynet.random import manual_seed
 from tinynet.tensor import Tensor, no_grad, tensor
 from tinynet.threads import get_num_threads, set_num_threads
+from tinynet.tracer import Trace as tracing
 
 __version__ = "0.1.0"
 
@@ -54,4 +55,5 @@ __all__ = [
     "set_num_threads",
     "set_tf32",
     "tensor",
+    "tracing",
 ]
