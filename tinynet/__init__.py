@@ -1,12 +1,11 @@
-"""tinynet: a deep-learning framework written from scratch on NumPy and CuPy, whose proof is
-AlexNet.
+"""tinynet: a deep-learning framework written from scratch on NumPy and CuPy. Its proof is AlexNet.
 
-import tinynet
-import tinynet.functional as F
+    import tinynet
+    import tinynet.functional as F
 
-x = tinynet.tensor([[1.0, 2.0]], requires_grad=True)
-F.relu(x * 3).sum().backward()
-x.grad                                    # tensor([[3., 3.]])
+    x = tinynet.tensor([[1.0, 2.0]], requires_grad=True)
+    F.relu(x * 3).sum().backward()
+    x.grad                                    # tensor([[3., 3.]])
 """
 
 from tinynet.kernels import backends  # noqa: F401, I001  first: devices get their kernels there
@@ -28,6 +27,7 @@ from tinynet.gradcheck import gradcheck
 from tinynet.profiler import Profile as profile
 from tinynet.random import manual_seed
 from tinynet.tensor import Tensor, no_grad, tensor
+from tinynet.tracer import Trace as tracing
 
 __version__ = "0.1.0"
 
@@ -55,4 +55,5 @@ __all__ = [
     "set_num_threads",
     "set_tf32",
     "tensor",
+    "tracing",
 ]

@@ -27,6 +27,7 @@ from tinynet import profiler
 from tinynet.devices import Device
 from tinynet.errors import DeviceMismatchError
 from tinynet.tensor import Node, Tensor, is_grad_enabled
+from tinynet.tracer import active, current
 
 SAMPLES = 1024  # elements looked at, of an array saved for backward, to see whether it was changed
 
@@ -112,6 +113,8 @@ class Function:
         needs = tuple(recording and isinstance(a, Tensor) and a.requires_grad for a in args)
         ctx = Context(device, needs)
         arrays = [a.data if isinstance(a, Tensor) else a for a in args]
+        trace = current() if active and any(needs) else None
+        seen = trace.look(cls, args, kwargs) if trace else None  # forward may overwrite its inputs
         with (
             device.activate(cls.__name__, arrays),
             profiler.record(cls.__name__, "forward", device) as record,
@@ -139,6 +142,8 @@ class Function:
             else Tensor(o, device)
             for i, o in enumerate(outputs)
         )
+        if trace:
+            node.note = trace.note(seen, tensors)
         return tensors if several else tensors[0]
 
     @classmethod

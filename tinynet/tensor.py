@@ -33,7 +33,7 @@ _local = threading.local()
 class Node:
     """One operation on the tape."""
 
-    __slots__ = ("context", "function", "inputs", "number", "outputs")
+    __slots__ = ("context", "function", "inputs", "note", "number", "outputs")
 
     def __init__(self, function: Any, context: Any, inputs: list, outputs: list):
         self.function, self.context = function, context
@@ -41,6 +41,7 @@ class Node:
         self.inputs = inputs
         self.outputs = outputs  # for each output: (shape, dtype)
         self.number = next(_clock)
+        self.note: Any = None  # what tracing recorded, if it was on
 
 
 class Tensor:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -303,6 +304,53 @@ def test_a_network_with_dropout(rng):
     state = tinynet.random.get_state()
     assert gradcheck(net, [rng.normal(size=(2, 1, 4, 4))])
     assert tinynet.random.get_state()["seed"] == state["seed"]
+
+
+class Norm(nn.Module):
+    """(x - mean over the batch) * gain + what the running mean was: it changes with each call."""
+
+    def __init__(self, update, fault=1):
+        self.gain = nn.Parameter(np.array([2.0, 3.0], np.float32))
+        self.mean = nn.Buffer(np.array([5.0, 7.0], np.float32))
+        self.calls = nn.Buffer(np.array(3))
+        self.update, self.fault = update, fault
+
+    def forward(self, x):
+        mean = x.mean(0)
+        y = (x - mean) * broken(lambda dx, x: dx * self.fault)(self.gain) + self.mean
+        self.calls.data[...] += 1
+        self.update(self.mean, mean)
+        return y
+
+
+def replace(buffer, mean):
+    buffer.data = 0.9 * buffer.data + 0.1 * mean.data  # complex in the complex step
+
+
+def write(buffer, mean):
+    buffer.data *= 0.9
+    buffer.data += 0.1 * mean.data
+
+
+def fail(buffer, mean):
+    replace(buffer, mean)
+    raise KeyError
+
+
+@pytest.mark.parametrize(
+    "update, fault, raises",
+    [(replace, 1, None), (write, 1, None), (write, 2, GradcheckError), (fail, 1, KeyError)],
+)
+def test_buffers_are_put_back(update, fault, raises, rng):
+    layer = Norm(update, fault)
+    mean, calls = layer.mean.data, layer.calls.data
+    tinynet.manual_seed(7)
+    before = tinynet.random.get_state()
+    with pytest.raises(raises) if raises else nullcontext():
+        assert gradcheck(layer, rng.normal(size=(4, 2)))
+    assert layer.mean.data is mean and mean.dtype == np.float32 and mean.tolist() == [5, 7]
+    assert layer.calls.data is calls and calls.tolist() == 3 and layer.mean.grad is None
+    assert tinynet.random.get_state() == before
 
 
 def test_inputs_of_any_layout_keep_it(rng):

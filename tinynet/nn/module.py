@@ -10,6 +10,7 @@ import numpy as np
 from tinynet.devices import Device
 from tinynet.devices import device as find_device
 from tinynet.tensor import Tensor, as_array
+from tinynet.tracer import active, current
 
 
 class Parameter(Tensor):
@@ -65,6 +66,9 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} needs a forward(self, ...)")
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
+        if active and (trace := current()):
+            with trace.inside(self):
+                return self.forward(*inputs, **options)
         return self.forward(*inputs, **options)
 
     def _owned(self) -> Iterator[tuple[str, Parameter | Buffer | Module]]:
