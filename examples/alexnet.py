@@ -542,14 +542,8 @@ def open_pictures(settings: dict) -> tuple[Dataset, Dataset]:
     """Training and test pictures: those at settings["data"], or the embedded ones."""
     if settings["data"] is None:
         return fashion_mnist()
-    sets = open_data(settings["data"], settings["picture_size"])
-    if (
-        settings["preset"] == "mini"
-        and not settings["picture_size"]
-        and sets[0].shape[0] > LARGEST_MINI
-    ):
-        return open_data(settings["data"], LARGEST_MINI)
-    return sets
+    largest = LARGEST_MINI if settings["preset"] == "mini" else None
+    return open_data(settings["data"], settings["picture_size"], largest)
 
 
 def describe(settings: dict, pictures: Dataset) -> dict:
