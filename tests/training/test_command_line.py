@@ -156,7 +156,7 @@ def mistakes(data, finished, tmp_path):
     out = ("--out", tmp_path / "new" / "run")
     return [
         (("--data", tmp_path / "nowhere", *out), "does not exist"),
-        (("--data", tmp_path / "empty", *out), "no pictures"),
+        (("--data", tmp_path / "empty", *out), "expected pictures"),
         (("--data", tmp_path / "differ", *out), "c"),
         (("--device", "gpu0", *out), "gpu0"),
         (("--device", "cpu:0,cpu:1,cpu:2", *out), "one device or two"),
