@@ -218,9 +218,8 @@ def table(results: Sequence[Result], rows: dict[str, Row]) -> str:
                 if "goal" in r
                 else ""
             )
-            lines.append(
-                f"{name:46}{r['median']:>10,.{digits}f}  {r.get('unit', '') + ' ' + span:26}{goal}".rstrip()
-            )
+            figure = f"{r['median']:>10,.{digits}f}  {r.get('unit', '') + ' ' + span:26}"
+            lines.append(f"{name:46}{figure}{goal}".rstrip())
     return "\n".join(lines)
 
 

@@ -76,7 +76,7 @@ class Worker:
         self.process.stdout.close()
 
     def turn(self) -> dict[str, float]:
-        """seconds: of a step. peak_mb: the most memory the process ever held, in MB (10^6 bytes)."""
+        """seconds: of a step. peak_mb: the most memory the process ever held, in 10^6 bytes."""
         print("turn", file=self.process.stdin, flush=True)
         return self._answer()
 

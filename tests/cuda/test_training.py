@@ -38,7 +38,7 @@ def alexnet() -> Any:
 
 
 def devices(names: str) -> tuple[Device, Device]:
-    return importlib.import_module("tinynet.training.runs").device_pair(names)
+    return importlib.import_module("tinynet.program.runs").find_devices(names, 2)
 
 
 def train(

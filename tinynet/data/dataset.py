@@ -13,13 +13,18 @@ class Dataset:
     """What every data set offers.
 
     `labels` (N,) int64, `classes` the names by label, `shape` the (H, W, C) of every picture,
-    `len(dataset)` N, `dataset.picture(i)` the i-th picture as uint8 (H, W, C).
+    `len(dataset)` N, `dataset.picture(i)` the i-th picture as uint8 (H, W, C), `source` the file
+    or folder they came from ("" if they came from none).
+
+    The pictures of a data set do not change: their moments are counted once and kept.
     """
 
     labels: np.ndarray
     classes: list[str]
     shape: tuple[int, int, int]
     in_memory = False  # whether pictures are there already, so that loading them takes no time
+    source: str = ""
+    _moments: Moments | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -27,8 +32,21 @@ class Dataset:
     def picture(self, i: int) -> np.ndarray:
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.shape))
+        source = f", from {self.source}" if self.source else ""
+        return (
+            f"{type(self).__name__}({len(self.classes):,} classes, {len(self):,} pictures "
+            f"{size}{source})"
+        )
+
     def moments(self) -> Moments:
         """Sums over all pictures, from which the mean and the covariance follow."""
+        if self._moments is None:
+            self._moments = self._count_moments()
+        return self._moments
+
+    def _count_moments(self) -> Moments:
         moments = Moments(self.shape)
         step = max(1, (4 << 20) // int(np.prod(self.shape)))  # about 4 MB of pictures at a time
         for start in range(0, len(self), step):
@@ -42,25 +60,31 @@ class ArrayDataset(Dataset):
 
     in_memory = True
 
-    def __init__(self, pictures: np.ndarray, labels: np.ndarray, classes: list[str]):
+    def __init__(
+        self, pictures: np.ndarray, labels: np.ndarray, classes: list[str], source: str = ""
+    ):
         labels = np.asarray(labels).astype(np.int64)
         if pictures.dtype != np.uint8 or pictures.ndim != 4:
             raise DataError(
-                f"pictures: uint8 (N, H, W, C) expected, {pictures.dtype} {pictures.shape} given"
+                f"ArrayDataset: expected pictures uint8 (N, H, W, C), got {pictures.dtype} "
+                f"{pictures.shape}"
             )
         if labels.shape != (len(pictures),):
-            raise DataError(f"labels: ({len(pictures)},) expected, {labels.shape} given")
+            raise DataError(
+                f"ArrayDataset: expected labels of shape ({len(pictures)},), got {labels.shape}"
+            )
         if len(pictures) == 0:
-            raise DataError("a data set needs at least one picture, 0 given")
+            raise DataError("ArrayDataset: expected at least one picture, got none")
         if labels.min() < 0 or labels.max() >= len(classes):
             raise DataError(
-                f"labels: 0 to {len(classes) - 1} expected for {len(classes)} classes, "
-                f"{labels.min()} to {labels.max()} given"
+                f"ArrayDataset: expected labels 0 to {len(classes) - 1}, one a class, got "
+                f"{labels.min()} to {labels.max()}"
             )
         self.pictures = pictures
         self.labels = labels
         self.classes = list(classes)
         self.shape = pictures.shape[1:]
+        self.source = source
 
     def picture(self, i: int) -> np.ndarray:
         return self.pictures[i]
@@ -76,7 +100,7 @@ class PaddedDataset(Dataset):
     def __init__(self, dataset: Dataset, width: int):
         self.dataset, self.width = dataset, width
         self.labels, self.classes = dataset.labels, dataset.classes
-        self.in_memory = dataset.in_memory
+        self.in_memory, self.source = dataset.in_memory, dataset.source
         height, columns, channels = dataset.shape
         self.shape = (height + 2 * width, columns + 2 * width, channels)
 

@@ -47,11 +47,13 @@ class Options:
 
     def __post_init__(self):
         if not 1 <= self.size <= 4096:
-            raise DataError(f"size: 1 to 4096 expected, {self.size} given")
+            raise DataError(f"Options: expected a size of 1 to 4096, got {self.size}")
         if self.form not in ("square", "full", "raw"):
-            raise DataError(f'form: "square", "full" or "raw" expected, {self.form!r} given')
+            raise DataError(
+                f'Options: expected the form "square", "full" or "raw", got {self.form!r}'
+            )
         if not 1 <= self.quality <= 95:
-            raise DataError(f"quality: 1 to 95 expected, {self.quality} given")
+            raise DataError(f"Options: expected a quality of 1 to 95, got {self.quality}")
 
 
 @dataclass
@@ -145,8 +147,8 @@ def _run(jobs: list[_Job], workers: int, max_bad: float, progress: bool) -> None
         while True:
             if len(bad) > max_bad * total:
                 raise DataError(
-                    f"{len(bad)} of {total} pictures cannot be used, more than --max-bad "
-                    f"{max_bad:g}; the first: {bad[0]}"
+                    f"prepare: expected at most the share max_bad = {max_bad:g} of unusable "
+                    f"pictures, got {len(bad)} of {total} pictures; the first: {bad[0]}"
                 )
             while idle and waiting:
                 worker = idle.pop()

@@ -79,8 +79,11 @@ class ShardDataset(Dataset):
         for path, size in zip(self.shards, about["shards"][split], strict=True):
             found = os.path.getsize(path) if os.path.exists(path) else 0
             if found != size:
-                raise DataError(f"{path}: {size:,} bytes expected, {found:,} found; prepare again")
+                raise DataError(
+                    f"{path}: expected {size:,} bytes, got {found:,}; prepare the folder again"
+                )
         self.labels = self.index["label"].astype(np.int64)
+        self.source = f"{self.root}: {split}"
 
     def picture(self, i: int) -> np.ndarray:
         """The picture, uint8 (size, size, 3); DataError if its checksum is not the index's."""
@@ -93,17 +96,18 @@ class ShardDataset(Dataset):
             os.close(file)
         if zlib.crc32(data) != crc:
             raise DataError(
-                f"{path}: picture {i} at byte {offset} is damaged; run --verify {self.root}"
+                f"{path}: picture {i} at byte {offset} is damaged; run "
+                f"`python examples/prepare_imagenet.py --verify {self.root}`"
             )
         if self.form == "raw":
             return np.frombuffer(data, np.uint8).reshape(self.shape)
         cut = self.size if self.form == "full" else None  # the others are cut already
         return decode(data, f"{path}: picture {i}", cut)
 
-    def moments(self) -> Moments:
+    def _count_moments(self) -> Moments:
         """As counted when the set was prepared (over the training pictures)."""
         if self.split != "train":
-            return super().moments()
+            return super()._count_moments()
         data = _checked(self.root / "moments.npz", read_sums(self.root))
         with np.load(io.BytesIO(data)) as arrays:
             return Moments.from_arrays(arrays)
@@ -120,7 +124,9 @@ def read_about(root: Path, sums: dict[str, str]) -> dict:
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: damaged ({error!r}); prepare the folder again") from error
     if version != VERSION:
-        raise DataError(f"{path}: version {VERSION} expected, {version} found; prepare it again")
+        raise DataError(
+            f"{path}: expected version {VERSION}, got {version}; prepare the folder again"
+        )
     return about
 
 
@@ -139,7 +145,10 @@ def _checked(path: Path, sums: dict[str, str]) -> bytes:
         raise DataError(f"{path} is missing; prepare the folder again")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != sums.get(path.name):
-        raise DataError(f"{path}: damaged: its SHA-256 is not that in SHA256SUMS; prepare again")
+        raise DataError(
+            f"{path}: expected the SHA-256 in SHA256SUMS, got another: it is damaged; prepare the "
+            f"folder again"
+        )
     return data
 
 
@@ -174,7 +183,7 @@ def _verify_file(root: Path, name: str, expected: str | None) -> str | None:
     if not (root / name).is_file():
         return f"{root / name}: missing"
     found = file_sha256(root / name)
-    return None if found == expected else f"{root / name}: SHA-256 {found}, {expected} expected"
+    return None if found == expected else f"{root / name}: expected SHA-256 {expected}, got {found}"
 
 
 def _verify_shard(root: Path, split: str, number: int, index: np.ndarray) -> list[str]:

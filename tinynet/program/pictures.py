@@ -36,15 +36,19 @@ HARDEST = 20  # classes that --eval names
 class Pictures:
     """How pictures are cut, centred and varied. The first three are options of the command line.
 
-    picture_size: side of whole pictures; None: as they are. largest: the side to which larger
-    photographs are then shrunk. crop: side of what the net sees; None: seven eighths of
-    photographs, the whole of grey drawings, or what they were before `padding`. padding: pixels of border added
-    to whole pictures, so that crops can be taken anywhere (He et al. 2015, section 4.2). colour:
-    sigma of the colour noise (Krizhevsky et al. 2012, section 4.1). scale: what differences from
-    the mean picture are multiplied by. centre_mean: the mean's centre is subtracted, not the part
-    under the crop. crop_chunk: so many pictures in a row share crop and mirroring. flip: whether
-    pictures are mirrored; None: photographs are, grey drawings face one way. border: zeros at the
-    bottom and the right of what the net sees. label_smoothing: see functional.cross_entropy.
+    picture_size     side of whole pictures; None: as they are
+    crop             side of what the net sees; None: seven eighths of photographs, all of grey
+                     drawings, and what pictures were before `padding`
+    colour           sigma of the colour noise (Krizhevsky et al. 2012, section 4.1)
+    largest          the side to which larger photographs are shrunk
+    padding          width of a border of zeros around whole pictures, so that a crop may be taken
+                     anywhere (He et al. 2015, section 4.2)
+    scale            what differences from the mean picture are multiplied by
+    centre_mean      subtract the mean picture's centre, not the part of it under the crop
+    crop_chunk       so many pictures in a row share crop and mirroring
+    flip             mirror pictures at random; None: photographs yes, grey drawings no
+    border           zeros at the bottom and the right of what the net sees
+    label_smoothing  see functional.cross_entropy
     """
 
     picture_size: int | None = None
@@ -98,7 +102,7 @@ class Pictures:
         if settings["data"] is None:
             sets = fashion_mnist()
         else:
-            sets = open_data(settings["data"], settings["picture_size"])
+            sets = open_data(settings["data"], settings["picture_size"], self.largest)
         return tuple(PaddedDataset(each, self.padding) for each in sets) if self.padding else sets
 
     def describe(self, settings: dict, train: Dataset) -> dict[str, Any]:
@@ -125,6 +129,7 @@ class Pictures:
         if workers is None:  # pictures that lie in memory need no processes to load them
             workers = 0 if dataset.in_memory else available_cores()
         sigma = settings["colour"] if train else 0.0
+        inner = dataset.dataset if self.padding else dataset  # a border has no colours
         return Loader(
             dataset,
             settings["batch_size"],
@@ -134,7 +139,7 @@ class Pictures:
             crop=about["image_size"],
             crop_chunk=self.crop_chunk,
             flip=not is_drawing(dataset) if self.flip is None else self.flip,
-            colour=colour_axes(dataset.moments().covariance()) if sigma else None,
+            colour=colour_axes(inner.moments().covariance()) if sigma else None,
             colour_sigma=sigma,
         )
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tinynet.devices.cores import available_cores
 from tinynet.training.checkpoint import write_whole
-from tinynet.training.task import Classification, Measure, Task
+from tinynet.training.measure import Measure
+from tinynet.training.task import Classification, Task
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.json"

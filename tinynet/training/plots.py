@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from tinynet.training.task import Measure
+    from tinynet.training.measure import Measure
 
 TRAIN = "#9aa5b1"
 TESTS = ("#0b6bcb", "#e07a1f", "#2f8f5b", "#6a4fb3")

@@ -15,7 +15,7 @@ from tinynet.errors import DataError
 from tinynet.training.checkpoint import write_whole
 from tinynet.training.metrics import read_config, read_metrics
 from tinynet.training.plots import draw_curves
-from tinynet.training.task import Measure
+from tinynet.training.measure import Measure
 
 REPORT = "report.html"
 EVALUATION = "evaluation.json"

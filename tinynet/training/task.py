@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,22 +18,7 @@ from tinynet.nn import Module
 from tinynet.tensor import Tensor
 from tinynet.training.evaluate import evaluate, rank_of_truth
 from tinynet.training.inputs import Inputs
-
-
-class Measure(NamedTuple):
-    """How a figure is shown: its title, and what stands behind the number."""
-
-    title: str
-    unit: str = ""
-    digits: int = 2
-
-    def value(self, value: float) -> str:
-        """For example "11.75 %"."""
-        return f"{value:.{self.digits}f}" + f" {self.unit}" * bool(self.unit)
-
-    def words(self, value: float) -> str:
-        """For example "top-1 error 11.75 %"."""
-        return f"{self.title} {self.value(value)}"
+from tinynet.training.measure import Measure
 
 
 class Task:

@@ -8,22 +8,19 @@ import os
 import pytest
 
 from tinynet.errors import CheckpointError, DeviceUnavailableError
+from tinynet.program.options import Parser, at_least, duration, edits, rate
+from tinynet.program.runs import (
+    default_devices,
+    find_checkpoint,
+    find_devices,
+    new_folder,
+    newest_folder,
+    settings_of,
+)
 from tinynet.training import checkpoint as files
 from tinynet.training.checkpoint import Checkpoint
 from tinynet.training.metrics import write_config
-from tinynet.training.runs import (
-    Parser,
-    at_least,
-    default_devices,
-    device_pair,
-    find_checkpoint,
-    new_folder,
-    newest_folder,
-    parse_duration,
-    parse_edits,
-    rate,
-    settings_of,
-)
+from tinynet.training.task import Classification
 
 
 def test_two_runs_in_one_second_have_two_folders(tmp_path):
@@ -37,7 +34,7 @@ def test_newest_folder(tmp_path):
         newest_folder(tmp_path / "runs")
     first, second, unsaved = (new_folder(tmp_path, "mini") for _ in range(3))
     for folder in (first, second, unsaved):
-        write_config(folder, {})
+        write_config(folder, {}, "a net", Classification)
     for folder in (second, first):
         files.save(files.path_of(folder, 1), Checkpoint({}))
     os.utime(files.path_of(second, 1), (1, 1))
@@ -58,7 +55,8 @@ def test_find_checkpoint(tmp_path):
 def test_what_may_change_at_resume(tmp_path):
     with pytest.raises(CheckpointError, match="not the folder of a run"):
         settings_of(tmp_path, {}, set())
-    write_config(tmp_path, {"preset": "mini", "epochs": 10, "batch_size": 64})
+    settings = {"preset": "mini", "epochs": 10, "batch_size": 64}
+    write_config(tmp_path, settings, "a net", Classification)
     given = {"epochs": 12, "batch_size": 64}
     assert settings_of(tmp_path, given, {"epochs"}) == {
         "preset": "mini", "epochs": 12, "batch_size": 64
@@ -70,28 +68,31 @@ def test_what_may_change_at_resume(tmp_path):
 
 
 def test_edits():
-    assert parse_edits("lr=0.001, freeze=conv1") == [("lr", "0.001"), ("freeze", "conv1")]
-    for wrong in ("lr", "lr=", "colour=1", ""):
+    assert edits("lr=0.001, freeze=conv1") == [("lr", "0.001"), ("freeze", "conv1")]
+    for wrong in ("lr", "lr=", "=1", ""):
         with pytest.raises(argparse.ArgumentTypeError, match="was expected"):
-            parse_edits(wrong)
+            edits(wrong)
 
 
 def test_durations():
-    assert parse_duration("90s") == 1.5
-    assert parse_duration("10m") == 10
-    assert parse_duration("1.5h") == 90
+    assert duration("90s") == 1.5
+    assert duration("10m") == 10
+    assert duration("1.5h") == 90
     for wrong in ("10", "m", "-5m", "1d"):
         with pytest.raises(argparse.ArgumentTypeError, match="such as 90s"):
-            parse_duration(wrong)
+            duration(wrong)
 
 
 def test_device_pairs(capsys):
-    assert [str(d) for d in device_pair("cpu:0,cpu:1")] == ["cpu", "cpu:1"]
-    assert device_pair("cpu") == device_pair("cpu,cpu")
+    assert [str(d) for d in find_devices("cpu:0,cpu:1", 2)] == ["cpu", "cpu:1"]
+    assert find_devices("cpu", 2) == find_devices("cpu,cpu", 2)
     for wrong in ("gpu0", "cpu,", "cpu:0,cpu:1,cpu:2"):
         with pytest.raises(ValueError, match="device"):
-            device_pair(wrong)
-    assert default_devices()
+            find_devices(wrong, 2)
+    assert [str(d) for d in find_devices("cpu:1", 1)] == ["cpu:1"]
+    with pytest.raises(ValueError, match="expected one device, got 2"):
+        find_devices("cpu:0,cpu:1", 1)
+    assert default_devices(2) and "," not in default_devices(1)
 
 
 def test_default_devices_are_the_gpus_there_are(monkeypatch):
@@ -101,8 +102,8 @@ def test_default_devices_are_the_gpus_there_are(monkeypatch):
             if int(name[-1]) >= count:
                 raise DeviceUnavailableError(f"{name}: no such GPU")
 
-        monkeypatch.setattr("tinynet.training.runs.find_device", find)
-        assert default_devices() == names
+        monkeypatch.setattr("tinynet.program.runs.find_device", find)
+        assert default_devices(2) == names
 
 
 def test_rates():
