@@ -180,7 +180,7 @@ def mistakes(data, finished, tmp_path):
          "does not exist"),
         (("--predict", finished, bad), "bad.jpg"),
         (("--predict", finished, tmp_path / "nowhere.jpg"), "nowhere.jpg"),
-        (("--predict", finished), "PICTURE"),
+        (("--predict", finished), "FILE"),
         (("--predict", cut, picture), "damaged"),
     ]  # fmt: skip
 

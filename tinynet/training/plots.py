@@ -60,7 +60,8 @@ def draw_curves(lines: Sequence[dict], measures: dict[str, Measure], path: Path)
     for axes in (loss, *others):
         axes.set_xlabel("epoch")
         axes.set_xlim(left=0)
-        axes.legend(frameon=False)
+        if axes.lines:
+            axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
 
