@@ -16,10 +16,10 @@ from tinynet.devices import Device
 MORE = [
     (optim.SGD, dict(momentum=0.9, weight_decay=0.05)),
     (optim.SGD, dict(momentum=0.9, weight_decay=0.05, nesterov=True)),
-    (optim.Adam, dict(betas=(0.8, 0.6), weight_decay=0.3)),
+    (optim.Adam, dict(betas=(0.8, 0.6), eps=0.1, weight_decay=0.3)),
     (optim.Adam, dict(betas=(0.5, 0.3), weight_decay=0.3, amsgrad=True)),
     (optim.AdamW, dict(betas=(0.8, 0.6), weight_decay=0.3)),
-    (optim.RMSprop, dict(alpha=0.8, weight_decay=0.3, momentum=0.7)),
+    (optim.RMSprop, dict(alpha=0.8, eps=0.1, weight_decay=0.3, momentum=0.7)),
     (optim.RMSprop, dict(alpha=0.8, eps=0.1, weight_decay=0.3, momentum=0.7, centered=True)),
 ]
 PLAIN = [
@@ -57,6 +57,16 @@ def test_rules(gpu: Device, rng: np.random.Generator, rule: Any, options: dict, 
     ours, theirs = here.state_dict(), there.state_dict()
     for name, array in ours.items():
         np.testing.assert_allclose(theirs[name], array, **tolerance)
+
+
+def test_a_variance_that_rounding_made_negative_counts_as_zero(gpu: Device) -> None:
+    p = nn.Parameter(np.zeros(1), gpu)
+    opt = optim.RMSprop([p], lr=1.0, eps=0.5, centered=True)
+    square, mean = np.ones(1) - 1e-6, np.ones(1)
+    opt.load_state_dict({"square.0.0": square, "mean.0.0": mean, "velocity.0.0": np.zeros(1)})
+    p.grad = tinynet.tensor(np.ones(1), device=gpu)
+    opt.step()
+    assert p.item() == -1 / 0.5
 
 
 @pytest.mark.parametrize("max_norm", [0.5, 1e9])
