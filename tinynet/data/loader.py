@@ -83,6 +83,13 @@ class Loader:
             return len(self.dataset) // self.batch_size
         return -(-len(self.dataset) // self.batch_size)
 
+    def __repr__(self) -> str:
+        use = "in a random order" if self.train else "in order"
+        return (
+            f"Loader({self.dataset!r}, {use}, {len(self):,} batches of {self.batch_size}, "
+            f"crop {self.crop}, seed {self.seed})"
+        )
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch (0, 1, ...), from batch number `start` on."""
         plans = self._plan(epoch, start)

@@ -16,6 +16,15 @@ from tinynet.tensor import Tensor
 Size = int | tuple[int, int]
 
 
+def _listed(**options: Any) -> str:
+    """Options for repr: "stride 4, padding 2, relu"; None and False are left out."""
+    return ", ".join(
+        name if value is True else f"{name} {value}"
+        for name, value in options.items()
+        if value is not None and value is not False
+    )
+
+
 class Sequential(Module):
     """Layers one after another."""
 
@@ -79,6 +88,13 @@ class Conv2d(Module):
             x, self.weight, self.bias, self.stride, self.padding, self.groups, self.relu
         )
 
+    def extra_repr(self) -> str:
+        out_channels, in_channels, kh, kw = self.weight.shape
+        several = self.groups if self.groups > 1 else None
+        return f"{in_channels * self.groups} -> {out_channels}, kernel {kh}x{kw}, " + _listed(
+            stride=self.stride, padding=self.padding, groups=several, relu=self.relu
+        )
+
 
 class Linear(Module):
     """x w^T + b: (N, in_features) -> (N, out_features), and a ReLU if relu=True.
@@ -105,6 +121,10 @@ class Linear(Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias, self.relu)
 
+    def extra_repr(self) -> str:
+        out_features, in_features = self.weight.shape
+        return ", ".join([f"{in_features} -> {out_features}", *["relu"] * self.relu])
+
 
 class MaxPool2d(Module):
     """See functional.max_pool2d."""
@@ -122,6 +142,9 @@ class MaxPool2d(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.max_pool2d(x, **self.options)
+
+    def extra_repr(self) -> str:
+        return _listed(**self.options)
 
 
 class AvgPool2d(Module):
@@ -146,15 +169,21 @@ class AvgPool2d(Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.avg_pool2d(x, **self.options)
 
+    def extra_repr(self) -> str:
+        return _listed(**self.options)
+
 
 class LocalResponseNorm(Module):
-    """Normalisation across channels; see functional.local_response_norm (alpha is divided by size)."""
+    """Normalisation across channels, alpha divided by size; see functional.local_response_norm."""
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
         self.options = dict(size=size, alpha=alpha, beta=beta, k=k)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.local_response_norm(x, **self.options)
+
+    def extra_repr(self) -> str:
+        return _listed(**self.options)
 
 
 class SpatialResponseNorm(Module):
@@ -165,6 +194,9 @@ class SpatialResponseNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.spatial_response_norm(x, **self.options)
+
+    def extra_repr(self) -> str:
+        return _listed(**self.options)
 
 
 class ReLU(Module):
@@ -177,6 +209,9 @@ class ReLU(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x, self.inplace)
+
+    def extra_repr(self) -> str:
+        return _listed(inplace=self.inplace)
 
 
 class Tanh(Module):
@@ -204,6 +239,9 @@ class Dropout(Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.p, self.training)
 
+    def extra_repr(self) -> str:
+        return _listed(p=self.p)
+
 
 class Flatten(Module):
     """(N, ...) -> (N, all the rest)."""
@@ -220,3 +258,6 @@ class CrossEntropyLoss(Module):
 
     def forward(self, logits: Tensor, target: Any) -> Tensor:
         return F.cross_entropy(logits, target, self.reduction)
+
+    def extra_repr(self) -> str:
+        return self.reduction
