@@ -272,6 +272,19 @@ def test_a_buffer_is_state_and_not_learned():
     assert isinstance(norm.mean, nn.Buffer) and norm.mean.numpy().tolist() == [1, 2]
 
 
+def test_a_tensor_cannot_take_the_place_of_a_buffer():
+    norm = Norm()
+    with pytest.raises(
+        TypeError, match=r"Norm.mean: expected a Buffer, got a Tensor; set mean.data"
+    ):
+        norm.mean = 0.5 * norm.mean
+    with pytest.raises(TypeError, match="Norm.gain: expected a Parameter"):
+        norm.gain = norm.gain * 2
+    norm.last = norm.mean * 2  # other attributes hold what they like
+    norm.mean, norm.gain = nn.Buffer(np.ones(2)), None
+    assert list(norm.state_dict()) == ["mean", "batches"]
+
+
 def test_training_goes_on_from_a_state_with_buffers(rng):
     batches = [tinynet.tensor(rng.normal(size=(4, 2)).astype(np.float32)) for _ in range(6)]
 

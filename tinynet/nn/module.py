@@ -71,6 +71,18 @@ class Module:
                 return self.forward(*inputs, **options)
         return self.forward(*inputs, **options)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A plain tensor in the place of a parameter or buffer would be neither saved nor moved."""
+        kept = (Parameter, Buffer)
+        if isinstance(value, Tensor) and not isinstance(value, kept):
+            before = vars(self).get(name)
+            if isinstance(before, kept):
+                raise TypeError(
+                    f"{type(self).__name__}.{name}: expected a {type(before).__name__}, got a "
+                    f"Tensor; set {name}.data to its array"
+                )
+        super().__setattr__(name, value)
+
     def _owned(self) -> Iterator[tuple[str, Parameter | Buffer | Module]]:
         """(name, part) of all parts directly owned, in the order of the attributes."""
         for name, value in vars(self).items():
