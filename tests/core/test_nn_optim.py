@@ -1,8 +1,7 @@
-"""Modules, layers, first values."""
+"""Layers and first values."""
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 
@@ -14,133 +13,6 @@ import tinynet
 import tinynet.functional as F
 from tinynet import nn, optim
 from tinynet.nn import init
-
-
-class Net(nn.Module):
-    def __init__(self):
-        self.first = nn.Conv2d(1, 2, 3)
-        self.towers = [nn.Sequential(nn.Linear(8, 3), nn.Dropout(0.5)), nn.Linear(3, 2, bias=False)]
-        self.scale = nn.Parameter(np.ones(2, np.float32))
-        self.again = self.first  # the same module under a second name
-        self.words = "not a parameter"
-
-    def forward(self, x):
-        x = self.first(x).flatten(1)
-        for tower in self.towers:
-            x = tower(x)
-        return x * self.scale
-
-
-def test_names_of_parameters_and_modules():
-    net = Net()
-    names = [name for name, _ in net.named_parameters()]
-    assert names == [
-        "scale",
-        "first.weight",
-        "first.bias",
-        "towers.0.layers.0.weight",
-        "towers.0.layers.0.bias",
-        "towers.1.weight",
-    ]
-    assert len(list(net.parameters())) == 6
-    modules = [name for name, _ in net.named_modules()]
-    assert modules == [
-        "",
-        "first",
-        "towers.0",
-        "towers.0.layers.0",
-        "towers.0.layers.1",
-        "towers.1",
-    ]
-    assert [name for name, _ in net.named_modules("net")][:2] == ["net", "net.first"]
-    assert len(net.towers[0]) == 2 and net.towers[0][1].p == 0.5
-
-
-def test_state_dict_there_and_back(rng):
-    net, other = Net(), Net()
-    state = net.state_dict()
-    state["scale"][:] = 7  # a copy
-    assert (net.scale.numpy() == 1).all()
-    other.load_state_dict(state)
-    assert (other.scale.numpy() == 7).all()
-    np.testing.assert_array_equal(other.first.weight.numpy(), net.first.weight.numpy())
-    state["first.weight"][:] = 0
-    assert other.first.weight.numpy().any()
-    other.load_state_dict({k: v.astype(np.float64) for k, v in state.items()})
-    assert other.scale.dtype == np.float32
-
-
-def test_load_state_dict_is_strict_and_changes_nothing_when_it_refuses():
-    net = Net()
-    state = {name: np.zeros_like(value) for name, value in net.state_dict().items()}
-    for change, message in [
-        (lambda s: s.pop("scale"), r"missing \['scale'\], unexpected \[\]"),
-        (lambda s: s.update(odd=np.ones(1)), r"missing \[\], unexpected \['odd'\]"),
-        (lambda s: s.update(scale=np.ones(3)), r"expected scale of shape \(2,\), got \(3,\)"),
-        (
-            lambda s: s.update({"towers.1.weight": np.ones((3, 2))}),
-            r"towers.1.weight of shape \(2, 3\), got \(3, 2\)",
-        ),
-    ]:
-        wrong = dict(state)
-        change(wrong)
-        with pytest.raises(ValueError, match=message):
-            net.load_state_dict(wrong)
-        assert net.first.weight.numpy().any()
-
-
-def test_train_and_eval_reach_every_module(rng):
-    net = Net()
-    x = tinynet.tensor(rng.normal(size=(4, 1, 4, 4)).astype(np.float32))
-    dropout = net.towers[0][1]
-    assert net.training and dropout.training
-    assert net.eval() is net and not dropout.training
-    assert (net(x).numpy() == net(x).numpy()).all()
-    assert net.train() is net and dropout.training
-    assert (net(x).numpy() != net(x).numpy()).any()
-    assert nn.Module.training  # the class was not touched
-
-
-def test_to_moves_parameters_gradients_and_optimiser(rng):
-    net = Net()
-    opt = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
-    x = tinynet.tensor(rng.normal(size=(4, 1, 4, 4)).astype(np.float32))
-    net(x).sum().backward()
-    opt.step()
-    twin, twin_opt = copy.deepcopy((net, opt))
-    assert twin.to("cpu:1") is twin
-    for parameter, original in zip(twin.parameters(), net.parameters(), strict=True):
-        assert parameter.device == "cpu:1" and parameter.grad.device == "cpu:1"
-        assert original.device == "cpu" and original.grad.device == "cpu"
-        np.testing.assert_array_equal(parameter.data, original.data)
-        assert not np.shares_memory(parameter.data, original.data)
-        assert not np.shares_memory(parameter.grad.data, original.grad.data)
-    assert twin.again is twin.first
-    owned = [p for group in twin_opt.param_groups for p in group["params"]]
-    assert all(a is b for a, b in zip(owned, twin.parameters(), strict=True))
-    # Both go on by the same steps, each on its device.
-    tinynet.manual_seed(5)
-    net(x).sum().backward()
-    opt.step()
-    tinynet.manual_seed(5)
-    twin(x.to("cpu:1")).sum().backward()
-    twin_opt.step()
-    for parameter, original in zip(twin.parameters(), net.parameters(), strict=True):
-        np.testing.assert_array_equal(parameter.data, original.data)
-        assert (
-            twin_opt.state[parameter]["velocity"].device == "cpu:1"
-            and opt.state[original]["velocity"].device == "cpu"
-        )
-        moved, stayed = twin_opt.last_step(parameter), opt.last_step(original)
-        np.testing.assert_array_equal(moved.data, stayed.data)
-    with pytest.raises(tinynet.DeviceMismatchError):
-        twin(x)
-
-
-def test_a_module_without_forward():
-    with pytest.raises(NotImplementedError, match=r"Module needs a forward"):
-        nn.Module()(1)
-
 
 LAYERS = {  # layer, the call it stands for, shape of x
     "MaxPool2d": (

@@ -15,7 +15,7 @@ from tinynet import optim
 from tinynet.training.inputs import Inputs, batch_of
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-from alexnet import PRESETS, AlexNet  # noqa: E402
+from alexnet import LAYERS, PRESETS, AlexNet  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,15 @@ from tinynet.tensor import Tensor
 Size = int | tuple[int, int]
 
 
+def _listed(**options: Any) -> str:
+    """Options for repr: "stride 4, padding 2, relu"; None and False are left out."""
+    return ", ".join(
+        name if value is True else f"{name} {value}"
+        for name, value in options.items()
+        if value is not None and value is not False
+    )
+
+
 class Sequential(Module):
     """Layers one after another."""
 
@@ -81,6 +90,13 @@ class Conv2d(Module):
             x, self.weight, self.bias, self.stride, self.padding, self.groups, self.relu
         )
 
+    def extra_repr(self) -> str:
+        out_channels, in_channels, kh, kw = self.weight.shape
+        several = self.groups if self.groups > 1 else None
+        return f"{in_channels * self.groups} -> {out_channels}, kernel {kh}x{kw}, " + _listed(
+            stride=self.stride, padding=self.padding, groups=several, relu=self.relu
+        )
+
 
 class Linear(Module):
     """x w^T + b: (..., in_features) -> (..., out_features), and a ReLU if relu=True.
@@ -107,6 +123,10 @@ class Linear(Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias, self.relu)
 
+    def extra_repr(self) -> str:
+        out_features, in_features = self.weight.shape
+        return ", ".join([f"{in_features} -> {out_features}", *["relu"] * self.relu])
+
 
 class MaxPool2d(Module):
     """See functional.max_pool2d."""
@@ -124,6 +144,9 @@ class MaxPool2d(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.max_pool2d(x, **self.options)
+
+    def extra_repr(self) -> str:
+        return _listed(**self.options)
 
 
 class AvgPool2d(Module):
@@ -148,6 +171,9 @@ class AvgPool2d(Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.avg_pool2d(x, **self.options)
 
+    def extra_repr(self) -> str:
+        return _listed(**self.options)
+
 
 class AdaptiveAvgPool2d(Module):
     """See functional.adaptive_avg_pool2d."""
@@ -157,6 +183,9 @@ class AdaptiveAvgPool2d(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(x, self.output_size)
+
+    def extra_repr(self) -> str:
+        return _listed(output_size=self.output_size)
 
 
 class BatchNorm1d(Module):
@@ -202,6 +231,10 @@ class BatchNorm1d(Module):
             self.relu,
         )
 
+    def extra_repr(self) -> str:
+        options = _listed(eps=self.eps, momentum=self.momentum, relu=self.relu)
+        return f"{self.running_mean.size} channels, {options}"
+
 
 class BatchNorm2d(BatchNorm1d):
     """Batch normalisation of x (N, C, H, W): as BatchNorm1d, each map a channel."""
@@ -218,6 +251,9 @@ class LocalResponseNorm(Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.local_response_norm(x, **self.options)
 
+    def extra_repr(self) -> str:
+        return _listed(**self.options)
+
 
 class SpatialResponseNorm(Module):
     """Normalisation over a patch of the same map; see functional.spatial_response_norm."""
@@ -227,6 +263,9 @@ class SpatialResponseNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.spatial_response_norm(x, **self.options)
+
+    def extra_repr(self) -> str:
+        return _listed(**self.options)
 
 
 class ReLU(Module):
@@ -239,6 +278,9 @@ class ReLU(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x, self.inplace)
+
+    def extra_repr(self) -> str:
+        return _listed(inplace=self.inplace)
 
 
 class Tanh(Module):
@@ -266,6 +308,9 @@ class Dropout(Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.p, self.training)
 
+    def extra_repr(self) -> str:
+        return _listed(p=self.p)
+
 
 class Identity(Module):
     """x itself."""
@@ -290,6 +335,9 @@ class CrossEntropyLoss(Module):
     def forward(self, logits: Tensor, target: Any) -> Tensor:
         return F.cross_entropy(logits, target, self.reduction, self.label_smoothing)
 
+    def extra_repr(self) -> str:
+        return _listed(reduction=self.reduction, label_smoothing=self.label_smoothing)
+
 
 class NLLLoss(Module):
     """The mean (or sum, or none) of -log_probabilities[target]; see functional.nll_loss."""
@@ -299,6 +347,9 @@ class NLLLoss(Module):
 
     def forward(self, log_probabilities: Tensor, target: Any) -> Tensor:
         return F.nll_loss(log_probabilities, target, self.reduction)
+
+    def extra_repr(self) -> str:
+        return _listed(reduction=self.reduction)
 
 
 class MSELoss(Module):
@@ -310,6 +361,9 @@ class MSELoss(Module):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.mse_loss(input, target, self.reduction)
 
+    def extra_repr(self) -> str:
+        return _listed(reduction=self.reduction)
+
 
 class BCEWithLogitsLoss(Module):
     """The mean (or sum, or none) of the binary cross-entropy; see functional.bce_with_logits."""
@@ -319,3 +373,6 @@ class BCEWithLogitsLoss(Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         return F.bce_with_logits(logits, target, self.reduction)
+
+    def extra_repr(self) -> str:
+        return _listed(reduction=self.reduction)

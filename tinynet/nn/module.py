@@ -71,6 +71,18 @@ class Module:
                 return self.forward(*inputs, **options)
         return self.forward(*inputs, **options)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A plain tensor in the place of a parameter or buffer would be neither saved nor moved."""
+        kept = (Parameter, Buffer)
+        if isinstance(value, Tensor) and not isinstance(value, kept):
+            before = vars(self).get(name)
+            if isinstance(before, kept):
+                raise TypeError(
+                    f"{type(self).__name__}.{name}: expected a {type(before).__name__}, got a "
+                    f"Tensor; set {name}.data to its array"
+                )
+        super().__setattr__(name, value)
+
     def _owned(self) -> Iterator[tuple[str, Parameter | Buffer | Module]]:
         """(name, part) of all parts directly owned, in the order of the attributes."""
         for name, value in vars(self).items():
@@ -181,6 +193,32 @@ class Module:
         for part in self._state().values():
             part.move(target)
         return self
+
+    def extra_repr(self) -> str:
+        """What repr shows of this module's options, in a few words: "3 -> 64, kernel 11x11".
+
+        If a layer does not say, the sizes of its own parameters and buffers.
+        """
+        own = ((name, part) for name, part in self._owned() if isinstance(part, Tensor))
+        return ", ".join(f"{name} {part.shape}" for name, part in own)
+
+    def __repr__(self) -> str:
+        """The tree: a line for each module, with its options and its number of parameters."""
+        return "\n".join(self._lines("", set()))
+
+    def _lines(self, label: str, seen: set[int]) -> Iterator[str]:
+        seen.add(id(self))
+        parameters = sum(p.size for p in self.parameters())
+        buffers = sum(b.size for b in self.buffers())
+        notes = [self.extra_repr()]
+        notes += [f"{parameters:,} parameter{'s' * (parameters != 1)}"] if parameters else []
+        notes += [f"{buffers:,} in buffers"] if buffers else []
+        yield f"{label}{type(self).__name__}({', '.join(note for note in notes if note)})"
+        for name, child in self.named_children():
+            if id(child) in seen:
+                yield f"  {name}: {type(child).__name__}, shown above"
+            else:
+                yield from ("  " + line for line in child._lines(f"{name}: ", seen))
 
 
 def _parts(name: str, value: Any, above: tuple) -> Iterator[tuple[str, Any]]:
