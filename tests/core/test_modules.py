@@ -125,11 +125,11 @@ def test_to_moves_parameters_gradients_and_optimiser(rng):
     for parameter, original in zip(twin.parameters(), net.parameters(), strict=True):
         np.testing.assert_array_equal(parameter.data, original.data)
         assert (
-            twin_opt.velocity[parameter].device == "cpu:1"
-            and opt.velocity[original].device == "cpu"
+            twin_opt.state[parameter]["velocity"].device == "cpu:1"
+            and opt.state[original]["velocity"].device == "cpu"
         )
         np.testing.assert_array_equal(
-            twin_opt.velocity[parameter].data, opt.velocity[original].data
+            twin_opt.last_step(parameter).data, opt.last_step(original).data
         )
     with pytest.raises(tinynet.DeviceMismatchError):
         twin(x)

@@ -29,12 +29,6 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __repr__(self) -> str:
-        size = "x".join(str(n) for n in self.shape)
-        return (
-            f"{type(self).__name__}({len(self):,} pictures of {size}, {len(self.classes)} classes)"
-        )
-
     def picture(self, i: int) -> np.ndarray:
         raise NotImplementedError
 

@@ -4,7 +4,6 @@ The mathematics is in CUDA C, in the `.cu` files; each `.py` beside one launches
 go to cuBLAS.
 """
 
-from tinynet.kernels.cuda.clip import square_sum
 from tinynet.kernels.cuda.adaptive_avg_pool2d import (
     adaptive_avg_pool2d_backward,
     adaptive_avg_pool2d_forward,
@@ -14,6 +13,7 @@ from tinynet.kernels.cuda.bce_with_logits import (
     bce_with_logits_backward,
     bce_with_logits_forward,
 )
+from tinynet.kernels.cuda.clip import square_sum
 from tinynet.kernels.cuda.conv2d import conv2d_backward, conv2d_forward
 from tinynet.kernels.cuda.dropout import dropout_backward, dropout_forward
 from tinynet.kernels.cuda.elementwise import (
