@@ -2,6 +2,7 @@
 
 from tinynet.nn import init
 from tinynet.nn.layers import (
+    GELU,
     AvgPool2d,
     Conv2d,
     CrossEntropyLoss,
@@ -24,6 +25,7 @@ __all__ = [
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
+    "GELU",
     "Linear",
     "LocalResponseNorm",
     "MaxPool2d",

@@ -179,6 +179,16 @@ class ReLU(Module):
         return F.relu(x, self.inplace)
 
 
+class GELU(Module):
+    """x Phi(x), Phi the normal distribution; see functional.gelu."""
+
+    def __init__(self, approximate: str = "none"):
+        self.approximate = approximate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(x, self.approximate)
+
+
 class Tanh(Module):
     """The hyperbolic tangent."""
 

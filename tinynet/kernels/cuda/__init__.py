@@ -6,15 +6,7 @@ go to cuBLAS.
 
 from tinynet.kernels.cuda.conv2d import conv2d_backward, conv2d_forward
 from tinynet.kernels.cuda.dropout import dropout_backward, dropout_forward
-from tinynet.kernels.cuda.elementwise import (
-    relu_backward,
-    relu_forward,
-    sgd_step,
-    sigmoid_backward,
-    sigmoid_forward,
-    tanh_backward,
-    tanh_forward,
-)
+from tinynet.kernels.cuda.elementwise import *
 from tinynet.kernels.cuda.im2col import col2im, im2col
 from tinynet.kernels.cuda.linear import linear_backward, linear_forward, matmul
 from tinynet.kernels.cuda.pictures import pictures_forward
