@@ -99,6 +99,11 @@ def unary(name):
     return case
 
 
+def gelu(rng, draw):
+    approximate = ["none", "tanh"][draw(0, 1)]
+    return lambda L, x: L.gelu(x, approximate=approximate), [4 * rng.normal(size=any_shape(draw))]
+
+
 def softmax(rng, draw, name="softmax"):
     shape = any_shape(draw)
     dim = draw(-len(shape), len(shape) - 1)
@@ -281,6 +286,7 @@ OPERATIONS = [
     unary("relu"),
     unary("tanh"),
     unary("sigmoid"),
+    gelu,
     softmax,
     log_softmax,
     cross_entropy,

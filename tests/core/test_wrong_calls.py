@@ -444,6 +444,13 @@ CALLS = {
         ),
     ],
     "tanh": [(lambda: F.tanh(3), TypeError, ["tanh: expected x to be a tensor", "got int"])],
+    "gelu": [
+        (
+            lambda: F.gelu(x2, "erf"),
+            ValueError,
+            ["gelu: expected approximate 'none' or 'tanh'", "got 'erf'"],
+        ),
+    ],
     "sigmoid": [
         (lambda: F.sigmoid(t(3, dtype=bool)), ValueError, ["sigmoid: expected one dtype", "x bool"])
     ],

@@ -269,6 +269,23 @@ def test_elementwise(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
         for name in ("relu", "tanh", "sigmoid"):
             y = parity(gpu, f"{name}_forward", x)
             parity(gpu, f"{name}_backward", dy, y)
+        for name in ("gelu", "gelu_tanh"):
+            parity(gpu, f"{name}_forward", x)
+            parity(gpu, f"{name}_backward", dy, x)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
+def test_elementwise_keeps_the_order_in_memory(
+    gpu: Device, rng: np.random.Generator, axes: tuple
+) -> None:
+    x, dy = rng.standard_normal((4, 3, 5)), rng.standard_normal((4, 3, 5))
+    x = np.ascontiguousarray(x.transpose(axes)).transpose(np.argsort(axes))
+    on_gpu = gpu.upload(x)
+    with gpu.activate():
+        y = gpu.kernels.tanh_forward(on_gpu)
+        dx = gpu.kernels.tanh_backward(gpu.upload(dy), y)
+        dropped, _ = gpu.kernels.dropout_forward(on_gpu, 0.5, 1, 2)
+    assert on_gpu.strides == y.strides == dx.strides == dropped.strides == x.strides
 
 
 @pytest.mark.parametrize("innermost", [True, False])

@@ -81,6 +81,36 @@ def sigmoid(x: Tensor) -> Tensor:
     return Sigmoid.apply(x)
 
 
+class GELU(Function):
+    """y = x Phi(x), Phi of the normal distribution        dx = dy (Phi(x) + x Phi'(x))"""
+
+    @staticmethod
+    def forward(ctx: Context, x: Any, approximate: str) -> Any:
+        ctx.save_for_backward(x)
+        ctx.approximate = approximate
+        kernels = ctx.kernels
+        return (kernels.gelu_tanh_forward if approximate == "tanh" else kernels.gelu_forward)(x)
+
+    @staticmethod
+    def backward(ctx: Context, dy: Any) -> Any:
+        tanh, kernels = ctx.approximate == "tanh", ctx.kernels
+        backward = kernels.gelu_tanh_backward if tanh else kernels.gelu_backward
+        return backward(dy, *ctx.saved_tensors), None
+
+
+@operation(GELU)
+def gelu(x: Tensor, approximate: str = "none") -> Tensor:
+    """x Phi(x), with Phi(x) = (1 + erf(x / sqrt 2)) / 2 the distribution of a normal number.
+
+    approximate="tanh": a tanh in place of erf; the result differs by less than 0.0005. Kernel:
+    tinynet/kernels/gelu.py.
+    """
+    checks.floats("gelu", x=x)
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}")
+    return GELU.apply(x, approximate)
+
+
 class Softmax(Function):
     """y = exp(x) / sum exp(x)        dx = y (dy - sum(dy y))"""
 

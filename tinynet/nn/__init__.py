@@ -2,6 +2,7 @@
 
 from tinynet.nn import init
 from tinynet.nn.layers import (
+    GELU,
     AdaptiveAvgPool2d,
     AvgPool2d,
     BatchNorm1d,
@@ -39,6 +40,7 @@ __all__ = [
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
+    "GELU",
     "Linear",
     "LocalResponseNorm",
     "MaxPool2d",

@@ -283,6 +283,16 @@ class ReLU(Module):
         return _listed(inplace=self.inplace)
 
 
+class GELU(Module):
+    """x Phi(x), Phi the normal distribution; see functional.gelu."""
+
+    def __init__(self, approximate: str = "none"):
+        self.approximate = approximate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(x, self.approximate)
+
+
 class Tanh(Module):
     """The hyperbolic tangent."""
 

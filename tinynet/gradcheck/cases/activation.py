@@ -27,6 +27,15 @@ def _sigmoid(rng: np.random.Generator) -> Iterator[Case]:
     yield F.sigmoid, [layouts(rng, rng.normal(size=(2, 3, 4)))]
 
 
+@cases("gelu")
+def _gelu(rng: np.random.Generator) -> Iterator[Case]:
+    for approximate in ("none", "tanh"):
+        yield (
+            lambda x, a=approximate: F.gelu(x, a),
+            [layouts(rng, 2 * rng.normal(size=(2, 3, 4)))],
+        )
+
+
 @cases("softmax")
 def _softmax(rng: np.random.Generator) -> Iterator[Case]:
     for dim in (-1, 0, 1):
