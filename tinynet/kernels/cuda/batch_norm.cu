@@ -1,7 +1,7 @@
 // Batch normalisation. Formulas and letters: tinynet/kernels/batch_norm.py.
 //
-// x is (C, P); blockIdx.y is the channel. A block of threads adds up one run of a row, and then one thread a channel adds
-// up the runs, in one fixed order; the runs are the blocks of the formulas.
+// x is (C, P); blockIdx.y is the channel. A block of threads adds up one run of a row, and then one
+// thread a channel adds up the runs, in one fixed order; the runs are the blocks of the formulas.
 
 // The sum over all threads of a block; every thread gets it.
 __device__ REAL over_block(REAL sum, REAL* part)
@@ -20,13 +20,15 @@ __device__ REAL over_block(REAL sum, REAL* part)
     return sum;
 }
 
-#define RUN_OF_ROW                                                                                     \
-    __shared__ REAL part[256];                                                                         \
-    const long long c = blockIdx.y, first = (long long)blockIdx.x * run, end = min(first + run, (long long)P);
+#define RUN_OF_ROW                                                               \
+    __shared__ REAL part[256];                                                   \
+    const long long c = blockIdx.y, first = (long long)blockIdx.x * run;         \
+    const long long end = min(first + run, (long long)P);
 
 // m_k and q_k of every run, both (C, runs)
-extern "C" __global__ void batch_norm_moments(const REAL* __restrict__ x, REAL* __restrict__ means,
-                                              REAL* __restrict__ squares, int P, int run)
+extern "C" __global__ void batch_norm_moments(
+    const REAL* __restrict__ x, REAL* __restrict__ means, REAL* __restrict__ squares, int P,
+    int run)
 {
     RUN_OF_ROW
     REAL sum = 0;
@@ -44,12 +46,12 @@ extern "C" __global__ void batch_norm_moments(const REAL* __restrict__ x, REAL* 
     }
 }
 
-// m and r of every channel; the running ones move by the share `momentum`, if `update`. One thread a channel, in double:
-// there are few.
-extern "C" __global__ void batch_norm_statistics(const REAL* __restrict__ means, const REAL* __restrict__ squares,
-                                                 REAL* mean, REAL* inverse, REAL* running_mean, REAL* running_var,
-                                                 int C, int P, int run, int runs, double momentum, double eps,
-                                                 bool update)
+// m and r of every channel; the running ones move by the share `momentum`, if `update`. One thread
+// a channel, in double: there are few.
+extern "C" __global__ void batch_norm_statistics(
+    const REAL* __restrict__ means, const REAL* __restrict__ squares, REAL* mean, REAL* inverse,
+    REAL* running_mean, REAL* running_var, int C, int P, int run, int runs, double momentum,
+    double eps, bool update)
 {
     const long long c = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (c >= C) return;
@@ -69,9 +71,9 @@ extern "C" __global__ void batch_norm_statistics(const REAL* __restrict__ means,
 }
 
 // y = w h + b, then max(y, 0) if asked for; a NaN comes out as NaN
-extern "C" __global__ void batch_norm_forward(const REAL* __restrict__ x, const REAL* __restrict__ mean,
-                                              const REAL* __restrict__ inverse, const REAL* __restrict__ w,
-                                              const REAL* __restrict__ b, REAL* __restrict__ y, int P, bool relu)
+extern "C" __global__ void batch_norm_forward(
+    const REAL* __restrict__ x, const REAL* __restrict__ mean, const REAL* __restrict__ inverse,
+    const REAL* __restrict__ w, const REAL* __restrict__ b, REAL* __restrict__ y, int P, bool relu)
 {
     const long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x, c = blockIdx.y;
     if (p >= P) return;
@@ -79,11 +81,12 @@ extern "C" __global__ void batch_norm_forward(const REAL* __restrict__ x, const 
     y[c * P + p] = relu && value < 0 ? 0 : value;
 }
 
-// The sums of dy and of dy (x - m) over every run, both (C, runs). With relu, dy counts where y > 0 alone.
-extern "C" __global__ void batch_norm_sums(const REAL* __restrict__ dy, const REAL* __restrict__ y,
-                                           const REAL* __restrict__ x, const REAL* __restrict__ mean,
-                                           REAL* __restrict__ sums, REAL* __restrict__ products, int P, int run,
-                                           bool relu)
+// The sums of dy and of dy (x - m) over every run, both (C, runs). With relu, dy counts where y > 0
+// alone.
+extern "C" __global__ void batch_norm_sums(
+    const REAL* __restrict__ dy, const REAL* __restrict__ y, const REAL* __restrict__ x,
+    const REAL* __restrict__ mean, REAL* __restrict__ sums, REAL* __restrict__ products, int P,
+    int run, bool relu)
 {
     RUN_OF_ROW
     REAL sum = 0, product = 0;
@@ -101,9 +104,9 @@ extern "C" __global__ void batch_norm_sums(const REAL* __restrict__ dy, const RE
 }
 
 // db and dw of every channel, from the runs
-extern "C" __global__ void batch_norm_gradients(const REAL* __restrict__ sums, const REAL* __restrict__ products,
-                                                const REAL* __restrict__ inverse, REAL* __restrict__ dw,
-                                                REAL* __restrict__ db, int C, int runs)
+extern "C" __global__ void batch_norm_gradients(
+    const REAL* __restrict__ sums, const REAL* __restrict__ products,
+    const REAL* __restrict__ inverse, REAL* __restrict__ dw, REAL* __restrict__ db, int C, int runs)
 {
     const long long c = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (c >= C) return;
@@ -117,11 +120,11 @@ extern "C" __global__ void batch_norm_gradients(const REAL* __restrict__ sums, c
 }
 
 // dx = w r (dy - db/P - h dw/P); in use w r dy
-extern "C" __global__ void batch_norm_backward(const REAL* __restrict__ dy, const REAL* __restrict__ y,
-                                               const REAL* __restrict__ x, const REAL* __restrict__ mean,
-                                               const REAL* __restrict__ inverse, const REAL* __restrict__ w,
-                                               const REAL* __restrict__ dw, const REAL* __restrict__ db,
-                                               REAL* __restrict__ dx, int P, bool relu, bool training)
+extern "C" __global__ void batch_norm_backward(
+    const REAL* __restrict__ dy, const REAL* __restrict__ y, const REAL* __restrict__ x,
+    const REAL* __restrict__ mean, const REAL* __restrict__ inverse, const REAL* __restrict__ w,
+    const REAL* __restrict__ dw, const REAL* __restrict__ db, REAL* __restrict__ dx, int P,
+    bool relu, bool training)
 {
     const long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x, c = blockIdx.y;
     if (p >= P) return;

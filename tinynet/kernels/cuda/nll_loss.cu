@@ -2,8 +2,9 @@
 //
 // In memory x is (K, N) with inner = N, or (N, K) with inner = 1.
 
-extern "C" __global__ void nll_loss_forward(const REAL* __restrict__ x, const long long* __restrict__ target,
-                                            REAL* __restrict__ losses, int N, int K, int inner)
+extern "C" __global__ void nll_loss_forward(
+    const REAL* __restrict__ x, const long long* __restrict__ target, REAL* __restrict__ losses,
+    int N, int K, int inner)
 {
     const long long n = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (n >= N) return;
@@ -13,8 +14,9 @@ extern "C" __global__ void nll_loss_forward(const REAL* __restrict__ x, const lo
 }
 
 // One thread an element of dx, along memory.
-extern "C" __global__ void nll_loss_backward(REAL* __restrict__ dx, const REAL* __restrict__ dlosses,
-                                             const long long* __restrict__ target, int K, int inner, long long count)
+extern "C" __global__ void nll_loss_backward(
+    REAL* __restrict__ dx, const REAL* __restrict__ dlosses, const long long* __restrict__ target,
+    int K, int inner, long long count)
 {
     const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x +
                         (long long)blockIdx.y * gridDim.x * blockDim.x;

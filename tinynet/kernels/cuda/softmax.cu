@@ -70,11 +70,11 @@ extern "C" __global__ void softmax_backward(const REAL* __restrict__ dy, const R
     }
 }
 
-// loss = log(sum) - (1 - e) (x_t - largest) - e/K sum of (x - largest), and the probabilities for backward. In memory x is
-// (K, N) with inner = N, or (N, K) with inner = 1; columns = N.
-extern "C" __global__ void cross_entropy_forward(const REAL* __restrict__ x, const long long* __restrict__ target,
-                                                 REAL* __restrict__ losses, REAL* __restrict__ probabilities,
-                                                 long long columns, int K, long long inner, REAL e)
+// loss = log(sum) - (1 - e) (x_t - largest) - e/K sum of (x - largest), and the probabilities for
+// backward. In memory x is (K, N) with inner = N, or (N, K) with inner = 1; columns = N.
+extern "C" __global__ void cross_entropy_forward(
+    const REAL* __restrict__ x, const long long* __restrict__ target, REAL* __restrict__ losses,
+    REAL* __restrict__ probabilities, long long columns, int K, long long inner, REAL e)
 {
     COLUMN
     LARGEST_AND_SUM
@@ -91,10 +91,10 @@ extern "C" __global__ void cross_entropy_forward(const REAL* __restrict__ x, con
 }
 
 // dx_k = dloss (p_k - (1 - e) [k = t] - e/K), one thread an element, along memory
-extern "C" __global__ void cross_entropy_backward(REAL* __restrict__ dx, const REAL* __restrict__ dlosses,
-                                                  const REAL* __restrict__ probabilities,
-                                                  const long long* __restrict__ target, int K, int inner, REAL e,
-                                                  long long count)
+extern "C" __global__ void cross_entropy_backward(
+    REAL* __restrict__ dx, const REAL* __restrict__ dlosses,
+    const REAL* __restrict__ probabilities, const long long* __restrict__ target, int K, int inner,
+    REAL e, long long count)
 {
     const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x +
                         (long long)blockIdx.y * gridDim.x * blockDim.x;
