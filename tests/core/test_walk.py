@@ -140,7 +140,7 @@ def test_copies_that_swap_follow_each_other_at_once(monkeypatch):
         loss = ya.sum() + yb.sum().to("cpu")
         log = []
 
-        def activate(self, operation="", log=log):
+        def activate(self, operation="", arrays=(), log=log):
             log.append((operation, str(self)))
             return nullcontext()
 

@@ -73,7 +73,7 @@ def operation_of(kernel: str) -> str | None:
 def test_a_kernel_of_no_operation_is_compared_by_hand() -> None:
     text = (Path(__file__).parent / "test_kernels.py").read_text()
     for kernel in KERNELS:
-        if operation_of(kernel) is None:
+        if operation_of(kernel) is None and not kernel.endswith("_step"):  # of rules: test_steps.py
             assert f'"{kernel}"' in text or f"kernels.{kernel}(" in text, kernel
 
 

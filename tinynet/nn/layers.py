@@ -346,7 +346,8 @@ class CrossEntropyLoss(Module):
         return F.cross_entropy(logits, target, self.reduction, self.label_smoothing)
 
     def extra_repr(self) -> str:
-        return _listed(reduction=self.reduction, label_smoothing=self.label_smoothing)
+        smoothing = _listed(label_smoothing=self.label_smoothing or None)
+        return ", ".join(filter(None, [self.reduction, smoothing]))
 
 
 class NLLLoss(Module):
@@ -359,7 +360,7 @@ class NLLLoss(Module):
         return F.nll_loss(log_probabilities, target, self.reduction)
 
     def extra_repr(self) -> str:
-        return _listed(reduction=self.reduction)
+        return self.reduction
 
 
 class MSELoss(Module):
@@ -372,7 +373,7 @@ class MSELoss(Module):
         return F.mse_loss(input, target, self.reduction)
 
     def extra_repr(self) -> str:
-        return _listed(reduction=self.reduction)
+        return self.reduction
 
 
 class BCEWithLogitsLoss(Module):
@@ -385,4 +386,4 @@ class BCEWithLogitsLoss(Module):
         return F.bce_with_logits(logits, target, self.reduction)
 
     def extra_repr(self) -> str:
-        return _listed(reduction=self.reduction)
+        return self.reduction

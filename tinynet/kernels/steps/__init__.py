@@ -11,6 +11,6 @@ from pkgutil import iter_modules
 __all__ = []
 for _file in iter_modules(__path__):
     _kernels = vars(import_module(f"{__name__}.{_file.name}"))
-    _steps = {name: step for name, step in _kernels.items() if name.endswith("_step")}
+    _steps = {n: step for n, step in _kernels.items() if n.endswith("_step") and callable(step)}
     globals().update(_steps)
     __all__ += _steps
