@@ -357,3 +357,8 @@ def test_pictures(
         parity(
             gpu, "pictures_forward", pictures, mean, top, left, flip, noise, (h, w), 1 / 1.1, border
         )
+
+
+@pytest.mark.parametrize("count", [0, 1, 257, 70_000])
+def test_square_sum(gpu: Device, rng: np.random.Generator, count: int) -> None:
+    parity(gpu, "square_sum", rng.standard_normal(count).astype(np.float32))
