@@ -25,7 +25,7 @@ Pair = tuple[int, int]
 
 
 def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
-    """(OH, OW), the windows that fit: floor((size + 2 padding - kernel) / stride) + 1 on each axis."""
+    """(OH, OW), the number of windows: floor((size + 2 padding - kernel) / stride) + 1 an axis."""
     return tuple(
         (n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding, strict=True)
     )
