@@ -35,7 +35,7 @@ sys.path.insert(0, str(ROOT))
 import tinynet  # noqa: E402
 import tinynet.functional as F  # noqa: E402
 from examples.alexnet import AlexNet  # noqa: E402
-from tinynet.device import Device  # noqa: E402
+from tinynet.devices import Device  # noqa: E402
 
 BATCHES = (128, 256, 512, 1024)
 SECONDS = 1.2  # of each timing
@@ -94,14 +94,14 @@ class Ours:
 
 
 def pair(names: str) -> tuple[Device, Device]:
-    from tinynet.training.runs import device_pair
+    from tinynet.program.runs import find_devices
 
-    return device_pair(names)
+    return find_devices(names, 2)
 
 
 def release() -> None:
     """Give the idle memory of all pools back, so that one side's does not crowd the other's out."""
-    sys.modules["tinynet.cuda"]._pool.free_all_blocks()
+    sys.modules["tinynet.devices.cuda.memory"].pool.free_all_blocks()
     if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
         sys.modules["torch"].cuda.empty_cache()
 
@@ -146,15 +146,15 @@ def run_tests() -> dict[str, Any]:
 def after_steps(
     count: int, names: str, preset: str, batch: int, dropout: bool
 ) -> tuple[float, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The loss of the last of some steps, the weights after it, and the velocities."""
+    """The loss of the last of some steps, the weights after it, and the last steps."""
     net = Ours(pair(names), batch, preset, dropout)
     for _ in range(count):
         loss = net.step()
-    named, velocity = dict(net.model.named_parameters()), net.optimizer.velocity
+    named = dict(net.model.named_parameters())
     return (
         loss.item(),
         net.model.state_dict(),
-        {name: velocity[p].numpy() for name, p in named.items()},
+        {name: net.optimizer.last_step(p).numpy() for name, p in named.items()},
     )
 
 
@@ -259,13 +259,11 @@ def elapsed(gpu: Device, launch: Callable[[], None], times: int = 5) -> float:
 
 @contextlib.contextmanager
 def precision(tf32: bool) -> Iterator[None]:
-    from tinynet.cuda import set_tf32
-
-    set_tf32(tf32)
+    tinynet.set_tf32(tf32)
     try:
         yield
     finally:
-        set_tf32(False)
+        tinynet.set_tf32(False)
 
 
 def gemm_floor(gpu: Device, batch: int, products: list[tuple[int, int, int, int]]) -> float:

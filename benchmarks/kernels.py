@@ -30,7 +30,7 @@ from kernel_cases import BACKWARD, FORWARD, Case, all_cases, random
 from measure import describe, machine, result_path, seconds, spread, write_json
 
 import tinynet
-from tinynet.threads import parallel_for, ranges
+from tinynet.devices.threads import parallel_for, ranges
 
 HEADER = (
     f"{'kernel':<13}{'ms':>10} {'(least .. greatest)':<20}{'GFLOP/s':>9}{'of GEMM':>8}{'GB/s':>9}"

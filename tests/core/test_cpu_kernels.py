@@ -10,7 +10,7 @@ import pytest
 
 import tinynet
 from tinynet import kernels
-from tinynet.gradcheck.operations import apart, layouts
+from tinynet.gradcheck.cases.inputs import apart, layouts
 from tinynet.kernels import conv2d, layout, linear, local_response_norm, max_pool2d
 from tinynet.kernels.im2col import windows
 

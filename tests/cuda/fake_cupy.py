@@ -34,7 +34,7 @@ import numpy as np
 import on_cpu
 
 import tinynet  # noqa: F401
-from tinynet.device import _devices as devices
+from tinynet.devices.base import _devices as devices
 
 GPU_BYTES = 1 << 34
 C_TYPES = {
@@ -855,9 +855,9 @@ def _take_out() -> dict[str, Any]:
     names = [
         n
         for n in sys.modules
-        if n in ("cupy", "cupyx", "tinynet.cuda") or n.startswith("tinynet.kernels.cuda")
+        if n in ("cupy", "cupyx") or n.startswith(("tinynet.devices.cuda", "tinynet.kernels.cuda"))
     ]
-    for parent in ("tinynet", "tinynet.kernels"):
+    for parent in ("tinynet.devices", "tinynet.kernels"):
         if parent in sys.modules:
             sys.modules[parent].__dict__.pop("cuda", None)
     return {name: sys.modules.pop(name) for name in names}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tinynet import kernels
-from tinynet.device import Device
+from tinynet.devices import Device
 
 DTYPES = [np.float32, np.float64]
 # x (N, C, H, W), kernel, stride, padding: overlapping, padded, not tiling, one picture, one pixel,
@@ -318,20 +318,6 @@ def test_cross_entropy(gpu: Device, rng: np.random.Generator, dtype: Any) -> Non
 def test_cross_entropy_of_huge_logits(gpu: Device) -> None:
     logits = np.array([[1e4, -1e4, 0], [-3e38, 0, 0]], np.float32)
     parity(gpu, "cross_entropy_forward", logits, np.array([1, 0]))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_sgd_step(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
-    arrays = [rng.standard_normal((7, 3, 5)).astype(dtype) for _ in range(3)]
-    w, g, v = (gpu.upload(a) for a in arrays)
-    for _ in range(3):
-        kernels.sgd_step(*arrays, 0.1, 0.9, 0.0005)
-        with gpu.activate():
-            gpu.kernels.sgd_step(w, g, v, 0.1, 0.9, 0.0005)
-    for expected, got in zip(arrays, (w, g, v), strict=True):
-        np.testing.assert_allclose(
-            gpu.download(got), expected, rtol=0, atol=50 * np.finfo(dtype).eps
-        )
 
 
 @pytest.mark.parametrize("border", [0, 3])

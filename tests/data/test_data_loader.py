@@ -310,3 +310,14 @@ def test_the_life_of_a_worker(rng, monkeypatch, tmp_path):
     pipe = Tasks(block, task, task, broken=True)
     _serve(pipe, dataset)
     assert len(pipe.tasks) == 1  # it left
+
+
+def test_repr_says_what_there_is(rng):
+    dataset = make_dataset(rng)
+    assert repr(dataset) == "ArrayDataset(50 pictures of 12x10x3, 4 classes)"
+    train = Loader(dataset, 8, crop=7, train=True, seed=3)
+    test = Loader(dataset, 8, crop=7, train=False)
+    assert repr(train) == (
+        f"Loader({dataset!r}, in a random order, 6 batches of 8, crop 7, seed 3)"
+    )
+    assert repr(test) == f"Loader({dataset!r}, in order, 7 batches of 8, crop 7, seed 0)"

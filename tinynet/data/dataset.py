@@ -22,11 +22,18 @@ class Dataset:
     labels: np.ndarray
     classes: list[str]
     shape: tuple[int, int, int]
+    in_memory = False  # whether pictures are there already, so that loading them takes no time
     source: str = ""
     _moments: Moments | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        size = "x".join(str(n) for n in self.shape)
+        return (
+            f"{type(self).__name__}({len(self):,} pictures of {size}, {len(self.classes)} classes)"
+        )
 
     def picture(self, i: int) -> np.ndarray:
         raise NotImplementedError
@@ -57,6 +64,8 @@ class Dataset:
 class ArrayDataset(Dataset):
     """A data set held in memory: pictures uint8 (N, H, W, C), labels (N,), names of the classes."""
 
+    in_memory = True
+
     def __init__(
         self, pictures: np.ndarray, labels: np.ndarray, classes: list[str], source: str = ""
     ):
@@ -85,6 +94,27 @@ class ArrayDataset(Dataset):
 
     def picture(self, i: int) -> np.ndarray:
         return self.pictures[i]
+
+
+class PaddedDataset(Dataset):
+    """Another data set with a border of zeros, `width` pixels wide, around each picture.
+
+    So a crop of the old size may be taken from anywhere (He et al. 2015, section 4.2). The mean
+    picture is padded alike: where the mean is subtracted, the border is zero.
+    """
+
+    def __init__(self, dataset: Dataset, width: int):
+        self.dataset, self.width = dataset, width
+        self.labels, self.classes = dataset.labels, dataset.classes
+        self.in_memory, self.source = dataset.in_memory, dataset.source
+        height, columns, channels = dataset.shape
+        self.shape = (height + 2 * width, columns + 2 * width, channels)
+
+    def picture(self, i: int) -> np.ndarray:
+        padded = np.zeros(self.shape, np.uint8)
+        inner = slice(self.width, -self.width)
+        padded[inner, inner] = self.dataset.picture(i)
+        return padded
 
 
 class Moments:

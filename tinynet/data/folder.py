@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from tinynet.data.dataset import ArrayDataset
-from tinynet.data.pictures import EXTENSIONS, cpu_count, decode, list_pictures, open_picture
+from tinynet.data.pictures import EXTENSIONS, decode, list_pictures, open_picture
+from tinynet.devices.cores import available_cores
 from tinynet.errors import DataError
 
 log = logging.getLogger("tinynet.data")
@@ -111,7 +112,9 @@ def _decode_all(
                 problems[i] = str(error)
 
     blocks = [range(i, min(i + 64, len(listing))) for i in range(0, len(listing), 64)]
-    with ThreadPoolExecutor(cpu_count()) as pool:  # Pillow decodes outside the interpreter lock
+    with ThreadPoolExecutor(
+        available_cores()
+    ) as pool:  # Pillow decodes outside the interpreter lock
         list(pool.map(fill, blocks))
     bad = [problem for problem in problems if problem]
     for problem in bad[:50]:

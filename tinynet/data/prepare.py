@@ -27,10 +27,11 @@ from tqdm import tqdm
 
 from tinynet.data.dataset import Moments
 from tinynet.data.imagenet import Entry, Source, open_source
-from tinynet.data.pictures import cpu_count, decode, keep_freed_memory, oddities, open_picture
+from tinynet.data.pictures import decode, keep_freed_memory, oddities, open_picture
 from tinynet.data.shards import INDEX, VERSION, file_sha256, shard_name, write_file
 from tinynet.data.tar import BLOCK, tar_member
 from tinynet.data.workers import Process
+from tinynet.devices.cores import available_cores
 from tinynet.errors import DataError
 
 
@@ -114,7 +115,7 @@ def prepare(
         for split, entries in (("train", found.train), ("val", found.val))
         for number, first in enumerate(range(0, len(entries), options.shard))
     ]
-    _run(jobs, workers or cpu_count(), max_bad, progress)
+    _run(jobs, workers or available_cores(), max_bad, progress)
     return _finish(out, found, jobs, options, plan)
 
 

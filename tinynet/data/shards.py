@@ -25,8 +25,9 @@ from pathlib import Path
 import numpy as np
 
 from tinynet.data.dataset import Dataset, Moments
-from tinynet.data.pictures import cpu_count, decode
+from tinynet.data.pictures import decode
 from tinynet.data.tar import tar_members
+from tinynet.devices.cores import available_cores
 from tinynet.errors import DataError
 
 VERSION = 1
@@ -167,7 +168,7 @@ def verify(root: str | Path) -> list[str]:
         return [str(error)]
     shards = [(split, n) for split, sizes in about["shards"].items() for n in range(len(sizes))]
     names = {*_SMALL_FILES, *(shard_name(*shard) for shard in shards)}
-    with ThreadPoolExecutor(cpu_count()) as pool:  # hashing runs outside the interpreter lock
+    with ThreadPoolExecutor(available_cores()) as pool:  # hashing runs outside the interpreter lock
         found = pool.map(lambda name: _verify_file(root, name, sums.get(name)), sorted(names))
         problems = [line for line in found if line]
         if problems or names != set(sums):

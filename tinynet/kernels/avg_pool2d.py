@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinynet.devices.memory import pool
+from tinynet.devices.threads import parallel_for
 from tinynet.kernels.im2col import Pair
 from tinynet.kernels.layout import batch_first, batch_last
 from tinynet.kernels.max_pool2d import pool_output_size, pool_pieces, window_parts
-from tinynet.memory import pool
-from tinynet.threads import parallel_for
 
 
 def window_sizes(

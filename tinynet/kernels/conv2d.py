@@ -30,12 +30,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from tinynet.devices.memory import pool
+from tinynet.devices.scratch import Scratch
+from tinynet.devices.threads import parallel_for, piece_size, ranges
 from tinynet.kernels import winograd
 from tinynet.kernels.im2col import Pair, add_windows, output_size, pad, windows
 from tinynet.kernels.layout import batch_first, batch_last
 from tinynet.kernels.relu import relu_backward
-from tinynet.memory import pool
-from tinynet.threads import parallel_for, piece_size, ranges, scratch
 
 COLUMN_BYTES = (
     1 << 20,
@@ -49,6 +50,11 @@ DX_BLOCKS = 8  # threads take blocks of input channels of dx, so no two ever add
 DW_LANES = 8  # partial sums of dw, each over its own run of pixels, added in a fixed order
 
 Tile = tuple[slice, slice]  # output rows, output columns
+
+_dcol = Scratch()
+_shifted = Scratch()
+_one = Scratch()
+_product = Scratch()
 
 
 def conv2d_forward(
@@ -140,7 +146,7 @@ def _input_gradient(
         for tile in _tiles(OH, OW, N, len(w) * dy.itemsize):
             rows, cols = tile
             height, width = rows.stop - rows.start, cols.stop - cols.start
-            dcol = scratch("columns", (height, len(block), kh, kw, width, N), dy.dtype)
+            dcol = _dcol.array((height, len(block), kh, kw, width, N), dy.dtype)
             # (K, O/G) @ (rows, O/G, P) -> (rows, K, P)
             np.matmul(
                 w,
@@ -170,7 +176,7 @@ def _weight_gradient(
         lane, g = task
         total = partial[lane, _group(O, groups, g)]
         total[...] = 0
-        product = scratch("product", total.shape, x.dtype)
+        product = _product.array(total.shape, x.dtype)
         for tile in lanes[lane]:
             col = _columns(padded[_group(C, groups, g)], kernel, stride, tile)
             for dy_row, col_row in zip(
@@ -212,7 +218,7 @@ def _columns(padded: np.ndarray, kernel: Pair, stride: Pair, tile: Tile) -> np.n
     shifted = windows(part, (1, kw), (1, sw), (part.shape[1], width))[
         :, 0
     ]  # (C, kw, row, columns, N)
-    buffer = scratch("columns", (part.shape[1], kw, C, width, N), padded.dtype)
+    buffer = _shifted.array((part.shape[1], kw, C, width, N), padded.dtype)
     np.copyto(buffer, shifted.transpose(2, 1, 0, 3, 4))
     shape, item = (rows.stop - rows.start, kh * kw * C, width * N), buffer.itemsize
     col = as_strided(
@@ -220,7 +226,7 @@ def _columns(padded: np.ndarray, kernel: Pair, stride: Pair, tile: Tile) -> np.n
     )
     if width * N >= FEW or width < (padded.shape[2] - kw) // sw + 1:
         return col
-    one = scratch("column", (1, shape[1], shape[0] * shape[2]), padded.dtype)
+    one = _one.array((1, shape[1], shape[0] * shape[2]), padded.dtype)
     np.copyto(one.reshape(shape[1], shape[0], shape[2]), col.swapaxes(0, 1))
     return one
 

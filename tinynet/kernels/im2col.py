@@ -18,8 +18,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from tinynet.devices.memory import pool
 from tinynet.kernels.layout import batch_first, batch_last
-from tinynet.memory import pool
 
 Pair = tuple[int, int]
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinynet.memory import pool
-from tinynet.threads import parallel_for, ranges
+from tinynet.devices.memory import pool
+from tinynet.devices.threads import parallel_for, ranges
 
 PIECE = 1 << 17  # elements of an element-wise piece
 

@@ -29,11 +29,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinynet.devices.memory import pool
+from tinynet.devices.scratch import Scratch
+from tinynet.devices.threads import parallel_for, ranges
 from tinynet.kernels.layout import batch_first, batch_last
-from tinynet.memory import pool
-from tinynet.threads import parallel_for, ranges, scratch
 
 PIECE = 1 << 18  # elements of x handled at once: 1 MB of float32 in each of the five arrays in use
+
+_squares = Scratch()
+_s = Scratch()
+_power = Scratch()
+_root = Scratch()
+_q = Scratch()
+_sums = Scratch()
 
 
 def local_response_norm_forward(
@@ -66,9 +74,9 @@ def local_response_norm_backward(
         x_, dy_, dx_ = x2[:, pixels], dy2[:, pixels], dx2[:, pixels]
         s = _scale(x_, size, alpha, k)
         np.divide(dy_, power(s, beta), out=dx_)  # dy s^-beta
-        q = np.multiply(dx_, x_, out=scratch("q", x_.shape, x.dtype))
+        q = np.multiply(dx_, x_, out=_q.array(x_.shape, x.dtype))
         q /= s  # dy x s^(-beta-1)
-        sums = window_sum(q, (size - 1) // 2, size // 2, scratch("sums", x_.shape, x.dtype))
+        sums = window_sum(q, (size - 1) // 2, size // 2, _sums.array(x_.shape, x.dtype))
         sums *= x_
         sums *= factor
         dx_ += sums
@@ -89,18 +97,18 @@ def window_sum(a: np.ndarray, before: int, after: int, out: np.ndarray) -> np.nd
 
 def power(s: np.ndarray, beta: float) -> np.ndarray:
     """s^beta, for beta = 0.75 by two square roots: eight times quicker than the general power."""
-    out = scratch("power", s.shape, s.dtype)
+    out = _power.array(s.shape, s.dtype)
     if beta != 0.75:
         return np.power(s, s.dtype.type(beta), out=out)
     np.sqrt(s, out=out)
-    root = np.sqrt(out, out=scratch("root", s.shape, s.dtype))
+    root = np.sqrt(out, out=_root.array(s.shape, s.dtype))
     return np.multiply(out, root, out=out)
 
 
 def _scale(x: np.ndarray, size: int, alpha: float, k: float) -> np.ndarray:
     """s (C, pixels), in this thread's buffer."""
-    squares = np.multiply(x, x, out=scratch("squares", x.shape, x.dtype))
-    s = window_sum(squares, size // 2, (size - 1) // 2, scratch("scale", x.shape, x.dtype))
+    squares = np.multiply(x, x, out=_squares.array(x.shape, x.dtype))
+    s = window_sum(squares, size // 2, (size - 1) // 2, _s.array(x.shape, x.dtype))
     s *= x.dtype.type(alpha / size)
     s += x.dtype.type(k)
     return s

@@ -18,14 +18,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tinynet.devices.memory import pool
+from tinynet.devices.scratch import Scratch
+from tinynet.devices.threads import parallel_for, ranges
 from tinynet.kernels.im2col import Pair
 from tinynet.kernels.layout import batch_first, batch_last, select
-from tinynet.memory import pool
-from tinynet.threads import parallel_for, ranges, scratch
 
 Index = tuple[slice, slice, slice]
 EVERY = slice(None)
 PIECE = 1 << 17  # output elements handled at once
+
+_below = Scratch()
+_candidate = Scratch()
+_won = Scratch()
+_share = Scratch()
 
 
 def pool_output_size(
@@ -101,8 +107,8 @@ def max_pool2d_forward(
         # a quarter of the same on floats.
         for position, outputs, inputs in parts:
             shape = y_[outputs].shape
-            below = np.less(x_[inputs], y_[outputs], out=scratch("below", shape, np.bool_))
-            candidate = scratch("candidate", shape, position_type)
+            below = np.less(x_[inputs], y_[outputs], out=_below.array(shape, np.bool_))
+            candidate = _candidate.array(shape, position_type)
             np.multiply(below.view(np.uint8), nobody, out=candidate)
             candidate |= position_type.type(position)
             np.minimum(winner_[outputs], candidate, out=winner_[outputs])
@@ -136,8 +142,8 @@ def max_pool2d_backward(
                 (H, W), kernel, stride, padding, rows, OW
             ):
                 shape = dy_[outputs].shape
-                won = np.equal(winner_[outputs], position, out=scratch("won", shape, np.bool_))
-                dx_[inputs] += select(won, dy_[outputs], out=scratch("share", shape, dy.dtype))
+                won = np.equal(winner_[outputs], position, out=_won.array(shape, np.bool_))
+                dx_[inputs] += select(won, dy_[outputs], out=_share.array(shape, dy.dtype))
 
     parallel_for(piece, channel_blocks)
     return batch_first(dx)

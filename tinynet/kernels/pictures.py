@@ -17,11 +17,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinynet.devices.memory import pool
+from tinynet.devices.scratch import Scratch
+from tinynet.devices.threads import parallel_for, ranges
 from tinynet.kernels.layout import batch_first
-from tinynet.memory import pool
-from tinynet.threads import parallel_for, ranges, scratch
 
 PICTURES = 16  # written together: a cache line of the batch-innermost result
+
+_difference = Scratch()
 
 
 def pictures_forward(
@@ -46,7 +49,7 @@ def pictures_forward(
         return a[t : t + h, l : l + w]
 
     def piece(block: slice) -> None:
-        difference = scratch("pictures", (block.stop - block.start, h, w, C), np.float32)
+        difference = _difference.array((block.stop - block.start, h, w, C), np.float32)
         for d, n in zip(difference, range(block.start, block.stop), strict=True):
             np.subtract(crop(pictures[n], n), crop(mean, n), out=d[:, ::-1] if flip[n] else d)
             if colour is not None:

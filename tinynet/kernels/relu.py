@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinynet.devices.memory import pool
 from tinynet.kernels.layout import batch_first, batch_last, elementwise, select
-from tinynet.memory import pool
 
 
 def relu_forward(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

@@ -55,11 +55,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tinynet.devices.memory import pool
+from tinynet.devices.scratch import Scratch
+from tinynet.devices.threads import parallel_for, ranges
 from tinynet.kernels.im2col import Pair, add_windows, pad, windows
 from tinynet.kernels.layout import batch_first, batch_last
 from tinynet.kernels.linear import matmul
-from tinynet.memory import pool
-from tinynet.threads import parallel_for, ranges, scratch
 
 POINTS = (0, 1, -1, 0.5, -0.5, 2)  # and infinity; larger or closer ones lose more digits
 SIDE = len(POINTS) + 1  # of a tile's inputs
@@ -68,6 +69,14 @@ COLUMNS = 384  # tiles times pictures handled at once: 256 to 768 did best
 # sum of dU
 LANES = 8
 RUN = 32  # pictures of a lane, unless there are few: shorter runs of memory are slower to copy
+
+_M = Scratch()
+_V = Scratch()
+_d = Scratch()
+_outputs = Scratch()
+_sums = Scratch()
+_dU = Scratch()
+_product = Scratch()
 
 Tiles = tuple[slice, slice, slice]  # a piece of work: tile rows, tile columns, pictures
 
@@ -99,13 +108,13 @@ def winograd_forward(
 
     def piece(tiles: Tiles) -> None:
         V = _transform_input(padded, B, r, tiles)
-        M = scratch("M", (SIDE**2, O, V.shape[2]), x.dtype)
+        M = _M.array((SIDE**2, O, V.shape[2]), x.dtype)
         np.matmul(U, V, out=M)
         if bias is not None:
             M[SIDE + 1] += bias[
                 :, None
             ]  # at the point (1, 1), whose column of A^T is ones: it reaches every output
-        outputs = scratch("outputs", (len(A), M[0].size), x.dtype)
+        outputs = _outputs.array((len(A), M[0].size), x.dtype)
         np.matmul(A, M.reshape(SIDE**2, -1), out=outputs)
         for part, place in zip(outputs, _pixels(y, r, tiles), strict=True):
             part = part.reshape(O, *_size(tiles))[:, : place.shape[1], : place.shape[2]]
@@ -132,23 +141,23 @@ def winograd_backward(
 
     def lane(number: int) -> None:
         pictures = lanes[number]
-        sums = scratch(
-            "sums", (*padded.shape[:3], pictures.stop - pictures.start), x.dtype
+        sums = _sums.array(
+            (*padded.shape[:3], pictures.stop - pictures.start), x.dtype
         )  # of dx, with its padding
         sums[...] = 0
-        dU = scratch("dU", (SIDE**2, O, C), x.dtype)
+        dU = _dU.array((SIDE**2, O, C), x.dtype)
         for count, tiles in enumerate(_pieces(OH, OW, pictures, r)):
             dM = _transform_output_gradient(dy, A, r, tiles)
             if needs[1]:
                 V = _transform_input(padded, B, r, tiles)
-                product = scratch("product", dU.shape, x.dtype) if count else dU
+                product = _product.array(dU.shape, x.dtype) if count else dU
                 np.matmul(dM, V.swapaxes(1, 2), out=product)
                 if count:
                     dU += product
             if needs[0]:
-                dV = scratch("V", (SIDE**2, C, dM.shape[2]), x.dtype)
+                dV = _V.array((SIDE**2, C, dM.shape[2]), x.dtype)
                 np.matmul(U.swapaxes(1, 2), dM, out=dV)
-                d = scratch("inputs", (SIDE, SIDE, C, *_size(tiles)), x.dtype)
+                d = _d.array((SIDE, SIDE, C, *_size(tiles)), x.dtype)
                 np.matmul(B.T, dV.reshape(SIDE**2, -1), out=d.reshape(SIDE**2, -1))
                 m = SIDE - r + 1
                 add_windows(sums, np.moveaxis(d, 2, 0), (m, m), tiles[0].start, tiles[1].start)
@@ -190,9 +199,9 @@ def _transform_input(padded: np.ndarray, B: np.ndarray, r: int, tiles: Tiles) ->
     view = windows(padded, (SIDE, SIDE), (m, m), (TH, TW))[
         (..., *tiles)
     ]  # (C, 7, 7, rows, columns, pictures)
-    d = scratch("inputs", (SIDE, SIDE, C, *_size(tiles)), padded.dtype)
+    d = _d.array((SIDE, SIDE, C, *_size(tiles)), padded.dtype)
     np.copyto(d, np.moveaxis(view, 0, 2))
-    V = scratch("V", (SIDE**2, C * d[0, 0, 0].size), padded.dtype)
+    V = _V.array((SIDE**2, C * d[0, 0, 0].size), padded.dtype)
     np.matmul(B, d.reshape(V.shape), out=V)
     return V.reshape(SIDE**2, C, -1)
 
@@ -202,14 +211,14 @@ def _transform_output_gradient(dy: np.ndarray, A: np.ndarray, r: int, tiles: Til
     buffer.
     """
     O, size = len(dy), _size(tiles)
-    d = scratch("outputs", (len(A), O, *size), dy.dtype)
+    d = _outputs.array((len(A), O, *size), dy.dtype)
     for part, place in zip(d, _pixels(dy, r, tiles), strict=True):
         _, height, width, _ = place.shape
         part[:, :height, :width] = place
         part[:, height:] = part[:, :height, width:] = (
             0  # outputs that the last tiles have and dy has not
         )
-    dM = scratch("M", (SIDE**2, O * d[0, 0].size), dy.dtype)
+    dM = _M.array((SIDE**2, O * d[0, 0].size), dy.dtype)
     np.matmul(A.T, d.reshape(len(A), -1), out=dM)
     return dM.reshape(SIDE**2, O, -1)
 

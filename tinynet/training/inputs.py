@@ -10,8 +10,8 @@ from PIL import Image
 
 from tinynet.data import Batch
 from tinynet.data.pictures import decode
-from tinynet.device import Device
-from tinynet.device import device as find_device
+from tinynet.devices import Device
+from tinynet.devices import device as find_device
 from tinynet.tensor import Tensor
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinynet.cuda import cupy
+from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.elementwise import dropout_backward
 from tinynet.kernels.cuda.launch import Source, batch_first, batch_last
 

@@ -39,12 +39,3 @@ extern "C" __global__ void dropout_backward(const REAL* dy, const bool* mask, RE
     ELEMENT_OR_RETURN
     dx[i] = dy[i] * mask[i] * scale;
 }
-
-// v <- m v - lr (g + d w), w <- w + v: weights, gradient and velocity are read once and written once, in one launch.
-extern "C" __global__ void sgd_step(REAL* w, const REAL* g, REAL* v, REAL lr, REAL m, REAL d, long long count)
-{
-    ELEMENT_OR_RETURN
-    const REAL step = m * v[i] - lr * (d * w[i] + g[i]);
-    v[i] = step;
-    w[i] += step;
-}

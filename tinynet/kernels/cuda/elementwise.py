@@ -1,10 +1,10 @@
-"""ReLU, tanh, sigmoid and the step of SGD: the files of these names in tinynet/kernels/, on a GPU."""
+"""ReLU, tanh, sigmoid and dropout's gradient: the files of these names in tinynet/kernels/, on a GPU."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tinynet.cuda import cupy
+from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.launch import LIMIT, Kernel, Source, batch_first, batch_last
 
 _cu = Source("elementwise.cu")
@@ -63,13 +63,6 @@ def dropout_backward(dy: Any, mask: Any, p: float) -> Any:
     dx = cupy.empty(dy.shape, dy.dtype)
     launch(_cu.dropout_backward, dy, mask, dx, 1 / (1 - p) if p < 1 else 0)
     return batch_first(dx)
-
-
-def sgd_step(
-    weight: Any, grad: Any, velocity: Any, lr: float, momentum: float, weight_decay: float
-) -> None:
-    """Update `weight` and `velocity`, both C-contiguous, of one shape with grad."""
-    launch(_cu.sgd_step, weight, cupy.ascontiguousarray(grad), velocity, lr, momentum, weight_decay)
 
 
 def _backward(kernel: Kernel, dy: Any, y: Any) -> Any:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.cuda import cupy, current_lane
+from tinynet.devices.cuda import cupy, current_lane
 from tinynet.errors import DeviceMismatchError
 
 THREADS = (
