@@ -11,7 +11,7 @@ import pytest
 
 import tinynet
 import tinynet.functional as F
-from tinynet import nn, optim
+from tinynet import nn
 from tinynet.nn import init
 
 LAYERS = {  # layer, the call it stands for, shape of x

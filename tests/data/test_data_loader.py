@@ -11,7 +11,15 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tinynet.data import ArrayDataset, Dataset, Loader, colour_axes, mean_picture, ten_views
+from tinynet.data import (
+    ArrayDataset,
+    Dataset,
+    Loader,
+    PaddedDataset,
+    colour_axes,
+    mean_picture,
+    ten_views,
+)
 from tinynet.data.loader import epoch_draws, normal
 from tinynet.data.workers import _serve
 from tinynet.errors import DataError
@@ -133,6 +141,17 @@ def test_moments_are_counted_once(rng, monkeypatch):
     mean, covariance = mean_picture(dataset), dataset.moments().covariance()
     assert len(seen) == len(dataset) and set(seen.values()) == {1}
     assert mean.shape == dataset.shape and covariance.shape == (3, 3)
+
+
+def test_a_border_of_zeros_and_its_moments(rng):
+    dataset = make_dataset(rng)
+    padded = PaddedDataset(dataset, 2)
+    whole = np.pad(dataset.pictures, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    assert padded.shape == (16, 14, 3) and len(padded) == len(dataset)
+    assert all(np.array_equal(padded.picture(i), whole[i]) for i in range(len(padded)))
+    expected = ArrayDataset(whole, dataset.labels, dataset.classes).moments()
+    assert np.array_equal(padded.moments().mean(), expected.mean())
+    assert np.array_equal(padded.moments().covariance(), expected.covariance())
 
 
 def test_a_loader_says_what_it_is(rng):
@@ -310,14 +329,3 @@ def test_the_life_of_a_worker(rng, monkeypatch, tmp_path):
     pipe = Tasks(block, task, task, broken=True)
     _serve(pipe, dataset)
     assert len(pipe.tasks) == 1  # it left
-
-
-def test_repr_says_what_there_is(rng):
-    dataset = make_dataset(rng)
-    assert repr(dataset) == "ArrayDataset(50 pictures of 12x10x3, 4 classes)"
-    train = Loader(dataset, 8, crop=7, train=True, seed=3)
-    test = Loader(dataset, 8, crop=7, train=False)
-    assert repr(train) == (
-        f"Loader({dataset!r}, in a random order, 6 batches of 8, crop 7, seed 3)"
-    )
-    assert repr(test) == f"Loader({dataset!r}, in order, 7 batches of 8, crop 7, seed 0)"

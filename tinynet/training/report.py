@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tinynet.errors import DataError
 from tinynet.training.checkpoint import write_whole
+from tinynet.training.measure import Measure
 from tinynet.training.metrics import read_config, read_metrics
 from tinynet.training.plots import draw_curves
-from tinynet.training.measure import Measure
 
 REPORT = "report.html"
 EVALUATION = "evaluation.json"
