@@ -93,8 +93,7 @@ def check_same_nets(rows: Sequence[Row]) -> list[Result]:
         if not error <= TOLERANCE:
             raise SystemExit(
                 f"{name}: expected the same as tinynet within {TOLERANCE:.0e}, but {worst} differs "
-                f"by {error:.1e} of its "
-                "norm; so this is another net, and nothing was timed"
+                f"by {error:.1e} of its norm; so this is another net, and nothing was timed"
             )
         print(
             f"same net: {name}: {worst}, furthest of logits and gradients, differs by {error:.1e}",

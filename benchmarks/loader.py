@@ -183,7 +183,8 @@ def main() -> None:
         kilobytes = jpeg.index["length"].mean() / 1000
         print(f"{len(jpeg)} JPEGs of {size} x {size}, {kilobytes:.1f} kB; crops of {crop}")
         print(
-            f"{args.workers} workers on {available_cores()} cores; pictures a second, median of rounds"
+            f"{args.workers} workers on {available_cores()} cores; pictures a second, median of "
+            f"rounds"
         )
         results: dict[str, list[Rate]] = {}
         at_once = f"plain, {cores} at once"

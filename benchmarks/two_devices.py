@@ -233,15 +233,13 @@ def table(batch: int, rates: Rates, links: dict[str, float]) -> list[str]:
         waiting = [sum(v for k, v in waits.items() if k.endswith(device)) for device in ("a", "b")]
         lines.append(
             f"{name:<7}({link / 1e9:.0f} GB/s): {1e3 * together:.2f} ms, {alone / together:.2f} x "
-            f"one device; waiting: "
-            f"a {1e3 * waiting[0]:.2f}, b {1e3 * waiting[1]:.2f} ms"
+            f"one device; waiting: a {1e3 * waiting[0]:.2f}, b {1e3 * waiting[1]:.2f} ms"
         )
         crossed = max(span.end for span in two_devices(batch, rates, link, pictures_cross=True)[0])
         free = max(span.end for span in two_devices(batch, rates, 1e18)[0])
         lines.append(
             f"        were the pictures sent from a to b: {alone / crossed:.2f} x; were all copies "
-            f"hidden behind work: "
-            f"{alone / free:.2f} x, the most that overlap can give"
+            f"hidden behind work: {alone / free:.2f} x, the most that overlap can give"
         )
         largest = sorted(waits.items(), key=lambda item: -item[1])[:4]
         lines.append(

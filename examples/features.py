@@ -1,8 +1,7 @@
-"""What pictures are to AlexNet: the 4096 values before its last layer (mini: 512), written to a
-file.
+"""Write what pictures are to AlexNet: the 4096 values before its last layer (mini: 512).
 
-    python examples/features.py CHECKPOINT OUT.npy PICTURE...      one row a picture
-    python examples/features.py CHECKPOINT OUT.npy --data PATH     all training pictures of a data set
+    python examples/features.py CHECKPOINT OUT.npy PICTURE...    one row a picture
+    python examples/features.py CHECKPOINT OUT.npy --data PATH   all training pictures of a data set
 
 CHECKPOINT may be a run's folder: its best. OUT ends in .npy or .safetensors (then rows are called
 "features" and, of a data set, labels "labels").

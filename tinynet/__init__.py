@@ -1,5 +1,7 @@
 """tinynet: a deep-learning framework written from scratch on NumPy and CuPy. Its proof is AlexNet.
 
+The names are those of torch:
+
     import tinynet
     import tinynet.functional as F
 

@@ -489,8 +489,7 @@ def _operator(name: str) -> Any:
 
 for _name in (
     "add radd iadd sub rsub isub mul rmul imul truediv rtruediv itruediv floordiv rfloordiv pow "
-    "rpow mod neg pos abs invert "
-    "matmul lt le gt ge eq ne and or xor rand ror"
+    "rpow mod neg pos abs invert matmul lt le gt ge eq ne and or xor rand ror"
 ).split():
     setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__"))
 ndarray.__hash__ = None

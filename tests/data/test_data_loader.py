@@ -11,7 +11,15 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tinynet.data import ArrayDataset, Dataset, Loader, colour_axes, mean_picture, ten_views
+from tinynet.data import (
+    ArrayDataset,
+    Dataset,
+    Loader,
+    PaddedDataset,
+    colour_axes,
+    mean_picture,
+    ten_views,
+)
 from tinynet.data.loader import epoch_draws, normal
 from tinynet.data.workers import _serve
 from tinynet.errors import DataError
@@ -133,6 +141,17 @@ def test_moments_are_counted_once(rng, monkeypatch):
     mean, covariance = mean_picture(dataset), dataset.moments().covariance()
     assert len(seen) == len(dataset) and set(seen.values()) == {1}
     assert mean.shape == dataset.shape and covariance.shape == (3, 3)
+
+
+def test_a_border_of_zeros_and_its_moments(rng):
+    dataset = make_dataset(rng)
+    padded = PaddedDataset(dataset, 2)
+    whole = np.pad(dataset.pictures, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    assert padded.shape == (16, 14, 3) and len(padded) == len(dataset)
+    assert all(np.array_equal(padded.picture(i), whole[i]) for i in range(len(padded)))
+    expected = ArrayDataset(whole, dataset.labels, dataset.classes).moments()
+    assert np.array_equal(padded.moments().mean(), expected.mean())
+    assert np.array_equal(padded.moments().covariance(), expected.covariance())
 
 
 def test_a_loader_says_what_it_is(rng):

@@ -37,7 +37,7 @@ def test_kernels_that_are_all_zero(tmp_path):
 def test_curves(tmp_path):
     draw_curves(LINES, Classification.measures, tmp_path / "c.png")
     assert Image.open(tmp_path / "c.png").size == (1200, 480)
-    draw_curves([], Classification.measures, tmp_path / "empty.png")  # a run killed in its first moments
+    draw_curves([], Classification.measures, tmp_path / "empty.png")  # a run killed at its start
 
 
 def test_confusion_with_and_without_names(tmp_path, rng):

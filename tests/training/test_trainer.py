@@ -175,7 +175,8 @@ def test_limit_batches(tmp_path):
 
 def test_the_paper_schedule_divides_when_the_error_stays(tmp_path):
     trainer = make_trainer(tmp_path, epochs=4, lr=0.01)
-    trainer.schedule = trainer.saver.schedule = DivideOnPlateau(trainer.optimizer, patience=0, min_lr=0.0005)
+    schedule = DivideOnPlateau(trainer.optimizer, patience=0, min_lr=0.0005)
+    trainer.schedule = trainer.saver.schedule = schedule
     trainer.optimizer.param_groups[0]["lr_scale"] = 0.0  # nothing is learnt: the error stays
     trainer.fit()
     rates = [line["lr"] for line in read_metrics(tmp_path) if line["kind"] == "test"]
@@ -431,8 +432,7 @@ class Rows:
 
     def epoch(self, epoch, start=0):
         rng = np.random.default_rng(epoch)
-        for rows in list(rng.normal(size=(4, 8, 3)).astype(np.float32))[start:]:
-            yield rows
+        yield from rng.normal(size=(4, 8, 3)).astype(np.float32)[start:]
 
 
 def test_a_task_without_pictures_or_classes(tmp_path, capsys):

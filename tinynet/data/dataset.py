@@ -29,9 +29,6 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def picture(self, i: int) -> np.ndarray:
-        raise NotImplementedError
-
     def __repr__(self) -> str:
         size = "x".join(map(str, self.shape))
         source = f", from {self.source}" if self.source else ""
@@ -39,6 +36,9 @@ class Dataset:
             f"{type(self).__name__}({len(self.classes):,} classes, {len(self):,} pictures "
             f"{size}{source})"
         )
+
+    def picture(self, i: int) -> np.ndarray:
+        raise NotImplementedError
 
     def moments(self) -> Moments:
         """Sums over all pictures, from which the mean and the covariance follow."""
@@ -109,6 +109,14 @@ class PaddedDataset(Dataset):
         inner = slice(self.width, -self.width)
         padded[inner, inner] = self.dataset.picture(i)
         return padded
+
+    def _count_moments(self) -> Moments:
+        """Those of the inner pictures: zeros add nothing to a sum."""
+        moments, found = Moments(self.shape), self.dataset.moments()
+        inner = slice(self.width, -self.width)
+        moments.count, moments.products = found.count, found.products
+        moments.sum[inner, inner] = found.sum
+        return moments
 
 
 class Moments:

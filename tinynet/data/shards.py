@@ -135,7 +135,8 @@ def read_sums(root: Path) -> dict[str, str]:
     path = root / "SHA256SUMS"
     if not path.is_file():
         raise DataError(f"{path} is missing; prepare the folder again")
-    lines = [line.split("  ", 1) for line in path.read_text("utf-8", "replace").splitlines()]
+    # Not splitlines(), for which a newline with one bit changed (0x0b) is a newline as well.
+    lines = [line.split("  ", 1) for line in path.read_text("utf-8", "replace").split("\n")]
     return {line[1]: line[0] for line in lines if len(line) == 2}
 
 

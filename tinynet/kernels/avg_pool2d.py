@@ -1,10 +1,10 @@
 """Average pooling, windows overlapping or not.
 
-    y[n, c, oh, ow] = 1/D sum over i, j of x[n, c, oh*sh + i - ph, ow*sw + j - pw]         0 outside the picture
+    y[n, c, oh, ow] = 1/D sum over i, j of x[n, c, oh*sh + i - ph, ow*sw + j - pw]
 
-D[oh, ow] is the number of the window's pixels inside the padded picture (count_include_pad), or
-inside the picture. y is linear in x; its adjoint gives each pixel an equal share of every window
-that covers it:
+where x is 0 outside the picture. D[oh, ow] is the number of the window's pixels inside the padded
+picture (count_include_pad), or inside the picture. y is linear in x; its adjoint gives each pixel
+an equal share of every window that covers it:
 
     dx[n, c, h, w] = sum over the windows that cover (h, w) of dy[n, c, oh, ow] / D[oh, ow]
 """

@@ -1,7 +1,7 @@
 """Convolution (cross-correlation, as in all of deep learning) by im2col and matrix products.
 
-    y[n, o, oh, ow] = b[o] + sum over c, i, j of  w[o, c, i, j] * x[n, c, oh*sh + i - ph, ow*sw + j
-    - pw]
+    y[n, o, oh, ow] = b[o] + sum over c, i, j of
+                             w[o, c, i, j] * x[n, c, oh*sh + i - ph, ow*sw + j - pw]
 
 and max(y, 0) where a ReLU follows: done on each piece of y while it is warm, it costs no pass of
 its own over memory.
@@ -12,7 +12,7 @@ so are its adjoints:
     y  = w @ col + b        (O, K) @ (K, P) -> (O, P)
     dw = dy @ col^T         (O, P) @ (P, K) -> (O, K)       since y is linear in w, with factors col
     db = sum of dy over P   (O, P) -> (O,)
-    dx = col2im(w^T @ dy)   (K, O) @ (O, P) -> (K, P), then summed over the windows that cover a pixel
+    dx = col2im(w^T @ dy)   (K, O) @ (O, P) -> (K, P), then summed over a pixel's windows
 
 With groups, output channels of group g see the input channels of group g alone: each group is such
 a product.

@@ -1,15 +1,22 @@
 """Local response normalisation across channels.
 
-    s_c = k + a * sum of x_j^2 over the window of c        a = alpha / size, window: c - size//2 ... c + (size-1)//2, clipped
+    s_c = k + a * sum of x_j^2 over the window of c        a = alpha / size
     y_c = x_c * s_c^-beta
 
-for every pixel by itself. x_m acts on y_m directly, and through s_c on every y_c whose window holds
-m:
+for every pixel by itself. The window of c is c - size//2 ... c + (size-1)//2, clipped at the ends.
 
-    dL/dx_m = dy_m s_m^-beta - 2 a beta x_m * sum over c with m in the window of c  of  dy_c x_c
-    s_c^(-beta-1)
+Backward. x_m acts on y_m directly, and through s_c on every y_c whose window holds m.
 
-so the sum of backward runs over the mirrored window, m - (size-1)//2 ... m + size//2.
+    derivative of s_c by x_m:    2 a x_m                      if the window of c holds m, else 0
+    derivative of y_c by s_c:    -beta x_c s_c^(-beta-1)
+
+The chain rule adds the direct way and all the others (dy_c is dL/dy_c, dx_m is dL/dx_m):
+
+    dx_m = dy_m s_m^-beta + sum over c of  dy_c * (-beta x_c s_c^(-beta-1)) * 2 a x_m
+         = dy_m s_m^-beta - 2 a beta x_m * sum over c of  dy_c x_c s_c^(-beta-1)
+
+Here c runs over the channels whose window holds m. That is the mirrored window,
+m - (size-1)//2 ... m + size//2.
 
 Source: Krizhevsky et al. 2012, section 3.3, with alpha divided by the window as in their program
 (and in PyTorch, Caffe, ONNX): the paper's literal alpha = 1e-4 with n = 5 is alpha = 5e-4 here.
@@ -57,7 +64,7 @@ def local_response_norm_forward(
 def local_response_norm_backward(
     dy: np.ndarray, x: np.ndarray, size: int, alpha: float, beta: float, k: float
 ) -> np.ndarray:
-    """dy, x (N, C, ...) -> dx. The scale s is computed again: cheaper than the memory to keep it."""
+    """dy, x (N, C, ...) -> dx. s is computed again: that is cheaper than the memory to keep it."""
     x, dy = batch_last(x), batch_last(dy)
     dx = pool.empty(x.shape, x.dtype)
     x2, dy2, dx2 = (array.reshape(len(x), -1) for array in (x, dy, dx))  # (C, pixels)

@@ -1,9 +1,9 @@
 """Max-pooling, windows overlapping or not.
 
-    y[n, c, oh, ow] = max over i, j of x[n, c, oh*sh + i - ph, ow*sw + j - pw]         outside the picture: minus infinity
+    y[n, c, oh, ow] = max over i, j of x[n, c, oh*sh + i - ph, ow*sw + j - pw]
 
-The gradient goes whole to the pixel that won; a pixel that won in several windows gets the sum
-(`+=`):
+where x is minus infinity outside the picture. The gradient goes whole to the pixel that won; a
+pixel that won in several windows gets the sum (`+=`):
 
     dx[n, c, h, w] = sum of dy[n, c, oh, ow] over the windows in which (h, w) won
 
@@ -99,9 +99,12 @@ def max_pool2d_forward(
         parts = list(window_parts((H, W), kernel, stride, padding, rows, OW))
         for _, outputs, inputs in parts:
             np.maximum(y_[outputs], x_[inputs], out=y_[outputs])
-        # The first position whose value is not below the maximum is the smallest candidate, where a
-        # candidate is the position, or all ones if its value is below. All but the comparison runs
-        # on bytes: a quarter of the cost.
+        # The winner is the first position that holds the maximum. A window of four values:
+        #     x            3    7    7    5      maximum 7
+        #     position     0    1    2    3
+        #     candidate  255    1    2  255      the position, or 255 where x is below the maximum
+        # The smallest candidate is the winner, 1. All but the comparison runs on bytes, which costs
+        # a quarter of the same on floats.
         for position, outputs, inputs in parts:
             shape = y_[outputs].shape
             below = np.less(x_[inputs], y_[outputs], out=_below.array(shape, np.bool_))

@@ -7,9 +7,8 @@ mean is subtracted from the whole picture and the crop taken from the difference
 that has the crop's size already is read from (0, 0).
 
 `border` more rows at the bottom and columns at the right are 0, the value of a pixel that equals
-the mean: AlexNet's first convolution needs 3 of them. Made here, they save
-a second pass over all the floats (F.pad): 48 instead of 55 ms for 128 pictures of 224x224 on two
-cores.
+the mean: AlexNet's first convolution needs 3 of them. Made here, they save a second pass over all
+the floats (F.pad): 48 instead of 55 ms for 128 pictures of 224x224 on two cores.
 
 Source: Krizhevsky et al. 2012, section 4.1.
 """

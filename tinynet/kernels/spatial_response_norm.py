@@ -1,10 +1,11 @@
 """Response normalisation over a patch of the same map.
 
-    s = k + a * sum of x^2 over the size x size patch around the pixel        a = alpha / size^2, patch clipped
+    s = k + a * sum of x^2 over the size x size patch around the pixel        a = alpha / size^2
     y = x * s^-beta
 
-The formulas, forward and backward, are those of local_response_norm.py with the patch in place of
-the channel window; its sum goes down the rows, then along the columns.
+The patch is clipped at the picture's edges. The formulas, forward and backward, are those of
+local_response_norm.py with the patch in place of the channel window; its sum goes down the rows,
+then along the columns.
 
 Source: `akrizhevsky/cuda-convnet`'s rnorm layer; the second normalisation after conv2 in the
 program of 2012 (cfg 145).

@@ -1,21 +1,42 @@
-"""Convolution with stride 1 in four times fewer multiplications: Winograd's way, on tiles of 7x7
-inputs.
+"""Convolution with stride 1 in four times fewer multiplications: Winograd's way, on 7x7 tiles.
 
-The product of two polynomials with m and r coefficients has n = m + r - 1 of them. It can be had by
-evaluating both at n points, multiplying n numbers, and going back. A filter g of r taps that makes
-m outputs from n inputs d is the transpose of such a product, so it too needs n multiplications, not
-m r:
+A small case first. A filter (g0, g1, g2) on four inputs (d0, d1, d2, d3) makes two outputs, and the
+definition takes six products:
 
-    y = A^T [(G g) * (B^T d)]        with Vandermonde matrices A (n, m), G (n, r), and B (n, n) the inverse of one
+    y0 = d0 g0 + d1 g1 + d2 g2        y1 = d1 g0 + d2 g1 + d3 g2
+
+Four products are enough:
+
+    m1 = (d0 - d2) g0                 m2 = (d1 + d2) (g0 + g1 + g2)/2
+    m4 = (d1 - d3) g2                 m3 = (d2 - d1) (g0 - g1 + g2)/2
+
+    y0 = m1 + m2 + m3                 y1 = m2 - m3 - m4
+
+In numbers: d = (1, 2, 3, 4) and g = (1, 2, 3) give m = (-2, 15, 1, -6), so y = (14, 20). The sums
+of g are made once for all tiles. In matrices this is
+
+    y = A^T [(G g) * (B^T d)]
+
+Where the matrices come from: the product of two polynomials with m and r coefficients is one with
+n = m + r - 1 coefficients. Evaluate both at n points, multiply the n pairs of values, and find the
+polynomial through the products. One point is "infinity": the value there is the last coefficient.
+So the product is B^-1 [(G g) * (A h)], with Vandermonde matrices A (n, m), G (n, r) and B (n, n);
+their row for a point p is (1, p, p^2, ...). The filter, from n inputs to m outputs, is the
+transpose of the map from the m coefficients h to those of the product, and a transposed product of
+matrices is the product of the transposes in the other order. With B for the inverse, that is the
+line above.
 
 Along rows and columns both, a tile of m x m outputs comes from 7x7 inputs by 49 products: instead
 of 225 for 3x3 kernels (m = 5) and of 225 for 5x5 ones (m = 3). Over all channels C, kernels O and
 tiles P, each of the 49 is an entry of a matrix product, so forward, and its adjoints for weights
 and inputs, are
 
-    V = B^T d B     U = G g G^T     M = U @ V        y = A^T M A         (49, O, C) @ (49, C, P) -> (49, O, P)
-    dM = A dy A^T                   dU = dM @ V^T    dg = G^T dU G       (49, O, P) @ (49, P, C) -> (49, O, C)
-                                    dV = U^T @ dM    dd = B dV B^T       (49, C, O) @ (49, O, P) -> (49, C, P)
+    V = B^T d B     U = G g G^T     M = U @ V       (49, O, C) @ (49, C, P) -> (49, O, P)
+    y = A^T M A
+
+    dM = A dy A^T                   dU = dM @ V^T   (49, O, P) @ (49, P, C) -> (49, O, C)
+    dg = G^T dU G                   dV = U^T @ dM   (49, C, O) @ (49, O, P) -> (49, C, P)
+    dd = B dV B^T
 
 and dx is the sum of dd over the tiles that cover a pixel. The transforms are matrix products as
 well, with the Kronecker product of the small matrix with itself: 49 numbers in, 49 out.
