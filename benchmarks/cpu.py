@@ -32,9 +32,8 @@ Result = dict[str, Any]
 class Row(NamedTuple):
     title: str
     sides: tuple[Side, ...]  # the first is compared with each of the others
-    goals: dict[
-        str, float
-    ]  # program -> least ratio of the first one's rate to its; of memory, the greatest ratio
+    # program -> least ratio of the first one's rate to its; of memory, the greatest ratio
+    goals: dict[str, float]
 
 
 def make_rows(smoke: bool) -> dict[str, Row]:

@@ -319,9 +319,8 @@ def kernel_times(gpu: Device, step: Callable[[], object], side: int) -> list[dic
         host = time.perf_counter() - began
         gpu.synchronize()
         records.clear()
-        pile(
-            gpu, side, 2 * host
-        )  # or the gaps in which the GPU waits for the host would count as the kernels'
+        # Else the gaps in which the GPU waits for the host would count as the kernels'.
+        pile(gpu, side, 2 * host)
         step()
         gpu.synchronize()
     finally:

@@ -109,9 +109,8 @@ def draw(results: list[dict[str, Any]], gemm: float, copy: float, title: str, pa
         )
         names: list[tuple[float, float]] = []  # where they stand
         for x, y, name in sorted(points, key=lambda point: point[1]):
-            height = max(
-                [y, *(1.08 * below for beside, below in names if 0.6 < x / beside < 1.6)]
-            )  # a line is 8 % high
+            # A line is 8 % high.
+            height = max([y, *(1.08 * below for at, below in names if 0.6 < x / at < 1.6)])
             axes.text(x * side, height, name, fontsize=7, color=colour, ha=align, va="center")
             names.append((x, height))
     axes.set(xlabel="operations a byte", ylabel="GFLOP/s", title=title)

@@ -21,9 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parents[1])
-)  # tinynet and examples, installed or not
+# tinynet and examples, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from measure import seconds
 

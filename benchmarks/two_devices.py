@@ -21,11 +21,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-LINKS = {
-    "pcie4": 25e9,
-    "pcie5": 50e9,
-    "nvlink": 370e9,
-}  # bytes/s one way that copies reach (16 lanes; NVLink 4: of 450)
+# bytes/s one way that copies reach (16 lanes; NVLink 4: of 450)
+LINKS = {"pcie4": 25e9, "pcie5": 50e9, "nvlink": 370e9}
 LATENCY = 10e-6  # seconds that a copy takes beyond its bytes: two events and a launch
 FLOAT = 4
 
@@ -75,9 +72,8 @@ def convolution(
     pixels, K = side * side, inputs * kernel * kernel
     columns, y = K * pixels * FLOAT, outputs * pixels * FLOAT
     forward = 2 * columns + y * (1 + 2 + after)  # the product, bias and ReLU, what follows
-    backward = 2 * columns * (1 if first else 2) + y * (
-        2 + 3 + 1.5 * after
-    )  # two products, bias and ReLU, what follows
+    # two products, bias and ReLU, what follows
+    backward = 2 * columns * (1 if first else 2) + y * (2 + 3 + 1.5 * after)
     return Layer(name, K * pixels * outputs, forward, backward, 4 + 2 * (after > 0), first)
 
 

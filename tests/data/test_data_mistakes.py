@@ -152,9 +152,8 @@ def test_cutting_the_embedded_part_out(tmp_path, monkeypatch, rng):
     whole = {}
     for split, each in (("train", 1003), ("t10k", 201)):
         labels = rng.permutation(np.repeat(np.arange(10, dtype=np.uint8), each))
-        pictures = (
-            np.arange(labels.size, dtype=">u4").view(np.uint8).reshape(-1, 2, 2)
-        )  # each one is its own number
+        # each picture is its own number
+        pictures = np.arange(labels.size, dtype=">u4").view(np.uint8).reshape(-1, 2, 2)
         whole[split] = labels
         (tmp_path / "whole").mkdir(exist_ok=True)
         cut.write_idx(tmp_path / f"whole/{split}-images-idx3-ubyte.gz", pictures)
@@ -394,9 +393,8 @@ def test_matlab_files():
 def test_kaggles_layout(tmp_path):
     files = ({wnid: [picture(60)] for wnid in WNIDS}, {wnid: [picture(60)] for wnid in WNIDS})
     make_kaggle(tmp_path, *files, {"n01": "fish"})
-    (tmp_path / "LOC_synset_mapping.txt").write_text(
-        "n01 fish, fishes\nn02\n"
-    )  # a class without words
+    # n02 is a class without words.
+    (tmp_path / "LOC_synset_mapping.txt").write_text("n01 fish, fishes\nn02\n")
     source = open_source(tmp_path)
     assert source.classes == [("n01", "fish, fishes"), ("n02", "n02")] and len(source.val) == 2
     solution = tmp_path / "LOC_val_solution.csv"

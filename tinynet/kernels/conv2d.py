@@ -38,10 +38,8 @@ from tinynet.kernels.im2col import Pair, add_windows, output_size, pad, windows
 from tinynet.kernels.layout import batch_first, batch_last
 from tinynet.kernels.relu import relu_backward
 
-COLUMN_BYTES = (
-    1 << 20,
-    8 << 20,
-)  # the fewest and the most of columns built at once; of large ones, 2 to 16 MB did best
+# The fewest and the most of columns built at once; of large ones, 2 to 16 MB did best.
+COLUMN_BYTES = (1 << 20, 8 << 20)
 # output pixels, all pictures counted, of a row in a piece: BLAS is at full speed from about there
 # on
 PIXELS = 1024
@@ -215,9 +213,8 @@ def _columns(padded: np.ndarray, kernel: Pair, stride: Pair, tile: Tile) -> np.n
     part = padded[
         :, rows.start * sh : (rows.stop - 1) * sh + kh, cols.start * sw : (cols.stop - 1) * sw + kw
     ]
-    shifted = windows(part, (1, kw), (1, sw), (part.shape[1], width))[
-        :, 0
-    ]  # (C, kw, row, columns, N)
+    # (C, kw, row, columns, N)
+    shifted = windows(part, (1, kw), (1, sw), (part.shape[1], width))[:, 0]
     buffer = _shifted.array((part.shape[1], kw, C, width, N), padded.dtype)
     np.copyto(buffer, shifted.transpose(2, 1, 0, 3, 4))
     shape, item = (rows.stop - rows.start, kh * kw * C, width * N), buffer.itemsize

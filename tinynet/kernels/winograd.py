@@ -111,9 +111,8 @@ def winograd_forward(
         M = _M.array((SIDE**2, O, V.shape[2]), x.dtype)
         np.matmul(U, V, out=M)
         if bias is not None:
-            M[SIDE + 1] += bias[
-                :, None
-            ]  # at the point (1, 1), whose column of A^T is ones: it reaches every output
+            # At the point (1, 1), whose column of A^T is ones, the bias reaches every output.
+            M[SIDE + 1] += bias[:, None]
         outputs = _outputs.array((len(A), M[0].size), x.dtype)
         np.matmul(A, M.reshape(SIDE**2, -1), out=outputs)
         for part, place in zip(outputs, _pixels(y, r, tiles), strict=True):
@@ -141,9 +140,8 @@ def winograd_backward(
 
     def lane(number: int) -> None:
         pictures = lanes[number]
-        sums = _sums.array(
-            (*padded.shape[:3], pictures.stop - pictures.start), x.dtype
-        )  # of dx, with its padding
+        # Sums of dx, with its padding.
+        sums = _sums.array((*padded.shape[:3], pictures.stop - pictures.start), x.dtype)
         sums[...] = 0
         dU = _dU.array((SIDE**2, O, C), x.dtype)
         for count, tiles in enumerate(_pieces(OH, OW, pictures, r)):
@@ -196,9 +194,8 @@ def _transform_input(padded: np.ndarray, B: np.ndarray, r: int, tiles: Tiles) ->
     C, Hp, Wp, _ = padded.shape
     m = SIDE - r + 1
     TH, TW = (Hp - r + 1) // m, (Wp - r + 1) // m
-    view = windows(padded, (SIDE, SIDE), (m, m), (TH, TW))[
-        (..., *tiles)
-    ]  # (C, 7, 7, rows, columns, pictures)
+    # (C, 7, 7, rows, columns, pictures)
+    view = windows(padded, (SIDE, SIDE), (m, m), (TH, TW))[(..., *tiles)]
     d = _d.array((SIDE, SIDE, C, *_size(tiles)), padded.dtype)
     np.copyto(d, np.moveaxis(view, 0, 2))
     V = _V.array((SIDE**2, C * d[0, 0, 0].size), padded.dtype)
@@ -215,9 +212,8 @@ def _transform_output_gradient(dy: np.ndarray, A: np.ndarray, r: int, tiles: Til
     for part, place in zip(d, _pixels(dy, r, tiles), strict=True):
         _, height, width, _ = place.shape
         part[:, :height, :width] = place
-        part[:, height:] = part[:, :height, width:] = (
-            0  # outputs that the last tiles have and dy has not
-        )
+        # Outputs that the last tiles have and dy has not.
+        part[:, height:] = part[:, :height, width:] = 0
     dM = _M.array((SIDE**2, O * d[0, 0].size), dy.dtype)
     np.matmul(A.T, d.reshape(len(A), -1), out=dM)
     return dM.reshape(SIDE**2, O, -1)
