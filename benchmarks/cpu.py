@@ -32,9 +32,8 @@ Result = dict[str, Any]
 class Row(NamedTuple):
     title: str
     sides: tuple[Side, ...]  # the first is compared with each of the others
-    goals: dict[
-        str, float
-    ]  # program -> least ratio of the first one's rate to its; of memory, the greatest ratio
+    # program -> least ratio of the first one's rate to its; of memory, the greatest ratio
+    goals: dict[str, float]
 
 
 def make_rows(smoke: bool) -> dict[str, Row]:
@@ -93,8 +92,7 @@ def check_same_nets(rows: Sequence[Row]) -> list[Result]:
         if not error <= TOLERANCE:
             raise SystemExit(
                 f"{name}: expected the same as tinynet within {TOLERANCE:.0e}, but {worst} differs "
-                f"by {error:.1e} of its "
-                "norm; so this is another net, and nothing was timed"
+                f"by {error:.1e} of its norm; so this is another net, and nothing was timed"
             )
         print(
             f"same net: {name}: {worst}, furthest of logits and gradients, differs by {error:.1e}",
@@ -218,9 +216,8 @@ def table(results: Sequence[Result], rows: dict[str, Row]) -> str:
                 if "goal" in r
                 else ""
             )
-            lines.append(
-                f"{name:46}{r['median']:>10,.{digits}f}  {r.get('unit', '') + ' ' + span:26}{goal}".rstrip()
-            )
+            figure = f"{r['median']:>10,.{digits}f}  {r.get('unit', '') + ' ' + span:26}"
+            lines.append(f"{name:46}{figure}{goal}".rstrip())
     return "\n".join(lines)
 
 

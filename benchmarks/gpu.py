@@ -1,5 +1,5 @@
-"""Settles everything about a real GPU in one go, in under eight minutes: is it right, how fast is
-it, and beside what.
+"""Settle everything about a real GPU in one go, in under eight minutes: is it right, and how fast
+beside what.
 
     python benchmarks/gpu.py [--minutes 7.5] [--skip-tests] [--out FILE.json]
 
@@ -35,14 +35,15 @@ sys.path.insert(0, str(ROOT))
 import tinynet  # noqa: E402
 import tinynet.functional as F  # noqa: E402
 from examples.alexnet import AlexNet  # noqa: E402
-from tinynet.device import Device  # noqa: E402
+from tinynet.devices import Device  # noqa: E402
 
 BATCHES = (128, 256, 512, 1024)
 SECONDS = 1.2  # of each timing
 TESTS_SECONDS = 200  # after so long the tests are given up: the rest must still be measured
 # The paper's products: (towers, output channels, C*kh*kw, output pixels a picture)
-PRODUCTS = [(2, 48, 363, 3025), (2, 128, 1200, 729), (2, 192, 2304, 169), (2, 192, 1728, 169), (2, 128, 1728, 169),
-            (2, 2048, 9216, 1), (2, 2048, 4096, 1), (1, 1000, 4096, 1)]  # fmt: skip
+PRODUCTS = [(2, 48, 363, 3025), (2, 128, 1200, 729), (2, 192, 2304, 169), (2, 192, 1728, 169),
+            (2, 128, 1728, 169), (2, 2048, 9216, 1), (2, 2048, 4096, 1),
+            (1, 1000, 4096, 1)]  # fmt: skip
 # What is a guess: (module of tinynet.kernels.cuda, constant, values to try, the kernels it acts on)
 GUESSES = [
     ("rows", "RUN", (1 << 10, 1 << 12, 1 << 14), ("row_sums", "relu_row_sums")),
@@ -93,14 +94,14 @@ class Ours:
 
 
 def pair(names: str) -> tuple[Device, Device]:
-    from tinynet.training.runs import device_pair
+    from tinynet.program.runs import find_devices
 
-    return device_pair(names)
+    return find_devices(names, 2)
 
 
 def release() -> None:
     """Give the idle memory of all pools back, so that one side's does not crowd the other's out."""
-    sys.modules["tinynet.cuda"]._pool.free_all_blocks()
+    sys.modules["tinynet.devices.cuda.memory"].pool.free_all_blocks()
     if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
         sys.modules["torch"].cuda.empty_cache()
 
@@ -129,7 +130,8 @@ def run_tests() -> dict[str, Any]:
     error.
     """
     command = [
-        sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests", "-W", "error::cupy._util.PerformanceWarning",
+        sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests",
+        "-W", "error::cupy._util.PerformanceWarning",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TESTS_SECONDS)
     last = (done.stdout.strip().splitlines() or ["no output"])[-1]
@@ -144,15 +146,15 @@ def run_tests() -> dict[str, Any]:
 def after_steps(
     count: int, names: str, preset: str, batch: int, dropout: bool
 ) -> tuple[float, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The loss of the last of some steps, the weights after it, and the velocities."""
+    """The loss of the last of some steps, the weights after it, and the last steps."""
     net = Ours(pair(names), batch, preset, dropout)
     for _ in range(count):
         loss = net.step()
-    named, velocity = dict(net.model.named_parameters()), net.optimizer.velocity
+    named = dict(net.model.named_parameters())
     return (
         loss.item(),
         net.model.state_dict(),
-        {name: velocity[p].numpy() for name, p in named.items()},
+        {name: net.optimizer.last_step(p).numpy() for name, p in named.items()},
     )
 
 
@@ -175,8 +177,8 @@ def cpu_parity(preset: str, batch: int) -> dict[str, Any]:
         for name in expected
     }
     worst = max(apart, key=apart.__getitem__)
-    return dict(ok=abs(loss - expected_loss) < 1e-4 * abs(expected_loss) and apart[worst] < 0.05, loss=loss,
-                cpu_loss=expected_loss, worst=worst, apart=apart[worst])  # fmt: skip
+    ok = abs(loss - expected_loss) < 1e-4 * abs(expected_loss) and apart[worst] < 0.05
+    return dict(ok=ok, loss=loss, cpu_loss=expected_loss, worst=worst, apart=apart[worst])
 
 
 def same_bits(first: str, second: str, preset: str, batch: int) -> dict[str, Any]:
@@ -257,13 +259,11 @@ def elapsed(gpu: Device, launch: Callable[[], None], times: int = 5) -> float:
 
 @contextlib.contextmanager
 def precision(tf32: bool) -> Iterator[None]:
-    from tinynet.cuda import set_tf32
-
-    set_tf32(tf32)
+    tinynet.set_tf32(tf32)
     try:
         yield
     finally:
-        set_tf32(False)
+        tinynet.set_tf32(False)
 
 
 def gemm_floor(gpu: Device, batch: int, products: list[tuple[int, int, int, int]]) -> float:
@@ -319,9 +319,8 @@ def kernel_times(gpu: Device, step: Callable[[], object], side: int) -> list[dic
         host = time.perf_counter() - began
         gpu.synchronize()
         records.clear()
-        pile(
-            gpu, side, 2 * host
-        )  # or the gaps in which the GPU waits for the host would count as the kernels'
+        # Else the gaps in which the GPU waits for the host would count as the kernels'.
+        pile(gpu, side, 2 * host)
         step()
         gpu.synchronize()
     finally:
@@ -377,7 +376,9 @@ def from_host(gpu: Device, net: Ours, batch: int) -> Callable[[], None]:
     def step() -> None:
         with gpu.activate("pictures"):
             sent = [gpu.upload(a) for a in (pictures, *corners, flip)]
-            x = gpu.kernels.pictures_forward(sent[0], mean, *sent[1:], None, (size, size), 1 / 64)
+            x = gpu.kernels.pictures_forward(
+                sent[0], mean, *sent[1:], None, (size, size), 1 / 64, net.model.border
+            )
         net.x = tinynet.Tensor(x, gpu)
         net.step()
 
@@ -477,7 +478,7 @@ def constant(module: str, name: str) -> Iterator[Callable[[int], None]]:
 
 
 def guesses(gpu: Device, batch: int, preset: str, side: int) -> dict[str, dict[str, float]]:
-    """Milliseconds a step in the kernels that a guessed constant acts on, for each of its values."""
+    """Milliseconds a step in the kernels that a guessed constant acts on, for each value."""
     step, found = from_host(gpu, Ours((gpu, gpu), batch, preset), batch), {}
     for module, name, values, kernels in GUESSES:
         with constant(module, name) as set_to:
@@ -577,8 +578,11 @@ def table(found: dict[str, Any]) -> list[str]:
         )
     peak = numbers("peaks")
     if peak:
-        lines.append(f"seen at most               {peak['bytes_per_second'] / 1e12:.2f} TB/s, fp32 "
-                     f"{peak['fp32_flops'] / 1e12:.0f} and tf32 {peak['tf32_flops'] / 1e12:.0f} TFLOP/s")  # fmt: skip
+        fp32, tf32 = (peak[f"{kind}_flops"] / 1e12 for kind in ("fp32", "tf32"))
+        lines.append(
+            f"seen at most               {peak['bytes_per_second'] / 1e12:.2f} TB/s, "
+            f"fp32 {fp32:.0f} and tf32 {tf32:.0f} TFLOP/s"
+        )
     columns = ("tinynet", "tinynet, from host", "PyTorch eager", "PyTorch best")
     lines.append(
         f"{'pictures/s':<26} " + "".join(f"{c:>20}" for c in columns) + f"{'ours / eager':>14}"
@@ -614,10 +618,11 @@ def table(found: dict[str, Any]) -> list[str]:
             )
         for row in kernels if isinstance(kernels, list) and peak else []:
             seconds = max(row["seconds"], 1e-12)
-            share = (
-                f"{row['flops'] / seconds / peak[f'{kind}_flops']:>6.0%} of the GEMM rate" if row["flops"]
-                else f"{row['bytes'] / seconds / peak['bytes_per_second']:>6.0%} of the bandwidth"
-            )  # fmt: skip
+            if row["flops"]:
+                share = f"{row['flops'] / seconds / peak[f'{kind}_flops']:>6.0%} of the GEMM rate"
+            else:
+                of_peak = row["bytes"] / seconds / peak["bytes_per_second"]
+                share = f"{of_peak:>6.0%} of the bandwidth"
             lines.append(
                 f"  {row['kernel']:<32} {row['calls']:>4} x {1e3 * row['seconds']:>8.3f} ms {share}"
             )
@@ -666,8 +671,9 @@ def main(arguments: list[str] | None = None) -> int:
     runtime = gpu.xp.cuda.runtime
     name = runtime.getDeviceProperties(0)["name"].decode()
     about = machine() | dict(
-        gpu=name, gpus=runtime.getDeviceCount(), driver=runtime.driverGetVersion(), cuda=runtime.runtimeGetVersion(),
-        cupy=gpu.xp.__version__, torch=installed("torch"), tinynet=tinynet.__version__,
+        gpu=name, gpus=runtime.getDeviceCount(), driver=runtime.driverGetVersion(),
+        cuda=runtime.runtimeGetVersion(), cupy=gpu.xp.__version__, torch=installed("torch"),
+        tinynet=tinynet.__version__,
     )  # fmt: skip
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     path = args.out or RESULTS / f"{slug}-{time.strftime('%Y-%m-%d')}.json"

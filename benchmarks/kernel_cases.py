@@ -81,9 +81,9 @@ def pictures_case(N: int, size: int, channels: int) -> Case:
         np.ones((N, channels), np.float32),
     )
     elements = N * size * size * channels
+    arguments = pictures, mean, corner, corner, flip, colour, (size, size), 1.0
     return Case(
-        "pictures", FORWARD,
-        lambda: kernels.pictures_forward(pictures, mean, corner, corner, flip, colour, (size, size), 1.0),
+        "pictures", FORWARD, lambda: kernels.pictures_forward(*arguments),
         PICTURES_OPERATIONS * elements, elements * (1 + 4) + mean.nbytes,
     )  # fmt: skip
 

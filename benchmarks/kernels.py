@@ -6,11 +6,12 @@ roofline.
 Forward (>) and backward (<) of each kernel as one tower calls it (a step calls it twice; fc8 and
 the pictures once):
 
-    GFLOP/s   operations of the formula (kernel_cases.py). A convolution counts 2 O K P, also where Winograd's way makes
-              fewer (conv3 to conv5): so these may lie above the GEMM rate. A root or a division
-              counts as one, random numbers as none.
+    GFLOP/s   operations of the formula (kernel_cases.py). A convolution counts 2 O K P, also where
+              Winograd's way makes fewer (conv3 to conv5): so these may lie above the GEMM rate.
+              A root or a division counts as one, random numbers as none.
     GB/s      bytes that must move at least once: each array that goes in or comes out
-    roof      of the two limits the lower one: measured GEMM rate, or measured copy bandwidth times operations a byte
+    roof      of the two limits the lower one: measured GEMM rate, or measured copy bandwidth
+              times operations a byte
 
 Both limits are measured in the same run. Writes JSON, and beside it the roofline as a picture.
 """
@@ -29,9 +30,12 @@ from kernel_cases import BACKWARD, FORWARD, Case, all_cases, random
 from measure import describe, machine, result_path, seconds, spread, write_json
 
 import tinynet
-from tinynet.threads import parallel_for, ranges
+from tinynet.devices.threads import parallel_for, ranges
 
-HEADER = f"{'kernel':<13}{'ms':>10} {'(least .. greatest)':<20}{'GFLOP/s':>9}{'of GEMM':>8}{'GB/s':>9}{'of copy':>8}{'of roof':>8}"
+HEADER = (
+    f"{'kernel':<13}{'ms':>10} {'(least .. greatest)':<20}{'GFLOP/s':>9}{'of GEMM':>8}{'GB/s':>9}"
+    f"{'of copy':>8}{'of roof':>8}"
+)
 
 
 def gemm_rate(side: int, rounds: int) -> float:
@@ -61,7 +65,8 @@ def measure(case: Case, rounds: int, gemm: float, copy: float) -> dict[str, Any]
     flops, moved = case.flops / times["median"], case.bytes / times["median"]
     intensity = case.flops / case.bytes
     return dict(
-        kernel=case.kernel, phase=case.phase, seconds=times, flops=case.flops, bytes=case.bytes, intensity=intensity,
+        kernel=case.kernel, phase=case.phase, seconds=times, flops=case.flops, bytes=case.bytes,
+        intensity=intensity,
         gflops=flops / 1e9, gbytes=moved / 1e9, of_gemm=flops / gemm, of_copy=moved / copy,
         of_roof=flops / min(gemm, copy * intensity),
     )  # fmt: skip
@@ -104,9 +109,8 @@ def draw(results: list[dict[str, Any]], gemm: float, copy: float, title: str, pa
         )
         names: list[tuple[float, float]] = []  # where they stand
         for x, y, name in sorted(points, key=lambda point: point[1]):
-            height = max(
-                [y, *(1.08 * below for beside, below in names if 0.6 < x / beside < 1.6)]
-            )  # a line is 8 % high
+            # A line is 8 % high.
+            height = max([y, *(1.08 * below for at, below in names if 0.6 < x / at < 1.6)])
             axes.text(x * side, height, name, fontsize=7, color=colour, ha=align, va="center")
             names.append((x, height))
     axes.set(xlabel="operations a byte", ylabel="GFLOP/s", title=title)

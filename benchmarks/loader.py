@@ -27,10 +27,11 @@ import numpy as np
 from PIL import Image
 
 from tinynet.data import Loader, open_data
-from tinynet.data.pictures import cpu_count, keep_freed_memory
+from tinynet.data.pictures import keep_freed_memory
 from tinynet.data.prepare import Options, prepare
 from tinynet.data.shards import ShardDataset, shard_name
 from tinynet.data.workers import Process
+from tinynet.devices.cores import available_cores
 
 BATCH = 128
 
@@ -162,7 +163,9 @@ def memory() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("prepared", nargs="?", help="a prepared folder of JPEG pictures")
-    parser.add_argument("--workers", type=int, default=cpu_count(), help="default: one a core")
+    parser.add_argument(
+        "--workers", type=int, default=available_cores(), help="default: one a core"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4, help="of each measurement")
     args = parser.parse_args()
@@ -176,10 +179,13 @@ def main() -> None:
         crop = size * 7 // 8  # 224 of 256
         (root / "raw").mkdir()
         raw = make_raw(jpeg, root / "raw")
-        cores = min(args.workers, cpu_count())
+        cores = min(args.workers, available_cores())
         kilobytes = jpeg.index["length"].mean() / 1000
         print(f"{len(jpeg)} JPEGs of {size} x {size}, {kilobytes:.1f} kB; crops of {crop}")
-        print(f"{args.workers} workers on {cpu_count()} cores; pictures a second, median of rounds")
+        print(
+            f"{args.workers} workers on {available_cores()} cores; pictures a second, median of "
+            f"rounds"
+        )
         results: dict[str, list[Rate]] = {}
         at_once = f"plain, {cores} at once"
         for _ in range(args.rounds):

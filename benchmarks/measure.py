@@ -35,7 +35,8 @@ def machine() -> dict[str, Any]:
 def describe(about: dict[str, Any]) -> str:
     """`machine()` in one line."""
     packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
-    return f"{about['cpu']}, {about['cores']} cores, {about['system']}, Python {about['python']}, {packages}, {about['date']}"
+    where = f"{about['cpu']}, {about['cores']} cores, {about['system']}"
+    return f"{where}, Python {about['python']}, {packages}, {about['date']}"
 
 
 def cpu_name() -> str:

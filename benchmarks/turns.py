@@ -21,9 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parents[1])
-)  # tinynet and examples, installed or not
+# tinynet and examples, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from measure import seconds
 
@@ -76,7 +75,7 @@ class Worker:
         self.process.stdout.close()
 
     def turn(self) -> dict[str, float]:
-        """seconds: of a step. peak_mb: the most memory the process ever held, in MB (10^6 bytes)."""
+        """seconds: of a step. peak_mb: the most memory the process ever held, in 10^6 bytes."""
         print("turn", file=self.process.stdin, flush=True)
         return self._answer()
 

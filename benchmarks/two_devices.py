@@ -1,8 +1,8 @@
 """A model of the two-device step: for each layer what runs where, what crosses the link, and how
 long each device waits.
 
-    python benchmarks/two_devices.py [--link pcie4|pcie5|nvlink] [--batch 128] [--tf32] [--rates
-    FILE.json] [--picture OUT.png]
+    python benchmarks/two_devices.py [--link pcie4|pcie5|nvlink] [--batch 128] [--tf32]
+                                     [--rates FILE.json] [--picture OUT.png]
 
 The step of AlexNet (`paper`) is laid out as examples/alexnet.py runs it: every layer's forward and
 backward takes the time of its matrix products at the GPU's GEMM rate and of the bytes it moves at
@@ -21,11 +21,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-LINKS = {
-    "pcie4": 25e9,
-    "pcie5": 50e9,
-    "nvlink": 370e9,
-}  # bytes/s one way that copies reach (16 lanes; NVLink 4: of 450)
+# bytes/s one way that copies reach (16 lanes; NVLink 4: of 450)
+LINKS = {"pcie4": 25e9, "pcie5": 50e9, "nvlink": 370e9}
 LATENCY = 10e-6  # seconds that a copy takes beyond its bytes: two events and a launch
 FLOAT = 4
 
@@ -75,9 +72,8 @@ def convolution(
     pixels, K = side * side, inputs * kernel * kernel
     columns, y = K * pixels * FLOAT, outputs * pixels * FLOAT
     forward = 2 * columns + y * (1 + 2 + after)  # the product, bias and ReLU, what follows
-    backward = 2 * columns * (1 if first else 2) + y * (
-        2 + 3 + 1.5 * after
-    )  # two products, bias and ReLU, what follows
+    # two products, bias and ReLU, what follows
+    backward = 2 * columns * (1 if first else 2) + y * (2 + 3 + 1.5 * after)
     return Layer(name, K * pixels * outputs, forward, backward, 4 + 2 * (after > 0), first)
 
 
@@ -95,7 +91,8 @@ def network(batch: int) -> list[list[Layer] | Cross]:
     """
     return [
         Cross("pictures", 3 * 224 * 224 * FLOAT, both=False),  # only if b's come from a
-        [convolution("conv1", 3, 48, 11, 55, 2 + 1.25, first=True), convolution("conv2", 48, 128, 5, 27, 2 + 1.25)],
+        [convolution("conv1", 3, 48, 11, 55, 2 + 1.25, first=True),
+         convolution("conv2", 48, 128, 5, 27, 2 + 1.25)],
         Cross("pool2", 128 * 13 * 13 * FLOAT),
         [convolution("conv3", 256, 192, 3, 13, 0), convolution("conv4", 192, 192, 3, 13, 0),
          convolution("conv5", 192, 128, 3, 13, 1.25)],
@@ -198,17 +195,19 @@ def link_bytes(batch: int) -> dict[str, tuple[int, int]]:
 
 
 def table(batch: int, rates: Rates, links: dict[str, float]) -> list[str]:
-    lines = [f"batch {batch}, GEMM {rates.flops / 1e12:.0f} TFLOP/s, memory {rates.bytes / 1e12:.1f} TB/s, "
-             f"launch {1e6 * rates.launch:.0f} us", "",
-             f"{'layer':<8}{'runs on':<9}{'forward ms':>11}{'backward ms':>12}   (one tower's part)"]  # fmt: skip
+    lines = [
+        f"batch {batch}, GEMM {rates.flops / 1e12:.0f} TFLOP/s, "
+        f"memory {rates.bytes / 1e12:.1f} TB/s, launch {1e6 * rates.launch:.0f} us",
+        "",
+        f"{'layer':<8}{'runs on':<9}{'forward ms':>11}{'backward ms':>12}   (one tower's part)",
+    ]
     for stage in network(batch):
         for layer in stage if isinstance(stage, list) else []:
             times = [
                 1e3 * compute_seconds(layer, batch, rates, backward) for backward in (False, True)
             ]
-            lines.append(
-                f"{layer.name:<8}{'a' if layer.name == 'fc8' else 'a and b':<9}{times[0]:>11.3f}{times[1]:>12.3f}"
-            )
+            where = "a" if layer.name == "fc8" else "a and b"
+            lines.append(f"{layer.name:<8}{where:<9}{times[0]:>11.3f}{times[1]:>12.3f}")
     lines += ["", f"{'crosses':<10}{'forward MB':>11}{'backward MB':>12}"]
     crossing = link_bytes(batch)
     pictures = crossing.pop("pictures")[0]
@@ -230,15 +229,13 @@ def table(batch: int, rates: Rates, links: dict[str, float]) -> list[str]:
         waiting = [sum(v for k, v in waits.items() if k.endswith(device)) for device in ("a", "b")]
         lines.append(
             f"{name:<7}({link / 1e9:.0f} GB/s): {1e3 * together:.2f} ms, {alone / together:.2f} x "
-            f"one device; waiting: "
-            f"a {1e3 * waiting[0]:.2f}, b {1e3 * waiting[1]:.2f} ms"
+            f"one device; waiting: a {1e3 * waiting[0]:.2f}, b {1e3 * waiting[1]:.2f} ms"
         )
         crossed = max(span.end for span in two_devices(batch, rates, link, pictures_cross=True)[0])
         free = max(span.end for span in two_devices(batch, rates, 1e18)[0])
         lines.append(
             f"        were the pictures sent from a to b: {alone / crossed:.2f} x; were all copies "
-            f"hidden behind work: "
-            f"{alone / free:.2f} x, the most that overlap can give"
+            f"hidden behind work: {alone / free:.2f} x, the most that overlap can give"
         )
         largest = sorted(waits.items(), key=lambda item: -item[1])[:4]
         lines.append(
@@ -259,11 +256,11 @@ def draw(spans: list[Span], title: str, path: Path) -> None:
     row = {0: 2, 1: 0, 2: 1}
     length = max(span.end for span in spans)
     for span in spans:
-        axes.barh(row[span.where], 1e3 * (span.end - span.start), left=1e3 * span.start, color=colours[span.where],
-                  edgecolor="white", linewidth=0.5)  # fmt: skip
+        axes.barh(row[span.where], 1e3 * (span.end - span.start), left=1e3 * span.start,
+                  color=colours[span.where], edgecolor="white", linewidth=0.5)  # fmt: skip
         if span.end - span.start > 0.02 * length:
-            axes.text(5e2 * (span.start + span.end), row[span.where], span.name, ha="center", va="center", fontsize=7,
-                      color="white")  # fmt: skip
+            axes.text(5e2 * (span.start + span.end), row[span.where], span.name, ha="center",
+                      va="center", fontsize=7, color="white")  # fmt: skip
     axes.set_yticks([0, 1, 2], ["device b", "link", "device a"])
     axes.set_xlabel("ms (a layer's ' is its backward)")
     axes.set_title(title)

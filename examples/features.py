@@ -1,8 +1,7 @@
-"""What pictures are to AlexNet: the 4096 values before its last layer (mini: 512), written to a
-file.
+"""Write what pictures are to AlexNet: the 4096 values before its last layer (mini: 512).
 
-    python examples/features.py CHECKPOINT OUT.npy PICTURE...         one row a picture
-    python examples/features.py CHECKPOINT OUT.npy --data PATH        all training pictures of a data set
+    python examples/features.py CHECKPOINT OUT.npy PICTURE...    one row a picture
+    python examples/features.py CHECKPOINT OUT.npy --data PATH   all training pictures of a data set
 
 CHECKPOINT may be a run's folder: its best. OUT ends in .npy or .safetensors (then rows are called
 "features" and, of a data set, labels "labels").
@@ -14,18 +13,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from alexnet import load_nets, open_pictures, picture_shape
+from alexnet import PROGRAM
 
 import tinynet
 from tinynet.data import Loader
-from tinynet.training import runs
+from tinynet.program.options import Parser
 from tinynet.training.checkpoint import save_arrays
 from tinynet.training.features import features
-from tinynet.training.inputs import batch_of, read_picture
+from tinynet.training.inputs import batch_of
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = runs.Parser(description=__doc__.split("\n\n")[0])
+    parser = Parser(description=__doc__.split("\n\n")[0])
     parser.add_argument("checkpoint")
     parser.add_argument("out", type=Path)
     parser.add_argument("pictures", nargs="*", metavar="PICTURE")
@@ -41,17 +40,17 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"OUT must end in .npy or .safetensors, got {args.out}")
         if bool(args.pictures) == bool(args.data):
             raise ValueError("give either pictures or --data")
-        (model,), inputs, about = load_nets([args.checkpoint], args.device)
+        (model,), task, about, recipe = PROGRAM.load([args.checkpoint], args.device)
+        inputs = task.make_inputs
         found = {}
         if args.data:
-            train, _ = open_pictures(
-                about | {"data": None if args.data == "embedded" else args.data}
-            )
+            data = None if args.data == "embedded" else args.data
+            train, _ = recipe.data.open(about | {"data": data})
             with Loader(train, 128, crop=inputs.size, train=False) as loader:
                 found["features"] = features(model, loader.epoch(0), inputs)
             found["labels"] = train.labels
         else:
-            pictures = [read_picture(path, picture_shape(about)) for path in args.pictures]
+            pictures = [recipe.data.read(about, path) for path in args.pictures]
             found["features"] = features(
                 model, [batch_of([picture], inputs.size) for picture in pictures], inputs
             )

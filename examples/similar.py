@@ -13,18 +13,19 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from alexnet import load_nets, open_pictures, picture_shape
+from alexnet import PROGRAM
 
 import tinynet
 from tinynet.data import Loader
-from tinynet.training import runs
+from tinynet.program import Pictures, runs
+from tinynet.program.options import Parser
 from tinynet.training.features import features, nearest
-from tinynet.training.inputs import batch_of, read_picture
+from tinynet.training.inputs import batch_of
 from tinynet.training.plots import contact_sheet
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = runs.Parser(description=__doc__.split("\n\n")[0])
+    parser = Parser(description=__doc__.split("\n\n")[0])
     parser.add_argument("checkpoint")
     parser.add_argument(
         "pictures", nargs="+", metavar="PICTURE", help="a file, or test:N, the test set's picture N"
@@ -38,9 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", metavar="D0[,D1]", help="as for alexnet.py")
     args = parser.parse_args(arguments)
     try:
-        (model,), inputs, about = load_nets([args.checkpoint], args.device)
-        train, test = open_pictures(about | {"data": args.data or runs.data_of(args.checkpoint)})
-        queries = [read(name, test, about) for name in args.pictures]
+        (model,), task, about, recipe = PROGRAM.load([args.checkpoint], args.device)
+        inputs = task.make_inputs
+        data = args.data or runs.data_of(args.checkpoint)
+        train, test = recipe.data.open(about | {"data": data})
+        queries = [read(name, test, recipe.data, about) for name in args.pictures]
         with Loader(train, 128, crop=inputs.size, train=False) as loader:
             known = features(model, loader.epoch(0), inputs)
         rows = []
@@ -68,10 +71,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def read(name: str, test: tinynet.data.Dataset, about: dict) -> np.ndarray:
+def read(name: str, test: tinynet.data.Dataset, data: Pictures, about: dict) -> np.ndarray:
     """A picture file, or test:N."""
     if not name.startswith("test:"):
-        return read_picture(name, picture_shape(about))
+        return data.read(about, name)
     if not name[5:].isdecimal() or int(name[5:]) >= len(test):
         raise ValueError(f"{name}: the test pictures are test:0 to test:{len(test) - 1}")
     return test.picture(int(name[5:]))

@@ -1,17 +1,20 @@
-"""tinynet: a deep-learning framework written from scratch on NumPy and CuPy, whose proof is
-AlexNet.
+"""tinynet: a deep-learning framework written from scratch on NumPy and CuPy. Its proof is AlexNet.
 
-import tinynet
-import tinynet.functional as F
+The names are those of torch:
 
-x = tinynet.tensor([[1.0, 2.0]], requires_grad=True)
-F.relu(x * 3).sum().backward()
-x.grad                                    # tensor([[3., 3.]])
+    import tinynet
+    import tinynet.functional as F
+
+    x = tinynet.tensor([[1.0, 2.0]], requires_grad=True)
+    F.relu(x * 3).sum().backward()
+    x.grad                                    # tensor([[3., 3.]])
 """
 
+from tinynet.kernels import backends  # noqa: F401, I001  first: devices get their kernels there
 from tinynet import functional, nn, optim
 from tinynet.arithmetic import concat
-from tinynet.device import device, memory_stats, set_tf32
+from tinynet.devices import device, memory_stats, set_tf32
+from tinynet.devices.threads import get_num_threads, set_num_threads
 from tinynet.errors import (
     CheckpointError,
     DataError,
@@ -26,7 +29,7 @@ from tinynet.gradcheck import gradcheck
 from tinynet.profiler import Profile as profile
 from tinynet.random import manual_seed
 from tinynet.tensor import Tensor, no_grad, tensor
-from tinynet.threads import get_num_threads, set_num_threads
+from tinynet.tracer import Trace as tracing
 
 __version__ = "0.1.0"
 
@@ -54,4 +57,5 @@ __all__ = [
     "set_num_threads",
     "set_tf32",
     "tensor",
+    "tracing",
 ]

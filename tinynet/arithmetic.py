@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.device import Device
-from tinynet.device import device as find_device
+from tinynet.devices import Device
+from tinynet.devices import device as find_device
 from tinynet.function import Context, Function
+from tinynet.operations import operation
 from tinynet.tensor import Tensor, tensor
 
 
@@ -308,11 +309,25 @@ class Copy(Function):
 # other's device.
 
 
+def _operand(name: str, x: Any, other: Any) -> Tensor:
+    """x as a tensor on the other operand's device."""
+    if isinstance(x, Tensor):
+        return x
+    if not isinstance(other, Tensor):
+        raise TypeError(
+            f"{name}: expected a tensor among its operands, got {type(x).__name__} and "
+            f"{type(other).__name__}"
+        )
+    try:
+        return tensor(x, device=other.device)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 def _binary(function: type[Function], name: str, a: Any, b: Any) -> Tensor:
-    device = (a if isinstance(a, Tensor) else b).device
     operands = [
-        x if isinstance(x, (Tensor, bool, int, float, complex)) else tensor(x, device=device)
-        for x in (a, b)
+        x if isinstance(x, (bool, int, float, complex)) else _operand(name, x, other)
+        for x, other in ((a, b), (b, a))
     ]
     shapes = [np.shape(x.data) if isinstance(x, Tensor) else () for x in operands]
     try:
@@ -323,8 +338,8 @@ def _binary(function: type[Function], name: str, a: Any, b: Any) -> Tensor:
         ) from None
     # A number takes the tensor's dtype, as an array without axes: so forward and backward see
     # arrays alone.
-    dtype = next(x.dtype for x in operands if isinstance(x, Tensor))
-    return function.apply(*(_constant(x, dtype, device) for x in operands))
+    like = next(x for x in operands if isinstance(x, Tensor))
+    return function.apply(*(_constant(x, like.dtype, like.device) for x in operands))
 
 
 def _constant(x: Any, dtype: np.dtype, device: Device) -> Tensor:
@@ -335,26 +350,31 @@ def _constant(x: Any, dtype: np.dtype, device: Device) -> Tensor:
     return tensor(np.asarray(x, dtype), device=device)
 
 
+@operation(Add)
 def add(a: Any, b: Any) -> Tensor:
     """a + b"""
     return _binary(Add, "add", a, b)
 
 
+@operation(Sub)
 def sub(a: Any, b: Any) -> Tensor:
     """a - b"""
     return _binary(Sub, "sub", a, b)
 
 
+@operation(Mul)
 def mul(a: Any, b: Any) -> Tensor:
     """a b, element by element"""
     return _binary(Mul, "mul", a, b)
 
 
+@operation(Div)
 def div(a: Any, b: Any) -> Tensor:
     """a / b, element by element"""
     return _binary(Div, "div", a, b)
 
 
+@operation(Maximum)
 def maximum(a: Any, b: Any) -> Tensor:
     """The larger of a and b, element by element; where they are equal each gets half of the
     gradient.
@@ -362,11 +382,13 @@ def maximum(a: Any, b: Any) -> Tensor:
     return _binary(Maximum, "maximum", a, b)
 
 
+@operation(Neg)
 def neg(x: Tensor) -> Tensor:
     """-x"""
     return Neg.apply(x)
 
 
+@operation(Pow)
 def pow(x: Tensor, p: float) -> Tensor:
     """x^p for a number p."""
     if isinstance(p, bool) or not isinstance(p, (int, float, np.integer, np.floating)):
@@ -374,23 +396,25 @@ def pow(x: Tensor, p: float) -> Tensor:
     return Pow.apply(x, p)
 
 
+@operation(Exp)
 def exp(x: Tensor) -> Tensor:
     """e^x"""
     return Exp.apply(x)
 
 
+@operation(Log)
 def log(x: Tensor) -> Tensor:
     """The natural logarithm."""
     return Log.apply(x)
 
 
+@operation(MatMul)
 def matmul(a: Any, b: Any) -> Tensor:
     """a @ b with NumPy's rules: (..., n, k) @ (..., k, m) -> (..., n, m).
 
     A vector is a row on the left and a column on the right.
     """
-    device = (a if isinstance(a, Tensor) else b).device
-    a, b = (x if isinstance(x, Tensor) else tensor(x, device=device) for x in (a, b))
+    a, b = _operand("matmul", a, b), _operand("matmul", b, a)
     fits = a.ndim > 0 and b.ndim > 0 and a.shape[-1] == b.shape[-2:][0]
     try:
         np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
@@ -403,17 +427,20 @@ def matmul(a: Any, b: Any) -> Tensor:
     return MatMul.apply(a, b)
 
 
+@operation(Sum)
 def sum(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     """The sum over an axis, several, or all (None)."""
     return Sum.apply(x, axis, keepdims)
 
 
+@operation(Sum, Div)
 def mean(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     """The mean over an axis, several, or all (None)."""
     count = int(np.prod([x.shape[i] for i in _axes(axis, x.ndim)]))
     return sum(x, axis, keepdims) / count
 
 
+@operation(Max)
 def max(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     """The maximum over an axis, several, or all (None); equal maxima share the gradient."""
     if any(x.shape[i] == 0 for i in _axes(axis, x.ndim)):
@@ -423,6 +450,7 @@ def max(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     return Max.apply(x, axis, keepdims)
 
 
+@operation(Reshape)
 def reshape(x: Tensor, *shape: Any) -> Tensor:
     """The same elements in another shape; one -1 stands for what is left."""
     shape = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
@@ -435,6 +463,7 @@ def reshape(x: Tensor, *shape: Any) -> Tensor:
     return Reshape.apply(x, shape)
 
 
+@operation(Transpose)
 def transpose(x: Tensor, *axes: Any) -> Tensor:
     """The axes in another order; reversed if none is given."""
     axes = tuple(axes[0]) if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
@@ -452,16 +481,25 @@ def flatten(x: Tensor, start_axis: int = 0) -> Tensor:
     return reshape(x, (*x.shape[:start], int(np.prod(x.shape[start:]))))
 
 
+@operation(Index)
 def index(x: Tensor, key: Any) -> Tensor:
-    """x[key] with NumPy's rules; index arrays may be tensors."""
+    """x[key] with NumPy's rules; index arrays may be tensors, or arrays of the host."""
+
+    def array(part: Any) -> Any:
+        if isinstance(part, Tensor):
+            return part.data
+        on_host = isinstance(part, np.ndarray) and x.device.kind != "cpu"
+        return x.device.upload(part) if on_host else part
+
     parts = key if isinstance(key, tuple) else (key,)
-    arrays = tuple(part.data if isinstance(part, Tensor) else part for part in parts)
+    arrays = tuple(array(part) for part in parts)
     try:
         return Index.apply(x, arrays if isinstance(key, tuple) else arrays[0])
     except IndexError as error:
         raise IndexError(f"index: tensor of shape {x.shape}: {error}") from None
 
 
+@operation(Concat)
 def concat(tensors: Any, axis: int = 0) -> Tensor:
     """Tensors side by side along `axis`; their other axes must be equal."""
     tensors = list(tensors)
@@ -482,6 +520,7 @@ def concat(tensors: Any, axis: int = 0) -> Tensor:
     return Concat.apply(*tensors, axis=axis % ndim)
 
 
+@operation(Copy)
 def to(x: Tensor, device: str | Device) -> Tensor:
     """x on another device; its gradient is copied back. x itself if it is there already."""
     target = find_device(device)

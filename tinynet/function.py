@@ -24,23 +24,24 @@ from typing import Any
 import numpy as np
 
 from tinynet import profiler
-from tinynet.device import Device
+from tinynet.devices import Device
 from tinynet.errors import DeviceMismatchError
 from tinynet.tensor import Node, Tensor, is_grad_enabled
+from tinynet.tracer import active, current
 
 SAMPLES = 1024  # elements looked at, of an array saved for backward, to see whether it was changed
 
 
 class Context:
     """What forward leaves for backward. Numbers and shapes may be set as attributes; arrays go
-    through `save_for_backward`, so that they are let go in time and a change of them is noticed.
+    through `save_for_backward`, so that they are freed in time and a change of them is noticed.
     """
 
     def __init__(self, device: Device, needs_input_grad: tuple[bool, ...]):
         self.device = device
         self.output_device = device  # Copy alone sets another
         self.needs_input_grad = needs_input_grad  # for each argument of forward
-        self._saved: tuple[Any, ...] | None = ()
+        self.saved: tuple[Any, ...] = ()  # see saved_tensors, which also looks for changes
         self._marks: tuple[int | None, ...] = ()
 
     @property
@@ -56,20 +57,20 @@ class Context:
     def save_for_backward(self, *arrays: Any) -> None:
         """Keep these arrays (or None) until backward."""
         if any(self.needs_input_grad):
-            self._saved = arrays
+            self.saved = arrays
             self._marks = tuple(_mark(array) for array in arrays)
 
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
         """The arrays of `save_for_backward`. RuntimeError if one was changed in place since."""
-        for i, (array, mark) in enumerate(zip(self._saved, self._marks, strict=True)):
+        for i, (array, mark) in enumerate(zip(self.saved, self._marks, strict=True)):
             if _mark(array) != mark:
                 raise RuntimeError(
                     f"an array that backward needs (saved array {i}, shape {array.shape}) was "
                     f"changed in place "
                     "after forward; change a copy instead, or call backward before the change"
                 )
-        return self._saved
+        return self.saved
 
 
 def _mark(array: Any) -> int | None:
@@ -112,8 +113,10 @@ class Function:
         needs = tuple(recording and isinstance(a, Tensor) and a.requires_grad for a in args)
         ctx = Context(device, needs)
         arrays = [a.data if isinstance(a, Tensor) else a for a in args]
+        trace = current() if active and any(needs) else None
+        seen = trace.look(cls, args, kwargs) if trace else None  # forward may overwrite its inputs
         with (
-            device.activate(cls.__name__),
+            device.activate(cls.__name__, arrays),
             profiler.record(cls.__name__, "forward", device) as record,
         ):
             outputs = cls.forward(ctx, *arrays, **kwargs)
@@ -139,22 +142,19 @@ class Function:
             else Tensor(o, device)
             for i, o in enumerate(outputs)
         )
+        if trace:
+            node.note = trace.note(seen, tensors)
         return tensors if several else tensors[0]
 
     @classmethod
-    def send_back(cls, node: Node, grads: list, retain_graph: bool) -> list:
-        """Gradients of the outputs -> gradients of all arguments, with their shape and dtype
-        checked.
+    def run_backward(cls, node: Node, grads: list) -> list:
+        """Gradients of the outputs -> gradients of all arguments, their shape and dtype checked.
+
+        An output that no gradient reached gets zeros, in `grads` as well.
         """
         ctx = node.context
-        if ctx is None:
-            raise RuntimeError(
-                f"backward(): the graph behind {cls.__name__} was let go by an earlier backward; "
-                f"call that one with "
-                "retain_graph=True, or compute forward again"
-            )
         with (
-            ctx.device.activate(cls.__name__),
+            ctx.device.activate(cls.__name__, grads),
             profiler.record(cls.__name__, "backward", ctx.device) as record,
         ):
             for i, (shape, dtype) in enumerate(node.outputs):
@@ -163,19 +163,17 @@ class Function:
             given = cls.backward(ctx, *grads)
             given = list(given) if isinstance(given, (tuple, list)) else [given]
             record(grads, given)
-            given = _one_for_each_argument(cls.__name__, given, ctx)
-        if not retain_graph:
-            node.context, node.inputs = None, ()
-        return given
+            return _one_for_each_argument(cls.__name__, given, ctx)
 
 
 def common_device(operation: str, args: Any) -> Device:
     """The one device of all tensors among `args`."""
     tensors = [a for a in args if isinstance(a, Tensor)]
     if not tensors:
-        raise TypeError(f"{operation}: expected at least one tensor among its arguments, got none")
+        came = ", ".join(type(a).__name__ for a in args) or "no argument"
+        raise TypeError(f"{operation}: expected a tensor among its arguments, got {came}")
     device = tensors[0].device
-    if any(t.device != device for t in tensors):
+    if any(t.device is not device for t in tensors):
         places = ", ".join(f"{t.shape} on {t.device}" for t in tensors)
         raise DeviceMismatchError(
             f"{operation}: expected all tensors on one device, got {places}; move them with "

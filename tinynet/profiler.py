@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
-from tinynet.device import Device
+from tinynet.devices import Device
 
 _active: Profile | None = None
 _NOT_RECORDING = nullcontext(lambda inputs, outputs: None)

@@ -2,25 +2,29 @@
 gradients back.
 
 Every operation (a Function, see function.py) on tensors that require a gradient adds a Node to the
-tape. A node knows the operation's context, and the nodes its inputs came from. `backward` visits
-the nodes from the newest to the oldest: a node is always younger than those it was made from, so
-when its turn comes all of its gradient has arrived.
+tape. A node knows the operation's context, and the nodes its inputs came from. `walk` visits the
+nodes from the newest to the oldest: a node is always younger than those it was made from, so when
+its turn comes all of its gradient has arrived. `backward` is such a walk that keeps the gradients
+of the leaves.
 """
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
+import operator
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ContextDecorator
 from copy import copy, deepcopy
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from tinynet.device import Device
-from tinynet.device import device as find_device
+from tinynet.devices import Device
+from tinynet.devices import device as find_device
 
 _clock = itertools.count()
 _local = threading.local()
@@ -29,7 +33,7 @@ _local = threading.local()
 class Node:
     """One operation on the tape."""
 
-    __slots__ = ("context", "function", "inputs", "number", "outputs")
+    __slots__ = ("context", "function", "inputs", "note", "number", "outputs")
 
     def __init__(self, function: Any, context: Any, inputs: list, outputs: list):
         self.function, self.context = function, context
@@ -37,6 +41,7 @@ class Node:
         self.inputs = inputs
         self.outputs = outputs  # for each output: (shape, dtype)
         self.number = next(_clock)
+        self.note: Any = None  # what tracing recorded, if it was on
 
 
 class Tensor:
@@ -101,7 +106,7 @@ class Tensor:
         return self.device.download(self.data)
 
     def item(self) -> int | float:
-        """The one value of a tensor that has one; waits for the device. ValueError if it has more."""
+        """The value of a tensor that has one; waits for the device. ValueError if it has more."""
         if self.size != 1:
             raise ValueError(f"item(): expected a tensor of one element, got shape {self.shape}")
         return self.numpy().reshape(()).item()
@@ -144,80 +149,132 @@ class Tensor:
 
         grad: the gradient of this tensor, of its shape; left out, 1, for a scalar only.
         retain_graph: keep what the operations saved, so that backward can be called again.
-        Otherwise each operation's arrays are let go as soon as its gradient is known. Raises
-        RuntimeError if this tensor requires no gradient, if the graph was let go already, if a
+        Otherwise each operation's arrays are freed as soon as its gradient is known. Raises
+        RuntimeError if this tensor requires no gradient, if the graph was freed already, if a
         saved array has been changed since; ValueError if grad does not fit.
         """
-        if not self.requires_grad:
-            raise RuntimeError(
-                "backward(): this tensor requires no gradient; none of the tensors it was computed "
-                "from has "
-                "requires_grad=True (or it was computed under no_grad)"
-            )
-        self._check_and_send(grad, retain_graph)
-
-    def _check_and_send(self, grad: Any, retain_graph: bool) -> None:
-        with self.device.activate("backward"):
-            if grad is None:
-                if self.size != 1:
-                    raise RuntimeError(
-                        f"backward(): a gradient can be left out for a scalar only, and this "
-                        f"tensor has shape "
-                        f"{self.shape}; reduce it (.sum(), .mean()) or call backward(grad) with "
-                        f"grad of that shape"
-                    )
-                grad = self.device.xp.ones(self.shape, self.dtype)
-            else:
-                grad = tensor(grad, self.dtype, self.device).data
-                if grad.shape != self.shape:
-                    raise ValueError(
-                        f"backward(grad): expected shape {self.shape}, got {grad.shape}"
-                    )
-        if self.node is None:
-            _accumulate(self, grad, own=False)
-        else:
-            _send_back(*self.node, grad, retain_graph)
+        if self.node is None and self.requires_grad:
+            _accumulate(self, _first_gradient(self, grad), own=False)
+            return
+        for visit in walk(self, grad, retain_graph):
+            _keep_gradients_of_leaves(*visit)
+            del visit  # or its memory would be held while the walk goes on
 
 
-def _send_back(root: Node, output: int, grad: Any, retain_graph: bool) -> None:
-    """Walk the tape from `root`, newest node first. No recursion: a chain may have any length."""
-    pending = {
-        root: [None] * len(root.outputs)
-    }  # what has arrived for each output of each node to be visited
-    pending[root][output] = grad
+def walk(
+    y: Tensor, grad: Any = None, retain_graph: bool = True
+) -> Iterator[tuple[Node, list, list]]:
+    """Visit the tape behind y, newest node first: yields (node, arrived, leaving).
+
+    arrived: the gradient of each output of the node; leaving: of each argument, None where there
+    is none. They are plain arrays, shared with others: do not change them. `.grad` is left alone.
+    grad, retain_graph, errors: as in `Tensor.backward`; a node is freed when the walk goes on
+    from it. No recursion: a chain may have any length.
+    """
+    if not y.requires_grad:
+        raise RuntimeError(
+            "backward(): this tensor requires no gradient; none of the tensors it was computed "
+            "from has requires_grad=True (or it was computed under no_grad)"
+        )
+    grad = _first_gradient(y, grad)
+    if y.node is None:
+        return
+    root, output = y.node
+    # For each node to be visited and each of its outputs, the gradients in the order they came.
+    # They are added at the visit, not before: a sum makes its device wait for the copies that are
+    # under way to it, and so the next copy from it. Two towers would swap one after the other.
+    pending: dict[Node, list[list | None]] = {root: [None] * len(root.outputs)}
+    pending[root][output] = [grad]
+    del grad
     queue = [(-root.number, root)]
     while queue:
         node = heapq.heappop(queue)[1]
-        grads = pending.pop(node)
-        inputs, given = node.inputs, node.function.send_back(node, grads, retain_graph)
-        for i, (source, g) in enumerate(zip(inputs, given, strict=True)):
-            if source is None or g is None:
-                continue
-            if isinstance(source, Tensor):
-                shared = any(g is other for other in given[:i]) or any(
-                    source.device.xp.may_share_memory(g, upstream) for upstream in grads
+        if node.context is None:
+            raise RuntimeError(
+                f"backward(): the graph behind {node.function.__name__} was freed by an earlier "
+                f"backward; call that one with retain_graph=True, or compute forward again"
+            )
+        device = node.context.output_device
+        arrived = [parts and _add_up(parts, device) for parts in pending.pop(node)]
+        leaving = node.function.run_backward(node, arrived)
+        _hand_on(node, leaving, pending, queue)
+        yield node, arrived, leaving
+        if not retain_graph:
+            node.context, node.inputs = None, ()
+        del arrived, leaving  # the last references: this memory can be used again at once
+
+
+def _hand_on(node: Node, leaving: list, pending: dict, queue: list) -> None:
+    """Lay the gradients that leave a node down at the nodes they go to."""
+    for source, g in zip(node.inputs, leaving, strict=True):
+        if g is None or not isinstance(source, tuple):
+            continue
+        source, index = source
+        if source not in pending:
+            pending[source] = [None] * len(source.outputs)
+            heapq.heappush(queue, (-source.number, source))
+        parts = pending[source]
+        if parts[index] is None:
+            parts[index] = [g]
+            continue
+        parts[index].append(g)
+        context = source.context
+        if context is not None and context.output_device != context.device:
+            # Into a copy: added at once, so that the copy waits for none that goes the other way.
+            parts[index] = [_add_up(parts[index], context.output_device)]
+
+
+def _keep_gradients_of_leaves(node: Node, arrived: list, leaving: list) -> None:
+    for i, (source, g) in enumerate(zip(node.inputs, leaving, strict=True)):
+        if g is None or not isinstance(source, Tensor):
+            continue
+        if source.grad is not None:
+            _accumulate(source, g, own=False)
+            continue
+        others = (*arrived, *leaving[:i], *leaving[i + 1 :], *node.context.saved)
+        _accumulate(source, g, own=not _shares_memory(source.device.xp, g, others))
+
+
+def _first_gradient(y: Tensor, grad: Any) -> Any:
+    """The array with which backward begins: dy/dy, ones, or what the caller gave."""
+    with y.device.activate("backward"):
+        if grad is None:
+            if y.size != 1:
+                raise RuntimeError(
+                    f"backward(): a gradient can be left out for a scalar only, and this tensor "
+                    f"has shape {y.shape}; reduce it (.sum(), .mean()) or call "
+                    f"backward(grad) with grad of that shape"
                 )
-                _accumulate(source, g, own=not shared)
-                continue
-            source, index = source
-            if source not in pending:
-                pending[source] = [None] * len(source.outputs)
-                heapq.heappush(queue, (-source.number, source))
-            before = pending[source][index]
-            if before is not None:
-                with source.context.output_device.activate("backward"):
-                    g = before + g
-            pending[source][index] = g
-        del grads, given, g  # the last references: this memory can be used again at once
+            return y.device.xp.ones(y.shape, y.dtype)
+        grad = tensor(grad, y.dtype, y.device).data
+        if grad.shape != y.shape:
+            raise ValueError(f"backward(grad): expected shape {y.shape}, got {grad.shape}")
+        return grad
+
+
+def _add_up(parts: list, device: Device) -> Any:
+    """The sum, in the order of the list. A single part is itself, no copy."""
+    if len(parts) == 1:
+        return parts[0]
+    with device.activate("backward"):
+        return functools.reduce(operator.add, parts)
+
+
+def _shares_memory(xp: ModuleType, g: Any, others: tuple) -> bool:
+    """Whether a change of g could change one of the arrays (or None) in `others`."""
+    return any(
+        g is other or (isinstance(other, xp.ndarray) and bool(xp.may_share_memory(g, other)))
+        for other in others
+    )
 
 
 def _accumulate(leaf: Tensor, grad: Any, own: bool) -> None:
     """leaf.grad += grad; `own`: nobody else holds this array."""
-    with leaf.device.activate("backward"):
-        if leaf.grad is not None:
-            grad = leaf.grad.data + grad
-        elif not own:
-            grad = grad.copy()
+    if leaf.grad is not None or not own:
+        with leaf.device.activate("backward"):
+            grad = grad.copy() if leaf.grad is None else leaf.grad.data + grad
+    if isinstance(grad, np.generic):  # NumPy makes a bare number of a sum without axes
+        grad = np.asarray(grad)
     leaf.grad = Tensor(grad, leaf.device)
 
 
@@ -254,17 +311,15 @@ def tensor(
     "cpu" if left out (a tensor's own for a tensor). Raises ValueError for what is no array of
     numbers, or a gradient of anything but floats.
     """
+    if dtype is not None and np.dtype(dtype).kind not in "biufc":
+        raise ValueError(f"tensor: expected a dtype of numbers, got {np.dtype(dtype)}")
     if isinstance(data, Tensor):
         where = data.device if device is None else find_device(device)
         with where.activate("tensor"):
             array = where.copy_from(data.data, data.device)
             array = array if dtype is None else array.astype(dtype)
     else:
-        array = _as_array(data)
-        if dtype is not None:
-            array = array.astype(dtype)
-        elif array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
-            array = array.astype(np.float32)
+        array = as_array("tensor", data, dtype)
         where = find_device("cpu" if device is None else device)
         with where.activate("tensor"):
             array = where.upload(array)
@@ -273,15 +328,21 @@ def tensor(
     return Tensor(array, where, bool(requires_grad))
 
 
-def _as_array(data: Any) -> np.ndarray:
+def as_array(where: str, data: Any, dtype: Any = None) -> np.ndarray:
+    """Numbers, nested lists or arrays of them as a NumPy array, by the rules of `tensor`; not
+    always a copy. ValueError for anything else; its message begins with `where`.
+    """
+    own = isinstance(data, (np.ndarray, np.generic))
     if isinstance(data, Sequence) and any(isinstance(part, Tensor) for part in data):
         data = [part.numpy() if isinstance(part, Tensor) else part for part in data]
     try:
         array = np.asarray(data)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"tensor: expected numbers or an array of them: {error}") from None
+        raise ValueError(f"{where}: expected numbers or an array of them: {error}") from None
     if array.dtype.kind not in "biufc":
         raise ValueError(
-            f"tensor: expected numbers, got {type(data).__name__} of dtype {array.dtype}"
+            f"{where}: expected numbers, got {type(data).__name__} of dtype {array.dtype}"
         )
-    return array
+    if dtype is None and array.dtype == np.float64 and not own:
+        dtype = np.float32
+    return array if dtype is None else array.astype(dtype, copy=False)

@@ -2,10 +2,12 @@
 
 Each module here is one side, and imports its framework at its top:
 
-    ours, pytorch, with_jax    `Net(preset, lrn)` with `gradients(x, labels)`, to check that the nets are one and the same
+    ours, pytorch, with_jax    `Net(preset, lrn)` with `gradients(x, labels)`, to check that the
+                               nets are one and the same
     gemm                       the matrix products alone
-    all                        `make_step(preset, lrn, task, batch)`: one step of the task "train" or "forward", to be
-                               called again and again; `about()`: version and threads
+    all                        `make_step(preset, lrn, task, batch)`: one step of the task "train"
+                               or "forward", to be called again and again; `about()`: version and
+                               threads
 
 The sizes stand here a second time, apart from examples/alexnet.py: so the comparison of values
 checks those as well.

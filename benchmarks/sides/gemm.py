@@ -49,4 +49,5 @@ def make_step(preset: str, lrn: bool, task: str, batch: int) -> Callable[[], obj
 
 def about() -> str:
     blas = next(library for library in threadpool_info() if library["user_api"] == "blas")
-    return f"NumPy {np.__version__}, {blas['internal_api']} {blas['version']}, {blas['num_threads']} threads"
+    library, threads = f"{blas['internal_api']} {blas['version']}", blas["num_threads"]
+    return f"NumPy {np.__version__}, {library}, {threads} threads"

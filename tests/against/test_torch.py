@@ -9,7 +9,7 @@ import pytest
 
 import tinynet
 import tinynet.functional as F
-from tinynet.gradcheck.operations import away_from_zero, layouts
+from tinynet.gradcheck.cases.inputs import away_from_zero, layouts
 
 torch = pytest.importorskip("torch")
 TF = torch.nn.functional
@@ -99,6 +99,11 @@ def unary(name):
     return case
 
 
+def gelu(rng, draw):
+    approximate = ["none", "tanh"][draw(0, 1)]
+    return lambda L, x: L.gelu(x, approximate=approximate), [4 * rng.normal(size=any_shape(draw))]
+
+
 def softmax(rng, draw, name="softmax"):
     shape = any_shape(draw)
     dim = draw(-len(shape), len(shape) - 1)
@@ -109,20 +114,72 @@ def log_softmax(rng, draw):
     return softmax(rng, draw, "log_softmax")
 
 
+def classes(rng, draw, name, **options):
+    """A loss over classes. Ours are on the last axis, torch's on the second."""
+    shape, K = any_shape(draw, 0, 3), draw(1, 6)
+    target, reduction = rng.integers(0, K, shape), ["mean", "sum", "none"][draw(0, 2)]
+
+    def run(L, x):
+        if L is not TF:
+            return getattr(L, name)(x, target, reduction=reduction, **options)
+        x = x.movedim(-1, 1).contiguous() if x.ndim > 2 else x
+        return getattr(L, name)(x, torch.tensor(target), reduction=reduction, **options)
+
+    return run, [rng.normal(size=(*shape, K)) * 3]
+
+
 def cross_entropy(rng, draw):
-    N, K = draw(1, 5), draw(1, 6)
-    target, reduction = rng.integers(0, K, N), ["mean", "sum", "none"][draw(0, 2)]
-    return (
-        lambda L, x: L.cross_entropy(
-            x, torch.from_numpy(target) if L is TF else target, reduction=reduction
-        ),
-        [rng.normal(size=(N, K)) * 3],
-    )
+    return classes(rng, draw, "cross_entropy", label_smoothing=[0.0, 0.1, 1.0][draw(0, 2)])
+
+
+def nll_loss(rng, draw):
+    return classes(rng, draw, "nll_loss")
+
+
+def mse_loss(rng, draw):
+    shape, reduction = any_shape(draw, 0), ["mean", "sum", "none"][draw(0, 2)]
+    x, target = rng.normal(size=(2, *shape))
+    return lambda L, *a: L.mse_loss(*a, reduction=reduction), [np.asarray(x), np.asarray(target)]
+
+
+def bce_with_logits(rng, draw):
+    shape, reduction = any_shape(draw), ["mean", "sum", "none"][draw(0, 2)]
+    inputs = [rng.normal(size=shape) * [1, 30][draw(0, 1)], rng.uniform(size=shape)]
+
+    def run(L, *a):
+        loss = L.binary_cross_entropy_with_logits if L is TF else L.bce_with_logits
+        return loss(*a, reduction=reduction)
+
+    return run, inputs
+
+
+def batch_norm(rng, draw):
+    shape = (draw(2, 5), draw(1, 4), *(draw(1, 4) for _ in range(draw(0, 3))))
+    C, training, relu = shape[1], bool(draw(0, 1)), bool(draw(0, 1))
+    running = rng.normal(size=C), rng.uniform(0.5, 2, C)
+    options = dict(training=training, momentum=rng.uniform(0, 1), eps=rng.uniform(0.01, 1))
+    given, moves = draw(0, 2), not training or draw(0, 1)  # of weight and bias; running arrays
+
+    def run(L, x, *weights):
+        make = torch.tensor if L is TF else tinynet.tensor
+        now = [make(a.copy()) for a in running] if moves else [None, None]
+        if L is TF:
+            y = L.batch_norm(x, *now, *weights, **options)
+            return L.relu(y) if relu else y
+        return L.batch_norm(x, *now, *weights, **options, relu=relu)
+
+    return run, [rng.normal(size=shape) * 2 + 1, *rng.normal(size=(2, C))][: 1 + given]
+
+
+def adaptive_avg_pool2d(rng, draw):
+    size = pair(draw, 1, 9)
+    shape = draw(1, 3), draw(1, 3), draw(1, 8), draw(1, 8)
+    return lambda L, x: L.adaptive_avg_pool2d(x, size), [rng.normal(size=shape)]
 
 
 def linear(rng, draw):
-    N, I, O = draw(1, 5), draw(1, 5), draw(1, 5)
-    inputs = [rng.normal(size=(N, I)), rng.normal(size=(O, I)), rng.normal(size=O)]
+    rows, I, O = any_shape(draw, 0, 3), draw(1, 5), draw(1, 5)
+    inputs = [rng.normal(size=(*rows, I)), rng.normal(size=(O, I)), rng.normal(size=O)]
     return lambda L, *a: L.linear(*a), inputs[: draw(2, 3)]
 
 
@@ -229,9 +286,15 @@ OPERATIONS = [
     unary("relu"),
     unary("tanh"),
     unary("sigmoid"),
+    gelu,
     softmax,
     log_softmax,
     cross_entropy,
+    nll_loss,
+    mse_loss,
+    bce_with_logits,
+    batch_norm,
+    adaptive_avg_pool2d,
     linear,
     pad,
     dropout,
@@ -300,6 +363,26 @@ def test_a_whole_network_agrees_with_torch(rng):
         np.testing.assert_allclose(p.grad.numpy(), w.grad.numpy(), rtol=1e-9, atol=1e-12)
 
 
+def test_running_statistics_agree_with_torch(rng):
+    """Of several batches, in training and in use; the weights move in between."""
+    from tinynet import nn
+
+    for ours, theirs, shape in [
+        (nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3), (5, 3)),
+        (nn.BatchNorm1d(3, 0.1, 0.7), torch.nn.BatchNorm1d(3, 0.1, 0.7), (5, 3, 4)),
+        (nn.BatchNorm2d(3), torch.nn.BatchNorm2d(3), (2, 3, 4, 5)),
+        (nn.BatchNorm2d(3, affine=False), torch.nn.BatchNorm2d(3, affine=False), (2, 3, 4, 5)),
+    ]:
+        for mode in (True, True, False, True, False):
+            ours.train(mode)
+            theirs.train(mode)
+            x = rng.normal(size=shape).astype(np.float32) * 3 + 1
+            y, z = ours(tinynet.tensor(x)), theirs(torch.tensor(x))
+            np.testing.assert_allclose(y.numpy(), z.detach().numpy(), rtol=1e-5, atol=1e-5)
+        for name, value in ours.state_dict().items():
+            np.testing.assert_allclose(value, theirs.state_dict()[name].numpy(), rtol=1e-5)
+
+
 def test_where_torch_and_tinynet_refuse_alike():
     """Geometry that one calls impossible the other does as well."""
     x, w = np.zeros((1, 2, 3, 3)), np.zeros((2, 2, 2, 2))
@@ -312,6 +395,8 @@ def test_where_torch_and_tinynet_refuse_alike():
         lambda L, t: L.avg_pool2d(t(x), 3, padding=2),
         lambda L, t: L.linear(t(np.zeros((2, 3))), t(np.zeros((4, 2)))),
         lambda L, t: L.dropout(t(x), 1.5),
+        lambda L, t: L.batch_norm(t(np.zeros((1, 2))), None, None, training=True),
+        lambda L, t: L.batch_norm(t(x), t(np.zeros(3)), t(np.ones(3))),
     ]:
         with pytest.raises(ValueError):
             call(F, tinynet.tensor)

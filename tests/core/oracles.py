@@ -155,11 +155,11 @@ def linear(x, weight, bias):
     return y
 
 
-def pictures(pictures, mean, top, left, flip, colour, size, scale):
+def pictures(pictures, mean, top, left, flip, colour, size, scale, border=0):
     N, H, W, C = pictures.shape
     h, w = size
-    out = np.zeros((N, C, h, w), np.float64)
-    for n, c, i, j in np.ndindex(out.shape):
+    out = np.zeros((N, C, h + border, w + border), np.float64)
+    for n, c, i, j in np.ndindex(N, C, h, w):
         column = w - 1 - j if flip[n] else j
         t, s = (top[n], left[n]) if (H, W) != size else (0, 0)
         tm, sm = (top[n], left[n]) if mean.shape[:2] != size else (0, 0)

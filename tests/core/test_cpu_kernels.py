@@ -4,13 +4,15 @@ any thread count.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import oracles
 import pytest
 
 import tinynet
 from tinynet import kernels
-from tinynet.gradcheck.operations import apart, layouts
+from tinynet.gradcheck.cases.inputs import apart, layouts
 from tinynet.kernels import conv2d, layout, linear, local_response_norm, max_pool2d
 from tinynet.kernels.im2col import windows
 
@@ -349,6 +351,26 @@ def test_elementwise_kernels(shape, piece, rng, set_pieces):
     np.testing.assert_allclose(
         kernels.sigmoid_backward(dy, y), dy * np.exp(-x) / (1 + np.exp(-x)) ** 2, **TIGHT
     )
+    normal = np.array([math.erfc(-v / 2**0.5) / 2 for v in x.ravel()]).reshape(shape)
+    np.testing.assert_allclose(kernels.gelu_forward(x), x * normal, **TIGHT)
+    slope = normal + x * np.exp(-x * x / 2) / (2 * np.pi) ** 0.5
+    np.testing.assert_allclose(kernels.gelu_backward(dy, x), dy * slope, **TIGHT)
+    np.testing.assert_allclose(kernels.gelu_tanh_forward(x), x * normal, atol=5e-4)
+    np.testing.assert_allclose(kernels.gelu_tanh_backward(dy, x), dy * slope, atol=5e-3)
+
+
+@pytest.mark.parametrize("dtype, error", [(np.float64, 4.5e-16), (np.float32, 4e-7)])
+def test_gelu_to_the_last_bits(dtype, error):
+    """Against the erfc of the C library, from where the tail is 0 to where 1 - tail is 1."""
+    x = np.concatenate([np.linspace(-40, 40, 20001), np.linspace(-1e-3, 1e-3, 101)]).astype(dtype)
+    expected = [v * math.erfc(-v / 2**0.5) / 2 for v in x.astype(float)]
+    np.testing.assert_allclose(kernels.gelu_forward(x), expected, rtol=error / 2, atol=error)
+
+
+def test_gelu_of_nan_and_infinity():
+    with np.errstate(invalid="ignore"):  # 0 times infinity in x phi(x)
+        y = kernels.gelu_forward(np.array([np.nan, np.inf]))
+    np.testing.assert_array_equal(y, [np.nan, np.inf])
 
 
 def test_relu_in_place(rng):
@@ -499,7 +521,8 @@ def test_dropout_keeps_as_many_as_it_should():
         assert abs(y.mean() - 1) < 0.03
 
 
-def test_pictures(rng):
+@pytest.mark.parametrize("border", [0, 3])
+def test_pictures(rng, border):
     pictures = rng.integers(0, 256, (37, 7, 9, 3), np.uint8)
     for size, mean_size in [((5, 6), (7, 9)), ((5, 6), (5, 6)), ((7, 9), (7, 9))]:
         mean = rng.normal(size=(*mean_size, 3)).astype(np.float32) * 50
@@ -507,7 +530,7 @@ def test_pictures(rng):
         top, left = (rng.integers(0, r + 1, 37).astype(np.int32) for r in room)
         flip = rng.integers(0, 2, 37).astype(bool)
         for colour in (None, rng.normal(size=(37, 3)).astype(np.float32)):
-            arguments = pictures, mean, top, left, flip, colour, size, 0.25
+            arguments = pictures, mean, top, left, flip, colour, size, 0.25, border
             out = kernels.pictures_forward(*arguments)
             assert out.dtype == np.float32
             np.testing.assert_allclose(out, oracles.pictures(*arguments), rtol=1e-5, atol=1e-4)
@@ -579,10 +602,39 @@ def test_the_same_bits_for_any_number_of_threads_and_any_layout(dtype, rng):
 
 
 def test_outputs_lie_batch_innermost(rng):
+    """All but those of element-wise kernels, which lie as their argument does."""
     for name, call in every_kernel(rng, np.float32).items():
         for array in arrays(call()):
-            if array.ndim == 4 and array.shape[0] == 20:
+            if array.ndim == 4 and array.shape[0] == 20 and name not in ELEMENTWISE:
                 assert np.moveaxis(array, 0, -1).strides[-1] == array.itemsize, name
+
+
+ELEMENTWISE = ("relu_forward", "relu_backward", "dropout")
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "gelu", "gelu_tanh", "dropout"])
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (1, 0, 2), (2, 0, 1)])
+def test_elementwise_kernels_keep_the_order_in_memory(name, axes, rng):
+    """Of x, whatever that of dy is, and with gaps in memory; the values do not depend on it."""
+    x = rng.normal(size=(4, 3, 5))
+    dy = rng.normal(size=x.shape)
+    options = (0.3, 5, 6) if name == "dropout" else ()
+
+    def both(x, dy):
+        forward, backward = (getattr(kernels, f"{name}_{way}") for way in ("forward", "backward"))
+        y = forward(x, *options)
+        if name == "dropout":
+            return y[0], backward(dy.copy("K"), y[1], 0.3)
+        return y, backward(dy, x if "gelu" in name else y)
+
+    lying = np.ascontiguousarray(x.transpose(axes)).transpose(np.argsort(axes))
+    wide = np.zeros((4, 6, 5))
+    wide[:, ::2] = x
+    for array in (lying, wide[:, ::2]):
+        order = [np.argsort([-s for s in a.strides]).tolist() for a in (array, *both(array, dy))]
+        assert order[0] == order[1] and (name == "dropout" or order[2] == order[0])
+        for got, expected in zip(both(array, dy), both(x, dy), strict=True):
+            np.testing.assert_array_equal(got, expected)
 
 
 def test_inputs_may_be_read_only(rng):

@@ -18,18 +18,19 @@ import pytest
 
 import tinynet
 import tinynet.functional as F
-from tinynet import arithmetic, memory, random, threads
-from tinynet.gradcheck.operations import layouts
-from tinynet.memory import ALIGN, SEGMENT, SMALL, Pool
+from tinynet import arithmetic, random
+from tinynet.devices import memory, threads
+from tinynet.devices.cores import available_cores
+from tinynet.devices.memory import ALIGN, SEGMENT, SMALL, Pool
+from tinynet.devices.scratch import Scratch
+from tinynet.gradcheck.cases.inputs import layouts
 
 # Devices
 
 
 def test_names_of_devices():
     cpu, one = tinynet.device("cpu"), tinynet.device("cpu:1")
-    assert cpu == tinynet.device("cpu:0") == "cpu:0" == cpu and hash(cpu) == hash(
-        tinynet.device("cpu:0")
-    )
+    assert cpu is tinynet.device("cpu:0") and cpu.name == "cpu"
     assert (
         cpu != one
         and one == "cpu:1"
@@ -45,9 +46,22 @@ def test_names_of_devices():
         "cpu:1",
         "cpu:1",
     )
-    assert str(tinynet.device("cpu:0")) == "cpu:0" and tinynet.device(one) is one
+    assert tinynet.device(one) is one
     assert tinynet.device("cpu:1") is one and cpu.xp is np
     assert copy.deepcopy(one) is one and pickle.loads(pickle.dumps(one)) is one
+
+
+def test_a_device_equals_its_name_and_has_its_hash():
+    cpu, one = tinynet.device("cpu"), tinynet.device("cpu:1")
+    assert cpu == "cpu" and "cpu" == cpu and hash(cpu) == hash("cpu") and cpu in {"cpu"}
+    assert one == "cpu:1" and hash(one) == hash("cpu:1") and {one: 3}["cpu:1"] == 3
+    assert cpu != "cpu:1" and one != "cpu" and one != "cuda:0" and len({cpu, one, "cpu"}) == 2
+    for spelling, name in (("cpu:0", "cpu"), ("cpu:01", "cpu:1"), ("cuda", "cuda:0")):
+        for device in (cpu, one):
+            with pytest.raises(ValueError) as caught:
+                device == spelling  # noqa: B015
+            assert f"expected '{name}'" in str(caught.value)
+            assert f"got '{spelling}'" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["gpu0", "cpu:", "cpu:-1", "cuda:x", "", "CPU", "cpu:0 ", 3, None])
@@ -314,22 +328,60 @@ def test_blas_is_held_to_one_thread_in_pieces_and_let_go_after(any_threads):
         assert inside == [[1] * len(before)] and blas() == before
 
 
+def test_a_product_on_one_blas_thread_is_let_go_after():
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    def blas():
+        return [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
+
+    with threadpool_limits(2, user_api="blas"):
+        before = blas()
+        with threads.one_blas_thread():
+            assert blas() == [1] * len(before)
+        assert blas() == before
+
+
 def test_scratch_is_reused_within_a_thread_and_not_across():
-    a = threads.scratch("test", (3, 4), np.float64)
+    scratch, another = Scratch(), Scratch()
+    a = scratch.array((3, 4), np.float64)
     assert a.shape == (3, 4) and a.dtype == np.float64
-    assert np.shares_memory(a, threads.scratch("test", (12,), np.float32))
-    assert not np.shares_memory(a, threads.scratch("test 2", (3, 4), np.float64))
-    bigger = threads.scratch("test", (5, 4), np.float64)
-    assert not np.shares_memory(a, bigger) and np.shares_memory(
-        bigger, threads.scratch("test", (5, 4), np.float64)
-    )
+    assert np.shares_memory(a, scratch.array((12,), np.float32))
+    assert not np.shares_memory(a, another.array((3, 4), np.float64))
+    bigger = scratch.array((5, 4), np.float64)
+    assert not np.shares_memory(a, bigger)
+    assert np.shares_memory(bigger, scratch.array((5, 4), np.float64))
+    assert scratch.array((0, 4), np.float32).shape == (0, 4)
     other = []
-    worker = threading.Thread(
-        target=lambda: other.append(threads.scratch("test", (5, 4), np.float64))
-    )
+    worker = threading.Thread(target=lambda: other.append(scratch.array((5, 4), np.float64)))
     worker.start()
     worker.join()
     assert not np.shares_memory(bigger, other[0])
+
+
+def test_no_two_kernels_work_in_the_same_memory():
+    """Each file of kernels makes its own, and takes none from another file."""
+    owners = {}
+    for name, module in list(sys.modules.items()):
+        if name.startswith("tinynet.kernels."):
+            for value in vars(module).values():
+                if isinstance(value, Scratch):
+                    owners.setdefault(id(value), set()).add(name)
+    assert owners and all(len(names) == 1 for names in owners.values()), owners
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinities here")
+def test_cores_are_those_this_process_may_use():
+    code = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "import tinynet\n"
+        "from tinynet.devices.cores import available_cores\n"
+        "print(available_cores(), tinynet.get_num_threads())"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TINYNET_NUM_THREADS"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert run.stdout.split() == ["1", "1"], run.stderr
 
 
 def test_ranges():
@@ -340,7 +392,7 @@ def test_ranges():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_has_threads_of_its_own(any_threads):
     code = (
-        "import os, sys, tinynet\nfrom tinynet import threads\n"
+        "import os, sys, tinynet\nfrom tinynet.devices import threads\n"
         "tinynet.set_num_threads(2)\nthreads.parallel_for(lambda i: None, range(4))\n"
         "pid = os.fork()\n"
         "if pid == 0:\n"
@@ -363,11 +415,7 @@ def test_the_environment_sets_the_number_of_threads(value, answer):
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True
     )
     if answer is None:
-        answer = (
-            str(len(os.sched_getaffinity(0)))
-            if hasattr(os, "sched_getaffinity")
-            else str(os.cpu_count())
-        )
+        answer = str(available_cores())
     assert answer in (run.stdout.strip() if run.returncode == 0 else run.stderr)
 
 

@@ -15,7 +15,7 @@ import tinynet
 import tinynet.functional as F
 from tinynet import kernels
 from tinynet.gradcheck import gradcheck
-from tinynet.gradcheck.operations import apart, layouts
+from tinynet.gradcheck.cases.inputs import apart, layouts
 
 SMALL = st.integers(0, 4)
 ANYTHING = st.floats(allow_nan=True, allow_infinity=True, width=64)

@@ -9,7 +9,7 @@ import pytest
 
 import tinynet
 from tinynet import kernels
-from tinynet.gradcheck.operations import layouts
+from tinynet.gradcheck.cases.inputs import layouts
 from tinynet.kernels import winograd
 
 CASES = [  # N, C, O, r, (H, W), padding

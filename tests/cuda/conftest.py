@@ -22,8 +22,8 @@ def machine() -> Iterator[fake_cupy.Machine]:
     if on_cpu.COMPILER is None:
         pytest.skip("g++ is not installed: the kernels cannot be run on the CPU")
     machine = fake_cupy.install(gpus=2)
-    cuda = importlib.import_module("tinynet.cuda")
-    cuda.SLOT, cuda.SLOTS = 1 << 12, 4  # so that uploads go round the ring
+    uploads = importlib.import_module("tinynet.devices.cuda.uploads")
+    uploads.SLOT, uploads.SLOTS = 1 << 12, 4  # so that uploads go round the ring
     with threadpool_limits(
         1
     ):  # matrices are small here, and threads that wait for one another cost more than they help

@@ -1,20 +1,18 @@
-"""A strict stand-in for CuPy on NumPy arrays, on which the host code of the CUDA path runs without
-a GPU.
+"""A strict stand-in for CuPy on NumPy arrays: on it the CUDA path's host code runs without a GPU.
 
 It has only what tinynet uses of CuPy, and is stricter than CuPy where CuPy is silent:
 
 - an array lives on a device and in a block of that device's memory; using it while another device
-is current raises,
-  and so does mixing it with NumPy arrays, or converting it to one otherwise than by asnumpy, get or
-  set;
+  is current raises, and so does mixing it with NumPy arrays, or converting it to one otherwise
+  than by asnumpy, get or set;
 - every operation runs on the current stream and remembers which blocks it read and wrote. Streams
-keep vector clocks:
-  they know what other streams had done at the events they waited for. An operation that touches a
-  block before what it depends on is certain to be done raises `Unordered`, also when the block has
-  been freed and used again since;
+  keep vector clocks: they know what other streams had done at the events they waited for. An
+  operation that touches a block before what it depends on is certain to be done raises
+  `Unordered`, also when the block has been freed and used again since;
 - `RawKernel` compiles the very text of the kernel as C++ (on_cpu.py) and takes only NumPy scalars
-of the declared types; - `empty` is full of NaNs, pinned memory may not be written again before the
-copy from it was waited for.
+  of the declared types;
+- `empty` is full of NaNs, pinned memory may not be written again before the copy from it was
+  waited for.
 
 `install(gpus)` puts it into sys.modules in place of CuPy, `uninstall()` takes it out again.
 """
@@ -36,12 +34,13 @@ import numpy as np
 import on_cpu
 
 import tinynet  # noqa: F401
-from tinynet.device import _devices as devices
+from tinynet.devices.base import _devices as devices
 
 GPU_BYTES = 1 << 34
 C_TYPES = {
-    "bool": np.bool_, "unsigned char": np.uint8, "unsigned short": np.uint16, "unsigned int": np.uint32,
-    "int": np.int32, "long long": np.int64, "unsigned long long": np.uint64, "float": np.float32, "double": np.float64,
+    "bool": np.bool_, "unsigned char": np.uint8, "unsigned short": np.uint16,
+    "unsigned int": np.uint32, "int": np.int32, "long long": np.int64,
+    "unsigned long long": np.uint64, "float": np.float32, "double": np.float64,
     "double2": np.complex128, "float2": np.complex64,
 }  # fmt: skip
 
@@ -490,8 +489,7 @@ def _operator(name: str) -> Any:
 
 for _name in (
     "add radd iadd sub rsub isub mul rmul imul truediv rtruediv itruediv floordiv rfloordiv pow "
-    "rpow mod neg pos abs invert "
-    "matmul lt le gt ge eq ne and or xor rand ror"
+    "rpow mod neg pos abs invert matmul lt le gt ge eq ne and or xor rand ror"
 ).split():
     setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__"))
 ndarray.__hash__ = None
@@ -686,8 +684,8 @@ class Blas:
         self._gemm(np.float64, *args)
 
     def _gemm(
-        self, dtype: Any, handle: int, transa: int, transb: int, m: int, n: int, k: int, alpha: int, a: int, lda: int,
-        b: int, ldb: int, beta: int, c: int, ldc: int,
+        self, dtype: Any, handle: int, transa: int, transb: int, m: int, n: int, k: int,
+        alpha: int, a: int, lda: int, b: int, ldb: int, beta: int, c: int, ldc: int,
     ) -> None:  # fmt: skip
         assert all(isinstance(v, int) and 0 < v < 2**31 for v in (m, n, k, lda, ldb, ldc))
         A, block_a = self._matrix(dtype, a, lda, *((k, m) if transa else (m, k)))
@@ -799,8 +797,8 @@ def install(gpus: int = 2) -> Machine:
     machine = Machine(gpus)
     cupy = _Module("cupy")
     own = dict(
-        ndarray=ndarray, empty=new, asarray=asarray, array=asarray, asnumpy=asnumpy, RawKernel=RawKernel,
-        ascontiguousarray=ascontiguousarray, concatenate=concatenate,
+        ndarray=ndarray, empty=new, asarray=asarray, array=asarray, asnumpy=asnumpy,
+        RawKernel=RawKernel, ascontiguousarray=ascontiguousarray, concatenate=concatenate,
         zeros=lambda shape, dtype=float: filled(0, shape, dtype),
         ones=lambda shape, dtype=float: filled(1, shape, dtype),
         full=lambda shape, value, dtype=float: filled(value, shape, dtype),
@@ -812,8 +810,9 @@ def install(gpus: int = 2) -> Machine:
         setattr(cupy, name, value)
     cupy.__version__ = "0 (stand-in)"
     cupy.cuda = types.SimpleNamespace(
-        Device=Device, Stream=Stream, Event=Event, MemoryPool=MemoryPool, set_allocator=set_allocator,
-        memory=types.SimpleNamespace(OutOfMemoryError=FakeOutOfMemoryError), runtime=_runtime(), cublas=Blas(),
+        Device=Device, Stream=Stream, Event=Event, MemoryPool=MemoryPool,
+        set_allocator=set_allocator, runtime=_runtime(), cublas=Blas(),
+        memory=types.SimpleNamespace(OutOfMemoryError=FakeOutOfMemoryError),
         get_current_stream=current_stream, get_elapsed_time=_event_time,
     )  # fmt: skip
     cupyx = types.ModuleType("cupyx")
@@ -856,9 +855,9 @@ def _take_out() -> dict[str, Any]:
     names = [
         n
         for n in sys.modules
-        if n in ("cupy", "cupyx", "tinynet.cuda") or n.startswith("tinynet.kernels.cuda")
+        if n in ("cupy", "cupyx") or n.startswith(("tinynet.devices.cuda", "tinynet.kernels.cuda"))
     ]
-    for parent in ("tinynet", "tinynet.kernels"):
+    for parent in ("tinynet.devices", "tinynet.kernels"):
         if parent in sys.modules:
             sys.modules[parent].__dict__.pop("cuda", None)
     return {name: sys.modules.pop(name) for name in names}

@@ -86,9 +86,10 @@ def _library(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
     extra = os.environ.get("TINYNET_SHIM_FLAGS", "").split()
     this, _, that = os.environ.get("TINYNET_SHIM_PLANT", "").partition("=>")
     code = code.replace(this, that) if this else code
+    together = "true" if "__syncthreads" in code else "false"  # do threads wait for one another
     runners = "\n".join(
-        f'extern "C" int run_{name}(const unsigned* g, const unsigned* b, unsigned long long seed, void** a)\n'
-        f"{{ return launch({name}, g, b, {'true' if '__syncthreads' in code else 'false'}, seed, a); }}"
+        f'extern "C" int run_{name}(const unsigned* g, const unsigned* b, unsigned long long seed, '
+        f"void** a)\n{{ return launch({name}, g, b, {together}, seed, a); }}"
         for name in declared(code)
     )
     text = f'{SHIM.read_text()}\n#line 1 "kernel.cu"\n{code}\n{runners}\n'

@@ -1,4 +1,4 @@
-"""The benchmarks that need a GPU: their host code runs on the stand-in; without a GPU they say so."""
+"""The benchmarks that need a GPU: their host code runs on the stand-in; without one they say so."""
 
 from __future__ import annotations
 

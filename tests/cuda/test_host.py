@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import tinynet
-from tinynet.device import Device
+from tinynet.devices import Device
 
 
 @pytest.fixture(params=["two GPUs", "one GPU twice"])
@@ -154,9 +154,9 @@ def test_without_peer_access_copies_go_through_the_host(
 
 def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machine) -> None:
     a, b = tinynet.device("cuda:0"), tinynet.device("cuda:1")
-    launch = importlib.import_module("tinynet.kernels.cuda.elementwise")
+    launch = importlib.import_module("tinynet.kernels.cuda.launch")
     x, elsewhere = a.upload(np.ones((2, 3), np.float32)), b.upload(np.ones((2, 3), np.float32))
-    step = launch._cu.sgd_step
+    step = launch.Source("steps/sgd.cu").sgd_step
     with pytest.raises(RuntimeError, match="activate"):
         step((6, 1), x, x, x, 0.1, 0.9, 0.0, 6)
     with a.activate():
@@ -164,7 +164,7 @@ def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machin
             step((6, 1), x, elsewhere, x, 0.1, 0.9, 0.0, 6)
         with pytest.raises(TypeError, match="float, got float64"):
             step((6, 1), x, x.astype(np.float64), x, 0.1, 0.9, 0.0, 6)
-        with pytest.raises(TypeError, match="g is a CuPy array"):
+        with pytest.raises(TypeError, match="grad is a CuPy array"):
             step((6, 1), x, np.ones(6, np.float32), x, 0.1, 0.9, 0.0, 6)
         with pytest.raises(TypeError, match="lr is a number"):
             step((6, 1), x, x, x, x, 0.9, 0.0, 6)
@@ -304,6 +304,42 @@ def test_memory_stats_and_out_of_memory(machine: fake_cupy.Machine) -> None:
             gpu.xp.empty((1 << 30,), np.float64)
 
 
+class Greedy(tinynet.Function):
+    """Asks for more memory than there is, in the phase `Greedy.phase`."""
+
+    phase = ""
+
+    @staticmethod
+    def ask(ctx: Any, phase: str) -> None:
+        if Greedy.phase == phase:
+            ctx.device.empty((1 << 20,), np.float64)  # activates the device again, without a name
+
+    @staticmethod
+    def forward(ctx: Any, scale: Any, x: Any) -> Any:
+        Greedy.ask(ctx, "forward")
+        return x.sum(axis=2)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Any) -> Any:
+        Greedy.ask(ctx, "backward")
+        return None, None
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward"])
+def test_out_of_memory_names_what_runs_and_its_batch(
+    machine: fake_cupy.Machine, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    gpu = tinynet.device("cuda")
+    machine.memory = 1 << 20
+    monkeypatch.setattr(Greedy, "phase", phase)
+    x = tinynet.tensor(np.ones((24, 3, 5), np.float32), device=gpu, requires_grad=True)
+    scale = tinynet.tensor(np.ones(7, np.float32), device=gpu)  # one axis: no batch
+    with pytest.raises(
+        tinynet.OutOfMemoryError, match="Greedy asked for 8 MiB.*: of a batch of 24, at most"
+    ):
+        Greedy.apply(scale, x).backward(np.ones((24, 3), np.float32))
+
+
 # --- no GPU, or not one that can be used: one clear line each ---
 
 
@@ -326,7 +362,7 @@ def test_a_runtime_that_fails(machine: fake_cupy.Machine, monkeypatch: pytest.Mo
     def failing() -> int:
         raise OSError("libcudart.so.13: cannot open shared object file")
 
-    runtime = importlib.import_module("tinynet.cuda").cupy.cuda.runtime
+    runtime = importlib.import_module("tinynet.devices.cuda").cupy.cuda.runtime
     monkeypatch.setattr(runtime, "runtimeGetVersion", failing)
     assert "cuda:1: CuPy finds no CUDA runtime (libcudart.so.13: cannot open" in refused("cuda:1")
 
@@ -336,7 +372,11 @@ def test_no_driver_and_an_old_driver(machine: fake_cupy.Machine) -> None:
     assert "no NVIDIA driver" in refused()
     machine.driver = 12040
     message = refused()
-    assert "CUDA 12.4" in message and "CUDA 13" in message and "tinynet[cuda12]" in message
+    assert (
+        "CUDA 12.4" in message
+        and "CUDA 13" in message
+        and "pip install 'cupy-cuda12x[ctk]'" in message
+    )
 
 
 def test_missing_cuda_libraries(machine: fake_cupy.Machine) -> None:
@@ -346,7 +386,7 @@ def test_missing_cuda_libraries(machine: fake_cupy.Machine) -> None:
     ):
         machine.broken_library = reason
         message = refused()
-        assert reason.splitlines()[0] in message and "pip install 'tinynet[cuda13]'" in message
+        assert reason.splitlines()[0] in message and "pip install 'cupy-cuda13x[ctk]'" in message
 
 
 @pytest.fixture
@@ -376,7 +416,9 @@ def test_no_cupy(hidden: None, monkeypatch: pytest.MonkeyPatch) -> None:
         raise ModuleNotFoundError("No module named 'cupy'", name="cupy")
 
     without_cuda_module(monkeypatch, {}, importing)
-    assert "CuPy is not installed" in refused() and "tinynet[cuda13]" in refused()
+    with pytest.raises(tinynet.DeviceUnavailableError, match="CuPy is not installed"):
+        tinynet.set_tf32(True)
+    assert "CuPy is not installed" in refused() and "pip install 'cupy-cuda13x[ctk]'" in refused()
 
 
 def test_cupy_without_what_it_needs(hidden: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,5 +449,5 @@ def test_the_wrong_wheel(hidden: None, monkeypatch: pytest.MonkeyPatch) -> None:
     message = refused()
     assert (
         "cupy-cuda11x cannot be imported (libcudart.so.11.0" in message
-        and "tinynet[cuda13]" in message
+        and "cupy-cuda13x[ctk]" in message
     )

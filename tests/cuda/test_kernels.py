@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tinynet import kernels
-from tinynet.device import Device
+from tinynet.devices import Device
 
 DTYPES = [np.float32, np.float64]
 # x (N, C, H, W), kernel, stride, padding: overlapping, padded, not tiling, one picture, one pixel,
@@ -269,6 +269,23 @@ def test_elementwise(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
         for name in ("relu", "tanh", "sigmoid"):
             y = parity(gpu, f"{name}_forward", x)
             parity(gpu, f"{name}_backward", dy, y)
+        for name in ("gelu", "gelu_tanh"):
+            parity(gpu, f"{name}_forward", x)
+            parity(gpu, f"{name}_backward", dy, x)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
+def test_elementwise_keeps_the_order_in_memory(
+    gpu: Device, rng: np.random.Generator, axes: tuple
+) -> None:
+    x, dy = rng.standard_normal((4, 3, 5)), rng.standard_normal((4, 3, 5))
+    x = np.ascontiguousarray(x.transpose(axes)).transpose(np.argsort(axes))
+    on_gpu = gpu.upload(x)
+    with gpu.activate():
+        y = gpu.kernels.tanh_forward(on_gpu)
+        dx = gpu.kernels.tanh_backward(gpu.upload(dy), y)
+        dropped, _ = gpu.kernels.dropout_forward(on_gpu, 0.5, 1, 2)
+    assert on_gpu.strides == y.strides == dx.strides == dropped.strides == x.strides
 
 
 @pytest.mark.parametrize("innermost", [True, False])
@@ -320,24 +337,11 @@ def test_cross_entropy_of_huge_logits(gpu: Device) -> None:
     parity(gpu, "cross_entropy_forward", logits, np.array([1, 0]))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_sgd_step(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
-    arrays = [rng.standard_normal((7, 3, 5)).astype(dtype) for _ in range(3)]
-    w, g, v = (gpu.upload(a) for a in arrays)
-    for _ in range(3):
-        kernels.sgd_step(*arrays, 0.1, 0.9, 0.0005)
-        with gpu.activate():
-            gpu.kernels.sgd_step(w, g, v, 0.1, 0.9, 0.0005)
-    for expected, got in zip(arrays, (w, g, v), strict=True):
-        np.testing.assert_allclose(
-            gpu.download(got), expected, rtol=0, atol=50 * np.finfo(dtype).eps
-        )
-
-
+@pytest.mark.parametrize("border", [0, 3])
 @pytest.mark.parametrize("mean_is_cropped", [False, True])
 @pytest.mark.parametrize("cropped", [False, True])
 def test_pictures(
-    gpu: Device, rng: np.random.Generator, cropped: bool, mean_is_cropped: bool
+    gpu: Device, rng: np.random.Generator, cropped: bool, mean_is_cropped: bool, border: int
 ) -> None:
     N, C, (h, w) = 5, 3, (6, 19)
     H, W = (h, w) if cropped else (h + 4, w + 3)
@@ -350,4 +354,11 @@ def test_pictures(
         rng.standard_normal((N, C)).astype(np.float32),
     )
     for noise in (colour, None):
-        parity(gpu, "pictures_forward", pictures, mean, top, left, flip, noise, (h, w), 1 / 1.1)
+        parity(
+            gpu, "pictures_forward", pictures, mean, top, left, flip, noise, (h, w), 1 / 1.1, border
+        )
+
+
+@pytest.mark.parametrize("count", [0, 1, 257, 70_000])
+def test_square_sum(gpu: Device, rng: np.random.Generator, count: int) -> None:
+    parity(gpu, "square_sum", rng.standard_normal(count).astype(np.float32))

@@ -1,4 +1,4 @@
-"""The CUDA sources: they compile for every GPU, the sanitizers find nothing, and CuPy has what we call."""
+"""The CUDA sources: they compile for every GPU, the sanitizers find nothing, CuPy has our calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import on_cpu
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted((ROOT / "tinynet" / "kernels" / "cuda").glob("*.cu"))
+SOURCES = sorted((ROOT / "tinynet" / "kernels" / "cuda").rglob("*.cu"))
 ARCHITECTURES = ["75", "80", "90", "100", "120"]
 MEANINGS = {  # of the types that a source leaves open
     "REAL": ["float", "double"],
@@ -27,6 +27,7 @@ MEANINGS = {  # of the types that a source leaves open
     "SIZE": ["5"],
     "SEGMENT": ["32"],
     "RUN": ["16"],
+    "POWER": ["1", "2"],
 }
 
 
@@ -40,7 +41,9 @@ def bindings(text: str) -> list[dict[str, str]]:
 
 @functools.cache
 def compiler() -> Callable[[str, str, dict[str, str]], None] | None:
-    """Compile a source for an architecture: by NVRTC, which CuPy uses as well, or by nvcc; None if there is neither."""
+    """Compile a source for an architecture: by NVRTC, which CuPy uses as well, or by nvcc; None if
+    there is neither.
+    """
     try:
         from cuda.core import Program, ProgramOptions
 
@@ -108,11 +111,12 @@ def test_no_atomics_and_no_bare_int_offsets() -> None:
 def test_every_source_is_launched_from_beside_it() -> None:
     launchers = "".join(path.read_text() for path in SOURCES[0].parent.glob("*.py"))
     for source in SOURCES:
-        assert f'Source("{source.name}")' in launchers
+        # steps/__init__.py reads all files beside it
+        assert source.parent.name == "steps" or f'Source("{source.name}")' in launchers
 
 
 def sanitized(*tests: str, **environment: str) -> subprocess.CompletedProcess:
-    """Run tests of this folder with every read and write of the kernels checked, and every overflow."""
+    """Run tests of this folder and check every read, write and overflow of the kernels."""
     if on_cpu.COMPILER is None:
         pytest.skip("g++ is not installed")
     libraries = [
@@ -127,7 +131,8 @@ def sanitized(*tests: str, **environment: str) -> subprocess.CompletedProcess:
         os.environ
         | environment
         | {
-            "TINYNET_SHIM_FLAGS": "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer",
+            "TINYNET_SHIM_FLAGS": "-fsanitize=address,undefined -fno-sanitize-recover=all "
+            "-fno-omit-frame-pointer",
             "LD_PRELOAD": ":".join(libraries),
             "ASAN_OPTIONS": "detect_leaks=0",
         }
@@ -152,7 +157,9 @@ def test_the_sanitizers_find_nothing() -> None:
 
 @pytest.mark.slow
 def test_the_sanitizers_see_a_planted_mistake() -> None:
-    """im2col that writes one element too far: without this, the test above could pass for a wrong reason."""
+    """im2col writes one element too far: without this, the test above could pass for a wrong
+    reason.
+    """
     done = sanitized(
         "test_kernels.py::test_im2col_and_col2im",
         TINYNET_SHIM_PLANT="if (p >= P) return;=>if (p > P) return;",
@@ -160,23 +167,28 @@ def test_the_sanitizers_see_a_planted_mistake() -> None:
     assert done.returncode != 0 and "AddressSanitizer" in done.stdout + done.stderr
 
 
-# What tinynet and its stand-in use of CuPy: name -> the parameters it is called with (() where a signature is not public).
+# What tinynet and its stand-in use of CuPy: name -> the parameters it is called with (() where a
+# signature is not public).
 USED = {
-    "RawKernel": (), "ascontiguousarray": (), "asnumpy": (), "asarray": (), "broadcast_to": (), "concatenate": ("axis",),
-    "empty": (), "exp": (), "full": (), "isfinite": (), "log": (), "matmul": (), "maximum": (), "may_share_memory": (),
-    "moveaxis": (), "ndarray": (), "ones": (), "split": ("axis",), "tanh": (), "where": (), "zeros": (), "zeros_like": (),
-    "add.at": (), "ndarray.astype": (), "ndarray.copy": (), "ndarray.fill": (), "ndarray.get": (), "ndarray.set": (),
-    "ndarray.max": (), "ndarray.mean": (), "ndarray.reshape": (), "ndarray.sum": (), "ndarray.swapaxes": (),
-    "ndarray.transpose": (), "ndarray.view": (), "take_along_axis": ("axis",), "cuda.Device": (), "cuda.Event": (),
-    "cuda.Stream.wait_event": ("event",),
-    "cuda.Stream.synchronize": (), "cuda.Event.record": ("stream",), "cuda.Event.synchronize": (), "cuda.Event.done": (),
-    "cuda.MemoryPool.malloc": (), "cuda.MemoryPool.used_bytes": (), "cuda.MemoryPool.total_bytes": (),
-    "cuda.MemoryPointer.copy_from_device_async": (), "cuda.MemoryPointer.device_id": (), "cuda.MemoryPointer.ptr": (),
+    "RawKernel": (), "ascontiguousarray": (), "asnumpy": (), "asarray": (), "broadcast_to": (),
+    "concatenate": ("axis",), "empty": (), "exp": (), "full": (), "isfinite": (), "log": (),
+    "matmul": (), "maximum": (), "may_share_memory": (), "moveaxis": (), "ndarray": (), "ones": (),
+    "split": ("axis",), "tanh": (), "where": (), "zeros": (), "zeros_like": (), "add.at": (),
+    "ndarray.astype": (), "ndarray.copy": (), "ndarray.fill": (), "ndarray.get": (),
+    "ndarray.set": (), "ndarray.max": (), "ndarray.mean": (), "ndarray.reshape": (),
+    "ndarray.sum": (), "ndarray.swapaxes": (), "ndarray.transpose": (), "ndarray.view": (),
+    "take_along_axis": ("axis",), "cuda.Device": (), "cuda.Event": (),
+    "cuda.Stream.wait_event": ("event",), "cuda.Stream.synchronize": (),
+    "cuda.Event.record": ("stream",), "cuda.Event.synchronize": (), "cuda.Event.done": (),
+    "cuda.MemoryPool.malloc": (), "cuda.MemoryPool.used_bytes": (),
+    "cuda.MemoryPool.total_bytes": (), "cuda.MemoryPointer.copy_from_device_async": (),
+    "cuda.MemoryPointer.device_id": (), "cuda.MemoryPointer.ptr": (),
     "cuda.memory.OutOfMemoryError": (), "cuda.set_allocator": (), "cuda.get_elapsed_time": (),
-    "cuda.runtime.CUDARuntimeError": (), "cuda.runtime.deviceCanAccessPeer": (), "cuda.runtime.driverGetVersion": (),
-    "cuda.runtime.getDevice": (), "cuda.runtime.getDeviceCount": (), "cuda.runtime.getDeviceProperties": (),
-    "cuda.runtime.memGetInfo": (), "cuda.runtime.runtimeGetVersion": (),
-    "RawKernel.compile": (), "tile": (), "cuda.MemoryPool.free_all_blocks": (),
+    "cuda.runtime.CUDARuntimeError": (), "cuda.runtime.deviceCanAccessPeer": (),
+    "cuda.runtime.driverGetVersion": (), "cuda.runtime.getDevice": (),
+    "cuda.runtime.getDeviceCount": (), "cuda.runtime.getDeviceProperties": (),
+    "cuda.runtime.memGetInfo": (), "cuda.runtime.runtimeGetVersion": (), "RawKernel.compile": (),
+    "tile": (), "sqrt": (), "cuda.MemoryPool.free_all_blocks": (),
 }  # fmt: skip
 BLAS = {  # of cupy_backends.cuda.libs.cublas, which can be imported only where cuBLAS is
     "create": 0, "setMathMode": 2, "sgemm": 14, "dgemm": 14,

@@ -17,7 +17,7 @@ from PIL import Image
 import tinynet
 import tinynet.functional as F
 from tinynet.data import Batch
-from tinynet.device import Device
+from tinynet.devices import Device
 from tinynet.training import checkpoint
 from tinynet.training.inputs import Inputs
 from tinynet.training.metrics import read_config, read_metrics
@@ -38,7 +38,7 @@ def alexnet() -> Any:
 
 
 def devices(names: str) -> tuple[Device, Device]:
-    return importlib.import_module("tinynet.training.runs").device_pair(names)
+    return importlib.import_module("tinynet.program.runs").find_devices(names, 2)
 
 
 def train(
@@ -100,7 +100,7 @@ def test_two_gpus_train_to_the_losses_of_the_cpu(machine: fake_cupy.Machine, pre
     assert machine.peer_bytes[0, 1] and machine.peer_bytes[1, 0]
     assert all(
         machine.launches[kernel]
-        for kernel in ("im2col", "col2im", "gemm", "dropout_forward", "sgd_step")
+        for kernel in ("im2col", "col2im", "gemm", "dropout_mask", "sgd_step")
     )
 
 
@@ -118,8 +118,8 @@ def test_one_gpu_two_gpus_and_one_twice_give_the_same_bits(machine: fake_cupy.Ma
 def test_nothing_waits_for_the_device_inside_a_step(
     machine: fake_cupy.Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cuda = importlib.import_module("tinynet.cuda")
-    monkeypatch.setattr(cuda, "SLOTS", 1000)  # a ring that is not full
+    uploads = importlib.import_module("tinynet.devices.cuda.uploads")
+    monkeypatch.setattr(uploads, "SLOTS", 1000)  # a ring that is not full
     waits = []
     step = tinynet.optim.SGD.step
 
@@ -206,7 +206,7 @@ def test_the_program_waits_for_no_gpu_inside_a_step(
 ) -> None:
     """But in one of 50, whose phases are timed; the first of them is here."""
     monkeypatch.setattr(
-        importlib.import_module("tinynet.cuda"), "SLOTS", 1000
+        importlib.import_module("tinynet.devices.cuda.uploads"), "SLOTS", 1000
     )  # a ring that is not full
     waits, step = [], Trainer._train_step
 

@@ -7,6 +7,7 @@ import io
 import logging
 import pickle
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,33 @@ def test_folder_of_photos(tmp_path, rng):
 def test_folder_size_and_test_instead_of_val(tmp_path, rng):
     train, _ = open_data(make_folder(tmp_path, rng, splits=("train", "test")), size=16)
     assert train.shape == (16, 16, 3)
+
+
+def test_pictures_keep_their_size_up_to_the_largest(tmp_path, rng, monkeypatch):
+    """And each file is decoded once, whatever its size turns out to be."""
+    decoded = Counter()
+
+    def counted(data, name, size):
+        decoded[name] += 1
+        return decode(data, name, size)
+
+    monkeypatch.setattr("tinynet.data.folder.decode", counted)
+    make_folder(tmp_path, rng)
+    for largest, side in ((16, 16), (30, 30), (64, 30), (None, 30)):
+        decoded.clear()
+        train, test = open_data(tmp_path, largest=largest)
+        assert train.shape == test.shape == (side, side, 3)
+        assert len(decoded) == 48 and set(decoded.values()) == {1}
+    assert open_data(tmp_path, size=40, largest=16)[0].shape == (40, 40, 3)  # `size` is an order
+
+
+def test_larger_pictures_of_many_sizes_outvote_a_few_small_ones(tmp_path):
+    for split in ("train", "val"):
+        folder = tmp_path / split / "cat"
+        folder.mkdir(parents=True)
+        for i, side in enumerate((9, 9, *range(30, 50))):
+            (folder / f"{i}.jpg").write_bytes(jpeg(np.zeros((side, side, 3), np.uint8)))
+    assert open_data(tmp_path, largest=20)[0].shape == (20, 20, 3)
 
 
 def test_shorter_side_is_resized_and_the_centre_cut():
@@ -127,7 +155,7 @@ def test_too_many_bad_files_end_the_run(tmp_path, rng):
     make_folder(tmp_path, rng)
     for i in range(4):
         (tmp_path / f"train/cat/{i}.jpg").write_text("text")
-    with pytest.raises(DataError, match="4 of 24 pictures are bad"):
+    with pytest.raises(DataError, match="at most 10% bad pictures, got 4 of 24"):
         open_data(tmp_path)
 
 
@@ -141,11 +169,11 @@ def test_classes_that_differ_are_named(tmp_path, rng):
 def test_nothing_there(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         open_data(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="expected train/<class>.*got none of these"):
         open_data(tmp_path)
     for split in ("train", "val"):
         (tmp_path / split / "cat").mkdir(parents=True)
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match=r"train: expected pictures \(.jpg.* got none"):
         open_data(tmp_path)
 
 
@@ -238,7 +266,16 @@ def test_array_dataset_checks_what_it_is_given():
     pictures = np.zeros((4, 2, 2, 3), np.uint8)
     with pytest.raises(DataError, match="labels"):
         ArrayDataset(pictures, np.arange(3), ["a"])
-    with pytest.raises(DataError, match="0 to 1 expected"):
+    with pytest.raises(DataError, match="expected labels 0 to 1, one a class, got 0 to 3"):
         ArrayDataset(pictures, np.arange(4), ["a", "b"])
     with pytest.raises(DataError, match="uint8"):
         ArrayDataset(pictures.astype(np.float32), np.arange(4), ["a"])
+
+
+def test_a_data_set_says_what_it_is(tmp_path, rng):
+    train, _ = open_data(make_folder(tmp_path, rng))
+    source = tmp_path / "train"
+    assert repr(train) == f"ArrayDataset(2 classes, 24 pictures 30x30x3, from {source})"
+    made = ArrayDataset(np.zeros((1234, 2, 3, 1), np.uint8), np.zeros(1234), ["a", "b"])
+    assert repr(made) == "ArrayDataset(2 classes, 1,234 pictures 2x3x1)"
+    assert fashion_mnist()[0].source.endswith("fashion")

@@ -6,11 +6,20 @@ import gc
 import logging
 import os
 import signal
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from tinynet.data import ArrayDataset, Dataset, Loader, colour_axes, mean_picture, ten_views
+from tinynet.data import (
+    ArrayDataset,
+    Dataset,
+    Loader,
+    PaddedDataset,
+    colour_axes,
+    mean_picture,
+    ten_views,
+)
 from tinynet.data.loader import epoch_draws, normal
 from tinynet.data.workers import _serve
 from tinynet.errors import DataError
@@ -119,6 +128,38 @@ def test_normal_is_normal(rng):
     values = normal(rng.integers(0, 2**32, (50_000, 4), np.uint32)).ravel()
     assert abs(values.mean()) < 0.012 and abs(values.std() - 1) < 0.008
     assert abs((np.abs(values) < 1).mean() - 0.6827) < 0.006
+
+
+def test_moments_are_counted_once(rng, monkeypatch):
+    dataset, seen = make_dataset(rng), Counter()
+
+    def picture(self, i):
+        seen[i] += 1
+        return self.pictures[i]
+
+    monkeypatch.setattr(ArrayDataset, "picture", picture)
+    mean, covariance = mean_picture(dataset), dataset.moments().covariance()
+    assert len(seen) == len(dataset) and set(seen.values()) == {1}
+    assert mean.shape == dataset.shape and covariance.shape == (3, 3)
+
+
+def test_a_border_of_zeros_and_its_moments(rng):
+    dataset = make_dataset(rng)
+    padded = PaddedDataset(dataset, 2)
+    whole = np.pad(dataset.pictures, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    assert padded.shape == (16, 14, 3) and len(padded) == len(dataset)
+    assert all(np.array_equal(padded.picture(i), whole[i]) for i in range(len(padded)))
+    expected = ArrayDataset(whole, dataset.labels, dataset.classes).moments()
+    assert np.array_equal(padded.moments().mean(), expected.mean())
+    assert np.array_equal(padded.moments().covariance(), expected.covariance())
+
+
+def test_a_loader_says_what_it_is(rng):
+    dataset = make_dataset(rng)
+    text = f"Loader({dataset}, 6 batches of 8, crop 7, train, 0 workers)"
+    assert repr(Loader(dataset, 8, crop=7, train=True)) == text
+    with Loader(dataset, 8, crop=7, train=False, workers=2) as loader:
+        assert repr(loader) == f"Loader({dataset}, 7 batches of 8, crop 7, test, 2 workers)"
 
 
 def test_mean_picture_is_exact(rng):

@@ -79,11 +79,11 @@ def test_a_class_name_may_be_text_or_bytes(tmp_path):
         ({"data_batch_3": None}, "data_batch_3 is missing; fetch CIFAR-10 again"),
         ({"test_batch": None}, "test_batch is missing"),
         ({"batches.meta": None}, "batches.meta is missing"),
-        ({"data_batch_2": [1, 2]}, "data_batch_2: a dictionary expected, list found"),
-        ({"data_batch_2": {b"data": 1, b"labels": [1]}}, "data_batch_2: not a CIFAR-10 batch"),
+        ({"data_batch_2": [1, 2]}, "data_batch_2: expected a dictionary, got list"),
+        ({"data_batch_2": {b"data": 1, b"labels": [1]}}, "data_batch_2: expected a CIFAR-10 batch"),
         (
             {"test_batch": {b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]}},
-            "test_batch: not a CIFAR-10 batch",
+            "test_batch: expected a CIFAR-10 batch",
         ),
     ],
 )
@@ -100,7 +100,8 @@ def test_cifar10_in_records(tmp_path):
     for content in (b"", bytes(3000)):
         (tmp_path / "data_batch_4.bin").write_bytes(content)
         with pytest.raises(
-            DataError, match=f"data_batch_4.bin: {len(content)} bytes is no whole number of records"
+            DataError,
+            match=f"data_batch_4.bin: expected records of 3073 bytes, got {len(content)} bytes",
         ):
             open_data(tmp_path)
 
@@ -133,15 +134,15 @@ def test_idx_mistakes(tmp_path):
     for changed, message in [
         (
             {"t10k-labels-idx1": np.zeros((2, 1, 1), np.uint8)},
-            "labels-idx1.*: 1 dimensions expected, 3 found",
+            "labels-idx1.*: expected 1 dimensions, got 3",
         ),
-        ({"train-labels-idx1": np.zeros(5, np.uint8)}, "4 train pictures, but 5 labels"),
+        ({"train-labels-idx1": np.zeros(5, np.uint8)}, "got 5 labels for 4 pictures"),
     ]:
         with pytest.raises(DataError, match=message):
             open_data(write_idx(tmp_path, **changed))
     (write_idx(tmp_path) / "t10k-images-idx3-ubyte.gz").unlink()
     with pytest.raises(
-        DataError, match=r"no t10k-images-idx3-ubyte\[.gz\] beside the other IDX files"
+        DataError, match=r"expected t10k-images-idx3-ubyte\[.gz\] beside the other IDX files"
     ):
         open_data(tmp_path)
 
@@ -151,9 +152,8 @@ def test_cutting_the_embedded_part_out(tmp_path, monkeypatch, rng):
     whole = {}
     for split, each in (("train", 1003), ("t10k", 201)):
         labels = rng.permutation(np.repeat(np.arange(10, dtype=np.uint8), each))
-        pictures = (
-            np.arange(labels.size, dtype=">u4").view(np.uint8).reshape(-1, 2, 2)
-        )  # each one is its own number
+        # each picture is its own number
+        pictures = np.arange(labels.size, dtype=">u4").view(np.uint8).reshape(-1, 2, 2)
         whole[split] = labels
         (tmp_path / "whole").mkdir(exist_ok=True)
         cut.write_idx(tmp_path / f"whole/{split}-images-idx3-ubyte.gz", pictures)
@@ -182,12 +182,17 @@ def test_cutting_the_embedded_part_out(tmp_path, monkeypatch, rng):
 
 def test_what_kind_of_data_a_path_holds(tmp_path):
     (tmp_path / "notes.txt").write_text("no pictures")
-    with pytest.raises(DataError, match=r"notes.txt: a folder or a CIFAR-10 .tar.gz expected"):
+    with pytest.raises(DataError, match=r"notes.txt: expected a folder or a CIFAR-10 .tar.gz, got"):
         open_data(tmp_path / "notes.txt")
     write_idx(tmp_path / "idx")
-    with pytest.raises(DataError, match="holds pictures of one size, 3; 8 is not to be had"):
-        open_data(tmp_path / "idx", size=8)
-    assert open_data(tmp_path / "idx", size=3)[0].shape == (3, 3, 1)
+    for asked, message in (
+        ({"size": 8}, "idx: expected pictures of side 8, got 3, which cannot be resized"),
+        ({"largest": 2}, "idx: expected pictures of side at most 2, got 3"),
+    ):
+        with pytest.raises(DataError, match=message):
+            open_data(tmp_path / "idx", **asked)
+    for asked in ({"size": 3}, {"largest": 3}, {"size": 3, "largest": 2}):
+        assert open_data(tmp_path / "idx", **asked)[0].shape == (3, 3, 1)
     (tmp_path / "begun/parts").mkdir(parents=True)
     (tmp_path / "begun/parts/plan.json").write_text("{}")
     with pytest.raises(
@@ -209,14 +214,11 @@ def test_a_folder_that_does_not_fit_into_memory(tmp_path, monkeypatch):
     root = make_tree(tmp_path)
     monkeypatch.setattr("tinynet.data.folder.MAX_MEMORY", 8 * 10 * 10 * 3 - 1)
     with pytest.raises(
-        DataError, match="8 pictures of 10 x 10 would take .* of memory; prepare them once with"
+        DataError, match="got 8 of 10 x 10, which take .* of memory; prepare them once with"
     ):
         open_data(root)
-    assert open_folder(root / "train", root / "val", size=9)[0].shape == (
-        9,
-        9,
-        3,
-    )  # smaller ones fit
+    smaller, _ = open_folder(root / "train", root / "val", size=9)
+    assert smaller.shape == (9, 9, 3)
 
 
 def test_many_bad_pictures_are_named_up_to_fifty(tmp_path, monkeypatch, caplog):
@@ -231,10 +233,10 @@ def test_many_bad_pictures_are_named_up_to_fifty(tmp_path, monkeypatch, caplog):
 
 
 def test_labels_need_pictures():
-    with pytest.raises(DataError, match="at least one picture, 0 given"):
+    with pytest.raises(DataError, match="at least one picture, got none"):
         ArrayDataset(np.zeros((0, 2, 2, 3), np.uint8), np.zeros(0), ["a"])
     dataset = ArrayDataset(np.zeros((4, 2, 2, 3), np.uint8), np.zeros(4, int), ["a"])
-    with pytest.raises(DataError, match=r"colour: axes of \(3, 3\) expected, \(2, 2\)"):
+    with pytest.raises(DataError, match=r"expected colour axes of \(3, 3\), got \(2, 2\)"):
         Loader(dataset, 2, crop=2, train=True, colour=np.eye(2, dtype=np.float32))
 
 
@@ -295,7 +297,7 @@ def official(tmp_path) -> Path:
 
 def test_no_source_of_pictures(tmp_path):
     with pytest.raises(
-        DataError, match="nowhere: a folder with ImageNet's archives or with pictures is expected"
+        DataError, match="nowhere: expected a folder with ImageNet's archives or with pictures"
     ):
         open_source(tmp_path / "nowhere")
     with pytest.raises(
@@ -304,7 +306,7 @@ def test_no_source_of_pictures(tmp_path):
     ):
         open_source(tmp_path)
     make_tree(tmp_path, count=0)
-    with pytest.raises(DataError, match="no train pictures in it"):
+    with pytest.raises(DataError, match="expected train pictures, got none"):
         open_source(tmp_path)
 
 
@@ -318,7 +320,7 @@ def test_md5_of_the_archives(official, monkeypatch):
     data = (official / VAL).read_bytes()
     (official / VAL).write_bytes(data[:-1] + b"x")
     with pytest.raises(
-        DataError, match=f"{VAL}: md5 [0-9a-f]{{32}}, {sums[VAL]} expected: fetch it again"
+        DataError, match=f"{VAL}: expected md5 {sums[VAL]}, got [0-9a-f]{{32}}; fetch it again"
     ):
         check_md5(official)
 
@@ -326,12 +328,12 @@ def test_md5_of_the_archives(official, monkeypatch):
 def test_archives_of_other_things(official):
     whole = (official / TRAIN).read_bytes()
     (official / TRAIN).write_bytes(tar_of({"n07.tar": tar_of({"a.JPEG": picture(1)})}))
-    with pytest.raises(DataError, match="n07.tar is no class of the devkit's meta.mat"):
+    with pytest.raises(
+        DataError, match="expected the classes of the devkit's meta.mat, got n07.tar"
+    ):
         open_source(official)
     (official / TRAIN).write_bytes(tar_of({"a.JPEG": picture(1)}))
-    with pytest.raises(
-        DataError, match="a.JPEG: a tar for each class is expected inside this archive"
-    ):
+    with pytest.raises(DataError, match="a.JPEG: expected a tar for each class, got another file"):
         open_source(official)
     (official / TRAIN).write_bytes(whole)
     rows, truth = [(1, "n01", "a"), (2, "n02", "b")], "ILSVRC2012_validation_ground_truth.txt"
@@ -391,9 +393,8 @@ def test_matlab_files():
 def test_kaggles_layout(tmp_path):
     files = ({wnid: [picture(60)] for wnid in WNIDS}, {wnid: [picture(60)] for wnid in WNIDS})
     make_kaggle(tmp_path, *files, {"n01": "fish"})
-    (tmp_path / "LOC_synset_mapping.txt").write_text(
-        "n01 fish, fishes\nn02\n"
-    )  # a class without words
+    # n02 is a class without words.
+    (tmp_path / "LOC_synset_mapping.txt").write_text("n01 fish, fishes\nn02\n")
     source = open_source(tmp_path)
     assert source.classes == [("n01", "fish, fishes"), ("n02", "n02")] and len(source.val) == 2
     solution = tmp_path / "LOC_val_solution.csv"
@@ -416,11 +417,11 @@ def test_kaggles_layout(tmp_path):
 
 def test_options_of_preparing():
     for options, message in [
-        ({"size": 0}, "size: 1 to 4096 expected, 0 given"),
-        ({"size": 4097}, "size: 1 to 4096 expected, 4097 given"),
-        ({"form": "round"}, 'form: "square", "full" or "raw" expected, \'round\' given'),
-        ({"quality": 0}, "quality: 1 to 95 expected, 0 given"),
-        ({"quality": 96}, "quality: 1 to 95 expected, 96 given"),
+        ({"size": 0}, "expected a size of 1 to 4096, got 0"),
+        ({"size": 4097}, "expected a size of 1 to 4096, got 4097"),
+        ({"form": "round"}, 'expected the form "square", "full" or "raw", got \'round\''),
+        ({"quality": 0}, "expected a quality of 1 to 95, got 0"),
+        ({"quality": 96}, "expected a quality of 1 to 95, got 96"),
     ]:
         with pytest.raises(DataError, match=message):
             Options(**options)
@@ -493,7 +494,7 @@ def test_prepared_sets_that_are_not_whole(prepared):
         ),
         (
             json.dumps({**about, "version": 7}).encode(),
-            "version 1 expected, 7 found; prepare it again",
+            "expected version 1, got 7; prepare the folder again",
         ),
     ]:
         with_sums(prepared, "dataset.json", content)
@@ -507,7 +508,7 @@ def test_prepared_sets_that_are_not_whole(prepared):
 def test_files_that_lack(prepared):
     for name, message in [
         ("classes.tsv", "is missing; prepare the folder again"),
-        ("train-000000.tar", "0 found"),
+        ("train-000000.tar", "got 0; prepare the folder again"),
     ]:
         (prepared / name).rename(prepared / "aside")
         with pytest.raises(DataError, match=f"{name}.*{message}"):
@@ -518,6 +519,8 @@ def test_files_that_lack(prepared):
     sums = (prepared / "SHA256SUMS").read_text()
     (prepared / "SHA256SUMS").write_text(sums + f"{'0' * 64}  more.tar\n")
     assert verify(prepared) == [f"{prepared}/SHA256SUMS: does not list the files that belong here"]
+    (prepared / "SHA256SUMS").write_text(sums.replace("\n", "\v", 1))  # one bit of a newline
+    assert verify(prepared) != []
     (prepared / "SHA256SUMS").unlink()
     with pytest.raises(DataError, match="SHA256SUMS is missing"):
         ShardDataset(prepared, "train")

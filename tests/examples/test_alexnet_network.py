@@ -12,9 +12,10 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import optim
+from tinynet.training.inputs import Inputs, batch_of
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-from alexnet import PRESETS, AlexNet  # noqa: E402
+from alexnet import LAYERS, PRESETS, AlexNet  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,11 @@ def full_size():
     return {preset: AlexNet(preset=preset) for preset in ("paper", "cfg145")}
 
 
+def layers(net, name):
+    """The modules of a layer: one a tower, fc8 one in all."""
+    return [getattr(part, name) for part in (net.a, net.b, net) if hasattr(part, name)]
+
+
 @pytest.mark.parametrize("preset", ["paper", "cfg145"])
 def test_parameters_of_2012(preset, full_size):
     """From the layers' shapes: 60,965,224 parameters, layer by layer as the table of the two-tower
@@ -31,8 +37,8 @@ def test_parameters_of_2012(preset, full_size):
     """
     net = full_size[preset]
     counts = {
-        name: sum(math.prod(p.shape) for m in modules for p in (m.weight, m.bias))
-        for name, modules in net.layers().items()
+        name: sum(math.prod(p.shape) for m in layers(net, name) for p in (m.weight, m.bias))
+        for name in LAYERS
     }
     assert counts == {
         "conv1": 34_944, "conv2": 307_456, "conv3": 885_120, "conv4": 663_936, "conv5": 442_624,
@@ -43,10 +49,9 @@ def test_parameters_of_2012(preset, full_size):
 
 def test_first_values(full_size):
     for preset, sigma_3 in (("paper", 0.01), ("cfg145", 0.03)):
-        layers = full_size[preset].layers()
-        for name, modules in layers.items():
+        for name in LAYERS:
             sigma = sigma_3 if name in ("conv3", "conv4", "conv5") else 0.01
-            for module in modules:
+            for module in layers(full_size[preset], name):
                 assert module.weight.numpy().std() == pytest.approx(sigma, rel=0.02)
                 one = name in ("conv2", "conv4", "conv5", "fc6", "fc7")
                 assert (module.bias.numpy() == (1 if one else 0)).all()
@@ -133,7 +138,7 @@ def test_the_number_of_threads_changes_no_bit():
 def test_towers_live_where_they_were_put():
     net = AlexNet(10, "mini", ("cpu:0", "cpu:1"), 1)
     for name, parameter in net.named_parameters():
-        assert str(parameter.device) == ("cpu:1" if name.startswith("b.") else "cpu:0")
+        assert parameter.device == ("cpu:1" if name.startswith("b.") else "cpu")
 
 
 @pytest.mark.parametrize("size", [28, 32, 56, 64])
@@ -142,6 +147,21 @@ def test_mini_takes_pictures_of_28_to_64(size, rng):
     x = tinynet.tensor(rng.normal(size=(2, 3, size, size)).astype(np.float32))
     assert net(x).shape == (2, 7)
     assert net.features(x).shape == (2, 512)
+
+
+@pytest.mark.parametrize("preset", ["paper", "cfg145"])
+def test_the_border_of_inputs_is_that_of_the_net(preset, full_size, rng):
+    """Pictures of 227, bordered by the kernel that makes them, and of 224, which the net pads: the
+    same bits.
+    """
+    net = full_size[preset].eval()
+    batch = batch_of(list(rng.integers(0, 256, (2, 256, 256, 3), np.uint8)), 224)
+    mean = rng.uniform(0, 255, (256, 256, 3)).astype(np.float32)
+    bordered, plain = (Inputs("cpu", mean, 224, border=b)(batch)[0] for b in (net.border, 0))
+    assert bordered.shape == (2, 3, 227, 227) and plain.shape == (2, 3, 224, 224)
+    with tinynet.no_grad():
+        np.testing.assert_array_equal(net(bordered).numpy(), net(plain).numpy())
+    net.train()
 
 
 def test_wrong_pictures_and_presets_are_named():

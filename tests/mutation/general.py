@@ -1,7 +1,7 @@
 """A general mutation tool: small changes everywhere in a source file, one at a time.
 
     python tests/mutation/general.py [--sample N --seed N] [--results FILE [--again]] [--jobs N]
-    [FILE ...]
+                                     [FILE ...]
 
 Operators and comparisons exchanged, numbers plus one, conditions negated, `+=` to `=`, statements
 left out. Left alone are annotations, texts, what is raised, zip's `strict` (it only checks

@@ -283,8 +283,8 @@ def run(
         killer, durations = _result(first)
         if killer:
             raise RuntimeError(
-                f"the tests fail without any change: "
-                f"{killer}\n{(first / 'log').read_text()[-3000:]}"
+                f"the tests fail without any change: {killer}\n"
+                f"{(first / 'log').read_text()[-3000:]}"
             )
         folders = [first] + [Path(temporary) / f"copy{n}" for n in range(1, jobs)]
         for folder in folders[1:]:

@@ -11,6 +11,7 @@ from tinynet.data import ArrayDataset, Loader, mean_picture
 from tinynet.optim import SGD
 from tinynet.optim.lr_scheduler import MultiStep
 from tinynet.training.inputs import Inputs
+from tinynet.training.task import Classification
 from tinynet.training.trainer import Trainer
 
 
@@ -51,7 +52,7 @@ def make_trainer(folder, *, epochs=3, lr=0.05, device="cpu", seed=3, model=None,
         optimizer,
         Loader(train, 16, crop=8, train=True, seed=seed, flip=False),
         Loader(test, 16, crop=8, train=False),
-        Inputs(device, mean_picture(train), 8, scale=0.01),
+        Classification(Inputs(device, mean_picture(train), 8, scale=0.01), train.classes),
         folder,
         epochs=epochs,
         about={"preset": "tiny", "classes": train.classes},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tinynet.data import ArrayDataset, Loader
-from tinynet.device import device
+from tinynet.devices import device
 from tinynet.tensor import Tensor
 from tinynet.training.evaluate import (
     evaluate,

@@ -7,6 +7,7 @@ import sys
 from types import SimpleNamespace
 
 from tinynet.training.metrics import MetricsLog, read_config, read_metrics, write_config
+from tinynet.training.task import Classification
 
 
 def test_lines_after_the_checkpoint_are_cut_off(tmp_path):
@@ -36,9 +37,9 @@ def test_a_fresh_run_starts_an_empty_file(tmp_path):
 
 def test_config_remembers_every_command(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["alexnet.py", "--seed", "1"])
-    write_config(tmp_path, {"seed": 1})
+    write_config(tmp_path, {"seed": 1}, "a net", Classification)
     monkeypatch.setattr("sys.argv", ["alexnet.py", "--resume"])
-    write_config(tmp_path, {"seed": 2})
+    write_config(tmp_path, {"seed": 2}, "a net", Classification)
     config = read_config(tmp_path)
     assert config["settings"] == {"seed": 1}
     assert [command.split(" ", 1)[1] for command in config["commands"]] == [
@@ -46,7 +47,15 @@ def test_config_remembers_every_command(tmp_path, monkeypatch):
         "alexnet.py --resume",
     ]
     assert {"python", "numpy"} <= config["versions"].keys()
-    assert json.loads((tmp_path / "config.json").read_text()) == config
+    assert config["measures"] == Classification.measures and config["best_by"] == "top1_error"
+    assert json.loads((tmp_path / "config.json").read_text())["title"] == "a net"
+
+
+def test_a_config_from_before_there_were_tasks_is_one_of_pictures(tmp_path):
+    (tmp_path / "config.json").write_text('{"settings": {"preset": "mini"}}')
+    config = read_config(tmp_path)
+    assert config["title"] == "mini" and config["unit"] == "pictures"
+    assert config["measures"] == Classification.measures and config["best_by"] == "top1_error"
 
 
 def test_numbers_go_to_tensorboard_where_it_is_installed(tmp_path, monkeypatch):

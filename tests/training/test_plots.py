@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from tinynet.training.plots import contact_sheet, draw_confusion, draw_curves, draw_kernels
+from tinynet.training.task import Classification
 
 LINES = [
     {"kind": "train", "epoch": 0.5, "loss": 2.0, "top1_error": 80.0, "lr": 0.01},
@@ -34,9 +35,9 @@ def test_kernels_that_are_all_zero(tmp_path):
 
 
 def test_curves(tmp_path):
-    draw_curves(LINES, tmp_path / "c.png")
+    draw_curves(LINES, Classification.measures, tmp_path / "c.png")
     assert Image.open(tmp_path / "c.png").size == (1200, 480)
-    draw_curves([], tmp_path / "empty.png")  # a run killed in its first moments
+    draw_curves([], Classification.measures, tmp_path / "empty.png")  # a run killed at its start
 
 
 def test_confusion_with_and_without_names(tmp_path, rng):

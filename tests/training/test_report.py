@@ -12,12 +12,14 @@ from tinynet.training.metrics import MetricsLog, write_config
 from tinynet.training.plots import draw_kernels
 from tinynet.training.report import write_report
 from tinynet.training.stopwatch import PHASES
+from tinynet.training.task import Classification
 
 SECONDS = dict.fromkeys(PHASES, 30.0)
 
 
 def start(folder):
-    write_config(folder, {"preset": "mini", "data": None, "note": "<script>"})
+    settings = {"preset": "mini", "data": None, "note": "<script>"}
+    write_config(folder, settings, "mini AlexNet", Classification)
     return MetricsLog(folder)
 
 

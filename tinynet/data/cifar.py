@@ -65,12 +65,16 @@ def _dataset(
     planes = np.concatenate([planes for planes, _ in parts]).reshape(-1, 3, _SIDE, _SIDE)
     labels = np.concatenate([labels for _, labels in parts])
     # (N, C, H, W) -> (N, H, W, C)
-    return ArrayDataset(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels, classes)
+    pictures = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
+    return ArrayDataset(pictures, labels, classes, str(path))
 
 
 def _read_binary(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
     if not data or len(data) % (1 + _PIXELS):
-        raise DataError(f"{name}: {len(data)} bytes is no whole number of records; fetch it again")
+        raise DataError(
+            f"{name}: expected records of {1 + _PIXELS} bytes, got {len(data)} bytes in all; fetch "
+            f"it again"
+        )
     records = np.frombuffer(data, np.uint8).reshape(-1, 1 + _PIXELS)
     return records[:, 1:], records[:, 0]
 
@@ -86,7 +90,10 @@ def _read_pickled(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
         and len(labels) == len(planes)
         and all(isinstance(label, int) for label in labels)
     ):
-        raise DataError(f"{name}: not a CIFAR-10 batch (uint8 data of (N, 3072), a list of labels)")
+        raise DataError(
+            f"{name}: expected a CIFAR-10 batch (uint8 data of (N, 3072), a list of N labels), got "
+            f"something else; fetch it again"
+        )
     return planes, np.array(labels)
 
 
@@ -120,5 +127,7 @@ def load_pickle(data: bytes, name: str) -> dict:
     except Exception as error:  # the bytes are not ours: the unpickler may raise anything over them
         raise DataError(f"{name}: damaged or unsafe pickle ({error}); fetch it again") from error
     if not isinstance(content, dict):
-        raise DataError(f"{name}: a dictionary expected, {type(content).__name__} found")
+        raise DataError(
+            f"{name}: expected a dictionary, got {type(content).__name__}; fetch it again"
+        )
     return content

@@ -13,21 +13,40 @@ class Dataset:
     """What every data set offers.
 
     `labels` (N,) int64, `classes` the names by label, `shape` the (H, W, C) of every picture,
-    `len(dataset)` N, `dataset.picture(i)` the i-th picture as uint8 (H, W, C).
+    `len(dataset)` N, `dataset.picture(i)` the i-th picture as uint8 (H, W, C), `source` the file
+    or folder they came from ("" if they came from none).
+
+    The pictures of a data set do not change: their moments are counted once and kept.
     """
 
     labels: np.ndarray
     classes: list[str]
     shape: tuple[int, int, int]
+    in_memory = False  # whether pictures are there already, so that loading them takes no time
+    source: str = ""
+    _moments: Moments | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.shape))
+        source = f", from {self.source}" if self.source else ""
+        return (
+            f"{type(self).__name__}({len(self.classes):,} classes, {len(self):,} pictures "
+            f"{size}{source})"
+        )
 
     def picture(self, i: int) -> np.ndarray:
         raise NotImplementedError
 
     def moments(self) -> Moments:
         """Sums over all pictures, from which the mean and the covariance follow."""
+        if self._moments is None:
+            self._moments = self._count_moments()
+        return self._moments
+
+    def _count_moments(self) -> Moments:
         moments = Moments(self.shape)
         step = max(1, (4 << 20) // int(np.prod(self.shape)))  # about 4 MB of pictures at a time
         for start in range(0, len(self), step):
@@ -39,28 +58,65 @@ class Dataset:
 class ArrayDataset(Dataset):
     """A data set held in memory: pictures uint8 (N, H, W, C), labels (N,), names of the classes."""
 
-    def __init__(self, pictures: np.ndarray, labels: np.ndarray, classes: list[str]):
+    in_memory = True
+
+    def __init__(
+        self, pictures: np.ndarray, labels: np.ndarray, classes: list[str], source: str = ""
+    ):
         labels = np.asarray(labels).astype(np.int64)
         if pictures.dtype != np.uint8 or pictures.ndim != 4:
             raise DataError(
-                f"pictures: uint8 (N, H, W, C) expected, {pictures.dtype} {pictures.shape} given"
+                f"ArrayDataset: expected pictures uint8 (N, H, W, C), got {pictures.dtype} "
+                f"{pictures.shape}"
             )
         if labels.shape != (len(pictures),):
-            raise DataError(f"labels: ({len(pictures)},) expected, {labels.shape} given")
+            raise DataError(
+                f"ArrayDataset: expected labels of shape ({len(pictures)},), got {labels.shape}"
+            )
         if len(pictures) == 0:
-            raise DataError("a data set needs at least one picture, 0 given")
+            raise DataError("ArrayDataset: expected at least one picture, got none")
         if labels.min() < 0 or labels.max() >= len(classes):
             raise DataError(
-                f"labels: 0 to {len(classes) - 1} expected for {len(classes)} classes, "
-                f"{labels.min()} to {labels.max()} given"
+                f"ArrayDataset: expected labels 0 to {len(classes) - 1}, one a class, got "
+                f"{labels.min()} to {labels.max()}"
             )
         self.pictures = pictures
         self.labels = labels
         self.classes = list(classes)
         self.shape = pictures.shape[1:]
+        self.source = source
 
     def picture(self, i: int) -> np.ndarray:
         return self.pictures[i]
+
+
+class PaddedDataset(Dataset):
+    """Another data set with a border of zeros, `width` pixels wide, around each picture.
+
+    So a crop of the old size may be taken from anywhere (He et al. 2015, section 4.2). The mean
+    picture is padded alike: where the mean is subtracted, the border is zero.
+    """
+
+    def __init__(self, dataset: Dataset, width: int):
+        self.dataset, self.width = dataset, width
+        self.labels, self.classes = dataset.labels, dataset.classes
+        self.in_memory, self.source = dataset.in_memory, dataset.source
+        height, columns, channels = dataset.shape
+        self.shape = (height + 2 * width, columns + 2 * width, channels)
+
+    def picture(self, i: int) -> np.ndarray:
+        padded = np.zeros(self.shape, np.uint8)
+        inner = slice(self.width, -self.width)
+        padded[inner, inner] = self.dataset.picture(i)
+        return padded
+
+    def _count_moments(self) -> Moments:
+        """Those of the inner pictures: zeros add nothing to a sum."""
+        moments, found = Moments(self.shape), self.dataset.moments()
+        inner = slice(self.width, -self.width)
+        moments.count, moments.products = found.count, found.products
+        moments.sum[inner, inner] = found.sum
+        return moments
 
 
 class Moments:

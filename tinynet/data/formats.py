@@ -7,31 +7,46 @@ from pathlib import Path
 from tinynet.data.cifar import FOLDERS as CIFAR_FOLDERS
 from tinynet.data.cifar import open_cifar10
 from tinynet.data.dataset import Dataset
-from tinynet.data.folder import find_splits, open_folder
+from tinynet.data.folder import MAX_SIZE, find_splits, open_folder
 from tinynet.data.idx import find_idx, open_idx
 from tinynet.data.shards import ShardDataset
 from tinynet.errors import DataError
 
 
-def open_data(path: str | Path, size: int | None = None) -> tuple[Dataset, Dataset]:
+def open_data(
+    path: str | Path, size: int | None = None, largest: int | None = None
+) -> tuple[Dataset, Dataset]:
     """Open the training set and the test (or validation) set at `path`. It may be
 
-    - a folder tree {train, val|test}/<class>/*.jpg|jpeg|png; `size` sets the side of the pictures,
+    - a folder tree {train, val|test}/<class>/*.jpg|jpeg|png,
     - CIFAR-10 as its authors publish it, python or binary, .tar.gz or unpacked,
     - a folder of IDX files (MNIST, Fashion-MNIST), gzipped or plain,
     - a folder that `examples/prepare_imagenet.py` has prepared.
+
+    Photographs in folders get the side `size`. Without it they keep their own (the most common
+    among them) up to `largest` (256), and are shrunk to `largest` beyond. The other formats have
+    a side already, which must fit what is asked for.
 
     Raises DataError, one line that says what is missing.
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(f"{path} does not exist")
+        raise DataError(f"{path}: expected a data set, got nothing: the path does not exist")
     if path.is_dir() and (splits := find_splits(path)):
-        return open_folder(*splits, size=size)
+        return open_folder(*splits, size=size, largest=MAX_SIZE if largest is None else largest)
     train, test = _open_fixed(path)
-    if size is not None and size != train.shape[0]:
+    side = train.shape[0]
+    if size not in (None, side) or (size is None and largest is not None and side > largest):
+        asked = size or f"at most {largest}"
+        advice = "ask for no other size"
+        if isinstance(train, ShardDataset):
+            advice = (
+                f"prepare it again: `python examples/prepare_imagenet.py --size {size or largest} "
+                f"SOURCE OUT`"
+            )
         raise DataError(
-            f"{path} holds pictures of one size, {train.shape[0]}; {size} is not to be had"
+            f"{path}: expected pictures of side {asked}, got {side}, which cannot be resized; "
+            f"{advice}"
         )
     return train, test
 
@@ -41,7 +56,7 @@ def _open_fixed(path: Path) -> tuple[Dataset, Dataset]:
     if path.is_file():
         if path.name.endswith((".tar.gz", ".tgz", ".tar")):
             return open_cifar10(path)
-        raise DataError(f"{path}: a folder or a CIFAR-10 .tar.gz expected")
+        raise DataError(f"{path}: expected a folder or a CIFAR-10 .tar.gz, got another file")
     for folder in (path, *(path / name for name in CIFAR_FOLDERS)):
         if (folder / "data_batch_1").is_file() or (folder / "data_batch_1.bin").is_file():
             return open_cifar10(folder)
@@ -53,10 +68,16 @@ def _open_fixed(path: Path) -> tuple[Dataset, Dataset]:
     if archives:
         return open_cifar10(archives[0])
     if (path / "parts" / "plan.json").is_file():
-        raise DataError(f"{path}: not yet prepared to the end; run prepare_imagenet.py again")
+        raise DataError(
+            f"{path}: expected a prepared folder, got one not yet prepared to the end; run "
+            f"prepare_imagenet.py again"
+        )
     if (path / "ILSVRC").is_dir() or any(path.glob("ILSVRC2012_img_*.tar")):
-        raise DataError(f"{path}: first run `python examples/prepare_imagenet.py {path} OUT`")
+        raise DataError(
+            f"{path}: expected a prepared folder, got ImageNet's archives; first run "
+            f"`python examples/prepare_imagenet.py {path} OUT`, then use OUT"
+        )
     raise DataError(
-        f"{path}: no pictures found; expected train/<class>/*.jpg and val/<class>/*.jpg (or test), "
-        f"CIFAR-10's archive, or IDX files such as train-images-idx3-ubyte.gz"
+        f"{path}: expected train/<class>/*.jpg and val/<class>/*.jpg (or test), CIFAR-10's "
+        f"archive, or IDX files such as train-images-idx3-ubyte.gz, got none of these"
     )

@@ -28,7 +28,9 @@ def read_idx(path: Path) -> np.ndarray:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             head = file.read(4)
             if head[:3] != b"\0\0\x08" or len(head) < 4 or head[3] not in (1, 3):
-                raise DataError(f"{path}: not an IDX file of uint8 pictures or labels")
+                raise DataError(
+                    f"{path}: expected an IDX file of uint8 pictures or labels, got another header"
+                )
             shape = tuple(int(d) for d in np.frombuffer(file.read(4 * head[3]), ">u4"))
             count = math.prod(shape)
             # One byte more than promised is asked for, so that a file too long shows as well;
@@ -38,7 +40,7 @@ def read_idx(path: Path) -> np.ndarray:
         raise DataError(f"{path}: damaged or cut short ({error}); fetch it again") from error
     if len(shape) != head[3] or len(data) != count:
         raise DataError(
-            f"{path}: its header promises {shape} values, the file holds "
+            f"{path}: expected {shape} values as its header says, got "
             f"{'more' if len(data) > count else len(data)}; fetch it again"
         )
     return np.frombuffer(data, np.uint8).reshape(shape)
@@ -61,20 +63,26 @@ def open_idx(folder: Path, classes: list[str] | None = None) -> tuple[ArrayDatas
             path = find_idx(folder, split, kind)
             if path is None:
                 raise DataError(
-                    f"{folder}: no {split}-{kind}-ubyte[.gz] beside the other IDX files"
+                    f"{folder}: expected {split}-{kind}-ubyte[.gz] beside the other IDX files, "
+                    f"got none; fetch it"
                 )
             array = read_idx(path)
             if array.ndim != int(kind[-1]):
-                raise DataError(f"{path}: {kind[-1]} dimensions expected, {array.ndim} found")
+                raise DataError(f"{path}: expected {kind[-1]} dimensions, got {array.ndim}")
             arrays[split, kind] = array
         pictures, labels = arrays[split, "images-idx3"], arrays[split, "labels-idx1"]
         if len(pictures) != len(labels):
-            raise DataError(f"{folder}: {len(pictures)} {split} pictures, but {len(labels)} labels")
+            raise DataError(
+                f"{folder}: expected a label for each {split} picture, got {len(labels)} labels "
+                f"for {len(pictures)} pictures; fetch them again"
+            )
     if classes is None:
         highest = max(int(arrays[s, "labels-idx1"].max(initial=0)) for s in ("train", "t10k"))
         classes = [str(k) for k in range(highest + 1)]
     train, test = (
-        ArrayDataset(arrays[s, "images-idx3"][..., None], arrays[s, "labels-idx1"], classes)
+        ArrayDataset(
+            arrays[s, "images-idx3"][..., None], arrays[s, "labels-idx1"], classes, str(folder)
+        )
         for s in ("train", "t10k")
     )
     return train, test

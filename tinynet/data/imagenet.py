@@ -70,7 +70,9 @@ def open_source(path: str | Path) -> Source:
     """Find out what lies at `path`, and list it. Raises DataError that says what is missing."""
     path = Path(path)
     if not path.is_dir():
-        raise DataError(f"{path}: a folder with ImageNet's archives or with pictures is expected")
+        raise DataError(
+            f"{path}: expected a folder with ImageNet's archives or with pictures, got none"
+        )
     if (path / TRAIN).exists() or (path / VAL).exists():
         source = _open_official(path)
     elif (path / _KAGGLE / "train").is_dir():
@@ -80,11 +82,12 @@ def open_source(path: str | Path) -> Source:
     else:
         raise DataError(
             f"{path}: expected {TRAIN}, {VAL} and {DEVKIT}; or {_KAGGLE}/train and "
-            f"LOC_val_solution.csv; or train/<class> and val/<class> with pictures"
+            f"LOC_val_solution.csv; or train/<class> and val/<class> with pictures; "
+            f"got none of these"
         )
     for split in ("train", "val"):
         if not getattr(source, split):
-            raise DataError(f"{path}: no {split} pictures in it")
+            raise DataError(f"{path}: expected {split} pictures, got none")
     return source
 
 
@@ -97,7 +100,8 @@ def check_md5(path: str | Path) -> None:
                 found.update(block)
         if found.hexdigest() != expected:
             raise DataError(
-                f"{Path(path) / name}: md5 {found.hexdigest()}, {expected} expected: fetch it again"
+                f"{Path(path) / name}: expected md5 {expected}, got {found.hexdigest()}; fetch it "
+                f"again"
             )
 
 
@@ -114,7 +118,9 @@ def _open_official(path: Path) -> Source:
     ids = sorted({wnid for wnid, *_ in train})
     unknown = [wnid for wnid in ids if wnid not in names]
     if unknown:
-        raise DataError(f"{path / TRAIN}: {unknown[0]}.tar is no class of the devkit's {_META}")
+        raise DataError(
+            f"{path / TRAIN}: expected the classes of the devkit's {_META}, got {unknown[0]}.tar"
+        )
     labels = {wnid: label for label, wnid in enumerate(ids)}
 
     with open(path / VAL, "rb", buffering=0) as file:
@@ -122,7 +128,8 @@ def _open_official(path: Path) -> Source:
         pictures = sorted(tar_members(file, str(path / VAL)), key=lambda member: member.name)
     if len(pictures) != len(truth):
         raise DataError(
-            f"{path / VAL}: {len(pictures)} pictures, but {_TRUTH} has {len(truth)} lines"
+            f"{path / VAL}: expected {len(truth)} pictures, the lines of {_TRUTH}, got "
+            f"{len(pictures)}; fetch both again"
         )
     val = []
     for member, number in zip(pictures, truth, strict=True):
@@ -149,7 +156,7 @@ def _train_members(path: Path) -> Iterator[tuple[str, str, int, int]]:
             wnid = inner.name.rpartition("/")[2].removesuffix(".tar")
             name = f"{path}: {inner.name}"
             if not inner.name.endswith(".tar"):
-                raise DataError(f"{name}: a tar for each class is expected inside this archive")
+                raise DataError(f"{name}: expected a tar for each class, got another file")
             for member in tar_members(file, name, inner.offset, inner.offset + inner.size):
                 yield wnid, member.name.rpartition("/")[2], member.offset, member.size
 

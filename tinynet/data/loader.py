@@ -53,15 +53,18 @@ class Loader:
     ):
         height, width, channels = dataset.shape
         if batch_size < 1:
-            raise DataError(f"batch size: at least 1 expected, {batch_size} given")
+            raise DataError(f"Loader: expected a batch size of at least 1, got {batch_size}")
         if not 1 <= crop <= min(height, width):
-            raise DataError(f"crop: 1 to {min(height, width)} expected, {crop} given")
+            raise DataError(f"Loader: expected a crop of 1 to {min(height, width)}, got {crop}")
         if train and batch_size > len(dataset):
             raise DataError(
-                f"batch size {batch_size} is more than the {len(dataset)} pictures there are"
+                f"Loader: expected a batch size of at most {len(dataset)}, the number of pictures, "
+                f"got {batch_size}"
             )
         if colour is not None and colour.shape != (channels, channels):
-            raise DataError(f"colour: axes of ({channels}, {channels}) expected, {colour.shape}")
+            raise DataError(
+                f"Loader: expected colour axes of ({channels}, {channels}), got {colour.shape}"
+            )
         self.dataset = dataset
         self.batch_size = batch_size
         self.crop = crop
@@ -72,6 +75,7 @@ class Loader:
         self.colour_sigma = colour_sigma
         self.crop_chunk = crop_chunk
         self.ahead = ahead
+        self.workers = workers
         self._cut_shape = (crop, crop, channels) if train else dataset.shape
         self._pool = None
         if workers:
@@ -82,6 +86,13 @@ class Loader:
         if self.train:
             return len(self.dataset) // self.batch_size
         return -(-len(self.dataset) // self.batch_size)
+
+    def __repr__(self) -> str:
+        use = "train" if self.train else "test"
+        return (
+            f"Loader({self.dataset}, {len(self):,} batches of {self.batch_size}, crop {self.crop}, "
+            f"{use}, {self.workers} workers)"
+        )
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch (0, 1, ...), from batch number `start` on."""

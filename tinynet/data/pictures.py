@@ -20,11 +20,6 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 _MODES = {"L": "grey", "1": "black and white", "P": "palette", "I;16": "16-bit grey"}
 
 
-def cpu_count() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def keep_freed_memory() -> None:
     """Ask glibc to reuse freed memory rather than give it back: for processes that only decode.
 

@@ -27,10 +27,11 @@ from tqdm import tqdm
 
 from tinynet.data.dataset import Moments
 from tinynet.data.imagenet import Entry, Source, open_source
-from tinynet.data.pictures import cpu_count, decode, keep_freed_memory, oddities, open_picture
+from tinynet.data.pictures import decode, keep_freed_memory, oddities, open_picture
 from tinynet.data.shards import INDEX, VERSION, file_sha256, shard_name, write_file
 from tinynet.data.tar import BLOCK, tar_member
 from tinynet.data.workers import Process
+from tinynet.devices.cores import available_cores
 from tinynet.errors import DataError
 
 
@@ -46,11 +47,13 @@ class Options:
 
     def __post_init__(self):
         if not 1 <= self.size <= 4096:
-            raise DataError(f"size: 1 to 4096 expected, {self.size} given")
+            raise DataError(f"Options: expected a size of 1 to 4096, got {self.size}")
         if self.form not in ("square", "full", "raw"):
-            raise DataError(f'form: "square", "full" or "raw" expected, {self.form!r} given')
+            raise DataError(
+                f'Options: expected the form "square", "full" or "raw", got {self.form!r}'
+            )
         if not 1 <= self.quality <= 95:
-            raise DataError(f"quality: 1 to 95 expected, {self.quality} given")
+            raise DataError(f"Options: expected a quality of 1 to 95, got {self.quality}")
 
 
 @dataclass
@@ -112,7 +115,7 @@ def prepare(
         for split, entries in (("train", found.train), ("val", found.val))
         for number, first in enumerate(range(0, len(entries), options.shard))
     ]
-    _run(jobs, workers or cpu_count(), max_bad, progress)
+    _run(jobs, workers or available_cores(), max_bad, progress)
     return _finish(out, found, jobs, options, plan)
 
 
@@ -144,8 +147,8 @@ def _run(jobs: list[_Job], workers: int, max_bad: float, progress: bool) -> None
         while True:
             if len(bad) > max_bad * total:
                 raise DataError(
-                    f"{len(bad)} of {total} pictures cannot be used, more than --max-bad "
-                    f"{max_bad:g}; the first: {bad[0]}"
+                    f"prepare: expected at most the share max_bad = {max_bad:g} of unusable "
+                    f"pictures, got {len(bad)} of {total} pictures; the first: {bad[0]}"
                 )
             while idle and waiting:
                 worker = idle.pop()

@@ -25,8 +25,9 @@ from pathlib import Path
 import numpy as np
 
 from tinynet.data.dataset import Dataset, Moments
-from tinynet.data.pictures import cpu_count, decode
+from tinynet.data.pictures import decode
 from tinynet.data.tar import tar_members
+from tinynet.devices.cores import available_cores
 from tinynet.errors import DataError
 
 VERSION = 1
@@ -78,8 +79,11 @@ class ShardDataset(Dataset):
         for path, size in zip(self.shards, about["shards"][split], strict=True):
             found = os.path.getsize(path) if os.path.exists(path) else 0
             if found != size:
-                raise DataError(f"{path}: {size:,} bytes expected, {found:,} found; prepare again")
+                raise DataError(
+                    f"{path}: expected {size:,} bytes, got {found:,}; prepare the folder again"
+                )
         self.labels = self.index["label"].astype(np.int64)
+        self.source = f"{self.root}: {split}"
 
     def picture(self, i: int) -> np.ndarray:
         """The picture, uint8 (size, size, 3); DataError if its checksum is not the index's."""
@@ -92,17 +96,18 @@ class ShardDataset(Dataset):
             os.close(file)
         if zlib.crc32(data) != crc:
             raise DataError(
-                f"{path}: picture {i} at byte {offset} is damaged; run --verify {self.root}"
+                f"{path}: picture {i} at byte {offset} is damaged; run "
+                f"`python examples/prepare_imagenet.py --verify {self.root}`"
             )
         if self.form == "raw":
             return np.frombuffer(data, np.uint8).reshape(self.shape)
         cut = self.size if self.form == "full" else None  # the others are cut already
         return decode(data, f"{path}: picture {i}", cut)
 
-    def moments(self) -> Moments:
+    def _count_moments(self) -> Moments:
         """As counted when the set was prepared (over the training pictures)."""
         if self.split != "train":
-            return super().moments()
+            return super()._count_moments()
         data = _checked(self.root / "moments.npz", read_sums(self.root))
         with np.load(io.BytesIO(data)) as arrays:
             return Moments.from_arrays(arrays)
@@ -119,7 +124,9 @@ def read_about(root: Path, sums: dict[str, str]) -> dict:
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: damaged ({error!r}); prepare the folder again") from error
     if version != VERSION:
-        raise DataError(f"{path}: version {VERSION} expected, {version} found; prepare it again")
+        raise DataError(
+            f"{path}: expected version {VERSION}, got {version}; prepare the folder again"
+        )
     return about
 
 
@@ -128,7 +135,8 @@ def read_sums(root: Path) -> dict[str, str]:
     path = root / "SHA256SUMS"
     if not path.is_file():
         raise DataError(f"{path} is missing; prepare the folder again")
-    lines = [line.split("  ", 1) for line in path.read_text("utf-8", "replace").splitlines()]
+    # Not splitlines(), for which a newline with one bit changed (0x0b) is a newline as well.
+    lines = [line.split("  ", 1) for line in path.read_text("utf-8", "replace").split("\n")]
     return {line[1]: line[0] for line in lines if len(line) == 2}
 
 
@@ -138,7 +146,10 @@ def _checked(path: Path, sums: dict[str, str]) -> bytes:
         raise DataError(f"{path} is missing; prepare the folder again")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != sums.get(path.name):
-        raise DataError(f"{path}: damaged: its SHA-256 is not that in SHA256SUMS; prepare again")
+        raise DataError(
+            f"{path}: expected the SHA-256 in SHA256SUMS, got another: it is damaged; prepare the "
+            f"folder again"
+        )
     return data
 
 
@@ -158,7 +169,7 @@ def verify(root: str | Path) -> list[str]:
         return [str(error)]
     shards = [(split, n) for split, sizes in about["shards"].items() for n in range(len(sizes))]
     names = {*_SMALL_FILES, *(shard_name(*shard) for shard in shards)}
-    with ThreadPoolExecutor(cpu_count()) as pool:  # hashing runs outside the interpreter lock
+    with ThreadPoolExecutor(available_cores()) as pool:  # hashing runs outside the interpreter lock
         found = pool.map(lambda name: _verify_file(root, name, sums.get(name)), sorted(names))
         problems = [line for line in found if line]
         if problems or names != set(sums):
@@ -173,7 +184,7 @@ def _verify_file(root: Path, name: str, expected: str | None) -> str | None:
     if not (root / name).is_file():
         return f"{root / name}: missing"
     found = file_sha256(root / name)
-    return None if found == expected else f"{root / name}: SHA-256 {found}, {expected} expected"
+    return None if found == expected else f"{root / name}: expected SHA-256 {expected}, got {found}"
 
 
 def _verify_shard(root: Path, split: str, number: int, index: np.ndarray) -> list[str]:

@@ -61,7 +61,7 @@ def tar_members(file: BinaryIO, name: str, start: int = 0, end: int | None = Non
             yield Member(long_name or header.name, data, header.size)
             long_name = None
         elif header.type not in (tarfile.DIRTYPE, tarfile.XGLTYPE):
-            raise DataError(f"{name}: {header.name} is a link or device; only files are expected")
+            raise DataError(f"{name}: expected only files, got {header.name}, a link or device")
 
 
 def _long_name(kind: bytes, data: bytes) -> str | None:

@@ -11,8 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from tinynet.errors import GradcheckError
+from tinynet.gradcheck.cases import CASES
 from tinynet.gradcheck.check import KinkWarning, worst_error
-from tinynet.gradcheck.operations import OPERATIONS
 
 EPS, ATOL, RTOL = 1e-6, 1e-6, 1e-4
 
@@ -26,16 +26,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the random inputs (default: 0)")
     arguments = parser.parse_args(argv)
     for name in arguments.operations:
-        if name not in OPERATIONS:
-            parser.error(f"expected operations among {', '.join(OPERATIONS)}, got {name}")
+        if name not in CASES:
+            parser.error(f"expected operations among {', '.join(CASES)}, got {name}")
 
     print(f"{'operation':<24} {'cases':>5} {'worst relative error':>21} {'time':>8}")
     failures, total, begun = [], 0, time.perf_counter()
-    names = arguments.operations or list(OPERATIONS)
+    names = arguments.operations or list(CASES)
     with tqdm(names, unit="operation", leave=False, disable=None) as progress:
         for number, name in enumerate(progress):
             progress.set_postfix_str(name)
-            cases = list(OPERATIONS[name][1](np.random.default_rng([arguments.seed, number])))
+            cases = list(CASES[name].make(np.random.default_rng([arguments.seed, number])))
             start, errors = time.perf_counter(), []
             for fn, inputs in cases:
                 try:

@@ -7,8 +7,8 @@ Outputs y_k = fn(x, ...) are made one number by random upstream gradients v_k:
 Random, because all ones would be blind: the softmax's outputs always sum to 1, so with ones its
 true gradient is 0. The numerical gradient along a direction u is one of
 
-    complex step          Im L(x + i h u) / h                          h = 1e-20: exact to the last digits
-    central differences   (L(x + eps u) - L(x - eps u)) / (2 eps)      error about eps^2 + 1e-16 / eps
+    complex step          Im L(x + i h u) / h                       h = 1e-20: exact
+    central differences   (L(x + eps u) - L(x - eps u)) / (2 eps)   error: eps^2 + 1e-16 / eps
 
 The first where fn can take complex numbers and is smooth, which is tried out; the second everywhere
 else. u runs over all elements of a small input, and over random unit vectors for a large one.
@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet import random
-from tinynet.device import device as find_device
+from tinynet.devices import device as find_device
 from tinynet.errors import GradcheckError
 from tinynet.function import Context, Function
 from tinynet.tensor import Tensor, no_grad
@@ -53,7 +53,8 @@ def gradcheck(
     details if not.
 
     fn: a function of tensors that returns a tensor or several, or a Module, whose parameters are
-    checked as well. inputs: its arguments, one or a sequence. Checked are tensors that require a
+    checked as well. Its buffers are the same at the start of each call, as float64, and are in the
+    end what they were. inputs: its arguments, one or a sequence. Checked are tensors that require a
     gradient and NumPy arrays of floats; all floats are taken as float64, in their memory layout
     (strides of any sign, broadcast views). Other arguments are handed on. Randomness from tinynet
     (dropout) is the same in each call of fn. eps: the step of central differences. Allowed is
@@ -68,22 +69,21 @@ def gradcheck(
 
 
 def worst_error(fn: Callable[..., Any], inputs: Any, eps: float, atol: float, rtol: float) -> float:
-    """As gradcheck; returns the largest error, relative to the largest gradient of the same input."""
+    """As gradcheck; returns the largest error, relative to the input's largest gradient."""
     if not eps > 0 or not atol >= 0 or not rtol >= 0:
         raise ValueError(
             f"gradcheck: expected eps > 0, atol >= 0, rtol >= 0, got {eps}, {atol}, {rtol}"
         )
     inputs = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
     rng = np.random.default_rng(0)
-    state = random.get_state()
-    with _borrowed(fn, _variables(fn, inputs)) as variables:
-        function = _Function(fn, inputs, variables, rng)
+    buffers = [(b, _float64(b)) for _, b in getattr(fn, "named_buffers", lambda: ())()]
+    with _borrowed(_variables(fn, inputs), [b for b, _ in buffers]) as variables:
+        function = _Function(fn, inputs, variables, buffers, rng)
         gradients = function.analytical_gradients()
         numerical = _Numerical(function, eps, atol, rtol, rng)
         comparisons = [
             _compare(numerical, i, gradients[i], rng) for i, v in enumerate(variables) if v.checked
         ]
-        random.set_state(state)
         return _verdict(comparisons, numerical)
 
 
@@ -129,8 +129,11 @@ def _argument_names(fn: Any, count: int) -> list[str]:
 
 
 def _float64(x: Tensor) -> np.ndarray:
+    """A copy on the host; whole numbers stay what they are."""
     array = x.data if x.device.kind == "cpu" else x.numpy()
-    return _in_layout_of(array, array.astype(np.float64))
+    return _in_layout_of(
+        array, array.astype(np.float64 if array.dtype.kind == "f" else array.dtype)
+    )
 
 
 def _in_layout_of(template: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -147,15 +150,17 @@ def _in_layout_of(template: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _borrowed(fn: Any, variables: list[_Variable]) -> Iterator[list[_Variable]]:
-    """Parameters are exchanged while fn runs; here they get back what they had."""
-    parameters = [v.tensor for v in variables if v.position is None]
-    before = [(p.data, p.grad) for p in parameters]
+def _borrowed(variables: list[_Variable], buffers: list[Tensor]) -> Iterator[list[_Variable]]:
+    """Parameters, buffers and randomness change while fn runs; here they get back what they had."""
+    state = random.get_state()
+    borrowed = [v.tensor for v in variables if v.position is None] + buffers
+    before = [(x.data, x.grad) for x in borrowed]
     try:
         yield variables
     finally:
-        for p, (data, grad) in zip(parameters, before, strict=True):
-            p.data, p.grad = data, grad
+        for x, (data, grad) in zip(borrowed, before, strict=True):
+            x.data, x.grad = data, grad
+        random.set_state(state)
 
 
 class _Upstream(Function):
@@ -175,9 +180,14 @@ class _Function:
     """fn as a function of NumPy arrays, one for each variable."""
 
     def __init__(
-        self, fn: Callable, inputs: list, variables: list[_Variable], rng: np.random.Generator
+        self,
+        fn: Callable,
+        inputs: list,
+        variables: list[_Variable],
+        buffers: list[tuple[Tensor, np.ndarray]],
+        rng: np.random.Generator,
     ):
-        self.fn, self.inputs, self.variables = fn, inputs, variables
+        self.fn, self.inputs, self.variables, self.buffers = fn, inputs, variables, buffers
         self.state = random.get_state()
         self.values = [v.value for v in variables]
         self.outputs = self(self.values)
@@ -203,6 +213,8 @@ class _Function:
     def _run(self, values: Sequence[np.ndarray]) -> tuple[list[Tensor], list[Tensor]]:
         """Leaves and outputs."""
         random.set_state(self.state)
+        for b, value in self.buffers:  # fn may write into them: a fresh copy for each call
+            b.data = b.device.upload(value)
         arguments, leaves = list(self.inputs), []
         for v, value in zip(self.variables, values, strict=True):
             array = value if v.tensor.device.kind == "cpu" else v.tensor.device.upload(value)

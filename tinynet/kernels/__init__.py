@@ -4,10 +4,23 @@
 tinynet.functional.
 """
 
+from tinynet.kernels.adaptive_avg_pool2d import (
+    adaptive_avg_pool2d_backward,
+    adaptive_avg_pool2d_forward,
+)
 from tinynet.kernels.avg_pool2d import avg_pool2d_backward, avg_pool2d_forward
+from tinynet.kernels.batch_norm import batch_norm_backward, batch_norm_forward
+from tinynet.kernels.bce_with_logits import bce_with_logits_backward, bce_with_logits_forward
+from tinynet.kernels.clip import square_sum
 from tinynet.kernels.conv2d import conv2d_backward, conv2d_forward
 from tinynet.kernels.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from tinynet.kernels.dropout import dropout_backward, dropout_forward
+from tinynet.kernels.gelu import (
+    gelu_backward,
+    gelu_forward,
+    gelu_tanh_backward,
+    gelu_tanh_forward,
+)
 from tinynet.kernels.im2col import col2im, im2col
 from tinynet.kernels.linear import linear_backward, linear_forward, matmul
 from tinynet.kernels.local_response_norm import (
@@ -15,9 +28,10 @@ from tinynet.kernels.local_response_norm import (
     local_response_norm_forward,
 )
 from tinynet.kernels.max_pool2d import max_pool2d_backward, max_pool2d_forward
+from tinynet.kernels.mse_loss import mse_loss_backward, mse_loss_forward
+from tinynet.kernels.nll_loss import nll_loss_backward, nll_loss_forward
 from tinynet.kernels.pictures import pictures_forward
 from tinynet.kernels.relu import relu_backward, relu_forward
-from tinynet.kernels.sgd import sgd_step
 from tinynet.kernels.sigmoid import sigmoid_backward, sigmoid_forward
 from tinynet.kernels.softmax import (
     log_softmax_backward,
@@ -29,4 +43,5 @@ from tinynet.kernels.spatial_response_norm import (
     spatial_response_norm_backward,
     spatial_response_norm_forward,
 )
+from tinynet.kernels.steps import *
 from tinynet.kernels.tanh import tanh_backward, tanh_forward

@@ -1,10 +1,10 @@
 """Average pooling, windows overlapping or not.
 
-    y[n, c, oh, ow] = 1/D sum over i, j of x[n, c, oh*sh + i - ph, ow*sw + j - pw]         0 outside the picture
+    y[n, c, oh, ow] = 1/D sum over i, j of x[n, c, oh*sh + i - ph, ow*sw + j - pw]
 
-D[oh, ow] is the number of the window's pixels inside the padded picture (count_include_pad), or
-inside the picture. y is linear in x; its adjoint gives each pixel an equal share of every window
-that covers it:
+where x is 0 outside the picture. D[oh, ow] is the number of the window's pixels inside the padded
+picture (count_include_pad), or inside the picture. y is linear in x; its adjoint gives each pixel
+an equal share of every window that covers it:
 
     dx[n, c, h, w] = sum over the windows that cover (h, w) of dy[n, c, oh, ow] / D[oh, ow]
 """
@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinynet.devices.memory import pool
+from tinynet.devices.threads import parallel_for
 from tinynet.kernels.im2col import Pair
 from tinynet.kernels.layout import batch_first, batch_last
 from tinynet.kernels.max_pool2d import pool_output_size, pool_pieces, window_parts
-from tinynet.memory import pool
-from tinynet.threads import parallel_for
 
 
 def window_sizes(

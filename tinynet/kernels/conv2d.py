@@ -1,7 +1,7 @@
 """Convolution (cross-correlation, as in all of deep learning) by im2col and matrix products.
 
-    y[n, o, oh, ow] = b[o] + sum over c, i, j of  w[o, c, i, j] * x[n, c, oh*sh + i - ph, ow*sw + j
-    - pw]
+    y[n, o, oh, ow] = b[o] + sum over c, i, j of
+                             w[o, c, i, j] * x[n, c, oh*sh + i - ph, ow*sw + j - pw]
 
 and max(y, 0) where a ReLU follows: done on each piece of y while it is warm, it costs no pass of
 its own over memory.
@@ -12,7 +12,7 @@ so are its adjoints:
     y  = w @ col + b        (O, K) @ (K, P) -> (O, P)
     dw = dy @ col^T         (O, P) @ (P, K) -> (O, K)       since y is linear in w, with factors col
     db = sum of dy over P   (O, P) -> (O,)
-    dx = col2im(w^T @ dy)   (K, O) @ (O, P) -> (K, P), then summed over the windows that cover a pixel
+    dx = col2im(w^T @ dy)   (K, O) @ (O, P) -> (K, P), then summed over a pixel's windows
 
 With groups, output channels of group g see the input channels of group g alone: each group is such
 a product.
@@ -30,17 +30,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from tinynet.devices.memory import pool
+from tinynet.devices.scratch import Scratch
+from tinynet.devices.threads import parallel_for, piece_size, ranges
 from tinynet.kernels import winograd
 from tinynet.kernels.im2col import Pair, add_windows, output_size, pad, windows
 from tinynet.kernels.layout import batch_first, batch_last
 from tinynet.kernels.relu import relu_backward
-from tinynet.memory import pool
-from tinynet.threads import parallel_for, piece_size, ranges, scratch
 
-COLUMN_BYTES = (
-    1 << 20,
-    8 << 20,
-)  # the fewest and the most of columns built at once; of large ones, 2 to 16 MB did best
+# The fewest and the most of columns built at once; of large ones, 2 to 16 MB did best.
+COLUMN_BYTES = (1 << 20, 8 << 20)
 # output pixels, all pictures counted, of a row in a piece: BLAS is at full speed from about there
 # on
 PIXELS = 1024
@@ -49,6 +48,11 @@ DX_BLOCKS = 8  # threads take blocks of input channels of dx, so no two ever add
 DW_LANES = 8  # partial sums of dw, each over its own run of pixels, added in a fixed order
 
 Tile = tuple[slice, slice]  # output rows, output columns
+
+_dcol = Scratch()
+_shifted = Scratch()
+_one = Scratch()
+_product = Scratch()
 
 
 def conv2d_forward(
@@ -140,7 +144,7 @@ def _input_gradient(
         for tile in _tiles(OH, OW, N, len(w) * dy.itemsize):
             rows, cols = tile
             height, width = rows.stop - rows.start, cols.stop - cols.start
-            dcol = scratch("columns", (height, len(block), kh, kw, width, N), dy.dtype)
+            dcol = _dcol.array((height, len(block), kh, kw, width, N), dy.dtype)
             # (K, O/G) @ (rows, O/G, P) -> (rows, K, P)
             np.matmul(
                 w,
@@ -170,7 +174,7 @@ def _weight_gradient(
         lane, g = task
         total = partial[lane, _group(O, groups, g)]
         total[...] = 0
-        product = scratch("product", total.shape, x.dtype)
+        product = _product.array(total.shape, x.dtype)
         for tile in lanes[lane]:
             col = _columns(padded[_group(C, groups, g)], kernel, stride, tile)
             for dy_row, col_row in zip(
@@ -209,10 +213,9 @@ def _columns(padded: np.ndarray, kernel: Pair, stride: Pair, tile: Tile) -> np.n
     part = padded[
         :, rows.start * sh : (rows.stop - 1) * sh + kh, cols.start * sw : (cols.stop - 1) * sw + kw
     ]
-    shifted = windows(part, (1, kw), (1, sw), (part.shape[1], width))[
-        :, 0
-    ]  # (C, kw, row, columns, N)
-    buffer = scratch("columns", (part.shape[1], kw, C, width, N), padded.dtype)
+    # (C, kw, row, columns, N)
+    shifted = windows(part, (1, kw), (1, sw), (part.shape[1], width))[:, 0]
+    buffer = _shifted.array((part.shape[1], kw, C, width, N), padded.dtype)
     np.copyto(buffer, shifted.transpose(2, 1, 0, 3, 4))
     shape, item = (rows.stop - rows.start, kh * kw * C, width * N), buffer.itemsize
     col = as_strided(
@@ -220,7 +223,7 @@ def _columns(padded: np.ndarray, kernel: Pair, stride: Pair, tile: Tile) -> np.n
     )
     if width * N >= FEW or width < (padded.shape[2] - kw) // sw + 1:
         return col
-    one = scratch("column", (1, shape[1], shape[0] * shape[2]), padded.dtype)
+    one = _one.array((1, shape[1], shape[0] * shape[2]), padded.dtype)
     np.copyto(one.reshape(shape[1], shape[0], shape[2]), col.swapaxes(0, 1))
     return one
 

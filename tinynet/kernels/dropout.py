@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynet.kernels.layout import batch_first, batch_last
+from tinynet.kernels.layout import along_memory, batch_first
 
 
 def dropout_mask(shape: tuple[int, ...], p: float, seed: int, call: int) -> np.ndarray:
@@ -37,4 +37,9 @@ def dropout_forward(x: np.ndarray, p: float, seed: int, call: int) -> tuple[np.n
 def dropout_backward(dy: np.ndarray, mask: np.ndarray, p: float) -> np.ndarray:
     """dy * mask / (1 - p): forward and backward are the same linear map."""
     scale = dy.dtype.type(1 / (1 - p) if p < 1 else 0)
-    return np.multiply(batch_first(batch_last(dy)), mask) * scale
+
+    def piece(dy: np.ndarray, mask: np.ndarray, dx: np.ndarray) -> None:
+        np.multiply(dy, mask, out=dx)
+        dx *= scale
+
+    return along_memory(piece, dy, mask)

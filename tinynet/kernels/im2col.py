@@ -1,12 +1,13 @@
 """im2col: the windows of a convolution as the columns of a matrix, and its adjoint col2im.
 
-    col[(c, i, j), (oh, ow, n)] = x[n, c, oh*sh + i - ph, ow*sw + j - pw]        0 outside the picture
+    col[(c, i, j), (oh, ow, n)] = x[n, c, oh*sh + i - ph, ow*sw + j - pw]
 
-im2col copies each pixel into every column whose window covers it. Its adjoint sends a gradient back
-the same ways, and so sums over all windows that cover a pixel (`+=`: windows overlap):
+where x is 0 outside the picture. im2col copies each pixel into every column whose window covers it.
+Its adjoint sends a gradient back the same ways, and so sums over all windows that cover a pixel
+(`+=`: windows overlap):
 
-    dx[n, c, h, w] = sum of dcol[(c, i, j), (oh, ow, n)] over all (i, j, oh, ow) with oh*sh + i - ph
-    = h, ow*sw + j - pw = w
+    dx[n, c, h, w] = sum of dcol[(c, i, j), (oh, ow, n)]
+                     over all (i, j, oh, ow) with oh*sh + i - ph = h and ow*sw + j - pw = w
 
 Letters: N batch, C channels, (H, W) picture, (kh, kw) kernel, (sh, sw) stride, (ph, pw) padding,
 (OH, OW) output.
@@ -17,14 +18,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from tinynet.devices.memory import pool
 from tinynet.kernels.layout import batch_first, batch_last
-from tinynet.memory import pool
 
 Pair = tuple[int, int]
 
 
 def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
-    """(OH, OW): how many windows fit on each axis, floor((size + 2 padding - kernel) / stride) + 1."""
+    """(OH, OW), the number of windows: floor((size + 2 padding - kernel) / stride) + 1 an axis."""
     return tuple(
         (n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding, strict=True)
     )
@@ -47,7 +48,7 @@ def pad(x: np.ndarray, padding: Pair, extra: Pair = (0, 0)) -> np.ndarray:
 
 
 def windows(padded: np.ndarray, kernel: Pair, stride: Pair, out: Pair) -> np.ndarray:
-    """A read-only view (C, kh, kw, OH, OW, N) of a padded (C, Hp, Wp, N): no pixel is copied yet."""
+    """A read-only view (C, kh, kw, OH, OW, N) of a padded (C, Hp, Wp, N): it copies no pixel."""
     C, _, _, N = padded.shape
     c, h, w, n = padded.strides
     return as_strided(

@@ -1,35 +1,67 @@
 """Memory layout of activations, and cutting element-wise work into pieces.
 
-A user sees (N, C, H, W); memory holds (C, H, W, N): the batch is innermost. So the values of one
-pixel for all pictures lie side by side, and every shift by a pixel, a row or a channel is a shift
-of long contiguous runs.
+A user sees pictures as (N, C, H, W); memory holds (C, H, W, N): the batch is innermost. So the
+values of one pixel for all pictures lie side by side, and every shift by a pixel, a row or a
+channel is a shift of long contiguous runs. Element-wise work needs no order: it goes along memory
+as its argument lies there, and the result lies in the same order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from tinynet.memory import pool
-from tinynet.threads import parallel_for, ranges
+from tinynet.devices.memory import pool
+from tinynet.devices.threads import parallel_for, ranges
 
 PIECE = 1 << 17  # elements of an element-wise piece
 
 
 def batch_last(x: np.ndarray) -> np.ndarray:
     """(N, ...) -> C-contiguous (..., N): a view where memory lies so already, else a copy."""
-    moved = x if x.ndim < 2 else np.moveaxis(x, 0, -1)
-    if moved.flags.c_contiguous:
-        return moved
-    copy = pool.empty(moved.shape, moved.dtype)
-    np.copyto(copy, moved)
-    return copy
+    return dense(x if x.ndim < 2 else np.moveaxis(x, 0, -1))
 
 
 def batch_first(x: np.ndarray) -> np.ndarray:
     """(..., N) -> (N, ...), a view: the inverse of `batch_last`."""
     return x if x.ndim < 2 else np.moveaxis(x, -1, 0)
+
+
+def dense(x: np.ndarray) -> np.ndarray:
+    """x itself if it is C-contiguous, else a copy that is."""
+    if x.flags.c_contiguous:
+        return x
+    copy = pool.empty(x.shape, x.dtype)
+    np.copyto(copy, x)
+    return copy
+
+
+def memory_order(x: Any) -> list[int]:
+    """The axes of x, of either backend, from the outermost in memory to the innermost."""
+    return sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
+
+
+def along_memory(
+    function: Callable[..., object], *arrays: np.ndarray, out: np.ndarray | None = None
+) -> np.ndarray:
+    """out = function of arrays of one shape, element by element; function(*pieces, piece of out).
+
+    The order in memory is the first array's, also for the result; other arrays that lie otherwise
+    are copied to it. `out` may be the first array itself: then the result takes its place.
+    """
+    order = memory_order(arrays[0])
+    inputs = [dense(a.transpose(order)) for a in arrays]
+    if out is None:
+        y = pool.empty(inputs[0].shape, arrays[0].dtype)
+        elementwise(function, *inputs, y)
+        return y.transpose(np.argsort(order))
+    y = dense(out.transpose(order))
+    elementwise(function, *inputs, y)
+    if not np.may_share_memory(y, out):  # out has gaps in memory: y is a copy of it
+        np.copyto(out, y.transpose(np.argsort(order)))
+    return out
 
 
 def elementwise(function: Callable[..., object], *arrays: np.ndarray) -> None:

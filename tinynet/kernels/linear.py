@@ -5,6 +5,9 @@
     dw = dy^T x             (O, N) @ (N, I) -> (O, I)
     db = sum of dy over N   (N, O) -> (O,)
 
+Two axes lie batch-innermost in memory, and the products are those of the transposes. With any other
+number of leading axes x lies in C order, and N stands for all of them.
+
 Each product is cut into blocks of rows of its result for the threads; BLAS runs each block on one
 thread, so the bits do not depend on their number.
 """
@@ -13,10 +16,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinynet.devices.memory import pool
+from tinynet.devices.threads import one_blas_thread, parallel_for, ranges
 from tinynet.kernels.layout import batch_first, batch_last
 from tinynet.kernels.relu import relu_backward
-from tinynet.memory import pool
-from tinynet.threads import parallel_for, ranges
 
 ROWS = 256  # of a product's block: BLAS is at full speed from about there on
 
@@ -24,7 +27,9 @@ ROWS = 256  # of a product's block: BLAS is at full speed from about there on
 def linear_forward(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, relu: bool = False
 ) -> np.ndarray:
-    """(N, I), (O, I), (O,) -> (N, O), its negative values cut to 0 if `relu`."""
+    """(..., I), (O, I), (O,) -> (..., O), its negative values cut to 0 if `relu`."""
+    if x.ndim != 2:
+        return _rows_forward(x, weight, bias, relu)
     y = matmul(weight, batch_last(x))  # (O, I) @ (I, N) -> (O, N)
     if bias is not None:
         y += bias[:, None]
@@ -40,12 +45,14 @@ def linear_backward(
     needs: tuple[bool, bool, bool],
     y: np.ndarray | None = None,
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-    """dy (N, O) -> (dx, dw, db), None for each one that `needs` does not ask for.
+    """dy (..., O) -> (dx, dw, db), None for each one that `needs` does not ask for.
 
     y is what a forward with `relu` gave: dy counts where y > 0 alone.
     """
     if y is not None:
         dy = relu_backward(dy, y)
+    if x.ndim != 2:
+        return _rows_backward(dy, x, weight, needs)
     dy = batch_last(dy)  # (O, N)
     dx = batch_first(matmul(weight.T, dy)) if needs[0] else None  # (I, O) @ (O, N) -> (I, N)
     dw = matmul(dy, batch_last(x).T) if needs[1] else None  # (O, N) @ (N, I) -> (O, I)
@@ -53,12 +60,40 @@ def linear_backward(
     return dx, dw, db
 
 
+def _rows_forward(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, relu: bool
+) -> np.ndarray:
+    """Sequences lie in C order, so their M vectors are the rows of a matrix, and stay rows."""
+    O, I = weight.shape
+    rows = x.reshape(-1, I)
+    y = pool.empty((len(rows), O), x.dtype)
+
+    def piece(some: slice) -> None:
+        y_ = np.matmul(rows[some], weight.T, out=y[some])  # (M, I) @ (I, O) -> (M, O)
+        if bias is not None:
+            y_ += bias
+        if relu:
+            np.maximum(y_, 0, out=y_)
+
+    parallel_for(piece, ranges(len(rows), ROWS))
+    return y.reshape(*x.shape[:-1], O)
+
+
+def _rows_backward(
+    dy: np.ndarray, x: np.ndarray, weight: np.ndarray, needs: tuple[bool, bool, bool]
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    O, I = weight.shape
+    rows, dy = x.reshape(-1, I), dy.reshape(-1, O)
+    dx = matmul(dy, weight).reshape(x.shape) if needs[0] else None  # (M, O) @ (O, I) -> (M, I)
+    dw = matmul(dy.T, rows) if needs[1] else None  # (O, M) @ (M, I) -> (O, I)
+    return dx, dw, dy.sum(axis=0) if needs[2] else None
+
+
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a @ b with NumPy's rules."""
     if a.ndim != 2 or b.ndim != 2:
-        result = []
-        parallel_for(lambda _: result.append(np.matmul(a, b)), [None])
-        return result[0]
+        with one_blas_thread():
+            return np.matmul(a, b)
     out = pool.empty((a.shape[0], b.shape[1]), np.result_type(a, b))
     parallel_for(lambda rows: np.matmul(a[rows], b, out=out[rows]), ranges(len(a), ROWS))
     return out

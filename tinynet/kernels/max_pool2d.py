@@ -1,9 +1,9 @@
 """Max-pooling, windows overlapping or not.
 
-    y[n, c, oh, ow] = max over i, j of x[n, c, oh*sh + i - ph, ow*sw + j - pw]         outside the picture: minus infinity
+    y[n, c, oh, ow] = max over i, j of x[n, c, oh*sh + i - ph, ow*sw + j - pw]
 
-The gradient goes whole to the pixel that won; a pixel that won in several windows gets the sum
-(`+=`):
+where x is minus infinity outside the picture. The gradient goes whole to the pixel that won; a
+pixel that won in several windows gets the sum (`+=`):
 
     dx[n, c, h, w] = sum of dy[n, c, oh, ow] over the windows in which (h, w) won
 
@@ -18,14 +18,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tinynet.devices.memory import pool
+from tinynet.devices.scratch import Scratch
+from tinynet.devices.threads import parallel_for, ranges
 from tinynet.kernels.im2col import Pair
 from tinynet.kernels.layout import batch_first, batch_last, select
-from tinynet.memory import pool
-from tinynet.threads import parallel_for, ranges, scratch
 
 Index = tuple[slice, slice, slice]
 EVERY = slice(None)
 PIECE = 1 << 17  # output elements handled at once
+
+_below = Scratch()
+_candidate = Scratch()
+_won = Scratch()
+_share = Scratch()
 
 
 def pool_output_size(
@@ -93,13 +99,16 @@ def max_pool2d_forward(
         parts = list(window_parts((H, W), kernel, stride, padding, rows, OW))
         for _, outputs, inputs in parts:
             np.maximum(y_[outputs], x_[inputs], out=y_[outputs])
-        # The first position whose value is not below the maximum is the smallest candidate, where a
-        # candidate is the position, or all ones if its value is below. All but the comparison runs
-        # on bytes: a quarter of the cost.
+        # The winner is the first position that holds the maximum. A window of four values:
+        #     x            3    7    7    5      maximum 7
+        #     position     0    1    2    3
+        #     candidate  255    1    2  255      the position, or 255 where x is below the maximum
+        # The smallest candidate is the winner, 1. All but the comparison runs on bytes, which costs
+        # a quarter of the same on floats.
         for position, outputs, inputs in parts:
             shape = y_[outputs].shape
-            below = np.less(x_[inputs], y_[outputs], out=scratch("below", shape, np.bool_))
-            candidate = scratch("candidate", shape, position_type)
+            below = np.less(x_[inputs], y_[outputs], out=_below.array(shape, np.bool_))
+            candidate = _candidate.array(shape, position_type)
             np.multiply(below.view(np.uint8), nobody, out=candidate)
             candidate |= position_type.type(position)
             np.minimum(winner_[outputs], candidate, out=winner_[outputs])
@@ -133,8 +142,8 @@ def max_pool2d_backward(
                 (H, W), kernel, stride, padding, rows, OW
             ):
                 shape = dy_[outputs].shape
-                won = np.equal(winner_[outputs], position, out=scratch("won", shape, np.bool_))
-                dx_[inputs] += select(won, dy_[outputs], out=scratch("share", shape, dy.dtype))
+                won = np.equal(winner_[outputs], position, out=_won.array(shape, np.bool_))
+                dx_[inputs] += select(won, dy_[outputs], out=_share.array(shape, dy.dtype))
 
     parallel_for(piece, channel_blocks)
     return batch_first(dx)

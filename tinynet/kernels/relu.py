@@ -12,23 +12,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynet.kernels.layout import batch_first, batch_last, elementwise, select
-from tinynet.memory import pool
+from tinynet.kernels.layout import along_memory, select
 
 
 def relu_forward(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Any shape. `out` may be x itself: then y takes its place."""
-    x_ = batch_last(x)
-    y = pool.empty(x_.shape, x_.dtype) if out is None else batch_last(out)
-    elementwise(lambda x, y: np.maximum(x, 0, out=y), x_, y)
-    if out is not None and not np.may_share_memory(y, out):
-        np.copyto(out, batch_first(y))
-    return batch_first(y) if out is None else out
+    return along_memory(lambda x, y: np.maximum(x, 0, out=y), x, out=out)
 
 
 def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     """dy, y of one shape -> dx."""
-    dy, y = batch_last(dy), batch_last(y)
-    dx = pool.empty(y.shape, y.dtype)
-    elementwise(lambda dy, y, dx: select(y > 0, dy, out=dx), dy, y, dx)
-    return batch_first(dx)
+    return along_memory(lambda y, dy, dx: select(y > 0, dy, out=dx), y, dy)

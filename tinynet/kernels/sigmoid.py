@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinynet.kernels.layout import along_memory
+
 
 def sigmoid_forward(x: np.ndarray) -> np.ndarray:
     """Any shape."""
-    return (np.tanh(x / 2) + 1) / 2
+    return along_memory(_sigmoid, x)
 
 
 def sigmoid_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     """dy, y of one shape -> dx."""
-    return dy * y * (1 - y)
+    return along_memory(lambda y, dy, dx: np.multiply(dy * y, 1 - y, out=dx), y, dy)
+
+
+def _sigmoid(x: np.ndarray, y: np.ndarray) -> None:
+    np.tanh(np.divide(x, 2, out=y), out=y)
+    y += 1
+    y /= 2

@@ -1,7 +1,19 @@
 """Softmax and its logarithm along one axis.
 
-    softmax:      y_i = exp(x_i) / sum of exp(x_j)       dx_i = y_i (dy_i - sum of dy_j y_j)      dy_i/dx_j = y_i (d_ij - y_j)
-    log-softmax:  y_i = x_i - log(sum of exp(x_j))       dx_i = dy_i - exp(y_i) sum of dy_j
+    softmax:      y_i = exp(x_i) / sum over j of exp(x_j)
+    log-softmax:  y_i = x_i - log(sum over j of exp(x_j))
+
+Backward of softmax, with dy_i for dL/dy_i and [i = j] for 1 if i is j, else 0:
+
+    Jacobian      the derivative of y_i by x_j is  y_i ([i = j] - y_j)
+    chain rule    dx_j = sum over i of dy_i y_i ([i = j] - y_j)
+    collected     dx_j = y_j (dy_j - sum over i of dy_i y_i)
+
+Backward of log-softmax, in the same steps; exp(y_j) is the softmax:
+
+    Jacobian      the derivative of y_i by x_j is  [i = j] - exp(y_j)
+    chain rule    dx_j = sum over i of dy_i ([i = j] - exp(y_j))
+    collected     dx_j = dy_j - exp(y_j) sum over i of dy_i
 
 The largest x is subtracted first, which changes nothing in exact arithmetic and keeps exp from
 overflowing.

@@ -1,10 +1,11 @@
 """Response normalisation over a patch of the same map.
 
-    s = k + a * sum of x^2 over the size x size patch around the pixel        a = alpha / size^2, patch clipped
+    s = k + a * sum of x^2 over the size x size patch around the pixel        a = alpha / size^2
     y = x * s^-beta
 
-The formulas, forward and backward, are those of local_response_norm.py with the patch in place of
-the channel window; its sum goes down the rows, then along the columns.
+The patch is clipped at the picture's edges. The formulas, forward and backward, are those of
+local_response_norm.py with the patch in place of the channel window; its sum goes down the rows,
+then along the columns.
 
 Source: `akrizhevsky/cuda-convnet`'s rnorm layer; the second normalisation after conv2 in the
 program of 2012 (cfg 145).
@@ -14,10 +15,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinynet.devices.memory import pool
+from tinynet.devices.scratch import Scratch
+from tinynet.devices.threads import parallel_for
 from tinynet.kernels.layout import batch_first, batch_last
 from tinynet.kernels.local_response_norm import power, window_sum
-from tinynet.memory import pool
-from tinynet.threads import parallel_for, scratch
+
+_squares = Scratch()
+_s = Scratch()
+_rows = Scratch()
+_q = Scratch()
+_sums = Scratch()
 
 
 def spatial_response_norm_forward(
@@ -47,9 +55,9 @@ def spatial_response_norm_backward(
         x_, dx_ = x[channel], dx[channel]
         s = _scale(x_, size, alpha, k)
         np.divide(dy[channel], power(s, beta), out=dx_)  # dy s^-beta
-        q = np.multiply(dx_, x_, out=scratch("q", x_.shape, x.dtype))
+        q = np.multiply(dx_, x_, out=_q.array(x_.shape, x.dtype))
         q /= s  # dy x s^(-beta-1)
-        sums = _patch_sum(q, (size - 1) // 2, size // 2, scratch("sums", x_.shape, x.dtype))
+        sums = _patch_sum(q, (size - 1) // 2, size // 2, _sums.array(x_.shape, x.dtype))
         sums *= x_
         sums *= factor
         dx_ += sums
@@ -60,8 +68,8 @@ def spatial_response_norm_backward(
 
 def _scale(x: np.ndarray, size: int, alpha: float, k: float) -> np.ndarray:
     """s (H, W, N) of one channel, in this thread's buffer."""
-    squares = np.multiply(x, x, out=scratch("squares", x.shape, x.dtype))
-    s = _patch_sum(squares, size // 2, (size - 1) // 2, scratch("scale", x.shape, x.dtype))
+    squares = np.multiply(x, x, out=_squares.array(x.shape, x.dtype))
+    s = _patch_sum(squares, size // 2, (size - 1) // 2, _s.array(x.shape, x.dtype))
     s *= x.dtype.type(alpha / size**2)
     s += x.dtype.type(k)
     return s
@@ -71,6 +79,6 @@ def _patch_sum(a: np.ndarray, before: int, after: int, out: np.ndarray) -> np.nd
     """out[h, w] = sum of a[h - before ... h + after, w - before ... w + after], clipped, a (H, W,
     N).
     """
-    rows = window_sum(a, before, after, scratch("rows", a.shape, a.dtype))
+    rows = window_sum(a, before, after, _rows.array(a.shape, a.dtype))
     window_sum(rows.swapaxes(0, 1), before, after, out.swapaxes(0, 1))
     return out

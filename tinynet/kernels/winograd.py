@@ -1,21 +1,42 @@
-"""Convolution with stride 1 in four times fewer multiplications: Winograd's way, on tiles of 7x7
-inputs.
+"""Convolution with stride 1 in four times fewer multiplications: Winograd's way, on 7x7 tiles.
 
-The product of two polynomials with m and r coefficients has n = m + r - 1 of them. It can be had by
-evaluating both at n points, multiplying n numbers, and going back. A filter g of r taps that makes
-m outputs from n inputs d is the transpose of such a product, so it too needs n multiplications, not
-m r:
+A small case first. A filter (g0, g1, g2) on four inputs (d0, d1, d2, d3) makes two outputs, and the
+definition takes six products:
 
-    y = A^T [(G g) * (B^T d)]        with Vandermonde matrices A (n, m), G (n, r), and B (n, n) the inverse of one
+    y0 = d0 g0 + d1 g1 + d2 g2        y1 = d1 g0 + d2 g1 + d3 g2
+
+Four products are enough:
+
+    m1 = (d0 - d2) g0                 m2 = (d1 + d2) (g0 + g1 + g2)/2
+    m4 = (d1 - d3) g2                 m3 = (d2 - d1) (g0 - g1 + g2)/2
+
+    y0 = m1 + m2 + m3                 y1 = m2 - m3 - m4
+
+In numbers: d = (1, 2, 3, 4) and g = (1, 2, 3) give m = (-2, 15, 1, -6), so y = (14, 20). The sums
+of g are made once for all tiles. In matrices this is
+
+    y = A^T [(G g) * (B^T d)]
+
+Where the matrices come from: the product of two polynomials with m and r coefficients is one with
+n = m + r - 1 coefficients. Evaluate both at n points, multiply the n pairs of values, and find the
+polynomial through the products. One point is "infinity": the value there is the last coefficient.
+So the product is B^-1 [(G g) * (A h)], with Vandermonde matrices A (n, m), G (n, r) and B (n, n);
+their row for a point p is (1, p, p^2, ...). The filter, from n inputs to m outputs, is the
+transpose of the map from the m coefficients h to those of the product, and a transposed product of
+matrices is the product of the transposes in the other order. With B for the inverse, that is the
+line above.
 
 Along rows and columns both, a tile of m x m outputs comes from 7x7 inputs by 49 products: instead
 of 225 for 3x3 kernels (m = 5) and of 225 for 5x5 ones (m = 3). Over all channels C, kernels O and
 tiles P, each of the 49 is an entry of a matrix product, so forward, and its adjoints for weights
 and inputs, are
 
-    V = B^T d B     U = G g G^T     M = U @ V        y = A^T M A         (49, O, C) @ (49, C, P) -> (49, O, P)
-    dM = A dy A^T                   dU = dM @ V^T    dg = G^T dU G       (49, O, P) @ (49, P, C) -> (49, O, C)
-                                    dV = U^T @ dM    dd = B dV B^T       (49, C, O) @ (49, O, P) -> (49, C, P)
+    V = B^T d B     U = G g G^T     M = U @ V       (49, O, C) @ (49, C, P) -> (49, O, P)
+    y = A^T M A
+
+    dM = A dy A^T                   dU = dM @ V^T   (49, O, P) @ (49, P, C) -> (49, O, C)
+    dg = G^T dU G                   dV = U^T @ dM   (49, C, O) @ (49, O, P) -> (49, C, P)
+    dd = B dV B^T
 
 and dx is the sum of dd over the tiles that cover a pixel. The transforms are matrix products as
 well, with the Kronecker product of the small matrix with itself: 49 numbers in, 49 out.
@@ -34,11 +55,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tinynet.devices.memory import pool
+from tinynet.devices.scratch import Scratch
+from tinynet.devices.threads import parallel_for, ranges
 from tinynet.kernels.im2col import Pair, add_windows, pad, windows
 from tinynet.kernels.layout import batch_first, batch_last
 from tinynet.kernels.linear import matmul
-from tinynet.memory import pool
-from tinynet.threads import parallel_for, ranges, scratch
 
 POINTS = (0, 1, -1, 0.5, -0.5, 2)  # and infinity; larger or closer ones lose more digits
 SIDE = len(POINTS) + 1  # of a tile's inputs
@@ -47,6 +69,14 @@ COLUMNS = 384  # tiles times pictures handled at once: 256 to 768 did best
 # sum of dU
 LANES = 8
 RUN = 32  # pictures of a lane, unless there are few: shorter runs of memory are slower to copy
+
+_M = Scratch()
+_V = Scratch()
+_d = Scratch()
+_outputs = Scratch()
+_sums = Scratch()
+_dU = Scratch()
+_product = Scratch()
 
 Tiles = tuple[slice, slice, slice]  # a piece of work: tile rows, tile columns, pictures
 
@@ -78,13 +108,12 @@ def winograd_forward(
 
     def piece(tiles: Tiles) -> None:
         V = _transform_input(padded, B, r, tiles)
-        M = scratch("M", (SIDE**2, O, V.shape[2]), x.dtype)
+        M = _M.array((SIDE**2, O, V.shape[2]), x.dtype)
         np.matmul(U, V, out=M)
         if bias is not None:
-            M[SIDE + 1] += bias[
-                :, None
-            ]  # at the point (1, 1), whose column of A^T is ones: it reaches every output
-        outputs = scratch("outputs", (len(A), M[0].size), x.dtype)
+            # At the point (1, 1), whose column of A^T is ones, the bias reaches every output.
+            M[SIDE + 1] += bias[:, None]
+        outputs = _outputs.array((len(A), M[0].size), x.dtype)
         np.matmul(A, M.reshape(SIDE**2, -1), out=outputs)
         for part, place in zip(outputs, _pixels(y, r, tiles), strict=True):
             part = part.reshape(O, *_size(tiles))[:, : place.shape[1], : place.shape[2]]
@@ -111,23 +140,22 @@ def winograd_backward(
 
     def lane(number: int) -> None:
         pictures = lanes[number]
-        sums = scratch(
-            "sums", (*padded.shape[:3], pictures.stop - pictures.start), x.dtype
-        )  # of dx, with its padding
+        # Sums of dx, with its padding.
+        sums = _sums.array((*padded.shape[:3], pictures.stop - pictures.start), x.dtype)
         sums[...] = 0
-        dU = scratch("dU", (SIDE**2, O, C), x.dtype)
+        dU = _dU.array((SIDE**2, O, C), x.dtype)
         for count, tiles in enumerate(_pieces(OH, OW, pictures, r)):
             dM = _transform_output_gradient(dy, A, r, tiles)
             if needs[1]:
                 V = _transform_input(padded, B, r, tiles)
-                product = scratch("product", dU.shape, x.dtype) if count else dU
+                product = _product.array(dU.shape, x.dtype) if count else dU
                 np.matmul(dM, V.swapaxes(1, 2), out=product)
                 if count:
                     dU += product
             if needs[0]:
-                dV = scratch("V", (SIDE**2, C, dM.shape[2]), x.dtype)
+                dV = _V.array((SIDE**2, C, dM.shape[2]), x.dtype)
                 np.matmul(U.swapaxes(1, 2), dM, out=dV)
-                d = scratch("inputs", (SIDE, SIDE, C, *_size(tiles)), x.dtype)
+                d = _d.array((SIDE, SIDE, C, *_size(tiles)), x.dtype)
                 np.matmul(B.T, dV.reshape(SIDE**2, -1), out=d.reshape(SIDE**2, -1))
                 m = SIDE - r + 1
                 add_windows(sums, np.moveaxis(d, 2, 0), (m, m), tiles[0].start, tiles[1].start)
@@ -166,12 +194,11 @@ def _transform_input(padded: np.ndarray, B: np.ndarray, r: int, tiles: Tiles) ->
     C, Hp, Wp, _ = padded.shape
     m = SIDE - r + 1
     TH, TW = (Hp - r + 1) // m, (Wp - r + 1) // m
-    view = windows(padded, (SIDE, SIDE), (m, m), (TH, TW))[
-        (..., *tiles)
-    ]  # (C, 7, 7, rows, columns, pictures)
-    d = scratch("inputs", (SIDE, SIDE, C, *_size(tiles)), padded.dtype)
+    # (C, 7, 7, rows, columns, pictures)
+    view = windows(padded, (SIDE, SIDE), (m, m), (TH, TW))[(..., *tiles)]
+    d = _d.array((SIDE, SIDE, C, *_size(tiles)), padded.dtype)
     np.copyto(d, np.moveaxis(view, 0, 2))
-    V = scratch("V", (SIDE**2, C * d[0, 0, 0].size), padded.dtype)
+    V = _V.array((SIDE**2, C * d[0, 0, 0].size), padded.dtype)
     np.matmul(B, d.reshape(V.shape), out=V)
     return V.reshape(SIDE**2, C, -1)
 
@@ -181,14 +208,13 @@ def _transform_output_gradient(dy: np.ndarray, A: np.ndarray, r: int, tiles: Til
     buffer.
     """
     O, size = len(dy), _size(tiles)
-    d = scratch("outputs", (len(A), O, *size), dy.dtype)
+    d = _outputs.array((len(A), O, *size), dy.dtype)
     for part, place in zip(d, _pixels(dy, r, tiles), strict=True):
         _, height, width, _ = place.shape
         part[:, :height, :width] = place
-        part[:, height:] = part[:, :height, width:] = (
-            0  # outputs that the last tiles have and dy has not
-        )
-    dM = scratch("M", (SIDE**2, O * d[0, 0].size), dy.dtype)
+        # Outputs that the last tiles have and dy has not.
+        part[:, height:] = part[:, :height, width:] = 0
+    dM = _M.array((SIDE**2, O * d[0, 0].size), dy.dtype)
     np.matmul(A.T, d.reshape(len(A), -1), out=dM)
     return dM.reshape(SIDE**2, O, -1)
 

@@ -2,28 +2,45 @@
 
 from tinynet.nn import init
 from tinynet.nn.layers import (
+    GELU,
+    AdaptiveAvgPool2d,
     AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    BCEWithLogitsLoss,
     Conv2d,
     CrossEntropyLoss,
     Dropout,
     Flatten,
+    Identity,
     Linear,
     LocalResponseNorm,
     MaxPool2d,
+    MSELoss,
+    NLLLoss,
     ReLU,
     Sequential,
     Sigmoid,
     SpatialResponseNorm,
     Tanh,
 )
-from tinynet.nn.module import Module, Parameter
+from tinynet.nn.module import Buffer, Module, Parameter
 
 __all__ = [
     "AvgPool2d",
+    "NLLLoss",
+    "MSELoss",
+    "Identity",
+    "BCEWithLogitsLoss",
+    "BatchNorm2d",
+    "BatchNorm1d",
+    "AdaptiveAvgPool2d",
+    "Buffer",
     "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
+    "GELU",
     "Linear",
     "LocalResponseNorm",
     "MaxPool2d",

@@ -6,14 +6,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 import tinynet.functional as F
-from tinynet.device import Device
+from tinynet.devices import Device
 from tinynet.nn import init
 from tinynet.nn.init import Initialiser
-from tinynet.nn.module import Module, Parameter
+from tinynet.nn.module import Buffer, Module, Parameter
 from tinynet.tensor import Tensor
 
 Size = int | tuple[int, int]
+
+
+def _listed(**options: Any) -> str:
+    """Options for repr: "stride 4, padding 2, relu"; None and False are left out."""
+    return ", ".join(
+        name if value is True else f"{name} {value}"
+        for name, value in options.items()
+        if value is not None and value is not False
+    )
 
 
 class Sequential(Module):
@@ -79,9 +90,16 @@ class Conv2d(Module):
             x, self.weight, self.bias, self.stride, self.padding, self.groups, self.relu
         )
 
+    def extra_repr(self) -> str:
+        out_channels, in_channels, kh, kw = self.weight.shape
+        several = self.groups if self.groups > 1 else None
+        return f"{in_channels * self.groups} -> {out_channels}, kernel {kh}x{kw}, " + _listed(
+            stride=self.stride, padding=self.padding, groups=several, relu=self.relu
+        )
+
 
 class Linear(Module):
-    """x w^T + b: (N, in_features) -> (N, out_features), and a ReLU if relu=True.
+    """x w^T + b: (..., in_features) -> (..., out_features), and a ReLU if relu=True.
 
     weight (out, in) by He's rule if not said otherwise; bias zeros.
     """
@@ -105,6 +123,10 @@ class Linear(Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias, self.relu)
 
+    def extra_repr(self) -> str:
+        out_features, in_features = self.weight.shape
+        return ", ".join([f"{in_features} -> {out_features}", *["relu"] * self.relu])
+
 
 class MaxPool2d(Module):
     """See functional.max_pool2d."""
@@ -122,6 +144,9 @@ class MaxPool2d(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.max_pool2d(x, **self.options)
+
+    def extra_repr(self) -> str:
+        return _listed(**self.options)
 
 
 class AvgPool2d(Module):
@@ -146,15 +171,88 @@ class AvgPool2d(Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.avg_pool2d(x, **self.options)
 
+    def extra_repr(self) -> str:
+        return _listed(**self.options)
+
+
+class AdaptiveAvgPool2d(Module):
+    """See functional.adaptive_avg_pool2d."""
+
+    def __init__(self, output_size: Size):
+        self.output_size = output_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(x, self.output_size)
+
+    def extra_repr(self) -> str:
+        return _listed(output_size=self.output_size)
+
+
+class BatchNorm1d(Module):
+    """Batch normalisation of x (N, C) or (N, C, L), C = num_features, and a ReLU if relu=True; see
+    functional.batch_norm.
+
+    weight ones, bias zeros; none of both if affine=False. Each training batch moves running_mean
+    (zeros at first) and running_var (ones) by a share of momentum; eval mode takes these.
+    """
+
+    forms: tuple[str, ...] = "(N, C)", "(N, C, L)"  # of x
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        device: str | Device = "cpu",
+        relu: bool = False,
+    ):
+        self.eps, self.momentum, self.relu = eps, momentum, relu
+        ones, zeros = np.ones(num_features, np.float32), np.zeros(num_features, np.float32)
+        self.weight = Parameter(ones, device) if affine else None
+        self.bias = Parameter(zeros, device) if affine else None
+        self.running_mean, self.running_var = Buffer(zeros, device), Buffer(ones, device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim not in [form.count(",") + 1 for form in self.forms]:
+            raise ValueError(
+                f"{type(self).__name__}: expected x of shape {' or '.join(self.forms)}, got "
+                f"{x.shape}"
+            )
+        return F.batch_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training,
+            self.momentum,
+            self.eps,
+            self.relu,
+        )
+
+    def extra_repr(self) -> str:
+        options = _listed(eps=self.eps, momentum=self.momentum, relu=self.relu)
+        return f"{self.running_mean.size} channels, {options}"
+
+
+class BatchNorm2d(BatchNorm1d):
+    """Batch normalisation of x (N, C, H, W): as BatchNorm1d, each map a channel."""
+
+    forms = ("(N, C, H, W)",)
+
 
 class LocalResponseNorm(Module):
-    """Normalisation across channels; see functional.local_response_norm (alpha is divided by size)."""
+    """Normalisation across channels, alpha divided by size; see functional.local_response_norm."""
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
         self.options = dict(size=size, alpha=alpha, beta=beta, k=k)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.local_response_norm(x, **self.options)
+
+    def extra_repr(self) -> str:
+        return _listed(**self.options)
 
 
 class SpatialResponseNorm(Module):
@@ -165,6 +263,9 @@ class SpatialResponseNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.spatial_response_norm(x, **self.options)
+
+    def extra_repr(self) -> str:
+        return _listed(**self.options)
 
 
 class ReLU(Module):
@@ -177,6 +278,19 @@ class ReLU(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x, self.inplace)
+
+    def extra_repr(self) -> str:
+        return _listed(inplace=self.inplace)
+
+
+class GELU(Module):
+    """x Phi(x), Phi the normal distribution; see functional.gelu."""
+
+    def __init__(self, approximate: str = "none"):
+        self.approximate = approximate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(x, self.approximate)
 
 
 class Tanh(Module):
@@ -204,6 +318,16 @@ class Dropout(Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.p, self.training)
 
+    def extra_repr(self) -> str:
+        return _listed(p=self.p)
+
+
+class Identity(Module):
+    """x itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
 
 class Flatten(Module):
     """(N, ...) -> (N, all the rest)."""
@@ -215,8 +339,51 @@ class Flatten(Module):
 class CrossEntropyLoss(Module):
     """The mean (or sum, or none) of -log softmax(logits)[target]; see functional.cross_entropy."""
 
+    def __init__(self, reduction: str = "mean", label_smoothing: float = 0.0):
+        self.reduction, self.label_smoothing = reduction, label_smoothing
+
+    def forward(self, logits: Tensor, target: Any) -> Tensor:
+        return F.cross_entropy(logits, target, self.reduction, self.label_smoothing)
+
+    def extra_repr(self) -> str:
+        smoothing = _listed(label_smoothing=self.label_smoothing or None)
+        return ", ".join(filter(None, [self.reduction, smoothing]))
+
+
+class NLLLoss(Module):
+    """The mean (or sum, or none) of -log_probabilities[target]; see functional.nll_loss."""
+
     def __init__(self, reduction: str = "mean"):
         self.reduction = reduction
 
-    def forward(self, logits: Tensor, target: Any) -> Tensor:
-        return F.cross_entropy(logits, target, self.reduction)
+    def forward(self, log_probabilities: Tensor, target: Any) -> Tensor:
+        return F.nll_loss(log_probabilities, target, self.reduction)
+
+    def extra_repr(self) -> str:
+        return self.reduction
+
+
+class MSELoss(Module):
+    """The mean (or sum, or none) of (input - target)^2; see functional.mse_loss."""
+
+    def __init__(self, reduction: str = "mean"):
+        self.reduction = reduction
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.mse_loss(input, target, self.reduction)
+
+    def extra_repr(self) -> str:
+        return self.reduction
+
+
+class BCEWithLogitsLoss(Module):
+    """The mean (or sum, or none) of the binary cross-entropy; see functional.bce_with_logits."""
+
+    def __init__(self, reduction: str = "mean"):
+        self.reduction = reduction
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return F.bce_with_logits(logits, target, self.reduction)
+
+    def extra_repr(self) -> str:
+        return self.reduction

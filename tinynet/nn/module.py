@@ -1,98 +1,185 @@
-"""Module: a piece of a network that owns parameters and other modules, under names."""
+"""Module: a piece of a network that owns parameters, buffers and other modules, under names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from tinynet.device import Device
-from tinynet.device import device as find_device
-from tinynet.tensor import Tensor
+from tinynet.devices import Device
+from tinynet.devices import device as find_device
+from tinynet.tensor import Tensor, as_array
+from tinynet.tracer import active, current
 
 
 class Parameter(Tensor):
-    """A leaf tensor that is learned. The data is copied to the device, C-contiguous."""
+    """A leaf tensor that is learned: float32 or float64, copied to the device, C-contiguous.
+
+    device: left out, that of a tensor, and "cpu" for anything else. Raises ValueError for what is
+    no array of floats.
+    """
 
     __slots__ = ()
 
-    def __init__(self, data: Any, device: str | Device = "cpu"):
-        where = find_device(device)
-        with where.activate("Parameter"):
-            super().__init__(where.upload(np.ascontiguousarray(data)), where, requires_grad=True)
+    def __init__(self, data: Any, device: str | Device | None = None):
+        super().__init__(*_copied("Parameter", data, device), requires_grad=True)
+        if self.dtype not in (np.float32, np.float64):
+            raise ValueError(f"Parameter: expected dtype float32 or float64, got {self.dtype}")
+
+
+class Buffer(Tensor):
+    """A tensor that is not learned but belongs to the net: the running mean of BatchNorm, say.
+
+    It has no gradient, moves and is saved with the parameters. To change it, set `.data` or write
+    into it. The data is copied to the device, C-contiguous; `device` as in Parameter.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, device: str | Device | None = None):
+        super().__init__(*_copied("Buffer", data, device))
+
+
+def _copied(what: str, data: Any, device: str | Device | None) -> tuple[Any, Device]:
+    """A C-contiguous copy of the data on a device, and that device."""
+    if isinstance(data, Tensor):
+        device = data.device if device is None else device
+        data = data.numpy()
+    where = find_device("cpu" if device is None else device)
+    with where.activate(what):
+        return where.upload(np.asarray(as_array(what, data), order="C")), where
 
 
 class Module:
     """Base of all layers and networks. Write `forward`; call the module.
 
-    Parameters and modules are found among the attributes, also inside lists and tuples; a name is
-    the path to it: `net.a.conv1.weight` is "a.conv1.weight", `net.layers[0].bias` is
-    "layers.0.bias".
+    Parameters, buffers and modules are found among the attributes, also inside lists, tuples and
+    dicts, however nested. A name is the path to it: `net.a.conv1.weight` is "a.conv1.weight",
+    `net.blocks[0][1].bias` is "blocks.0.1.bias", `net.heads["left"].bias` is "heads.left.bias".
+    What can be reached by several paths counts once, under the first one.
     """
 
     training = True
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, **options: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} needs a forward(self, ...)")
 
-    def __call__(self, *inputs: Any) -> Any:
-        return self.forward(*inputs)
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        if active and (trace := current()):
+            with trace.inside(self):
+                return self.forward(*inputs, **options)
+        return self.forward(*inputs, **options)
 
-    def children(self) -> Iterator[tuple[str, Any]]:
-        """(name, Parameter or Module) directly owned."""
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A plain tensor in the place of a parameter or buffer would be neither saved nor moved."""
+        kept = (Parameter, Buffer)
+        if isinstance(value, Tensor) and not isinstance(value, kept):
+            before = vars(self).get(name)
+            if isinstance(before, kept):
+                raise TypeError(
+                    f"{type(self).__name__}.{name}: expected a {type(before).__name__}, got a "
+                    f"Tensor; set {name}.data to its array"
+                )
+        super().__setattr__(name, value)
+
+    def _owned(self) -> Iterator[tuple[str, Parameter | Buffer | Module]]:
+        """(name, part) of all parts directly owned, in the order of the attributes."""
         for name, value in vars(self).items():
-            several = isinstance(value, (list, tuple))
-            for key, part in enumerate(value) if several else [(None, value)]:
-                if isinstance(part, (Parameter, Module)):
-                    yield f"{name}.{key}" if several else name, part
+            yield from _parts(name, value, ())
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """(name, module) directly owned, each once."""
+        return _once((name, part) for name, part in self._owned() if isinstance(part, Module))
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """(name, module): this one, named by the prefix, and all below it."""
+        """(name, module): this one, named by the prefix, and all below it, each once."""
+        return self._walk(prefix, set())
+
+    def _walk(self, prefix: str, seen: set[int]) -> Iterator[tuple[str, Module]]:
+        if id(self) in seen:
+            return
+        seen.add(id(self))
         yield prefix, self
-        for name, child in self.children():
-            if isinstance(child, Module):
-                yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+        for name, child in self.named_children():
+            yield from child._walk(_join(prefix, name), seen)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below it, each once."""
+        return (module for _, module in self.named_modules())
+
+    def _named_tensors(self, *kind: type[Tensor]) -> Iterator[tuple[str, Any]]:
+        return _once(
+            (_join(prefix, name), part)
+            for prefix, module in self.named_modules()
+            for name, part in module._owned()
+            if isinstance(part, kind)
+        )
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(name, parameter) of this module and all below it, each parameter once."""
-        seen = set()
-        for prefix, module in self.named_modules():
-            for name, child in module.children():
-                if isinstance(child, Parameter) and id(child) not in seen:
-                    seen.add(id(child))
-                    yield f"{prefix}.{name}" if prefix else name, child
+        return self._named_tensors(Parameter)
 
     def parameters(self) -> Iterator[Parameter]:
         """All parameters, each once."""
         return (parameter for _, parameter in self.named_parameters())
 
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters on the host, by name."""
-        return {name: parameter.numpy() for name, parameter in self.named_parameters()}
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        """(name, buffer) of this module and all below it, each buffer once."""
+        return self._named_tensors(Buffer)
 
-    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        """Set all parameters from `state`. ValueError, and nothing changed, if names or shapes do
-        not match.
+    def buffers(self) -> Iterator[Buffer]:
+        """All buffers, each once."""
+        return (buffer for _, buffer in self.named_buffers())
+
+    def apply(self, fn: Callable[[Module], Any]) -> Module:
+        """Call fn(module) for all modules below this one, then for this one: children first."""
+        seen: set[int] = set()
+
+        def visit(module: Module) -> None:
+            if id(module) not in seen:
+                seen.add(id(module))
+                for _, child in module.named_children():
+                    visit(child)
+                fn(module)
+
+        visit(self)
+        return self
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.parameters():
+            parameter.zero_grad()
+
+    def _state(self) -> dict[str, Tensor]:
+        return dict(self._named_tensors(Parameter, Buffer))
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all parameters and buffers on the host, by name."""
+        return {name: part.numpy() for name, part in self._state().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set all parameters and buffers from `state`. ValueError, and nothing changed, if names or
+        shapes do not match.
         """
-        own = dict(self.named_parameters())
+        own = self._state()
         missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if missing or unexpected:
             raise ValueError(f"load_state_dict: missing {missing}, unexpected {unexpected}")
-        for name, parameter in own.items():
-            if np.shape(state[name]) != parameter.shape:
+        for name, part in own.items():
+            if np.shape(state[name]) != part.shape:
                 raise ValueError(
-                    f"load_state_dict: expected {name} of shape {parameter.shape}, got "
+                    f"load_state_dict: expected {name} of shape {part.shape}, got "
                     f"{np.shape(state[name])}"
                 )
-        for name, parameter in own.items():
-            with parameter.device.activate("load_state_dict"):
-                value = np.ascontiguousarray(state[name], parameter.dtype)
-                parameter.data = parameter.device.upload(value)
+        arrays = {name: as_array(name, state[name], part.dtype) for name, part in own.items()}
+        for name, part in own.items():
+            with part.device.activate("load_state_dict"):
+                part.data = part.device.upload(np.asarray(arrays[name], order="C"))
 
     def train(self, mode: bool = True) -> Module:
         """Training mode (dropout drops) for this module and all below it."""
-        for _, module in self.named_modules():
+        for module in self.modules():
             module.training = mode
         return self
 
@@ -101,8 +188,65 @@ class Module:
         return self.train(False)
 
     def to(self, device: str | Device) -> Module:
-        """Move all parameters, and their gradients, to a device."""
+        """Move all parameters with their gradients, and all buffers, to a device."""
         target = find_device(device)
-        for parameter in self.parameters():
-            parameter.move(target)
+        for part in self._state().values():
+            part.move(target)
         return self
+
+    def extra_repr(self) -> str:
+        """What repr shows of this module's options, in a few words: "3 -> 64, kernel 11x11".
+
+        If a layer does not say, the sizes of its own parameters and buffers.
+        """
+        own = ((name, part) for name, part in self._owned() if isinstance(part, Tensor))
+        return ", ".join(f"{name} {part.shape}" for name, part in own)
+
+    def __repr__(self) -> str:
+        """The tree: a line for each module, with its options and its number of parameters."""
+        return "\n".join(self._lines("", set()))
+
+    def _lines(self, label: str, seen: set[int]) -> Iterator[str]:
+        seen.add(id(self))
+        parameters = sum(p.size for p in self.parameters())
+        buffers = sum(b.size for b in self.buffers())
+        notes = [self.extra_repr()]
+        notes += [f"{parameters:,} parameter{'s' * (parameters != 1)}"] if parameters else []
+        notes += [f"{buffers:,} in buffers"] if buffers else []
+        yield f"{label}{type(self).__name__}({', '.join(note for note in notes if note)})"
+        for name, child in self.named_children():
+            if id(child) in seen:
+                yield f"  {name}: {type(child).__name__}, shown above"
+            else:
+                yield from ("  " + line for line in child._lines(f"{name}: ", seen))
+
+
+def _parts(name: str, value: Any, above: tuple) -> Iterator[tuple[str, Any]]:
+    """The parts in a value, with their names; `above`: the containers it lies in, so that one that
+    contains itself is left.
+    """
+    if isinstance(value, (Parameter, Buffer, Module)):
+        yield name, value
+    elif isinstance(value, (list, tuple, dict)) and not any(value is one for one in above):
+        several = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, part in several:
+            yield from _parts(f"{name}.{key}", part, (*above, value))
+
+
+def _once(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Each part under its first name. ValueError if two parts have one name."""
+    parts, names = set(), set()
+    for name, part in named:
+        if id(part) in parts:
+            continue
+        if name in names:
+            raise ValueError(
+                f"Module: expected a name for each part, got two named {name}; change a key"
+            )
+        parts.add(id(part))
+        names.add(name)
+        yield name, part
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name

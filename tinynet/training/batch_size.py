@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tinynet.device import Device
+from tinynet.devices import Device
 
 # of what is free. The rest is for the pools' gaps, for pictures being loaded, and for other
 # programs
@@ -28,8 +28,11 @@ def fitting_batch_size(
     for device, least, larger in zip(devices, *peaks, strict=True):
         each, free = max(1, (larger - least) // (more - few)), device.free_memory()
         room = more + int(SHARE * free) // each
-        reason = f"{each / 1e6:.2f} MB a picture on {device.name}; {SHARE:.0%} of the {free / 1e9:.2f} GB free there "
-        fits.append((room, reason + f"are room for {room:,}"))
+        reason = (
+            f"{each / 1e6:.2f} MB a picture on {device.name}; {SHARE:.0%} of the "
+            f"{free / 1e9:.2f} GB free there are room for {room:,}"
+        )
+        fits.append((room, reason))
     room, reason = min(fits)
     size = most
     while size > room:

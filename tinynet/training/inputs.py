@@ -10,20 +10,21 @@ from PIL import Image
 
 from tinynet.data import Batch
 from tinynet.data.pictures import decode
-from tinynet.device import Device
-from tinynet.device import device as find_device
+from tinynet.devices import Device
+from tinynet.devices import device as find_device
 from tinynet.tensor import Tensor
 
 
 class Inputs:
-    """Makes float pictures (N, C, size, size) of a Batch's uint8 ones, on the device.
+    """Makes float pictures (N, C, S, S) of a Batch's uint8 ones, on the device; S = size + border.
 
     x = scale * (crop of (picture - mean), flipped or not, + colour noise). Only bytes travel to the
     device, a quarter of what floats would need.
 
     mean: float32 (H, W, C), the training pictures' mean; size: side of the crop; scale: what the
     values, 0 to 255 wide, are multiplied by; also: a second device that gets the same pictures, so
-    that x is a pair of tensors (AlexNet takes it so: floats need not cross from GPU to GPU).
+    that x is a pair of tensors (AlexNet takes it so: floats need not cross from GPU to GPU);
+    border: rows of zeros at the bottom and columns of zeros at the right, made in the same pass.
     """
 
     def __init__(
@@ -33,14 +34,15 @@ class Inputs:
         size: int,
         scale: float = 1.0,
         also: Device | None = None,
+        border: int = 0,
     ) -> None:
         self.device = find_device(device)
-        self.mean, self.size, self.scale = mean, size, scale
+        self.mean, self.size, self.scale, self.border = mean, size, scale, border
         places = [self.device] if also is None or also == self.device else [self.device, also]
         self._means = {place: place.upload(mean) for place in places}
 
     def __call__(self, batch: Batch) -> tuple[Tensor | tuple[Tensor, Tensor], Tensor]:
-        """The pictures (N, C, size, size) and the labels (N,), both on the device."""
+        """The pictures (N, C, S, S) and the labels (N,), both on the device."""
         x = tuple(self._pictures(batch, device) for device in self._means)
         labels = Tensor(self.device.upload(batch.labels), self.device)
         return x if len(x) == 2 else x[0], labels
@@ -56,6 +58,7 @@ class Inputs:
                 None if batch.colour is None else device.upload(batch.colour),
                 (self.size, self.size),
                 self.scale,
+                self.border,
             )
             return Tensor(x, device)
 

@@ -10,7 +10,10 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+from tinynet.devices.cores import available_cores
 from tinynet.training.checkpoint import write_whole
+from tinynet.training.measure import Measure
+from tinynet.training.task import Classification, Task
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.json"
@@ -62,16 +65,21 @@ def read_metrics(folder: Path) -> list[dict]:
     return [json.loads(line) for line in whole]
 
 
-def write_config(folder: Path, settings: dict) -> None:
-    """Writes `config.json`: the settings, and the command, versions and machine they ran with.
+def write_config(folder: Path, settings: dict, title: str, task: type[Task] | Task) -> None:
+    """Write `config.json`: the settings, what the task measures, and the command, versions and
+    machine they ran with.
 
     A resumed run adds its command to the list and leaves the rest as the first start wrote it.
     """
     config = read_config(folder) or {
+        "title": title,
         "settings": settings,
+        "measures": {name: list(measure) for name, measure in task.measures.items()},
+        "best_by": task.best_by,
+        "unit": task.unit,
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         "versions": versions(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {available_cores()} cores",
         "commands": [],
     }
     config["commands"].append(" ".join([Path(sys.executable).name, *sys.argv]))
@@ -81,7 +89,16 @@ def write_config(folder: Path, settings: dict) -> None:
 def read_config(folder: Path) -> dict | None:
     """A run's `config.json`, or None where there is none."""
     path = Path(folder) / CONFIG
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    config = json.loads(path.read_text(encoding="utf-8"))
+    # A run from before there were tasks is one of Classification.
+    config.setdefault("title", config["settings"].get("preset", "a net"))
+    config.setdefault("measures", Classification.measures)
+    config.setdefault("best_by", Classification.best_by)
+    config.setdefault("unit", Classification.unit)
+    config["measures"] = {name: Measure(*m) for name, m in config["measures"].items()}
+    return config
 
 
 def versions() -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,29 +12,41 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TRAIN, TEST, TOP5 = "#9aa5b1", "#0b6bcb", "#e07a1f"
+    from tinynet.training.measure import Measure
+
+TRAIN = "#9aa5b1"
+TESTS = ("#0b6bcb", "#e07a1f", "#2f8f5b", "#6a4fb3")
 
 
-def draw_curves(lines: Sequence[dict], path: Path) -> None:
-    """Loss and error over the epochs, from the lines of `metrics.jsonl`."""
-    figure = _figure(10, 4)
+def draw_curves(lines: Sequence[dict], measures: dict[str, Measure], path: Path) -> None:
+    """The loss, and what else was measured, over the epochs: from the lines of `metrics.jsonl`."""
     train = [line for line in lines if line["kind"] == "train"]
     test = [line for line in lines if line["kind"] == "test"]
-    loss, error = figure.subplots(1, 2)
-    for axes, name in ((loss, "loss"), (error, "top1_error")):
-        axes.plot(*_points(train, name), color=TRAIN, linewidth=1.2, label="training")
-        axes.plot(*_points(test, name), color=TEST, marker=".", label="test")
-        axes.set_xlabel("epoch")
-        axes.set_xlim(left=0)
-    error.plot(*_points(test, "top5_error"), color=TOP5, marker=".", label="test, top-5")
-    loss.set_title("loss (mean negative log-probability)")
-    error.set_title("error, % of pictures")
-    error.set_ylim(bottom=0)
+    units = list(dict.fromkeys(measure.unit for measure in measures.values()))
+    figure = _figure(5 * (1 + len(units)), 4)
+    loss, *others = figure.subplots(1, 1 + len(units), squeeze=False)[0]
+    loss.set_title("loss")
+    panels = {"loss": loss}
+    for axes, unit in zip(others, units, strict=True):
+        same = [name for name, measure in measures.items() if measure.unit == unit]
+        panels |= dict.fromkeys(same, axes)
+        axes.set_title(", ".join(measures[name].title for name in same) + f" ({unit})" * bool(unit))
+        axes.set_ylim(bottom=0)
+    seen: Counter[Axes] = Counter()
+    for name, axes in panels.items():
+        title = "" if name == "loss" else measures[name].title
+        if any(name in line for line in train):
+            axes.plot(*_points(train, name), color=TRAIN, linewidth=1.2, label=f"training {title}")
+        if any(name in line for line in test):
+            colour = TESTS[seen[axes] % len(TESTS)]
+            axes.plot(*_points(test, name), color=colour, marker=".", label=f"test {title}")
+        seen[axes] += 1
     for before, after in zip(train, train[1:], strict=False):
-        if before["lr"] != after["lr"]:
-            for axes in (loss, error):
+        if after["lr"] < 0.5 * before["lr"]:  # a step down, not the slope of a smooth schedule
+            for axes in (loss, *others):
                 axes.axvline(before["epoch"], color="#d5d9de", linewidth=1, zorder=0)
             loss.annotate(
                 f"lr {after['lr']:.2g}",
@@ -43,8 +57,11 @@ def draw_curves(lines: Sequence[dict], path: Path) -> None:
                 fontsize=8,
                 color="#6b7580",
             )
-    for axes in (loss, error):
-        axes.legend(frameon=False)
+    for axes in (loss, *others):
+        axes.set_xlabel("epoch")
+        axes.set_xlim(left=0)
+        if axes.lines:
+            axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
 
@@ -149,7 +166,7 @@ def as_image(picture: np.ndarray) -> Image.Image:
 
 def _points(lines: Sequence[dict], name: str) -> tuple[list[float], list[float]]:
     """x: epochs, y: the values called `name`."""
-    return [line["epoch"] for line in lines], [line[name] for line in lines]
+    return [line["epoch"] for line in lines], [line.get(name, math.nan) for line in lines]
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from tinynet.errors import DataError
 from tinynet.training.checkpoint import write_whole
+from tinynet.training.measure import Measure
 from tinynet.training.metrics import read_config, read_metrics
 from tinynet.training.plots import draw_curves
 
 REPORT = "report.html"
 EVALUATION = "evaluation.json"
+LOSS = Measure("loss", digits=4)
 PHASES = {
     "loading": "#c9742b",
     "forward": "#0b6bcb",
@@ -58,20 +60,21 @@ def write_report(folder: Path) -> Path:
     if config is None:
         raise DataError(f"{folder} is not the folder of a run: it has no config.json")
     lines = read_metrics(folder)
-    draw_curves(lines, folder / "curves.png")
+    measures = config["measures"]
+    draw_curves(lines, measures, folder / "curves.png")
     evaluation = {}
     if (folder / EVALUATION).exists():
         evaluation = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
     train = [line for line in lines if line["kind"] == "train"]
     tests = [line for line in lines if line["kind"] == "test"]
     settings = config["settings"]
-    title = f"{settings.get('preset', 'a net')} on {settings.get('data') or 'embedded pictures'}"
+    title = f"{config['title']} on {settings.get('data') or 'embedded data'}"
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="small">{escape(str(folder))}, started {escape(config["started"])}</p>',
-        _figures(train, tests, evaluation),
-        _picture(folder / "curves.png", "Curves", "Loss and error over the epochs."),
-        _epochs(tests),
+        _figures(train, tests, evaluation, config),
+        _picture(folder / "curves.png", "Curves", "Loss and measures over the epochs."),
+        _epochs(tests, measures),
         _picture(
             folder / "kernels.png",
             "The first layer's kernels",
@@ -93,39 +96,42 @@ def write_report(folder: Path) -> Path:
     return folder / REPORT
 
 
-def _figures(train: list[dict], tests: list[dict], evaluation: dict) -> str:
+def _figures(train: list[dict], tests: list[dict], evaluation: dict, config: dict) -> str:
     """The handful of numbers one looks for first."""
-    figures = []
+    figures, measures = [], config["measures"]
     if tests:
-        best = min(tests, key=lambda line: line["top1_error"])
-        figures.append((f"{best['top1_error']:.2f} %", f"top-1 error, epoch {best['epoch']:g}"))
-        figures.append((f"{best['top5_error']:.2f} %", "top-5 error, same epoch"))
+        best = min(tests, key=lambda line: line[config["best_by"]])
+        names = [name for name in measures if name in best] or ["loss"]
+        for name in names:
+            measure = measures.get(name, LOSS)
+            figures.append((measure.value(best[name]), f"{measure.title}, epoch {best['epoch']:g}"))
     for views, errors in evaluation.get("views", {}).items():
         if views != "1":
             figures.append((f"{errors['top1_error']:.2f} %", f"top-1 error, {views} views"))
     if train:
         rate = sorted(line["images_per_second"] for line in train)[len(train) // 2]
-        figures.append((f"{rate:,.0f}", "pictures/s in training (median)"))
+        figures.append((f"{rate:,.0f}", f"{config['unit']}/s in training (median)"))
     if tests:
         figures.append((_duration(sum(tests[-1]["seconds"].values())), "time, tests included"))
     cells = "".join(f"<div><b>{value}</b>{escape(name)}</div>" for value, name in figures)
     return f'<div class="figures">{cells}</div>'
 
 
-def _epochs(tests: list[dict]) -> str:
-    """Errors after each epoch."""
+def _epochs(tests: list[dict], measures: dict[str, Measure]) -> str:
+    """What was measured after each epoch."""
+    shown = {name: m for name, m in measures.items() if any(name in line for line in tests)}
     rows = [
         (
             f"{line['epoch']:g}",
             f"{line['loss']:.4f}",
-            f"{line['top1_error']:.2f}",
-            f"{line['top5_error']:.2f}",
+            *(f"{line[name]:.{m.digits}f}" for name, m in shown.items()),
             f"{line['lr']:.2g}",
         )
         for line in tests
     ]
-    head = ("epoch", "test loss", "top-1 error, %", "top-5 error, %", "learning rate")
-    return _section("Errors after each epoch", _table(head, rows)) if rows else ""
+    titles = (m.title + f", {m.unit}" * bool(m.unit) for m in shown.values())
+    head = ("epoch", "test loss", *titles, "learning rate")
+    return _section("After each epoch", _table(head, rows)) if rows else ""
 
 
 def _samples(evaluation: dict) -> str:

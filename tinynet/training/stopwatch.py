@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from tinynet.device import Device
+from tinynet.devices import Device
 
 PHASES = ("loading", "forward", "backward", "update", "testing")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinynet.idx import read_idx
+from tinynet.data.idx import read_idx
 
 SOURCE = Path("/usr/share/datasets/fashion-mnist")
 

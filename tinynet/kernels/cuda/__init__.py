@@ -4,19 +4,23 @@ The mathematics is in CUDA C, in the `.cu` files; each `.py` beside one launches
 go to cuBLAS.
 """
 
+from tinynet.kernels.cuda.adaptive_avg_pool2d import (
+    adaptive_avg_pool2d_backward,
+    adaptive_avg_pool2d_forward,
+)
+from tinynet.kernels.cuda.batch_norm import batch_norm_backward, batch_norm_forward
+from tinynet.kernels.cuda.bce_with_logits import (
+    bce_with_logits_backward,
+    bce_with_logits_forward,
+)
+from tinynet.kernels.cuda.clip import square_sum
 from tinynet.kernels.cuda.conv2d import conv2d_backward, conv2d_forward
 from tinynet.kernels.cuda.dropout import dropout_backward, dropout_forward
-from tinynet.kernels.cuda.elementwise import (
-    relu_backward,
-    relu_forward,
-    sgd_step,
-    sigmoid_backward,
-    sigmoid_forward,
-    tanh_backward,
-    tanh_forward,
-)
+from tinynet.kernels.cuda.elementwise import *
 from tinynet.kernels.cuda.im2col import col2im, im2col
 from tinynet.kernels.cuda.linear import linear_backward, linear_forward, matmul
+from tinynet.kernels.cuda.mse_loss import mse_loss_backward, mse_loss_forward
+from tinynet.kernels.cuda.nll_loss import nll_loss_backward, nll_loss_forward
 from tinynet.kernels.cuda.pictures import pictures_forward
 from tinynet.kernels.cuda.pool import (
     avg_pool2d_backward,
@@ -38,3 +42,4 @@ from tinynet.kernels.cuda.softmax import (
     softmax_backward,
     softmax_forward,
 )
+from tinynet.kernels.cuda.steps import *

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinynet.cuda import cupy
+from tinynet.devices.cuda import cupy
+from tinynet.devices.threads import ranges
 from tinynet.kernels.cuda.gemm import gemm
 from tinynet.kernels.cuda.im2col import add_columns, write_columns
 from tinynet.kernels.cuda.launch import batch_first, batch_last
 from tinynet.kernels.cuda.rows import add_to_rows, add_to_rows_backward
 from tinynet.kernels.im2col import Pair, output_size
-from tinynet.threads import ranges
 
 # Of columns made at once. Small pieces stay in the GPU's L2 cache (50 MB on an H200), large ones
 # keep all its processors busy: conv2's product on 16 MB of columns has 27 tiles of 128 x 128 for

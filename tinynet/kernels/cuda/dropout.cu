@@ -1,12 +1,12 @@
-// Dropout's forward with NumPy's Philox4x64-10 (Salmon et al., SC 2011): the mask of tinynet/kernels/dropout.py, bit for bit.
+// Dropout's mask by NumPy's Philox4x64-10 (Salmon et al., SC 2011): tinynet/kernels/dropout.py's, bit for bit.
 //
 // Block b of the stream is ten rounds over the counter b + 1 with the key (seed, call): four words of 64 bits, each four
 // lanes of 16 bits, lowest first. So block b decides on the elements 16 b ... 16 b + 15, each kept where its lane >= drop.
 
 typedef unsigned long long word;
 
-extern "C" __global__ void dropout_forward(const REAL* x, REAL* y, bool* mask, REAL scale, unsigned long long seed,
-                                           unsigned long long call, int drop, long long count)
+extern "C" __global__ void dropout_mask(bool* mask, unsigned long long seed, unsigned long long call, int drop,
+                                        long long count)
 {
     const long long block = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (16 * block >= count) return;
@@ -25,8 +25,6 @@ extern "C" __global__ void dropout_forward(const REAL* x, REAL* y, bool* mask, R
     for (int e = 0; e < 16; e++) {
         const long long i = 16 * block + e;
         if (i >= count) return;
-        const bool keep = (int)(words[e / 4] >> 16 * (e % 4) & 0xFFFF) >= drop;
-        mask[i] = keep;
-        y[i] = x[i] * keep * scale;
+        mask[i] = (int)(words[e / 4] >> 16 * (e % 4) & 0xFFFF) >= drop;
     }
 }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinynet.cuda import cupy
+from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.elementwise import dropout_backward
-from tinynet.kernels.cuda.launch import Source, batch_first, batch_last
+from tinynet.kernels.cuda.launch import Source, batch_first
 
 __all__ = ["dropout_backward", "dropout_forward"]
 _cu = Source("dropout.cu")
@@ -14,10 +14,7 @@ _cu = Source("dropout.cu")
 
 def dropout_forward(x: Any, p: float, seed: int, call: int) -> tuple[Any, Any]:
     """Any shape -> y and the mask."""
-    x = batch_last(x)
-    y, mask = cupy.empty(x.shape, x.dtype), cupy.empty(x.shape, bool)
-    scale = 1 / (1 - p) if p < 1 else 0
-    _cu.dropout_forward(
-        (-(-x.size // 16), 1), x, y, mask, scale, seed, call, round(p * 65536), x.size
-    )
-    return batch_first(y), batch_first(mask)
+    mask = cupy.empty(x.shape[1:] + x.shape[:1], bool)  # elements are numbered batch innermost
+    _cu.dropout_mask((-(-x.size // 16), 1), mask, seed, call, round(p * 65536), x.size)
+    mask = batch_first(mask)
+    return dropout_backward(x, mask, p), mask

@@ -1,11 +1,20 @@
-"""ReLU, tanh, sigmoid and the step of SGD: the files of these names in tinynet/kernels/, on a GPU."""
+"""Element-wise operations on a GPU: the files of these names in tinynet/kernels/.
+
+Each kernel of elementwise.cu becomes a function here, whose arguments are the arrays that the
+kernel reads. So a new one is written there, and nowhere else in this folder.
+"""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
-from tinynet.cuda import cupy
-from tinynet.kernels.cuda.launch import LIMIT, Kernel, Source, batch_first, batch_last
+import numpy as np
+
+from tinynet.devices.cuda import cupy
+from tinynet.kernels.cuda.launch import LIMIT, Kernel, Source, dense
+from tinynet.kernels.layout import memory_order
 
 _cu = Source("elementwise.cu")
 
@@ -19,61 +28,54 @@ def launch(kernel: Kernel, *arguments: Any) -> None:
     kernel((-(-count // max(rows, 1)), rows), *arguments, count)
 
 
+def along_memory(kernel: Kernel, *arrays: Any, out: Any = None, numbers: tuple = ()) -> Any:
+    """A kernel (arrays it reads, the array it writes, numbers, count) on arrays of one shape.
+
+    The order in memory is that of the last array, which is x or what forward kept, also for the
+    result; others that lie otherwise are copied to it. `out` may be x: then y takes its place.
+    """
+    order = memory_order(arrays[-1])
+    back = np.argsort(order).tolist()
+    inputs = [dense(a.transpose(order)) for a in arrays]
+    if out is None:
+        y = cupy.empty(inputs[0].shape, arrays[-1].dtype)
+    else:
+        y = dense(out.transpose(order))
+    launch(kernel, *inputs, y, *numbers)
+    y = y.transpose(back)
+    if out is None:
+        return y
+    if y.data.ptr != out.data.ptr:  # out has gaps in memory: y is a copy of it
+        out[...] = y
+    return out
+
+
+def _function(kernel: Kernel) -> Callable[..., Any]:
+    read = [label for _, star, label in kernel.parameters if star][:-1]  # the last is written
+
+    def function(*arrays: Any) -> Any:
+        return along_memory(kernel, *arrays)
+
+    keywords = [inspect.Parameter(label, inspect.Parameter.POSITIONAL_OR_KEYWORD) for label in read]
+    function.__name__, function.__signature__ = kernel.name, inspect.Signature(keywords)
+    return function
+
+
+_functions = {
+    name: _function(kernel)
+    for name, kernel in vars(_cu).items()
+    if name.endswith(("_forward", "_backward"))
+}
+globals().update(_functions)
+__all__ = list(_functions)
+
+
 def relu_forward(x: Any, out: Any = None) -> Any:
     """Any shape; into `out` if given, which may be x itself."""
-    x_ = batch_last(x)
-    y = cupy.empty(x_.shape, x_.dtype) if out is None else batch_last(out)
-    launch(_cu.relu_forward, x_, y)
-    if (
-        out is not None and y.data.ptr != out.data.ptr
-    ):  # `out` lies otherwise in memory: y is a copy of it
-        out[...] = batch_first(y)
-        return out
-    return batch_first(y)
-
-
-def relu_backward(dy: Any, y: Any) -> Any:
-    """dy, y of one shape -> dx."""
-    return _backward(_cu.relu_backward, dy, y)
-
-
-def tanh_forward(x: Any) -> Any:
-    """Any shape."""
-    return cupy.tanh(x)
-
-
-def tanh_backward(dy: Any, y: Any) -> Any:
-    """dy, y of one shape -> dx."""
-    return _backward(_cu.tanh_backward, dy, y)
-
-
-def sigmoid_forward(x: Any) -> Any:
-    """Any shape; by tanh, which does not overflow for any x."""
-    return (cupy.tanh(x / 2) + 1) / 2
-
-
-def sigmoid_backward(dy: Any, y: Any) -> Any:
-    """dy, y of one shape -> dx."""
-    return _backward(_cu.sigmoid_backward, dy, y)
+    return along_memory(_cu.relu_forward, x, out=out)
 
 
 def dropout_backward(dy: Any, mask: Any, p: float) -> Any:
-    """dy * mask / (1 - p)."""
-    dy, mask = batch_last(dy), batch_last(mask)
-    dx = cupy.empty(dy.shape, dy.dtype)
-    launch(_cu.dropout_backward, dy, mask, dx, 1 / (1 - p) if p < 1 else 0)
-    return batch_first(dx)
-
-
-def sgd_step(
-    weight: Any, grad: Any, velocity: Any, lr: float, momentum: float, weight_decay: float
-) -> None:
-    """Update `weight` and `velocity`, both C-contiguous, of one shape with grad."""
-    launch(_cu.sgd_step, weight, cupy.ascontiguousarray(grad), velocity, lr, momentum, weight_decay)
-
-
-def _backward(kernel: Kernel, dy: Any, y: Any) -> Any:
-    dy, y = batch_last(dy), batch_last(y)
-    dx = cupy.empty(y.shape, y.dtype)
-    launch(kernel, dy, y, dx)
-    return batch_first(dx)
+    """dy * mask / (1 - p): forward and backward are the same linear map."""
+    scale = 1 / (1 - p) if p < 1 else 0
+    return along_memory(_cu.dropout_backward, mask, dy, numbers=(scale,))

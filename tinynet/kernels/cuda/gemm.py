@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.cuda import blas_handle, cupy, current_lane
+from tinynet.devices.cuda import cupy, current_lane
 from tinynet.kernels.cuda.launch import check_device
 
 _ROUTINE = {np.dtype(np.float32): "sgemm", np.dtype(np.float64): "dgemm"}
@@ -45,7 +45,7 @@ def gemm(a: Any, b: Any, out: Any, add: bool = False) -> None:
         raise ValueError("gemm: the rows of out must be contiguous")
     zero, size = _SCALARS[out.dtype].ctypes.data, out.dtype.itemsize
     getattr(cupy.cuda.cublas, _ROUTINE[out.dtype])(
-        blas_handle(), b_transposed, a_transposed, N, M, K, zero + size,
+        current_lane().blas.handle(), b_transposed, a_transposed, N, M, K, zero + size,
         b.data.ptr, b_step, a.data.ptr, a_step, zero + size * add, out.data.ptr, out_step,
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinynet.cuda import cupy
+from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.launch import Source, batch_first, batch_last
 from tinynet.kernels.im2col import Pair, output_size
 

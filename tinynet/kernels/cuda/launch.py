@@ -1,7 +1,9 @@
 """From a `.cu` file to functions that check what they are given.
 
     pool = Source("pool.cu")
-    pool.max_pool2d_forward((OH * OW * N, C), x, y, winner, N, H, W, ...)       # (threads along x, blocks along y)
+    pool.max_pool2d_forward((OH * OW * N, C), x, y, winner, N, H, W, ...)
+
+The first argument is (threads along x, blocks along y).
 
 A raw CUDA launch checks nothing: a Python float goes over as a double where a float is declared, an
 array of the wrong type or of another GPU is read as it lies. So the declaration in the `.cu` file
@@ -22,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.cuda import cupy, current_lane
+from tinynet.devices.cuda import cupy, current_lane
 from tinynet.errors import DeviceMismatchError
 
 THREADS = (
@@ -30,8 +32,9 @@ THREADS = (
 )
 LIMIT = 2**31 - 1024  # threads along x: kernels count them in an int
 C_TYPES = {
-    "bool": np.bool_, "unsigned char": np.uint8, "unsigned short": np.uint16, "unsigned int": np.uint32,
-    "int": np.int32, "long long": np.int64, "unsigned long long": np.uint64, "float": np.float32, "double": np.float64,
+    "bool": np.bool_, "unsigned char": np.uint8, "unsigned short": np.uint16,
+    "unsigned int": np.uint32, "int": np.int32, "long long": np.int64,
+    "unsigned long long": np.uint64, "float": np.float32, "double": np.float64,
     "float2": np.complex64, "double2": np.complex128,
 }  # fmt: skip
 C_NAMES = {np.dtype(dtype): name for name, dtype in C_TYPES.items()}
@@ -133,8 +136,12 @@ def _compile(text: str, name: str, macros: tuple[tuple[str, Any], ...]) -> Calla
 
 def batch_last(x: Any) -> Any:
     """(N, ...) -> C-contiguous (..., N): a view where memory lies so already, else a copy."""
-    moved = x if x.ndim < 2 else cupy.moveaxis(x, 0, -1)
-    return moved if moved.flags.c_contiguous else cupy.ascontiguousarray(moved)
+    return dense(x if x.ndim < 2 else cupy.moveaxis(x, 0, -1))
+
+
+def dense(x: Any) -> Any:
+    """x itself if it is C-contiguous, else a copy that is."""
+    return x if x.flags.c_contiguous else cupy.ascontiguousarray(x)
 
 
 def batch_first(x: Any) -> Any:

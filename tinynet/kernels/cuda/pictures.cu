@@ -1,6 +1,8 @@
-// Pictures as bytes to centred floats: crop, flip, mean and colour noise. Formula: tinynet/kernels/pictures.py.
+// Pictures as bytes to centred floats: crop, flip, mean, colour noise and a border of zeros.
+// Formula: tinynet/kernels/pictures.py.
 //
 //     out[c, i, j, n] = scale * (picture[n, t + i, l + j', c] - mean[t + i, l + j', c] + colour[n, c])
+//     out[c, i, j, n] = 0                                              where i >= h or j >= w
 //
 // Threads side by side hold neighbouring n, so writes are whole runs of memory, but each reads from a picture of its own.
 // So a thread takes RUN neighbouring pixels of a row: the bytes it reads next then lie in the cache line it has already.
@@ -9,13 +11,13 @@ extern "C" __global__ void pictures_forward(const unsigned char* __restrict__ pi
                                             const float* __restrict__ mean, const int* __restrict__ top,
                                             const int* __restrict__ left, const bool* __restrict__ flip,
                                             const float* __restrict__ colour, float* __restrict__ out, int N, int H,
-                                            int W, int mean_H, int mean_W, int C, int h, int w, float scale,
-                                            bool has_colour)
+                                            int W, int mean_H, int mean_W, int C, int h, int w, int border,
+                                            float scale, bool has_colour)
 {
     const long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x;  // (run, n)
-    const int runs = (w + RUN - 1) / RUN, i = blockIdx.y;
+    const int wide = w + border, runs = (wide + RUN - 1) / RUN, i = blockIdx.y;
     if (p >= (long long)runs * N) return;
-    const int n = (int)p % N, first = (int)p / N * RUN, end = min(first + RUN, w);
+    const int n = (int)p % N, first = (int)p / N * RUN, end = min(first + RUN, wide);
     const int t = H == h && W == w ? 0 : top[n], l = H == h && W == w ? 0 : left[n];
     const int mean_t = mean_H == h && mean_W == w ? 0 : top[n], mean_l = mean_H == h && mean_W == w ? 0 : left[n];
     const unsigned char* const row = pictures + (((long long)n * H + t + i) * W + l) * C;
@@ -23,9 +25,12 @@ extern "C" __global__ void pictures_forward(const unsigned char* __restrict__ pi
     for (int j = first; j < end; j++) {
         const int from = flip[n] ? w - 1 - j : j;
         for (int c = 0; c < C; c++) {
-            float value = row[from * C + c] - mean_row[from * C + c];
-            if (has_colour) value += colour[n * C + c];
-            out[(((long long)c * h + i) * w + j) * N + n] = scale * value;
+            float value = 0;
+            if (i < h && j < w) {
+                value = row[from * C + c] - mean_row[from * C + c];
+                if (has_colour) value += colour[n * C + c];
+            }
+            out[(((long long)c * (h + border) + i) * wide + j) * N + n] = scale * value;
         }
     }
 }

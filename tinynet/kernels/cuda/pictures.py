@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinynet.cuda import cupy
+from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.launch import Source, batch_first
 
 _cu = Source("pictures.cu")
@@ -20,18 +20,19 @@ def pictures_forward(
     colour: Any,
     size: tuple[int, int],
     scale: float,
+    border: int = 0,
 ) -> Any:
-    """uint8 (N, H, W, C), mean (H', W', C), top, left, flip (N,), colour (N, C) -> float32 (N, C,
-    h, w).
+    """uint8 (N, H, W, C), mean (H', W', C), top, left, flip (N,), colour (N, C), size (h, w)
+    -> float32 (N, C, h + border, w + border).
     """
     (N, H, W, C), (h, w) = pictures.shape, size
-    out = cupy.empty((C, h, w, N), "float32")
+    out = cupy.empty((C, h + border, w + border, N), "float32")
     pictures, mean, top, left, flip, noise = (
         cupy.ascontiguousarray(a)
         for a in (pictures, mean, top, left, flip, mean if colour is None else colour)
     )
     _cu.pictures_forward(
-        (-(-w // RUN) * N, h), pictures, mean, top, left, flip, noise, out, N, H, W, *mean.shape[:2], C, h, w,
-        scale, colour is not None, RUN=RUN,
+        (-(-(w + border) // RUN) * N, h + border), pictures, mean, top, left, flip, noise, out,
+        N, H, W, *mean.shape[:2], C, h, w, border, scale, colour is not None, RUN=RUN,
     )  # fmt: skip
     return batch_first(out)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.cuda import cupy
+from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.launch import Source, batch_first, batch_last
 from tinynet.kernels.im2col import Pair
 from tinynet.kernels.max_pool2d import pool_output_size

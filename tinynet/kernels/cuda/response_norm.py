@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinynet.cuda import cupy
+from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.launch import Source, batch_first, batch_last
 
 _local, _spatial = Source("local_response_norm.cu"), Source("spatial_response_norm.cu")

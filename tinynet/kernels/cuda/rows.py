@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinynet.cuda import cupy
+from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.elementwise import relu_forward
 from tinynet.kernels.cuda.launch import THREADS, Kernel, Source
 

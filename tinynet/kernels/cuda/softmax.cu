@@ -70,26 +70,35 @@ extern "C" __global__ void softmax_backward(const REAL* __restrict__ dy, const R
     }
 }
 
-// loss = log(sum) - (x_t - largest), and the probabilities for backward; x is (K, N), so inner = columns = N.
-extern "C" __global__ void cross_entropy_forward(const REAL* __restrict__ x, const long long* __restrict__ target,
-                                                 REAL* __restrict__ losses, REAL* __restrict__ probabilities,
-                                                 long long columns, int K)
+// loss = log(sum) - (1 - e) (x_t - largest) - e/K sum of (x - largest), and the probabilities for
+// backward. In memory x is (K, N) with inner = N, or (N, K) with inner = 1; columns = N.
+extern "C" __global__ void cross_entropy_forward(
+    const REAL* __restrict__ x, const long long* __restrict__ target, REAL* __restrict__ losses,
+    REAL* __restrict__ probabilities, long long columns, int K, long long inner, REAL e)
 {
-    const long long inner = columns;
     COLUMN
     LARGEST_AND_SUM
+    REAL total = 0;
+    if (e > 0) {
+        for (int k = threadIdx.y; k < K; k += LANES) total += x[start + k * inner] - largest;
+        total = over_lanes(total, false, shared);
+    }
     for (int k = threadIdx.y; k < K; k += LANES) {
         const REAL shifted = x[start + k * inner] - largest;
         probabilities[start + k * inner] = exp(shifted) / sum;
-        if (k == target[column]) losses[column] = log(sum) - shifted;
+        if (k == target[column]) losses[column] = log(sum) - (1 - e) * shifted - e / K * total;
     }
 }
 
-// dx_k = dloss (p_k - [k = t])
-extern "C" __global__ void cross_entropy_backward(const REAL* __restrict__ dlosses,
-                                                  const REAL* __restrict__ probabilities,
-                                                  const long long* __restrict__ target, REAL* __restrict__ dx, int N)
+// dx_k = dloss (p_k - (1 - e) [k = t] - e/K), one thread an element, along memory
+extern "C" __global__ void cross_entropy_backward(
+    REAL* __restrict__ dx, const REAL* __restrict__ dlosses,
+    const REAL* __restrict__ probabilities, const long long* __restrict__ target, int K, int inner,
+    REAL e, long long count)
 {
-    const long long n = (long long)blockIdx.x * blockDim.x + threadIdx.x, k = blockIdx.y;
-    if (n < N) dx[k * N + n] = dlosses[n] * (probabilities[k * N + n] - (k == target[n]));
+    const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x +
+                        (long long)blockIdx.y * gridDim.x * blockDim.x;
+    if (i >= count) return;
+    const long long n = i / inner / K * inner + i % inner, k = i / inner % K;
+    dx[i] = dlosses[n] * (probabilities[i] - (1 - e) * (k == target[n]) - e / K);
 }

@@ -1,11 +1,14 @@
-"""Softmax, log-softmax and cross-entropy: tinynet/kernels/softmax.py and cross_entropy.py on a GPU."""
+"""Softmax, log-softmax and cross-entropy: softmax.py and cross_entropy.py of tinynet/kernels/ on a
+GPU.
+"""
 
 from __future__ import annotations
 
 from math import prod
 from typing import Any
 
-from tinynet.cuda import cupy
+from tinynet.devices.cuda import cupy
+from tinynet.kernels.cuda.elementwise import launch
 from tinynet.kernels.cuda.launch import Kernel, Source, batch_first, batch_last
 
 _cu = Source("softmax.cu")
@@ -43,20 +46,41 @@ def _along(kernel: Kernel, axis: int, log_form: bool, *arrays: Any) -> Any:
     return batch_first(out)
 
 
-def cross_entropy_forward(logits: Any, target: Any) -> tuple[Any, Any]:
-    """Logits (N, K), target (N,) of classes 0 ... K-1 -> losses (N,), probabilities (N, K)."""
-    N, K = logits.shape
-    x = batch_last(logits)
-    losses, probabilities = cupy.empty(N, x.dtype), cupy.empty((K, N), x.dtype)
-    target = cupy.ascontiguousarray(target)
-    _cu.cross_entropy_forward((N, 1), x, target, losses, probabilities, N, K, block=BLOCK)
-    return losses, batch_first(probabilities)
+def cross_entropy_forward(
+    logits: Any, target: Any, label_smoothing: float = 0.0
+) -> tuple[Any, Any]:
+    """Logits (..., K), target (...) of classes 0 ... K-1 -> losses (...), probabilities
+    (..., K).
+    """
+    K = logits.shape[-1]
+    x, inner = class_rows(logits)
+    losses = cupy.empty(logits.shape[:-1], x.dtype)
+    probabilities = cupy.empty(x.shape, x.dtype)
+    target, N = cupy.ascontiguousarray(target), losses.size
+    _cu.cross_entropy_forward(
+        (N, 1), x, target, losses, probabilities, N, K, inner, label_smoothing, block=BLOCK
+    )
+    return losses, batch_first(probabilities) if inner > 1 else probabilities
 
 
-def cross_entropy_backward(dlosses: Any, probabilities: Any, target: Any) -> Any:
-    """dlosses (N,) -> dlogits (N, K)."""
-    N, K = probabilities.shape
-    dx = cupy.empty((K, N), probabilities.dtype)
+def cross_entropy_backward(
+    dlosses: Any, probabilities: Any, target: Any, label_smoothing: float = 0.0
+) -> Any:
+    """dlosses (...) -> dlogits (..., K)."""
+    K = probabilities.shape[-1]
+    probabilities, inner = class_rows(probabilities)
+    dx = cupy.empty(probabilities.shape, probabilities.dtype)
     dlosses, target = cupy.ascontiguousarray(dlosses), cupy.ascontiguousarray(target)
-    _cu.cross_entropy_backward((N, K), dlosses, batch_last(probabilities), target, dx, N)
-    return batch_first(dx)
+    launch(
+        _cu.cross_entropy_backward, dx, dlosses, probabilities, target, K, inner, label_smoothing
+    )
+    return batch_first(dx) if inner > 1 else dx
+
+
+def class_rows(x: Any) -> tuple[Any, int]:
+    """x (..., K) as it lies in memory, C-contiguous, and the elements from class to class: N for an
+    (N, K) that lies as (K, N), else 1.
+    """
+    if x.ndim == 2 and not x.flags.c_contiguous:
+        return batch_last(x), len(x)
+    return cupy.ascontiguousarray(x), 1

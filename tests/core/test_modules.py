@@ -1,0 +1,410 @@
+"""Module: what it owns and under which names, state, moving, copies, repr."""
+
+from __future__ import annotations
+
+import copy
+import operator
+
+import numpy as np
+import pytest
+
+import tinynet
+import tinynet.functional as F
+from tinynet import nn, optim
+
+
+class Net(nn.Module):
+    def __init__(self):
+        self.first = nn.Conv2d(1, 2, 3)
+        self.towers = [nn.Sequential(nn.Linear(8, 3), nn.Dropout(0.5)), nn.Linear(3, 2, bias=False)]
+        self.scale = nn.Parameter(np.ones(2, np.float32))
+        self.again = self.first  # the same module under a second name
+        self.words = "not a parameter"
+
+    def forward(self, x):
+        x = self.first(x).flatten(1)
+        for tower in self.towers:
+            x = tower(x)
+        return x * self.scale
+
+
+def test_names_of_parameters_and_modules():
+    net = Net()
+    names = [name for name, _ in net.named_parameters()]
+    assert names == [
+        "scale",
+        "first.weight",
+        "first.bias",
+        "towers.0.layers.0.weight",
+        "towers.0.layers.0.bias",
+        "towers.1.weight",
+    ]
+    assert len(list(net.parameters())) == 6
+    modules = [name for name, _ in net.named_modules()]
+    assert modules == [
+        "",
+        "first",
+        "towers.0",
+        "towers.0.layers.0",
+        "towers.0.layers.1",
+        "towers.1",
+    ]
+    assert [name for name, _ in net.named_modules("net")][:2] == ["net", "net.first"]
+    assert len(net.towers[0]) == 2 and net.towers[0][1].p == 0.5
+
+
+def test_state_dict_there_and_back(rng):
+    net, other = Net(), Net()
+    state = net.state_dict()
+    state["scale"][:] = 7  # a copy
+    assert (net.scale.numpy() == 1).all()
+    other.load_state_dict(state)
+    assert (other.scale.numpy() == 7).all()
+    np.testing.assert_array_equal(other.first.weight.numpy(), net.first.weight.numpy())
+    state["first.weight"][:] = 0
+    assert other.first.weight.numpy().any()
+    other.load_state_dict({k: v.astype(np.float64) for k, v in state.items()})
+    assert other.scale.dtype == np.float32
+
+
+def test_load_state_dict_is_strict_and_changes_nothing_when_it_refuses():
+    net = Net()
+    state = {name: np.zeros_like(value) for name, value in net.state_dict().items()}
+    for change, message in [
+        (lambda s: s.pop("scale"), r"missing \['scale'\], unexpected \[\]"),
+        (lambda s: s.update(odd=np.ones(1)), r"missing \[\], unexpected \['odd'\]"),
+        (lambda s: s.update(scale=np.ones(3)), r"expected scale of shape \(2,\), got \(3,\)"),
+        (
+            lambda s: s.update({"towers.1.weight": np.ones((3, 2))}),
+            r"towers.1.weight of shape \(2, 3\), got \(3, 2\)",
+        ),
+    ]:
+        wrong = dict(state)
+        change(wrong)
+        with pytest.raises(ValueError, match=message):
+            net.load_state_dict(wrong)
+        assert net.first.weight.numpy().any()
+
+
+def test_train_and_eval_reach_every_module(rng):
+    net = Net()
+    x = tinynet.tensor(rng.normal(size=(4, 1, 4, 4)).astype(np.float32))
+    dropout = net.towers[0][1]
+    assert net.training and dropout.training
+    assert net.eval() is net and not dropout.training
+    assert (net(x).numpy() == net(x).numpy()).all()
+    assert net.train() is net and dropout.training
+    assert (net(x).numpy() != net(x).numpy()).any()
+    assert nn.Module.training  # the class was not touched
+
+
+def test_to_moves_parameters_gradients_and_optimiser(rng):
+    net = Net()
+    opt = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    x = tinynet.tensor(rng.normal(size=(4, 1, 4, 4)).astype(np.float32))
+    net(x).sum().backward()
+    opt.step()
+    twin, twin_opt = copy.deepcopy((net, opt))
+    assert twin.to("cpu:1") is twin
+    for parameter, original in zip(twin.parameters(), net.parameters(), strict=True):
+        assert parameter.device == "cpu:1" and parameter.grad.device == "cpu:1"
+        assert original.device == "cpu" and original.grad.device == "cpu"
+        np.testing.assert_array_equal(parameter.data, original.data)
+        assert not np.shares_memory(parameter.data, original.data)
+        assert not np.shares_memory(parameter.grad.data, original.grad.data)
+    assert twin.again is twin.first
+    owned = [p for group in twin_opt.param_groups for p in group["params"]]
+    assert all(a is b for a, b in zip(owned, twin.parameters(), strict=True))
+    # Both go on by the same steps, each on its device.
+    tinynet.manual_seed(5)
+    net(x).sum().backward()
+    opt.step()
+    tinynet.manual_seed(5)
+    twin(x.to("cpu:1")).sum().backward()
+    twin_opt.step()
+    for parameter, original in zip(twin.parameters(), net.parameters(), strict=True):
+        np.testing.assert_array_equal(parameter.data, original.data)
+        assert (
+            twin_opt.state[parameter]["velocity"].device == "cpu:1"
+            and opt.state[original]["velocity"].device == "cpu"
+        )
+        np.testing.assert_array_equal(
+            twin_opt.last_step(parameter).data, opt.last_step(original).data
+        )
+    with pytest.raises(tinynet.DeviceMismatchError):
+        twin(x)
+
+
+def test_a_module_without_forward():
+    with pytest.raises(NotImplementedError, match=r"Module needs a forward"):
+        nn.Module()(1)
+
+
+# Dicts, nested lists, shared parts, cycles
+
+
+class Nested(nn.Module):
+    def __init__(self):
+        self.blocks = [[nn.Tanh(), nn.Linear(2, 3)], (nn.Linear(3, 2),)]
+        self.heads = {"left": nn.Linear(2, 1), "right": {"deep": [nn.Parameter(np.ones(4))]}}
+        self.means = {7: nn.Buffer(np.zeros(2))}
+        self.blocks.append(self.blocks)  # a list that contains itself
+        self.me = self
+        self.also = {"left": self.heads["left"], "gain": self.heads["right"]["deep"][0]}
+
+    def forward(self, x):
+        return self.heads["left"](self.blocks[1][0](self.blocks[0][1](x)))
+
+
+def test_layers_in_dicts_and_nested_lists():
+    net = Nested()
+    assert [name for name, _ in net.named_parameters()] == [
+        "heads.right.deep.0",
+        "blocks.0.1.weight",
+        "blocks.0.1.bias",
+        "blocks.1.0.weight",
+        "blocks.1.0.bias",
+        "heads.left.weight",
+        "heads.left.bias",
+    ]
+    assert [name for name, _ in net.named_buffers()] == ["means.7"]
+    assert [name for name, _ in net.named_children()] == [
+        "blocks.0.0",
+        "blocks.0.1",
+        "blocks.1.0",
+        "heads.left",
+        "me",
+    ]
+    assert list(net.modules()) == [
+        net,
+        *net.blocks[0],
+        *net.blocks[1],
+        net.heads["left"],
+    ]
+    assert len(list(net.parameters())) == 7 and list(net.buffers()) == [net.means[7]]
+    twin = copy.deepcopy(net)
+    assert twin.also["gain"] is twin.heads["right"]["deep"][0] is not net.also["gain"]
+    assert list(twin.state_dict()) == list(net.state_dict())
+    net.train(False)
+    assert not net.blocks[0][0].training and twin.blocks[0][0].training
+
+
+def test_two_parts_of_one_name_are_refused():
+    net = nn.Module()
+    net.heads = {0: nn.Linear(1, 1), "0": nn.Linear(1, 1)}
+    with pytest.raises(ValueError, match=r"got two named heads.0"):
+        net.state_dict()
+    net.heads = {0: nn.Parameter(np.ones(1)), "0": nn.Buffer(np.ones(1))}
+    with pytest.raises(ValueError, match=r"got two named heads.0; change a key"):
+        net.state_dict()
+
+
+def test_apply_reaches_each_module_once_children_first():
+    net, seen = Nested(), []
+    assert net.apply(seen.append) is net
+    assert seen[-1] is net and set(seen) == set(net.modules()) and len(seen) == 5
+    tower = nn.Sequential(nn.Sequential(nn.Tanh(), nn.ReLU()), nn.Sigmoid())
+    names = []
+    tower.apply(lambda module: names.append(type(module).__name__))
+    assert names == ["Tanh", "ReLU", "Sequential", "Sigmoid", "Sequential"]
+
+
+def test_zero_grad_of_a_module(rng):
+    net = Nested()
+    net(tinynet.tensor(rng.normal(size=(3, 2)).astype(np.float32))).sum().backward()
+    assert sum(p.grad is not None for p in net.parameters()) == 6  # one has no part in forward
+    net.zero_grad()
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_a_call_hands_keyword_arguments_on():
+    class Scale(nn.Module):
+        def forward(self, x, factor=1.0, *, plus=0.0):
+            return x * factor + plus
+
+    x = tinynet.tensor([1.0, 2.0])
+    assert Scale()(x, plus=1, factor=3).numpy().tolist() == [4, 7]
+    with tinynet.tracing():
+        assert Scale()(x, 3, plus=1).numpy().tolist() == [4, 7]
+    with pytest.raises(TypeError, match="mean"):
+        Scale()(x, mean=0)
+
+
+# Buffers
+
+
+class Norm(nn.Module):
+    """(x - running mean) * gain; in training the mean follows the batches."""
+
+    def __init__(self):
+        self.gain = nn.Parameter(np.ones(2, np.float32))
+        self.mean = nn.Buffer(np.zeros(2, np.float32))
+        self.batches = nn.Buffer(np.array(0))
+
+    def forward(self, x):
+        if self.training:
+            self.mean.data = 0.5 * self.mean.data + 0.5 * x.data.mean(0)
+            self.batches.data += 1
+        return (x - self.mean) * self.gain
+
+
+def test_a_buffer_is_state_and_not_learned():
+    net = nn.Sequential(Norm(), nn.Linear(2, 1))
+    assert [name for name, _ in net.named_buffers()] == ["layers.0.mean", "layers.0.batches"]
+    assert [name for name, _ in net.named_parameters()] == [
+        "layers.0.gain",
+        "layers.1.weight",
+        "layers.1.bias",
+    ]
+    norm = net[0]
+    net(tinynet.tensor([[1.0, 2.0], [3.0, 6.0]])).sum().backward()
+    assert norm.mean.grad is None and not norm.mean.requires_grad and norm.gain.grad is not None
+    assert norm.mean.numpy().tolist() == [1, 2] and norm.batches.item() == 1
+    state = net.state_dict()
+    assert state["layers.0.batches"].shape == () and state["layers.0.batches"].dtype == np.int64
+    state["layers.0.mean"][:] = 9
+    assert norm.mean.numpy().tolist() == [1, 2]  # the state is a copy
+    twin = copy.deepcopy(net)
+    twin[0].mean.data[:] = 0
+    assert norm.mean.numpy().tolist() == [1, 2] and isinstance(twin[0].mean, nn.Buffer)
+    assert net.to("cpu:1") is net
+    assert norm.mean.device == norm.batches.device == norm.gain.device == "cpu:1"
+    assert isinstance(norm.mean, nn.Buffer) and norm.mean.numpy().tolist() == [1, 2]
+
+
+def test_a_tensor_cannot_take_the_place_of_a_buffer():
+    norm = Norm()
+    with pytest.raises(
+        TypeError, match=r"Norm.mean: expected a Buffer, got a Tensor; set mean.data"
+    ):
+        norm.mean = 0.5 * norm.mean
+    with pytest.raises(TypeError, match="Norm.gain: expected a Parameter"):
+        norm.gain = norm.gain * 2
+    norm.last = norm.mean * 2  # other attributes hold what they like
+    norm.mean, norm.gain = nn.Buffer(np.ones(2)), None
+    assert list(norm.state_dict()) == ["mean", "batches"]
+
+
+def test_training_goes_on_from_a_state_with_buffers(rng):
+    batches = [tinynet.tensor(rng.normal(size=(4, 2)).astype(np.float32)) for _ in range(6)]
+
+    def train(net, opt, some):
+        for x in some:
+            opt.zero_grad()
+            y = net(x)
+            (y * y).sum().backward()
+            opt.step()
+
+    def made():
+        net = nn.Sequential(Norm(), nn.Linear(2, 2))
+        return net, optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+
+    net, opt = made()
+    train(net, opt, batches[:3])
+    other, other_opt = made()
+    other.load_state_dict(net.state_dict())
+    other_opt.load_state_dict(opt.state_dict())
+    train(net, opt, batches[3:])
+    train(other, other_opt, batches[3:])
+    for name, value in net.state_dict().items():
+        np.testing.assert_array_equal(other.state_dict()[name], value)
+    assert other[0].batches.item() == 6
+    missing = net.state_dict()
+    del missing["layers.0.mean"]
+    with pytest.raises(ValueError, match=r"missing \['layers.0.mean'\], unexpected \[\]"):
+        other.load_state_dict(missing)
+
+
+# Parameters of arrays, lists and tensors
+
+
+@pytest.mark.parametrize("kind", [nn.Parameter, nn.Buffer])
+def test_what_a_parameter_or_buffer_is_made_of(kind):
+    x = tinynet.tensor([[1.0, 2.0], [3.0, 4.0]], device="cpu:1", requires_grad=True)
+    made = kind(x.transpose())
+    assert made.device == "cpu:1" and made.node is None and made.data.flags.c_contiguous
+    assert made.numpy().tolist() == [[1, 3], [2, 4]]
+    made.data[:] = 0
+    assert x.data.all()
+    assert kind(x, device="cpu").device == "cpu" and kind(np.ones(2)).device == "cpu"
+    assert kind([1.0]).dtype == np.float32 and kind(np.ones(2)).dtype == np.float64
+    assert kind(2.0).shape == () and isinstance(kind(2.0).data, np.ndarray)
+
+
+def test_a_parameter_is_of_floats():
+    with pytest.raises(ValueError, match="Parameter: expected dtype float32 or float64, got int64"):
+        nn.Parameter([1, 2])
+    assert nn.Buffer([1, 2]).dtype == np.int64
+
+
+OBJECTS = np.array([1.0, "a"], object)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        tinynet.tensor,
+        nn.Parameter,
+        nn.Buffer,
+        lambda o: tinynet.tensor([1], dtype=o.dtype),
+        lambda o: leaf().backward(o),
+        lambda o: nn.Linear(2, 1, bias=False).load_state_dict({"weight": o[None]}),
+        lambda o: F.maximum(leaf(), o),
+        *[
+            lambda o, turn=turn, op=op: op(*((leaf(), o)[::turn]))
+            for op in (operator.add, operator.sub, operator.mul, operator.truediv, operator.matmul)
+            for turn in (1, -1)
+        ],
+    ],
+)
+def test_arrays_of_objects_are_refused_in_one_line(call):
+    with pytest.raises(ValueError, match=r"expected .*numbers, got .*object") as caught:
+        call(OBJECTS)
+    assert "\n" not in str(caught.value)
+
+
+def leaf():
+    return tinynet.tensor([1.0, 2.0], requires_grad=True)
+
+
+# repr
+
+
+def test_repr_of_layers():
+    for layer, text in [
+        (
+            nn.Conv2d(3, 64, 11, stride=4, padding=2),
+            "Conv2d(3 -> 64, kernel 11x11, stride 4, padding 2, 23,296 parameters)",
+        ),
+        (
+            nn.Conv2d(4, 6, (3, 2), groups=2, bias=False, relu=True),
+            "Conv2d(4 -> 6, kernel 3x2, stride 1, padding 0, groups 2, relu, 72 parameters)",
+        ),
+        (nn.Linear(3, 2, relu=True), "Linear(3 -> 2, relu, 8 parameters)"),
+        (nn.Linear(1, 1, bias=False), "Linear(1 -> 1, 1 parameter)"),
+        (
+            nn.MaxPool2d(3, 2, ceil_mode=True),
+            "MaxPool2d(kernel_size 3, stride 2, padding 0, ceil_mode)",
+        ),
+        (nn.AvgPool2d(2), "AvgPool2d(kernel_size 2, padding 0, count_include_pad)"),
+        (nn.LocalResponseNorm(5), "LocalResponseNorm(size 5, alpha 0.0001, beta 0.75, k 1.0)"),
+        (nn.SpatialResponseNorm(5), "SpatialResponseNorm(size 5, alpha 0.0001, beta 0.75, k 1.0)"),
+        (nn.ReLU(inplace=True), "ReLU(inplace)"),
+        (nn.ReLU(), "ReLU()"),
+        (nn.Dropout(0.2), "Dropout(p 0.2)"),
+        (nn.CrossEntropyLoss(), "CrossEntropyLoss(mean)"),
+    ]:
+        assert repr(layer) == text
+
+
+def test_repr_shows_the_tree():
+    net = nn.Sequential(Norm(), nn.Sequential(nn.Linear(2, 1200)))
+    net.again = net[1]
+    net.top = {"net": net}
+    assert repr(net).splitlines() == [
+        "Sequential(3,602 parameters, 3 in buffers)",
+        "  layers.0: Norm(gain (2,), mean (2,), batches (), 2 parameters, 3 in buffers)",
+        "  layers.1: Sequential(3,600 parameters)",
+        "    layers.0: Linear(2 -> 1200, 3,600 parameters)",
+        "  top.net: Sequential, shown above",
+    ]

@@ -1,0 +1,470 @@
+"""The rules of tinynet.optim against their definitions; groups, state, last steps, clipping."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+
+import numpy as np
+import oracles
+import pytest
+
+import tinynet
+from tinynet import nn, optim
+from tinynet.kernels import layout
+
+# Each definition: weights, all gradients, options -> the weights after each step. In float64, from
+# the papers' formulas with sums over the whole past, where the kernels keep running means.
+
+
+def sgd(w, gradients, lr, momentum=0.0, weight_decay=0.0):
+    v = np.zeros_like(w)
+    for g in gradients:
+        w, v = oracles.sgd_step(w, g, v, lr, momentum, weight_decay)
+        yield w
+
+
+def nesterov(w, gradients, lr, momentum, weight_decay=0.0, nesterov=True):
+    """theta are the weights, and gradients are taken at the point theta + momentum v ahead."""
+    theta, v = w, np.zeros_like(w)
+    for g in gradients:
+        ahead = theta + momentum * v
+        v = momentum * v - lr * (g + weight_decay * ahead)
+        theta = theta + v
+        yield theta + momentum * v
+
+
+def weighted(past, beta, power=1):
+    """(1 - beta) * the sum of beta^age * g^power."""
+    return (1 - beta) * sum(beta**age * g**power for age, g in enumerate(reversed(past)))
+
+
+def adam(
+    w, gradients, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, amsgrad=False, shrink=0.0
+):
+    past, squares = [], []
+    for t, g in enumerate(gradients, 1):
+        past.append(g + weight_decay * w)
+        squares.append(weighted(past, betas[1], 2))
+        square = np.max(squares, axis=0) if amsgrad else squares[-1]
+        m, v = weighted(past, betas[0]) / (1 - betas[0] ** t), square / (1 - betas[1] ** t)
+        w = w - lr * (m / (np.sqrt(v) + eps) + shrink * w)
+        yield w
+
+
+def adamw(w, gradients, weight_decay=1e-2, **options):
+    return adam(w, gradients, **options, shrink=weight_decay)
+
+
+def rmsprop(
+    w, gradients, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False
+):
+    past, steps = [], []
+    for g in gradients:
+        past.append(g + weight_decay * w)
+        variance = weighted(past, alpha, 2) - centered * weighted(past, alpha) ** 2
+        steps.append(past[-1] / (np.sqrt(variance) + eps))
+        w = w - lr * sum(momentum**age * step for age, step in enumerate(reversed(steps)))
+        yield w
+
+
+RULES = [
+    (optim.SGD, sgd, dict(lr=0.1)),
+    (optim.SGD, sgd, dict(lr=0.1, momentum=0.9)),
+    (optim.SGD, sgd, dict(lr=0.1, weight_decay=0.05)),
+    (optim.SGD, sgd, dict(lr=0.1, momentum=0.9, weight_decay=0.05)),
+    (optim.SGD, nesterov, dict(lr=0.1, momentum=0.8, nesterov=True)),
+    (optim.SGD, nesterov, dict(lr=0.1, momentum=0.8, weight_decay=0.05, nesterov=True)),
+    (optim.Adam, adam, {}),
+    (optim.Adam, adam, dict(lr=0.1, betas=(0.8, 0.95), eps=0.01, weight_decay=0.3)),
+    (optim.Adam, adam, dict(lr=0.1, betas=(0.5, 0.3), weight_decay=0.3, amsgrad=True)),
+    (optim.AdamW, adamw, {}),
+    (optim.AdamW, adamw, dict(lr=0.1, betas=(0.8, 0.95), eps=0.01, weight_decay=0.3)),
+    (optim.AdamW, adamw, dict(lr=0.1, betas=(0.5, 0.3), weight_decay=0.3, amsgrad=True)),
+    (optim.RMSprop, rmsprop, {}),
+    (optim.RMSprop, rmsprop, dict(lr=0.1, alpha=0.8, eps=0.01, weight_decay=0.3, momentum=0.7)),
+    (
+        optim.RMSprop,
+        rmsprop,
+        dict(lr=0.1, alpha=0.8, momentum=0.7, weight_decay=0.3, centered=True),
+    ),
+]
+every_rule = pytest.mark.parametrize(
+    "rule, definition, options",
+    RULES,
+    ids=[f"{rule.__name__} {' '.join(options)}" for rule, _, options in RULES],
+)
+
+
+def steps(opt, parameters, gradients):
+    for gradient in gradients:
+        for p, g in zip(parameters, gradient, strict=True):
+            p.grad = None if g is None else tinynet.tensor(g, device=p.device)
+        opt.step()
+
+
+def test_every_rule_has_a_definition():
+    public = {thing for thing in vars(optim).values() if inspect.isclass(thing)}
+    assert public - {optim.Optimizer} == {rule for rule, _, _ in RULES}
+    assert {rule.__name__ for rule, _, _ in RULES} <= set(optim.__all__)
+
+
+@every_rule
+def test_rules(rule, definition, options, rng, set_pieces):
+    set_pieces(layout, "PIECE", 7)  # of 12 and of 5 elements
+    start = [rng.normal(size=s) for s in ((3, 4), (5,))]
+    parameters = [nn.Parameter(w) for w in start]
+    opt = rule(parameters, **options)
+    gradients = [[rng.normal(size=w.shape) for w in start] for _ in range(5)]
+    expected = [
+        list(definition(w, [g[i] for g in gradients], **options)) for i, w in enumerate(start)
+    ]
+    for t, gradient in enumerate(gradients):
+        before = [p.numpy() for p in parameters]
+        steps(opt, parameters, [gradient])
+        for i, p in enumerate(parameters):
+            np.testing.assert_allclose(p.numpy(), expected[i][t], rtol=1e-11)
+            step = opt.last_step(p)
+            assert (step.shape, step.dtype, step.device) == (p.shape, p.dtype, p.device)
+            np.testing.assert_allclose(step.numpy(), p.numpy() - before[i], rtol=0, atol=1e-13)
+
+
+@every_rule
+def test_resumed_in_the_middle_a_rule_gives_the_same_bits(rule, definition, options, rng):
+    start = [rng.normal(size=s).astype(np.float32) for s in ((3, 4), (5,), ())]
+    gradients = [[rng.normal(size=w.shape).astype(np.float32) for w in start] for _ in range(6)]
+    gradients[1][1] = None  # so that this parameter has taken one step less
+    parameters = [nn.Parameter(w) for w in start]
+    opt = rule(parameters, **options)
+    steps(opt, parameters, gradients[:3])
+    state, saved = opt.state_dict(), [p.numpy() for p in parameters]
+    twins = [nn.Parameter(w) for w in saved]
+    twin = rule(twins, **options)
+    twin.load_state_dict(state)
+    for p, q in zip(parameters, twins, strict=True):
+        np.testing.assert_array_equal(opt.last_step(p).numpy(), twin.last_step(q).numpy())
+    for array in state.values():
+        array[...] = 99  # copies both ways
+    steps(opt, parameters, gradients[3:])
+    steps(twin, twins, gradients[3:])
+    for p, q in zip(parameters, twins, strict=True):
+        np.testing.assert_array_equal(p.numpy(), q.numpy())
+    ours, theirs = opt.state_dict(), twin.state_dict()
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name])
+        assert ours[name].dtype == (np.int64 if name.startswith("steps") else np.float32)
+
+
+@every_rule
+def test_what_is_frozen_or_has_no_gradient_stays(rule, definition, options, rng):
+    a, b, c = (nn.Parameter(rng.normal(size=4)) for _ in range(3))
+    start = [p.numpy() for p in (a, b, c)]
+    opt = rule([{"params": [a, b]}, {"params": [c]}], **options)
+    gradients = [[rng.normal(size=4) for _ in range(3)] for _ in range(3)]
+    steps(opt, [a, b, c], gradients[:1])
+    opt.param_groups[1]["lr_scale"] = 0.0
+    before, state = [p.numpy() for p in (a, b, c)], opt.state_dict()
+    steps(opt, [a, b, c], [[gradients[1][0], None, gradients[1][2]]])
+    assert (a.numpy() != before[0]).all() and opt.last_step(a).numpy().all()
+    for p, w in [(b, before[1]), (c, before[2])]:
+        np.testing.assert_array_equal(p.numpy(), w)
+        assert not opt.last_step(p).numpy().any()
+    for name, array in opt.state_dict().items():
+        if not name.endswith(".0.0"):
+            np.testing.assert_array_equal(array, state[name])
+    opt.param_groups[1]["lr_scale"] = 1.0  # thawed, it goes on as if nothing had been between
+    steps(opt, [a, b, c], [gradients[2]])
+    *_, expected = definition(start[2], [gradients[0][2], gradients[2][2]], **options)
+    np.testing.assert_allclose(c.numpy(), expected, rtol=1e-11)
+
+
+@every_rule
+def test_a_moved_parameter_takes_its_state_along(rule, definition, options, rng):
+    start, gradients = rng.normal(size=3), rng.normal(size=(3, 3))
+    p = nn.Parameter(start)
+    opt = rule([p], **options)
+    steps(opt, [p], [[g] for g in gradients[:2]])
+    before = opt.last_step(p).numpy()
+    p.move(tinynet.device("cpu:1"))
+    assert opt.last_step(p).device == "cpu:1"
+    np.testing.assert_array_equal(opt.last_step(p).numpy(), before)
+    p.move(tinynet.device("cpu:2"))
+    steps(opt, [p], [[gradients[2]]])
+    *_, expected = definition(start, list(gradients), **options)
+    np.testing.assert_allclose(p.numpy(), expected, rtol=1e-11)
+    assert all(tensor.device == "cpu:2" for tensor in opt.state[p].values())
+
+
+def test_copies_of_an_optimiser_go_their_own_ways(rng):
+    p = nn.Parameter(np.ones(3))
+    opt = optim.Adam([p], amsgrad=True)
+    steps(opt, [p], [[np.ones(3)]])
+    q, twin = copy.deepcopy((p, opt))
+    steps(twin, [q], [[np.ones(3)]])
+    assert (p.numpy() > q.numpy()).all() and (opt.steps[p], twin.steps[q]) == (1, 2)
+
+
+def test_before_the_first_step_nothing_has_changed():
+    p = nn.Parameter(np.ones(2))
+    for opt in (optim.SGD([p], 0.1), optim.Adam([p]), optim.RMSprop([p], centered=True)):
+        assert not opt.last_step(p).numpy().any()
+        opt.load_state_dict(opt.state_dict())
+        assert not opt.last_step(p).numpy().any()
+
+
+def test_after_loading_a_frozen_group_shows_no_step():
+    a, b = nn.Parameter(np.ones(2)), nn.Parameter(np.ones(2))
+    opt = optim.SGD([{"params": [a]}, {"params": [b]}], 0.1, 0.9)
+    steps(opt, [a, b], [[np.ones(2)] * 2])
+    opt.load_state_dict(opt.state_dict())
+    opt.param_groups[1]["lr_scale"] = 0
+    np.testing.assert_allclose(opt.last_step(a).numpy(), -0.1)
+    assert not opt.last_step(b).numpy().any()
+
+
+def test_sgd_is_plain_gradient_descent_if_not_told_otherwise():
+    p = nn.Parameter(np.array([2.0]))
+    steps(optim.SGD([p], lr=0.5), [p], [[np.array([1.0])], [np.array([3.0])]])
+    assert p.item() == 2 - 0.5 * (1 + 3)
+
+
+def test_the_last_step_of_sgd_is_its_velocity(rng):
+    p = nn.Parameter(rng.normal(size=3).astype(np.float32))
+    opt = optim.SGD([p], 0.1, 0.9)
+    steps(opt, [p], [[rng.normal(size=3).astype(np.float32)] for _ in range(2)])
+    np.testing.assert_array_equal(opt.last_step(p).numpy(), opt.state_dict()["velocity.0.0"])
+
+
+def test_a_change_of_the_rate_acts_on_later_gradients_only(rng):
+    p = nn.Parameter(np.zeros(1))
+    opt = optim.SGD([p], lr=1.0, momentum=0.5)
+    steps(opt, [p], [[np.array([1.0])]])
+    opt.lr = 0.1
+    steps(opt, [p], [[np.array([1.0])]])
+    assert p.item() == pytest.approx(-1 - (0.5 + 0.1))  # PyTorch's rule would give -1 - 0.15
+
+
+def test_the_last_step_is_at_the_rate_of_that_step():
+    p = nn.Parameter(np.zeros(1))
+    opt = optim.Adam([p], lr=0.5, eps=0.0)
+    steps(opt, [p], [[np.array([3.0])]])
+    opt.lr = 0.1
+    assert opt.last_step(p).item() == pytest.approx(-0.5)
+
+
+def test_a_weight_of_any_layout_is_changed(rng):
+    values = np.asfortranarray(rng.normal(size=(3, 4)))
+    w = tinynet.tensor(values, requires_grad=True)
+    steps(optim.SGD([w], 1.0), [w], [[np.ones((4, 3)).T]])
+    np.testing.assert_array_equal(w.numpy(), values - 1)
+
+
+def test_rates_that_are_numpy_numbers_keep_float32():
+    p = nn.Parameter(np.ones(3, np.float32))
+    opt = optim.AdamW([p], lr=np.float64(0.1), eps=np.float64(1e-8))
+    steps(opt, [p], [[np.ones(3, np.float32)]])
+    assert p.dtype == opt.last_step(p).dtype == np.float32
+
+
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_adam_stays_near_its_definition_in_float32(amsgrad, rng):
+    w, gradients = rng.normal(size=50), list(rng.normal(size=(30, 50)))
+    p = nn.Parameter(w.astype(np.float32))
+    opt = optim.Adam([p], amsgrad=amsgrad)
+    steps(opt, [p], [[g.astype(np.float32)] for g in gradients])
+    *_, expected = adam(w, gradients, amsgrad=amsgrad)
+    np.testing.assert_allclose(p.numpy(), expected, rtol=0, atol=2e-6)
+
+
+def test_a_variance_that_rounding_made_negative_counts_as_zero():
+    p = nn.Parameter(np.zeros(1))
+    opt = optim.RMSprop([p], lr=1.0, eps=0.5, centered=True)
+    opt.load_state_dict(
+        {"square.0.0": np.ones(1) - 1e-6, "mean.0.0": np.ones(1), "velocity.0.0": np.zeros(1)}
+    )
+    steps(opt, [p], [[np.ones(1)]])
+    assert p.item() == -1 / 0.5
+
+
+def test_parameter_groups(rng):
+    a, b, c, d = (nn.Parameter(np.ones(2)) for _ in range(4))
+    opt = optim.SGD(
+        [
+            {"params": [a], "name": "weights"},
+            {"params": b, "lr_scale": 2.0, "weight_decay": 0.0, "momentum": 0.0},
+            {"params": [c], "lr_scale": 0.0},
+            {"params": (p for p in [d]), "lr": 0.4},
+        ],
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=0.5,
+    )
+    assert [g["name"] for g in opt.param_groups] == ["weights", "", "", ""]
+    assert opt.param_groups[3]["lr_scale"] == pytest.approx(4) and "lr" not in opt.param_groups[3]
+    ones = np.ones(2)
+    steps(opt, [a, b, c, d], [[ones] * 4, [ones] * 4])
+    for p, lr, m, decay in [
+        (a, 0.1, 0.9, 0.5),
+        (b, 0.2, 0.0, 0.0),
+        (c, 0.0, 0.9, 0.5),
+        (d, 0.4, 0.9, 0.5),
+    ]:
+        *_, w = sgd(np.ones(2), [ones] * 2, lr, m, decay)
+        np.testing.assert_allclose(p.numpy(), w, rtol=1e-12)
+    assert not opt.state_dict()["velocity.2.0"].any()
+    assert set(opt.state_dict()) == {f"velocity.{g}.0" for g in range(4)}
+
+
+def test_one_parameter_and_groups_of_different_options():
+    p, q = nn.Parameter(np.ones(2)), nn.Parameter(np.ones(2))
+    opt = optim.SGD(p, 0.1, 0.9)
+    assert opt.param_groups[0]["params"] == [p]
+    mixed = optim.SGD([{"params": p}, {"params": q, "nesterov": True}], 0.1, 0.9)
+    assert set(mixed.state_dict()) == {"velocity.0.0", "velocity.1.0", "step.1.0"}
+    steps(mixed, [p, q], [[np.ones(2)] * 2])
+    np.testing.assert_allclose(p.numpy(), 0.9)
+    np.testing.assert_allclose(q.numpy(), 1 - 0.1 * 1.9)
+
+
+def test_zero_grad_forgets_all_gradients():
+    a, b = nn.Parameter(np.ones(2)), nn.Parameter(np.ones(2))
+    opt = optim.SGD([a, b], lr=0.1)
+    a.grad = tinynet.tensor(np.ones(2))
+    opt.zero_grad()
+    assert a.grad is None and b.grad is None
+
+
+def test_what_an_optimiser_says_of_itself():
+    a, b = nn.Parameter(np.ones((3, 500))), nn.Parameter(np.ones(3))
+    opt = optim.SGD([{"params": [a], "name": "conv1"}, {"params": [b], "lr_scale": 2}], 0.1, 0.9)
+    assert repr(opt).splitlines() == [
+        "SGD(lr=0.1): 2 parameters, 1,503 values in 2 groups",
+        "  conv1: 1 parameter, 1,500 values, lr_scale=1.0, weight_decay=0.0, momentum=0.9, "
+        "nesterov=False",
+        "  1: 1 parameter, 3 values, lr_scale=2, weight_decay=0.0, momentum=0.9, nesterov=False",
+    ]
+
+
+def test_states_that_do_not_fit_are_refused_whole(rng):
+    net = nn.Linear(3, 2)
+    opt = optim.Adam(net.parameters())
+    steps(opt, list(net.parameters()), [[np.ones((2, 3), np.float32), np.ones(2, np.float32)]])
+    good = opt.state_dict()
+    assert good["steps.0.1"] == 1 and good["steps.0.1"].shape == ()
+    for wrong, message in [
+        ({}, r"Adam.load_state_dict: expected \['mean.0.0', .* got \[\]"),
+        ({**good, "mean.0.0": np.ones(3)}, r"expected mean.0.0 of shape \(2, 3\), got \(3,\)"),
+        ({**good, "steps.0.1": np.ones(1)}, r"expected steps.0.1 of shape \(\), got \(1,\)"),
+        ({**good, "mean.1.0": np.ones(3)}, "got .*mean.1.0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            opt.load_state_dict(wrong)
+        for name, array in opt.state_dict().items():
+            np.testing.assert_array_equal(array, good[name])
+
+
+W = nn.Parameter(np.ones(2))
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: optim.Adam([]), ["Adam: expected at least one parameter"]),
+        (lambda: optim.Adam([W], lr=-1), ["Adam: expected lr to be a number of at least 0", "-1"]),
+        (lambda: optim.Adam([W], betas=0.9), ["Adam: expected betas to be a pair", "0.9"]),
+        (
+            lambda: optim.Adam([W], betas=(0.9, 1)),
+            ["beta2 to be", "at least 0 and below 1", "got 1"],
+        ),
+        (lambda: optim.Adam([W], betas=(-0.1, 0.9)), ["Adam: expected beta1", "-0.1"]),
+        (lambda: optim.Adam([W], eps=-1), ["Adam: expected eps", "-1"]),
+        (lambda: optim.Adam([W], amsgrad=1), ["Adam: expected amsgrad to be True or False", "1"]),
+        (lambda: optim.AdamW([W], weight_decay="x"), ["AdamW: expected weight_decay", "'x'"]),
+        (lambda: optim.RMSprop([W], alpha=1.0), ["RMSprop: expected alpha", "below 1", "1.0"]),
+        (lambda: optim.RMSprop([W], eps=None), ["RMSprop: expected eps", "None"]),
+        (lambda: optim.RMSprop([W], momentum=-1), ["RMSprop: expected momentum", "-1"]),
+        (lambda: optim.RMSprop([W], centered=None), ["RMSprop: expected centered", "None"]),
+        (lambda: optim.SGD([W], 0.1, nesterov="yes"), ["SGD: expected nesterov", "'yes'"]),
+        (
+            lambda: optim.SGD([{"params": [W], "decay": 0}], 1),
+            ["SGD: expected", "among", "'decay'"],
+        ),
+        (
+            lambda: optim.SGD([{"weights": [W]}], 1),
+            ["SGD: expected groups", "'params'", "'weights'"],
+        ),
+        (lambda: optim.SGD([{"params": [W]}, W], 1), ["SGD: expected groups", "got Parameter"]),
+        (lambda: optim.SGD([W], 1).last_step(np.ones(2)), ["SGD.last_step: expected", "ndarray"]),
+        (lambda: optim.SGD([W], 1).last_step(tinynet.tensor(1.0)), ["SGD.last_step", "Tensor"]),
+        (lambda: optim.clip_grad_norm([W], 0), ["clip_grad_norm: expected max_norm", "got 0"]),
+        (lambda: optim.clip_grad_norm([W], math.nan), ["clip_grad_norm: expected", "got nan"]),
+        (lambda: optim.clip_grad_norm([W], True), ["clip_grad_norm: expected", "got True"]),
+    ],
+)
+def test_wrong_calls(call, words):
+    with pytest.raises(ValueError) as error:
+        call()
+    said = str(error.value)
+    assert "\n" not in said and all(word in said for word in words), said
+
+
+# The norm of all gradients
+
+
+def with_grads(rng, *shapes, device="cpu"):
+    parameters = [nn.Parameter(np.zeros(shape, np.float32), device=device) for shape in shapes]
+    for p in parameters:
+        p.grad = tinynet.tensor(rng.normal(size=p.shape).astype(np.float32), device=device)
+    return parameters
+
+
+def test_clip_grad_norm(rng, set_pieces):
+    from tinynet.kernels import clip
+
+    set_pieces(clip, "PIECE", 7)
+    parameters = with_grads(rng, (3, 5), (4,)) + with_grads(rng, (2,), (), device="cpu:1")
+    parameters.append(nn.Parameter(np.ones(3)))  # no gradient
+    grads = [p.grad.numpy() for p in parameters[:4]]
+    norm = math.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in grads))
+    found = optim.clip_grad_norm(iter(parameters), 2 * norm)
+    assert found.item() == pytest.approx(norm, rel=1e-14) and found.device == "cpu"
+    assert found.shape == () and found.dtype == np.float64
+    for p, g in zip(parameters, grads, strict=False):
+        np.testing.assert_array_equal(p.grad.numpy(), g)  # within the limit: the same bits
+    assert optim.clip_grad_norm(parameters, norm / 4).item() == pytest.approx(norm, rel=1e-14)
+    for p, g in zip(parameters, grads, strict=False):
+        np.testing.assert_allclose(p.grad.numpy(), g / 4, rtol=1e-6)
+        assert p.grad.dtype == np.float32
+    assert parameters[4].grad is None
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_the_norm_does_not_depend_on_the_number_of_threads(threads, rng):
+    (p,) = with_grads(rng, (5, layout.PIECE))
+    before, norms = tinynet.get_num_threads(), []
+    for number in (1, threads):
+        tinynet.set_num_threads(number)
+        norms.append(optim.clip_grad_norm(p, 1e9).item())
+    tinynet.set_num_threads(before)
+    assert norms[0] == norms[1]
+
+
+def test_clipping_of_special_gradients(rng):
+    (p,) = with_grads(rng, (4,))
+    p.grad.data[:] = 0
+    assert optim.clip_grad_norm(p, 1.0).item() == 0
+    p.grad.data[:] = 1e30  # the squares overflow in float32
+    assert optim.clip_grad_norm(p, 1.0).item() == pytest.approx(2e30)
+    np.testing.assert_allclose(p.grad.numpy(), 0.5, rtol=1e-6)
+    for bad in (np.inf, np.nan):  # left as they are
+        p.grad.data[:] = [3, bad, 5, 7]
+        assert not math.isfinite(optim.clip_grad_norm(p, 1.0).item())
+        np.testing.assert_array_equal(p.grad.numpy(), [3, bad, 5, 7])
+    p.grad = None
+    assert optim.clip_grad_norm([p], 1.0).item() == 0 == optim.clip_grad_norm([], 1.0).item()
+    grad = rng.normal(size=(3, 4)).T  # of a layout of its own
+    p.grad = tinynet.tensor(grad)
+    norm = optim.clip_grad_norm(p, 1e-3).item()
+    np.testing.assert_allclose(p.grad.numpy(), grad * 1e-3 / norm, rtol=1e-12)

@@ -1,0 +1,66 @@
+"""Wrong calls made from the table: each tensor of an operation's first case is exchanged for one of
+integers, for what is no tensor, and for one on another device.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tinynet
+import tinynet.functional as F
+from tinynet.gradcheck.cases import CASES
+from tinynet.operations import OPERATIONS
+
+
+def first_case(name):
+    fn, inputs = next(CASES[name].make(np.random.default_rng(0)))
+    return fn, [tinynet.tensor(x) if isinstance(x, np.ndarray) else x for x in inputs]
+
+
+def calls():
+    """(operation, number of the argument, what comes in its place)."""
+    for name in OPERATIONS:
+        inputs = first_case(name)[1]
+        tensors = [i for i, x in enumerate(inputs) if isinstance(x, tinynet.Tensor)]
+        for i in tensors:
+            if "integers" not in CASES[name].accepts:
+                yield name, i, "integers"
+            if len(tensors) > 1 or name in F.__all__:  # of an object, Python asks for a method
+                yield name, i, "object"
+                if "arrays" not in CASES[name].accepts:
+                    yield name, i, "array"
+                    yield name, i, "list"
+            if len(tensors) > 1:
+                yield name, i, "device"
+
+
+@pytest.mark.parametrize("name, i, what", calls())
+def test_an_operation_refuses(name, i, what):
+    fn, inputs = first_case(name)
+    fn(*inputs)  # right as it is
+    x = inputs[i]
+    inputs[i] = {
+        "integers": lambda: tinynet.tensor(x.numpy().astype(np.int64)),
+        "object": object,
+        "array": x.numpy,
+        "list": lambda: x.numpy().tolist(),
+        "device": lambda: x.to("cpu:1"),
+    }[what]()
+    expected = tinynet.DeviceMismatchError if what == "device" else (ValueError, TypeError)
+    with pytest.raises(expected) as caught:
+        fn(*inputs)
+    text = str(caught.value)
+    said = text.partition(":")[0].lower()  # the name, or that of its Function
+    assert said in {name, *(f.__name__.lower() for f in OPERATIONS[name].functions)}, text
+    assert "expected" in text and "\n" not in text
+    if what in ("object", "array", "list"):
+        assert {"object": "object", "array": "ndarray", "list": "list"}[what] in text or (
+            "nothing but tensors" in text
+        ), text
+
+
+def test_every_operation_is_called_wrongly():
+    """All but the methods of Tensor that take one tensor, of any dtype: none can be wrong."""
+    methods = {"neg", "pow", "sum", "mean", "max", "reshape", "transpose", "index", "to"}
+    assert {name for name, _, _ in calls()} == set(OPERATIONS) - methods

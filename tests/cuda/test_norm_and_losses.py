@@ -1,0 +1,149 @@
+"""Batch normalisation, the losses and sequences on a GPU: what the cases of the table do not reach.
+That is: rows of many runs, the running arrays, huge values, classes that are not there.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinynet import kernels
+from tinynet.devices import Device
+
+DTYPES = [np.float32, np.float64]
+ALL = (True, True, True)
+
+
+def lying(rng: np.random.Generator, shape: tuple, dtype: Any, innermost: bool) -> np.ndarray:
+    """Random values around 1, batch innermost in memory or in C order."""
+    x = (rng.standard_normal(shape) + 1).astype(dtype)
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0) if innermost else x
+
+
+def on_both(gpu: Device, name: str, *args: Any, tolerance: float = 50) -> tuple[list, list]:
+    """The results of a kernel, and its arrays as it leaves them, of the CPU and of the GPU; they
+    must agree to `tolerance` units of rounding.
+    """
+    args = [a.copy(order="K") if isinstance(a, np.ndarray) else a for a in args]
+    sent = [gpu.upload(a) if isinstance(a, np.ndarray) else a for a in args]
+    results = getattr(kernels, name)(*args)
+    with gpu.activate(name):
+        on_gpu = getattr(gpu.kernels, name)(*sent)
+    pack = [r if isinstance(r, tuple) else (r,) for r in (results, on_gpu)]
+    expected = [*pack[0], *(a for a in args if isinstance(a, np.ndarray))]
+    got = [*pack[1], *(a for a, b in zip(sent, args, strict=True) if isinstance(b, np.ndarray))]
+    got = [None if a is None else gpu.download(a) for a in got]
+    for e, g in zip(expected, got, strict=True):
+        assert (e is None) == (g is None)
+        if e is not None:
+            assert (g.shape, g.dtype) == (e.shape, e.dtype)
+            eps = np.finfo(e.dtype).eps if e.dtype.kind == "f" else 0
+            scale = max(1.0, float(np.abs(e[np.isfinite(e)]).max(initial=0)))
+            np.testing.assert_allclose(g, e, rtol=0, atol=tolerance * eps * scale, err_msg=name)
+    return expected[: len(pack[0])], got[: len(pack[0])]
+
+
+@pytest.mark.parametrize("run", [1 << 12, 300, 7])  # values that a block adds up
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_batch_norm(
+    gpu: Device, rng: np.random.Generator, monkeypatch: Any, dtype: Any, run: int
+) -> None:
+    gpu.kernels  # noqa: B018  imports them
+    monkeypatch.setattr(sys.modules["tinynet.kernels.cuda.batch_norm"], "RUN", run)
+    for shape, innermost in (((9, 3, 11, 7), True), ((4, 2, 5), False), ((6, 5), True)):
+        C = shape[1]
+        x, dy = (lying(rng, shape, dtype, innermost) for _ in range(2))
+        w, b, mean = rng.standard_normal((3, C)).astype(dtype)
+        var = rng.uniform(0.5, 2, C).astype(dtype)
+        for training in (True, False):
+            for relu in (False, True):
+                options = training, 0.3, 0.1, relu
+                (y, m, r), _ = on_both(gpu, "batch_norm_forward", x, w, b, mean, var, *options)
+                for needs in (ALL, (True, False, False), (False, True, False)):
+                    on_both(
+                        gpu, "batch_norm_backward", dy, x, w, m, r, training, needs,
+                        y if relu else None, tolerance=200,
+                    )  # fmt: skip
+        (_, m, r), _ = on_both(gpu, "batch_norm_forward", x, None, None, None, None, True, 0.3, 0.1)
+        on_both(gpu, "batch_norm_backward", dy, x, None, m, r, True, ALL, tolerance=200)
+
+
+def test_batch_norm_far_from_zero_and_with_nan(gpu: Device, rng: np.random.Generator) -> None:
+    x = lying(rng, (40, 3, 9, 9), np.float32, True)
+    x[:, 1] += 1000
+    nothing = None, None, None, None, True, 0.1, 1e-5
+    (_, _, expected), (_, _, got) = on_both(gpu, "batch_norm_forward", x, *nothing, tolerance=5e4)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    x[3, 1, 2, 2] = np.nan
+    with gpu.activate():
+        y, *_ = gpu.kernels.batch_norm_forward(gpu.upload(x), *nothing, True)
+    y = gpu.download(y)
+    assert np.isnan(y[:, 1]).all() and not np.isnan(y[:, [0, 2]]).any()
+
+
+def test_what_relu_stops_counts_nowhere(gpu: Device, rng: np.random.Generator) -> None:
+    x, dy = (lying(rng, (5, 2, 3), np.float64, True) for _ in range(2))
+    (y, m, r), _ = on_both(
+        gpu, "batch_norm_forward", x, None, None, None, None, True, 0.1, 0.1, True
+    )
+    dy[y <= 0] = np.inf
+    _, got = on_both(gpu, "batch_norm_backward", dy, x, None, m, r, True, ALL, y)
+    assert all(np.isfinite(g).all() for g in got)
+    rows = rng.standard_normal((2, 3, 2)), rng.standard_normal((4, 2))
+    (y,), _ = on_both(gpu, "linear_forward", *rows, None, True)
+    dy = np.where(y > 0, 1.0, np.inf)
+    _, got = on_both(gpu, "linear_backward", dy, *rows, ALL, y)
+    assert all(np.isfinite(g).all() for g in got)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_linear_on_sequences_adds_up_any_number_of_rows(
+    gpu: Device, rng: np.random.Generator, monkeypatch: Any, dtype: Any
+) -> None:
+    gpu.kernels  # noqa: B018  imports them
+    monkeypatch.setattr(sys.modules["tinynet.kernels.cuda.add_to_columns"], "RUN", 4)
+    for leading in ((), (1, 3), (7, 9), (2, 3, 6)):  # in one launch, in two, in three
+        x = rng.standard_normal((*leading, 3)).astype(dtype)
+        dy = rng.standard_normal((*leading, 300)).astype(dtype)
+        w, b = rng.standard_normal((300, 3)).astype(dtype), rng.standard_normal(300).astype(dtype)
+        for bias in (b, None):
+            for relu in (False, True):
+                (y,), _ = on_both(gpu, "linear_forward", x, w, bias, relu, tolerance=200)
+                on_both(gpu, "linear_backward", dy, x, w, ALL, y if relu else None, tolerance=400)
+        on_both(gpu, "linear_backward", dy, x, w, (False, False, True), tolerance=400)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("innermost", [True, False])
+def test_losses_over_classes(
+    gpu: Device, rng: np.random.Generator, innermost: bool, dtype: Any
+) -> None:
+    for shape in ((5, 7), (33, 9), (1, 3), (40, 1), (2, 3, 4), (6,)):
+        x = 30 * lying(rng, shape, dtype, innermost and len(shape) > 1)
+        target = np.asarray(rng.integers(0, shape[-1], shape[:-1]))
+        dlosses = np.asarray(rng.standard_normal(shape[:-1]).astype(dtype))
+        for e in (0.0, 0.3, 1.0):
+            (_, p), _ = on_both(gpu, "cross_entropy_forward", x, target, e, tolerance=200)
+            on_both(gpu, "cross_entropy_backward", dlosses, p, target, e)
+        on_both(gpu, "nll_loss_forward", x, target, tolerance=0)
+        on_both(gpu, "nll_loss_backward", dlosses, x, target, tolerance=0)
+
+
+def test_a_class_that_is_not_there_gives_nan(gpu: Device) -> None:
+    with gpu.activate():
+        x, target = gpu.upload(np.ones((3, 4), np.float32)), gpu.upload(np.array([4, -1, 3]))
+        losses = gpu.kernels.nll_loss_forward(x, target)
+    np.testing.assert_array_equal(gpu.download(losses), [np.nan, np.nan, -1])
+
+
+def test_binary_cross_entropy_of_huge_logits(gpu: Device) -> None:
+    x = np.array([1e4, -1e4, 0, 3e38, -3e38, np.nan], np.float32)
+    for t in (0.0, 1.0):
+        target, dy = np.full(6, t, np.float32), np.ones(6, np.float32)
+        on_both(gpu, "bce_with_logits_forward", x, target)
+        on_both(gpu, "bce_with_logits_backward", dy, x, target, (True, True))
+        on_both(gpu, "bce_with_logits_backward", dy, x, target, (False, True))
+        on_both(gpu, "mse_loss_backward", dy, x / 1e20, target, (False, True))

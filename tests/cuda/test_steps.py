@@ -1,0 +1,123 @@
+"""Every rule of tinynet.optim, and clipping, on a GPU against the CPU."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import fake_cupy
+import numpy as np
+import pytest
+
+import tinynet
+from tinynet import nn, optim
+from tinynet.devices import Device
+
+MORE = [
+    (optim.SGD, dict(momentum=0.9, weight_decay=0.05)),
+    (optim.SGD, dict(momentum=0.9, weight_decay=0.05, nesterov=True)),
+    (optim.Adam, dict(betas=(0.8, 0.6), eps=0.1, weight_decay=0.3)),
+    (optim.Adam, dict(betas=(0.5, 0.3), weight_decay=0.3, amsgrad=True)),
+    (optim.AdamW, dict(betas=(0.8, 0.6), weight_decay=0.3)),
+    (optim.RMSprop, dict(alpha=0.8, eps=0.1, weight_decay=0.3, momentum=0.7)),
+    (optim.RMSprop, dict(alpha=0.8, eps=0.1, weight_decay=0.3, momentum=0.7, centered=True)),
+]
+PLAIN = [
+    (rule, {})
+    for rule in vars(optim).values()
+    if inspect.isclass(rule) and rule is not optim.Optimizer
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rule, options", [*PLAIN, *MORE])
+def test_rules(gpu: Device, rng: np.random.Generator, rule: Any, options: dict, dtype: Any) -> None:
+    """Weights, state and last steps; from the CPU to the GPU in the middle, and saved there."""
+    start = [rng.standard_normal(shape).astype(dtype) for shape in ((7, 3, 5), (300,), ())]
+    on_cpu, on_gpu = ([nn.Parameter(w, device) for w in start] for device in ("cpu", gpu))
+    here, there = (rule(parameters, lr=0.1, **options) for parameters in (on_cpu, on_gpu))
+    tolerance = dict(rtol=0, atol=100 * np.finfo(dtype).eps)
+    for step in range(4):
+        for p, q in zip(on_cpu, on_gpu, strict=True):
+            g = rng.standard_normal(p.shape).astype(dtype)
+            p.grad, q.grad = (tinynet.tensor(g, device=x.device) for x in (p, q))
+        here.step()
+        there.step()
+        for p, q in zip(on_cpu, on_gpu, strict=True):
+            np.testing.assert_allclose(q.numpy(), p.numpy(), **tolerance)
+            last = there.last_step(q)
+            assert last.device == q.device and last.dtype == dtype
+            np.testing.assert_allclose(last.numpy(), here.last_step(p).numpy(), **tolerance)
+        if step == 1:
+            there.load_state_dict(there.state_dict())
+        if step == 2:
+            for p, q in zip(on_cpu, on_gpu, strict=True):
+                p.move(gpu)
+                q.move(tinynet.device("cpu"))
+    ours, theirs = here.state_dict(), there.state_dict()
+    for name, array in ours.items():
+        np.testing.assert_allclose(theirs[name], array, **tolerance)
+
+
+def test_a_variance_that_rounding_made_negative_counts_as_zero(gpu: Device) -> None:
+    p = nn.Parameter(np.zeros(1), gpu)
+    opt = optim.RMSprop([p], lr=1.0, eps=0.5, centered=True)
+    square, mean = np.ones(1) - 1e-6, np.ones(1)
+    opt.load_state_dict({"square.0.0": square, "mean.0.0": mean, "velocity.0.0": np.zeros(1)})
+    p.grad = tinynet.tensor(np.ones(1), device=gpu)
+    opt.step()
+    assert p.item() == -1 / 0.5
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 1e9])
+def test_clip_grad_norm(gpu: Device, rng: np.random.Generator, max_norm: float) -> None:
+    shapes = [(3, 5), (40000,), (), (4, 0)]
+    grads = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    on_cpu, on_gpu = ([nn.Parameter(g, device) for g in grads] for device in ("cpu", gpu))
+    for p in (*on_cpu, *on_gpu):
+        p.grad = tinynet.tensor(p)
+    expected = optim.clip_grad_norm(on_cpu, max_norm)
+    found = optim.clip_grad_norm(on_gpu, max_norm)
+    assert found.device == gpu and found.shape == () and found.dtype == np.float64
+    assert found.item() == pytest.approx(expected.item(), rel=1e-13)
+    assert expected.item() == pytest.approx(
+        np.sqrt(sum((g.astype(float) ** 2).sum() for g in grads))
+    )
+    for p, q in zip(on_cpu, on_gpu, strict=True):
+        np.testing.assert_allclose(q.grad.numpy(), p.grad.numpy(), rtol=3e-7)
+
+
+def test_clipping_on_two_gpus_waits_for_none(
+    machine: fake_cupy.Machine, rng: np.random.Generator
+) -> None:
+    parameters = [nn.Parameter(rng.standard_normal(50), f"cuda:{k}") for k in (0, 1, 0)]
+    grads = [rng.standard_normal(50) for _ in parameters]
+    for p, g in zip(parameters, grads, strict=True):
+        p.grad = tinynet.tensor(g, device=p.device)
+    optim.clip_grad_norm(parameters, 1e9)  # finds out once whether the GPUs reach each other
+    before = machine.host_waits
+    norm = optim.clip_grad_norm(parameters, 1.0)
+    assert machine.host_waits == before
+    assert norm.item() == pytest.approx(np.linalg.norm(grads))
+    for p, g in zip(parameters, grads, strict=True):
+        np.testing.assert_allclose(p.grad.numpy(), g / np.linalg.norm(grads))
+
+
+def test_clipping_on_cpu_and_gpu_together(gpu: Device) -> None:
+    for devices in (("cpu", gpu), (gpu, "cpu")):
+        parameters = [nn.Parameter(np.ones(2), device) for device in devices]
+        for p in parameters:
+            p.grad = tinynet.tensor(np.ones(2), device=p.device)
+        norm = optim.clip_grad_norm(parameters, 1.0)
+        assert norm.item() == 2 and norm.device == parameters[0].device
+        assert all((p.grad.numpy() == 0.5).all() for p in parameters)
+
+
+def test_a_step_is_one_launch_a_parameter(machine: fake_cupy.Machine) -> None:
+    parameters = [nn.Parameter(np.ones(5), "cuda") for _ in range(3)]
+    opt = optim.AdamW(parameters, amsgrad=True)
+    for p in parameters:
+        p.grad = tinynet.tensor(np.ones(5), device="cuda")
+    machine.launches.clear()
+    opt.step()
+    assert dict(machine.launches) == {"adam_step": 3}

@@ -1,0 +1,114 @@
+"""--batch-size auto: what fits is found from two small steps, said, written down, and used again at
+a resume.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tinynet
+import tinynet.functional as F
+from tinynet.devices.cpu import CpuDevice
+from tinynet.training.batch_size import SHARE, fitting_batch_size
+from tinynet.training.metrics import read_config
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture
+def alexnet(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return importlib.import_module("alexnet")
+
+
+def made_of(constant: int, slope: int, calls: list):
+    """A step that takes constant + slope n bytes for n pictures."""
+
+    def step(count: int) -> None:
+        calls.append(count)
+        tinynet.device("cpu").empty((constant + slope * count,), np.uint8)
+
+    return step
+
+
+@pytest.mark.parametrize(
+    "room, expected", [(1e9, 128), (128, 128), (127, 64), (64, 64), (63, 32), (40, 32)]
+)
+def test_the_largest_half_that_fits(monkeypatch, room, expected):
+    slope, calls = 1 << 17, []
+    free = int((room - 32) * slope / SHARE)
+    monkeypatch.setattr(CpuDevice, "free_memory", lambda self: free)
+    size, reason = fitting_batch_size(made_of(1 << 22, slope, calls), [tinynet.device("cpu")], 128)
+    assert size == expected and set(calls) == {16, 32}
+    assert "0.13 MB a picture on cpu" in reason and f"room for {int(room):,}" in reason
+
+
+def test_the_fullest_device_decides(monkeypatch):
+    frees = {"cpu": 1 << 40, "cpu:1": 1 << 20}
+    monkeypatch.setattr(CpuDevice, "free_memory", lambda self: frees[self.name])
+    devices = [tinynet.device(name) for name in frees]
+    size, reason = fitting_batch_size(made_of(0, 1 << 16, []), devices, 128)
+    assert size == 32 and "cpu:1" in reason
+
+
+def test_the_slope_of_two_small_steps_holds_for_a_large_one(alexnet):
+    """AlexNet's memory does lie along a line."""
+    cpu = tinynet.device("cpu")
+    net = alexnet.AlexNet(10, "mini", (cpu, cpu), 1)
+    peaks = {}
+    for count in (8, 8, 16, 64):
+        cpu.reset_peak()
+        before = cpu.memory_stats().used
+        pictures, labels = np.zeros((count, 1, 28, 28), np.float32), np.zeros(count, np.int64)
+        F.cross_entropy(net(tinynet.tensor(pictures)), tinynet.tensor(labels)).backward()
+        peaks[count] = cpu.memory_stats().peak - before
+    expected = peaks[16] + (64 - 16) * (peaks[16] - peaks[8]) / 8
+    assert peaks[64] == pytest.approx(expected, rel=0.2)
+
+
+def test_the_program_says_what_it_chose_and_keeps_it(alexnet, monkeypatch, tmp_path, capsys, rng):
+    for split, count in (("train", 10), ("val", 2)):
+        for label in ("one", "two"):
+            (tmp_path / "data" / split / label).mkdir(parents=True)
+            for number in range(count):
+                picture = Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8))
+                picture.save(tmp_path / "data" / split / label / f"{number}.png")
+    monkeypatch.setattr(CpuDevice, "free_memory", lambda self: 1 << 18)
+    run = [
+        "--data",
+        str(tmp_path / "data"),
+        "--device",
+        "cpu:0,cpu:1",
+        "--workers",
+        "0",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert alexnet.main([*run, "--batch-size", "auto", "--epochs", "1"]) == 0
+    said = capsys.readouterr().out.splitlines()[0]
+    assert said.startswith("batch size 16: ") and "the recipe of mini has 64" in said
+    monkeypatch.setattr(CpuDevice, "free_memory", lambda self: 1 << 40)
+    assert alexnet.main([*run, "--resume", "--epochs", "2"]) == 0
+    assert "batch size" not in capsys.readouterr().out
+    assert read_config(tmp_path / "run")["settings"]["batch_size"] == 16
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--batch-size", "lots"], "a whole number of at least 1 was expected"),
+        (["--batch-size", "auto", "--eval", "x"], "--eval takes a number"),
+    ],
+)
+def test_mistakes_are_one_line(alexnet, capsys, arguments, message):
+    try:
+        status = alexnet.main(arguments)
+    except SystemExit as end:  # argparse's way
+        status = end.code
+    said = capsys.readouterr().err
+    assert status == 2 and said.count("\n") == 1 and message in said

@@ -1,0 +1,76 @@
+"""The memory of GPUs: CuPy's pool, the most ever used, and an error that helps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tinynet.devices.cuda.installation import cupy
+from tinynet.devices.cuda.lane import active
+from tinynet.devices.memory import MemoryStats
+from tinynet.errors import OutOfMemoryError
+
+pool = cupy.cuda.MemoryPool()
+_peak: dict[int, int] = {}  # GPU -> bytes
+
+
+def stats(gpu: int) -> MemoryStats:
+    """Of that GPU, which is the current one."""
+    return MemoryStats(pool.used_bytes(), pool.total_bytes(), _peak.get(gpu, 0))
+
+
+def reset_peak(gpu: int) -> None:
+    """Let the peak of that GPU, which is the current one, start again from what is used now."""
+    _peak[gpu] = pool.used_bytes()
+
+
+def allocate(nbytes: int) -> Any:
+    """Memory of the current GPU, for CuPy's arrays. OutOfMemoryError says what would fit."""
+    gpu = cupy.cuda.runtime.getDevice()
+    try:
+        memory = pool.malloc(nbytes)
+    except cupy.cuda.memory.OutOfMemoryError:
+        raise _out_of_memory(gpu, nbytes) from None
+    used = pool.used_bytes()
+    if used > _peak.get(gpu, 0):
+        _peak[gpu] = used
+    if active.stack:
+        lane = active.stack[-1].lane
+        if lane.waits and lane.pending(memory.ptr, memory.ptr + nbytes):
+            lane.queue_waits()  # a copy elsewhere still reads what lay in this block before
+    return memory
+
+
+def _out_of_memory(gpu: int, asked: int) -> OutOfMemoryError:
+    free, total = cupy.cuda.runtime.memGetInfo()
+    used = pool.used_bytes()
+    free += pool.total_bytes() - used
+    # The innermost activation with a name: an upload or `empty` inside an operation has none.
+    running = next((a for a in reversed(active.stack) if a.operation), None)
+    operation, batch = (running.operation, _batch_size(running.arrays)) if running else ("", 0)
+    advice = "use a smaller batch size"
+    if batch > 1:
+        # As if all that is in use grew with the batch. Weights do not, and later layers will want
+        # more: an upper bound.
+        advice = (
+            f"of a batch of {batch}, at most {batch * (used + free) // (used + asked)} would fit"
+        )
+    return OutOfMemoryError(
+        f"cuda:{gpu}: {operation or 'an operation'} asked for {_size(asked)}, but {_size(free)} of "
+        f"{_size(total)} are free "
+        f"(tinynet uses {_size(used)}): {advice}"
+    )
+
+
+def _batch_size(arrays: Sequence[Any]) -> int:
+    """N of the first array (N, ...) among what the operation was given; 0 if there is none."""
+    shapes = (array.shape for array in arrays if isinstance(array, cupy.ndarray))
+    return next((shape[0] for shape in shapes if len(shape) > 1), 0)
+
+
+def _size(nbytes: float) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if abs(nbytes) < 1024:
+            return f"{nbytes:.4g} {unit}"
+        nbytes /= 1024
+    return f"{nbytes:.2f} GiB"

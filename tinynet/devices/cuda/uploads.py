@@ -1,0 +1,58 @@
+"""From the host to a GPU, while the GPU computes: through a ring of pinned slots.
+
+host -> pinned slot -> landing buffer      on the upload stream, beside what was queued before
+landing buffer -> array                    on the device's own stream, at the GPU's bandwidth
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from tinynet.devices.cuda.installation import cupy
+from tinynet.devices.cuda.lane import Lane
+
+# Bytes of a slot, and how many slots: together two batches of 128 pictures. A guess; if it is too
+# small, `python benchmarks/gpu.py` shows fewer pictures/s from host than without uploads.
+SLOT, SLOTS = 8 << 20, 16
+
+
+class _Slot:
+    """A pinned buffer on the host, and the landing buffer on the GPU that it is copied to."""
+
+    def __init__(self, lane: Lane):
+        self.pinned = import_module("cupyx").empty_pinned((SLOT,), np.uint8)
+        with lane.gpu, lane.uploads:
+            self.landing = cupy.empty(SLOT, np.uint8)
+        self.copied = self.released = None
+
+
+class Uploads:
+    """The slots of one lane. `lock` is held during an upload: threads share the slots."""
+
+    def __init__(self, lane: Lane):
+        self.lane, self.lock = lane, threading.Lock()
+        self._slots: deque[_Slot] = deque()
+
+    def copy(self, source: np.ndarray, target: Any) -> None:
+        """Queue the copy of bytes of the host to the GPU; return when `source` was read."""
+        for start in range(0, len(source), SLOT):
+            self._copy_piece(source[start : start + SLOT], target[start : start + SLOT])
+
+    def _copy_piece(self, source: np.ndarray, target: Any) -> None:
+        lane, n = self.lane, len(source)
+        slot = self._slots.popleft() if len(self._slots) == SLOTS else _Slot(lane)
+        self._slots.append(slot)
+        if slot.copied is not None:
+            slot.copied.synchronize()  # the copy of SLOTS pieces ago has read the pinned memory
+            lane.uploads.wait_event(slot.released)  # and its landing buffer was emptied
+        np.copyto(slot.pinned[:n], source)
+        slot.landing[:n].set(slot.pinned[:n], stream=lane.uploads)
+        slot.copied = lane.mark(lane.uploads)
+        lane.stream.wait_event(slot.copied)
+        target[...] = slot.landing[:n]
+        slot.released = lane.mark(lane.stream)

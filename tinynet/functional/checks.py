@@ -1,0 +1,72 @@
+"""Checks of arguments, each with one message that says what was expected and what came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinynet.tensor import Tensor
+
+
+def tensor(operation: str, name: str, x: Any) -> None:
+    """A tensor of any dtype."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{operation}: expected {name} to be a tensor, got {type(x).__name__}")
+
+
+def floats(operation: str, **tensors: Any) -> None:
+    """All tensors, and of one floating dtype; None is let pass."""
+    given = {name: t for name, t in tensors.items() if t is not None}
+    for name, t in given.items():
+        tensor(operation, name, t)
+    dtypes = {str(t.dtype) for t in given.values()}
+    if len(dtypes) > 1 or not dtypes <= {"float32", "float64", "complex64", "complex128"}:
+        came = ", ".join(f"{name} {t.dtype}" for name, t in given.items())
+        raise ValueError(
+            f"{operation}: expected one dtype, float32 or float64, for all, got {came}"
+        )
+
+
+def rank(operation: str, name: str, x: Tensor, form: str) -> None:
+    if x.ndim != form.count(",") + 1:
+        raise ValueError(f"{operation}: expected {name} of shape {form}, got {x.shape}")
+
+
+def integer(operation: str, name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(
+            f"{operation}: expected {name} to be an integer of at least {least}, got {value!r}"
+        )
+    return int(value)
+
+
+def pair(operation: str, name: str, value: Any, least: int) -> tuple[int, int]:
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2:
+        raise ValueError(
+            f"{operation}: expected {name} to be an integer or a pair of them, got {value!r}"
+        )
+    return tuple(integer(operation, name, v, least) for v in pair)
+
+
+def numbers(operation: str, **values: Any) -> dict[str, float]:
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+            raise TypeError(
+                f"{operation}: expected {name} to be a number, got {type(value).__name__}"
+            )
+    return {name: float(value) for name, value in values.items()}
+
+
+def axis(operation: str, x: Tensor, dim: Any) -> int:
+    floats(operation, x=x)
+    if (
+        isinstance(dim, bool)
+        or not isinstance(dim, (int, np.integer))
+        or not -x.ndim <= dim < x.ndim
+    ):
+        raise ValueError(
+            f"{operation}: expected dim to be an axis of a tensor of shape {x.shape}, got {dim!r}"
+        )
+    return int(dim) % x.ndim

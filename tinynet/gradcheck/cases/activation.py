@@ -1,0 +1,48 @@
+"""Cases of activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+import tinynet.functional as F
+from tinynet.gradcheck.cases.inputs import apart, layouts
+from tinynet.gradcheck.cases.table import Case, cases
+
+
+@cases("relu")
+def _relu(rng: np.random.Generator) -> Iterator[Case]:
+    yield F.relu, [layouts(rng, apart(rng, 2, 3, 4))]
+    yield lambda x: F.relu(x + 0, inplace=True), [layouts(rng, apart(rng, 2, 3, 4, 2))]
+
+
+@cases("tanh")
+def _tanh(rng: np.random.Generator) -> Iterator[Case]:
+    yield F.tanh, [layouts(rng, rng.normal(size=(2, 3, 4)))]
+
+
+@cases("sigmoid")
+def _sigmoid(rng: np.random.Generator) -> Iterator[Case]:
+    yield F.sigmoid, [layouts(rng, rng.normal(size=(2, 3, 4)))]
+
+
+@cases("gelu")
+def _gelu(rng: np.random.Generator) -> Iterator[Case]:
+    for approximate in ("none", "tanh"):
+        yield (
+            lambda x, a=approximate: F.gelu(x, a),
+            [layouts(rng, 2 * rng.normal(size=(2, 3, 4)))],
+        )
+
+
+@cases("softmax")
+def _softmax(rng: np.random.Generator) -> Iterator[Case]:
+    for dim in (-1, 0, 1):
+        yield lambda x, d=dim: F.softmax(x, d), [layouts(rng, rng.normal(size=(2, 3, 4)))]
+
+
+@cases("log_softmax")
+def _log_softmax(rng: np.random.Generator) -> Iterator[Case]:
+    for dim in (-1, 0, 1):
+        yield lambda x, d=dim: F.log_softmax(x, d), [layouts(rng, rng.normal(size=(2, 3, 4)))]

@@ -1,0 +1,33 @@
+"""Cases of convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+import tinynet.functional as F
+from tinynet.gradcheck.cases.inputs import layouts, off_kinks
+from tinynet.gradcheck.cases.table import Case, cases
+
+
+@cases("conv2d")
+def _conv2d(rng: np.random.Generator) -> Iterator[Case]:
+    for C, O, size, kernel, stride, padding, groups in [
+        (1, 1, (4, 4), (3, 3), 1, 0, 1),
+        (2, 3, (5, 6), (3, 2), 1, 1, 1),  # sides differ
+        (4, 6, (5, 4), (3, 3), 1, 1, 2),  # groups
+        (3, 6, (4, 4), (2, 2), 1, 0, 3),  # groups = channels
+        (2, 2, (9, 8), (3, 3), 2, 1, 1),  # does not tile
+        (2, 2, (7, 7), (2, 2), 3, 0, 1),  # stride over kernel
+        (1, 2, (8, 9), (5, 4), (3, 2), (2, 0), 1),  # everything in pairs
+        (2, 3, (3, 3), (1, 1), 2, 2, 1),  # padding over kernel
+    ]:
+        x, w = rng.normal(size=(2, C, *size)), rng.normal(size=(O, C // groups, *kernel))
+        yield (
+            lambda x, w, b, s=stride, p=padding, g=groups: F.conv2d(x, w, b, s, p, g),
+            [layouts(rng, x), layouts(rng, w), rng.normal(size=O)],
+        )
+    yield F.conv2d, [rng.normal(size=(2, 3, 4, 4)), rng.normal(size=(2, 3, 2, 2))]  # no bias
+    yield partial(F.conv2d, relu=True), off_kinks(rng, F.conv2d, (2, 3, 4, 4), (2, 3, 2, 2), (2,))

@@ -1,0 +1,270 @@
+"""What all rules share: groups of parameters, the arrays beside each parameter, saving them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from tinynet.tensor import Tensor
+
+COMMON = ("name", "params", "lr", "lr_scale")  # what a group of any rule may set, besides options
+
+
+class Optimizer:
+    """Base of all rules. A rule writes `__init__`, `arrays`, `update` and, if it can, `change`.
+
+    params: parameters, or groups of them: dicts {"params": [...]} that may set the rule's options
+    apart ("weight_decay" ...), and "lr" or "lr_scale": a group's rate is
+    `self.lr * group["lr_scale"]`, so that a schedule sets `self.lr` alone. A scale of 0 freezes a
+    group. "name" is for those who read groups. All groups are in `param_groups`; their values may
+    be changed there, between steps.
+
+    state: parameter -> the arrays that the rule keeps beside it, as tensors by name, at first 0.
+    steps: parameter -> how often it was changed. Saved by rules with `counts_steps`.
+
+    Raises ValueError for options that make no sense, and for parameters that cannot be learned.
+    """
+
+    counts_steps = False  # whether the rule needs the number of steps that a parameter has taken
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float,
+        weight_decay: float = 0.0,
+        **options: Any,
+    ):
+        self.rule = type(self).__name__
+        self.lr = float(self.not_negative("lr", lr))
+        options = {"weight_decay": weight_decay, **options}
+        params = [params] if isinstance(params, Tensor) else list(params)
+        groups = params if params and isinstance(params[0], dict) else [{"params": params}]
+        self.param_groups = [self._group(group, options) for group in groups]
+        every = [p for group in self.param_groups for p in group["params"]]
+        if not every or not all(isinstance(p, Tensor) and p.requires_grad for p in every):
+            raise ValueError(
+                f"{self.rule}: expected at least one parameter, all tensors that require a gradient"
+            )
+        if len({id(p) for p in every}) < len(every):
+            raise ValueError(f"{self.rule}: expected each parameter in one group, got one twice")
+        self._group_of = {p: group for group in self.param_groups for p in group["params"]}
+        self.state = {
+            p: {name: self._zeros(p) for name in self.arrays(group)}
+            for p, group in self._group_of.items()
+        }
+        self.steps = dict.fromkeys(self.state, 0)
+        # the rate at which the last step changed a parameter, if it did; None: not known, since the
+        # state was loaded
+        self._last: dict[Tensor, float] | None = {}
+
+    # ------------------------------------------------------------------ what a rule writes
+
+    def check(self, group: dict[str, Any]) -> None:
+        """ValueError if a group's options make no sense. A rule adds its own to these."""
+        self.not_negative("lr_scale", group["lr_scale"])
+        self.not_negative("weight_decay", group["weight_decay"])
+
+    def arrays(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """The names of the arrays that the rule keeps beside each parameter of a group."""
+        raise NotImplementedError(f"{self.rule} needs an arrays(self, group)")
+
+    def update(
+        self,
+        kernels: ModuleType,
+        w: Any,
+        g: Any,
+        state: dict[str, Any],
+        group: dict[str, Any],
+        rate: float,
+        steps: int,
+    ) -> None:
+        """Change the array w of one parameter, and its state, in place; g is the gradient.
+
+        rate: the group's. steps: how many this parameter has taken, with this one.
+        """
+        raise NotImplementedError(f"{self.rule} needs an update(self, kernels, w, g, ...)")
+
+    def change(
+        self,
+        xp: ModuleType,
+        w: Any,
+        state: dict[str, Any],
+        group: dict[str, Any],
+        rate: float,
+        steps: int,
+    ) -> Any:
+        """The array that the last `update` added to w, from what is there after it.
+
+        A rule whose state does not tell it keeps it as the array "step".
+        """
+        return state["step"]
+
+    # ------------------------------------------------------------------ what a user calls
+
+    def step(self) -> None:
+        """Change every parameter that has a gradient, unless its group is frozen."""
+        self._last = {}
+        for group in self.param_groups:
+            rate = self.lr * group["lr_scale"]
+            for p in group["params"]:
+                if p.grad is None or rate == 0:
+                    continue
+                self.steps[p] += 1
+                with p.device.activate(f"{self.rule}.step"):
+                    if not p.data.flags.c_contiguous:  # kernels write to the elements in C order
+                        p.data = p.device.xp.ascontiguousarray(p.data)
+                    state = self._arrays_of(p)
+                    kernels, steps = p.device.kernels, self.steps[p]
+                    self.update(kernels, p.data, p.grad.data, state, group, rate, steps)
+                self._last[p] = rate
+
+    def last_step(self, parameter: Tensor) -> Tensor:
+        """What the last `step()` added to a parameter: on its device, of its shape; do not write to
+        it.
+
+        0 for a parameter that was left as it was: frozen, or without a gradient. After
+        `load_state_dict`, and before the next step, as if the last step had changed every parameter
+        at its present rate. Raises ValueError for a parameter of others.
+        """
+        if not isinstance(parameter, Tensor) or parameter not in self.state:
+            raise ValueError(
+                f"{self.rule}.last_step: expected one of its own parameters, got a "
+                f"{type(parameter).__name__} that it does not hold"
+            )
+        group = self._group_of[parameter]
+        usual = self.lr * group["lr_scale"]
+        rate = usual if self._last is None else self._last.get(parameter, 0)
+        steps = self.steps[parameter]
+        if rate == 0 or (self.counts_steps and steps == 0):
+            return self._zeros(parameter)
+        device = parameter.device
+        with device.activate(f"{self.rule}.last_step"):
+            state = self._arrays_of(parameter)
+            change = self.change(device.xp, parameter.data, state, group, rate, steps)
+            return Tensor(change.astype(parameter.dtype, copy=False), device)
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for p in self.state:
+            p.zero_grad()
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all arrays on the host, by name, group and place in it: "velocity.0.0" ...
+
+        Where the rule counts steps, also "steps.0.0" ..., arrays () of int64.
+        """
+        arrays = {name: self.state[p][array].numpy() for name, array, p in self._named()}
+        if self.counts_steps:
+            for place, p in self._places():
+                arrays[f"steps.{place}"] = np.array(self.steps[p], np.int64)
+        return arrays
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Set all arrays. ValueError, and nothing changed, if names or shapes do not match."""
+        shapes = {name: p.shape for name, _, p in self._named()}
+        if self.counts_steps:
+            shapes |= {f"steps.{place}": () for place, _ in self._places()}
+        if shapes.keys() != state.keys():
+            raise ValueError(
+                f"{self.rule}.load_state_dict: expected {sorted(shapes)}, got {sorted(state)}"
+            )
+        for name, shape in shapes.items():
+            if np.shape(state[name]) != shape:
+                raise ValueError(
+                    f"{self.rule}.load_state_dict: expected {name} of shape {shape}, got "
+                    f"{np.shape(state[name])}"
+                )
+        for name, array, p in self._named():
+            with p.device.activate(f"{self.rule}.load_state_dict"):
+                value = p.device.upload(np.asarray(state[name], p.dtype, order="C"))
+            self.state[p][array] = Tensor(value, p.device)
+        for place, p in self._places():
+            self.steps[p] = int(state[f"steps.{place}"]) if self.counts_steps else 0
+        self._last = None
+
+    def __repr__(self) -> str:
+        groups = self.param_groups
+        lines = [f"{self.rule}(lr={self.lr:g}): {_sizes(self.state)} in {_count(groups, 'group')}"]
+        for place, group in enumerate(groups):
+            options = (f"{k}={v!r}" for k, v in group.items() if k not in ("name", "params"))
+            name = group["name"] or place
+            lines.append(f"  {name}: {_sizes(group['params'])}, {', '.join(options)}")
+        return "\n".join(lines)
+
+    # ------------------------------------------------------------------ checks of options
+
+    def not_negative(self, name: str, value: Any, below: float = float("inf")) -> float:
+        """`value` itself if it is a number from 0 to below `below`, else ValueError."""
+        real = isinstance(value, (int, float, np.integer, np.floating))
+        if not real or isinstance(value, bool) or not 0 <= value < below:
+            limit = "" if below == float("inf") else f" and below {below:g}"
+            raise ValueError(
+                f"{self.rule}: expected {name} to be a number of at least 0{limit}, got {value!r}"
+            )
+        return value
+
+    def flag(self, name: str, value: Any) -> None:
+        """ValueError unless `value` is True or False."""
+        if not isinstance(value, bool):
+            raise ValueError(f"{self.rule}: expected {name} to be True or False, got {value!r}")
+
+    # ------------------------------------------------------------------ small things
+
+    def _group(self, given: Any, options: dict[str, Any]) -> dict[str, Any]:
+        """A group with all its options, checked."""
+        if not isinstance(given, dict) or "params" not in given:
+            raise ValueError(
+                f"{self.rule}: expected groups to be dicts with 'params', got "
+                f"{sorted(given) if isinstance(given, dict) else type(given).__name__}"
+            )
+        unknown = given.keys() - {*COMMON, *options}
+        if unknown:
+            known = ", ".join([*COMMON, *options])
+            raise ValueError(
+                f"{self.rule}: expected the options of a group among {known}, got {min(unknown)!r}"
+            )
+        group = {"name": "", "lr_scale": 1.0, **options, **given}
+        if "lr" in group:
+            if self.lr == 0:
+                raise ValueError(
+                    f"{self.rule}: expected lr above 0 where a group has its own, got {self.lr!r}; "
+                    f"set lr_scale instead"
+                )
+            group["lr_scale"] = self.not_negative("lr of a group", group.pop("lr")) / self.lr
+        self.check(group)
+        one = isinstance(group["params"], Tensor)
+        group["params"] = [group["params"]] if one else list(group["params"])
+        return group
+
+    def _places(self) -> list[tuple[str, Tensor]]:
+        """("group.place", parameter) of all parameters."""
+        groups = enumerate(self.param_groups)
+        return [(f"{g}.{i}", p) for g, group in groups for i, p in enumerate(group["params"])]
+
+    def _named(self) -> list[tuple[str, str, Tensor]]:
+        """("array.group.place", array, parameter) of all arrays."""
+        return [
+            (f"{array}.{place}", array, p) for place, p in self._places() for array in self.state[p]
+        ]
+
+    def _arrays_of(self, p: Tensor) -> dict[str, Any]:
+        """The arrays beside a parameter, brought to its device if it was moved."""
+        for tensor in self.state[p].values():
+            if tensor.device != p.device:
+                tensor.move(p.device)
+        return {name: tensor.data for name, tensor in self.state[p].items()}
+
+    def _zeros(self, p: Tensor) -> Tensor:
+        with p.device.activate(self.rule):
+            return Tensor(p.device.xp.zeros(p.shape, p.dtype), p.device)
+
+
+def _count(things: Any, name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
+
+
+def _sizes(parameters: Any) -> str:
+    return f"{_count(parameters, 'parameter')}, {sum(p.size for p in parameters):,} values"

@@ -1,0 +1,10 @@
+"""The machinery of a command line: recipe -> options -> train, resume, evaluate, predict, report.
+
+An example gives a network and its recipes; everything else is here, for every example alike.
+"""
+
+from tinynet.program.pictures import Pictures
+from tinynet.program.program import Program
+from tinynet.program.recipe import Recipe
+
+__all__ = ["Pictures", "Program", "Recipe"]

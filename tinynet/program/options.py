@@ -1,0 +1,78 @@
+"""What the options of a command line may be: each function is for argparse's `type=`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import re
+from collections.abc import Callable
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that answers a mistake with one line instead of the whole usage."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: error: {message} (--help tells more)\n")
+
+    def group(self, title: str) -> Callable:
+        """A function that adds an option under a title: (flag, its help, other options)."""
+        add = self.add_argument_group(title).add_argument
+        return lambda flag, text, **options: add(flag, help=text, **options)
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Whole numbers from `least` on."""
+
+    def number(text: str) -> int:
+        if not re.fullmatch(r"-?\d+", text) or int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f"a whole number of at least {least} was expected, got {text!r}"
+            )
+        return int(text)
+
+    return number
+
+
+def batch_size(text: str) -> int | str:
+    """A whole number from 1 on, or `auto`."""
+    return text if text == "auto" else at_least(1)(text)
+
+
+def whole_numbers(text: str) -> list[int]:
+    """`25,51,79` as [25, 51, 79]."""
+    return [at_least(1)(number) for number in text.split(",")]
+
+
+def rate(text: str) -> float:
+    """A number above 0."""
+    with contextlib.suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"a number above 0 was expected, got {text!r}")
+
+
+def edits(text: str) -> list[tuple[str, str]]:
+    """`lr=0.001,freeze=conv1` as [("lr", "0.001"), ("freeze", "conv1")]."""
+    parts = [tuple(part.strip() for part in each.split("=", 1)) for each in text.split(",")]
+    for part in parts:
+        if len(part) != 2 or not all(part):
+            raise argparse.ArgumentTypeError(f"NAME=VALUE[,NAME=VALUE] was expected, got {text!r}")
+    return parts
+
+
+def interval(text: str) -> dict[str, float | None]:
+    """`500` (batches) or `10m`, as Trainer's arguments for checkpoints inside epochs."""
+    if text.isdecimal() and int(text) > 0:
+        return {"checkpoint_batches": int(text), "checkpoint_minutes": None}
+    return {"checkpoint_minutes": duration(text)}
+
+
+def duration(text: str) -> float:
+    """`90s`, `10m`, or `1.5h`, in minutes."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(
+            f"a time such as 90s, 10m or 2h was expected, got {text!r}"
+        )
+    return float(match[1]) * {"s": 1 / 60, "m": 1.0, "h": 60.0}[match[2]]

@@ -1,0 +1,223 @@
+"""Pictures and their classes: the data of a program that learns to tell what a picture shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinynet.data import (
+    Dataset,
+    Loader,
+    PaddedDataset,
+    colour_axes,
+    fashion_mnist,
+    mean_picture,
+    open_data,
+)
+from tinynet.devices import Device
+from tinynet.devices.cores import available_cores
+from tinynet.errors import CheckpointError
+from tinynet.nn import Module
+from tinynet.program.options import Parser, at_least
+from tinynet.tensor import Tensor
+from tinynet.training.evaluate import Evaluation, evaluate, probabilities, save_evaluation
+from tinynet.training.inputs import Inputs, batch_of, read_picture
+from tinynet.training.task import Classification
+
+LIKELY = 5  # classes that --predict names
+HARDEST = 20  # classes that --eval names
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """How pictures are cut, centred and varied. The first three are options of the command line.
+
+    picture_size     side of whole pictures; None: as they are
+    crop             side of what the net sees; None: seven eighths of photographs, all of grey
+                     drawings, and what pictures were before `padding`
+    colour           sigma of the colour noise (Krizhevsky et al. 2012, section 4.1)
+    largest          the side to which larger photographs are shrunk
+    padding          width of a border of zeros around whole pictures, so that a crop may be taken
+                     anywhere (He et al. 2015, section 4.2)
+    scale            what differences from the mean picture are multiplied by
+    centre_mean      subtract the mean picture's centre, not the part of it under the crop
+    crop_chunk       so many pictures in a row share crop and mirroring
+    flip             mirror pictures at random; None: photographs yes, grey drawings no
+    border           zeros at the bottom and the right of what the net sees
+    label_smoothing  see functional.cross_entropy
+    """
+
+    picture_size: int | None = None
+    crop: int | None = None
+    colour: float = 0.0
+    largest: int | None = None
+    padding: int = 0
+    scale: float = 1.0
+    centre_mean: bool = False
+    crop_chunk: int = 1
+    flip: bool | None = None
+    border: int = 0
+    label_smoothing: float = 0.0
+
+    changeable = {"colour"}
+
+    def settings(self) -> dict[str, Any]:
+        return {"picture_size": self.picture_size, "crop": self.crop, "colour": self.colour}
+
+    def add_options(self, parser: Parser, defaults: Callable[[str], str]) -> None:
+        add = parser.group("the pictures")
+        side = at_least(8)
+        add(
+            "--data",
+            "folder {train,val}/CLASS/*.jpg|png, CIFAR-10's archive, IDX files, or what "
+            "prepare_imagenet.py made (default: embedded, a part of Fashion-MNIST)",
+            metavar="PATH",
+        )
+        largest = f"as they are, up to {self.largest}" if self.largest else "as they are"
+        add(
+            "--picture-size",
+            f"side of whole pictures ({defaults('picture_size').replace('None', largest)})",
+            type=side,
+            metavar="N",
+        )
+        cut = "seven eighths; of grey ones, and of those with a border, all"
+        add(
+            "--crop",
+            f"side of what the net sees of them ({defaults('crop').replace('None', cut)})",
+            type=side,
+            metavar="N",
+        )
+        add(
+            "--colour",
+            f"sigma of the colour noise ({defaults('colour')})",
+            type=float,
+            metavar="SIGMA",
+        )
+
+    def open(self, settings: dict) -> tuple[Dataset, Dataset]:
+        if settings["data"] is None:
+            sets = fashion_mnist()
+        else:
+            sets = open_data(settings["data"], settings["picture_size"], self.largest)
+        return tuple(PaddedDataset(each, self.padding) for each in sets) if self.padding else sets
+
+    def describe(self, settings: dict, train: Dataset) -> dict[str, Any]:
+        side, channels = train.shape[0] - 2 * self.padding, train.shape[2]
+        whole = self.padding or is_drawing(train)
+        return {
+            "classes": train.classes,
+            "in_channels": channels,
+            "picture_size": side,
+            "image_size": settings["crop"] or (side if whole else side - side // 8),
+            "scale": self.scale,
+        }
+
+    def arrays(self, about: dict, train: Dataset) -> dict[str, np.ndarray]:
+        mean = mean_picture(train)
+        if self.centre_mean:
+            start = (len(mean) - about["image_size"]) // 2
+            cut = slice(start, start + about["image_size"])
+            mean = np.ascontiguousarray(mean[cut, cut])
+        return {"mean": mean}
+
+    def loader(self, settings: dict, about: dict, dataset: Dataset, train: bool) -> Loader:
+        workers = settings["workers"]
+        if workers is None:  # pictures that lie in memory need no processes to load them
+            workers = 0 if dataset.in_memory else available_cores()
+        sigma = settings["colour"] if train else 0.0
+        inner = dataset.dataset if self.padding else dataset  # a border has no colours
+        return Loader(
+            dataset,
+            settings["batch_size"],
+            train=train,
+            seed=settings["seed"],
+            workers=workers,
+            crop=about["image_size"],
+            crop_chunk=self.crop_chunk,
+            flip=not is_drawing(dataset) if self.flip is None else self.flip,
+            colour=colour_axes(inner.moments().covariance()) if sigma else None,
+            colour_sigma=sigma,
+        )
+
+    def task(
+        self, about: dict, arrays: dict[str, np.ndarray], devices: Sequence[Device]
+    ) -> Classification:
+        # bytes from the host to each GPU, not floats from one GPU to the other
+        also = devices[-1] if devices[-1].kind == "cuda" else None
+        inputs = Inputs(
+            devices[0], arrays["mean"], about["image_size"], about["scale"], also, self.border
+        )
+        return Classification(inputs, about["classes"], self.label_smoothing)
+
+    def zeros(self, about: dict, count: int, device: Device) -> tuple[Tensor, Tensor]:
+        side = about["image_size"] + self.border
+        pictures = np.zeros((count, about["in_channels"], side, side), np.float32)
+        with device.activate("zeros"):
+            labels = device.upload(np.zeros(count, np.int64))
+            return Tensor(device.upload(pictures), device), Tensor(labels, device)
+
+    def evaluate(
+        self, models: Sequence[Module], task: Classification, tests: Loader, full: bool
+    ) -> dict[int, Evaluation]:
+        """By number of views: the centre; and, if full, the ten of the paper (section 4.1)."""
+        if tests.dataset.classes != task.classes:
+            raise CheckpointError(
+                f"the net knows {_some(task.classes)}, the data has {_some(tests.dataset.classes)}"
+            )
+        return {
+            views: evaluate(models, tests.epoch(0), task.make_inputs, task.classes, views)
+            for views in ((1, 10) if full else (1,))
+        }
+
+    def tell(self, result: dict[int, Evaluation]) -> Iterator[str]:
+        for views, found in result.items():
+            yield (
+                f"{'centre view:' if views == 1 else 'ten views:  '} top-1 error "
+                f"{found.top1_error:.2f} %, top-5 error {found.top5_error:.2f} %, "
+                f"loss {found.loss:.4f} ({found.count:,} pictures)"
+            )
+        yield "the hardest classes, by top-1 error of the centre view:"
+        errors = sorted(result[1].error_by_class().items(), key=lambda item: -item[1])
+        for name, error in errors[:HARDEST]:
+            yield f"  {error:5.1f} %  {name}"
+
+    def save(self, result: dict[int, Evaluation], folder: Path) -> None:
+        save_evaluation(result, folder)
+
+    def reached(self, result: dict[int, Evaluation]) -> str:
+        found = result[1]
+        return (
+            f"names {100 - found.top1_error:.2f} % of the {found.count:,} test pictures right: "
+            f"top-1 error {found.top1_error:.2f} %, top-5 error {found.top5_error:.2f} %"
+        )
+
+    def predict(
+        self, models: Sequence[Module], task: Classification, about: dict, what: str
+    ) -> list[str]:
+        batch = batch_of([self.read(about, what)], about["image_size"])
+        likely = probabilities(models, batch, task.make_inputs)[0]
+        return [what] + [
+            f"  {100 * likely[k]:5.1f} %  {about['classes'][k]}"
+            for k in np.argsort(-likely)[:LIKELY]
+        ]
+
+    def read(self, about: dict, path: str | Path) -> np.ndarray:
+        """A picture file as those the net was trained on, uint8 (H, W, C). Raises DataError."""
+        side = about["picture_size"]
+        picture = read_picture(path, (side, side, about["in_channels"]))
+        return np.pad(picture, [(self.padding, self.padding)] * 2 + [(0, 0)])
+
+
+def is_drawing(pictures: Dataset) -> bool:
+    """Grey sets are digits and clothes, centred and facing one way: neither cut nor mirrored,
+    unlike photographs.
+    """
+    return pictures.shape[2] == 1
+
+
+def _some(classes: list[str]) -> str:
+    return f"{len(classes)} classes ({', '.join(classes[:3])} ...)"

@@ -1,0 +1,110 @@
+"""Recipe: how a network is trained unless the command line says otherwise. DataRoom: its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from tinynet.devices import Device
+from tinynet.nn import Module
+from tinynet.optim import SGD, Optimizer
+from tinynet.optim.lr_scheduler import Constant, MultiStep
+from tinynet.program.options import Parser
+from tinynet.training.task import Task
+
+
+class DataRoom(Protocol):
+    """What a program asks of its data. `Pictures` is the one for classes of pictures.
+
+    settings: those of its options that a run keeps, with this recipe's values. changeable: those
+    that may change when a run goes on. about: what a checkpoint says of itself (JSON), so that the
+    net can be built again and fed.
+    """
+
+    changeable: set[str]
+
+    def add_options(self, parser: Parser, defaults: Callable[[str], str]) -> None:
+        """Add options; defaults(name) gives the recipes' values in words, for the help."""
+
+    def settings(self) -> dict[str, Any]: ...
+
+    def open(self, settings: dict) -> tuple[Any, Any]:
+        """The training set and the test set. Raises DataError."""
+
+    def describe(self, settings: dict, train: Any) -> dict[str, Any]:
+        """`about`, but for the preset."""
+
+    def arrays(self, about: dict, train: Any) -> dict[str, np.ndarray]:
+        """What the task needs of the training set (a mean picture), to be kept in checkpoints."""
+
+    def loader(self, settings: dict, about: dict, dataset: Any, train: bool) -> Any:
+        """Batches; a context that ends its workers."""
+
+    def task(self, about: dict, arrays: dict[str, np.ndarray], devices: Sequence[Device]) -> Task:
+        """What a batch is to the net."""
+
+    def zeros(self, about: dict, count: int, device: Device) -> tuple[Any, ...]:
+        """The inputs of a batch of `count`, to try how much memory it takes."""
+
+    def evaluate(self, models: Sequence[Module], task: Task, tests: Any, full: bool) -> Any:
+        """The result on test data, of one net or of several averaged; full: in every way there is
+        (ten views), not only in the quick one.
+        """
+
+    def tell(self, result: Any) -> Iterable[str]:
+        """Lines that say an evaluation's result."""
+
+    def save(self, result: Any, folder: Path) -> None:
+        """Write an evaluation's result, in numbers and pictures."""
+
+    def reached(self, result: Any) -> str:
+        """A sentence on the end of a run: what the net can do now, "names 88 % right"."""
+
+    def predict(self, models: Sequence[Module], task: Task, about: dict, what: str) -> list[str]:
+        """Lines on what the net says of `what`, a file or a text."""
+
+
+def constant(optimizer: Optimizer, epochs: int) -> Any:
+    """The rate stays."""
+    return Constant(optimizer)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """title: of the net, in sentences ("mini AlexNet"). milestones: epochs after which the rate is
+    divided by ten; without them `schedule` makes the schedule. advice: what to do when the loss
+    stays at that of chance.
+    """
+
+    title: str
+    data: DataRoom
+    epochs: int
+    batch_size: int
+    lr: float
+    milestones: Sequence[int] | None = None
+    optimizer: Callable[[Module, float], Optimizer] = lambda net, lr: SGD(
+        net.parameters(), lr, momentum=0.9
+    )
+    schedule: Callable[[Optimizer, int], Any] = constant
+    advice: str = ""
+
+    def settings(self) -> dict[str, Any]:
+        """What the command line may change."""
+        milestones = list(self.milestones) if self.milestones else None
+        return {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "lr": self.lr,
+            "milestones": milestones,
+            **self.data.settings(),
+        }
+
+    def make_schedule(self, optimizer: Optimizer, settings: dict) -> Any:
+        """The schedule of a run with these settings."""
+        if settings["milestones"]:
+            return MultiStep(optimizer, settings["milestones"])
+        return self.schedule(optimizer, settings["epochs"])

@@ -1,0 +1,118 @@
+"""Folders of runs, what lies in them, and the devices a run may have."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tinynet.devices import Device
+from tinynet.devices import device as find_device
+from tinynet.errors import CheckpointError, DeviceUnavailableError
+from tinynet.training.checkpoint import BEST, all_in
+from tinynet.training.metrics import read_config
+
+RUNS = Path("runs")
+
+
+def find_devices(names: str, most: int) -> tuple[Device, ...]:
+    """The devices of `D0[,D1]`: always `most` of them, the last one named repeated if need be.
+
+    Raises ValueError for more names than `most`, or a name that is none.
+    """
+    devices = [find_device(name.strip()) for name in names.split(",")]
+    if len(devices) > most:
+        raise ValueError(
+            f"--device: expected one device{' or two' * (most == 2)}, got {len(devices)}: {names}"
+        )
+    if len(devices) == 2 and devices[0] == devices[1] and devices[0].kind == "cuda":
+        devices[1] = devices[0].twin()  # one GPU as two logical devices
+    return tuple(devices + [devices[-1]] * (most - len(devices)))
+
+
+def default_devices(most: int) -> str:
+    """The GPUs that can be used, at most `most`, or else the CPU as so many logical devices."""
+    found = []
+    for index in range(most):
+        try:
+            find_device(f"cuda:{index}")
+        except DeviceUnavailableError:
+            break
+        found.append(f"cuda:{index}")
+    return ",".join(found or [f"cpu:{index}" for index in range(most)])
+
+
+def new_folder(root: Path, name: str) -> Path:
+    """`root/<time>-<name>`; a number is added where two runs start within a second."""
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    for number in range(1000):
+        folder = Path(root) / (stem if number == 0 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise OSError(f"{root} holds a thousand runs called {stem}")
+
+
+def newest_folder(root: Path = RUNS) -> Path:
+    """The newest run under `root` that has a checkpoint. Raises CheckpointError if none has."""
+    folders = [path.parent for path in Path(root).glob("*/config.json") if all_in(path.parent)]
+    if not folders:
+        raise CheckpointError(f"there is no run to resume under {root}/; say which with --out DIR")
+    return max(folders, key=lambda folder: all_in(folder)[0].stat().st_mtime)
+
+
+def make_folder(folder: Path | None, name: str) -> Path:
+    """The folder of a new run: `folder`, or one of its own under runs/.
+
+    Raises CheckpointError if it holds a run already, OSError if it cannot be written.
+    """
+    if folder is None:
+        return new_folder(RUNS, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    if all_in(folder):
+        raise CheckpointError(
+            f"{folder} holds a run already: add --resume, or choose another --out"
+        )
+    return folder
+
+
+def data_of(checkpoint: str | Path) -> str | None:
+    """The data that the run a checkpoint belongs to was trained on; None: the embedded one."""
+    path = Path(checkpoint)
+    config = read_config(path if path.is_dir() else path.parent)
+    return config["settings"]["data"] if config else None
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The checkpoint at `path`: itself, or a run's best (before the first test: its newest)."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    if (path / BEST).exists():
+        return path / BEST
+    if found := all_in(path):
+        return found[0]
+    raise CheckpointError(f"{path} holds no checkpoint")
+
+
+def settings_of(folder: Path, given: dict, changeable: set[str]) -> dict:
+    """The settings of the run in `folder`, with those of `given` in their place.
+
+    Raises CheckpointError where a setting is given that a run keeps from its start to its end.
+    """
+    config = read_config(folder)
+    if config is None:
+        raise CheckpointError(f"{folder} is not the folder of a run: it has no config.json")
+    settings = config["settings"]
+    for name, value in given.items():
+        if value == settings.get(name):
+            continue
+        if name not in changeable:
+            flag = name.replace("_", "-")
+            raise CheckpointError(
+                f"the run in {folder} was started with {name} {settings.get(name)}, not {value}: "
+                f"leave --{flag} out, or start a new run"
+            )
+        settings[name] = value
+    return settings

@@ -1,0 +1,111 @@
+"""Task: what a batch is to a net. The loop, the checkpoints and the report know nothing else of it.
+
+A task makes tensors of a batch, gives the loss that is minimised, and measures how good the net is.
+So one loop trains a classifier, an autoencoder or a language model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+import tinynet.functional as F
+from tinynet.devices import Device
+from tinynet.nn import Module
+from tinynet.tensor import Tensor
+from tinynet.training.evaluate import evaluate, rank_of_truth
+from tinynet.training.inputs import Inputs
+from tinynet.training.measure import Measure
+
+
+class Task:
+    """What a batch is, what is minimised, and what is measured. Subclasses write the five methods.
+
+    device    where inputs live, and where the loop sums what it measures
+    measures  every figure that `loss` (in training) or `test` gives besides the loss, and its words
+    measured  those of `loss`, in its order
+    best_by   the figure of `test` that is lowest for the best checkpoint
+    unit      what `count` counts, as the progress bar names it
+    chance    the loss of a net that has learnt nothing, or None: the loop warns if it stays there
+    """
+
+    device: Device
+    measures: dict[str, Measure] = {}
+    measured: tuple[str, ...] = ()
+    best_by = "loss"
+    unit = "examples"
+    chance: float | None = None
+
+    def inputs(self, batch: Any) -> tuple[Any, ...]:
+        """The tensors that `loss` needs, on the device; `inputs(batch)[0]` is what the net sees."""
+        raise NotImplementedError
+
+    def loss(self, model: Module, *inputs: Any) -> tuple[Tensor, list[Any]]:
+        """The loss of one batch (a tensor without axes), and a value for each name in `measured`.
+
+        The values are arrays without axes, on the device: they are summed there, so that nothing
+        waits for a GPU.
+        """
+        raise NotImplementedError
+
+    def count(self, batch: Any) -> int:
+        """How many examples a batch holds."""
+        raise NotImplementedError
+
+    def test(self, model: Module, batches: Iterable[Any]) -> dict[str, float]:
+        """The figures of a test: "loss", and others that `measures` names."""
+        raise NotImplementedError
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a checkpoint keeps besides the net, to use it alone (a mean picture)."""
+        return {}
+
+
+class Classification(Task):
+    """Pictures and their classes: cross-entropy, top-1 and top-5 error in % of the pictures.
+
+    inputs   makes the net's input of a Batch
+    classes  the names of the classes
+    """
+
+    measures = {
+        "top1_error": Measure("top-1 error", "%"),
+        "top5_error": Measure("top-5 error", "%"),
+    }
+    measured = ("top1_error",)
+    best_by = "top1_error"
+    unit = "pictures"
+
+    def __init__(self, inputs: Inputs, classes: Sequence[str], label_smoothing: float = 0.0):
+        self.make_inputs, self.classes = inputs, list(classes)
+        self.label_smoothing = label_smoothing
+        self.device = inputs.device
+        self.chance = math.log(len(self.classes))
+
+    def inputs(self, batch: Any) -> tuple[Any, Tensor]:
+        """The pictures (N, C, size, size), and the labels (N,)."""
+        return self.make_inputs(batch)
+
+    def loss(self, model: Module, x: Any, labels: Tensor) -> tuple[Tensor, list[Any]]:
+        """The mean cross-entropy; top1_error of this batch."""
+        logits = model(x)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        with self.device.activate("top1_error"):
+            wrong = rank_of_truth(self.device.xp, logits.data, labels.data) > 0
+            return loss, [100 * wrong.mean()]
+
+    def count(self, batch: Any) -> int:
+        """Pictures."""
+        return len(batch.labels)
+
+    def test(self, model: Module, batches: Iterable[Any]) -> dict[str, float]:
+        """loss, top1_error, top5_error through the centre view."""
+        found = evaluate([model], batches, self.make_inputs, self.classes)
+        return {"loss": found.loss, "top1_error": found.top1_error, "top5_error": found.top5_error}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The mean picture."""
+        return {"mean": self.make_inputs.mean}
