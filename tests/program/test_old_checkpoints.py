@@ -1,0 +1,127 @@
+"""Checkpoints of commit 8cdbd0f, before there were tasks and programs: still read, evaluated and
+resumed.
+
+old/mini-8cdbd0f.safetensors.gz was written by that commit: a `mini` for pictures of 14x14 after
+one epoch. Before it was saved, its weights were rounded to three values a layer, so that it is
+small.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinynet import nn
+from tinynet.training import checkpoint as files
+from tinynet.training.inputs import batch_of
+from tinynet.training.metrics import read_metrics
+from tinynet.training.stopwatch import PHASES
+from tinynet.training.task import Classification
+
+OLD = Path(__file__).parent / "old" / "mini-8cdbd0f.safetensors.gz"
+LOGITS = [  # what that commit's program computed from `PICTURES`
+    [-3.8464863300323486, 4.269192695617676],
+    [-4.583563804626465, 4.083337783813477],
+    [-3.7312841415405273, 4.953103542327881],
+    [-3.7180233001708984, 5.4541916847229],
+]
+PICTURES = [
+    ((np.arange(16 * 16 * 3).reshape(16, 16, 3) * (k + 3)) % 256).astype(np.uint8) for k in range(4)
+]
+SETTINGS = {
+    "epochs": 1, "batch_size": 4, "lr": 0.02, "milestones": [4, 5], "picture_size": None,
+    "crop": None, "colour": 0.0, "preset": "mini", "device": "cpu", "seed": 0, "workers": None,
+}  # fmt: skip
+# `about` of the two large presets, as that commit wrote it
+LARGE = {
+    "paper": {"scale": 1.0},
+    "cfg145": {"scale": 1 / 1.1},
+}
+
+
+@pytest.fixture
+def alexnet(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples"))
+    return importlib.import_module("alexnet")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The folder of a run of that commit, and its pictures."""
+    rng = np.random.default_rng(1)
+    for split, count in (("train", 8), ("val", 3)):
+        for label, name in enumerate(("dark", "light")):
+            place = tmp_path / "data" / split / name
+            place.mkdir(parents=True)
+            for number in range(count):
+                picture = rng.integers(0, 120, (16, 16, 3)) + 120 * label
+                Image.fromarray(picture.astype(np.uint8)).save(place / f"{number}.png")
+    run = tmp_path / "run"
+    run.mkdir()
+    files.path_of(run, 4).write_bytes(gzip.decompress(OLD.read_bytes()))
+    settings = SETTINGS | {"data": str(tmp_path / "data")}
+    config = {"settings": settings, "started": "", "versions": {}, "machine": "", "commands": []}
+    (run / "config.json").write_text(json.dumps(config))
+    line = {
+        "kind": "test", "step": 4, "epoch": 1, "loss": 0.2, "top1_error": 0.0, "top5_error": 0.0,
+        "lr": 0.02, "health": {}, "seconds": dict.fromkeys(PHASES, 1.0),
+    }  # fmt: skip
+    (run / "metrics.jsonl").write_text(json.dumps(line).ljust(1276) + "\n")
+    return run
+
+
+def test_the_same_logits(alexnet, folder):
+    (model,), task, about, _ = alexnet.PROGRAM.load([folder], "cpu")
+    x, _ = task.inputs(batch_of(PICTURES, about["image_size"]))
+    np.testing.assert_allclose(model(x).numpy(), LOGITS, rtol=1e-5, atol=1e-5)
+
+
+def test_resumed(alexnet, folder, capsys):
+    assert alexnet.main(["--resume", "--out", str(folder), "--epochs", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "resuming from" in said and "names 100.00 % of the 6 test pictures right" in said
+    last = files.newest_whole(folder)[1]
+    assert last.state["step"] == 8 and last.state["lr"] == 0.02
+    first = files.load(files.path_of(folder, 4))
+    assert last.state["random"]["calls"] > first.state["random"]["calls"]
+    assert [line["epoch"] for line in read_metrics(folder) if line["kind"] == "test"] == [1, 2]
+
+
+@pytest.mark.parametrize("preset", LARGE)
+def test_what_a_large_checkpoint_says_of_itself_builds_its_net(
+    alexnet, preset, tmp_path, monkeypatch
+):
+    """With a net of two layers in the place of AlexNet: only the metadata are old."""
+    about = {"preset": preset, "classes": ["a", "b", "c"], "in_channels": 3} | {
+        "picture_size": 256, "image_size": 224, **LARGE[preset]
+    }  # fmt: skip
+    net = nn.Linear(2, 2)
+    asked = []
+
+    def build(about, devices):
+        asked.append((about, devices))
+        return nn.Linear(2, 2)
+
+    monkeypatch.setattr(alexnet.PROGRAM, "build", build)
+    side = 224 if preset == "cfg145" else 256
+    mean = {"mean": np.zeros((side, side, 3), np.float32)}
+    path = tmp_path / "large.safetensors"
+    files.save(path, files.Checkpoint(net.state_dict(), {}, mean, {"about": about}))
+    (model,), task, found, recipe = alexnet.PROGRAM.load([path], "cpu")
+    np.testing.assert_array_equal(model.weight.numpy(), net.weight.numpy())
+    assert found == about == asked[0][0] and len(asked[0][1]) == 2
+    assert isinstance(task, Classification) and task.classes == ["a", "b", "c"]
+    assert task.make_inputs.scale == LARGE[preset]["scale"] and task.make_inputs.border == 3
+    assert recipe is alexnet.RECIPES[preset]
+
+
+def test_a_checkpoint_of_another_program_is_refused(alexnet, folder, monkeypatch, capsys):
+    monkeypatch.delitem(alexnet.PROGRAM.recipes, "mini")
+    assert alexnet.main(["--eval", str(folder)]) == 2
+    assert "expected a net of this program (paper, cfg145), got mini" in capsys.readouterr().err
