@@ -68,28 +68,33 @@ class ResNet(nn.Module):
     """
 
     def __init__(self, classes: int, channels: int, n: int, shortcut: bool, device: Device):
-        widths = [16] * n + [32] * n + [64] * n
         self.conv = conv(channels, 16, 1, device)
         self.norm = nn.BatchNorm2d(16, device=device)
-        befores = [16, *widths[:-1]]
-        self.blocks = [
-            Block(before, after, shortcut, device)
-            for before, after in zip(befores, widths, strict=True)
-        ]
+        self.stages = []
+        before = 16
+        for maps in (16, 32, 64):
+            befores = [before] + [maps] * (n - 1)
+            self.stages.append([Block(b, maps, shortcut, device) for b in befores])
+            before = maps
         self.fc = nn.Linear(64, classes, device=device)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.norm(self.conv(x)))
-        for block in self.blocks:
-            x = block(x)
+        for stage in self.stages:
+            for block in stage:
+                x = block(x)
         return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
 def sgd(net: ResNet, lr: float) -> Optimizer:
     """Momentum 0.9, weight decay 1e-4 (section 4.2), but none on batch normalisation and biases."""
-    decayed = [p for p in net.parameters() if p.ndim > 1]
-    others = [p for p in net.parameters() if p.ndim == 1]
-    groups = [dict(params=decayed), dict(params=others, weight_decay=0.0)]
+    weights: dict[str, list] = {}  # by stage, as --set freeze=stages.0 takes them
+    others = []
+    for name, parameter in net.named_parameters():
+        place = ".".join(name.split(".")[: 2 if name.startswith("stages") else 1])
+        (weights.setdefault(place, []) if parameter.ndim > 1 else others).append(parameter)
+    groups = [dict(name=f"{place}.weight", params=params) for place, params in weights.items()]
+    groups.append(dict(name="norms.bias", params=others, weight_decay=0.0))
     return SGD(groups, lr, momentum=0.9, weight_decay=1e-4)
 
 
