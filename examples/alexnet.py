@@ -83,8 +83,7 @@ PRESETS = {
 def after_conv(layer: str, preset: str) -> nn.Module:
     """What follows a convolution and its ReLU, before the next one."""
     pool, late_relu = nn.MaxPool2d(3, stride=2, ceil_mode=True), nn.ReLU(inplace=True)
-    # The paper's alpha = 1e-4 is on the plain sum of 5 squares; the program divides it by 5, as our
-    # layer does.
+    # The paper's alpha = 1e-4 is on the plain sum of 5 squares; our layer divides by 5, as in 2012.
     norm = nn.LocalResponseNorm(5, alpha=1e-4 if preset == "cfg145" else 5e-4, beta=0.75, k=2.0)
     order = {"conv1": [norm, pool], "conv2": [norm, pool], "conv5": [pool]}
     if preset == "cfg145":
@@ -96,9 +95,7 @@ def after_conv(layer: str, preset: str) -> nn.Module:
 
 
 class Tower(nn.Module):
-    """Half of the network, on one device: half the kernels of each layer, half the neurons of fc6
-    and fc7.
-    """
+    """Half of the network, on one device: half the kernels, half the neurons of fc6 and fc7."""
 
     def __init__(self, preset: str, in_channels: int, image_size: int, device: Device):
         p = PRESETS[preset]
@@ -223,7 +220,7 @@ def plateau(optimizer: Optimizer, epochs: int) -> DivideOnPlateau:
     return DivideOnPlateau(optimizer, patience=3, min_lr=optimizer.lr / 1000)
 
 
-PHOTOS = dict(picture_size=256, crop=224, colour=0.1, border=3)  # section 4.1
+PHOTOS = dict(picture_size=256, crop=224, colour=0.1, border=PRESETS["paper"].border)
 ADVICE = (
     "Small first weights often do this. Try --preset cfg145 (larger weights in conv3 to conv5), "
     "another --lr (a third, or three times as much), or another --seed."

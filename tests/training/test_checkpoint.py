@@ -106,7 +106,7 @@ def test_newest_whole_passes_over_damaged_ones(rng, tmp_path):
         os.truncate(files.path_of(tmp_path, step), 200)
     with pytest.raises(CheckpointError, match="every checkpoint .* damaged.*30.*20.*10"):
         files.newest_whole(tmp_path)
-    with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
+    with pytest.raises(CheckpointError, match="no checkpoint to go on from"):
         files.newest_whole(tmp_path / "empty")
 
 

@@ -80,14 +80,14 @@ class Pictures:
         largest = f"as they are, up to {self.largest}" if self.largest else "as they are"
         add(
             "--picture-size",
-            f"side of whole pictures ({defaults('picture_size').replace('None', largest)})",
+            f"side of whole pictures ({defaults('picture_size').replace('none', largest)})",
             type=side,
             metavar="N",
         )
         cut = "seven eighths; of grey ones, and of those with a border, all"
         add(
             "--crop",
-            f"side of what the net sees of them ({defaults('crop').replace('None', cut)})",
+            f"side of what the net sees of them ({defaults('crop').replace('none', cut)})",
             type=side,
             metavar="N",
         )

@@ -7,14 +7,15 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 import tinynet
 from tinynet.devices import Device
 from tinynet.nn import Module
-from tinynet.program import options, runs
+from tinynet.program import runs
+from tinynet.program.commandline import make_parser
 from tinynet.program.recipe import Recipe
 from tinynet.training import checkpoint
 from tinynet.training.batch_size import fitting_batch_size
@@ -61,7 +62,7 @@ class Program:
         """Run a command line. Returns the exit status: 2 after a mistake, 130 or 143 if stopped by
         a signal.
         """
-        parser = self.make_parser()
+        parser = make_parser(self.description, self.recipes, self.devices)
         args = parser.parse_args(arguments)
         try:
             if args.threads:
@@ -259,128 +260,3 @@ class Program:
     def _way_on(args: argparse.Namespace) -> str:
         """What the command line offers where training cannot go on."""
         return f": --resume --out {args.out} --set lr=..." if args.out else ""
-
-    def make_parser(self) -> options.Parser:
-        parser = options.Parser(
-            description=self.description,
-            epilog="Exit status: 0 done, 2 a mistake (one line says which), 130 or 143 stopped by "
-            "SIGINT or SIGTERM. The first of these signals saves, a second one ends the program at "
-            "once.",
-        )
-        add = parser.group("what to do, instead of training")
-        add(
-            "--eval",
-            "result on the test data; several checkpoints, or runs (their best), are averaged",
-            nargs="+",
-            metavar="CHECKPOINT",
-        )
-        add(
-            "--predict",
-            "what the net says of files",
-            nargs="+",
-            metavar=("CHECKPOINT", "FILE"),
-        )
-
-        next(iter(self.recipes.values())).data.add_options(parser, self._defaults)
-
-        add = parser.group("how to train")
-        natural = options.at_least(1)
-        add(
-            "--preset",
-            f"the net and its recipe: {', '.join(self.recipes)} (the first)",
-            choices=self.recipes,
-        )
-        where = (
-            "the GPU there is, or else cpu:0"
-            if self.devices == 1
-            else ("where the two halves live: the GPUs there are, or else cpu:0,cpu:1")
-        )
-        add("--device", f"({where})", metavar="D0" if self.devices == 1 else "D0[,D1]")
-        add("--epochs", f"({self._defaults('epochs')})", type=natural, metavar="N")
-        add(
-            "--batch-size",
-            f"({self._defaults('batch_size')}); auto: the same or, where memory is "
-            "short, the largest of its halves that fits; never more, since the learning rate is "
-            "made for these",
-            type=options.batch_size,
-            metavar="N|auto",
-        )
-        add(
-            "--lr",
-            f"the first learning rate ({self._defaults('lr')})",
-            type=options.rate,
-            metavar="RATE",
-        )
-        add(
-            "--milestones",
-            f"epochs after which the rate is divided by ten ({self._defaults('milestones')})",
-            type=options.whole_numbers,
-            metavar="E,E,...",
-        )
-        add(
-            "--seed",
-            "of weights, order, crops and dropout (0)",
-            type=options.at_least(0),
-            metavar="N",
-        )
-        add(
-            "--workers",
-            "processes that load data (one a core; none if it lies in memory)",
-            type=options.at_least(0),
-            metavar="N",
-        )
-        add("--threads", "of the CPU kernels (one a core)", type=natural, metavar="N")
-        add("--tf32", "quicker, coarser matrix products on a GPU", action="store_true")
-
-        add = parser.group("the run")
-        add("--out", "its folder (runs/TIME-PRESET)", type=Path, metavar="DIR")
-        add(
-            "--resume",
-            "go on with the run in --out, or with the newest under runs",
-            action="store_true",
-        )
-        add(
-            "--set",
-            "with --resume: lr=, momentum=, weight_decay=, freeze=LAYER, thaw=LAYER",
-            type=options.edits,
-            default=[],
-            metavar="NAME=VALUE,...",
-        )
-        add(
-            "--checkpoint-every",
-            "save inside epochs too, every N batches or every so often: 90s, 10m, 2h (10m)",
-            type=options.interval,
-            default={},
-            metavar="N|TIME",
-        )
-        add(
-            "--keep",
-            "checkpoints to keep besides the best (3)",
-            type=natural,
-            default=3,
-            metavar="K",
-        )
-        add(
-            "--max-time",
-            "end in good order after 90s, 10m, 2h",
-            type=options.duration,
-            metavar="TIME",
-        )
-        add(
-            "--limit-batches",
-            "for trials: only so many batches an epoch",
-            type=natural,
-            metavar="N",
-        )
-        return parser
-
-    def _defaults(self, name: str) -> str:
-        """The recipes' values of a setting, in words: "mini 6, paper 90"."""
-        values = {preset: recipe.settings()[name] for preset, recipe in self.recipes.items()}
-        if len(set(map(str, values.values()))) == 1:
-            return str(next(iter(values.values())))
-        return ", ".join(f"{preset} {_short(value)}" for preset, value in values.items())
-
-
-def _short(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -130,9 +130,7 @@ def newest_whole(folder: Path) -> tuple[Path, Checkpoint, list[Path]]:
     if damaged:
         names = ", ".join(path.name for path in damaged)
         raise CheckpointError(f"every checkpoint in {folder} is damaged: {names}")
-    raise CheckpointError(
-        f"{folder} has no checkpoint to resume from; start the run without --resume"
-    )
+    raise CheckpointError(f"{folder} has no checkpoint to go on from; start a new run")
 
 
 def keep_best(path: Path) -> None:

@@ -1,0 +1,148 @@
+"""The options that every program has, in one parser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tinynet.program import options
+from tinynet.program.recipe import Recipe
+
+
+def make_parser(description: str, recipes: dict[str, Recipe], devices: int) -> options.Parser:
+    """The parser of a Program's command line; its help names the recipes' values."""
+
+    def defaults(name: str) -> str:
+        return in_words({preset: r.settings()[name] for preset, r in recipes.items()})
+
+    parser = options.Parser(
+        description=description,
+        epilog="Exit status: 0 done, 2 a mistake (one line says which), 130 or 143 stopped by "
+        "SIGINT or SIGTERM. The first of these signals saves, a second one ends the program at "
+        "once.",
+    )
+    add = parser.group("what to do, instead of training")
+    add(
+        "--eval",
+        "result on the test data; several checkpoints, or runs (their best), are averaged",
+        nargs="+",
+        metavar="CHECKPOINT",
+    )
+    add(
+        "--predict",
+        "what the net says of files",
+        nargs="+",
+        metavar=("CHECKPOINT", "FILE"),
+    )
+
+    next(iter(recipes.values())).data.add_options(parser, defaults)
+
+    add = parser.group("how to train")
+    natural = options.at_least(1)
+    first = next(iter(recipes))
+    add("--preset", f"the net and its recipe ({first})", choices=recipes)
+    if devices == 1:
+        add("--device", "where the net lives (the GPU there is, or else cpu:0)", metavar="D0")
+    else:
+        add(
+            "--device",
+            "where its two halves live (the GPUs there are, or else cpu:0,cpu:1)",
+            metavar="D0[,D1]",
+        )
+    add(
+        "--epochs",
+        f"passes over the training data ({defaults('epochs')})",
+        type=natural,
+        metavar="N",
+    )
+    add(
+        "--batch-size",
+        f"({defaults('batch_size')}); auto: the same or, where memory is "
+        "short, the largest of its halves that fits; never more, since the learning rate is "
+        "made for these",
+        type=options.batch_size,
+        metavar="N|auto",
+    )
+    add(
+        "--lr",
+        f"the first learning rate ({defaults('lr')})",
+        type=options.rate,
+        metavar="RATE",
+    )
+    add(
+        "--milestones",
+        "epochs after which the rate is divided by ten "
+        f"({defaults('milestones').replace('none', 'none: the schedule of the recipe')})",
+        type=options.whole_numbers,
+        metavar="E,E,...",
+    )
+    add(
+        "--seed",
+        "of weights, order, crops and dropout (0)",
+        type=options.at_least(0),
+        metavar="N",
+    )
+    add(
+        "--workers",
+        "processes that load data (one a core; none if it lies in memory)",
+        type=options.at_least(0),
+        metavar="N",
+    )
+    add("--threads", "of the CPU kernels (one a core)", type=natural, metavar="N")
+    add("--tf32", "quicker, coarser matrix products on a GPU", action="store_true")
+
+    add = parser.group("the run")
+    add("--out", "its folder (runs/TIME-PRESET)", type=Path, metavar="DIR")
+    add(
+        "--resume",
+        "go on with the run in --out, or with the newest under runs",
+        action="store_true",
+    )
+    add(
+        "--set",
+        "with --resume: lr=, momentum=, weight_decay=, freeze=LAYER, thaw=LAYER",
+        type=options.edits,
+        default=[],
+        metavar="NAME=VALUE,...",
+    )
+    add(
+        "--checkpoint-every",
+        "save inside epochs too, every N batches or every so often: 90s, 10m, 2h (10m)",
+        type=options.interval,
+        default={},
+        metavar="N|TIME",
+    )
+    add(
+        "--keep",
+        "checkpoints to keep besides the best (3)",
+        type=natural,
+        default=3,
+        metavar="K",
+    )
+    add(
+        "--max-time",
+        "end in good order after 90s, 10m, 2h",
+        type=options.duration,
+        metavar="TIME",
+    )
+    add(
+        "--limit-batches",
+        "for trials: only so many batches an epoch",
+        type=natural,
+        metavar="N",
+    )
+    return parser
+
+
+def in_words(values: dict[str, Any]) -> str:
+    """The recipes' values of a setting: "mini 6, paper 90"; one value if all have the same."""
+    words = {preset: _short(value) for preset, value in values.items()}
+    if len(set(words.values())) == 1:
+        return next(iter(words.values()))
+    return ", ".join(f"{preset} {word}" for preset, word in words.items())
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "none"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
