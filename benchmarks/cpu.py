@@ -79,7 +79,7 @@ def make_rows(smoke: bool) -> dict[str, Row]:
 
 
 def check_same_nets(rows: Sequence[Row]) -> list[Result]:
-    """Ends the program unless the nets of all sides give what ours give."""
+    """End the program unless the nets of all sides give what ours give."""
     nets = {Side(s.program, "train", 2, s.preset, s.lrn): s for row in rows for s in row.sides}
     checked = []
     for side in nets:

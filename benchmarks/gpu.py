@@ -420,7 +420,7 @@ def pytorch_precision(tf32: bool) -> None:
 
 
 class Report:
-    """Runs each part, whatever the others did, until the time is over; what it found is kept in
+    """Run each part, whatever the others did, until the time is over; what it found is kept in
     `found` and by `save`.
     """
 

@@ -89,7 +89,7 @@ class Worker:
 
 
 def work(side: Side) -> None:
-    """Builds the net, makes one step to warm up, and then a turn for each line of stdin."""
+    """Build the net, make one step to warm up, and then a turn for each line of stdin."""
     try:
         module = side.module
     except ModuleNotFoundError as error:
@@ -104,7 +104,7 @@ def work(side: Side) -> None:
 
 
 def compare(side: Side) -> None:
-    """Says where this side's logits and gradients of two pictures are furthest from ours: norm of
+    """Say where this side's logits and gradients of two pictures are furthest from ours: norm of
     difference / norm.
 
     In float64: in float32, rounding now and then moves a maximum and its gradient to another pixel,

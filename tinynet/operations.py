@@ -34,7 +34,7 @@ OPERATIONS: dict[str, Operation] = {}
 
 
 def operation(*functions: type[Function]) -> Callable:
-    """Puts the decorated function into the table, with the Functions that it applies."""
+    """Put the decorated function into the table, with the Functions that it applies."""
 
     def add(call: Callable[..., Any]) -> Callable[..., Any]:
         OPERATIONS[call.__name__] = Operation(call.__name__, call, functions)

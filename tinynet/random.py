@@ -17,7 +17,7 @@ _calls = 0
 
 
 def manual_seed(n: int) -> None:
-    """Begin anew with seed `n` (0 <= n < 2**64): the same seed gives the same weights and the same
+    """Start again with seed `n` (0 <= n < 2**64): the same seed gives the same weights and the same
     masks.
     """
     global _seed, _calls

@@ -2,8 +2,8 @@
 the system.
 
 Memory fresh from the system costs a page fault at the first touch of every page: a tenth of an
-AlexNet step's time. A step asks for the same sizes again and again, so the pool keeps what is let
-go and hands it out again.
+AlexNet step's time. A step asks for the same sizes again and again, so the pool keeps what is
+freed and hands it out again.
 
 It takes large segments from the system, cuts ranges from them, and joins a range that comes back
 with its free neighbours, so that sizes may differ from request to request (keeping whole blocks by
@@ -91,7 +91,7 @@ class Pool:
             )
 
     def reset_peak(self) -> None:
-        """Begin the peak anew, at what is used now."""
+        """Start the peak again, at what is used now."""
         self.peak = self.stats().used
 
     def _take(self, nbytes: int) -> tuple[int, int]:

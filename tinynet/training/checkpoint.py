@@ -45,7 +45,7 @@ def path_of(folder: Path, step: int) -> Path:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint. Afterwards `path` is whole and on the disk, or as it was before.
+    """Write a checkpoint. Afterwards `path` is whole and on the disk, or as it was before.
 
     Raises OSError where the file cannot be written.
     """
@@ -58,7 +58,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray], state: dict | None = None) -> None:
-    """Writes arrays by name as one safetensors file. Raises OSError."""
+    """Write arrays by name as one safetensors file. Raises OSError."""
     metadata = {"format": "tinynet", "state": json.dumps(state or {})}
     metadata["sha256"] = _digest(arrays, metadata)
     part = path.with_name(
@@ -84,7 +84,7 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray], state: dict | None = 
 
 
 def load(path: Path) -> Checkpoint:
-    """Reads a checkpoint back. Raises CheckpointError if it is missing, damaged or none of ours."""
+    """Read a checkpoint back. Raises CheckpointError if it is missing, damaged or none of ours."""
     path = Path(path)
     try:
         with safe_open(path, framework="numpy") as file:
@@ -134,7 +134,7 @@ def newest_whole(folder: Path) -> tuple[Path, Checkpoint, list[Path]]:
 
 
 def keep_best(path: Path) -> None:
-    """Lets `best.safetensors` be this checkpoint too: a second name, or a copy of it."""
+    """Let `best.safetensors` be this checkpoint too: a second name, or a copy of it."""
     best = path.with_name(BEST)
     part = path.with_name(BEST + PART)
     part.unlink(missing_ok=True)
@@ -149,19 +149,19 @@ def keep_best(path: Path) -> None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Deletes all but the newest `keep` numbered checkpoints."""
+    """Delete all but the newest `keep` numbered checkpoints."""
     for path in all_in(folder)[keep:]:
         path.unlink()
 
 
 def remove_parts(folder: Path) -> None:
-    """Deletes what a killed run left half-written."""
+    """Delete what a killed run left half-written."""
     for path in Path(folder).glob("*" + PART):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes new names in a folder survive a power cut (where the system lets folders be synced)."""
+    """Make new names in a folder survive a power cut (where the system lets folders be synced)."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -172,7 +172,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a small text file so that it is there whole or not at all."""
+    """Write a small text file so that it is there whole or not at all."""
     part = path.with_name(path.name + PART)
     with open(part, "w", encoding="utf-8") as file:
         file.write(text)

@@ -117,7 +117,7 @@ def rank_of_truth(xp: ModuleType, scores: Any, labels: Any) -> Any:
 
 
 def _count(result: Evaluation, output: np.ndarray, batch: Batch, shown: set[int]) -> None:
-    """Adds one batch's (N, classes) probabilities to the result."""
+    """Add one batch's (N, classes) probabilities to the result."""
     rank = rank_of_truth(np, output, batch.labels)
     said = output.argmax(axis=1)
     np.add.at(result.confusion, (batch.labels, said), 1)
@@ -138,7 +138,7 @@ def _count(result: Evaluation, output: np.ndarray, batch: Batch, shown: set[int]
 
 
 def save_evaluation(results: dict[int, Evaluation], folder: Path) -> None:
-    """Writes `evaluation.json` and `confusion.png`; results are keyed by the number of views."""
+    """Write `evaluation.json` and `confusion.png`; results are keyed by the number of views."""
     first = next(iter(results.values()))
     found = {
         "views": {

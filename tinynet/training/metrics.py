@@ -36,7 +36,7 @@ class MetricsLog:
         self._board = _tensorboard(Path(folder))
 
     def write(self, kind: str, step: int, **values) -> None:
-        """Adds one line; it is whole or absent as far as one write call can make it so."""
+        """Add one line; it is whole or absent as far as one write call can make it so."""
         self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
         self._file.flush()
         if self._board is not None:
@@ -45,7 +45,7 @@ class MetricsLog:
                     self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def sync(self) -> int:
-        """Waits until all lines are on the disk; returns the file's size, for a checkpoint."""
+        """Wait until all lines are on the disk; return the file's size, for a checkpoint."""
         self._file.flush()
         os.fsync(self._file.fileno())
         return self.path.stat().st_size

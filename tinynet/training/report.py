@@ -51,7 +51,7 @@ table.settings td { text-align: left; overflow-wrap: anywhere }
 
 
 def write_report(folder: Path) -> Path:
-    """Writes `report.html` into a run's folder and returns its path.
+    """Write `report.html` into a run's folder and return its path.
 
     Raises DataError if the folder is not one of a run.
     """

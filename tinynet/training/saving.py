@@ -24,7 +24,7 @@ class NotFiniteError(ArithmeticError):
 
 
 class Saver:
-    """Writes and reads the checkpoints of one run: net, optimiser, schedule, random numbers.
+    """The checkpoints of one run, to write and to read: net, optimiser, schedule, random numbers.
 
     about: what must be the same when a checkpoint is loaded again (JSON). arrays: what is kept
     besides (Task.arrays). keep: how many of the newest checkpoints stay, besides the best.

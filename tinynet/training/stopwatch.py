@@ -26,14 +26,14 @@ class Stopwatch:
         self._last = 0.0
 
     def begin(self, step: int) -> None:
-        """Starts a batch."""
+        """Start a batch."""
         self._running = step % self._every == 0
         if self._running:
             self._wait()
             self._last = time.perf_counter()
 
     def lap(self, phase: str) -> None:
-        """Books the time since the last call under `phase`."""
+        """Book the time since the last call under `phase`."""
         if self._running:
             self._wait()
             now = time.perf_counter()

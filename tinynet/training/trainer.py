@@ -93,7 +93,7 @@ class Trainer:
     # ------------------------------------------------------------------ the story of a run
 
     def fit(self) -> str:
-        """Train to the last epoch. Returns why it ended: "done", "time", "SIGINT" or "SIGTERM".
+        """Train to the last epoch. Return why it ended: "done", "time", "SIGINT" or "SIGTERM".
 
         Raises TrainingError when the loss is no longer finite, or nothing can be saved any more.
         """
@@ -281,7 +281,7 @@ class Trainer:
     # ------------------------------------------------------------------ going on
 
     def resume(self) -> str:
-        """Go back to the newest whole checkpoint of the folder; returns a line that says so.
+        """Go back to the newest whole checkpoint of the folder; return a line that says so.
 
         Raises CheckpointError if there is none, or if it is of another net or other classes.
         """

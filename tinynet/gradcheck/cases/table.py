@@ -22,7 +22,7 @@ CASES: dict[str, Cases] = {}
 
 
 def cases(name: str, accepts: tuple[str, ...] = ()) -> Callable[[Maker], Maker]:
-    """Puts a generator of cases into the table. Wrong calls are made from the first case."""
+    """Put a generator of cases into the table. Wrong calls are made from the first case."""
 
     def add(make: Maker) -> Maker:
         CASES[name] = Cases(make, accepts)

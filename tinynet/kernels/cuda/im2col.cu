@@ -2,9 +2,10 @@
 //
 //     col[(c, i, j), (oh, ow, n)] = x[c, oh*sh + i - ph, ow*sw + j - pw, n]      0 outside the picture
 //
-// for the output rows row0 ... row0 + rows - 1, so columns can be made in pieces. blockIdx.y is the channel c; along x,
-// threads side by side hold neighbouring n, so every read and write of a warp is one run of memory. A thread finds its
-// place once (divisions are dear) and then copies kh*kw pixels.
+// for the output rows row0 ... row0 + rows - 1, so columns can be made in pieces. blockIdx.y is the
+// channel c; along x, threads side by side hold neighbouring n, so every read and write of a warp
+// is one run of memory. A thread finds its place once (divisions are expensive) and then copies
+// kh*kw pixels.
 //
 // ELEMENT is float or double, or 16 bytes of either where N allows: nothing is computed here, only moved.
 extern "C" __global__ void im2col(const ELEMENT* __restrict__ x, ELEMENT* __restrict__ col, int N, int H, int W,
