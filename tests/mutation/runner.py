@@ -50,6 +50,14 @@ hypothesis.settings.register_profile(
 )
 
 KERNELS = "test_cpu_kernels.py"
+NORMS_AND_LOSSES = "test_batch_norm_and_losses.py"
+OPERATIONS = [
+    "test_wrong_calls.py",
+    "test_wrong_calls_of_all.py",
+    "test_operations.py",
+    "test_gradcheck.py",
+    "test_nn_optim.py",
+]
 # For a source file: the tests that should notice a change of it, the quickest first.
 TESTS = {
     "kernels/conv2d.py": [
@@ -88,11 +96,25 @@ TESTS = {
         "relu or elementwise or threads or layout",
     ],
     "kernels/layout.py": [KERNELS],
-    "kernels/linear.py": [KERNELS, "-k", "linear or matmul or threads or empty or layout"],
-    "kernels/dropout.py": [KERNELS, "-k", "dropout or threads"],
-    "kernels/sgd.py": [KERNELS, "test_nn_optim.py", "-k", "sgd"],
+    "kernels/linear.py": [
+        KERNELS,
+        NORMS_AND_LOSSES,
+        "-k",
+        "linear or matmul or threads or empty or layout",
+    ],
+    "kernels/dropout.py": [KERNELS, "-k", "dropout or threads or elementwise"],
+    "kernels/steps/sgd.py": [KERNELS, "test_optim.py", "-k", "sgd or rules"],
+    "kernels/steps/adam.py": ["test_optim.py"],
+    "kernels/steps/rmsprop.py": ["test_optim.py"],
+    "kernels/clip.py": ["test_optim.py", "-k", "clip or norm"],
+    "kernels/batch_norm.py": [NORMS_AND_LOSSES, KERNELS, "-k", "batch_norm or nan or empty"],
+    "kernels/adaptive_avg_pool2d.py": [NORMS_AND_LOSSES, "-k", "adaptive"],
+    "kernels/gelu.py": [KERNELS, "-k", "gelu or elementwise"],
+    "kernels/nll_loss.py": [NORMS_AND_LOSSES, "test_gradcheck.py", "test_operations.py"],
+    "kernels/mse_loss.py": [NORMS_AND_LOSSES, "test_gradcheck.py", "test_operations.py"],
+    "kernels/bce_with_logits.py": [NORMS_AND_LOSSES, "test_gradcheck.py", "test_operations.py"],
     "kernels/softmax.py": [KERNELS, "-k", "softmax"],
-    "kernels/cross_entropy.py": [KERNELS, "-k", "entropy or softmax"],
+    "kernels/cross_entropy.py": [KERNELS, NORMS_AND_LOSSES, "-k", "entropy or softmax"],
     "kernels/sigmoid.py": [KERNELS, "-k", "elementwise or sigmoid"],
     "kernels/tanh.py": [KERNELS, "-k", "elementwise"],
     "kernels/pictures.py": [KERNELS, "-k", "pictures"],
@@ -103,25 +125,46 @@ TESTS = {
         "test_wrong_calls.py",
         "test_devices.py",
     ],
-    "functional.py": [
+    "functional/checks.py": OPERATIONS,
+    "functional/activation.py": OPERATIONS,
+    "functional/affine.py": [*OPERATIONS, NORMS_AND_LOSSES],
+    "functional/convolution.py": OPERATIONS,
+    "functional/losses.py": [*OPERATIONS, NORMS_AND_LOSSES],
+    "functional/normalization.py": [*OPERATIONS, NORMS_AND_LOSSES],
+    "functional/pooling.py": [*OPERATIONS, NORMS_AND_LOSSES],
+    "functional/regularization.py": [*OPERATIONS, "test_devices.py"],
+    "functional/shape.py": OPERATIONS,
+    "tensor.py": [
+        "test_tape.py",
+        "test_walk.py",
         "test_wrong_calls.py",
-        "test_operations.py",
-        "test_gradcheck.py",
-        "test_nn_optim.py",
+        "test_modules.py",
         "test_devices.py",
     ],
-    "tensor.py": ["test_tape.py", "test_wrong_calls.py", "test_nn_optim.py", "test_devices.py"],
-    "function.py": ["test_tape.py", "test_devices.py", "test_wrong_calls.py"],
-    "optim/sgd.py": ["test_nn_optim.py", "test_wrong_calls.py"],
-    "optim/lr_scheduler.py": ["test_nn_optim.py"],
-    "nn/module.py": ["test_nn_optim.py"],
-    "nn/layers.py": ["test_nn_optim.py", "test_wrong_calls.py"],
+    "function.py": [
+        "test_tape.py",
+        "test_walk.py",
+        "test_tracing.py",
+        "test_devices.py",
+        "test_wrong_calls.py",
+        "test_wrong_calls_of_all.py",
+    ],
+    "optim/sgd.py": ["test_optim.py", "test_wrong_calls.py"],
+    "optim/adaptive.py": ["test_optim.py"],
+    "optim/optimizer.py": ["test_optim.py", "test_wrong_calls.py"],
+    "optim/clip.py": ["test_optim.py"],
+    "optim/lr_scheduler.py": ["test_lr_scheduler.py"],
+    "nn/module.py": ["test_modules.py", "test_nn_optim.py"],
+    "nn/layers.py": ["test_nn_optim.py", NORMS_AND_LOSSES, "test_wrong_calls.py"],
     "nn/init.py": ["test_nn_optim.py"],
     "random.py": ["test_devices.py", "test_wrong_calls.py"],
-    "threads.py": ["test_devices.py"],
-    "memory.py": ["test_devices.py"],
+    "tracer.py": ["test_tracing.py"],
     "profiler.py": ["test_devices.py"],
-    "device.py": ["test_devices.py"],
+    "devices/base.py": ["test_devices.py"],
+    "devices/cpu.py": ["test_devices.py"],
+    "devices/memory.py": ["test_devices.py"],
+    "devices/scratch.py": ["test_devices.py", KERNELS],
+    "devices/threads.py": ["test_devices.py"],
 }
 
 
@@ -163,8 +206,8 @@ class _Watch:
 
 
 def _copy(folder: Path) -> None:
-    """What the core tests need: the package without data and CUDA, and the tests."""
-    leave = shutil.ignore_patterns("data", "cuda", "training", "__pycache__")
+    """What the core tests need: the package without data and training, and the tests."""
+    leave = shutil.ignore_patterns("data", "training", "program", "__pycache__")
     shutil.copytree(ROOT / "tinynet", folder / "tinynet", ignore=leave)
     (folder / "tests").mkdir()
     shutil.copytree(ROOT / "tests/core", folder / "tests/core", ignore=leave)
