@@ -41,6 +41,9 @@ def first_nonfinite(task: Task, model: Module, optimizer: Optimizer, inputs: tup
         loss, _ = task.loss(model, *inputs)
     if found:
         return f"the output of {found[0]}"
+    for name, buffer in model.named_buffers():  # a running variance overflows before an output
+        if not _finite(buffer):
+            return name
     if not _finite(loss):
         return "the loss"
     optimizer.zero_grad()

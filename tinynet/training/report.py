@@ -78,7 +78,7 @@ def write_report(folder: Path) -> Path:
         _picture(
             folder / "kernels.png",
             "The first layer's kernels",
-            "Tower a over tower b. Grey is zero; each tower is scaled by its largest weight.",
+            "Grey is zero; white and black are the largest weight.",
         ),
         _samples(evaluation),
         _classes(evaluation),

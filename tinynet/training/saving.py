@@ -124,26 +124,31 @@ def check_same(checkpoint: Checkpoint, about: dict, path: Path) -> None:
             )
 
 
-def edit(optimizer: Optimizer, schedule, epoch: int, edits: list[tuple[str, str]]) -> None:
+def edit(optimizer: Optimizer, schedule, epoch: float, edits: list[tuple[str, str]]) -> None:
     """Change rates in the middle of a run, as it was done in 2012.
 
     ("lr", X) sets the rate (the schedule goes on from it); ("freeze", NAME) stops the groups whose
     name begins with NAME, ("thaw", NAME) lets them learn again at the common rate; any other name
-    is an option of the groups: ("momentum", X), ("weight_decay", X). Raises ValueError for a value
-    that makes no sense.
+    is an option of the groups: ("momentum", X), ("weight_decay", X). Raises ValueError for a name
+    or a value that makes no sense. epoch: how many are over, a fraction inside one.
     """
     groups = optimizer.param_groups
+    options = [name for name in groups[0] if all(_is_number(group.get(name)) for group in groups)]
     for name, value in edits:
         if name in ("freeze", "thaw"):
-            chosen = [group for group in groups if group["name"].startswith(value)]
+            known = [group["name"] for group in groups if group["name"]]
+            chosen = [group for group in groups if (group["name"] or "").startswith(value)]
             if not chosen:
-                known = ", ".join(group["name"] for group in groups)
-                raise ValueError(f"{name}={value}: expected the name of a layer among {known}")
+                among = f"the name of a layer among {', '.join(known)}" if known else "named groups"
+                raise ValueError(f"{name}={value}: expected {among}")
             for group in chosen:
                 group["lr_scale"] = 0.0 if name == "freeze" else 1.0
             continue
-        if name != "lr" and not all(name in group for group in groups):
-            raise ValueError(f"{name}={value}: {type(optimizer).__name__} has no {name}")
+        if name not in ("lr", *options):
+            raise ValueError(
+                f"{name}={value}: {type(optimizer).__name__} has no {name} that is a number; it "
+                f"has lr, {', '.join(options)}"
+            )
         try:
             number = float(value)
         except ValueError:
@@ -152,6 +157,11 @@ def edit(optimizer: Optimizer, schedule, epoch: int, edits: list[tuple[str, str]
             raise ValueError(f"{name}={value}: expected a number of at least 0")
         if name == "lr":
             schedule.set_lr(number, epoch)
+            continue
         for group in groups:
-            if name != "lr":
-                group[name] = number
+            optimizer.check({**group, name: number})
+            group[name] = number
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -86,6 +86,7 @@ class Trainer:
         self._metrics_size = 0
         self._stuck = 0  # batches in a row at the loss of chance
         self._warned = False
+        self._edited = False  # rates that no checkpoint holds yet
         # Sums since the last line of metrics: the loss, what is measured, batches. They stay on the
         # device: reading them makes the program wait for it.
         self._totals = self._upload([0.0] * (len(task.measured) + 2))
@@ -115,7 +116,7 @@ class Trainer:
             raise TrainingError(f"{error}; {self.saver.last_good()}") from error
 
     def _run(self) -> str:
-        if self.step == 0:
+        if self.step == 0 or self._edited:
             self._save()  # finds out at once whether the folder can be written
         while self.epoch < self.epochs:
             self._train_epoch()
@@ -140,8 +141,7 @@ class Trainer:
                 self.step += 1
                 self._console.advance(self.task.count(batch))
                 self._report()
-                if self.batch < self.batches:  # the end of an epoch comes with the test's figures
-                    self.schedule.step(self.epoch + self.batch / self.batches, {})
+                self._step_schedule()
                 if self._checkpoint_due():
                     self._save()
 
@@ -156,6 +156,11 @@ class Trainer:
             for i, value in enumerate([loss.data, *measured, 1]):
                 self._totals[i] += value
         self.watch.lap("update")
+
+    def _step_schedule(self) -> None:
+        """After a batch; but the end of an epoch comes with the test's figures."""
+        if self.batch < self.batches:
+            self.schedule.step(self._now(), {})
 
     def _finish_epoch(self) -> None:
         """Test, write it down, step the schedule, save. Leaves early if told to stop."""
@@ -224,7 +229,7 @@ class Trainer:
         self._log.write(
             "train",
             self.step,
-            epoch=round(self.epoch + self.batch / self.batches, 6),
+            epoch=round(self._now(), 6),
             **means,
             lr=self.optimizer.lr,
             images_per_second=round(examples / (now - self._line_at), 1),
@@ -267,6 +272,7 @@ class Trainer:
     def _save(self) -> None:
         position = {
             "epoch": self.epoch,
+            "epochs": self.epochs,
             "batch": self.batch,
             "step": self.step,
             "totals": self.task.device.download(self._totals).tolist(),
@@ -283,16 +289,31 @@ class Trainer:
     def resume(self) -> str:
         """Go back to the newest whole checkpoint of the folder; return a line that says so.
 
-        Raises CheckpointError if there is none, or if it is of another net or other classes.
+        With another number of epochs than before, the rate is at once what the schedule says of
+        them (a cosine that had come down to 0 rises again). Raises CheckpointError if there is no
+        checkpoint, or if it is of another net or other classes; ValueError if it has been through
+        more epochs than are wanted.
         """
         checkpoint, line = self.saver.newest()
         self._restore(checkpoint)
+        if self.epoch > self.epochs:
+            raise ValueError(
+                f"the run in {self.out} has been through {self.epoch} epochs: expected at least "
+                f"as many, got {self.epochs}"
+            )
+        if checkpoint.state.get("epochs", self.epochs) != self.epochs:
+            self.schedule.step(self._now(), {})
         self.saver.keep_best(self.best["step"])  # a kill may have come before its second name
         return f"{line}: epoch {self.epoch + 1}, batch {self.batch}"
 
     def edit(self, edits: list[tuple[str, str]]) -> None:
         """Change rates in the middle of a run; see saving.edit."""
-        edit(self.optimizer, self.schedule, self.epoch, edits)
+        edit(self.optimizer, self.schedule, self._now(), edits)
+        self._edited = bool(edits)
+
+    def _now(self) -> float:
+        """How many epochs are over."""
+        return self.epoch + self.batch / self.batches
 
     def _restore(self, checkpoint: files.Checkpoint) -> None:
         position = self.saver.restore(checkpoint)
@@ -315,12 +336,20 @@ class Trainer:
         first = self.batch
         with contextlib.closing(self.train.epoch(self.epoch, start=first)) as batches:
             few = itertools.islice(batches, min(batches_since + 1, self.batches - first))
-            where, number = replay(self.task, self.model, self.optimizer, few)
+            replayed = self._with_schedule(few)
+            where, number = replay(self.task, self.model, self.optimizer, replayed)
         found = f"first in {where}" if where else "though not when replayed"
         return TrainingError(
-            f"{error}: {found}, epoch {self.epoch + 1}, batch {first + number + 1}. "
+            f"{error}: {found}, epoch {self.epoch + 1}, batch {first + number + 1}; "
             f"{self.saver.last_good()}; a smaller learning rate from there on may carry it past"
         )
+
+    def _with_schedule(self, batches: Iterable) -> Iterator:
+        """The batches, and after each one trained on the schedule's step."""
+        for batch in batches:
+            yield batch
+            self.batch += 1
+            self._step_schedule()
 
     def _upload(self, numbers: list[float]) -> Any:
         device = self.task.device
