@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from tinynet.training import plots
 from tinynet.training.plots import contact_sheet, draw_confusion, draw_curves, draw_kernels
 from tinynet.training.task import Classification
 
@@ -38,6 +39,22 @@ def test_curves(tmp_path):
     draw_curves(LINES, Classification.measures, tmp_path / "c.png")
     assert Image.open(tmp_path / "c.png").size == (1200, 480)
     draw_curves([], Classification.measures, tmp_path / "empty.png")  # a run killed at its start
+
+
+def test_curves_show_every_point(tmp_path, monkeypatch):
+    figures, make = [], plots._figure
+    monkeypatch.setattr(plots, "_figure", lambda *size: figures.append(make(*size)) or figures[-1])
+    draw_curves(LINES, Classification.measures, tmp_path / "c.png")
+    loss, error = figures[0].axes
+    assert error.get_ylim()[0] == 0 and error.get_ylim()[1] >= 80
+    assert loss.get_ylim()[1] >= 2
+    assert [line.get_label() for line in error.lines[:3]] == [
+        "training top-1 error", "test top-1 error", "test top-5 error"
+    ]  # fmt: skip
+    assert [text.get_text() for text in loss.texts] == ["lr 0.001"]  # where the rate was divided
+    smooth = [dict(line, lr=0.1 / (k + 1)) for k, line in enumerate(LINES)]
+    draw_curves(smooth, Classification.measures, tmp_path / "c.png")
+    assert not figures[1].axes[0].texts
 
 
 def test_confusion_with_and_without_names(tmp_path, rng):

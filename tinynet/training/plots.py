@@ -34,7 +34,6 @@ def draw_curves(lines: Sequence[dict], measures: dict[str, Measure], path: Path)
         same = [name for name, measure in measures.items() if measure.unit == unit]
         panels |= dict.fromkeys(same, axes)
         axes.set_title(", ".join(measures[name].title for name in same) + f" ({unit})" * bool(unit))
-        axes.set_ylim(bottom=0)
     seen: Counter[Axes] = Counter()
     for name, axes in panels.items():
         title = "" if name == "loss" else measures[name].title
@@ -44,8 +43,12 @@ def draw_curves(lines: Sequence[dict], measures: dict[str, Measure], path: Path)
             colour = TESTS[seen[axes] % len(TESTS)]
             axes.plot(*_points(test, name), color=colour, marker=".", label=f"test {title}")
         seen[axes] += 1
-    for before, after in zip(train, train[1:], strict=False):
-        if after["lr"] < 0.5 * before["lr"]:  # a step down, not the slope of a smooth schedule
+    for axes in others:
+        axes.set_ylim(bottom=0)  # after plotting: it also fixes the top
+    for earlier, before, after in zip(train, train[1:], train[2:], strict=False):
+        if (
+            earlier["lr"] == before["lr"] != after["lr"]
+        ):  # a step, not the slope of a smooth schedule
             for axes in (loss, *others):
                 axes.axvline(before["epoch"], color="#d5d9de", linewidth=1, zorder=0)
             loss.annotate(
