@@ -15,7 +15,7 @@ import tinynet
 from tinynet.devices import Device
 from tinynet.nn import Module
 from tinynet.program import runs
-from tinynet.program.commandline import make_parser
+from tinynet.program.commandline import make_parser, refuse_others
 from tinynet.program.recipe import Recipe
 from tinynet.training import checkpoint
 from tinynet.training.batch_size import fitting_batch_size
@@ -65,6 +65,7 @@ class Program:
         parser = make_parser(self.description, self.recipes, self.devices)
         args = parser.parse_args(arguments)
         try:
+            refuse_others(args, parser)
             if args.threads:
                 tinynet.set_num_threads(args.threads)
             if args.tf32:
@@ -75,7 +76,7 @@ class Program:
                 return self.evaluate(args)
             return self.predict(args) if args.predict else self.train(args)
         except TrainingError as error:
-            print(f"{parser.prog}: error: {error}{self._way_on(args)}", file=sys.stderr)
+            print(f"{parser.prog}: error: {error}{self._way_on(args, error)}", file=sys.stderr)
             return 2
         except (tinynet.TinynetError, OSError, ValueError) as error:
             print(f"{parser.prog}: error: {error}", file=sys.stderr)
@@ -114,7 +115,7 @@ class Program:
             if args.resume:
                 print(trainer.resume())
                 trainer.edit(args.set)
-            write_config(folder, settings, recipe.title, task)
+            write_config(folder, settings, recipe.title, task, resumed=args.resume)
             print(
                 f"training {recipe.title} on {settings['device']} with {len(train_set):,} "
                 f"{task.unit}; see {folder}"
@@ -167,7 +168,11 @@ class Program:
         models, first = [], None
         for path in map(runs.find_checkpoint, paths):
             saved = checkpoint.load(path)
-            about = saved.state["about"]
+            about = saved.state.get("about", {})
+            if "preset" not in about:
+                raise tinynet.CheckpointError(
+                    f"{path} is not a checkpoint of a run: it does not say which net it is of"
+                )
             first = first or saved
             check_same(saved, first.state["about"], path)
             if about["preset"] not in self.recipes:
@@ -257,6 +262,11 @@ class Program:
         return runs.find_devices(names or runs.default_devices(self.devices), self.devices)
 
     @staticmethod
-    def _way_on(args: argparse.Namespace) -> str:
-        """What the command line offers where training cannot go on."""
-        return f": --resume --out {args.out} --set lr=..." if args.out else ""
+    def _way_on(args: argparse.Namespace, error: TrainingError) -> str:
+        """What the command line offers where training cannot go on: another rate, or, after a full
+        disk, nothing else than before.
+        """
+        if not checkpoint.all_in(args.out):
+            return ""
+        edit = "" if isinstance(error.__cause__, OSError) else " --set lr=..."
+        return f": --resume --out {args.out}{edit}"
