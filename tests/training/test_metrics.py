@@ -6,6 +6,9 @@ import json
 import sys
 from types import SimpleNamespace
 
+import pytest
+
+from tinynet.errors import DataError
 from tinynet.training.metrics import MetricsLog, read_config, read_metrics, write_config
 from tinynet.training.task import Classification
 
@@ -50,6 +53,13 @@ def test_config_remembers_every_command(tmp_path, monkeypatch):
     assert {"python", "numpy"} <= config["versions"].keys()
     assert config["measures"] == Classification.measures and config["best_by"] == "top1_error"
     assert json.loads((tmp_path / "config.json").read_text())["title"] == "a net"
+
+
+@pytest.mark.parametrize("text", ["{", "", "[1]", "{}", "7"])
+def test_a_damaged_config_is_named(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(DataError, match="config.json is damaged"):
+        read_config(tmp_path)
 
 
 def test_a_new_run_keeps_nothing_of_one_that_was_never_saved(tmp_path):

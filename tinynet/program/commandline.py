@@ -93,7 +93,7 @@ def make_parser(description: str, recipes: dict[str, Recipe], devices: int) -> o
         metavar="N",
     )
     add("--threads", "of the CPU kernels (one a core)", type=natural, metavar="N")
-    add("--tf32", "quicker, coarser matrix products on a GPU", action="store_true")
+    add("--tf32", "quicker, coarser matrix products on a GPU", action="store_true", default=None)
 
     add = parser.group("the run")
     add("--out", "its folder (runs/TIME-PRESET)", type=Path, metavar="DIR")

@@ -26,8 +26,11 @@ from tinynet.training.saving import TrainingError, check_same
 from tinynet.training.task import Task
 from tinynet.training.trainer import Trainer
 
-CHANGEABLE = {"device", "data", "epochs", "workers"}  # when a run goes on; all else stays
-SHARED = ("preset", "device", "data", "epochs", "batch_size", "lr", "milestones", "seed", "workers")
+CHANGEABLE = {"device", "data", "epochs", "tf32", "workers"}  # when a run goes on; all else stays
+SHARED = (
+    "preset", "device", "data", "epochs", "batch_size", "lr", "milestones", "seed", "workers",
+    "tf32",
+)  # fmt: skip
 
 
 class Loaded(NamedTuple):
@@ -95,7 +98,8 @@ class Program:
         about = {"preset": settings["preset"], **recipe.data.describe(settings, train_set)}
         task = recipe.data.task(about, recipe.data.arrays(about, train_set), devices)
         if settings["batch_size"] == "auto":
-            settings["batch_size"] = self._batch_size(recipe, about, devices, task)
+            size = self._batch_size(recipe, about, devices, task, len(train_set))
+            settings["batch_size"] = size
 
         tinynet.manual_seed(settings["seed"])
         model = self.build(about, devices)
@@ -112,6 +116,8 @@ class Program:
                 about=about, schedule=schedule, keep=args.keep, limit_batches=args.limit_batches,
                 max_minutes=args.max_time, advice=recipe.advice, **args.checkpoint_every,
             )  # fmt: skip
+            if settings.get("tf32") and devices[0].kind == "cuda":  # as the run was started
+                tinynet.set_tf32(True)
             if args.resume:
                 print(trainer.resume())
                 trainer.edit(args.set)
@@ -209,10 +215,10 @@ class Program:
         )
 
     def _batch_size(
-        self, recipe: Recipe, about: dict, devices: tuple[Device, ...], task: Task
+        self, recipe: Recipe, about: dict, devices: tuple[Device, ...], task: Task, examples: int
     ) -> int:
-        """--batch-size auto: the recipe's if it fits the memory, else the largest of its halves
-        that does. Says so.
+        """--batch-size auto: the recipe's if it fits the memory and there are so many examples,
+        else the largest of its halves for which both hold. Says so.
         """
         model = self.build(about, devices)
         optimizer = recipe.optimizer(model, recipe.lr)
@@ -224,6 +230,10 @@ class Program:
             optimizer.step()
 
         size, reason = fitting_batch_size(step, devices, recipe.batch_size)
+        if size > examples:
+            reason = f"there are {examples} {task.unit} to train on"
+        while size > examples:
+            size //= 2
         print(
             f"batch size {size}: {reason}; the recipe of {about['preset']} has {recipe.batch_size}"
         )

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from tinynet.devices.cores import available_cores
+from tinynet.errors import DataError
 from tinynet.training.checkpoint import write_whole
 from tinynet.training.measure import Measure
 from tinynet.training.task import Classification, Task
@@ -91,11 +92,15 @@ def write_config(
 
 
 def read_config(folder: Path) -> dict | None:
-    """A run's `config.json`, or None where there is none."""
+    """A run's `config.json`, or None where there is none. DataError if it cannot be understood."""
     path = Path(folder) / CONFIG
     if not path.exists():
         return None
-    config = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["settings"]
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{path} is damaged, or not the config.json of a run") from None
     # A run from before there were tasks is one of Classification.
     config.setdefault("title", config["settings"].get("preset", "a net"))
     config.setdefault("measures", Classification.measures)
