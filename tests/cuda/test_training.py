@@ -233,6 +233,22 @@ def test_the_program_finds_a_batch_size_that_fits(
     assert read_config(out)["settings"]["batch_size"] == 16
 
 
+def test_coarser_products_stay_with_a_run(
+    machine: fake_cupy.Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resume without --tf32 would go on with other bits; on a CPU there is no such thing."""
+    asked: list[bool] = []
+    monkeypatch.setattr(tinynet, "set_tf32", asked.append)
+    out = run(tmp_path, "cuda:0", "--tf32", "--limit-batches", 1)
+    assert asked and read_config(out)["settings"]["tf32"] is True
+    asked.clear()
+    assert program("--resume", "--out", out, "--epochs", 9, "--limit-batches", 1) == 0
+    assert asked == [True]
+    asked.clear()
+    assert program("--resume", "--out", out, "--epochs", 10, "--device", "cpu:0") == 0
+    assert asked == []
+
+
 def test_the_program_says_in_one_line_what_cannot_work(
     machine: fake_cupy.Machine, capsys: pytest.CaptureFixture
 ) -> None:

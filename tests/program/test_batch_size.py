@@ -96,6 +96,9 @@ def test_the_program_says_what_it_chose_and_keeps_it(alexnet, monkeypatch, tmp_p
     assert alexnet.main([*run, "--resume", "--epochs", "2"]) == 0
     assert "batch size" not in capsys.readouterr().out
     assert read_config(tmp_path / "run")["settings"]["batch_size"] == 16
+    few = [*run[:-1], str(tmp_path / "few"), "--batch-size", "auto", "--epochs", "1"]
+    assert alexnet.main(few) == 0  # memory for 64, but 20 pictures
+    assert capsys.readouterr().out.startswith("batch size 16: there are 20 pictures to train on;")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tinynet.training import checkpoint as files
-from tinynet.training.metrics import read_metrics
+from tinynet.training.metrics import read_config, read_metrics
 from tinynet.training.report import write_report
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -91,6 +91,34 @@ def test_resumed_with_more_epochs(finished, program, data, tmp_path, capsys):
     assert len(json.loads((tmp_path / "c" / "config.json").read_text())["commands"]) == 2
 
 
+def test_what_a_resume_was_given_holds_for_the_next_one(program, data, tmp_path):
+    out = tmp_path / "e"
+    assert train(program, data, out, "--epochs", 1) == 0
+    more = ("--epochs", 3, "--colour", 0.1)
+    assert program("alexnet", "--resume", "--out", out, "--max-time", "1s", *more) == 0
+    settings = read_config(out)["settings"]
+    assert settings["epochs"] == 3 and settings["colour"] == 0.1
+    assert program("alexnet", "--resume", "--out", out) == 0
+    assert read_metrics(out)[-1]["epoch"] == 3
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_what_is_offered_after_an_error_fits_it(program, data, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "f"
+    assert train(program, data, out, "--lr", 1e30) == 2
+    assert capsys.readouterr().err.rstrip().endswith(f"--resume --out {out} --set lr=...")
+    save = files.save
+
+    def full(path, checkpoint):
+        if checkpoint.state["step"]:
+            raise OSError(28, "No space left on device")
+        save(path, checkpoint)
+
+    monkeypatch.setattr(files, "save", full)
+    assert train(program, data, tmp_path / "g") == 2
+    assert capsys.readouterr().err.rstrip().endswith(f"--resume --out {tmp_path / 'g'}")
+
+
 def test_set_at_resume(program, data, tmp_path, capsys):
     out = tmp_path / "d"
     assert train(program, data, out, "--epochs", 1) == 0
@@ -153,6 +181,16 @@ def mistakes(data, finished, tmp_path):
     picture = data / "val" / "dark" / "0.png"
     bad = tmp_path / "bad.jpg"
     bad.write_text("this is not a picture")
+    arrays = tmp_path / "features.safetensors"  # as examples/features.py writes them
+    files.save_arrays(arrays, {"features": np.zeros((2, 3), np.float32)})
+    weights = tmp_path / "weights.safetensors"  # as a loop of one's own may write them
+    files.save(weights, files.Checkpoint({"w": np.zeros(3, np.float32)}))
+    grey = tmp_path / "grey"
+    grey.mkdir()
+    for split in ("train", "t10k"):
+        for kind, array in (("images-idx3", np.zeros((4, 16, 16))), ("labels-idx1", np.arange(4))):
+            head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
+            (grey / f"{split}-{kind}-ubyte").write_bytes(head + array.astype(np.uint8).tobytes())
     out = ("--out", tmp_path / "new" / "run")
     return [
         (("--data", tmp_path / "nowhere", *out), "does not exist"),
@@ -182,6 +220,16 @@ def mistakes(data, finished, tmp_path):
         (("--predict", finished, tmp_path / "nowhere.jpg"), "nowhere.jpg"),
         (("--predict", finished), "FILE"),
         (("--predict", cut, picture), "damaged"),
+        (("--eval", finished, "--crop", 12, "--lr", 1), "--eval does not take --crop, --lr:"),
+        (("--eval", finished, "--resume"), "--eval does not take --resume"),
+        (("--predict", finished, picture, "--data", data), "--predict does not take --data"),
+        (("--eval", finished, "--predict", finished, picture), "does not take --predict"),
+        (("--picture-size", 16, *out), "embedded pictures have sides of 28 pixels, not of 16"),
+        (("--resume", "--out", finished, "--epochs", 1), "through 2 epochs"),
+        (("--eval", arrays), "not a checkpoint of a run"),
+        (("--eval", weights), "not a checkpoint of a run"),
+        (("--eval", finished, weights), "not a checkpoint of a run"),
+        (("--eval", finished, "--data", grey), "3 channels, the data has 1 channel"),
     ]  # fmt: skip
 
 
@@ -199,7 +247,8 @@ def test_every_mistake_is_one_line_and_status_2(program, data, finished, tmp_pat
     [
         ("--batch-size", 0), ("--epochs", "many"), ("--lr", -1), ("--lr", "nan"),
         ("--preset", "huge"), ("--milestones", "1,x"), ("--set", "speed"),
-        ("--max-time", "soon"), ("--checkpoint-every", "often"), ("--unknown",),
+        ("--max-time", "soon"), ("--max-time", "0s"), ("--colour", -1),
+        ("--checkpoint-every", "often"), ("--unknown",),
     ],
 )  # fmt: skip
 def test_what_argparse_refuses_is_one_line_too(program, arguments, capsys):

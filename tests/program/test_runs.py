@@ -8,7 +8,7 @@ import os
 import pytest
 
 from tinynet.errors import CheckpointError, DeviceUnavailableError
-from tinynet.program.options import Parser, at_least, duration, edits, rate
+from tinynet.program.options import Parser, at_least, duration, edits, not_negative, rate
 from tinynet.program.runs import (
     default_devices,
     find_checkpoint,
@@ -78,7 +78,7 @@ def test_durations():
     assert duration("90s") == 1.5
     assert duration("10m") == 10
     assert duration("1.5h") == 90
-    for wrong in ("10", "m", "-5m", "1d"):
+    for wrong in ("10", "m", "-5m", "1d", "0s", "0.0h"):
         with pytest.raises(argparse.ArgumentTypeError, match="such as 90s"):
             duration(wrong)
 
@@ -111,6 +111,13 @@ def test_rates():
     for wrong in ("0", "-1", "inf", "nan", "x"):
         with pytest.raises(argparse.ArgumentTypeError, match="a number above 0 was expected"):
             rate(wrong)
+
+
+def test_not_negative():
+    assert not_negative("0") == 0 and not_negative("0.1") == 0.1
+    for wrong in ("-1", "inf", "nan", "x"):
+        with pytest.raises(argparse.ArgumentTypeError, match="at least 0 was expected"):
+            not_negative(wrong)
 
 
 def test_a_thousand_runs_of_one_name(tmp_path, monkeypatch):

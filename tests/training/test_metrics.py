@@ -6,6 +6,9 @@ import json
 import sys
 from types import SimpleNamespace
 
+import pytest
+
+from tinynet.errors import DataError
 from tinynet.training.metrics import MetricsLog, read_config, read_metrics, write_config
 from tinynet.training.task import Classification
 
@@ -39,9 +42,10 @@ def test_config_remembers_every_command(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["alexnet.py", "--seed", "1"])
     write_config(tmp_path, {"seed": 1}, "a net", Classification)
     monkeypatch.setattr("sys.argv", ["alexnet.py", "--resume"])
-    write_config(tmp_path, {"seed": 2}, "a net", Classification)
+    write_config(tmp_path, {"seed": 1, "epochs": 9}, "other", Classification, resumed=True)
     config = read_config(tmp_path)
-    assert config["settings"] == {"seed": 1}
+    assert config["settings"] == {"seed": 1, "epochs": 9}  # the next resume goes on with them too
+    assert config["title"] == "a net"
     assert [command.split(" ", 1)[1] for command in config["commands"]] == [
         "alexnet.py --seed 1",
         "alexnet.py --resume",
@@ -49,6 +53,21 @@ def test_config_remembers_every_command(tmp_path, monkeypatch):
     assert {"python", "numpy"} <= config["versions"].keys()
     assert config["measures"] == Classification.measures and config["best_by"] == "top1_error"
     assert json.loads((tmp_path / "config.json").read_text())["title"] == "a net"
+
+
+@pytest.mark.parametrize("text", ["{", "", "[1]", "{}", "7"])
+def test_a_damaged_config_is_named(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(DataError, match="config.json is damaged"):
+        read_config(tmp_path)
+
+
+def test_a_new_run_keeps_nothing_of_one_that_was_never_saved(tmp_path):
+    """Killed between its config and its first checkpoint: its folder may be used again."""
+    for rate in (1.0, 0.1):
+        write_config(tmp_path, {"lr": rate}, "a net", Classification)
+    config = read_config(tmp_path)
+    assert config["settings"] == {"lr": 0.1} and len(config["commands"]) == 1
 
 
 def test_a_config_from_before_there_were_tasks_is_one_of_pictures(tmp_path):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
 from tinynet.program import options
 from tinynet.program.recipe import Recipe
+
+WHERE = {"device", "threads", "tf32"}
+TAKES = {"eval": WHERE | {"data", "batch_size", "workers", "out"}, "predict": WHERE}
 
 
 def make_parser(description: str, recipes: dict[str, Recipe], devices: int) -> options.Parser:
@@ -89,7 +93,7 @@ def make_parser(description: str, recipes: dict[str, Recipe], devices: int) -> o
         metavar="N",
     )
     add("--threads", "of the CPU kernels (one a core)", type=natural, metavar="N")
-    add("--tf32", "quicker, coarser matrix products on a GPU", action="store_true")
+    add("--tf32", "quicker, coarser matrix products on a GPU", action="store_true", default=None)
 
     add = parser.group("the run")
     add("--out", "its folder (runs/TIME-PRESET)", type=Path, metavar="DIR")
@@ -132,6 +136,17 @@ def make_parser(description: str, recipes: dict[str, Recipe], devices: int) -> o
         metavar="N",
     )
     return parser
+
+
+def refuse_others(args: argparse.Namespace, parser: options.Parser) -> None:
+    """--eval and --predict take what they need from the checkpoint: ValueError for an option that
+    would be read and forgotten.
+    """
+    given = {name for name, value in vars(args).items() if value != parser.get_default(name)}
+    for what, takes in TAKES.items():
+        if what in given and (others := sorted(given - takes - {what})):
+            flags = ", ".join("--" + name.replace("_", "-") for name in others)
+            raise ValueError(f"--{what} does not take {flags}: leave out one or the other")
 
 
 def in_words(values: dict[str, Any]) -> str:

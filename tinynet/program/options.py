@@ -52,6 +52,14 @@ def rate(text: str) -> float:
     raise argparse.ArgumentTypeError(f"a number above 0 was expected, got {text!r}")
 
 
+def not_negative(text: str) -> float:
+    """A number of at least 0."""
+    with contextlib.suppress(ValueError):
+        if 0 <= (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"a number of at least 0 was expected, got {text!r}")
+
+
 def edits(text: str) -> list[tuple[str, str]]:
     """`lr=0.001,freeze=conv1` as [("lr", "0.001"), ("freeze", "conv1")]."""
     parts = [tuple(part.strip() for part in each.split("=", 1)) for each in text.split(",")]
@@ -71,7 +79,7 @@ def interval(text: str) -> dict[str, float | None]:
 def duration(text: str) -> float:
     """`90s`, `10m`, or `1.5h`, in minutes."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)
-    if not match:
+    if not match or not float(match[1]):
         raise argparse.ArgumentTypeError(
             f"a time such as 90s, 10m or 2h was expected, got {text!r}"
         )

@@ -22,7 +22,7 @@ from tinynet.devices import Device
 from tinynet.devices.cores import available_cores
 from tinynet.errors import CheckpointError
 from tinynet.nn import Module
-from tinynet.program.options import Parser, at_least
+from tinynet.program.options import Parser, at_least, not_negative
 from tinynet.tensor import Tensor
 from tinynet.training.evaluate import Evaluation, evaluate, probabilities, save_evaluation
 from tinynet.training.inputs import Inputs, batch_of, read_picture
@@ -94,13 +94,19 @@ class Pictures:
         add(
             "--colour",
             f"sigma of the colour noise ({defaults('colour')})",
-            type=float,
+            type=not_negative,
             metavar="SIGMA",
         )
 
     def open(self, settings: dict) -> tuple[Dataset, Dataset]:
         if settings["data"] is None:
-            sets = fashion_mnist()
+            sets, wanted = fashion_mnist(), settings["picture_size"]
+            side = sets[0].shape[0]
+            if wanted not in (None, side):
+                raise ValueError(
+                    f"the embedded pictures have sides of {side} pixels, not of {wanted}: name "
+                    "photographs with --data"
+                )
         else:
             sets = open_data(settings["data"], settings["picture_size"], self.largest)
         return tuple(PaddedDataset(each, self.padding) for each in sets) if self.padding else sets
@@ -164,6 +170,11 @@ class Pictures:
         self, models: Sequence[Module], task: Classification, tests: Loader, full: bool
     ) -> dict[int, Evaluation]:
         """By number of views: the centre; and, if full, the ten of the paper (section 4.1)."""
+        knows, has = task.make_inputs.mean.shape[2], tests.dataset.shape[2]
+        if knows != has:
+            raise CheckpointError(
+                f"the net knows pictures of {_channels(knows)}, the data has {_channels(has)}"
+            )
         if tests.dataset.classes != task.classes:
             raise CheckpointError(
                 f"the net knows {_some(task.classes)}, the data has {_some(tests.dataset.classes)}"
@@ -217,6 +228,10 @@ def is_drawing(pictures: Dataset) -> bool:
     unlike photographs.
     """
     return pictures.shape[2] == 1
+
+
+def _channels(count: int) -> str:
+    return f"{count} channel{'s' * (count > 1)}"
 
 
 def _some(classes: list[str]) -> str:

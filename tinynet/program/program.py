@@ -15,7 +15,7 @@ import tinynet
 from tinynet.devices import Device
 from tinynet.nn import Module
 from tinynet.program import runs
-from tinynet.program.commandline import make_parser
+from tinynet.program.commandline import make_parser, refuse_others
 from tinynet.program.recipe import Recipe
 from tinynet.training import checkpoint
 from tinynet.training.batch_size import fitting_batch_size
@@ -26,8 +26,11 @@ from tinynet.training.saving import TrainingError, check_same
 from tinynet.training.task import Task
 from tinynet.training.trainer import Trainer
 
-CHANGEABLE = {"device", "data", "epochs", "workers"}  # when a run goes on; all else stays
-SHARED = ("preset", "device", "data", "epochs", "batch_size", "lr", "milestones", "seed", "workers")
+CHANGEABLE = {"device", "data", "epochs", "tf32", "workers"}  # when a run goes on; all else stays
+SHARED = (
+    "preset", "device", "data", "epochs", "batch_size", "lr", "milestones", "seed", "workers",
+    "tf32",
+)  # fmt: skip
 
 
 class Loaded(NamedTuple):
@@ -65,6 +68,7 @@ class Program:
         parser = make_parser(self.description, self.recipes, self.devices)
         args = parser.parse_args(arguments)
         try:
+            refuse_others(args, parser)
             if args.threads:
                 tinynet.set_num_threads(args.threads)
             if args.tf32:
@@ -75,7 +79,7 @@ class Program:
                 return self.evaluate(args)
             return self.predict(args) if args.predict else self.train(args)
         except TrainingError as error:
-            print(f"{parser.prog}: error: {error}{self._way_on(args)}", file=sys.stderr)
+            print(f"{parser.prog}: error: {error}{self._way_on(args, error)}", file=sys.stderr)
             return 2
         except (tinynet.TinynetError, OSError, ValueError) as error:
             print(f"{parser.prog}: error: {error}", file=sys.stderr)
@@ -94,7 +98,8 @@ class Program:
         about = {"preset": settings["preset"], **recipe.data.describe(settings, train_set)}
         task = recipe.data.task(about, recipe.data.arrays(about, train_set), devices)
         if settings["batch_size"] == "auto":
-            settings["batch_size"] = self._batch_size(recipe, about, devices, task)
+            size = self._batch_size(recipe, about, devices, task, len(train_set))
+            settings["batch_size"] = size
 
         tinynet.manual_seed(settings["seed"])
         model = self.build(about, devices)
@@ -111,10 +116,12 @@ class Program:
                 about=about, schedule=schedule, keep=args.keep, limit_batches=args.limit_batches,
                 max_minutes=args.max_time, advice=recipe.advice, **args.checkpoint_every,
             )  # fmt: skip
+            if settings.get("tf32") and devices[0].kind == "cuda":  # as the run was started
+                tinynet.set_tf32(True)
             if args.resume:
                 print(trainer.resume())
                 trainer.edit(args.set)
-            write_config(folder, settings, recipe.title, task)
+            write_config(folder, settings, recipe.title, task, resumed=args.resume)
             print(
                 f"training {recipe.title} on {settings['device']} with {len(train_set):,} "
                 f"{task.unit}; see {folder}"
@@ -167,7 +174,11 @@ class Program:
         models, first = [], None
         for path in map(runs.find_checkpoint, paths):
             saved = checkpoint.load(path)
-            about = saved.state["about"]
+            about = saved.state.get("about", {})
+            if "preset" not in about:
+                raise tinynet.CheckpointError(
+                    f"{path} is not a checkpoint of a run: it does not say which net it is of"
+                )
             first = first or saved
             check_same(saved, first.state["about"], path)
             if about["preset"] not in self.recipes:
@@ -204,10 +215,10 @@ class Program:
         )
 
     def _batch_size(
-        self, recipe: Recipe, about: dict, devices: tuple[Device, ...], task: Task
+        self, recipe: Recipe, about: dict, devices: tuple[Device, ...], task: Task, examples: int
     ) -> int:
-        """--batch-size auto: the recipe's if it fits the memory, else the largest of its halves
-        that does. Says so.
+        """--batch-size auto: the recipe's if it fits the memory and there are so many examples,
+        else the largest of its halves for which both hold. Says so.
         """
         model = self.build(about, devices)
         optimizer = recipe.optimizer(model, recipe.lr)
@@ -219,6 +230,10 @@ class Program:
             optimizer.step()
 
         size, reason = fitting_batch_size(step, devices, recipe.batch_size)
+        if size > examples:
+            reason = f"there are {examples} {task.unit} to train on"
+        while size > examples:
+            size //= 2
         print(
             f"batch size {size}: {reason}; the recipe of {about['preset']} has {recipe.batch_size}"
         )
@@ -257,6 +272,11 @@ class Program:
         return runs.find_devices(names or runs.default_devices(self.devices), self.devices)
 
     @staticmethod
-    def _way_on(args: argparse.Namespace) -> str:
-        """What the command line offers where training cannot go on."""
-        return f": --resume --out {args.out} --set lr=..." if args.out else ""
+    def _way_on(args: argparse.Namespace, error: TrainingError) -> str:
+        """What the command line offers where training cannot go on: another rate, or, after a full
+        disk, nothing else than before.
+        """
+        if not checkpoint.all_in(args.out):
+            return ""
+        edit = "" if isinstance(error.__cause__, OSError) else " --set lr=..."
+        return f": --resume --out {args.out}{edit}"

@@ -106,7 +106,9 @@ def load(path: Path) -> Checkpoint:
         )
     rooms: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "arrays": {}}
     for key, array in arrays.items():
-        room, name = key.split(".", 1)
+        room, _, name = key.partition(".")
+        if room not in rooms:  # what else save_arrays has written
+            raise CheckpointError(f"{path} is not a checkpoint of a run: it holds {key}")
         rooms[room][name] = array
     return Checkpoint(**rooms, state=json.loads(metadata["state"]))
 

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from tinynet.devices.cores import available_cores
+from tinynet.errors import DataError
 from tinynet.training.checkpoint import write_whole
 from tinynet.training.measure import Measure
 from tinynet.training.task import Classification, Task
@@ -65,15 +66,18 @@ def read_metrics(folder: Path) -> list[dict]:
     return [json.loads(line) for line in whole]
 
 
-def write_config(folder: Path, settings: dict, title: str, task: type[Task] | Task) -> None:
+def write_config(
+    folder: Path, settings: dict, title: str, task: type[Task] | Task, resumed: bool = False
+) -> None:
     """Write `config.json`: the settings, what the task measures, and the command, versions and
     machine they ran with.
 
-    A resumed run adds its command to the list and leaves the rest as the first start wrote it.
+    A resumed run adds its command to the list, keeps the settings that it goes on with (the next
+    resume goes on with them too), and leaves the rest as the first start wrote it. A new run keeps
+    nothing of one that never came to its first checkpoint.
     """
-    config = read_config(folder) or {
+    config = (read_config(folder) if resumed else None) or {
         "title": title,
-        "settings": settings,
         "measures": {name: list(measure) for name, measure in task.measures.items()},
         "best_by": task.best_by,
         "unit": task.unit,
@@ -82,16 +86,21 @@ def write_config(folder: Path, settings: dict, title: str, task: type[Task] | Ta
         "machine": f"{platform.system()} {platform.machine()}, {available_cores()} cores",
         "commands": [],
     }
+    config["settings"] = settings
     config["commands"].append(" ".join([Path(sys.executable).name, *sys.argv]))
     write_whole(Path(folder) / CONFIG, json.dumps(config, indent=2) + "\n")
 
 
 def read_config(folder: Path) -> dict | None:
-    """A run's `config.json`, or None where there is none."""
+    """A run's `config.json`, or None where there is none. DataError if it cannot be understood."""
     path = Path(folder) / CONFIG
     if not path.exists():
         return None
-    config = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["settings"]
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{path} is damaged, or not the config.json of a run") from None
     # A run from before there were tasks is one of Classification.
     config.setdefault("title", config["settings"].get("preset", "a net"))
     config.setdefault("measures", Classification.measures)
