@@ -358,11 +358,32 @@ def test_states_that_do_not_fit_are_refused_whole(rng):
         ({**good, "mean.0.0": np.ones(3)}, r"expected mean.0.0 of shape \(2, 3\), got \(3,\)"),
         ({**good, "steps.0.1": np.ones(1)}, r"expected steps.0.1 of shape \(\), got \(1,\)"),
         ({**good, "mean.1.0": np.ones(3)}, "got .*mean.1.0"),
+        ({**good, "mean.0.0": 9 * good["mean.0.0"], "mean.0.1": np.array(["a", "b"])}, "mean.0.1"),
+        ({**good, "mean.0.1": np.ones(2, object)}, "mean.0.1: expected numbers, got ndarray"),
+        ({**good, "steps.0.1": np.array(2.5)}, "steps.0.1 to be an integer .* got 2.5"),
+        ({**good, "steps.0.1": np.array(-1)}, "steps.0.1 to be an integer .* got -1"),
     ]:
         with pytest.raises(ValueError, match=message):
             opt.load_state_dict(wrong)
         for name, array in opt.state_dict().items():
             np.testing.assert_array_equal(array, good[name])
+
+
+@pytest.mark.parametrize(
+    "rule, option", [(optim.SGD, "nesterov"), (optim.Adam, "amsgrad"), (optim.RMSprop, "centered")]
+)
+@pytest.mark.parametrize("on", [False, True])
+def test_an_option_that_needs_other_arrays_cannot_change_in_the_middle(rule, option, on):
+    """Else amsgrad would be ignored, and the kernels of others called with too few arrays."""
+    parameters = [nn.Parameter(np.ones(2)), nn.Parameter(np.ones(2))]
+    groups = [{"params": [p], option: on} for p in parameters]
+    opt = rule(groups, 0.1)
+    opt.param_groups[1][option] = not on
+    for p in parameters:
+        p.grad = tinynet.tensor(np.ones(2))
+    with pytest.raises(ValueError, match=f"{rule.__name__}.step: .* parameter 1.0 .* make a new"):
+        opt.step()
+    np.testing.assert_array_equal(parameters[0].numpy(), 1)
 
 
 W = nn.Parameter(np.ones(2))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.tensor import Tensor
+from tinynet.tensor import Tensor, as_array
 
 COMMON = ("name", "params", "lr", "lr_scale")  # what a group of any rule may set, besides options
 
@@ -20,7 +20,7 @@ class Optimizer:
     apart ("weight_decay" ...), and "lr" or "lr_scale": a group's rate is
     `self.lr * group["lr_scale"]`, so that a schedule sets `self.lr` alone. A scale of 0 freezes a
     group. "name" is for those who read groups. All groups are in `param_groups`; their values may
-    be changed there, between steps.
+    be changed there, between steps, but for those that decide which arrays the rule keeps.
 
     state: parameter -> the arrays that the rule keeps beside it, as tensors by name, at first 0.
     steps: parameter -> how often it was changed. Saved by rules with `counts_steps`.
@@ -105,7 +105,18 @@ class Optimizer:
     # ------------------------------------------------------------------ what a user calls
 
     def step(self) -> None:
-        """Change every parameter that has a gradient, unless its group is frozen."""
+        """Change every parameter that has a gradient, unless its group is frozen.
+
+        ValueError, and nothing changed, if an option was set since that needs other arrays.
+        """
+        for place, p in self._places():
+            kept, needed = [*self.state[p]], [*self.arrays(self._group_of[p])]
+            if kept != needed:
+                raise ValueError(
+                    f"{self.rule}.step: expected the options of parameter {place} to need the "
+                    f"arrays {kept}, as when the rule was made, got {needed}; make a new "
+                    f"{self.rule}"
+                )
         self._last = {}
         for group in self.param_groups:
             rate = self.lr * group["lr_scale"]
@@ -163,7 +174,9 @@ class Optimizer:
         return arrays
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        """Set all arrays. ValueError, and nothing changed, if names or shapes do not match."""
+        """Set all arrays. ValueError, and nothing changed, if names, shapes or numbers do not
+        match.
+        """
         shapes = {name: p.shape for name, _, p in self._named()}
         if self.counts_steps:
             shapes |= {f"steps.{place}": () for place, _ in self._places()}
@@ -177,12 +190,22 @@ class Optimizer:
                     f"{self.rule}.load_state_dict: expected {name} of shape {shape}, got "
                     f"{np.shape(state[name])}"
                 )
+        where = f"{self.rule}.load_state_dict: {{}}".format
+        arrays = {name: as_array(where(name), state[name], p.dtype) for name, _, p in self._named()}
+        steps = {p: 0 for p in self.state}
+        for place, p in self._places() if self.counts_steps else ():
+            count = as_array(where(f"steps.{place}"), state[f"steps.{place}"]).item()
+            if count not in range(2**63):
+                raise ValueError(
+                    f"{self.rule}.load_state_dict: expected steps.{place} to be an integer of at "
+                    f"least 0, got {count!r}"
+                )
+            steps[p] = int(count)
         for name, array, p in self._named():
             with p.device.activate(f"{self.rule}.load_state_dict"):
-                value = p.device.upload(np.asarray(state[name], p.dtype, order="C"))
+                value = p.device.upload(np.asarray(arrays[name], order="C"))
             self.state[p][array] = Tensor(value, p.device)
-        for place, p in self._places():
-            self.steps[p] = int(state[f"steps.{place}"]) if self.counts_steps else 0
+        self.steps = steps
         self._last = None
 
     def __repr__(self) -> str:
