@@ -278,6 +278,21 @@ def test_adam_stays_near_its_definition_in_float32(amsgrad, rng):
     np.testing.assert_allclose(p.numpy(), expected, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize(
+    "rule, options",
+    [(optim.Adam, dict(betas=(0.0, 0.0))), (optim.RMSprop, dict(alpha=0.0)),
+     (optim.RMSprop, dict(alpha=0.0, centered=True))],
+)  # fmt: skip
+def test_without_memory_a_small_gradient_counts_after_a_large_one(rule, options):
+    """What is left of the large one's square by rounding must not stand in for the small one's."""
+    w, gradients = np.zeros(1), [np.full(1, 3.0, np.float32), np.full(1, 1e-5, np.float32)]
+    p = nn.Parameter(w.astype(np.float32))
+    opt = rule([p], lr=1.0, eps=1e-3, **options)
+    steps(opt, [p], [[g] for g in gradients])
+    last = 1e-5 / 1e-3 if options.get("centered") else 1e-5 / (1e-5 + 1e-3)
+    np.testing.assert_allclose(opt.last_step(p).numpy(), -last, rtol=1e-5)
+
+
 def test_a_variance_that_rounding_made_negative_counts_as_zero():
     p = nn.Parameter(np.zeros(1))
     opt = optim.RMSprop([p], lr=1.0, eps=0.5, centered=True)

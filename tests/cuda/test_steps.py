@@ -19,6 +19,8 @@ MORE = [
     (optim.Adam, dict(betas=(0.8, 0.6), eps=0.1, weight_decay=0.3)),
     (optim.Adam, dict(betas=(0.5, 0.3), weight_decay=0.3, amsgrad=True)),
     (optim.AdamW, dict(betas=(0.8, 0.6), weight_decay=0.3)),
+    (optim.Adam, dict(betas=(0.1, 0.0), eps=0.1)),
+    (optim.RMSprop, dict(alpha=0.0, eps=0.1, centered=True)),
     (optim.RMSprop, dict(alpha=0.8, eps=0.1, weight_decay=0.3, momentum=0.7)),
     (optim.RMSprop, dict(alpha=0.8, eps=0.1, weight_decay=0.3, momentum=0.7, centered=True)),
 ]
@@ -67,6 +69,15 @@ def test_a_variance_that_rounding_made_negative_counts_as_zero(gpu: Device) -> N
     p.grad = tinynet.tensor(np.ones(1), device=gpu)
     opt.step()
     assert p.item() == -1 / 0.5
+
+
+def test_a_nan_in_a_gradient_stays_in_the_largest_square(gpu: Device) -> None:
+    for device in ("cpu", gpu):
+        p = nn.Parameter(np.ones(2), device)
+        opt = optim.Adam([p], amsgrad=True)
+        p.grad = tinynet.tensor(np.array([np.nan, 1.0]), device=device)
+        opt.step()
+        np.testing.assert_array_equal(np.isnan(opt.state_dict()["largest.0.0"]), [True, False])
 
 
 @pytest.mark.parametrize("max_norm", [0.5, 1e9])

@@ -22,8 +22,10 @@ import numpy as np
 
 from tinynet.devices.scratch import Scratch
 from tinynet.kernels.layout import elementwise
+from tinynet.kernels.steps.mean import move
 
 _decayed = Scratch()
+_squared = Scratch()
 _step = Scratch()
 
 
@@ -50,13 +52,8 @@ def adam_step(
         t = _step.array(w.shape, w.dtype)
         if l2:
             g = np.add(g, np.multiply(w, l2, out=t), out=_decayed.array(w.shape, w.dtype))
-        np.subtract(g, m, out=t)
-        t *= a
-        m += t
-        np.multiply(g, g, out=t)
-        t -= v
-        t *= b
-        v += t
+        move(m, g, a, t)
+        move(v, np.multiply(g, g, out=_squared.array(w.shape, w.dtype)), b, t)
         if amsgrad:
             np.maximum(x, v, out=x)
         np.sqrt(x, out=t)

@@ -21,8 +21,10 @@ import numpy as np
 
 from tinynet.devices.scratch import Scratch
 from tinynet.kernels.layout import elementwise
+from tinynet.kernels.steps.mean import move
 
 _decayed = Scratch()
+_squared = Scratch()
 _step = Scratch()
 
 
@@ -69,9 +71,7 @@ def rmsprop_centered_step(
     def piece(w: np.ndarray, g: np.ndarray, s: np.ndarray, u: np.ndarray, n: np.ndarray) -> None:
         t = _step.array(w.shape, w.dtype)
         g = _squares(w, g, s, c, d, t)
-        np.subtract(g, n, out=t)
-        t *= c
-        n += t
+        move(n, g, c, t)
         np.multiply(n, n, out=t)
         np.subtract(s, t, out=t)
         np.maximum(t, 0, out=t)  # rounding may take a variance of 0 below it
@@ -87,10 +87,7 @@ def _squares(
     """g' = g + d w, and s <- s + c (g'^2 - s); returns g'."""
     if d:
         g = np.add(g, np.multiply(w, d, out=t), out=_decayed.array(w.shape, w.dtype))
-    np.multiply(g, g, out=t)
-    t -= s
-    t *= c
-    s += t
+    move(s, np.multiply(g, g, out=_squared.array(w.shape, w.dtype)), c, t)
     return g
 
 
