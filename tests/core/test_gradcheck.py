@@ -460,7 +460,7 @@ def test_the_command(capsys):
     assert (
         lines[1].startswith("relu ")
         and lines[2].startswith("softmax ")
-        and lines[3].split()[:2] == ["all", "5"]
+        and lines[3].split()[:2] == ["all", "6"]
     )
     with pytest.raises(SystemExit) as caught:
         main(["conv7d"])
