@@ -153,6 +153,13 @@ def bce_with_logits(rng, draw):
     return run, inputs
 
 
+def layer_norm(rng, draw):
+    shape = tuple(draw(1, 5) for _ in range(draw(2, 4)))
+    row = shape[-draw(1, len(shape) - 1) :]
+    inputs = [1 + 2 * rng.normal(size=shape), *rng.normal(size=(2, *row))][: draw(1, 3)]
+    return lambda L, x, *weights: L.layer_norm(x, row, *weights, eps=0.1), inputs
+
+
 def batch_norm(rng, draw):
     shape = (draw(2, 5), draw(1, 4), *(draw(1, 4) for _ in range(draw(0, 3))))
     C, training, relu = shape[1], bool(draw(0, 1)), bool(draw(0, 1))
@@ -294,6 +301,7 @@ OPERATIONS = [
     mse_loss,
     bce_with_logits,
     batch_norm,
+    layer_norm,
     adaptive_avg_pool2d,
     linear,
     pad,

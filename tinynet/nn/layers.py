@@ -242,6 +242,33 @@ class BatchNorm2d(BatchNorm1d):
     forms = ("(N, C, H, W)",)
 
 
+class LayerNorm(Module):
+    """Normalisation of each row by itself: x (..., *normalized_shape); see functional.layer_norm.
+
+    weight ones, bias zeros; none of both if affine=False.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | tuple[int, ...],
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: str | Device = "cpu",
+    ):
+        shape = normalized_shape
+        self.normalized_shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        self.eps = eps
+        ones = np.ones(self.normalized_shape, np.float32)
+        self.weight = Parameter(ones, device) if affine else None
+        self.bias = Parameter(np.zeros_like(ones), device) if affine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, {_listed(eps=self.eps)}"
+
+
 class LocalResponseNorm(Module):
     """Normalisation across channels, alpha divided by size; see functional.local_response_norm."""
 
