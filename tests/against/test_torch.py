@@ -184,6 +184,12 @@ def adaptive_avg_pool2d(rng, draw):
     return lambda L, x: L.adaptive_avg_pool2d(x, size), [rng.normal(size=shape)]
 
 
+def interpolate(rng, draw):
+    scale = pair(draw, 1, 4)
+    shape = draw(1, 3), draw(1, 3), draw(1, 5), draw(1, 5)
+    return lambda L, x: L.interpolate(x, scale_factor=scale), [rng.normal(size=shape)]
+
+
 def linear(rng, draw):
     rows, I, O = any_shape(draw, 0, 3), draw(1, 5), draw(1, 5)
     inputs = [rng.normal(size=(*rows, I)), rng.normal(size=(O, I)), rng.normal(size=O)]
@@ -302,6 +308,7 @@ OPERATIONS = [
     bce_with_logits,
     batch_norm,
     layer_norm,
+    interpolate,
     adaptive_avg_pool2d,
     linear,
     pad,

@@ -46,3 +46,4 @@ from tinynet.kernels.spatial_response_norm import (
 )
 from tinynet.kernels.steps import *
 from tinynet.kernels.tanh import tanh_backward, tanh_forward
+from tinynet.kernels.upsample2d import upsample2d_backward, upsample2d_forward

@@ -24,6 +24,7 @@ from tinynet.nn.layers import (
     Sigmoid,
     SpatialResponseNorm,
     Tanh,
+    Upsample,
 )
 from tinynet.nn.module import Buffer, Module, Parameter
 
@@ -53,5 +54,6 @@ __all__ = [
     "Sigmoid",
     "SpatialResponseNorm",
     "Tanh",
+    "Upsample",
     "init",
 ]

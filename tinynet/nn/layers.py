@@ -188,6 +188,19 @@ class AdaptiveAvgPool2d(Module):
         return _listed(output_size=self.output_size)
 
 
+class Upsample(Module):
+    """Each pixel as a block of equal ones, scale_factor a side; see functional.interpolate."""
+
+    def __init__(self, scale_factor: Size):
+        self.scale_factor = scale_factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, self.scale_factor)
+
+    def extra_repr(self) -> str:
+        return _listed(scale=self.scale_factor)
+
+
 class BatchNorm1d(Module):
     """Batch normalisation of x (N, C) or (N, C, L), C = num_features, and a ReLU if relu=True; see
     functional.batch_norm.

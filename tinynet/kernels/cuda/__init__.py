@@ -44,3 +44,4 @@ from tinynet.kernels.cuda.softmax import (
     softmax_forward,
 )
 from tinynet.kernels.cuda.steps import *
+from tinynet.kernels.cuda.upsample2d import upsample2d_backward, upsample2d_forward
