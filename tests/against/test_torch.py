@@ -190,6 +190,37 @@ def interpolate(rng, draw):
     return lambda L, x: L.interpolate(x, scale_factor=scale), [rng.normal(size=shape)]
 
 
+def attention(rng, draw):
+    N, T, S, heads = draw(1, 3), draw(1, 4), draw(1, 5), draw(1, 3)
+    shapes = (N, T, heads * draw(1, 3)), (N, S), (N, S, heads * draw(1, 3))
+    q, k, v = (
+        rng.normal(size=shapes[0]),
+        rng.normal(size=(N, S, shapes[0][2])),
+        rng.normal(size=shapes[2]),
+    )
+    mask = rng.random((N, T, S) if draw(0, 1) else (T, S)) < 0.7
+    mask[..., 0] = True
+    mask, causal = (mask, False) if draw(0, 1) else (None, bool(draw(0, 1)))
+
+    def call(L, *qkv):
+        if L is F:
+            return F.attention(*qkv, heads, mask, causal)
+        parts = [a.unflatten(-1, (heads, -1)).transpose(1, 2) for a in qkv]
+        theirs = mask if mask is None or mask.ndim == 2 else mask[:, None]
+        theirs = None if mask is None else torch.tensor(theirs)
+        y = TF.scaled_dot_product_attention(*parts, theirs, is_causal=causal)
+        return y.transpose(1, 2).flatten(2)
+
+    return call, [q, k, v]
+
+
+def embedding(rng, draw):
+    K = draw(1, 5)
+    tokens = rng.integers(0, K, any_shape(draw, 0, 3))
+    given = {F: tokens, TF: torch.tensor(tokens)}
+    return lambda L, w: L.embedding(given[L], w), [rng.normal(size=(K, draw(1, 3)))]
+
+
 def linear(rng, draw):
     rows, I, O = any_shape(draw, 0, 3), draw(1, 5), draw(1, 5)
     inputs = [rng.normal(size=(*rows, I)), rng.normal(size=(O, I)), rng.normal(size=O)]
@@ -308,6 +339,8 @@ OPERATIONS = [
     bce_with_logits,
     batch_norm,
     layer_norm,
+    embedding,
+    attention,
     interpolate,
     adaptive_avg_pool2d,
     linear,

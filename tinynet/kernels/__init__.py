@@ -8,6 +8,7 @@ from tinynet.kernels.adaptive_avg_pool2d import (
     adaptive_avg_pool2d_backward,
     adaptive_avg_pool2d_forward,
 )
+from tinynet.kernels.attention import attention_backward, attention_forward
 from tinynet.kernels.avg_pool2d import avg_pool2d_backward, avg_pool2d_forward
 from tinynet.kernels.batch_norm import batch_norm_backward, batch_norm_forward
 from tinynet.kernels.bce_with_logits import bce_with_logits_backward, bce_with_logits_forward

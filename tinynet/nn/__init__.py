@@ -1,6 +1,7 @@
 """Networks: Module, Parameter, layers, initialisers."""
 
 from tinynet.nn import init
+from tinynet.nn.attention import Embedding, MultiHeadAttention
 from tinynet.nn.layers import (
     GELU,
     AdaptiveAvgPool2d,
@@ -41,6 +42,7 @@ __all__ = [
     "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
+    "Embedding",
     "Flatten",
     "GELU",
     "LayerNorm",
@@ -48,6 +50,7 @@ __all__ = [
     "LocalResponseNorm",
     "MaxPool2d",
     "Module",
+    "MultiHeadAttention",
     "Parameter",
     "ReLU",
     "Sequential",

@@ -8,6 +8,7 @@ from tinynet.kernels.cuda.adaptive_avg_pool2d import (
     adaptive_avg_pool2d_backward,
     adaptive_avg_pool2d_forward,
 )
+from tinynet.kernels.cuda.attention import attention_backward, attention_forward
 from tinynet.kernels.cuda.batch_norm import batch_norm_backward, batch_norm_forward
 from tinynet.kernels.cuda.bce_with_logits import (
     bce_with_logits_backward,
