@@ -74,6 +74,13 @@ class Process:
         self.process.join(5)
 
 
+def leave_signals_to_parent() -> None:
+    """Ctrl-C and a closed terminal reach every process of the group: the parent answers them."""
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
 class _Worker(Process):
     """A process that fills batches, and the tasks it has been given and not yet answered."""
 
@@ -203,7 +210,7 @@ class WorkerPool:
 
 def _serve(pipe: connection.Connection, dataset: Dataset, skip: bool = False) -> None:
     """The worker's life: take a task, fill the memory it names, answer, until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    leave_signals_to_parent()
     keep_freed_memory()
     blocks: dict[int, mmap.mmap] = {}
     while True:
