@@ -38,6 +38,7 @@ LAYERS = {  # layer, the call it stands for, shape of x
     "ReLU": (nn.ReLU(), F.relu, (3, 4)),
     "Tanh": (nn.Tanh(), F.tanh, (3, 4)),
     "Sigmoid": (nn.Sigmoid(), F.sigmoid, (3, 4)),
+    "Upsample": (nn.Upsample((2, 1)), lambda x: F.interpolate(x, (2, 1)), (2, 3, 2, 2)),
     "Flatten": (nn.Flatten(), lambda x: x.reshape(2, 12), (2, 3, 4)),
     "Sequential": (nn.Sequential(nn.Tanh(), nn.Sigmoid()), lambda x: F.sigmoid(F.tanh(x)), (3, 4)),
 }
