@@ -213,7 +213,7 @@ class Pictures:
     def files(self, folder: Path) -> list[str]:
         """The pictures in a folder and in those below it, sorted by name."""
         below = sorted(path for path in folder.rglob("*") if path.is_dir())
-        return [path for each in (folder, *below) for path in list_pictures(each)]
+        return [path for each in (folder, *below) for path in list_pictures(each)[0]]
 
     def predict(
         self, models: Sequence[Module], task: Classification, about: dict, what: str
