@@ -328,7 +328,7 @@ class Program:
         """How to go on where training could not: with another rate; or, after a full disk or with
         damaged data, the same again.
         """
-        if not checkpoint.all_in(args.out):
+        if not checkpoint.to_go_on_from(args.out):
             return ""
         cause, more = error.__cause__, ""
         if cause is None:

@@ -138,20 +138,28 @@ def all_in(folder: Path) -> list[Path]:
     return sorted(Path(folder).glob(f"step-*{SUFFIX}"), reverse=True)
 
 
+def to_go_on_from(folder: Path) -> list[Path]:
+    """The checkpoints that a run can go on from, the first choice first: the best one is the last,
+    for when all others are damaged.
+    """
+    best = Path(folder) / BEST
+    return all_in(folder) + [best] * best.exists()
+
+
 def newest_whole(folder: Path) -> tuple[Path, Checkpoint, list[Path]]:
     """The newest undamaged checkpoint of a folder: its path, itself, the damaged newer ones.
 
     Raises CheckpointError if the folder has none.
     """
     damaged = []
-    for path in all_in(folder):
+    for path in to_go_on_from(folder):
         try:
             return path, load(path), damaged
         except CheckpointError:
             damaged.append(path)
     if damaged:
         names = ", ".join(path.name for path in damaged)
-        raise CheckpointError(f"every checkpoint in {folder} is damaged: {names}")
+        raise CheckpointError(f"every checkpoint in {folder} is damaged ({names}); start a new run")
     raise CheckpointError(f"{folder} has no checkpoint to go on from; start a new run")
 
 
