@@ -5,6 +5,8 @@ tests/, then perhaps `-k` and which of their tests. The quickest come first. Fil
 alone have no line.
 """
 
+# ruff: noqa: E501  (a line is a file and its tests)
+
 from __future__ import annotations
 
 import fnmatch

@@ -9,6 +9,7 @@ kept in a file, one JSON object a line, so that a run that was broken off goes o
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -38,9 +39,9 @@ from rooms import tests_of  # noqa: E402
 ROOT = Path(__file__).resolve().parents[2]
 # A change that never ends is noticed too. Processor time, since a run may be paused ...
 CPU_SECONDS = 150
-# ... and for a change that only waits, the times that we looked after it, every POLL seconds: as
-# many as a minute has, and thrice the tests' own time.
-POLL = 0.01
+# ... and for a change that only waits, the times that we looked after a test, every POLL seconds:
+# as many as SECONDS have, and six times the test's own time.
+POLL, SECONDS = 0.01, 40
 
 hypothesis.settings.register_profile(
     "mutation",
@@ -72,12 +73,18 @@ class _Watch:
     each took.
     """
 
-    def __init__(self, kills: Counter[str], durations: dict[str, float]) -> None:
-        self.killer, self.kills, self.durations = "", kills, durations
+    def __init__(
+        self, kills: Counter[str], durations: dict[str, float], running: Path | None = None
+    ) -> None:
+        self.killer, self.kills, self.durations, self.running = "", kills, durations, running
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: (-self.kills[item.nodeid], self.durations.get(item.nodeid, 0)))
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        if self.running:  # whoever waits for us reads there how long this test has been running
+            self.running.write_text(nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.durations[report.nodeid] = self.durations.get(report.nodeid, 0) + report.duration
@@ -220,12 +227,6 @@ def run(
         return done + list(_schedule(waiting, folders, kills, durations, finished))
 
 
-def tests_in(file: str, durations: dict[str, float]) -> Iterator[str]:
-    """Those of the known tests that a change of `file` is tried with (all of their test files)."""
-    files = tuple(f"tests/{t}::" for t in tests_of(file) if t.endswith(".py"))
-    return (test for test in durations if test.startswith(files))
-
-
 def _schedule(
     mutants: list[Mutant],
     folders: list[Path],
@@ -245,19 +246,22 @@ def _schedule(
             for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
                 compiled.unlink()
             path.write_text(mutant.source)
-            pid = _fork(folder, tests_of(mutant.file), _Watch(kills[mutant.file], durations))
-            running[folder] = [mutant, path, original, pid, time.monotonic(), 0]
+            watch = _Watch(kills[mutant.file], durations, folder / "running")
+            pid = _fork(folder, tests_of(mutant.file), watch)
+            running[folder] = [mutant, path, original, pid, time.monotonic(), 0, ""]
         time.sleep(POLL)
         for folder, job in list(running.items()):
-            mutant, path, original, pid, start, polls = job
+            mutant, path, original, pid, start, polls, test = job
             ended, status = os.waitpid(pid, os.WNOHANG)
             if not ended:
-                job[-1] += 1
-                usual = sum(durations.get(test, 0) for test in tests_in(mutant.file, durations))
-                if polls * POLL < 60 + 3 * usual:
+                now = (folder / "running").read_text() if (folder / "running").exists() else ""
+                job[-2:] = (polls + 1, test) if now == test else (0, now)
+                if polls * POLL < SECONDS + 6 * durations.get(test, 0):
                     continue
                 os.killpg(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
+            with contextlib.suppress(ProcessLookupError):  # what the tests have left behind
+                os.killpg(pid, signal.SIGKILL)
             over = not ended or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU)
             path.write_text(original)
             result = Result(

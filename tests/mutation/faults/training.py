@@ -243,6 +243,7 @@ FAULTS = {
         "the title as HTML": ("f\"<h1>{escape(title)}</h1>\"", "f\"<h1>{title}</h1>\""),
         "the page's title as HTML": ("<title>{escape(title)}</title>", "<title>{title}</title>"),
         "settings as HTML": ("<td>{escape(str(value))}</td></tr>", "<td>{value}</td></tr>"),
+        "measures as HTML": ("titles = (escape(m.title + f\", {m.unit}\" * bool(m.unit)) for", "titles = (m.title + f\", {m.unit}\" * bool(m.unit) for"),
         "commands as HTML": ("<code>{escape(command)}</code>", "<code>{command}</code>"),
         "layers as HTML": ("            escape(name),\n            f\"{weight:.2e}\",", "            name,\n            f\"{weight:.2e}\","),
         "the folder as HTML": ("{escape(str(folder))}, started", "{folder}, started"),
@@ -262,7 +263,7 @@ FAULTS = {
         "recognised ones are called wrong": ("((\"wrong\", \"Taken for something else\"), (\"right\", \"Recognised\"))", "((\"right\", \"Taken for something else\"), (\"wrong\", \"Recognised\"))"),
         "a table without its last column": ("\"\".join(f\"<td>{cell}</td>\" for cell in row)", "\"\".join(f\"<td>{cell}</td>\" for cell in row[:4])"),
         "the rate of the best in each row": ("f\"{line['lr']:.2g}\",", "f\"{tests[0]['lr']:.2g}\","),
-        "epochs' figures exchanged": ("titles = (m.title + f\", {m.unit}\" * bool(m.unit) for m in shown.values())", "titles = (m.title + f\", {m.unit}\" * bool(m.unit) for m in list(shown.values())[::-1])"),
+        "epochs' figures exchanged": ("* bool(m.unit)) for m in shown.values())", "* bool(m.unit)) for m in list(shown.values())[::-1])"),
         "pictures by their place": ("return _section(\n        title,\n        f'<img class=\"wide\" alt=\"{escape(title)}\" src=\"data:image/png;base64,{data}\">'", "return _section(\n        title,\n        f'<img class=\"wide\" alt=\"{escape(title)}\" src=\"{path.name}\">'"),
     },
     "training/plots.py": {
