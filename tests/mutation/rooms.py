@@ -100,19 +100,19 @@ ROOMS = {
         data/tar.py data/test_data_robust.py data/test_data_formats.py data/test_data_mistakes.py data/test_data_prepare.py
         data/imagenet.py data/test_data_robust.py data/test_data_mistakes.py data/test_data_prepare.py
         data/prepare.py data/test_data_robust.py data/test_data_mistakes.py data/test_data_prepare.py
-        data/shards.py data/test_data_robust.py data/test_data_mistakes.py data/test_data_prepare.py
+        data/shards.py training/test_disk.py data/test_data_robust.py data/test_data_mistakes.py data/test_data_prepare.py
         data/pictures.py data/test_data_robust.py data/test_data_formats.py data/test_data_mistakes.py data/test_data_prepare.py
         data/*.py data/test_data_robust.py data/test_data_formats.py data/test_data_mistakes.py
     """,
     "training": f"""
-        training/checkpoint.py training/test_checkpoint.py {_RUN} training/test_kill.py program/test_old_checkpoints.py
-        training/evaluate.py training/test_evaluate.py training/test_trainer.py
+        training/checkpoint.py training/test_disk.py training/test_checkpoint.py {_RUN} training/test_kill.py program/test_old_checkpoints.py
+        training/evaluate.py training/test_evaluate.py training/test_report_page.py training/test_trainer.py
         training/features.py training/test_evaluate.py program/test_command_line.py
         training/inputs.py training/test_evaluate.py training/test_trainer.py
-        training/measure.py training/test_report.py training/test_trainer.py
-        training/metrics.py training/test_metrics.py training/test_report.py {_RUN} training/test_kill.py
-        training/plots.py training/test_plots.py training/test_report.py training/test_evaluate.py
-        training/report.py training/test_report.py
+        training/measure.py training/test_report_page.py training/test_trainer.py
+        training/metrics.py training/test_metrics.py training/test_disk.py training/test_report.py {_RUN} training/test_kill.py
+        training/plots.py training/test_plots.py training/test_report_page.py training/test_evaluate.py
+        training/report.py training/test_report.py training/test_report_page.py
         training/signals.py training/test_signals.py training/test_trainer.py
         training/batch_size.py program/test_batch_size.py
         training/task.py training/test_evaluate.py {_RUN} program/test_batch_size.py
