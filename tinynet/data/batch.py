@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from tinynet.data.dataset import Dataset
+from tinynet.errors import DataError
 
 
 @dataclass
@@ -25,15 +26,25 @@ class Batch:
     flip: np.ndarray  # bool (N,)
     colour: np.ndarray | None  # float32 (N, C)
     indices: np.ndarray  # int64 (N,), places in the data set
+    damaged: dict[int, str] = field(default_factory=dict)  # rows that could not be read, and why
 
 
 def cut(
     dataset: Dataset, indices: np.ndarray, top: np.ndarray, left: np.ndarray, out: np.ndarray
-) -> None:
-    """Copy pictures into `out` (N, h, w, C), each from its offset on if it is larger than that."""
+) -> dict[int, str]:
+    """Copy pictures into `out` (N, h, w, C), each from its offset on if it is larger than that.
+
+    Returns the rows that cannot be read and so are left as they were, and why.
+    """
+    damaged = {}
     height, width = out.shape[1:3]
     whole = (height, width) == dataset.shape[:2]
     for row, index in enumerate(indices):
-        picture = dataset.picture(int(index))
+        try:
+            picture = dataset.picture(int(index))
+        except DataError as error:
+            damaged[row] = str(error)
+            continue
         t, x = (0, 0) if whole else (top[row], left[row])
         out[row] = picture[t : t + height, x : x + width]
+    return damaged

@@ -7,6 +7,9 @@ epoch sees what an undisturbed run would have seen.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import logging
 import queue
 import threading
 from collections.abc import Iterator
@@ -17,6 +20,8 @@ from tinynet.data.batch import Batch, cut
 from tinynet.data.dataset import Dataset
 from tinynet.data.workers import WorkerPool
 from tinynet.errors import DataError
+
+log = logging.getLogger("tinynet.data")
 
 _ORDER, _DRAWS = 1 << 62, 1 << 63  # keep both streams apart from each other and from dropout's
 
@@ -31,6 +36,9 @@ class Loader:
     batch may be smaller.
 
     `crop_chunk=32` is the habit of the program of 2012: 32 pictures in a row share crop and flip.
+    `skip_damaged=N` leaves up to N pictures that cannot be read out of their batches; `damaged`
+    holds them, by their place, and what is wrong with them. With one more, DataError.
+
     `workers=0` loads in a thread of this process, `workers=N` in N processes; the batches are the
     same. At most `ahead` batches (a worker) wait to be used. Processes end with `close()`, at the
     end of a `with` block, or with the loader.
@@ -49,6 +57,7 @@ class Loader:
         colour: np.ndarray | None = None,
         colour_sigma: float = 0.1,
         crop_chunk: int = 1,
+        skip_damaged: int = 0,
         ahead: int = 2,
     ):
         height, width, channels = dataset.shape
@@ -74,6 +83,8 @@ class Loader:
         self.colour = colour
         self.colour_sigma = colour_sigma
         self.crop_chunk = crop_chunk
+        self.skip_damaged = skip_damaged
+        self.damaged: dict[int, str] = {}
         self.ahead = ahead
         self.workers = workers
         self._cut_shape = (crop, crop, channels) if train else dataset.shape
@@ -98,8 +109,8 @@ class Loader:
         """The batches of an epoch (0, 1, ...), from batch number `start` on."""
         plans = self._plan(epoch, start)
         if self._pool is not None:
-            return self._pool.run(plans)
-        return _in_background(map(self._load, plans), self.ahead)
+            return self._whole(self._pool.run(plans))
+        return self._whole(_in_background(map(self._load, plans), self.ahead))
 
     def close(self) -> None:
         """End the worker processes."""
@@ -114,8 +125,39 @@ class Loader:
 
     def _load(self, batch: Batch) -> Batch:
         batch.pictures = np.empty((len(batch.indices), *self._cut_shape), np.uint8)
-        cut(self.dataset, batch.indices, batch.top, batch.left, batch.pictures)
+        batch.damaged = cut(self.dataset, batch.indices, batch.top, batch.left, batch.pictures)
         return batch
+
+    def _whole(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches without their damaged pictures."""
+        with contextlib.closing(batches):
+            for batch in batches:
+                yield self._leave_out(batch) if batch.damaged else batch
+
+    def _leave_out(self, batch: Batch) -> Batch:
+        for row, problem in batch.damaged.items():
+            place = int(batch.indices[row])
+            if place in self.damaged:
+                continue
+            if len(self.damaged) == self.skip_damaged:
+                if self.skip_damaged:
+                    raise DataError(
+                        f"{problem}; --skip-damaged has passed over {len(self.damaged)}"
+                    )
+                raise DataError(f"{problem}; or pass over at most N such with --skip-damaged N")
+            self.damaged[place] = problem
+            log.warning("passed over: %s", problem)
+        keep = np.delete(np.arange(len(batch.indices)), list(batch.damaged))
+        if not len(keep):
+            raise DataError(
+                f"a batch of {len(batch.indices)} damaged pictures; the last: {problem}"
+            )
+        arrays = {
+            name: array[keep]
+            for name, array in vars(batch).items()
+            if isinstance(array, np.ndarray)
+        }
+        return dataclasses.replace(batch, damaged={}, **arrays)
 
     def _plan(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches with everything but their pictures."""
@@ -174,12 +216,19 @@ def normal(lanes: np.ndarray) -> np.ndarray:
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
-def ten_views(shape: tuple[int, ...], crop: int) -> list[tuple[int, int, bool]]:
+def ten_views(
+    shape: tuple[int, ...], crop: int, mirrored: bool = True
+) -> list[tuple[int, int, bool]]:
     """(top, left, flip) of the ten test views of a picture of (H, W, ...): the four corners and
-    the centre, and the same mirrored (ALEXNET 2012, section 4.1)."""
+    the centre, and the same mirrored (ALEXNET 2012, section 4.1).
+
+    They are fewer where the picture is not cut, since the five are one then, and where training
+    does not mirror (`mirrored`): a net is not tested on what it was not made for.
+    """
     bottom, right = shape[0] - crop, shape[1] - crop
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
-    return [(top, left, flip) for flip in (False, True) for top, left in corners]
+    flips = (False, True) if mirrored else (False,)
+    return list(dict.fromkeys((top, left, flip) for flip in flips for top, left in corners))
 
 
 def _in_background(batches: Iterator[Batch], ahead: int) -> Iterator[Batch]:

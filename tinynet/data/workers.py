@@ -166,7 +166,7 @@ class WorkerPool:
         for pipe in ready:
             worker = pipes[pipe]
             try:
-                number, problem = pipe.recv()
+                number, problem, damaged = pipe.recv()
             except (EOFError, OSError):
                 self._replace(worker)
                 continue
@@ -175,6 +175,7 @@ class WorkerPool:
                 raise DataError(problem)
             batch, block, shape = worker.tasks.pop(number)
             worker.deaths = 0
+            batch.damaged = damaged
             batch.pictures = np.ndarray(shape, np.uint8, buffer=block.memory)
             # Views of an array keep it alive, so its end is the end of every use of the block.
             weakref.finalize(batch.pictures, self.free.append, block).atexit = False
@@ -219,12 +220,13 @@ def _serve(pipe: connection.Connection, dataset: Dataset) -> None:
         except (EOFError, OSError):
             return
         number, name, shape, indices, top, left = task
-        problem = None
+        problem, damaged = None, {}
         try:
-            cut(dataset, indices, top, left, np.ndarray(shape, np.uint8, buffer=blocks[name]))
+            out = np.ndarray(shape, np.uint8, buffer=blocks[name])
+            damaged = cut(dataset, indices, top, left, out)
         except Exception as error:  # whatever it is, the parent raises it
-            problem = str(error) if isinstance(error, DataError) else repr(error)
+            problem = repr(error)
         try:
-            pipe.send((number, problem))
+            pipe.send((number, problem, damaged))
         except OSError:
             return
