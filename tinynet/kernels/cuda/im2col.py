@@ -41,7 +41,9 @@ def write_columns(x: Any, col: Any, kernel: Pair, stride: Pair, padding: Pair, r
     if N % wide == 0 and x.data.ptr % 16 == 0:
         x, col, N = x.view("complex128"), col.view("complex128"), N // wide
     count = rows.stop - rows.start
-    _im2col((count * OW * N, C), x, col, N, H, W, *kernel, *stride, *padding, OW, rows.start, count)
+    _im2col(
+        (count * OW * N, C), x, col, C, N, H, W, *kernel, *stride, *padding, OW, rows.start, count
+    )
 
 
 def add_columns(col: Any, dx: Any, kernel: Pair, stride: Pair, padding: Pair, rows: slice) -> None:
@@ -52,6 +54,6 @@ def add_columns(col: Any, dx: Any, kernel: Pair, stride: Pair, padding: Pair, ro
     first = max(rows.start * sh - ph, 0)  # the rows of dx that these windows touch
     height = min((rows.stop - 1) * sh - ph + kh, H) - first
     _col2im(
-        (max(height, 0) * W * N, C), col, dx, N, H, W, *kernel, *stride, *padding, OW,
+        (max(height, 0) * W * N, C), col, dx, C, N, H, W, *kernel, *stride, *padding, OW,
         rows.start, rows.stop - rows.start, first, height,
     )  # fmt: skip
