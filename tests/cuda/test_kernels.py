@@ -166,6 +166,7 @@ def test_rows_go_on_along_z_in_every_kernel(
     parity(gpu, "avg_pool2d_backward", sums, maps.shape, pair, one, none, False, True)
     parity(gpu, "adaptive_avg_pool2d_forward", maps, pair)
     parity(gpu, "adaptive_avg_pool2d_backward", sums, maps.shape, (4, 1))
+    parity(gpu, "upsample2d_backward", parity(gpu, "upsample2d_forward", maps, pair), pair)
     col = parity(gpu, "im2col", maps, pair, one, (0, 1))
     parity(gpu, "col2im", col, maps.shape, pair, one, (0, 1))
     for norm in ("local_response_norm", "spatial_response_norm"):
