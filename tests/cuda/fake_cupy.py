@@ -641,6 +641,13 @@ def ascontiguousarray(a: ndarray, dtype: Any = None) -> ndarray:
     return call(np.ascontiguousarray, "ascontiguousarray", (a,), {}, fresh=True)
 
 
+def as_strided(a: ndarray, shape: tuple[int, ...], strides: tuple[int, ...]) -> ndarray:
+    machine.used_names.add("lib.stride_tricks.as_strided")
+    reach = sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + a.itemsize
+    assert 0 in shape or reach <= a.nbytes, "as_strided: past the end of the array"
+    return a._view(np.lib.stride_tricks.as_strided(a._values, shape, strides))
+
+
 def concatenate(
     arrays: Any, axis: int = 0
 ) -> ndarray:  # CuPy's result is in C order, whatever its arguments'
@@ -872,6 +879,7 @@ def install(gpus: int = 2) -> Machine:
     for name, value in own.items():
         setattr(cupy, name, value)
     cupy.__version__ = "0 (stand-in)"
+    cupy.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=as_strided))
     cupy.cuda = types.SimpleNamespace(
         Device=Device, Stream=Stream, Event=Event, MemoryPool=MemoryPool,
         set_allocator=set_allocator, runtime=_runtime(), cublas=Blas(),

@@ -220,6 +220,9 @@ def test_convolution(
         (4, 4, 6, (9, 7), (3, 3), (1, 1), (1, 1)),
         (3, 2, 2, (11, 11), (5, 4), (2, 3), (0, 2)),
         (1, 2, 4, (4, 4), (1, 1), (1, 1), (0, 0)),
+        (5, 2, 2, (8, 6), (2, 3), (3, 1), (1, 2)),  # windows apart: no pixel in two of them
+        (2, 2, 2, (3, 3), (1, 2), (1, 1), (2, 3)),  # padded by more than a kernel sees
+        (4, 2, 6, (6, 5), (3, 3), (1, 2), (1, 1)),
     ):
         x, bias = activation(rng, (N, C, *size), dtype), rng.standard_normal(O).astype(dtype)
         weight = rng.standard_normal((O, C // groups, *kernel)).astype(dtype)
