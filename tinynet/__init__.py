@@ -11,8 +11,8 @@ The names are those of torch:
 """
 
 from tinynet.kernels import backends  # noqa: F401, I001  first: devices get their kernels there
-from tinynet import functional, nn, optim
-from tinynet.arithmetic import concat
+from tinynet import creation, functional, functions, nn, optim, types
+from tinynet.creation import *
 from tinynet.devices import device, memory_stats, set_tf32
 from tinynet.devices.threads import get_num_threads, set_num_threads
 from tinynet.errors import (
@@ -25,11 +25,14 @@ from tinynet.errors import (
     TinynetError,
 )
 from tinynet.function import Function
+from tinynet.functions import *
 from tinynet.gradcheck import gradcheck
 from tinynet.profiler import Profile as profile
 from tinynet.random import manual_seed
+from tinynet.saving import load, save
 from tinynet.tensor import Tensor, no_grad, tensor
 from tinynet.tracer import Trace as tracing
+from tinynet.types import *
 
 __version__ = "0.1.0"
 
@@ -43,19 +46,23 @@ __all__ = [
     "OutOfMemoryError",
     "Tensor",
     "TinynetError",
-    "concat",
     "device",
     "functional",
     "get_num_threads",
     "gradcheck",
+    "load",
     "manual_seed",
     "memory_stats",
     "nn",
     "no_grad",
     "optim",
     "profile",
+    "save",
     "set_num_threads",
     "set_tf32",
     "tensor",
     "tracing",
 ]
+__all__ += creation.__all__
+__all__ += functions.__all__
+__all__ += types.__all__

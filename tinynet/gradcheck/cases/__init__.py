@@ -11,7 +11,9 @@ from tinynet.gradcheck.cases import (
     activation,
     affine,
     arithmetic,
+    comparisons,
     convolution,
+    elementwise,
     losses,
     network,
     normalization,
@@ -19,6 +21,6 @@ from tinynet.gradcheck.cases import (
     regularization,
     shape,
 )
-from tinynet.gradcheck.cases.table import CASES
+from tinynet.gradcheck.cases.table import CASES, has_gradient
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "has_gradient"]
