@@ -1,4 +1,4 @@
-"""Types of elements, by torch's names: `tinynet.zeros(3, dtype=tinynet.int64)`. NumPy's are meant."""
+"""NumPy types of elements, by torch's names: `tinynet.zeros(3, dtype=tinynet.int64)`.."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ It has only what tinynet uses of CuPy, and is stricter than CuPy where CuPy is s
   `Unordered`, also when the block has been freed and used again since;
 - `RawKernel` compiles the very text of the kernel as C++ (on_cpu.py) and takes only NumPy scalars
   of the declared types;
+- what CuPy computes lies in C order, however its operands lie, and it goes along axes as they are
+  written: operands of `large` elements or more that lie otherwise are counted (`against_memory`);
 - `empty` is full of NaNs, pinned memory may not be written again before the copy from it was
   waited for.
 
@@ -69,6 +71,9 @@ class Machine:
         self.host_waits = 0  # how often the host waited for a device
         self.peer_bytes: Counter = Counter()  # (source, target) -> bytes copied directly
         self.launches: Counter = Counter()
+        # "add (8, 3, 5, 5)" -> how often an operand of that many elements was read against memory
+        self.against_memory: Counter = Counter()
+        self.large = 256
         self.used_names: set[str] = set()  # of CuPy's functions
         self.broken_library = ""  # what CuPy says when it compiles
         self.host = Clock()
@@ -398,6 +403,7 @@ class ndarray:
         return method
 
     def fill(self, value: Any) -> None:
+        look("fill", self)
         operate("fill", current_stream(), [], [on_current(self)])
         self._values.fill(value)
 
@@ -407,7 +413,12 @@ class ndarray:
     def astype(self, dtype: Any, copy: bool = True) -> ndarray:
         if not copy and np.dtype(dtype) == self.dtype:
             return self
-        return call(lambda a: a.astype(dtype), "astype", (self,), {}, fresh=True)
+        values = self._values.astype(dtype)
+        out = new(self.shape, dtype, like=values)  # this one keeps the order of its operand
+        look("astype", reordered(self, values), reordered(out, values))
+        operate("astype", current_stream(), [on_current(self)], [out._block])
+        np.copyto(out._values, values)
+        return out
 
     def view(self, dtype: Any = None) -> ndarray:
         return self._view(self._values if dtype is None else self._values.view(dtype))
@@ -424,6 +435,8 @@ class ndarray:
             return out
         operate("get", stream, [self._block], [])
         stream.synchronize()
+        if not self.flags.f_contiguous:
+            look("get", self)  # CuPy makes a copy in C order first
         return np.array(self._values, order=order)
 
     def set(self, array: np.ndarray, stream: Stream | None = None) -> None:
@@ -469,6 +482,8 @@ class ndarray:
             raise TypeError("assigning a NumPy array to a CuPy array is not allowed")
         keys = key if isinstance(key, tuple) else (key,)
         others = [a for a in (*keys, value) if isinstance(a, ndarray)]
+        if not any(isinstance(k, ndarray) for k in keys):
+            look("assign", self._view(self._values[plain(key)]), *others)
         operate("assign", current_stream(), [on_current(a) for a in others], [on_current(self)])
         self._values[plain(key)] = plain(value)
 
@@ -535,6 +550,7 @@ def call(
     inputs = arrays_in(list(args)) + arrays_in(list(kwargs.values()))
     result = function(*plain(list(args)), **{k: plain(v) for k, v in kwargs.items()})
     if out is not None:
+        look(name, *inputs, out)
         operate(name, current_stream(), [on_current(a) for a in inputs], [on_current(out)])
         np.copyto(out._values, result, casting="same_kind")
         return out
@@ -545,17 +561,30 @@ def call(
     return result
 
 
+def look(what: str, *arrays: ndarray) -> None:
+    """Count the large arrays whose memory an operation walks otherwise than from one end to the
+    other.
+    """
+    for array in arrays:
+        steps = [s for s, n in zip(array.strides, array.shape, strict=True) if n > 1 and s]
+        if array.size >= machine.large and steps != sorted(steps, reverse=True):
+            machine.against_memory[f"{what} {array.shape}"] += 1
+
+
+def reordered(array: ndarray, like: np.ndarray) -> ndarray:
+    """A view with the axes in the memory order of `like`."""
+    order = sorted(range(like.ndim), key=lambda axis: -like.strides[axis])
+    return array._view(array._values.transpose(order))
+
+
 def give(result: np.ndarray, name: str, inputs: list[ndarray], fresh: bool) -> ndarray:
     if not fresh:
         for array in inputs:
             if result.size == 0 or np.may_share_memory(result, array._block.bytes):
                 return ndarray(result, array._block)
     blocks = [on_current(a) for a in inputs]  # a view needs no device; all else does
-    out = new(
-        result.shape,
-        result.dtype,
-        result if result.size and not result.flags.c_contiguous else None,
-    )
+    look(name, *inputs)
+    out = new(result.shape, result.dtype)
     operate(name, current_stream(), blocks, [out._block])
     np.copyto(out._values, result)
     return out

@@ -47,6 +47,21 @@ def test_upload_and_download_keep_values_and_layout(
             assert on_gpu.strides == array.strides
 
 
+def test_the_stand_in_computes_in_c_order_as_cupy_does(
+    machine: fake_cupy.Machine, rng: np.random.Generator
+) -> None:
+    gpu = tinynet.device("cuda")
+    x = gpu.upload(innermost(rng, 8, 3, 5, 5))
+    with gpu.activate():
+        for y in (x + x, gpu.xp.exp(x), x.copy(), -x, x * 2):
+            assert y.flags.c_contiguous
+        assert x.astype(np.float64).strides == tuple(2 * s for s in x.strides)
+    assert machine.against_memory["__add__ (8, 3, 5, 5)"] == 2
+    machine.against_memory.clear()
+    np.testing.assert_array_equal(gpu.download(x).shape, x.shape)
+    assert not machine.against_memory
+
+
 def test_uploads_wait_only_for_pinned_memory_that_is_still_read(machine: fake_cupy.Machine) -> None:
     gpu = tinynet.device("cuda")
     gpu.upload(np.zeros(1 << 13, np.uint8))  # two slots of four

@@ -12,10 +12,12 @@ import numpy as np
 
 from tinynet.arithmetic.operands import binary, on_device_of, operands, unbroadcast
 from tinynet.function import Context, Function
+from tinynet.kernels.order import elementwise
 from tinynet.operations import operation
 from tinynet.tensor import Tensor
 
 
+@elementwise
 class Add(Function):
     """y = a + b        da = dy, db = dy"""
 
@@ -38,6 +40,7 @@ def add(a: Any, b: Any) -> Tensor:
     return binary(Add, "add", a, b)
 
 
+@elementwise
 class Sub(Function):
     """y = a - b        da = dy, db = -dy"""
 
@@ -58,6 +61,7 @@ def sub(a: Any, b: Any) -> Tensor:
     return binary(Sub, "sub", a, b)
 
 
+@elementwise
 class Mul(Function):
     """y = a b        da = dy b, db = dy a"""
 
@@ -81,6 +85,7 @@ def mul(a: Any, b: Any) -> Tensor:
     return binary(Mul, "mul", a, b)
 
 
+@elementwise
 class Div(Function):
     """y = a / b        da = dy / b, db = -dy a / b^2"""
 
@@ -104,6 +109,7 @@ def div(a: Any, b: Any) -> Tensor:
     return binary(Div, "div", a, b)
 
 
+@elementwise
 class Neg(Function):
     """y = -x        dx = -dy"""
 
@@ -122,6 +128,7 @@ def neg(x: Tensor) -> Tensor:
     return Neg.apply(x)
 
 
+@elementwise
 class Pow(Function):
     """y = x^p, p a number        dx = dy p x^(p-1)"""
 
@@ -137,6 +144,7 @@ class Pow(Function):
         return (dy * ctx.p * x ** (ctx.p - 1) if ctx.p != 0 else ctx.xp.zeros_like(dy)), None
 
 
+@elementwise
 class Power(Function):
     """y = a^b        da = dy b a^(b-1), db = dy y ln a; where b = 0, da = 0; where a = 0, db = 0"""
 
@@ -192,6 +200,7 @@ class _Extreme(Function):
         )
 
 
+@elementwise
 class Maximum(_Extreme):
     """y = max(a, b) element by element        da = dy where a > b; of equals each gets half"""
 
@@ -214,6 +223,7 @@ def maximum(a: Any, b: Any) -> Tensor:
     return binary(Maximum, "maximum", a, b)
 
 
+@elementwise
 class Minimum(_Extreme):
     """y = min(a, b) element by element        da = dy where a < b; of equals each gets half"""
 
@@ -236,6 +246,7 @@ def minimum(a: Any, b: Any) -> Tensor:
     return binary(Minimum, "minimum", a, b)
 
 
+@elementwise
 class Where(Function):
     """y = a where the condition is true, else b        da = dy where it is, db = dy where not"""
 

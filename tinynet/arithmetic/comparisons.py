@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tinynet.arithmetic.operands import axes_of, axis_of, check_tensor, operands, without_gradient
+from tinynet.kernels.order import along_memory
 from tinynet.operations import operation
 from tinynet.tensor import Tensor
 
 
 def _compare(name: str, function: Callable[[Any, Any], Any], a: Any, b: Any) -> Tensor:
-    return without_gradient(name, function, *operands(name, a, b))
+    return _along_memory(name, function, operands(name, a, b))
+
+
+def _along_memory(name: str, function: Callable[..., Any], tensors: list[Tensor]) -> Tensor:
+    device = tensors[0].device
+    return without_gradient(name, partial(along_memory, device, function), *tensors)
 
 
 @operation()
@@ -63,7 +70,7 @@ def _logic(name: str, function: Callable[..., Any], *given: Any) -> Tensor:
                 f"{name}: expected booleans or whole numbers, got {t.dtype}; compare first: "
                 f"(x > 0) & (x < 1)"
             )
-    return without_gradient(name, function, *tensors)
+    return _along_memory(name, function, tensors)
 
 
 @operation()

@@ -16,8 +16,14 @@ from tinynet.arithmetic.comparisons import argmax, argmin
 from tinynet.arithmetic.elementwise import Abs, Root, abs, root
 from tinynet.arithmetic.operands import axes_of, axis_of, check_tensor
 from tinynet.function import Context, Function
+from tinynet.kernels.order import inner_axes, order_of, reordered, restored
 from tinynet.operations import operation
 from tinynet.tensor import Tensor
+
+
+def _without(y: Any, axes: tuple[int, ...]) -> Any:
+    """y without these axes, whose length is 1."""
+    return y.reshape([n for i, n in enumerate(y.shape) if i not in axes])
 
 
 class Sum(Function):
@@ -26,12 +32,16 @@ class Sum(Function):
     @staticmethod
     def forward(ctx: Context, x: Any, axis: Any, keepdims: bool) -> Any:
         ctx.x_shape, ctx.axes = x.shape, axes_of(axis, x.ndim)
-        return x.sum(axis=ctx.axes, keepdims=keepdims)
+        ctx.order = order_of(ctx.device, [x])
+        inner = inner_axes(ctx.axes, ctx.order)
+        y = restored(reordered(x, ctx.order).sum(axis=inner, keepdims=True), ctx.order)
+        return y if keepdims else _without(y, ctx.axes)
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
         dy = dy.reshape([1 if i in ctx.axes else n for i, n in enumerate(ctx.x_shape)])
-        return ctx.xp.broadcast_to(dy, ctx.x_shape).copy(), None, None
+        dx = reordered(ctx.xp.broadcast_to(dy, ctx.x_shape), ctx.order).copy()
+        return restored(dx, ctx.order), None, None
 
 
 @operation(Sum)
@@ -54,16 +64,20 @@ class _Extreme(Function):
 
     @classmethod
     def forward(cls, ctx: Context, x: Any, axis: Any, keepdims: bool) -> Any:
-        ctx.axes = axes_of(axis, x.ndim)
-        y = getattr(x, cls.pick)(axis=ctx.axes, keepdims=True)
+        ctx.axes, ctx.order = axes_of(axis, x.ndim), order_of(ctx.device, [x])
+        x, ctx.inner = reordered(x, ctx.order), inner_axes(ctx.axes, ctx.order)
+        y = getattr(x, cls.pick)(axis=ctx.inner, keepdims=True)
         ctx.save_for_backward(x, y)
-        return y if keepdims else y.reshape([n for i, n in enumerate(x.shape) if i not in ctx.axes])
+        y = restored(y, ctx.order)
+        return y if keepdims else _without(y, ctx.axes)
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
         x, y = ctx.saved_tensors
+        dy = reordered(dy.reshape(restored(y, ctx.order).shape), ctx.order)
         won = (x == y) | (y != y)  # also where y is a NaN
-        return won * (dy.reshape(y.shape) / won.sum(axis=ctx.axes, keepdims=True)), None, None
+        dx = won * (dy / won.sum(axis=ctx.inner, keepdims=True))
+        return restored(dx, ctx.order), None, None
 
 
 class Max(_Extreme):

@@ -31,6 +31,8 @@ class Loader:
     batch may be smaller.
 
     `crop_chunk=32` is the habit of the program of 2012: 32 pictures in a row share crop and flip.
+    `skip_damaged`: a picture that cannot be read is left out of its batch, which names it in
+    `damaged`; else it is a DataError.
     `workers=0` loads in a thread of this process, `workers=N` in N processes; the batches are the
     same. At most `ahead` batches (a worker) wait to be used. Processes end with `close()`, at the
     end of a `with` block, or with the loader.
@@ -50,6 +52,7 @@ class Loader:
         colour_sigma: float = 0.1,
         crop_chunk: int = 1,
         ahead: int = 2,
+        skip_damaged: bool = False,
     ):
         height, width, channels = dataset.shape
         if batch_size < 1:
@@ -75,11 +78,13 @@ class Loader:
         self.colour_sigma = colour_sigma
         self.crop_chunk = crop_chunk
         self.ahead = ahead
+        self.skip_damaged = skip_damaged
         self.workers = workers
         self._cut_shape = (crop, crop, channels) if train else dataset.shape
         self._pool = None
         if workers:
-            self._pool = WorkerPool(dataset, workers, ahead, (batch_size, *self._cut_shape))
+            shape = (batch_size, *self._cut_shape)
+            self._pool = WorkerPool(dataset, workers, ahead, shape, skip_damaged)
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -114,7 +119,8 @@ class Loader:
 
     def _load(self, batch: Batch) -> Batch:
         batch.pictures = np.empty((len(batch.indices), *self._cut_shape), np.uint8)
-        cut(self.dataset, batch.indices, batch.top, batch.left, batch.pictures)
+        places = batch.indices, batch.top, batch.left
+        batch.leave_out(cut(self.dataset, *places, batch.pictures, self.skip_damaged))
         return batch
 
     def _plan(self, epoch: int, start: int) -> Iterator[Batch]:

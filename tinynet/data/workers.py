@@ -76,8 +76,8 @@ class Process:
 class _Worker(Process):
     """A process that fills batches, and the tasks it has been given and not yet answered."""
 
-    def __init__(self, number: int, dataset: Dataset):
-        super().__init__(f"loader worker {number}", _serve, dataset)
+    def __init__(self, number: int, dataset: Dataset, skip: bool):
+        super().__init__(f"loader worker {number}", _serve, dataset, skip)
         self.number = number
         self.tasks: dict[int, tuple[Batch, _Block, tuple[int, ...]]] = {}
         self.known: set[_Block] = set()
@@ -99,11 +99,13 @@ class WorkerPool:
     """`workers` processes that serve a data set; they start with the first run.
 
     `shape` is (N, h, w, C) of the pictures of a full batch, `ahead` the batches a worker may have
-    waiting.
+    waiting. skip: pictures that cannot be read are left out and named, see Loader.
     """
 
-    def __init__(self, dataset: Dataset, workers: int, ahead: int, shape: tuple[int, ...]):
-        self.dataset = dataset
+    def __init__(
+        self, dataset: Dataset, workers: int, ahead: int, shape: tuple[int, ...], skip: bool = False
+    ):
+        self.dataset, self.skip = dataset, skip
         self.count = workers
         self.ahead = ahead
         self.shape = shape
@@ -117,7 +119,9 @@ class WorkerPool:
         The pictures lie in shared memory, which is used again once nobody refers to them.
         """
         if not self.workers:
-            self.workers = [_Worker(number, self.dataset) for number in range(self.count)]
+            self.workers = [
+                _Worker(number, self.dataset, self.skip) for number in range(self.count)
+            ]
         if self.running:
             raise DataError("an epoch of this loader is still running: close it, or make another")
         self.running = True
@@ -159,7 +163,7 @@ class WorkerPool:
         for pipe in ready:
             worker = pipes[pipe]
             try:
-                number, problem = pipe.recv()
+                number, problem, damaged = pipe.recv()
             except (EOFError, OSError):
                 self._replace(worker)
                 continue
@@ -171,6 +175,7 @@ class WorkerPool:
             batch.pictures = np.ndarray(shape, np.uint8, buffer=block.memory)
             # Views of an array keep it alive, so its end is the end of every use of the block.
             weakref.finalize(batch.pictures, self.free.append, block).atexit = False
+            batch.leave_out(damaged)
             done[number] = batch
 
     def _replace(self, worker: _Worker) -> None:
@@ -182,7 +187,7 @@ class WorkerPool:
                 f'less), and is the program\'s main part under `if __name__ == "__main__":`?'
             )
         log.warning("%s: started again", cause)
-        new = _Worker(worker.number, self.dataset)
+        new = _Worker(worker.number, self.dataset, self.skip)
         new.deaths = worker.deaths + 1
         self.workers[self.workers.index(worker)] = new
         for number, task in worker.tasks.items():
@@ -195,7 +200,7 @@ class WorkerPool:
             worker.end()
 
 
-def _serve(pipe: connection.Connection, dataset: Dataset) -> None:
+def _serve(pipe: connection.Connection, dataset: Dataset, skip: bool = False) -> None:
     """The worker's life: take a task, fill the memory it names, answer, until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     keep_freed_memory()
@@ -212,12 +217,13 @@ def _serve(pipe: connection.Connection, dataset: Dataset) -> None:
         except (EOFError, OSError):
             return
         number, name, shape, indices, top, left = task
-        problem = None
+        problem, damaged = None, {}
         try:
-            cut(dataset, indices, top, left, np.ndarray(shape, np.uint8, buffer=blocks[name]))
+            pictures = np.ndarray(shape, np.uint8, buffer=blocks[name])
+            damaged = cut(dataset, indices, top, left, pictures, skip)
         except Exception as error:  # whatever it is, the parent raises it
-            problem = str(error) if isinstance(error, DataError) else repr(error)
+            problem = str(error) if isinstance(error, (DataError, OSError)) else repr(error)
         try:
-            pipe.send((number, problem))
+            pipe.send((number, problem, damaged))
         except OSError:
             return

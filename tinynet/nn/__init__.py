@@ -1,6 +1,7 @@
 """Networks: Module, Parameter, layers, initialisers."""
 
 from tinynet.nn import init
+from tinynet.nn.attention import Embedding, MultiHeadAttention
 from tinynet.nn.layers import (
     GELU,
     AdaptiveAvgPool2d,
@@ -13,6 +14,7 @@ from tinynet.nn.layers import (
     Dropout,
     Flatten,
     Identity,
+    LayerNorm,
     Linear,
     LocalResponseNorm,
     MaxPool2d,
@@ -23,6 +25,7 @@ from tinynet.nn.layers import (
     Sigmoid,
     SpatialResponseNorm,
     Tanh,
+    Upsample,
 )
 from tinynet.nn.module import Buffer, Module, Parameter
 
@@ -39,17 +42,21 @@ __all__ = [
     "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
+    "Embedding",
     "Flatten",
     "GELU",
+    "LayerNorm",
     "Linear",
     "LocalResponseNorm",
     "MaxPool2d",
     "Module",
+    "MultiHeadAttention",
     "Parameter",
     "ReLU",
     "Sequential",
     "Sigmoid",
     "SpatialResponseNorm",
     "Tanh",
+    "Upsample",
     "init",
 ]

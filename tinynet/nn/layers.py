@@ -217,6 +217,19 @@ class AdaptiveAvgPool2d(Module):
         return _listed(output_size=self.output_size)
 
 
+class Upsample(Module):
+    """Each pixel as a block of equal ones, scale_factor a side; see functional.interpolate."""
+
+    def __init__(self, scale_factor: Size):
+        self.scale_factor = scale_factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, self.scale_factor)
+
+    def extra_repr(self) -> str:
+        return _listed(scale=self.scale_factor)
+
+
 class BatchNorm1d(Module):
     """Batch normalisation of x (N, C) or (N, C, L), C = num_features, and a ReLU if relu=True; see
     functional.batch_norm.
@@ -270,6 +283,33 @@ class BatchNorm2d(BatchNorm1d):
     """Batch normalisation of x (N, C, H, W): as BatchNorm1d, each map a channel."""
 
     forms = ("(N, C, H, W)",)
+
+
+class LayerNorm(Module):
+    """Normalisation of each row by itself: x (..., *normalized_shape); see functional.layer_norm.
+
+    weight ones, bias zeros; none of both if affine=False.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | tuple[int, ...],
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: str | Device = "cpu",
+    ):
+        shape = normalized_shape
+        self.normalized_shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        self.eps = eps
+        ones = np.ones(self.normalized_shape, np.float32)
+        self.weight = Parameter(ones, device) if affine else None
+        self.bias = Parameter(np.zeros_like(ones), device) if affine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, {_listed(eps=self.eps)}"
 
 
 class LocalResponseNorm(Module):

@@ -18,6 +18,7 @@ from tinynet.data import (
     mean_picture,
     open_data,
 )
+from tinynet.data.pictures import list_pictures
 from tinynet.devices import Device
 from tinynet.devices.cores import available_cores
 from tinynet.errors import CheckpointError
@@ -26,6 +27,7 @@ from tinynet.program.options import Parser, at_least, not_negative
 from tinynet.tensor import Tensor
 from tinynet.training.evaluate import Evaluation, evaluate, probabilities, save_evaluation
 from tinynet.training.inputs import Inputs, batch_of, read_picture
+from tinynet.training.plots import draw_confusion
 from tinynet.training.task import Classification
 
 LIKELY = 5  # classes that --predict names
@@ -147,6 +149,7 @@ class Pictures:
             flip=not is_drawing(dataset) if self.flip is None else self.flip,
             colour=colour_axes(inner.moments().covariance()) if sigma else None,
             colour_sigma=sigma,
+            skip_damaged=bool(settings.get("skip_damaged")),
         )
 
     def task(
@@ -198,6 +201,7 @@ class Pictures:
 
     def save(self, result: dict[int, Evaluation], folder: Path) -> None:
         save_evaluation(result, folder)
+        draw_confusion(result[1].confusion, result[1].classes, folder / "confusion.png")
 
     def reached(self, result: dict[int, Evaluation]) -> str:
         found = result[1]
@@ -205,6 +209,11 @@ class Pictures:
             f"names {100 - found.top1_error:.2f} % of the {found.count:,} test pictures right: "
             f"top-1 error {found.top1_error:.2f} %, top-5 error {found.top5_error:.2f} %"
         )
+
+    def files(self, folder: Path) -> list[str]:
+        """The pictures in a folder and in those below it, sorted by name."""
+        below = sorted(path for path in folder.rglob("*") if path.is_dir())
+        return [path for each in (folder, *below) for path in list_pictures(each)]
 
     def predict(
         self, models: Sequence[Module], task: Classification, about: dict, what: str

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tinynet.devices import Device
 from tinynet.devices import device as find_device
 from tinynet.errors import CheckpointError, DeviceUnavailableError
+from tinynet.lock import locked
 from tinynet.training.checkpoint import BEST, all_in
-from tinynet.training.metrics import read_config
+from tinynet.training.metrics import CONFIG, read_config, read_metrics
 
 RUNS = Path("runs")
 
@@ -62,19 +65,35 @@ def newest_folder(root: Path = RUNS) -> Path:
     return max(folders, key=lambda folder: all_in(folder)[0].stat().st_mtime)
 
 
-def make_folder(folder: Path | None, name: str) -> Path:
-    """The folder of a new run: `folder`, or one of its own under runs/.
+@contextlib.contextmanager
+def start_in(folder: Path | None, name: str) -> Iterator[Path]:
+    """The folder of a new run, for this process alone: `folder`, or one of its own under runs/.
 
-    Raises CheckpointError if it holds a run already, OSError if it cannot be written.
+    Raises CheckpointError if it holds a run already, FolderInUseError if another process has it,
+    OSError if it cannot be written.
     """
     if folder is None:
-        return new_folder(RUNS, name)
+        folder = new_folder(RUNS, name)
     folder.mkdir(parents=True, exist_ok=True)
-    if all_in(folder):
-        raise CheckpointError(
-            f"{folder} holds a run already: add --resume, or choose another --out"
-        )
-    return folder
+    with locked(folder):
+        if all_in(folder):
+            raise CheckpointError(
+                f"{folder} holds a run already: add --resume, or choose another --out"
+            )
+        yield folder
+
+
+@contextlib.contextmanager
+def go_on_in(folder: Path | None) -> Iterator[Path]:
+    """The folder of a run that goes on, for this process alone: `folder`, or the newest run's.
+
+    Raises CheckpointError if it holds no run, FolderInUseError if another process has it.
+    """
+    folder = folder or newest_folder()
+    if read_config(folder) is None:
+        raise CheckpointError(f"{folder} is not the folder of a run: it has no {CONFIG}")
+    with locked(folder):
+        yield folder
 
 
 def data_of(checkpoint: str | Path) -> str | None:
@@ -96,19 +115,27 @@ def find_checkpoint(path: str | Path) -> Path:
     raise CheckpointError(f"{path} holds no checkpoint")
 
 
+def chosen_on(checkpoints: Sequence[str | Path], data: str | None) -> str:
+    """ "the best of 6 epochs", if one of `checkpoints` was chosen so by its test on `data`."""
+    for path in map(find_checkpoint, checkpoints):
+        if path.name != BEST or data_of(path) != data:
+            continue
+        tests = sum(line["kind"] == "test" for line in read_metrics(path.parent))
+        if tests > 1:
+            return f"{path} is the best of {tests} epochs"
+    return ""
+
+
 def settings_of(folder: Path, given: dict, changeable: set[str]) -> dict:
     """The settings of the run in `folder`, with those of `given` in their place.
 
     Raises CheckpointError where a setting is given that a run keeps from its start to its end.
     """
-    config = read_config(folder)
-    if config is None:
-        raise CheckpointError(f"{folder} is not the folder of a run: it has no config.json")
-    settings = config["settings"]
+    settings = read_config(folder)["settings"]
     for name, value in given.items():
         if value == settings.get(name):
             continue
-        if name not in changeable:
+        if name in settings and name not in changeable:  # else it is newer than the run
             flag = name.replace("_", "-")
             raise CheckpointError(
                 f"the run in {folder} was started with {name} {settings.get(name)}, not {value}: "

@@ -35,15 +35,29 @@ def log_softmax_backward(dy: Any, y: Any, axis: int) -> Any:
     return _along(_cu.softmax_backward, axis, True, dy, y)
 
 
+def softmax_of_rows(x: Any) -> Any:
+    """Softmax along the last axis of a C-contiguous x."""
+    return _launch(_cu.softmax_forward, False, x.size // x.shape[-1], x.shape[-1], 1, x)
+
+
+def softmax_of_rows_backward(dy: Any, y: Any) -> Any:
+    """The gradient of `softmax_of_rows`; dy and y are C-contiguous."""
+    return _launch(_cu.softmax_backward, False, y.size // y.shape[-1], y.shape[-1], 1, dy, y)
+
+
 def _along(kernel: Kernel, axis: int, log_form: bool, *arrays: Any) -> Any:
     ndim = arrays[0].ndim
     arrays = [batch_last(a) for a in arrays]
     axis = (axis % ndim - 1) % ndim if ndim > 1 else 0  # where batch_last put it
     shape = arrays[0].shape
-    outer, K, inner = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
-    out = cupy.empty(shape, arrays[0].dtype)
-    kernel((outer * inner, 1), *arrays, out, outer * inner, K, inner, log_form, block=BLOCK)
-    return batch_first(out)
+    K, inner = shape[axis], prod(shape[axis + 1 :])
+    return batch_first(_launch(kernel, log_form, prod(shape[:axis]) * inner, K, inner, *arrays))
+
+
+def _launch(kernel: Kernel, log_form: bool, columns: int, K: int, inner: int, *arrays: Any) -> Any:
+    out = cupy.empty(arrays[0].shape, arrays[0].dtype)
+    kernel((columns, 1), *arrays, out, columns, K, inner, log_form, block=BLOCK)
+    return out
 
 
 def cross_entropy_forward(
