@@ -10,7 +10,9 @@ The names are those of torch:
     x.grad                                    # tensor([[3., 3.]])
 """
 
-from tinynet.kernels import backends  # noqa: F401, I001  first: devices get their kernels there
+from typing import NoReturn  # noqa: I001
+
+from tinynet.kernels import backends  # noqa: F401  first: devices get their kernels there
 from tinynet import creation, functional, functions, nn, optim, types
 from tinynet.creation import *
 from tinynet.devices import device, memory_stats, set_tf32
@@ -66,3 +68,9 @@ __all__ = [
 __all__ += creation.__all__
 __all__ += functions.__all__
 __all__ += types.__all__
+
+
+def __getattr__(name: str) -> NoReturn:
+    """Python comes here for what there is not."""
+    instead = f"; write {functions.INSTEAD[name]}" if name in functions.INSTEAD else ""
+    raise AttributeError(f"tinynet has no {name!r}{instead}", name=name)

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from tinynet import arithmetic
 from tinynet.arithmetic import (
     add,
     concat,
@@ -18,7 +20,6 @@ from tinynet.arithmetic import (
     minimum,
     mul,
     pow,
-    stack,
     sub,
     where,
 )
@@ -33,7 +34,21 @@ __all__ = [
     "transpose", "unsqueeze", "var", "where",
 ]  # fmt: skip
 
-cat = concat
+# What people know from torch and is not here -> what to write.
+INSTEAD = {
+    "allclose": "numpy.allclose(x, y)", "equal": "bool((x == y).all())", "mm": "x @ y",
+    "bmm": "x @ y", "dot": "x @ y", "isnan": "x != x", "nonzero": "numpy.argwhere(x.numpy())",
+    "square": "x * x", "bincount": "numpy.bincount(x.numpy())", "tensordot": "tinynet.einsum",
+    "sort": "numpy.sort(x.numpy())", "argsort": "numpy.argsort(x.numpy())", "t": "x.T",
+    "topk": "numpy.argsort(-x.numpy())", "unique": "numpy.unique(x.numpy())",
+    "cuda": "tinynet.device('cuda:0'), DeviceUnavailableError without a GPU",
+    "utils": "a loop over x.split(batch_size), or tinynet.data",
+    "FloatTensor": "tinynet.tensor(values)", "LongTensor": "tinynet.tensor(values, tinynet.int64)",
+    "as_tensor": "tinynet.tensor(values)", "from_file": "tinynet.load(path)",
+    "empty": "tinynet.zeros(shape)", "chunk": "tinynet.split(x, sizes, dim)",
+    "set_default_device": "device=... where a tensor is made", "no_grad_": "tinynet.no_grad()",
+}  # fmt: skip
+
 abs = Tensor.abs
 all = Tensor.all
 any = Tensor.any
@@ -60,6 +75,16 @@ sum = Tensor.sum
 transpose = Tensor.transpose
 unsqueeze = Tensor.unsqueeze
 var = Tensor.var
+
+
+def cat(tensors: Sequence[Tensor], axis: int = 0, *, dim: int | None = None) -> Tensor:
+    """Tensors side by side along an axis."""
+    return concat(tensors, axis if dim is None else dim)
+
+
+def stack(tensors: Sequence[Tensor], axis: int = 0, *, dim: int | None = None) -> Tensor:
+    """Tensors of one shape along a new axis."""
+    return arithmetic.stack(tensors, axis if dim is None else dim)
 
 
 def max(x: Tensor, dim: int | Tensor | None = None, keepdim: bool = False) -> Any:

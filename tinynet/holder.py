@@ -22,7 +22,8 @@ UFUNCS = {
     "exp": "exp", "log": "log", "sqrt": "sqrt", "sin": "sin", "cos": "cos", "tanh": "tanh",
     "absolute": "abs", "equal": "eq", "not_equal": "ne", "less": "lt", "less_equal": "le",
     "greater": "gt", "greater_equal": "ge", "bitwise_and": "logical_and",
-    "bitwise_or": "logical_or", "invert": "logical_not",
+    "bitwise_or": "logical_or", "invert": "logical_not", "remainder": "remainder",
+    "floor_divide": "floor_divide",
 }  # fmt: skip
 
 # What people know from torch and NumPy and is not here -> what to write.
@@ -42,7 +43,12 @@ INSTEAD = {
     "swapaxes": "x.permute(...)", "movedim": "x.permute(...)", "chunk": "x.split(sizes, dim)",
     "gather": "x[rows, columns]", "masked_fill": "tinynet.where(mask, value, x)",
     "is_leaf": "x.node is None", "grad_fn": "x.node", "retain_grad": "a leaf keeps .grad alone",
-    "copy": "x.clone()", "tobytes": "x.numpy().tobytes()", "ravel": "x.flatten()",
+    "copy": "x.clone()", "nonzero": "numpy.argwhere(x.numpy())", "isnan": "x != x",
+    "eq": "x == y", "ne": "x != y", "gt": "x > y", "lt": "x < y", "view_as": "x.view(*y.shape)",
+    "reshape_as": "x.reshape(*y.shape)", "type_as": "x.to(y.dtype)", "new_zeros": "tinynet.zeros",
+    "tanh_": "tinynet.tanh(x)", "relu_": "tinynet.relu(x)", "sort": "numpy.sort(x.numpy())",
+    "topk": "numpy.argsort(-x.numpy())", "unique": "numpy.unique(x.numpy())",
+    "tobytes": "x.numpy().tobytes()", "ravel": "x.flatten()",
 }  # fmt: skip
 
 

@@ -73,6 +73,12 @@ class Operators(Holder[Result]):
     def __rpow__(self, other: Any) -> Result:
         return call.pow(other, self)
 
+    def __mod__(self, other: Any) -> Result:
+        return call.remainder(self, other)
+
+    def __floordiv__(self, other: Any) -> Result:
+        return call.floor_divide(self, other)
+
     def __neg__(self) -> Result:
         return call.neg(self)
 

@@ -20,6 +20,7 @@ from tinynet.arithmetic.comparisons import (
     argmax,
     argmin,
     eq,
+    floor_divide,
     ge,
     gt,
     le,
@@ -28,6 +29,7 @@ from tinynet.arithmetic.comparisons import (
     logical_or,
     lt,
     ne,
+    remainder,
 )
 from tinynet.arithmetic.einsum import einsum
 from tinynet.arithmetic.elementwise import abs, clip, cos, erf, exp, log, sin, sqrt
@@ -48,8 +50,9 @@ from tinynet.arithmetic.shapes import (
 
 __all__ = [
     "abs", "add", "all", "any", "argmax", "argmin", "astype", "clip", "concat", "cos", "cumsum",
-    "div", "einsum", "eq", "erf", "exp", "flatten", "ge", "gt", "index", "le", "log",
-    "logical_and", "logical_not", "logical_or", "lt", "matmul", "max", "maximum", "mean", "min",
-    "minimum", "mul", "ne", "neg", "norm", "pow", "prod", "reshape", "sin", "split", "sqrt",
-    "squeeze", "stack", "std", "sub", "sum", "to", "transpose", "unsqueeze", "var", "where",
+    "div", "einsum", "eq", "erf", "exp", "flatten", "floor_divide", "ge", "gt", "index", "le",
+    "log", "logical_and", "logical_not", "logical_or", "lt", "matmul", "max", "maximum", "mean",
+    "min", "minimum", "mul", "ne", "neg", "norm", "pow", "prod", "remainder", "reshape", "sin",
+    "split", "sqrt", "squeeze", "stack", "std", "sub", "sum", "to", "transpose", "unsqueeze",
+    "var", "where",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Comparisons, logic, and where the largest is: results without a gradient, off the tape.
+"""Comparisons, logic, remainders, where the largest is: results without a gradient.
 
 On whole tensors, element by element: `(logits.argmax(dim=1) == labels).sum()` counts the right
 ones. So no code may look for a tensor by `in`; `is` compares two tensors themselves.
@@ -62,13 +62,25 @@ def ge(a: Any, b: Any) -> Tensor:
     return _compare("ge", operator.ge, a, b)
 
 
+@operation()
+def remainder(a: Any, b: Any) -> Tensor:
+    """y = a % b of whole numbers, of b's sign"""
+    return _logic("remainder", operator.mod, a, b)
+
+
+@operation()
+def floor_divide(a: Any, b: Any) -> Tensor:
+    """y = a // b of whole numbers, rounded down"""
+    return _logic("floor_divide", operator.floordiv, a, b)
+
+
 def _logic(name: str, function: Callable[..., Any], *given: Any) -> Tensor:
     tensors = operands(name, *given)
     for t in tensors:
         if t.dtype.kind not in "biu":
             raise TypeError(
-                f"{name}: expected booleans or whole numbers, got {t.dtype}; compare first: "
-                f"(x > 0) & (x < 1)"
+                f"{name}: expected booleans or whole numbers, got {t.dtype}; write (x > 0) & "
+                f"(x < 1) with comparisons, x.long() % 2 with a cast"
             )
     return _along_memory(name, function, tensors)
 

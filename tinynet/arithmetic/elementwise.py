@@ -4,6 +4,7 @@ operations.
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +24,7 @@ class Elementwise(Function):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.row = cls.__name__.lower()
+        cls.row = re.sub("(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()  # NormRoot: norm_root
 
     @classmethod
     def forward(cls, ctx: Context, x: Any, *numbers: float) -> Any:
@@ -75,13 +76,13 @@ def sqrt(x: Tensor) -> Tensor:
     return Sqrt.apply(_floats("sqrt", x))
 
 
-class Root(Elementwise):
+class NormRoot(Elementwise):
     """y = x^(1/2)        dx = dy / (2 y), 0 where y = 0"""
 
 
-def root(x: Tensor) -> Tensor:
+def norm_root(x: Tensor) -> Tensor:
     """The square root with gradient 0 at 0, where it has none: for norms and deviations."""
-    return Root.apply(_floats("root", x))
+    return NormRoot.apply(_floats("norm_root", x))
 
 
 class Sin(Elementwise):

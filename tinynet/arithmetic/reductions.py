@@ -13,7 +13,7 @@ import numpy as np
 
 from tinynet.arithmetic.binary import Div, Mul, Pow, Sub, mul
 from tinynet.arithmetic.comparisons import argmax, argmin
-from tinynet.arithmetic.elementwise import Abs, Root, abs, root
+from tinynet.arithmetic.elementwise import Abs, NormRoot, abs, norm_root
 from tinynet.arithmetic.operands import axes_of, axis_of, check_tensor
 from tinynet.function import Context, Function
 from tinynet.kernels.order import inner_axes, order_of, reordered, restored
@@ -205,13 +205,13 @@ def var(x: Tensor, axis: Any = None, correction: int = 1, keepdims: bool = False
     return sum((x - mean(x, axis, True)) ** 2, axis, keepdims) / (count - correction)
 
 
-@operation(Sum, Div, Sub, Pow, Root)
+@operation(Sum, Div, Sub, Pow, NormRoot)
 def std(x: Tensor, axis: Any = None, correction: int = 1, keepdims: bool = False) -> Tensor:
     """y = the square root of var(x); where it is 0, the gradient is 0."""
-    return root(var(x, axis, correction, keepdims))
+    return norm_root(var(x, axis, correction, keepdims))
 
 
-@operation(Mul, Sum, Root, Abs, Max, Pow)
+@operation(Mul, Sum, NormRoot, Abs, Max, Pow)
 def norm(x: Tensor, p: float = 2, axis: Any = None, keepdims: bool = False) -> Tensor:
     """y = (sum of |x|^p)^(1/p) over an axis, several, or all (None); p = inf: the largest |x|.
 
@@ -221,7 +221,7 @@ def norm(x: Tensor, p: float = 2, axis: Any = None, keepdims: bool = False) -> T
     if isinstance(p, bool) or not isinstance(p, (int, float)) or not p > 0:
         raise ValueError(f"norm: expected p, a number above 0, got {p!r}")
     if p == 2:
-        return root(sum(mul(x, x), axis, keepdims))
+        return norm_root(sum(mul(x, x), axis, keepdims))
     if p == math.inf:
         return max(abs(x), axis, keepdims)
     total = sum(abs(x) if p == 1 else abs(x) ** p, axis, keepdims)

@@ -10,7 +10,7 @@ tinynet/kernels/cuda/elementwise.py a CUDA kernel.
 
     sqrt(x)         y = x^(1/2)      dy/dx = 1/2 x^(-1/2) = 1 / (2 y)
     erf(x)          y = 2 / sqrt(pi) times the integral of exp(-t^2), t = 0 ... x
-    root(x)         sqrt(x), but with gradient 0 at x = 0, where sqrt has none: for norms, whose
+    norm_root(x)    sqrt(x), but with gradient 0 at x = 0, where sqrt has none: for norms, whose
                     smallest value is 0
 
 NumPy has no erf. Near 0 it is its Maclaurin series, elsewhere 1 - erfc by tinynet/kernels/gelu.py:
@@ -48,7 +48,7 @@ ROWS = {
     "exp": Row("exp(x)", "dy * y"),
     "log": Row("log(x)", "dy / x"),
     "sqrt": Row("sqrt(x)", "dy / (2 * y)"),
-    "root": Row("sqrt(x)", "where(y > 0, dy, 0) / where(y > 0, 2 * y, 1)"),
+    "norm_root": Row("sqrt(x)", "where(y > 0, dy, 0) / where(y > 0, 2 * y, 1)"),
     "sin": Row("sin(x)", "dy * cos(x)"),
     "cos": Row("cos(x)", "-dy * sin(x)"),
     "erf": Row("erf(x)", "dy * REAL(1.1283791670955126) * exp(-x * x)"),  # 2 / sqrt(pi)

@@ -76,8 +76,8 @@ def _where(rng: np.random.Generator) -> Iterator[Case]:
     mask = rng.integers(0, 2, (3, 4)) > 0
     yield lambda a, b: where(mask, a, b), [rng.normal(size=(3, 4)), rng.normal(size=(3, 4))]
     yield lambda a, b: where(a > 0, a * a, b), [apart(rng, 3, 4), rng.normal(size=(2, 1, 4))]
-    yield lambda a, b: where(a < b, a, 2.5), [apart(rng, 3, 1), apart(rng, 4) + 1 / 30]
-    yield lambda a: where(a > 0, -1, a), [layouts(rng, apart(rng, 3, 4))]
+    yield lambda a, b: where(a < b, a, 2 * b), [apart(rng, 3, 1), apart(rng, 4) + 1 / 30]
+    yield lambda a: where(a > 0, 2.5, a), [layouts(rng, apart(rng, 3, 4))]
 
 
 @cases("einsum", accepts=("integers",))

@@ -59,6 +59,22 @@ def _logical_or(rng: np.random.Generator) -> Iterator[Case]:
     yield lambda a, b: (a > 0) | (b > 0), [_whole(rng, 3, 4), _whole(rng, 4)]
 
 
+@cases("remainder", accepts=("integers", "arrays"))
+def _remainder(rng: np.random.Generator) -> Iterator[Case]:
+    yield (
+        lambda a, b: arithmetic.remainder(_bits(a), _bits(b)),
+        [np.arange(-6.0, 6).reshape(3, 4), np.array([3.0, -3, 2, 5])],
+    )
+
+
+@cases("floor_divide", accepts=("integers", "arrays"))
+def _floor_divide(rng: np.random.Generator) -> Iterator[Case]:
+    yield (
+        lambda a, b: arithmetic.floor_divide(_bits(a), _bits(b)),
+        [np.arange(-6.0, 6).reshape(3, 4), np.array([3.0, -3, 2, 5])],
+    )
+
+
 @cases("logical_not", accepts=("integers",))
 def _logical_not(rng: np.random.Generator) -> Iterator[Case]:
     yield lambda x: ~(x > 0), [_whole(rng, 3, 4)]
