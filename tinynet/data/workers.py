@@ -40,6 +40,7 @@ class _Block:
             self.file = open(os.memfd_create("tinynet-batch"), "r+b", buffering=0)
         else:
             self.file = tempfile.TemporaryFile(buffering=0)
+        weakref.finalize(self, self.file.close)
         self.file.truncate(size)
         self.memory = mmap.mmap(self.file.fileno(), size)
         self.size = size
@@ -71,6 +72,13 @@ class Process:
         self.pipe.close()
         self.process.kill()  # which, unlike terminate(), ends a stopped process too
         self.process.join(5)
+
+
+def leave_signals_to_parent() -> None:
+    """Ctrl-C and a closed terminal reach every process of the group: the parent answers them."""
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 class _Worker(Process):
@@ -202,7 +210,7 @@ class WorkerPool:
 
 def _serve(pipe: connection.Connection, dataset: Dataset, skip: bool = False) -> None:
     """The worker's life: take a task, fill the memory it names, answer, until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    leave_signals_to_parent()
     keep_freed_memory()
     blocks: dict[int, mmap.mmap] = {}
     while True:

@@ -155,6 +155,9 @@ class Pictures:
     def task(
         self, about: dict, arrays: dict[str, np.ndarray], devices: Sequence[Device]
     ) -> Classification:
+        for name in ("in_channels", "picture_size", "image_size"):  # a checkpoint's may lack one
+            if int(about[name]) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {about[name]}")
         # bytes from the host to each GPU, not floats from one GPU to the other
         also = devices[-1] if devices[-1].kind == "cuda" else None
         inputs = Inputs(
@@ -213,7 +216,7 @@ class Pictures:
     def files(self, folder: Path) -> list[str]:
         """The pictures in a folder and in those below it, sorted by name."""
         below = sorted(path for path in folder.rglob("*") if path.is_dir())
-        return [path for each in (folder, *below) for path in list_pictures(each)]
+        return [path for each in (folder, *below) for path in list_pictures(each)[0]]
 
     def predict(
         self, models: Sequence[Module], task: Classification, about: dict, what: str

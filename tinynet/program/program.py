@@ -205,24 +205,23 @@ class Program:
         models, first = [], None
         for path in map(runs.find_checkpoint, paths):
             saved = checkpoint.load(path)
-            about = saved.state.get("about", {})
-            if "preset" not in about:
-                raise tinynet.CheckpointError(
-                    f"{path} is not a checkpoint of a run: it does not say which net it is of"
-                )
             first = first or saved
-            check_same(saved, first.state["about"], path)
-            if about["preset"] not in self.recipes:
-                known = ", ".join(self.recipes)
-                raise tinynet.CheckpointError(
-                    f"{path}: expected a net of this program ({known}), got {about['preset']}"
-                )
-            models.append(self.build(about, devices))
-            models[-1].load_state_dict(saved.model)
-            models[-1].eval()
+            with checkpoint.understood(path):
+                about = saved.state["about"]
+                check_same(saved, first.state["about"], path)
+                if about["preset"] not in self.recipes:
+                    known = ", ".join(self.recipes)
+                    raise tinynet.CheckpointError(
+                        f"{path}: expected a net of this program ({known}), got {about['preset']}"
+                    )
+                models.append(self.build(about, devices))
+                models[-1].load_state_dict(saved.model)
+                models[-1].eval()
         about = first.state["about"]
         recipe = self.recipes[about["preset"]]
-        return Loaded(models, recipe.data.task(about, first.arrays, devices), about, recipe)
+        with checkpoint.understood(paths[0]):
+            task = recipe.data.task(about, first.arrays, devices)
+        return Loaded(models, task, about, recipe)
 
     # ------------------------------------------------------------------ parts of it
 
@@ -329,7 +328,7 @@ class Program:
         """How to go on where training could not: with another rate; or, after a full disk or with
         damaged data, the same again.
         """
-        if not checkpoint.all_in(args.out):
+        if not checkpoint.to_go_on_from(args.out):
             return ""
         cause, more = error.__cause__, ""
         if cause is None:

@@ -11,7 +11,7 @@ from tinynet.devices import Device
 from tinynet.devices import device as find_device
 from tinynet.errors import CheckpointError, DeviceUnavailableError
 from tinynet.lock import locked
-from tinynet.training.checkpoint import BEST, all_in
+from tinynet.training.checkpoint import BEST, all_in, to_go_on_from
 from tinynet.training.metrics import CONFIG, read_config, read_metrics
 
 RUNS = Path("runs")
@@ -59,10 +59,10 @@ def new_folder(root: Path, name: str) -> Path:
 
 def newest_folder(root: Path = RUNS) -> Path:
     """The newest run under `root` that has a checkpoint. Raises CheckpointError if none has."""
-    folders = [path.parent for path in Path(root).glob("*/config.json") if all_in(path.parent)]
+    folders = [path.parent for path in Path(root).glob(f"*/{CONFIG}") if to_go_on_from(path.parent)]
     if not folders:
         raise CheckpointError(f"there is no run to resume under {root}/; say which with --out DIR")
-    return max(folders, key=lambda folder: all_in(folder)[0].stat().st_mtime)
+    return max(folders, key=lambda folder: to_go_on_from(folder)[0].stat().st_mtime)
 
 
 @contextlib.contextmanager
@@ -76,7 +76,7 @@ def start_in(folder: Path | None, name: str) -> Iterator[Path]:
         folder = new_folder(RUNS, name)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        if all_in(folder):
+        if to_go_on_from(folder):
             raise CheckpointError(
                 f"{folder} holds a run already: add --resume, or choose another --out"
             )

@@ -331,14 +331,15 @@ class Trainer:
         more epochs than are wanted.
         """
         checkpoint, line = self.saver.newest()
-        self._restore(checkpoint)
+        with files.understood(self.saver.last):
+            self._restore(checkpoint)
         if self.epoch > self.epochs:
             raise ValueError(
                 f"the run in {self.out} has been through {self.epoch} epochs: expected at least "
                 f"as many, got {self.epochs}"
             )
         if checkpoint.state.get("epochs", self.epochs) != self.epochs:
-            self.schedule.step(self._now(), {})
+            self._step_schedule()
         self.saver.keep_best(self.best["step"])  # a kill may have come before its second name
         return f"{line}: epoch {self.epoch + 1}, batch {self.batch}"
 
@@ -353,12 +354,13 @@ class Trainer:
 
     def _restore(self, checkpoint: files.Checkpoint) -> None:
         position = self.saver.restore(checkpoint)
-        self.epoch, self.batch, self.step = (position[k] for k in ("epoch", "batch", "step"))
+        self.epoch, self.batch, self.step = (int(position[k]) for k in ("epoch", "batch", "step"))
         self._totals = self._upload(position["totals"])
-        self.best, self._stuck = position["best"], position["stuck"]
+        self.best, self._stuck = position["best"], int(position["stuck"])
+        float(self.best[self.task.best_by]), int(self.best["step"])  # they must be there
         self.damaged = position.get("damaged", self.damaged)
         self.watch.seconds.update(position["seconds"])
-        self._metrics_size = position["metrics_size"]
+        self._metrics_size = int(position["metrics_size"])
 
     def _explained(self, error: NotFiniteError) -> TrainingError:
         """Replay from the last good checkpoint, to say where the trouble began."""
