@@ -35,6 +35,21 @@ def _conv2d(rng: np.random.Generator) -> Iterator[Case]:
     yield from _winograd(rng)
 
 
+@cases("conv_transpose2d")
+def _conv_transpose2d(rng: np.random.Generator) -> Iterator[Case]:
+    for kernel, options in [
+        ((3, 2), {}),
+        ((3, 3), dict(padding=1)),
+        ((4, 3), dict(stride=2, padding=1)),
+        ((2, 3), dict(stride=(2, 3), padding=(0, 1), output_padding=(1, 2))),
+        ((3, 3), dict(stride=2, groups=2)),
+    ]:
+        x, w = rng.normal(size=(2, 2, 3, 4)), rng.normal(size=(2, 3, *kernel))
+        b = rng.normal(size=3 * options.get("groups", 1))
+        yield partial(F.conv_transpose2d, **options), [layouts(rng, x), layouts(rng, w), b]
+        yield partial(F.conv_transpose2d, **options), [x, w]
+
+
 def _winograd(rng: np.random.Generator) -> Iterator[Case]:
     """Many channels and tiles, where a convolution goes another way. No value is near ReLU's kink:
     half of the channels are far above 0, half far below.
