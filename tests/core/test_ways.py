@@ -113,6 +113,7 @@ DIRECT = COMMON | dict(
         (None, None, None, None),
         (1, 1, None, None),
         (2000, 8, 4, None),
+        (10**6, 8, 64, 32),
         (None, None, 2, 0),
         (None, None, 10**6, 10**6),
     ),
