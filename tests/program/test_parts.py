@@ -167,7 +167,8 @@ def told(tmp_path, monkeypatch):
             trainers.append(self)
 
     monkeypatch.setattr(module, "Trainer", Seen)
-    monkeypatch.setattr("tinynet.training.report.draw_curves", lambda *args: None)  # they take long
+    for name in ("draw_curves", "curves"):  # they take long
+        monkeypatch.setattr(f"tinynet.training.report.{name}", lambda *args, **options: b"")
     recipes = {
         "first": Recipe("first net", rooms[0], 2, 4, 0.25, advice="Wait."),
         "second": Recipe(
