@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from tinynet.function import Context, Function
 from tinynet.functional import checks
 from tinynet.kernels.im2col import output_size
+from tinynet.kernels.order import along_memory, inner_axes, order_of, reordered
 from tinynet.operations import operation
 from tinynet.tensor import Tensor
 
@@ -55,19 +57,24 @@ def conv2d(
         checks.pair("conv2d", "padding", padding, 0),
     )
     groups = checks.integer("conv2d", "groups", groups, 1)
-    (_, C, H, W), (O, C_group, *kernel) = x.shape, weight.shape
-    if C % groups or O % groups or C // groups != C_group:
+    (_, C, H, W), (O, C_group, kh, kw) = x.shape, weight.shape
+    if C != C_group * groups:
+        in_groups = f" in {groups} groups" if groups > 1 else ""
         raise ValueError(
-            f"conv2d: expected weight (O, C/groups, kh, kw) with C = {C} channels of x and O both "
-            f"divisible by "
-            f"groups = {groups}, got weight {weight.shape}"
+            f"conv2d: x has {C} channels, the weight wants {C_group * groups}{in_groups}; x must "
+            f"be (N, C, H, W), got x {x.shape} and weight {weight.shape}"
+        )
+    if O % groups:
+        raise ValueError(
+            f"conv2d: expected weight (O, C/groups, kh, kw) with O divisible by groups = {groups}, "
+            f"got weight {weight.shape}"
         )
     if bias is not None and bias.shape != (O,):
         raise ValueError(f"conv2d: expected bias of shape ({O},), got {bias.shape}")
-    if min(kernel) < 1 or min(output_size((H, W), kernel, stride, padding)) < 1:
+    if min(kh, kw) < 1 or min(output_size((H, W), (kh, kw), stride, padding)) < 1:
         raise ValueError(
             f"conv2d: expected a kernel of at least 1x1 that fits the padded picture, got kernel "
-            f"{tuple(kernel)} on "
+            f"{kh, kw} on "
             f"{H}x{W} with padding {padding}"
         )
     return Conv2d.apply(
@@ -93,7 +100,9 @@ class ConvTranspose2d(Function):
         larger = ctx.device.empty(shape, x.dtype)  # its shape counts; nothing reads its values
         needs = True, False, False
         y, _, _ = ctx.kernels.conv2d_backward(x, larger, weight, **options, needs=needs)
-        return y if bias is None else y + bias[:, None, None]
+        if bias is None:
+            return y
+        return along_memory(ctx.device, operator.add, y, bias[:, None, None])
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
@@ -105,7 +114,8 @@ class ConvTranspose2d(Function):
             needs = False, True, False
             _, dw, _ = ctx.kernels.conv2d_backward(x, dy, weight, **ctx.options, needs=needs)
         if ctx.needs_input_grad[2]:
-            db = dy.sum(axis=(0, 2, 3))
+            order = order_of(ctx.device, [dy])
+            db = reordered(dy, order).sum(axis=inner_axes((0, 2, 3), order))
         return dx, dw, db
 
 

@@ -16,6 +16,7 @@ from tinynet.kernels.clip import square_sum
 from tinynet.kernels.conv2d import conv2d_backward, conv2d_forward
 from tinynet.kernels.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from tinynet.kernels.dropout import dropout_backward, dropout_forward
+from tinynet.kernels.elementwise import *
 from tinynet.kernels.gelu import (
     gelu_backward,
     gelu_forward,
@@ -23,6 +24,7 @@ from tinynet.kernels.gelu import (
     gelu_tanh_forward,
 )
 from tinynet.kernels.im2col import col2im, im2col
+from tinynet.kernels.index import index_backward
 from tinynet.kernels.layer_norm import layer_norm_backward, layer_norm_forward
 from tinynet.kernels.linear import linear_backward, linear_forward, matmul
 from tinynet.kernels.local_response_norm import (
