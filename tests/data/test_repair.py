@@ -7,6 +7,7 @@ that says how to get there.
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
 import json
 import os
@@ -33,6 +34,7 @@ from tinynet.lock import locked
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "examples" / "prepare_imagenet.py"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 SMALL = Options(size=16, shard=5)
 COUNTS = [15, pytest.param(1000, marks=pytest.mark.slow)]
 
@@ -269,10 +271,13 @@ def test_a_folder_that_another_process_prepares(source, out, tmp_path):
     assert not list((tmp_path / "new").iterdir())
 
 
-def start(source: Path, out: Path, *options: str) -> subprocess.Popen:
+def start(source: Path | str, out: Path, *options: str) -> subprocess.Popen:
+    """The program, on SOURCE and OUT, or on "--repair" and OUT."""
+    if source != "--repair":
+        options += ("--size=200", "--shard=2")
     return subprocess.Popen(
-        [sys.executable, PROGRAM, source, out, "--size=200", "--shard=2", *options],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, PROGRAM, source, out, *options],
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -309,43 +314,52 @@ def test_a_signal_is_answered_in_a_line(larger, tmp_path, name):
     assert "Traceback" not in said and not (out / ".lock").exists()
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(100, marks=pytest.mark.slow)])
 def test_kills_with_damage_in_between(larger, tmp_path, rng, kills):
-    """Prepare, or repair, is killed at any moment; then a shard or a part is cut or changed."""
+    """Prepare is killed while it writes, or repair, which it advises; then a shard, a part or a
+    table is cut or changed. A run that comes to its end has the right bytes, or says what to do.
+    """
     out, outcome = tmp_path / "out", collections.Counter()
     assert start(larger, tmp_path / "whole").wait() == 0
-    right = digests(tmp_path / "whole")
-    for _ in range(kills):
-        process = start(larger, out)
-        begun(out, process)
-        time.sleep(0.4 * rng.random())
-        os.killpg(process.pid, signal.SIGKILL)
-        said = process.communicate()[0].decode()
-        if process.returncode != -signal.SIGKILL:
-            outcome["it had ended"] += 1
-            assert process.returncode in (0, 2), said
-            if process.returncode == 2:  # damaged since it was finished: it says how to repair
-                assert re.search(r"^error: \S+: .* run `python \S+ --repair \S+`$", said, re.M), (
-                    said
-                )
-                repair(out, progress=False)
-                assert digests(out) == right
-                outcome["repaired as it said"] += 1
-            if outcome["it had ended"] % 3 == 0:
+    right, command = digests(tmp_path / "whole"), (larger, out)
+    while outcome["killed"] < kills:
+        process, written = start(*command), time.time()
+        wait = rng.choice([0.1, 0.5, 3.0]) * rng.random()  # seconds after its first shard
+        while process.poll() is None and newest(out) < written:
+            time.sleep(0.01)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(wait)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        said, code = process.communicate()[0].decode(), process.returncode
+        if code == -signal.SIGKILL:
+            outcome["killed"] += 1
+        elif code == 0:
+            assert digests(out) == right, said
+            outcome["ended, with the same bytes"] += 1
+            if command == (larger, out) and outcome["ended, with the same bytes"] % 2:
                 shutil.rmtree(out)
                 continue
+            command = larger, out
+        else:
+            line = re.search(r"^error: \S+: .* run `python \S+ --repair (\S+)`$", said, re.M)
+            assert code == 2 and line and line[1] == str(out), said
+            outcome["ended, and said how to repair"] += 1
+            command = "--repair", out
+            continue
         files = [path for path in out.rglob("*.*") if path.suffix in (".tar", ".npz", ".npy")]
-        if files:
-            path = files[rng.integers(len(files))]
-            path.write_bytes(damage(path.read_bytes() or b"x", rng))
-            outcome["damaged"] += 1
-    last = subprocess.run(
-        [sys.executable, PROGRAM, "--repair", out], env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
-    if last.returncode:  # the last one was killed before it had begun
-        prepare(larger, out, Options(size=200, shard=2), progress=False)
+        files = [path for path in files if not path.name.startswith(".")]
+        path = files[rng.integers(len(files))]
+        path.write_bytes(damage(path.read_bytes(), rng))
+    subprocess.run([sys.executable, PROGRAM, "--repair", out], env=ENVIRONMENT, check=True)
     assert digests(out) == right and verify(out) == []
     print(dict(outcome))
+
+
+def newest(out: Path) -> float:
+    """When the newest shard was written."""
+    shards = list(out.glob("[tv]*.tar"))
+    return max((path.stat().st_mtime for path in shards), default=0.0)
 
 
 # ---- training on a damaged folder
