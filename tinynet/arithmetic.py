@@ -15,6 +15,7 @@ import numpy as np
 from tinynet.devices import Device
 from tinynet.devices import device as find_device
 from tinynet.function import Context, Function
+from tinynet.kernels.order import elementwise, inner_axes, order_of, reordered, restored
 from tinynet.operations import operation
 from tinynet.tensor import Tensor, tensor
 
@@ -30,6 +31,7 @@ def unbroadcast(grad: Any, shape: tuple[int, ...]) -> Any:
     return grad.sum(axis=axes).reshape(shape) if axes else grad
 
 
+@elementwise
 class Add(Function):
     """y = a + b        da = dy, db = dy"""
 
@@ -46,6 +48,7 @@ class Add(Function):
         ]
 
 
+@elementwise
 class Sub(Function):
     """y = a - b        da = dy, db = -dy"""
 
@@ -60,6 +63,7 @@ class Sub(Function):
         return unbroadcast(dy, a) if need_a else None, unbroadcast(-dy, b) if need_b else None
 
 
+@elementwise
 class Mul(Function):
     """y = a b        da = dy b, db = dy a"""
 
@@ -77,6 +81,7 @@ class Mul(Function):
         )
 
 
+@elementwise
 class Div(Function):
     """y = a / b        da = dy / b, db = -dy a / b^2"""
 
@@ -94,6 +99,7 @@ class Div(Function):
         )
 
 
+@elementwise
 class Neg(Function):
     """y = -x        dx = -dy"""
 
@@ -106,6 +112,7 @@ class Neg(Function):
         return -dy
 
 
+@elementwise
 class Pow(Function):
     """y = x^p, p a number        dx = dy p x^(p-1)"""
 
@@ -121,6 +128,7 @@ class Pow(Function):
         return (dy * ctx.p * x ** (ctx.p - 1) if ctx.p != 0 else ctx.xp.zeros_like(dy)), None
 
 
+@elementwise
 class Exp(Function):
     """y = e^x        dx = dy y"""
 
@@ -136,6 +144,7 @@ class Exp(Function):
         return dy * y
 
 
+@elementwise
 class Log(Function):
     """y = ln x        dx = dy / x"""
 
@@ -150,6 +159,7 @@ class Log(Function):
         return dy / x
 
 
+@elementwise
 class Maximum(Function):
     """y = max(a, b) element by element        da = dy where a > b; of equals each gets half"""
 
@@ -203,12 +213,16 @@ class Sum(Function):
     @staticmethod
     def forward(ctx: Context, x: Any, axis: Any, keepdims: bool) -> Any:
         ctx.x_shape, ctx.axes = x.shape, _axes(axis, x.ndim)
-        return x.sum(axis=ctx.axes, keepdims=keepdims)
+        ctx.order = order_of(ctx.device, [x])
+        inner = inner_axes(ctx.axes, ctx.order)
+        y = restored(reordered(x, ctx.order).sum(axis=inner, keepdims=True), ctx.order)
+        return y if keepdims else _without(y, ctx.axes)
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
         dy = dy.reshape([1 if i in ctx.axes else n for i, n in enumerate(ctx.x_shape)])
-        return ctx.xp.broadcast_to(dy, ctx.x_shape).copy(), None, None
+        dx = reordered(ctx.xp.broadcast_to(dy, ctx.x_shape), ctx.order).copy()
+        return restored(dx, ctx.order), None, None
 
 
 class Max(Function):
@@ -216,16 +230,20 @@ class Max(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Any, axis: Any, keepdims: bool) -> Any:
-        ctx.axes = _axes(axis, x.ndim)
-        y = x.max(axis=ctx.axes, keepdims=True)
+        ctx.axes, ctx.order = _axes(axis, x.ndim), order_of(ctx.device, [x])
+        x, ctx.inner = reordered(x, ctx.order), inner_axes(ctx.axes, ctx.order)
+        y = x.max(axis=ctx.inner, keepdims=True)
         ctx.save_for_backward(x, y)
-        return y if keepdims else y.reshape([n for i, n in enumerate(x.shape) if i not in ctx.axes])
+        y = restored(y, ctx.order)
+        return y if keepdims else _without(y, ctx.axes)
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
         x, y = ctx.saved_tensors
+        dy = reordered(dy.reshape(restored(y, ctx.order).shape), ctx.order)
         won = ~(x < y)  # also where y is a NaN
-        return won * (dy.reshape(y.shape) / won.sum(axis=ctx.axes, keepdims=True)), None, None
+        dx = won * (dy / won.sum(axis=ctx.inner, keepdims=True))
+        return restored(dx, ctx.order), None, None
 
 
 class Reshape(Function):
@@ -264,12 +282,11 @@ class Index(Function):
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
-        dx = ctx.xp.zeros(ctx.x_shape, dy.dtype)
         parts = ctx.key if isinstance(ctx.key, tuple) else (ctx.key,)
         if any(isinstance(part, (list, np.ndarray, ctx.xp.ndarray)) for part in parts):
-            ctx.xp.add.at(dx, ctx.key, dy)  # an element that was taken twice gets both gradients
-        else:
-            dx[ctx.key] = dy
+            return ctx.kernels.index_backward(dy, ctx.key, ctx.x_shape), None
+        dx = ctx.xp.zeros(ctx.x_shape, dy.dtype)
+        dx[ctx.key] = dy
         return dx, None
 
 
@@ -525,6 +542,11 @@ def to(x: Tensor, device: str | Device) -> Tensor:
     """x on another device; its gradient is copied back. x itself if it is there already."""
     target = find_device(device)
     return x if target == x.device else Copy.apply(x, target)
+
+
+def _without(y: Any, axes: tuple[int, ...]) -> Any:
+    """y without these axes, whose length is 1."""
+    return y.reshape([n for i, n in enumerate(y.shape) if i not in axes])
 
 
 def _axes(axis: Any, ndim: int) -> tuple[int, ...]:

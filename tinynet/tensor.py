@@ -25,6 +25,7 @@ import numpy as np
 
 from tinynet.devices import Device
 from tinynet.devices import device as find_device
+from tinynet.kernels.order import along_memory
 
 _clock = itertools.count()
 _local = threading.local()
@@ -257,7 +258,7 @@ def _add_up(parts: list, device: Device) -> Any:
     if len(parts) == 1:
         return parts[0]
     with device.activate("backward"):
-        return functools.reduce(operator.add, parts)
+        return functools.reduce(functools.partial(along_memory, device, operator.add), parts)
 
 
 def _shares_memory(xp: ModuleType, g: Any, others: tuple) -> bool:
@@ -272,7 +273,9 @@ def _accumulate(leaf: Tensor, grad: Any, own: bool) -> None:
     """leaf.grad += grad; `own`: nobody else holds this array."""
     if leaf.grad is not None or not own:
         with leaf.device.activate("backward"):
-            grad = grad.copy() if leaf.grad is None else leaf.grad.data + grad
+            grads = [grad] if leaf.grad is None else [leaf.grad.data, grad]
+            copy = operator.methodcaller("copy") if leaf.grad is None else operator.add
+            grad = along_memory(leaf.device, copy, *grads)
     if isinstance(grad, np.generic):  # NumPy makes a bare number of a sum without axes
         grad = np.asarray(grad)
     leaf.grad = Tensor(grad, leaf.device)

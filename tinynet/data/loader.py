@@ -8,8 +8,6 @@ epoch sees what an undisturbed run would have seen.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import logging
 import queue
 import threading
 from collections.abc import Iterator
@@ -20,8 +18,6 @@ from tinynet.data.batch import Batch, cut
 from tinynet.data.dataset import Dataset
 from tinynet.data.workers import WorkerPool
 from tinynet.errors import DataError
-
-log = logging.getLogger("tinynet.data")
 
 _ORDER, _DRAWS = 1 << 62, 1 << 63  # keep both streams apart from each other and from dropout's
 
@@ -36,9 +32,8 @@ class Loader:
     batch may be smaller.
 
     `crop_chunk=32` is the habit of the program of 2012: 32 pictures in a row share crop and flip.
-    `skip_damaged=N` leaves up to N pictures that cannot be read out of their batches; `damaged`
-    holds them, by their place, and what is wrong with them. With one more, DataError.
-
+    `skip_damaged`: a picture that cannot be read is left out of its batch, which names it in
+    `damaged`; else it is a DataError.
     `workers=0` loads in a thread of this process, `workers=N` in N processes; the batches are the
     same. At most `ahead` batches (a worker) wait to be used. Processes end with `close()`, at the
     end of a `with` block, or with the loader.
@@ -57,8 +52,8 @@ class Loader:
         colour: np.ndarray | None = None,
         colour_sigma: float = 0.1,
         crop_chunk: int = 1,
-        skip_damaged: int = 0,
         ahead: int = 2,
+        skip_damaged: bool = False,
     ):
         height, width, channels = dataset.shape
         if batch_size < 1:
@@ -83,9 +78,8 @@ class Loader:
         self.colour = colour
         self.colour_sigma = colour_sigma
         self.crop_chunk = crop_chunk
-        self.skip_damaged = skip_damaged
-        self.damaged: dict[int, str] = {}
         self.ahead = ahead
+        self.skip_damaged = skip_damaged
         self.workers = workers
         self._cut_shape = (crop, crop, channels) if train else dataset.shape
         self._pool = None
@@ -129,35 +123,16 @@ class Loader:
         return batch
 
     def _whole(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The batches without their damaged pictures."""
+        """The batches without the pictures that cannot be read. DataError for the first of these,
+        unless they are to be skipped.
+        """
         with contextlib.closing(batches):
             for batch in batches:
-                yield self._leave_out(batch) if batch.damaged else batch
-
-    def _leave_out(self, batch: Batch) -> Batch:
-        for row, problem in batch.damaged.items():
-            place = int(batch.indices[row])
-            if place in self.damaged:
-                continue
-            if len(self.damaged) == self.skip_damaged:
-                if self.skip_damaged:
-                    raise DataError(
-                        f"{problem}; --skip-damaged has passed over {len(self.damaged)}"
-                    )
-                raise DataError(f"{problem}; or pass over at most N such with --skip-damaged N")
-            self.damaged[place] = problem
-            log.warning("passed over: %s", problem)
-        keep = np.delete(np.arange(len(batch.indices)), list(batch.damaged))
-        if not len(keep):
-            raise DataError(
-                f"a batch of {len(batch.indices)} damaged pictures; the last: {problem}"
-            )
-        arrays = {
-            name: array[keep]
-            for name, array in vars(batch).items()
-            if isinstance(array, np.ndarray)
-        }
-        return dataclasses.replace(batch, damaged={}, **arrays)
+                if batch.damaged:
+                    if not self.skip_damaged:
+                        raise DataError(next(iter(batch.damaged.values())))
+                    batch.leave_out_damaged()
+                yield batch
 
     def _plan(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches with everything but their pictures."""

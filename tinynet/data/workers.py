@@ -40,6 +40,7 @@ class _Block:
             self.file = open(os.memfd_create("tinynet-batch"), "r+b", buffering=0)
         else:
             self.file = tempfile.TemporaryFile(buffering=0)
+        weakref.finalize(self, self.file.close)
         self.file.truncate(size)
         self.memory = mmap.mmap(self.file.fileno(), size)
         self.size = size

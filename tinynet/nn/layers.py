@@ -98,6 +98,52 @@ class Conv2d(Module):
         )
 
 
+class ConvTranspose2d(Module):
+    """The transpose of a convolution (N, in_channels, H, W) -> (N, out_channels, OH, OW); see
+    functional.conv_transpose2d.
+
+    weight (in_channels, out_channels/groups, kh, kw), by He's rule if not said otherwise; bias
+    (out_channels,), zeros.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        output_padding: Size = 0,
+        groups: int = 1,
+        bias: bool = True,
+        weight_init: Initialiser | None = None,
+        bias_init: Initialiser | None = None,
+        device: str | Device = "cpu",
+    ):
+        sizes = in_channels, out_channels, groups
+        if min(sizes) < 1 or in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f"ConvTranspose2d: expected in_channels and out_channels divisible by groups, got "
+                f"{in_channels}, {out_channels} and groups={groups}"
+            )
+        kernel = kernel_size if isinstance(kernel_size, tuple) else (kernel_size, kernel_size)
+        shape = in_channels, out_channels // groups, *kernel
+        self.options = dict(
+            stride=stride, padding=padding, output_padding=output_padding, groups=groups
+        )
+        self.weight = Parameter((weight_init or init.he())(shape), device)
+        start = bias_init or init.constant(0)
+        self.bias = Parameter(start((out_channels,)), device) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, self.weight, self.bias, **self.options)
+
+    def extra_repr(self) -> str:
+        C, O_group, kh, kw = self.weight.shape
+        O = O_group * self.options["groups"]
+        return f"{C} -> {O}, kernel {kh}x{kw}, {_listed(**self.options)}"
+
+
 class Linear(Module):
     """x w^T + b: (..., in_features) -> (..., out_features), and a ReLU if relu=True.
 
@@ -188,6 +234,19 @@ class AdaptiveAvgPool2d(Module):
         return _listed(output_size=self.output_size)
 
 
+class Upsample(Module):
+    """Each pixel as a block of equal ones, scale_factor a side; see functional.interpolate."""
+
+    def __init__(self, scale_factor: Size):
+        self.scale_factor = scale_factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, self.scale_factor)
+
+    def extra_repr(self) -> str:
+        return _listed(scale=self.scale_factor)
+
+
 class BatchNorm1d(Module):
     """Batch normalisation of x (N, C) or (N, C, L), C = num_features, and a ReLU if relu=True; see
     functional.batch_norm.
@@ -240,6 +299,33 @@ class BatchNorm2d(BatchNorm1d):
     """Batch normalisation of x (N, C, H, W): as BatchNorm1d, each map a channel."""
 
     forms = ("(N, C, H, W)",)
+
+
+class LayerNorm(Module):
+    """Normalisation of each row by itself: x (..., *normalized_shape); see functional.layer_norm.
+
+    weight ones, bias zeros; none of both if affine=False.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | tuple[int, ...],
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: str | Device = "cpu",
+    ):
+        shape = normalized_shape
+        self.normalized_shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        self.eps = eps
+        ones = np.ones(self.normalized_shape, np.float32)
+        self.weight = Parameter(ones, device) if affine else None
+        self.bias = Parameter(np.zeros_like(ones), device) if affine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, {_listed(eps=self.eps)}"
 
 
 class LocalResponseNorm(Module):

@@ -39,9 +39,12 @@ def batch_size(text: str) -> int | str:
     return text if text == "auto" else at_least(1)(text)
 
 
-def whole_numbers(text: str) -> list[int]:
+def rising_numbers(text: str) -> list[int]:
     """`25,51,79` as [25, 51, 79]."""
-    return [at_least(1)(number) for number in text.split(",")]
+    numbers = [at_least(1)(number) for number in text.split(",")]
+    if numbers != sorted(set(numbers)):
+        raise argparse.ArgumentTypeError(f"rising numbers were expected, got {text!r}")
+    return numbers
 
 
 def rate(text: str) -> float:

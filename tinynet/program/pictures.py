@@ -19,6 +19,7 @@ from tinynet.data import (
     open_data,
     ten_views,
 )
+from tinynet.data.pictures import list_pictures
 from tinynet.devices import Device
 from tinynet.devices.cores import available_cores
 from tinynet.errors import CheckpointError
@@ -27,6 +28,7 @@ from tinynet.program.options import Parser, at_least, not_negative, share
 from tinynet.tensor import Tensor
 from tinynet.training.evaluate import Evaluation, evaluate, probabilities, save_evaluation
 from tinynet.training.inputs import Inputs, batch_of, read_picture
+from tinynet.training.plots import draw_confusion
 from tinynet.training.task import Classification
 
 LIKELY = 5  # classes that --predict names, and that the top-5 error is about
@@ -64,7 +66,7 @@ class Pictures:
     border: int = 0
     label_smoothing: float = 0.0
 
-    changeable = {"colour", "skip_damaged"}
+    changeable = {"colour"}
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -72,7 +74,6 @@ class Pictures:
             "crop": self.crop,
             "colour": self.colour,
             "val_share": None,
-            "skip_damaged": 0,
         }
 
     def add_options(self, parser: Parser, defaults: Callable[[str], str]) -> None:
@@ -91,12 +92,6 @@ class Pictures:
             "becomes test pictures, such as 0.1; a picture's name says whether it does",
             type=share,
             metavar="SHARE",
-        )
-        add(
-            "--skip-damaged",
-            "pass over at most N pictures that cannot be read (0)",
-            type=at_least(0),
-            metavar="N",
         )
         largest = f"as they are, up to {self.largest}" if self.largest else "as they are"
         add(
@@ -175,7 +170,7 @@ class Pictures:
             flip=self.mirrors(dataset),
             colour=colour_axes(inner.moments().covariance()) if sigma else None,
             colour_sigma=sigma,
-            skip_damaged=settings.get("skip_damaged", 0),
+            skip_damaged=bool(settings.get("skip_damaged")),
         )
 
     def mirrors(self, dataset: Dataset) -> bool:
@@ -185,6 +180,9 @@ class Pictures:
     def task(
         self, about: dict, arrays: dict[str, np.ndarray], devices: Sequence[Device]
     ) -> Classification:
+        for name in ("in_channels", "picture_size", "image_size"):  # a checkpoint's may lack one
+            if int(about[name]) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {about[name]}")
         # bytes from the host to each GPU, not floats from one GPU to the other
         also = devices[-1] if devices[-1].kind == "cuda" else None
         inputs = Inputs(
@@ -235,13 +233,19 @@ class Pictures:
 
     def save(self, result: dict[int, Evaluation], folder: Path) -> None:
         save_evaluation(result, folder)
+        draw_confusion(result[1].confusion, result[1].classes, folder / "confusion.png")
 
     def reached(self, result: dict[int, Evaluation]) -> str:
         found = result[1]
         return (
-            f"names {100 - found.top1_error:.2f} % of the {found.count:,} test pictures right (the "
-            f"best of its epochs on these same pictures): {_errors(found)}"
+            f"names {100 - found.top1_error:.2f} % of the {found.count:,} test pictures right: "
+            f"{_errors(found)}"
         )
+
+    def files(self, folder: Path) -> list[str]:
+        """The pictures in a folder and in those below it, sorted by name."""
+        below = sorted(path for path in folder.rglob("*") if path.is_dir())
+        return [path for each in (folder, *below) for path in list_pictures(each)[0]]
 
     def predict(
         self, models: Sequence[Module], task: Classification, about: dict, what: str

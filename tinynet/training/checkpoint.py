@@ -7,10 +7,12 @@ of all that is in it: one changed bit anywhere is found before anything in the f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,12 +112,38 @@ def load(path: Path) -> Checkpoint:
         if room not in rooms:  # what else save_arrays has written
             raise CheckpointError(f"{path} is not a checkpoint of a run: it holds {key}")
         rooms[room][name] = array
-    return Checkpoint(**rooms, state=json.loads(metadata["state"]))
+    with understood(path):
+        return Checkpoint(**rooms, state=dict(json.loads(metadata["state"])))
+
+
+@contextlib.contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """While entered, a value that a whole checkpoint lacks, or that makes no sense, is a
+    CheckpointError that names the file: its checksum says that nothing has changed since it was
+    written, not that it was written by a run.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(
+            f"{path} is not a checkpoint of a run of this program ({what}); use another one"
+        ) from error
 
 
 def all_in(folder: Path) -> list[Path]:
     """The numbered checkpoints of a run's folder, the newest first."""
     return sorted(Path(folder).glob(f"step-*{SUFFIX}"), reverse=True)
+
+
+def to_go_on_from(folder: Path) -> list[Path]:
+    """The checkpoints that a run can go on from, the first choice first: the best one is the last,
+    for when all others are damaged.
+    """
+    best = Path(folder) / BEST
+    return all_in(folder) + [best] * best.exists()
 
 
 def newest_whole(folder: Path) -> tuple[Path, Checkpoint, list[Path]]:
@@ -124,14 +152,14 @@ def newest_whole(folder: Path) -> tuple[Path, Checkpoint, list[Path]]:
     Raises CheckpointError if the folder has none.
     """
     damaged = []
-    for path in all_in(folder):
+    for path in to_go_on_from(folder):
         try:
             return path, load(path), damaged
         except CheckpointError:
             damaged.append(path)
     if damaged:
         names = ", ".join(path.name for path in damaged)
-        raise CheckpointError(f"every checkpoint in {folder} is damaged: {names}")
+        raise CheckpointError(f"every checkpoint in {folder} is damaged ({names}); start a new run")
     raise CheckpointError(f"{folder} has no checkpoint to go on from; start a new run")
 
 

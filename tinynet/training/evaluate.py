@@ -20,7 +20,7 @@ from tinynet.data import Batch, ten_views
 from tinynet.tensor import no_grad
 from tinynet.training.checkpoint import write_whole
 from tinynet.training.inputs import Inputs
-from tinynet.training.plots import as_image, draw_confusion
+from tinynet.training.plots import as_image
 
 SHOWN = 12  # sample pictures of each kind, right and wrong, that an evaluation keeps
 
@@ -139,7 +139,7 @@ def _count(result: Evaluation, output: np.ndarray, batch: Batch, shown: set[int]
 
 
 def save_evaluation(results: dict[int, Evaluation], folder: Path) -> None:
-    """Write `evaluation.json` and `confusion.png`; results are keyed by the number of views."""
+    """Write `evaluation.json`; results are keyed by the number of views."""
     first = next(iter(results.values()))
     found = {
         "views": {
@@ -152,11 +152,11 @@ def save_evaluation(results: dict[int, Evaluation], folder: Path) -> None:
             for views, result in results.items()
         },
         "error_by_class": first.error_by_class(),
+        "classes": first.classes,
         "confusion": first.confusion.tolist(),
         "samples": {key: list(kept.values()) for key, kept in first.samples.items()},
     }
     write_whole(Path(folder) / "evaluation.json", json.dumps(found))
-    draw_confusion(first.confusion, first.classes, Path(folder) / "confusion.png")
 
 
 def _data_uri(picture: np.ndarray) -> str:

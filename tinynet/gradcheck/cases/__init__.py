@@ -11,6 +11,7 @@ from tinynet.gradcheck.cases import (
     activation,
     affine,
     arithmetic,
+    attention,
     convolution,
     losses,
     network,
