@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         return 1 if problems else 0
     if args.repair:
         names = repair(args.repair, args.source, workers=args.workers)
-        print(f"{args.repair}: {len(names)} damaged files written again {' '.join(names)}".rstrip())
+        print(f"{args.repair}: whole; written again: {', '.join(names) or 'nothing'}")
         return 0
     kept = {
         name: getattr(args, name) for name in ("size", "quality", "shard", "chroma", "val_share")

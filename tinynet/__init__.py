@@ -26,6 +26,7 @@ from tinynet.errors import (
 )
 from tinynet.function import Function
 from tinynet.gradcheck import gradcheck
+from tinynet.kernels.winograd import direct_convolution
 from tinynet.profiler import Profile as profile
 from tinynet.random import manual_seed
 from tinynet.tensor import Tensor, no_grad, tensor
@@ -45,6 +46,7 @@ __all__ = [
     "TinynetError",
     "concat",
     "device",
+    "direct_convolution",
     "functional",
     "get_num_threads",
     "gradcheck",

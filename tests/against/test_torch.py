@@ -221,6 +221,18 @@ def embedding(rng, draw):
     return lambda L, w: L.embedding(given[L], w), [rng.normal(size=(K, draw(1, 3)))]
 
 
+def conv_transpose2d(rng, draw):
+    groups = draw(1, 3)
+    kernel, stride = (draw(1, 4), draw(1, 4)), (draw(1, 3), draw(1, 3))
+    padding = tuple(draw(0, (k - 1) // 2) for k in kernel)
+    options = dict(stride=stride, padding=padding, groups=groups)
+    options["output_padding"] = tuple(draw(0, s - 1) for s in stride)
+    C, O = groups * draw(1, 3), draw(1, 3)
+    x = rng.normal(size=(draw(1, 3), C, draw(1, 5), draw(1, 5)))
+    inputs = [x, rng.normal(size=(C, O, *kernel)), rng.normal(size=O * groups)]
+    return lambda L, *a: L.conv_transpose2d(*a, **options), inputs[: draw(2, 3)]
+
+
 def linear(rng, draw):
     rows, I, O = any_shape(draw, 0, 3), draw(1, 5), draw(1, 5)
     inputs = [rng.normal(size=(*rows, I)), rng.normal(size=(O, I)), rng.normal(size=O)]
@@ -339,6 +351,7 @@ OPERATIONS = [
     bce_with_logits,
     batch_norm,
     layer_norm,
+    conv_transpose2d,
     embedding,
     attention,
     interpolate,

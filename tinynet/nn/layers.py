@@ -98,6 +98,52 @@ class Conv2d(Module):
         )
 
 
+class ConvTranspose2d(Module):
+    """The transpose of a convolution (N, in_channels, H, W) -> (N, out_channels, OH, OW); see
+    functional.conv_transpose2d.
+
+    weight (in_channels, out_channels/groups, kh, kw), by He's rule if not said otherwise; bias
+    (out_channels,), zeros.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        output_padding: Size = 0,
+        groups: int = 1,
+        bias: bool = True,
+        weight_init: Initialiser | None = None,
+        bias_init: Initialiser | None = None,
+        device: str | Device = "cpu",
+    ):
+        sizes = in_channels, out_channels, groups
+        if min(sizes) < 1 or in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f"ConvTranspose2d: expected in_channels and out_channels divisible by groups, got "
+                f"{in_channels}, {out_channels} and groups={groups}"
+            )
+        kernel = kernel_size if isinstance(kernel_size, tuple) else (kernel_size, kernel_size)
+        shape = in_channels, out_channels // groups, *kernel
+        self.options = dict(
+            stride=stride, padding=padding, output_padding=output_padding, groups=groups
+        )
+        self.weight = Parameter((weight_init or init.he())(shape), device)
+        start = bias_init or init.constant(0)
+        self.bias = Parameter(start((out_channels,)), device) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, self.weight, self.bias, **self.options)
+
+    def extra_repr(self) -> str:
+        C, O_group, kh, kw = self.weight.shape
+        O = O_group * self.options["groups"]
+        return f"{C} -> {O}, kernel {kh}x{kw}, {_listed(**self.options)}"
+
+
 class Linear(Module):
     """x w^T + b: (..., in_features) -> (..., out_features), and a ReLU if relu=True.
 

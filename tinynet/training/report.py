@@ -181,7 +181,7 @@ def _figures(train: list[dict], tests: list[dict], evaluation: dict, config: dic
         figures.append((_duration(sum(tests[-1]["seconds"].values())), "time, tests included"))
     if damaged := max((line.get("damaged", 0) for line in (*train, *tests)), default=0):
         figures.append((f"{damaged:,}", f"{config['unit']} left out: they cannot be read"))
-    cells = "".join(f"<div><b>{value}</b>{escape(name)}</div>" for value, name in figures)
+    cells = "".join(f"<div><b>{escape(value)}</b>{escape(name)}</div>" for value, name in figures)
     return f'<div class="figures">{cells}</div>'
 
 
@@ -206,7 +206,7 @@ def _epochs(tests: list[dict], measures: dict[str, Measure]) -> str:
         )
         for line in tests
     ]
-    titles = (m.title + f", {m.unit}" * bool(m.unit) for m in shown.values())
+    titles = (escape(m.title + f", {m.unit}" * bool(m.unit)) for m in shown.values())
     head = ("epoch", "test loss", *titles, "learning rate")
     return _section("After each epoch", _table(head, rows)) if rows else ""
 

@@ -349,7 +349,7 @@ class Trainer:
                 f"as many, got {self.epochs}"
             )
         if checkpoint.state.get("epochs", self.epochs) != self.epochs:
-            self.schedule.step(self._now(), {})
+            self._step_schedule()
         self.saver.keep_best(self.best["step"])  # a kill may have come before its second name
         return f"{line}: epoch {self.epoch + 1}, batch {self.batch}"
 
