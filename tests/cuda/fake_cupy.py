@@ -740,7 +740,17 @@ class Blas:
     def dgemmStridedBatched(self, *args: Any) -> None:
         self._gemms(np.float64, *args)
 
-    def _gemms(
+    def _gemms(self, *args: Any) -> None:
+        self._each(*args)
+
+    def _gemm(self, *args: Any) -> None:
+        self._product(*args)
+
+    def _operate(self, *blocks: Block) -> None:
+        operate("gemm", current_stream(), [*blocks], [blocks[-1]])
+        machine.launches["gemm"] += 1
+
+    def _each(
         self, dtype: Any, handle: int, transa: int, transb: int, m: int, n: int, k: int,
         alpha: int, a: int, lda: int, far_a: int, b: int, ldb: int, far_b: int, beta: int, c: int,
         ldc: int, far_c: int, count: int,
@@ -750,13 +760,13 @@ class Blas:
         assert count > 0 and (count == 1 or far_c >= reach or (far_c >= m and ldc >= count * far_c))
         for i in range(count):
             places = a + i * far_a * size, b + i * far_b * size, c + i * far_c * size
-            self._gemm(
+            self._product(
                 dtype, handle, transa, transb, m, n, k, alpha, places[0], lda, places[1], ldb,
                 beta, places[2], ldc,
             )  # fmt: skip
         machine.launches["gemm"] -= count - 1
 
-    def _gemm(
+    def _product(
         self, dtype: Any, handle: int, transa: int, transb: int, m: int, n: int, k: int,
         alpha: int, a: int, lda: int, b: int, ldb: int, beta: int, c: int, ldc: int,
     ) -> None:  # fmt: skip
@@ -768,13 +778,12 @@ class Blas:
         C, block_c = self._matrix(dtype, c, ldc, m, n)
         number = ctypes.c_float if dtype == np.float32 else ctypes.c_double
         alpha, beta = (dtype(number.from_address(p).value) for p in (alpha, beta))
-        operate("gemm", current_stream(), [block_a, block_b, block_c], [block_c])
+        self._operate(block_a, block_b, block_c)
         A, B = A.T if transa else A, B.T if transb else B
         if self.modes[handle] == 3 and dtype == np.float32:
             A, B = tf32(A), tf32(B)
         product = alpha * (A @ B)
         C[...] = product if beta == 0 else product + beta * C
-        machine.launches["gemm"] += 1
 
     def _matrix(
         self, dtype: Any, pointer: int, ld: int, rows: int, columns: int
