@@ -24,7 +24,11 @@ def machine() -> Iterator[fake_cupy.Machine]:
         pytest.skip("g++ is not installed: the kernels cannot be run on the CPU")
     machine = fake_cupy.install(gpus=2)
     uploads = importlib.import_module("tinynet.devices.cuda.uploads")
-    uploads.SLOT, uploads.SLOTS = 1 << 12, 4  # so that uploads go round the ring
+    uploads.SLOT, uploads.SLOTS, uploads.SMALL = (
+        1 << 12,
+        4,
+        64,
+    )  # so that uploads go round the rings
     with threadpool_limits(
         1
     ):  # matrices are small here, and threads that wait for one another cost more than they help

@@ -73,6 +73,8 @@ class Machine:
         self.memory = GPU_BYTES
         self.host_waits = 0  # how often the host waited for a device
         self.peer_bytes: Counter = Counter()  # (source, target) -> bytes copied directly
+        # (its stream's number, what that stream knew) of every direct copy on a stream of its own
+        self.copies: list[tuple[int, Clock]] = []
         self.launches: Counter = Counter()
         # "add (8, 3, 5, 5)" -> how often an operand of that many elements was read against memory
         self.against_memory: Counter = Counter()
@@ -289,13 +291,15 @@ class MemoryPointer:
     def copy_from_device_async(
         self, source: MemoryPointer, size: int, stream: Stream | None = None
     ) -> None:
-        stream = stream or current_stream()
+        logged, stream = stream is not None, stream or current_stream()
         machine.used_names.add("cuda.MemoryPointer.copy_from_device_async")
         if source.device_id != self.device_id:
             if not machine.peers:
                 raise CUDARuntimeError("cudaErrorInvalidDevice: no peer access")
             machine.peer_bytes[source.device_id, self.device_id] += size
         operate("copy", stream, [source.mem], [self.mem])
+        if logged:
+            machine.copies.append((stream.number, Clock(stream.clock)))
         to, of = self.ptr - self.mem.ptr, source.ptr - source.mem.ptr
         data = source.mem.bytes[of : of + size]
         if source.device_id != self.device_id and machine.peers_lie:

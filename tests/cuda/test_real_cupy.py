@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import time
-from pathlib import Path
-from typing import Any
-
 import numpy as np
-import pytest
 import real_cupy
 from test_training import alexnet, train
 
