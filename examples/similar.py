@@ -41,8 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         (model,), task, about, recipe = PROGRAM.load([args.checkpoint], args.device)
         inputs = task.make_inputs
-        data = args.data or runs.data_of(args.checkpoint)
-        train, test = recipe.data.open(about | {"data": data})
+        train, test = recipe.data.open(runs.data_settings(args.checkpoint, args.data) | about)
         queries = [read(name, test, recipe.data, about) for name in args.pictures]
         captions = [caption(name, test) for name in args.pictures]
         with Loader(train, 128, crop=inputs.size, train=False) as loader:
