@@ -352,7 +352,7 @@ def test_kills_with_damage_in_between(larger, tmp_path, rng, kills):
         if code == -signal.SIGKILL:
             outcome["killed"] += 1
         elif code == 0 and digests(out) != right:
-            # It was finished when it was damaged, within a shard, which a reader sees, and --verify.
+            # It was finished when it was damaged inside a shard: a reader sees that, and --verify.
             assert finished and verify(out), said
             outcome["ended, and --verify saw the damage"] += 1
             command = "--repair", out
