@@ -21,7 +21,10 @@ from tinynet.training.plots import draw_confusion
 from tinynet.training.report import PHASES, write_report
 from tinynet.training.task import Task
 
-TAGS = set("html meta title style h1 h2 p div b table tr th td code img figure span br i".split())
+TAGS = set(
+    "html meta title style h1 h2 p div b table tr th td pre img picture source figure "
+    "span br i".split()
+)
 
 
 SHARES = 0.1, 0.2, 0.3, 0.1, 0.3  # of the time, by phase
@@ -124,9 +127,10 @@ def test_no_name_becomes_html(page):
 
 def test_the_first_figures_are_those_of_the_best_epoch(page):
     """Not of the last, nor of the lowest loss; the rate is the median, the time is the last's."""
+    best = "best of 3 epochs on these rows & columns"
     start = page.text.index("20.0 %")
     assert page.text[start : start + 10] == [
-        "20.0 %", "error <of>, epoch 2", "0.250 m<", "size, epoch 2", "18.50 %",
+        "20.0 %", f"error <of>, epoch 2, {best}", "0.250 m<", f"size, epoch 2, {best}", "18.50 %",
         "top-1 error, 10 views", "300", "rows & columns/s in training (median)", "5 h 0 min",
         "time, tests included",
     ]  # fmt: skip
@@ -179,10 +183,13 @@ def test_where_the_time_went(page):
 def test_pictures_are_inside_under_their_titles(page):
     pictures = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
     inside = [base64.b64decode(p.removeprefix("data:image/png;base64,")) for p in pictures]
-    assert len(inside) == 5 and inside[0].startswith(b"\x89PNG")  # the curves are drawn anew
-    assert [inside[1], inside[-1]] == [b"kernels", b"confusion"]
+    dark = [value for tag, name, value in page.attributes if (tag, name) == ("source", "srcset")]
+    # three curves, drawn anew, each in the light and in the dark
+    assert all(picture.startswith(b"\x89PNG") for picture in inside[:3])
+    assert len(set(pictures[:3]) | set(dark)) == 6 and len(dark) == 3
+    assert len(inside) == 7 and [inside[3], inside[-1]] == [b"kernels", b"confusion"]
     names = [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")]
-    assert names == ["Curves", "The first layer's kernels", "", "", "Confusion"]
+    assert names == ["a curve over the epochs"] * 3 + ["kernels", "", "", "confusion"]
 
 
 @pytest.mark.parametrize(
@@ -229,6 +236,7 @@ def confused(tmp_path, monkeypatch):
         dataset.classes,
     )  # fmt: skip
     save_evaluation({1: result, 10: other}, tmp_path)
+    draw_confusion(result.confusion, result.classes, tmp_path / "confusion.png")
     return json.loads((tmp_path / "evaluation.json").read_text()), figures[0]
 
 
