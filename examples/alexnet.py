@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import tinynet
 import tinynet.functional as F
@@ -220,26 +221,28 @@ def plateau(optimizer: Optimizer, epochs: int) -> DivideOnPlateau:
     return DivideOnPlateau(optimizer, patience=3, min_lr=optimizer.lr / 1000)
 
 
-PHOTOS = dict(picture_size=256, crop=224, colour=0.1, border=PRESETS["paper"].border)
+PHOTOS: dict[str, Any] = dict(
+    picture_size=256, crop=224, colour=0.1, border=PRESETS["paper"].border
+)
 ADVICE = (
     "Small first weights often do this. Try --preset cfg145 (larger weights in conv3 to conv5), "
     "another --lr (a third, or three times as much), or another --seed."
 )
-IN_90_EPOCHS = dict(batch_size=128, lr=0.01, optimizer=sgd, schedule=plateau, advice=ADVICE)
+LONG: dict[str, Any] = dict(batch_size=128, lr=0.01, optimizer=sgd, schedule=plateau, advice=ADVICE)
 RECIPES = {
     "mini": Recipe(
         "mini AlexNet", Pictures(largest=64, scale=1 / 64), epochs=6, batch_size=64, lr=0.02,
         milestones=(4, 5), optimizer=sgd, schedule=plateau,
     ),
-    "paper": Recipe("paper AlexNet", Pictures(**PHOTOS), epochs=90, **IN_90_EPOCHS),
+    "paper": Recipe("paper AlexNet", Pictures(**PHOTOS), epochs=90, **LONG),
     "cfg145": Recipe(
         "cfg145 AlexNet", Pictures(**PHOTOS, scale=1 / 1.1, centre_mean=True, crop_chunk=32),
-        epochs=91, milestones=(25, 51, 79), **IN_90_EPOCHS,
+        epochs=91, milestones=(25, 51, 79), **LONG,
     ),
 }  # fmt: skip
 
 
-def build(about: dict, devices: tuple) -> AlexNet:
+def build(about: dict[str, Any], devices: tuple[Device, ...]) -> AlexNet:
     """The net that a checkpoint says it is."""
     classes, side = len(about["classes"]), about["image_size"]
     return AlexNet(classes, about["preset"], devices, about["in_channels"], side)
@@ -255,5 +258,6 @@ PROGRAM = Program(
 main = PROGRAM.main
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(line_buffering=True)  # so that a log file has every line at once
+    # so that a log file has every line at once
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.exit(main())

@@ -233,7 +233,7 @@ def read_devkit(path: Path) -> tuple[dict[int, tuple[str, str]], list[int]]:
             raise DataError(
                 f"{path}: data/{_META} has a synset without ILSVRC2012_ID (a whole number) or WNID"
             )
-        synsets[int(number)] = wnid, str(entry.get("words") or wnid)
+        synsets[int(str(number))] = wnid, str(entry.get("words") or wnid)
     if len(files[_TRUTH]) > _MAX_TRUTH:
         raise DataError(
             f"{path}: data/{_TRUTH}: expected 50,000 short lines, got {len(files[_TRUTH]):,} bytes"

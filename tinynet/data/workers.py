@@ -17,6 +17,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from multiprocessing import connection, reduction
+from typing import Any
 
 import numpy as np
 
@@ -163,7 +164,7 @@ class WorkerPool:
     def _collect(self, done: dict[int, Batch]) -> None:
         """Wait for the next answers and put the finished batches into `done`."""
         pipes = {worker.pipe: worker for worker in self.workers}
-        ready = connection.wait(list(pipes), TIMEOUT)
+        ready: list[Any] = list(connection.wait(list(pipes), TIMEOUT))
         if not ready:
             pids = ", ".join(str(worker.process.pid) for worker in self.workers)
             self.close()

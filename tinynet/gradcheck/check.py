@@ -121,7 +121,7 @@ def _variables(fn: Any, inputs: list) -> list[_Variable]:
 
 def _argument_names(fn: Any, count: int) -> list[str]:
     try:
-        named = inspect.signature(getattr(fn, "forward", fn)).parameters.values()
+        named = list(inspect.signature(getattr(fn, "forward", fn)).parameters.values())
     except (TypeError, ValueError):
         named = []
     names = [p.name for p in named if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

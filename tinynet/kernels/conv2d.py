@@ -76,7 +76,8 @@ def conv2d_forward(
     if winograd.suits(x, weight, stride, padding, groups):
         return winograd.winograd_forward(x, weight, bias, padding, relu)
     N, C, H, W = x.shape
-    O, C_group, *kernel = weight.shape
+    O, C_group, *sides = weight.shape
+    kernel = sides[0], sides[1]
     OH, OW = output_size((H, W), kernel, stride, padding)
     x = batch_last(x)
     y = pool.empty((O, OH, OW, N), x.dtype)
@@ -167,7 +168,8 @@ def _weight_gradient(
     dy: np.ndarray, x: np.ndarray, w_shape: tuple, stride: Pair, padding: Pair, groups: int
 ) -> np.ndarray:
     """By dw^T = col @ dy^T: BLAS is up to twice as quick with the long matrix in front."""
-    O, C_group, *kernel = w_shape
+    O, C_group, *sides = w_shape
+    kernel = sides[0], sides[1]
     N, C, _, _ = x.shape
     dy, x = batch_last(dy), batch_last(x)
     _, OH, OW, _ = dy.shape

@@ -52,6 +52,7 @@ for Convolutional Neural Networks", CVPR 2016, section 4.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -135,8 +136,8 @@ def winograd_backward(
     (ph, pw), dy, padded = padding, batch_last(dy), _pad(x, padding, r)
     U = matmul(G, weight.reshape(O * C, r * r).T).reshape(SIDE**2, O, C)
     lanes = ranges(N, max(-(-N // LANES), min(RUN, -(-N // 2))))
-    dx = pool.empty((C, H, W, N), x.dtype) if needs[0] else None
-    partial = pool.empty((len(lanes), r * r, O * C), x.dtype) if needs[1] else None
+    dx: Any = pool.empty((C, H, W, N), x.dtype) if needs[0] else None
+    partial: Any = pool.empty((len(lanes), r * r, O * C), x.dtype) if needs[1] else None
 
     def lane(number: int) -> None:
         pictures = lanes[number]
@@ -177,7 +178,8 @@ def _matrices(r: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarr
         return np.vstack([np.vander(POINTS, n, increasing=True), np.eye(n)[-1]])
 
     A, G, B = vandermonde(SIDE - r + 1), vandermonde(r), np.linalg.inv(vandermonde(SIDE))
-    return tuple(np.kron(matrix, matrix).astype(dtype) for matrix in (A.T, G, B.T))
+    A2, G2, B2 = (np.kron(matrix, matrix).astype(dtype) for matrix in (A.T, G, B.T))
+    return A2, G2, B2
 
 
 def _pad(x: np.ndarray, padding: Pair, r: int) -> np.ndarray:
@@ -195,7 +197,8 @@ def _transform_input(padded: np.ndarray, B: np.ndarray, r: int, tiles: Tiles) ->
     m = SIDE - r + 1
     TH, TW = (Hp - r + 1) // m, (Wp - r + 1) // m
     # (C, 7, 7, rows, columns, pictures)
-    view = windows(padded, (SIDE, SIDE), (m, m), (TH, TW))[(..., *tiles)]
+    part = (..., *tiles)
+    view = windows(padded, (SIDE, SIDE), (m, m), (TH, TW))[part]
     d = _d.array((SIDE, SIDE, C, *_size(tiles)), padded.dtype)
     np.copyto(d, np.moveaxis(view, 0, 2))
     V = _V.array((SIDE**2, C * d[0, 0, 0].size), padded.dtype)

@@ -101,6 +101,7 @@ class Pictures:
         )
 
     def open(self, settings: dict) -> tuple[Dataset, Dataset]:
+        sets: tuple[Dataset, Dataset]
         if settings["data"] is None:
             sets, wanted = fashion_mnist(), settings["picture_size"]
             side = sets[0].shape[0]
@@ -111,7 +112,9 @@ class Pictures:
                 )
         else:
             sets = open_data(settings["data"], settings["picture_size"], self.largest)
-        return tuple(PaddedDataset(each, self.padding) for each in sets) if self.padding else sets
+        if not self.padding:
+            return sets
+        return PaddedDataset(sets[0], self.padding), PaddedDataset(sets[1], self.padding)
 
     def describe(self, settings: dict, train: Dataset) -> dict[str, Any]:
         side, channels = train.shape[0] - 2 * self.padding, train.shape[2]
@@ -137,7 +140,9 @@ class Pictures:
         if workers is None:  # pictures that lie in memory need no processes to load them
             workers = 0 if dataset.in_memory else available_cores()
         sigma = settings["colour"] if train else 0.0
-        inner = dataset.dataset if self.padding else dataset  # a border has no colours
+        inner: Any = dataset
+        if self.padding:  # a border has no colours
+            inner = inner.dataset
         return Loader(
             dataset,
             settings["batch_size"],

@@ -63,7 +63,7 @@ def conv2d_backward(
     dy, db = add_to_rows_backward(dy, None if y is None else batch_last(y), needs[2])
     w = weight.reshape(O, -1)
     dx = cupy.zeros((C, H, W, N), x.dtype) if needs[0] else None
-    dw = cupy.zeros(w.shape, x.dtype) if needs[1] else None
+    dw: Any = cupy.zeros(w.shape, x.dtype) if needs[1] else None
     for g in range(groups):
         x_, w_, dy_, dx_, dw_ = (_group(a, g, groups) for a in (x, w, dy, dx, dw))
         col, pieces = _buffer(w_.shape[1], OH, OW * N, x.dtype)

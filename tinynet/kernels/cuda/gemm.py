@@ -9,7 +9,7 @@ import numpy as np
 from tinynet.devices.cuda import cupy, current_lane
 from tinynet.kernels.cuda.launch import check_device
 
-_ROUTINE = {np.dtype(np.float32): "sgemm", np.dtype(np.float64): "dgemm"}
+_ROUTINE: dict[np.dtype, str] = {np.dtype(np.float32): "sgemm", np.dtype(np.float64): "dgemm"}
 _SCALARS = {
     dtype: np.array([0, 1], dtype) for dtype in _ROUTINE
 }  # cuBLAS reads beta and alpha from host memory
