@@ -33,8 +33,8 @@ class Preset:
 
     image_size: int  # side of the pictures it sees, unless said otherwise
     kernels: tuple[int, int, int, int, int]  # of conv1 ... conv5
-    conv1: dict[str, int]  # size, stride and padding of conv1's kernels
-    conv2: dict[str, int]
+    conv1: dict[str, Any]  # size, stride and padding of conv1's kernels
+    conv2: dict[str, Any]
     hidden: int  # outputs of fc6 and of fc7
     weights: dict[str, init.Initialiser]  # "conv1" ... "fc8" -> how weights start
     ones: tuple[str, ...]  # layers whose biases start at 1; the others start at 0
@@ -46,25 +46,17 @@ class Preset:
 
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
-IN_2012 = dict(
-    image_size=224,
-    kernels=(48, 128, 192, 192, 128),
-    conv1=dict(kernel_size=11, stride=4),
-    conv2=dict(kernel_size=5, padding=2),
-    hidden=2048,
+IN_2012: dict[str, Any] = dict(
+    image_size=224, kernels=(48, 128, 192, 192, 128), hidden=2048,
+    conv1=dict(kernel_size=11, stride=4), conv2=dict(kernel_size=5, padding=2),
     ones=("conv2", "conv4", "conv5", "fc6", "fc7"),
-)
+)  # fmt: skip
 WIDER = ("conv3", "conv4", "conv5")  # their weights start larger in the program than in the paper
 PRESETS = {
     "mini": Preset(
-        image_size=28,
-        kernels=(16, 32, 48, 48, 32),
-        conv1=dict(kernel_size=5, padding=2),
-        conv2=dict(kernel_size=3, padding=1),
-        hidden=256,
-        weights={layer: init.he() for layer in LAYERS},
-        ones=(),
-        bias_decay=False,
+        image_size=28, kernels=(16, 32, 48, 48, 32), hidden=256,
+        conv1=dict(kernel_size=5, padding=2), conv2=dict(kernel_size=3, padding=1),
+        weights={layer: init.he() for layer in LAYERS}, ones=(), bias_decay=False,
         dropout=0.2,  # a few epochs on a few thousand pictures are too short a training for more
         border=0,
     ),
@@ -76,7 +68,7 @@ PRESETS = {
         bias_decay=False,
         late_relu=("conv1", "conv5"),
     ),
-}
+}  # fmt: skip
 
 
 def after_conv(layer: str, preset: str) -> nn.Module:
@@ -84,7 +76,11 @@ def after_conv(layer: str, preset: str) -> nn.Module:
     pool, late_relu = nn.MaxPool2d(3, stride=2, ceil_mode=True), nn.ReLU(inplace=True)
     # The paper's alpha = 1e-4 is on the plain sum of 5 squares; our layer divides by 5, as in 2012.
     norm = nn.LocalResponseNorm(5, alpha=1e-4 if preset == "cfg145" else 5e-4, beta=0.75, k=2.0)
-    order = {"conv1": [norm, pool], "conv2": [norm, pool], "conv5": [pool]}
+    order: dict[str, list[nn.Module]] = {
+        "conv1": [norm, pool],
+        "conv2": [norm, pool],
+        "conv5": [pool],
+    }
     if preset == "cfg145":
         same_map = nn.SpatialResponseNorm(5, alpha=0.001, beta=0.75, k=1.0)
         order["conv1"] = [norm, pool, late_relu]
@@ -101,7 +97,7 @@ class Tower(nn.Module):
         k1, k2, k3, k4, k5 = p.kernels
         self.device = device
 
-        def start(layer: str) -> dict:
+        def start(layer: str) -> dict[str, Any]:
             bias = init.constant(1 if layer in p.ones else 0)
             relu = layer not in p.late_relu
             return dict(weight_init=p.weights[layer], bias_init=bias, device=device, relu=relu)
@@ -123,11 +119,13 @@ class Tower(nn.Module):
 
     def conv(self, number: int, x: Tensor) -> Tensor:
         """Convolution 1 ... 5, its ReLU, and what follows it."""
-        return self.after[number - 1](getattr(self, f"conv{number}")(x))
+        y: Tensor = self.after[number - 1](getattr(self, f"conv{number}")(x))
+        return y
 
     def fc(self, number: int, x: Tensor) -> Tensor:
         """Fully connected layer 6 or 7, its ReLU, and dropout."""
-        return self.dropout(getattr(self, f"fc{number}")(x))
+        y: Tensor = self.dropout(getattr(self, f"fc{number}")(x))
+        return y
 
 
 class AlexNet(nn.Module):
@@ -142,7 +140,7 @@ class AlexNet(nn.Module):
         self,
         num_classes: int = 1000,
         preset: str = "paper",
-        devices: tuple[str, str] = ("cpu", "cpu"),
+        devices: tuple[str | Device, ...] = ("cpu", "cpu"),
         in_channels: int = 3,
         image_size: int | None = None,
     ):
@@ -158,7 +156,8 @@ class AlexNet(nn.Module):
         self.fc8 = nn.Linear(2 * p.hidden, num_classes, weight_init=weights, device=device_a)
 
     def forward(self, x: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-        return self.fc8(self.features(x))
+        logits: Tensor = self.fc8(self.features(x))
+        return logits
 
     def features(self, x: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         """The 4096 (mini: 512) values that fc8 sees, on devices[0].
@@ -186,13 +185,16 @@ class AlexNet(nn.Module):
         xb_on_a, xa_on_b = xb.to(self.a.device), xa.to(self.b.device)  # these two run side by side
         return tinynet.concat([xa, xb_on_a], axis=1), tinynet.concat([xa_on_b, xb], axis=1)
 
-    def param_groups(self) -> list[dict]:
+    def param_groups(self) -> list[dict[str, Any]]:
         """Weights and biases of each layer, with the preset's rates and decay, for an optimiser."""
-        p, groups = PRESETS[self.preset], []
+        p = PRESETS[self.preset]
+        groups: list[dict[str, Any]] = []
         for name in LAYERS:
             layers = [getattr(part, name) for part in (self.a, self.b, self) if hasattr(part, name)]
             groups.append(dict(name=f"{name}.weight", params=[layer.weight for layer in layers]))
-            biases = dict(name=f"{name}.bias", params=[layer.bias for layer in layers])
+            biases: dict[str, Any] = dict(
+                name=f"{name}.bias", params=[layer.bias for layer in layers]
+            )
             decay = {} if p.bias_decay else dict(weight_decay=0.0)
             groups.append(biases | dict(lr_scale=p.bias_lr) | decay)
         return groups
@@ -258,6 +260,5 @@ PROGRAM = Program(
 main = PROGRAM.main
 
 if __name__ == "__main__":
-    # so that a log file has every line at once
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # for log files
     sys.exit(main())

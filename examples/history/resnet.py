@@ -121,6 +121,5 @@ PROGRAM = Program(
 main = PROGRAM.main
 
 if __name__ == "__main__":
-    # so that a log file has every line at once
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # for log files
     sys.exit(main())

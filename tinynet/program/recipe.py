@@ -92,7 +92,7 @@ class Recipe:
     batch_size: int
     lr: float
     milestones: Sequence[int] | None = None
-    optimizer: Callable[[Module, float], Optimizer] = lambda net, lr: SGD(
+    optimizer: Callable[[Any, float], Optimizer] = lambda net, lr: SGD(
         net.parameters(), lr, momentum=0.9
     )
     schedule: Callable[[Optimizer, int], Any] = constant
