@@ -56,17 +56,14 @@ PRESETS = {
     "mini": Preset(
         image_size=28, kernels=(16, 32, 48, 48, 32), hidden=256,
         conv1=dict(kernel_size=5, padding=2), conv2=dict(kernel_size=3, padding=1),
-        weights={layer: init.he() for layer in LAYERS}, ones=(), bias_decay=False,
+        weights={layer: init.he() for layer in LAYERS}, ones=(), bias_decay=False, border=0,
         dropout=0.2,  # a few epochs on a few thousand pictures are too short a training for more
-        border=0,
     ),
     "paper": Preset(**IN_2012, weights={layer: init.normal(0.01) for layer in LAYERS}),
     "cfg145": Preset(
         **IN_2012,
         weights={layer: init.normal(0.03 if layer in WIDER else 0.01) for layer in LAYERS},
-        bias_lr=2.0,
-        bias_decay=False,
-        late_relu=("conv1", "conv5"),
+        bias_lr=2.0, bias_decay=False, late_relu=("conv1", "conv5"),
     ),
 }  # fmt: skip
 

@@ -43,8 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         (model,), task, about, recipe = PROGRAM.load([args.checkpoint], args.device)
         inputs, room = task.make_inputs, recipe.data
         assert isinstance(room, Pictures)  # as all recipes of AlexNet
-        data = args.data or runs.data_of(args.checkpoint)
-        train, test = room.open(about | {"data": data})
+        train, test = room.open(runs.data_settings(args.checkpoint, args.data) | about)
         queries = [read(name, test, room, about) for name in args.pictures]
         captions = [caption(name, test) for name in args.pictures]
         with Loader(train, 128, crop=inputs.size, train=False) as loader:

@@ -29,6 +29,7 @@ from tinynet.errors import (
 from tinynet.function import Function
 from tinynet.functions import *
 from tinynet.gradcheck import gradcheck
+from tinynet.kernels.winograd import direct_convolution
 from tinynet.profiler import Profile as profile
 from tinynet.random import manual_seed
 from tinynet.saving import load, save
@@ -49,6 +50,7 @@ __all__ = [
     "Tensor",
     "TinynetError",
     "device",
+    "direct_convolution",
     "functional",
     "get_num_threads",
     "gradcheck",

@@ -66,7 +66,10 @@ class Machine:
 
     def __init__(self, gpus: int):
         self.gpus, self.driver, self.runtime = gpus, 13000, 13000
+        self.compute_capability = "90"
         self.peers, self.peers_lie = True, False
+        self.pinned = 1 << 40  # bytes of pinned memory that the host gives
+        self.cublas_memory = True  # whether cuBLAS finds room for its workspace
         self.memory = GPU_BYTES
         self.host_waits = 0  # how often the host waited for a device
         self.peer_bytes: Counter = Counter()  # (source, target) -> bytes copied directly
@@ -182,6 +185,8 @@ class Event:
 
 
 class Device:
+    compute_capability = property(lambda self: machine.compute_capability)
+
     def __init__(self, index: int):
         if not 0 <= index < machine.gpus:
             raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
@@ -341,6 +346,9 @@ class Pinned(np.ndarray):
 
 def empty_pinned(shape: Any, dtype: Any = float) -> Pinned:
     array = np.empty(shape, dtype).view(Pinned)
+    machine.pinned -= array.nbytes
+    if machine.pinned < 0:
+        raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
     array.history = History()
     return array
 
@@ -633,6 +641,13 @@ def ascontiguousarray(a: ndarray, dtype: Any = None) -> ndarray:
     return call(np.ascontiguousarray, "ascontiguousarray", (a,), {}, fresh=True)
 
 
+def as_strided(a: ndarray, shape: tuple[int, ...], strides: tuple[int, ...]) -> ndarray:
+    machine.used_names.add("lib.stride_tricks.as_strided")
+    reach = sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + a.itemsize
+    assert 0 in shape or reach <= a.nbytes, "as_strided: past the end of the array"
+    return a._view(np.lib.stride_tricks.as_strided(a._values, shape, strides))
+
+
 def concatenate(
     arrays: Any, axis: int = 0
 ) -> ndarray:  # CuPy's result is in C order, whatever its arguments'
@@ -698,7 +713,14 @@ class Blas:
     CUBLAS_OP_N, CUBLAS_OP_T = 0, 1
     modes: dict[int, int] = {}
 
+    class CUBLASError(RuntimeError):
+        def __init__(self, status: int):
+            super().__init__(f"CUBLAS_STATUS_{status}")
+            self.status = status
+
     def create(self) -> int:
+        if not machine.cublas_memory:
+            raise self.CUBLASError(1)
         handle = next(_numbers)
         self.modes[handle] = 0
         return handle
@@ -712,10 +734,34 @@ class Blas:
     def dgemm(self, *args: Any) -> None:
         self._gemm(np.float64, *args)
 
+    def sgemmStridedBatched(self, *args: Any) -> None:
+        self._gemms(np.float32, *args)
+
+    def dgemmStridedBatched(self, *args: Any) -> None:
+        self._gemms(np.float64, *args)
+
+    def _gemms(
+        self, dtype: Any, handle: int, transa: int, transb: int, m: int, n: int, k: int,
+        alpha: int, a: int, lda: int, far_a: int, b: int, ldb: int, far_b: int, beta: int, c: int,
+        ldc: int, far_c: int, count: int,
+    ) -> None:  # fmt: skip
+        size = np.dtype(dtype).itemsize
+        reach = (n - 1) * ldc + m  # the elements from the first to the last of one result
+        assert count > 0 and (count == 1 or far_c >= reach or (far_c >= m and ldc >= count * far_c))
+        for i in range(count):
+            places = a + i * far_a * size, b + i * far_b * size, c + i * far_c * size
+            self._gemm(
+                dtype, handle, transa, transb, m, n, k, alpha, places[0], lda, places[1], ldb,
+                beta, places[2], ldc,
+            )  # fmt: skip
+        machine.launches["gemm"] -= count - 1
+
     def _gemm(
         self, dtype: Any, handle: int, transa: int, transb: int, m: int, n: int, k: int,
         alpha: int, a: int, lda: int, b: int, ldb: int, beta: int, c: int, ldc: int,
     ) -> None:  # fmt: skip
+        if not machine.cublas_memory:
+            raise self.CUBLASError(3)
         assert all(isinstance(v, int) and 0 < v < 2**31 for v in (m, n, k, lda, ldb, ldc))
         A, block_a = self._matrix(dtype, a, lda, *((k, m) if transa else (m, k)))
         B, block_b = self._matrix(dtype, b, ldb, *((n, k) if transb else (k, n)))
@@ -784,6 +830,10 @@ class _Module(types.ModuleType):
     """Any other function is NumPy's, on the stand-in's arrays."""
 
     def __getattr__(self, name: str) -> Any:
+        if name == "argsort":
+            return lambda a: call(
+                lambda v: np.argsort(v, kind="stable"), name, (a,), {}, fresh=True
+            )
         function = getattr(np, name, None)
         if function is None or name.startswith("_"):
             raise AttributeError(f"module 'cupy' has no attribute {name!r}")
@@ -810,15 +860,6 @@ class _Ufunc:
     def __call__(self, *args: Any, out: ndarray | None = None, **kwargs: Any) -> Any:
         return call(self.ufunc, self.ufunc.__name__, args, kwargs, out=out)
 
-    def at(self, a: ndarray, indices: Any, values: Any) -> None:
-        machine.used_names.add(f"{self.ufunc.__name__}.at")
-        reads = [
-            on_current(x)
-            for x in arrays_in([indices, values] if isinstance(indices, ndarray) else [values])
-        ]
-        operate("at", current_stream(), reads, [on_current(a)])
-        self.ufunc.at(a._values, plain(indices), plain(values))
-
 
 def install(gpus: int = 2) -> Machine:
     """Put the stand-in into sys.modules; returns the machine it simulates."""
@@ -838,6 +879,7 @@ def install(gpus: int = 2) -> Machine:
     for name, value in own.items():
         setattr(cupy, name, value)
     cupy.__version__ = "0 (stand-in)"
+    cupy.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=as_strided))
     cupy.cuda = types.SimpleNamespace(
         Device=Device, Stream=Stream, Event=Event, MemoryPool=MemoryPool,
         set_allocator=set_allocator, runtime=_runtime(), cublas=Blas(),

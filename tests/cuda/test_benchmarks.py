@@ -57,7 +57,7 @@ def test_the_one_command_in_a_small_form(
         assert f"{name:<34} ok" in printed
     assert {row["kernel"] for row in found["kernels fp32"]} >= {
         "gemm",
-        "im2col",
+        "row_columns",
         "max_pool2d_forward",
         "sgd_step",
     }

@@ -101,7 +101,7 @@ def test_two_gpus_train_to_the_losses_of_the_cpu(machine: fake_cupy.Machine, pre
     assert machine.peer_bytes[0, 1] and machine.peer_bytes[1, 0]
     assert all(
         machine.launches[kernel]
-        for kernel in ("im2col", "col2im", "gemm", "dropout_mask", "sgd_step")
+        for kernel in ("row_columns", "sum_of_rows", "gemm", "dropout_mask", "sgd_step")
     )
 
 

@@ -325,7 +325,8 @@ def test_the_life_of_a_worker(rng, monkeypatch, tmp_path):
     assert np.array_equal(written[2], dataset.picture(4)[:7, :7])
     pipe = Tasks(block, task)
     _serve(pipe, Bad())
-    assert pipe.answers == [(5, "train-000001.tar: picture 17 is damaged", {})]
+    problem = "train-000001.tar: picture 17 is damaged"
+    assert pipe.answers == [(5, None, dict.fromkeys([3, 1, 4], problem))]
     pipe = Tasks(block, task, task, broken=True)
     _serve(pipe, dataset)
     assert len(pipe.tasks) == 1  # it left

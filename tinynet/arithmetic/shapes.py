@@ -96,12 +96,11 @@ class Index(Function):
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
-        dx = ctx.xp.zeros(ctx.x_shape, dy.dtype)
         parts = ctx.key if isinstance(ctx.key, tuple) else (ctx.key,)
         if any(isinstance(part, (list, np.ndarray, ctx.xp.ndarray)) for part in parts):
-            ctx.xp.add.at(dx, ctx.key, dy)  # an element that was taken twice gets both gradients
-        else:
-            dx[ctx.key] = dy
+            return ctx.kernels.index_backward(dy, ctx.key, ctx.x_shape), None
+        dx = ctx.xp.zeros(ctx.x_shape, dy.dtype)
+        dx[ctx.key] = dy
         return dx, None
 
 

@@ -29,30 +29,21 @@ class Batch:
     indices: np.ndarray  # int64 (N,), places in the data set
     damaged: dict[int, str] = field(default_factory=dict)
 
-    def leave_out(self, damaged: dict[int, str]) -> None:
-        """Take out the rows of pictures that could not be read: {row: why}."""
-        if not damaged:
-            return
-        self.damaged = {int(self.indices[row]): why for row, why in damaged.items()}
-        keep = np.ones(len(self.indices), bool)
-        keep[list(damaged)] = False
+    def leave_out_damaged(self) -> None:
+        """Take out the rows of the pictures that could not be read."""
+        keep = ~np.isin(self.indices, list(self.damaged))
         for name in ("pictures", "labels", "top", "left", "flip", "colour", "indices"):
             if (values := getattr(self, name)) is not None:
                 setattr(self, name, values[keep])
 
 
 def cut(
-    dataset: Dataset,
-    indices: np.ndarray,
-    top: np.ndarray,
-    left: np.ndarray,
-    out: np.ndarray,
-    skip: bool = False,
+    dataset: Dataset, indices: np.ndarray, top: np.ndarray, left: np.ndarray, out: np.ndarray
 ) -> dict[int, str]:
     """Copy pictures into `out` (N, h, w, C), each from its offset on if it is larger than that.
 
-    Returns {row: why} of those that cannot be read, if `skip` says to go on without them; else
-    raises DataError, or OSError where there is no such file.
+    Returns those that cannot be read, by their places in the data set, and why; their rows are left
+    as they were.
     """
     damaged = {}
     height, width = out.shape[1:3]
@@ -61,9 +52,7 @@ def cut(
         try:
             picture = dataset.picture(int(index))
         except (DataError, OSError) as error:
-            if not skip:
-                raise
-            damaged[row] = str(error)
+            damaged[int(index)] = str(error)
             continue
         t, x = (0, 0) if whole else (top[row], left[row])
         out[row] = picture[t : t + height, x : x + width]

@@ -183,7 +183,7 @@ def check_classes(labels: np.ndarray, classes: list[str], where: str, share: flo
         if share is None or len(empty) == len(classes):
             raise DataError(
                 f"{where}: expected pictures of each class that can be used, got none of "
-                f"{_some(empty)}; replace them, or remove the class"
+                f"{_some(empty)}; add some, or remove the class"
             )
         log.warning("%s: no picture of %s", where, _some(empty))
 

@@ -7,9 +7,10 @@ epoch sees what an undisturbed run would have seen.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 
@@ -83,8 +84,7 @@ class Loader:
         self._cut_shape = (crop, crop, channels) if train else dataset.shape
         self._pool = None
         if workers:
-            shape = (batch_size, *self._cut_shape)
-            self._pool = WorkerPool(dataset, workers, ahead, shape, skip_damaged)
+            self._pool = WorkerPool(dataset, workers, ahead, (batch_size, *self._cut_shape))
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -103,8 +103,8 @@ class Loader:
         """The batches of an epoch (0, 1, ...), from batch number `start` on."""
         plans = self._plan(epoch, start)
         if self._pool is not None:
-            return self._pool.run(plans)
-        return _in_background(map(self._load, plans), self.ahead)
+            return self._whole(self._pool.run(plans))
+        return self._whole(_in_background(map(self._load, plans), self.ahead))
 
     def close(self) -> None:
         """End the worker processes."""
@@ -119,9 +119,20 @@ class Loader:
 
     def _load(self, batch: Batch) -> Batch:
         batch.pictures = np.empty((len(batch.indices), *self._cut_shape), np.uint8)
-        places = batch.indices, batch.top, batch.left
-        batch.leave_out(cut(self.dataset, *places, batch.pictures, self.skip_damaged))
+        batch.damaged = cut(self.dataset, batch.indices, batch.top, batch.left, batch.pictures)
         return batch
+
+    def _whole(self, batches: Generator[Batch, None, None]) -> Iterator[Batch]:
+        """The batches without the pictures that cannot be read. DataError for the first of these,
+        unless they are to be skipped.
+        """
+        with contextlib.closing(batches):
+            for batch in batches:
+                if batch.damaged:
+                    if not self.skip_damaged:
+                        raise DataError(next(iter(batch.damaged.values())))
+                    batch.leave_out_damaged()
+                yield batch
 
     def _plan(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches with everything but their pictures."""
@@ -180,15 +191,22 @@ def normal(lanes: np.ndarray) -> np.ndarray:
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
-def ten_views(shape: tuple[int, ...], crop: int) -> list[tuple[int, int, bool]]:
+def ten_views(
+    shape: tuple[int, ...], crop: int, mirrored: bool = True
+) -> list[tuple[int, int, bool]]:
     """(top, left, flip) of the ten test views of a picture of (H, W, ...): the four corners and
-    the centre, and the same mirrored (ALEXNET 2012, section 4.1)."""
+    the centre, and the same mirrored (ALEXNET 2012, section 4.1).
+
+    They are fewer where the picture is not cut, since the five are one then, and where training
+    does not mirror (`mirrored`): a net is not tested on what it was not made for.
+    """
     bottom, right = shape[0] - crop, shape[1] - crop
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
-    return [(top, left, flip) for flip in (False, True) for top, left in corners]
+    flips = (False, True) if mirrored else (False,)
+    return list(dict.fromkeys((top, left, flip) for flip in flips for top, left in corners))
 
 
-def _in_background(batches: Iterator[Batch], ahead: int) -> Iterator[Batch]:
+def _in_background(batches: Iterator[Batch], ahead: int) -> Generator[Batch, None, None]:
     """What `batches` yields, computed in a thread that runs at most `ahead` items in advance."""
     ready: queue.Queue = queue.Queue(ahead)
     stop = threading.Event()

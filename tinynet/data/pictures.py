@@ -75,8 +75,9 @@ def list_pictures(folder: Path) -> tuple[list[str], Counter[str]]:
 
 def in_words(others: Counter[str]) -> str:
     """The second result of `list_pictures`: "12 .heic files, 1 folder"; at most five."""
-    words = [f"{n:,} {kind}{'s' * (n > 1)}" for kind, n in others.most_common(5)]
-    rest = others.total() - sum(n for _, n in others.most_common(5))
+    counts = sorted(others.items(), key=lambda item: (-item[1], item[0]))
+    words = [f"{n:,} {kind}{'s' * (n > 1)}" for kind, n in counts[:5]]
+    rest = sum(n for _, n in counts[5:])
     return ", ".join(words + [f"{rest:,} of other kinds"] * (rest > 0))
 
 

@@ -235,7 +235,8 @@ def write_shards(jobs: list[Job], workers: int | None, max_bad: float, progress:
     """Have every job done that is not, on `workers` processes (default: one a core)."""
     total = sum(len(job.entries) for job in jobs)
     begun = [job for job in jobs if job.part.exists()]
-    bar = tqdm(total=len(begun), desc="checking", unit=" shards", disable=not progress, leave=False)
+    quiet = not (progress and begun)
+    bar = tqdm(total=len(begun), desc="checking", unit=" shards", disable=quiet, leave=False)
     with ThreadPoolExecutor(available_cores()) as pool, bar:
         # hashing runs outside the interpreter lock
         done = {}

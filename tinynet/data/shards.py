@@ -94,11 +94,11 @@ class ShardDataset(Dataset):
         """The picture, uint8 (size, size, 3); DataError if its checksum is not the index's."""
         shard, offset, length, _, crc = self.index[i].item()
         path = self.shards[shard]
-        file = os.open(path, os.O_RDONLY)
         try:
-            data = os.pread(file, length, offset)
-        finally:
-            os.close(file)
+            with open(path, "rb", buffering=0) as file:
+                data = os.pread(file.fileno(), length, offset)
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror}; run {repair_command(self.root)}") from error
         if zlib.crc32(data) != crc:
             raise DataError(
                 f"{path}: picture {i} at byte {offset} is damaged; run {repair_command(self.root)}"

@@ -15,7 +15,7 @@ import os
 import signal
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from multiprocessing import connection, reduction
 from typing import Any
 
@@ -85,8 +85,8 @@ def leave_signals_to_parent() -> None:
 class _Worker(Process):
     """A process that fills batches, and the tasks it has been given and not yet answered."""
 
-    def __init__(self, number: int, dataset: Dataset, skip: bool):
-        super().__init__(f"loader worker {number}", _serve, dataset, skip)
+    def __init__(self, number: int, dataset: Dataset):
+        super().__init__(f"loader worker {number}", _serve, dataset)
         self.number = number
         self.tasks: dict[int, tuple[Batch, _Block, tuple[int, ...]]] = {}
         self.known: set[_Block] = set()
@@ -108,13 +108,11 @@ class WorkerPool:
     """`workers` processes that serve a data set; they start with the first run.
 
     `shape` is (N, h, w, C) of the pictures of a full batch, `ahead` the batches a worker may have
-    waiting. skip: pictures that cannot be read are left out and named, see Loader.
+    waiting.
     """
 
-    def __init__(
-        self, dataset: Dataset, workers: int, ahead: int, shape: tuple[int, ...], skip: bool = False
-    ):
-        self.dataset, self.skip = dataset, skip
+    def __init__(self, dataset: Dataset, workers: int, ahead: int, shape: tuple[int, ...]):
+        self.dataset = dataset
         self.count = workers
         self.ahead = ahead
         self.shape = shape
@@ -122,15 +120,13 @@ class WorkerPool:
         self.free: list[_Block] = []
         self.running = False
 
-    def run(self, plans: Iterator[Batch]) -> Iterator[Batch]:
+    def run(self, plans: Iterator[Batch]) -> Generator[Batch, None, None]:
         """Each planned batch with its pictures filled in, in order.
 
         The pictures lie in shared memory, which is used again once nobody refers to them.
         """
         if not self.workers:
-            self.workers = [
-                _Worker(number, self.dataset, self.skip) for number in range(self.count)
-            ]
+            self.workers = [_Worker(number, self.dataset) for number in range(self.count)]
         if self.running:
             raise DataError("an epoch of this loader is still running: close it, or make another")
         self.running = True
@@ -181,10 +177,10 @@ class WorkerPool:
                 raise DataError(problem)
             batch, block, shape = worker.tasks.pop(number)
             worker.deaths = 0
+            batch.damaged = damaged
             batch.pictures = np.ndarray(shape, np.uint8, buffer=block.memory)
             # Views of an array keep it alive, so its end is the end of every use of the block.
             weakref.finalize(batch.pictures, self.free.append, block).atexit = False
-            batch.leave_out(damaged)
             done[number] = batch
 
     def _replace(self, worker: _Worker) -> None:
@@ -196,7 +192,7 @@ class WorkerPool:
                 f'less), and is the program\'s main part under `if __name__ == "__main__":`?'
             )
         log.warning("%s: started again", cause)
-        new = _Worker(worker.number, self.dataset, self.skip)
+        new = _Worker(worker.number, self.dataset)
         new.deaths = worker.deaths + 1
         self.workers[self.workers.index(worker)] = new
         for number, task in worker.tasks.items():
@@ -209,7 +205,7 @@ class WorkerPool:
             worker.end()
 
 
-def _serve(pipe: connection.Connection, dataset: Dataset, skip: bool = False) -> None:
+def _serve(pipe: connection.Connection, dataset: Dataset) -> None:
     """The worker's life: take a task, fill the memory it names, answer, until the pipe closes."""
     leave_signals_to_parent()
     keep_freed_memory()
@@ -228,10 +224,10 @@ def _serve(pipe: connection.Connection, dataset: Dataset, skip: bool = False) ->
         number, name, shape, indices, top, left = task
         problem, damaged = None, {}
         try:
-            pictures = np.ndarray(shape, np.uint8, buffer=blocks[name])
-            damaged = cut(dataset, indices, top, left, pictures, skip)
+            out = np.ndarray(shape, np.uint8, buffer=blocks[name])
+            damaged = cut(dataset, indices, top, left, out)
         except Exception as error:  # whatever it is, the parent raises it
-            problem = str(error) if isinstance(error, (DataError, OSError)) else repr(error)
+            problem = repr(error)
         try:
             pipe.send((number, problem, damaged))
         except OSError:

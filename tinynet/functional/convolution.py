@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from tinynet.function import Context, Function
 from tinynet.functional import checks
 from tinynet.kernels.im2col import output_size
+from tinynet.kernels.order import along_memory, inner_axes, order_of, reordered
 from tinynet.operations import operation
 from tinynet.tensor import Tensor
 
@@ -98,7 +100,9 @@ class ConvTranspose2d(Function):
         larger = ctx.device.empty(shape, x.dtype)  # its shape counts; nothing reads its values
         needs = True, False, False
         y, _, _ = ctx.kernels.conv2d_backward(x, larger, weight, **options, needs=needs)
-        return y if bias is None else y + bias[:, None, None]
+        if bias is None:
+            return y
+        return along_memory(ctx.device, operator.add, y, bias[:, None, None])
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
@@ -110,7 +114,8 @@ class ConvTranspose2d(Function):
             needs = False, True, False
             _, dw, _ = ctx.kernels.conv2d_backward(x, dy, weight, **ctx.options, needs=needs)
         if ctx.needs_input_grad[2]:
-            db = dy.sum(axis=(0, 2, 3))
+            order = order_of(ctx.device, [dy])
+            db = reordered(dy, order).sum(axis=inner_axes((0, 2, 3), order))
         return dx, dw, db
 
 

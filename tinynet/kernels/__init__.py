@@ -24,6 +24,7 @@ from tinynet.kernels.gelu import (
     gelu_tanh_forward,
 )
 from tinynet.kernels.im2col import col2im, im2col
+from tinynet.kernels.index import index_backward
 from tinynet.kernels.layer_norm import layer_norm_backward, layer_norm_forward
 from tinynet.kernels.linear import linear_backward, linear_forward, matmul
 from tinynet.kernels.local_response_norm import (

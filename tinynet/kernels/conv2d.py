@@ -43,9 +43,9 @@ from tinynet.kernels.relu import relu_backward
 # The fewest and the most of columns built at once; of large ones, 2 to 16 MB did best.
 COLUMN_BYTES = (1 << 20, 8 << 20)
 PIXELS = 1024  # output pixels, all pictures counted, of a row in a tile
-# Pixels of one of forward's products. Products this narrow stay in the nearest cache, and BLAS has a
-# kernel for them that copies nothing: with 16 to 48 kernels it is 1.3 to 2 times as quick as with
-# 1024 pixels.
+# Pixels of one of forward's products. Products this narrow stay in the nearest cache, and BLAS has
+# a kernel for them that copies nothing: with 16 to 48 output channels it is 1.3 to 2 times as quick
+# as with 1024 pixels.
 RUN = 64
 FEW = 32  # with fewer pixels in a row, the columns of all rows of a tile are brought together
 DX_BLOCKS = 8  # threads take blocks of input channels of dx, so no two ever add to the same pixel
@@ -73,8 +73,9 @@ def conv2d_forward(
     """(N, C, H, W), (O, C/groups, kh, kw), (O,) -> (N, O, OH, OW), its negative values cut to 0 if
     `relu`.
     """
-    if winograd.suits(x, weight, stride, padding, groups):
-        return winograd.winograd_forward(x, weight, bias, padding, relu)
+    side = winograd.tile_side(x, weight, stride, padding, groups)
+    if side:
+        return winograd.winograd_forward(x, weight, bias, padding, side, relu)
     N, C, H, W = x.shape
     O, C_group, *sides = weight.shape
     kernel = sides[0], sides[1]
@@ -117,11 +118,8 @@ def conv2d_backward(
     """
     if y is not None:
         dy = relu_backward(dy, y)
-    if winograd.suits(x, weight, stride, padding, groups):
-        dx, dw = winograd.winograd_backward(dy, x, weight, padding, needs[:2])
-    else:
-        dx = _input_gradient(dy, x.shape, weight, stride, padding, groups) if needs[0] else None
-        dw = _weight_gradient(dy, x, weight.shape, stride, padding, groups) if needs[1] else None
+    dx = _input_gradient(dy, x.shape, weight, stride, padding, groups) if needs[0] else None
+    dw = _weight_gradient(dy, x, weight, stride, padding, groups) if needs[1] else None
     db = _bias_gradient(dy) if needs[2] else None
     return dx, dw, db
 
@@ -165,11 +163,14 @@ def _input_gradient(
 
 
 def _weight_gradient(
-    dy: np.ndarray, x: np.ndarray, w_shape: tuple, stride: Pair, padding: Pair, groups: int
+    dy: np.ndarray, x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, groups: int
 ) -> np.ndarray:
     """By dw^T = col @ dy^T: BLAS is up to twice as quick with the long matrix in front."""
-    O, C_group, *sides = w_shape
+    O, C_group, *sides = weight.shape
     kernel = sides[0], sides[1]
+    side = winograd.tile_side(x, weight, stride, padding, groups)
+    if side:
+        return winograd.winograd_weight_gradient(dy, x, kernel[0], padding, side)
     N, C, _, _ = x.shape
     dy, x = batch_last(dy), batch_last(x)
     _, OH, OW, _ = dy.shape
@@ -193,7 +194,7 @@ def _weight_gradient(
 
     parallel_for(piece, [(lane, g) for lane in range(len(lanes)) for g in range(groups)])
     dw = partial.sum(axis=0).reshape(groups, *kernel, C_group, O // groups)
-    return np.ascontiguousarray(dw.transpose(0, 4, 3, 1, 2)).reshape(w_shape)
+    return np.ascontiguousarray(dw.transpose(0, 4, 3, 1, 2)).reshape(weight.shape)
 
 
 def _bias_gradient(dy: np.ndarray) -> np.ndarray:
@@ -208,11 +209,11 @@ def _columns(
     x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, tile: Tile, run: Pair
 ) -> np.ndarray:
     """The columns of a tile of x (C, H, W, N): (runs, rows, K, P) with K = (i, j, c), in this
-    thread's buffer. Each run is some columns of the picture times some pictures: P = their product.
+    thread's buffer. A run is some columns of the picture times some pictures, P their product.
 
-    The buffer holds, for each row of the picture, its pixels shifted by each j: (run, row, j, c, P).
-    The columns of a row of outputs are kh of these rows one after another, so they are a view, and
-    the next row's overlap them. This copies a pixel kw / sw times, where whole columns hold it
+    The buffer holds, for each row of the picture, its pixels shifted by each j: (run, row, j, c,
+    P). The columns of a row of outputs are kh of these rows one after another, so they are a view,
+    and the next row's overlap them. This copies a pixel kw / sw times, where whole columns hold it
     kh kw / (sh sw) times: conv2 to conv5 of `mini` take a fifth less time. Of few pictures a row is
     short, and one product of all rows, (1, 1, K, rows*P), is quicker than many small ones.
     """
@@ -252,8 +253,8 @@ def _run(width: int, N: int) -> Pair:
 
 
 def _tiles(OH: int, OW: int, N: int, pixel_bytes: int) -> list[Tile]:
-    """Tiles of the output, about PIXELS wide, and as many rows high as make a piece; none of an empty
-    batch.
+    """Tiles of the output, about PIXELS wide, and as many rows high as make a piece; none of an
+    empty batch.
     """
     if N == 0:
         return []

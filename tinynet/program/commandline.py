@@ -10,7 +10,7 @@ from tinynet.program import options
 from tinynet.program.recipe import Recipe
 
 WHERE = {"device", "threads", "tf32"}
-TAKES = {"eval": WHERE | {"data", "batch_size", "workers", "out"}, "predict": WHERE}
+TAKES = {"eval": WHERE | {"data", "val_share", "batch_size", "workers", "out"}, "predict": WHERE}
 
 
 def make_parser(description: str, recipes: dict[str, Recipe], devices: int) -> options.Parser:

@@ -63,6 +63,14 @@ def not_negative(text: str) -> float:
     raise argparse.ArgumentTypeError(f"a number of at least 0 was expected, got {text!r}")
 
 
+def share(text: str) -> float:
+    """A number between 0 and 1, neither of them."""
+    with contextlib.suppress(ValueError):
+        if 0 < (number := float(text)) < 1:
+            return number
+    raise argparse.ArgumentTypeError(f"a number between 0 and 1 was expected, got {text!r}")
+
+
 def edits(text: str) -> list[tuple[str, str]]:
     """`lr=0.001,freeze=conv1` as [("lr", "0.001"), ("freeze", "conv1")]."""
     parts = [tuple(part.strip() for part in each.split("=", 1)) for each in text.split(",")]

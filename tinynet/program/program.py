@@ -154,8 +154,11 @@ class Program:
         if args.batch_size == "auto":
             raise ValueError("--batch-size auto is for training: --eval takes a number")
         models, task, about, recipe = self.load(args.eval, args.device)
-        settings = recipe.settings() | {
-            "data": args.data or runs.data_of(args.eval[0]),
+        settings = recipe.settings() | runs.data_settings(args.eval[0], args.data)
+        if share := vars(args).get("val_share"):  # not every kind of data has it
+            settings["val_share"] = share
+        settings |= {
+            "skip_damaged": 0,
             "batch_size": args.batch_size or 128,
             "workers": args.workers or 0,
             "seed": 0,

@@ -98,11 +98,11 @@ def go_on_in(folder: Path | None) -> Iterator[Path]:
         yield folder
 
 
-def data_of(checkpoint: str | Path) -> str | None:
-    """The data that the run a checkpoint belongs to was trained on; None: the embedded one."""
+def data_settings(checkpoint: str | Path, data: str | None) -> dict:
+    """What DataRoom.open needs: `data`, or else what the run a checkpoint belongs to was given."""
     path = Path(checkpoint)
     config = read_config(path if path.is_dir() else path.parent)
-    return config["settings"]["data"] if config else None
+    return config["settings"] if config and data is None else {"data": data}
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -120,7 +120,7 @@ def find_checkpoint(path: str | Path) -> Path:
 def chosen_on(checkpoints: Sequence[str | Path], data: str | None) -> str:
     """ "the best of 6 epochs", if one of `checkpoints` was chosen so by its test on `data`."""
     for path in map(find_checkpoint, checkpoints):
-        if path.name != BEST or data_of(path) != data:
+        if path.name != BEST or data_settings(path, None)["data"] != data:
             continue
         tests = sum(line["kind"] == "test" for line in read_metrics(path.parent))
         if tests > 1:

@@ -46,6 +46,7 @@ SETTINGS = {
     "workers": ("processes that load", "one a core, or none if the data lie in memory"),
     "tf32": ("matrix products in TF32", "no"),
     "limit_batches": ("batches an epoch", "all"),
+    "val_share": ("share of the pictures split off to test on", "none: they have a folder"),
     "skip_damaged": ("unreadable examples left out, at most", ""),
     "picture_size": ("side of whole pictures", "as they are"),
     "crop": ("side of what the net sees", "as the recipe has it"),

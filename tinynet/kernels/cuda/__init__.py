@@ -19,6 +19,7 @@ from tinynet.kernels.cuda.conv2d import conv2d_backward, conv2d_forward
 from tinynet.kernels.cuda.dropout import dropout_backward, dropout_forward
 from tinynet.kernels.cuda.elementwise import *
 from tinynet.kernels.cuda.im2col import col2im, im2col
+from tinynet.kernels.cuda.index import index_backward
 from tinynet.kernels.cuda.layer_norm import layer_norm_backward, layer_norm_forward
 from tinynet.kernels.cuda.linear import linear_backward, linear_forward, matmul
 from tinynet.kernels.cuda.mse_loss import mse_loss_backward, mse_loss_forward

@@ -7,6 +7,8 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.elementwise import launch
 from tinynet.kernels.cuda.launch import Kernel, Source, batch_first, batch_last
@@ -70,7 +72,7 @@ def cross_entropy_forward(
     x, inner = class_rows(logits)
     losses = cupy.empty(logits.shape[:-1], x.dtype)
     probabilities = cupy.empty(x.shape, x.dtype)
-    target, N = cupy.ascontiguousarray(target), losses.size
+    target, N = class_numbers(target), losses.size
     _cu.cross_entropy_forward(
         (N, 1), x, target, losses, probabilities, N, K, inner, label_smoothing, block=BLOCK
     )
@@ -84,7 +86,7 @@ def cross_entropy_backward(
     K = probabilities.shape[-1]
     probabilities, inner = class_rows(probabilities)
     dx = cupy.empty(probabilities.shape, probabilities.dtype)
-    dlosses, target = cupy.ascontiguousarray(dlosses), cupy.ascontiguousarray(target)
+    dlosses, target = cupy.ascontiguousarray(dlosses), class_numbers(target)
     launch(
         _cu.cross_entropy_backward, dx, dlosses, probabilities, target, K, inner, label_smoothing
     )
@@ -98,3 +100,8 @@ def class_rows(x: Any) -> tuple[Any, int]:
     if x.ndim == 2 and not x.flags.c_contiguous:
         return batch_last(x), len(x)
     return cupy.ascontiguousarray(x), 1
+
+
+def class_numbers(target: Any) -> Any:
+    """Classes of any integer type as the kernels want them."""
+    return cupy.ascontiguousarray(target.astype(np.int64, copy=False))

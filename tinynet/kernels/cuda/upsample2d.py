@@ -16,7 +16,7 @@ def upsample2d_forward(x: Any, scale: Pair) -> Any:
     N, C, H, W = x.shape
     s, t = scale
     y = cupy.empty((C, H * s, W * t, N), x.dtype)
-    _cu.upsample2d_forward((H * s * W * t * N, C), batch_last(x), y, N, H, W, s, t)
+    _cu.upsample2d_forward((H * s * W * t * N, C), batch_last(x), y, C, N, H, W, s, t)
     return batch_first(y)
 
 
@@ -25,5 +25,5 @@ def upsample2d_backward(dy: Any, scale: Pair) -> Any:
     (N, C, _, _), (s, t) = dy.shape, scale
     H, W = dy.shape[2] // s, dy.shape[3] // t
     dx = cupy.empty((C, H, W, N), dy.dtype)
-    _cu.upsample2d_backward((H * W * N, C), batch_last(dy), dx, N, H, W, s, t)
+    _cu.upsample2d_backward((H * W * N, C), batch_last(dy), dx, C, N, H, W, s, t)
     return batch_first(dx)
