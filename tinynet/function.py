@@ -149,7 +149,7 @@ class Function:
             else Tensor(o, device)
             for i, o in enumerate(outputs)
         )
-        if trace:
+        if trace and node and seen:
             node.note = trace.note(seen, tensors)
         return tensors if several else tensors[0]
 

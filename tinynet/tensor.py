@@ -161,7 +161,7 @@ def walk(
         _hand_on(node, leaving, pending, queue)
         yield node, arrived, leaving
         if not retain_graph:
-            node.context, node.inputs = None, ()
+            node.context, node.inputs = None, []
         del arrived, leaving  # the last references: this memory can be used again at once
 
 

@@ -66,7 +66,7 @@ def parallel_for(function: Callable[[Piece], object], pieces: Iterable[Piece]) -
     with one_blas_thread():
         if helpers > 0 and _pool is None:
             _pool = ThreadPoolExecutor(_num_threads, thread_name_prefix="tinynet")
-        futures = [_pool.submit(work) for _ in range(helpers)]
+        futures = [_pool.submit(work) for _ in range(helpers)] if _pool else []
         try:
             work()
         finally:
