@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import zlib
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,6 +43,13 @@ class Context:
         self.needs_input_grad = needs_input_grad  # for each argument of forward
         self.saved: tuple[Any, ...] = ()  # see saved_tensors, which also looks for changes
         self._marks: tuple[int | None, ...] = ()
+        self.arguments: list[Any] = []  # of forward: (shape, dtype) of a tensor, else None
+
+    if TYPE_CHECKING:  # what forward sets is there, of any type
+
+        def __getattr__(self, name: str) -> Any: ...
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
     @property
     def xp(self) -> ModuleType:
@@ -110,9 +117,9 @@ class Function:
         """
         device = common_device(cls.__name__, args)
         recording = is_grad_enabled()
-        needs = tuple(recording and isinstance(a, Tensor) and a.requires_grad for a in args)
+        needs = tuple(recording and isinstance(a, Tensor) and a._requires_grad for a in args)
         ctx = Context(device, needs)
-        arrays = [a.data if isinstance(a, Tensor) else a for a in args]
+        arrays = [a._data if isinstance(a, Tensor) else a for a in args]
         trace = current() if active and any(needs) else None
         seen = trace.look(cls, args, kwargs) if trace else None  # forward may overwrite its inputs
         with (

@@ -21,6 +21,7 @@ from test_data_mistakes import make_tree, picture, with_sums
 from test_data_prepare import InThread
 
 from tinynet.data import open_data
+from tinynet.data.idx import read_idx
 from tinynet.data.imagenet import COUNTS, check_md5, open_source, read_devkit
 from tinynet.data.prepare import Options, prepare
 from tinynet.data.shards import ShardDataset, verify
@@ -72,7 +73,15 @@ BOMBS = {  # some kilobytes that unpack to so much
 }
 
 
-@pytest.mark.parametrize("name", BOMBS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=() if name in ("many entries", "large elements") else pytest.mark.slow
+        )
+        for name in BOMBS
+    ],
+)
 def test_a_small_file_that_unpacks_to_a_huge_one(tmp_path, name):
     """In a process of its own, which may take 1 GB: some 0.1 GB of it are Python and NumPy."""
     path = devkit(tmp_path / "devkit.tar.gz", BOMBS[name]())
@@ -183,6 +192,21 @@ def test_long_listings_and_sums_show_how_far_they_are(tmp_path, capsys, monkeypa
     said = capsys.readouterr().err
     for words in (f"md5 of {TRAIN}", f"md5 of {VAL}", f"listing {TRAIN}", "checksums", "pictures"):
         assert words in said
+
+
+# ---- IDX
+
+
+@pytest.mark.parametrize("open_file", [gzip.open, open])
+@pytest.mark.parametrize("shape", [(2**31, 2**31, 1), (2**32 - 1,) * 3, (2**30, 8, 8)])
+def test_a_header_that_promises_too_much(tmp_path, open_file, shape):
+    path = tmp_path / ("x.gz" if open_file is gzip.open else "x")
+    with open_file(path, "wb") as file:
+        file.write(b"\0\0\x08\x03" + struct.pack(">III", *shape) + bytes(1000))
+    with pytest.raises(
+        DataError, match=r"expected \(\d+, \d+, \d+\) values .*, got 1000; fetch it"
+    ):
+        read_idx(path)
 
 
 # ---- prepared folders

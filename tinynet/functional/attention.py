@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.arithmetic import Index
+from tinynet.arithmetic.shapes import Index
 from tinynet.function import Context, Function
 from tinynet.functional import checks
 from tinynet.operations import operation

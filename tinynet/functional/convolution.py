@@ -57,19 +57,24 @@ def conv2d(
         checks.pair("conv2d", "padding", padding, 0),
     )
     groups = checks.integer("conv2d", "groups", groups, 1)
-    (_, C, H, W), (O, C_group, *kernel) = x.shape, weight.shape
-    if C % groups or O % groups or C // groups != C_group:
+    (_, C, H, W), (O, C_group, kh, kw) = x.shape, weight.shape
+    if C != C_group * groups:
+        in_groups = f" in {groups} groups" if groups > 1 else ""
         raise ValueError(
-            f"conv2d: expected weight (O, C/groups, kh, kw) with C = {C} channels of x and O both "
-            f"divisible by "
-            f"groups = {groups}, got weight {weight.shape}"
+            f"conv2d: x has {C} channels, the weight wants {C_group * groups}{in_groups}; x must "
+            f"be (N, C, H, W), got x {x.shape} and weight {weight.shape}"
+        )
+    if O % groups:
+        raise ValueError(
+            f"conv2d: expected weight (O, C/groups, kh, kw) with O divisible by groups = {groups}, "
+            f"got weight {weight.shape}"
         )
     if bias is not None and bias.shape != (O,):
         raise ValueError(f"conv2d: expected bias of shape ({O},), got {bias.shape}")
-    if min(kernel) < 1 or min(output_size((H, W), kernel, stride, padding)) < 1:
+    if min(kh, kw) < 1 or min(output_size((H, W), (kh, kw), stride, padding)) < 1:
         raise ValueError(
             f"conv2d: expected a kernel of at least 1x1 that fits the padded picture, got kernel "
-            f"{tuple(kernel)} on "
+            f"{kh, kw} on "
             f"{H}x{W} with padding {padding}"
         )
     return Conv2d.apply(

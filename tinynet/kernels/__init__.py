@@ -16,6 +16,7 @@ from tinynet.kernels.clip import square_sum
 from tinynet.kernels.conv2d import conv2d_backward, conv2d_forward
 from tinynet.kernels.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from tinynet.kernels.dropout import dropout_backward, dropout_forward
+from tinynet.kernels.elementwise import *
 from tinynet.kernels.gelu import (
     gelu_backward,
     gelu_forward,

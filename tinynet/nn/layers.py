@@ -10,6 +10,7 @@ import numpy as np
 
 import tinynet.functional as F
 from tinynet.devices import Device
+from tinynet.functional import checks
 from tinynet.nn import init
 from tinynet.nn.init import Initialiser
 from tinynet.nn.module import Buffer, Module, Parameter
@@ -31,6 +32,17 @@ class Sequential(Module):
     """Layers one after another."""
 
     def __init__(self, *layers: Module):
+        for i, layer in enumerate(layers):
+            if isinstance(layer, type):
+                raise TypeError(
+                    f"Sequential: expected layers, got the class {layer.__name__} as number {i}; "
+                    f"write nn.{layer.__name__}()"
+                )
+            if not isinstance(layer, Module):
+                raise TypeError(
+                    f"Sequential: expected layers, got {type(layer).__name__} as number {i}; write "
+                    f"Sequential(*layers) for a list, nn.ReLU() for a function"
+                )
         self.layers = list(layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,18 +79,25 @@ class Conv2d(Module):
         device: str | Device = "cpu",
         relu: bool = False,
     ):
-        self.stride, self.padding, self.groups, self.relu = stride, padding, groups, relu
-        if (
-            min(in_channels, out_channels, groups) < 1
-            or in_channels % groups
-            or out_channels % groups
-        ):
+        in_channels = checks.integer("Conv2d", "in_channels", in_channels, 1)
+        out_channels = checks.integer("Conv2d", "out_channels", out_channels, 1)
+        groups = checks.integer("Conv2d", "groups", groups, 1)
+        if in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"Conv2d: expected in_channels and out_channels divisible by groups, got "
-                f"{in_channels}, "
-                f"{out_channels} and groups={groups}"
+                f"{in_channels}, {out_channels} and groups={groups}"
             )
-        kernel = kernel_size if isinstance(kernel_size, tuple) else (kernel_size, kernel_size)
+        kernel = checks.pair("Conv2d", "kernel_size", kernel_size, 1)
+        checks.pair("Conv2d", "stride", stride, 1)
+        if isinstance(padding, str):
+            kh, kw = kernel
+            write = f"padding={kh // 2}" if kh == kw else f"padding=({kh // 2}, {kw // 2})"
+            raise ValueError(
+                f"Conv2d: expected padding to be an integer or a pair of them, got {padding!r}; "
+                f"'same' for this kernel and stride 1 is {write}, 'valid' is padding=0"
+            )
+        checks.pair("Conv2d", "padding", padding, 0)
+        self.stride, self.padding, self.groups, self.relu = stride, padding, groups, relu
         shape = (out_channels, in_channels // groups, *kernel)
         self.weight = Parameter((weight_init or init.he())(shape), device)
         self.bias = (
@@ -160,6 +179,8 @@ class Linear(Module):
         device: str | Device = "cpu",
         relu: bool = False,
     ):
+        in_features = checks.integer("Linear", "in_features", in_features, 1)
+        out_features = checks.integer("Linear", "out_features", out_features, 1)
         self.relu = relu
         self.weight = Parameter((weight_init or init.he())((out_features, in_features)), device)
         self.bias = (
@@ -174,6 +195,12 @@ class Linear(Module):
         return ", ".join([f"{in_features} -> {out_features}", *["relu"] * self.relu])
 
 
+def _check_window(layer: str, kernel_size: Size, stride: Size | None, padding: Size) -> None:
+    checks.pair(layer, "kernel_size", kernel_size, 1)
+    checks.pair(layer, "stride", kernel_size if stride is None else stride, 1)
+    checks.pair(layer, "padding", padding, 0)
+
+
 class MaxPool2d(Module):
     """See functional.max_pool2d."""
 
@@ -184,7 +211,8 @@ class MaxPool2d(Module):
         padding: Size = 0,
         ceil_mode: bool = False,
     ):
-        self.options = dict(
+        _check_window("MaxPool2d", kernel_size, stride, padding)
+        self.options: dict[str, Any] = dict(
             kernel_size=kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode
         )
 
@@ -206,7 +234,8 @@ class AvgPool2d(Module):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ):
-        self.options = dict(
+        _check_window("AvgPool2d", kernel_size, stride, padding)
+        self.options: dict[str, Any] = dict(
             kernel_size=kernel_size,
             stride=stride,
             padding=padding,
@@ -266,6 +295,7 @@ class BatchNorm1d(Module):
         device: str | Device = "cpu",
         relu: bool = False,
     ):
+        num_features = checks.integer(type(self).__name__, "num_features", num_features, 1)
         self.eps, self.momentum, self.relu = eps, momentum, relu
         ones, zeros = np.ones(num_features, np.float32), np.zeros(num_features, np.float32)
         self.weight = Parameter(ones, device) if affine else None
@@ -332,7 +362,7 @@ class LocalResponseNorm(Module):
     """Normalisation across channels, alpha divided by size; see functional.local_response_norm."""
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
-        self.options = dict(size=size, alpha=alpha, beta=beta, k=k)
+        self.options: dict[str, Any] = dict(size=size, alpha=alpha, beta=beta, k=k)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.local_response_norm(x, **self.options)
@@ -345,7 +375,7 @@ class SpatialResponseNorm(Module):
     """Normalisation over a patch of the same map; see functional.spatial_response_norm."""
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
-        self.options = dict(size=size, alpha=alpha, beta=beta, k=k)
+        self.options: dict[str, Any] = dict(size=size, alpha=alpha, beta=beta, k=k)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.spatial_response_norm(x, **self.options)
@@ -399,7 +429,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5):
-        self.p = p
+        self.p = checks.probability("Dropout", p)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.p, self.training)

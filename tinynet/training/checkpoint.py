@@ -18,12 +18,11 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from tinynet.errors import CheckpointError
+from tinynet.saving import PART, sync_folder, write_arrays
 
 SUFFIX = ".safetensors"
-PART = ".part"  # a file still being written
 BEST = "best" + SUFFIX
 
 
@@ -63,26 +62,7 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray], state: dict | None = 
     """Write arrays by name as one safetensors file. Raises OSError."""
     metadata = {"format": "tinynet", "state": json.dumps(state or {})}
     metadata["sha256"] = _digest(arrays, metadata)
-    part = path.with_name(
-        path.name + PART
-    )  # a folder, since the library has a half-written file of its own in it
-    file = part / path.name
-    try:
-        part.mkdir(exist_ok=True)
-        file.touch()
-        mode = file.stat().st_mode
-        save_file(arrays, file, metadata)
-        file.chmod(mode)  # the library writes files that their owner alone may read
-        with open(file, "r+b") as opened:
-            os.fsync(opened.fileno())
-        os.replace(file, path)
-        part.rmdir()
-        sync_folder(path.parent)
-    except BaseException as error:
-        shutil.rmtree(part, ignore_errors=True)
-        if isinstance(error, SafetensorError):  # what the library makes of a full disk
-            raise OSError(f"{path}: {error}") from None
-        raise
+    write_arrays(path, arrays, metadata)
 
 
 def load(path: Path) -> Checkpoint:
@@ -188,17 +168,6 @@ def remove_parts(folder: Path) -> None:
     """Delete what a killed run left half-written."""
     for path in Path(folder).glob("*" + PART):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make new names in a folder survive a power cut (where the system lets folders be synced)."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_whole(path: Path, text: str) -> None:

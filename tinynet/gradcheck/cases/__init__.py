@@ -12,7 +12,9 @@ from tinynet.gradcheck.cases import (
     affine,
     arithmetic,
     attention,
+    comparisons,
     convolution,
+    elementwise,
     losses,
     network,
     normalization,
@@ -20,6 +22,6 @@ from tinynet.gradcheck.cases import (
     regularization,
     shape,
 )
-from tinynet.gradcheck.cases.table import CASES
+from tinynet.gradcheck.cases.table import CASES, has_gradient
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "has_gradient"]

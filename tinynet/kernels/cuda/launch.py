@@ -46,10 +46,10 @@ PARAMETER = re.compile(r"(?:const )?([\w ]+?)(\*?)(?: __restrict__)? (\w+)")
 
 
 class Source:
-    """The kernels of one `.cu` file, as attributes."""
+    """The kernels of one `.cu` file, and of more text after it, as attributes."""
 
-    def __init__(self, file: str):
-        self.text = (Path(__file__).parent / file).read_text()
+    def __init__(self, file: str, more: str = ""):
+        self.text = (Path(__file__).parent / file).read_text() + more
         for name, parameters in DECLARATION.findall(self.text):
             setattr(self, name, Kernel(name, self.text, parameters))
 
