@@ -124,15 +124,24 @@ class Loader:
 
     def _whole(self, batches: Generator[Batch, None, None]) -> Iterator[Batch]:
         """The batches without the pictures that cannot be read. DataError for the first of these,
-        unless they are to be skipped.
+        unless they are to be skipped, or for a batch of nothing else.
         """
+
+        def whole(batch: Batch) -> Batch:
+            if not batch.damaged:
+                return batch
+            problem = next(iter(batch.damaged.values()))
+            if not self.skip_damaged:
+                self.close()
+                raise DataError(problem)
+            batch.leave_out_damaged()
+            if not len(batch.labels):
+                raise DataError(f"{problem}; nor can any other of its batch be read")
+            return batch
+
         with contextlib.closing(batches):
-            for batch in batches:
-                if batch.damaged:
-                    if not self.skip_damaged:
-                        raise DataError(next(iter(batch.damaged.values())))
-                    batch.leave_out_damaged()
-                yield batch
+            # A loop would hold on to a batch while its user is busy with it, and so to its memory.
+            yield from map(whole, batches)
 
     def _plan(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches with everything but their pictures."""

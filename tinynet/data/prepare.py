@@ -199,11 +199,13 @@ def begin(out: Path, plan: dict) -> None:
         except (OSError, ValueError, TypeError):
             known = False
         if not known:
-            log.warning("%s: damaged or missing: what was done is done again", parts / "plan.json")
             shutil.rmtree(parts)
-            for split in ("train", "val"):
-                for shard in out.glob(f"{split}-[0-9]*.tar"):
-                    shard.unlink()
+            if not (out / "dataset.json").exists():
+                path = parts / "plan.json"
+                log.warning("%s: damaged or missing: what was done is done again", path)
+                for split in ("train", "val"):
+                    for shard in out.glob(f"{split}-[0-9]*.tar"):
+                        shard.unlink()
         elif other := _differences(begun, plan):
             raise DataError(
                 f"{out} was begun with another source or other options ({other}); finish that, "
@@ -219,8 +221,12 @@ def begin(out: Path, plan: dict) -> None:
 
 
 def _differences(begun: dict, plan: dict) -> str:
-    """What differs between two plans, in words; the older one may lack options of today."""
+    """What differs between two plans, in words; the older one may lack options of today. Where the
+    same pictures lie does not matter.
+    """
     begun = asdict(Options()) | begun
+    if "fingerprint" in plan and begun.get("fingerprint") == plan["fingerprint"]:
+        begun["source"] = plan["source"]
     return ", ".join(
         "the pictures" if name == "fingerprint" else f"{name} {begun.get(name)}, not {value}"
         for name, value in plan.items()

@@ -142,8 +142,8 @@ class Program:
             ended = trainer.fit()
             if ended in signal.Signals.__members__:
                 print(
-                    f"stopped by {ended}; saved {trainer.saver.last} To go on:\n"
-                    f"  {self._command(args.out)}\nThe report: {write_report(args.out)}"
+                    f"stopped by {ended}\nsaved: {trainer.saver.last}\n"
+                    f"to go on: {self._command(args.out)}\nreport: {write_report(args.out)}"
                 )
                 return 128 + signal.Signals[ended]
             self._finish(trainer, recipe)
