@@ -221,8 +221,7 @@ def plateau(optimizer: Optimizer, epochs: int) -> DivideOnPlateau:
 
 
 PHOTOS: dict[str, Any] = dict(
-    picture_size=256, crop=224, colour=0.1, border=PRESETS["paper"].border
-)
+    picture_size=256, crop=224, colour=0.1, border=PRESETS["paper"].border)  # fmt: skip
 ADVICE = (
     "Small first weights often do this. Try --preset cfg145 (larger weights in conv3 to conv5), "
     "another --lr (a third, or three times as much), or another --seed."

@@ -168,7 +168,7 @@ def _prod(rng: np.random.Generator) -> Iterator[Case]:
     for axis, keepdims in AXES:
         yield lambda x, a=axis, k=keepdims: x.prod(a, k), [layouts(rng, apart(rng, 2, 3, 4))]
     zero = rng.normal(size=(3, 4))
-    zero[1, 2] = zero[0, 0] = zero[0, 3] = 0
+    zero[1, 2] = zero[0, 0] = 0
     yield lambda x: x.prod(1), [zero]
 
 
