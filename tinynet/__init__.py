@@ -28,7 +28,8 @@ from tinynet.function import Function
 from tinynet.gradcheck import gradcheck
 from tinynet.profiler import Profile as profile
 from tinynet.random import manual_seed
-from tinynet.tensor import Tensor, no_grad, tensor
+from tinynet.recording import no_grad
+from tinynet.tensor import Tensor, tensor
 from tinynet.tracer import Trace as tracing
 
 __version__ = "0.1.0"

@@ -16,18 +16,20 @@ from tinynet.devices import Device
 from tinynet.devices import device as find_device
 from tinynet.function import Context, Function
 from tinynet.operations import operation
-from tinynet.tensor import Tensor, tensor
+from tinynet.tensor import Tensor, as_array, tensor
 
 
 def unbroadcast(grad: Any, shape: tuple[int, ...]) -> Any:
     """The adjoint of broadcasting an array of `shape` to grad's: sum over the axes along which it
     was repeated.
     """
+    if grad.shape == shape:
+        return grad
     extra = grad.ndim - len(shape)
     axes = tuple(range(extra)) + tuple(
         i + extra for i, n in enumerate(shape) if n == 1 and grad.shape[i + extra] != 1
     )
-    return grad.sum(axis=axes).reshape(shape) if axes else grad
+    return grad.sum(axis=axes).reshape(shape)
 
 
 class Add(Function):
@@ -35,15 +37,13 @@ class Add(Function):
 
     @staticmethod
     def forward(ctx: Context, a: Any, b: Any) -> Any:
-        ctx.shapes = np.shape(a), np.shape(b)
+        ctx.shapes = a.shape, b.shape
         return a + b
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
-        return [
-            unbroadcast(dy, s) if need else None
-            for s, need in zip(ctx.shapes, ctx.needs_input_grad, strict=True)
-        ]
+        (a, b), (need_a, need_b) = ctx.shapes, ctx.needs_input_grad
+        return unbroadcast(dy, a) if need_a else None, unbroadcast(dy, b) if need_b else None
 
 
 class Sub(Function):
@@ -51,7 +51,7 @@ class Sub(Function):
 
     @staticmethod
     def forward(ctx: Context, a: Any, b: Any) -> Any:
-        ctx.shapes = np.shape(a), np.shape(b)
+        ctx.shapes = a.shape, b.shape
         return a - b
 
     @staticmethod
@@ -65,15 +65,17 @@ class Mul(Function):
 
     @staticmethod
     def forward(ctx: Context, a: Any, b: Any) -> Any:
-        ctx.save_for_backward(a, b)
+        need_a, need_b = ctx.needs_input_grad
+        ctx.save_for_backward(a if need_b else None, b if need_a else None)
+        ctx.shapes = a.shape, b.shape
         return a * b
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
-        (a, b), (need_a, need_b) = ctx.saved_tensors, ctx.needs_input_grad
+        (a, b), (a_shape, b_shape) = ctx.saved_tensors, ctx.shapes
         return (
-            unbroadcast(dy * b, a.shape) if need_a else None,
-            unbroadcast(dy * a, b.shape) if need_b else None,
+            None if b is None else unbroadcast(dy * b, a_shape),
+            None if a is None else unbroadcast(dy * a, b_shape),
         )
 
 
@@ -151,7 +153,10 @@ class Log(Function):
 
 
 class Maximum(Function):
-    """y = max(a, b) element by element        da = dy where a > b; of equals each gets half"""
+    """y = max(a, b) element by element        da = dy where a > b; of equals each gets half
+
+    As in torch a NaN comes out as NaN, and both a and b get dy there.
+    """
 
     @staticmethod
     def forward(ctx: Context, a: Any, b: Any) -> Any:
@@ -161,11 +166,11 @@ class Maximum(Function):
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
         (a, b), (need_a, need_b), xp = ctx.saved_tensors, ctx.needs_input_grad, ctx.xp
-        half = dy / 2
+        zeros = xp.zeros_like(dy)
 
         def share(mine: Any, other: Any) -> Any:
-            shared = xp.where(mine == other, half, xp.zeros_like(dy))
-            return unbroadcast(xp.where(mine > other, dy, shared), mine.shape)
+            shared = xp.where(mine == other, dy / 2, dy)
+            return unbroadcast(xp.where(mine < other, zeros, shared), mine.shape)
 
         return share(a, b) if need_a else None, share(b, a) if need_b else None
 
@@ -212,7 +217,10 @@ class Sum(Function):
 
 
 class Max(Function):
-    """y = max of x over axes        dx = dy shared equally among the largest"""
+    """y = max of x over axes        dx = dy shared equally among the largest
+
+    As in torch's max a NaN comes out, and then dy is shared among the NaNs.
+    """
 
     @staticmethod
     def forward(ctx: Context, x: Any, axis: Any, keepdims: bool) -> Any:
@@ -224,7 +232,7 @@ class Max(Function):
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
         x, y = ctx.saved_tensors
-        won = ~(x < y)  # also where y is a NaN
+        won = (x == y) | (x != x)  # x != x: a NaN, and then y is one
         return won * (dy.reshape(y.shape) / won.sum(axis=ctx.axes, keepdims=True)), None, None
 
 
@@ -266,7 +274,7 @@ class Index(Function):
     def backward(ctx: Context, dy: Any) -> Any:
         dx = ctx.xp.zeros(ctx.x_shape, dy.dtype)
         parts = ctx.key if isinstance(ctx.key, tuple) else (ctx.key,)
-        if any(isinstance(part, (list, np.ndarray, ctx.xp.ndarray)) for part in parts):
+        if any(isinstance(part, (np.ndarray, ctx.xp.ndarray)) for part in parts):
             ctx.xp.add.at(dx, ctx.key, dy)  # an element that was taken twice gets both gradients
         else:
             dx[ctx.key] = dy
@@ -325,29 +333,30 @@ def _operand(name: str, x: Any, other: Any) -> Tensor:
 
 
 def _binary(function: type[Function], name: str, a: Any, b: Any) -> Tensor:
-    operands = [
-        x if isinstance(x, (bool, int, float, complex)) else _operand(name, x, other)
-        for x, other in ((a, b), (b, a))
-    ]
-    shapes = [np.shape(x.data) if isinstance(x, Tensor) else () for x in operands]
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+        a, b = _beside(name, a, b), _beside(name, b, a)
     try:
-        np.broadcast_shapes(*shapes)
+        return function.apply(a, b)
     except ValueError:
-        raise ValueError(
-            f"{name}: expected shapes that broadcast together, got {shapes[0]} and {shapes[1]}"
-        ) from None
-    # A number takes the tensor's dtype, as an array without axes: so forward and backward see
-    # arrays alone.
-    like = next(x for x in operands if isinstance(x, Tensor))
-    return function.apply(*(_constant(x, like.dtype, like.device) for x in operands))
+        try:
+            np.broadcast_shapes(a.shape, b.shape)
+        except ValueError:
+            raise ValueError(
+                f"{name}: expected shapes that broadcast together, got {a.shape} and {b.shape}"
+            ) from None
+        raise
 
 
-def _constant(x: Any, dtype: np.dtype, device: Device) -> Tensor:
-    if isinstance(x, Tensor):
-        return x
+def _beside(name: str, x: Any, other: Any) -> Tensor:
+    """An operand as a tensor. A number takes the other's dtype, as an array without axes: so
+    forward and backward see arrays alone.
+    """
+    if not isinstance(x, (bool, int, float, complex)) or not isinstance(other, Tensor):
+        return _operand(name, x, other)
+    dtype = other.dtype
     if isinstance(x, (float, complex)) and dtype.kind in "biu":
         dtype = np.dtype(np.float32)
-    return tensor(np.asarray(x, dtype), device=device)
+    return Tensor(other.device.upload(np.asarray(x, dtype)), other.device)
 
 
 @operation(Add)
@@ -486,10 +495,13 @@ def index(x: Tensor, key: Any) -> Tensor:
     """x[key] with NumPy's rules; index arrays may be tensors, or arrays of the host."""
 
     def array(part: Any) -> Any:
+        """A copy, since backward needs it as it is now."""
         if isinstance(part, Tensor):
-            return part.data
-        on_host = isinstance(part, np.ndarray) and x.device.kind != "cpu"
-        return x.device.upload(part) if on_host else part
+            return x.device.copy_from(part.data, part.device)
+        if isinstance(part, list):
+            part = as_array("index", part)
+            part = part if part.size else part.astype(np.intp)  # [] is an index, its dtype none
+        return x.device.upload(part) if isinstance(part, np.ndarray) else part
 
     parts = key if isinstance(key, tuple) else (key,)
     arrays = tuple(array(part) for part in parts)

@@ -34,7 +34,8 @@ from tinynet import random
 from tinynet.devices import device as find_device
 from tinynet.errors import GradcheckError
 from tinynet.function import Context, Function
-from tinynet.tensor import Tensor, no_grad
+from tinynet.recording import no_grad
+from tinynet.tensor import Tensor
 
 SMALL = 256  # elements of an input up to which each of them is checked
 DIRECTIONS = 16  # random unit vectors for a larger one

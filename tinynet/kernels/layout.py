@@ -85,3 +85,12 @@ def select(mask: np.ndarray, values: np.ndarray, out: np.ndarray) -> np.ndarray:
     np.negative(out.view(bits), out=out.view(bits))  # no bits or all bits
     np.bitwise_and(out.view(bits), values.view(bits), out=out.view(bits))
     return out
+
+
+def reject(mask: np.ndarray, values: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """out = 0 where mask, else values: as `select`, without turning the mask round first."""
+    bits = np.dtype(f"i{values.itemsize}")
+    np.copyto(out.view(bits), mask.view(np.int8))  # 0 or 1
+    np.subtract(out.view(bits), 1, out=out.view(bits))  # all bits or no bits
+    np.bitwise_and(out.view(bits), values.view(bits), out=out.view(bits))
+    return out

@@ -42,7 +42,8 @@ def _along(kernel: Kernel, axis: int, log_form: bool, *arrays: Any) -> Any:
     shape = arrays[0].shape
     outer, K, inner = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
     out = cupy.empty(shape, arrays[0].dtype)
-    kernel((outer * inner, 1), *arrays, out, outer * inner, K, inner, log_form, block=BLOCK)
+    if out.size:
+        kernel((outer * inner, 1), *arrays, out, outer * inner, K, inner, log_form, block=BLOCK)
     return batch_first(out)
 
 
