@@ -73,10 +73,8 @@ class Mul(Function):
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
         (a, b), (a_shape, b_shape) = ctx.saved_tensors, ctx.shapes
-        return (
-            None if b is None else unbroadcast(dy * b, a_shape),
-            None if a is None else unbroadcast(dy * a, b_shape),
-        )
+        da = None if b is None else unbroadcast(dy * b, a_shape)
+        return da, None if a is None else unbroadcast(dy * a, b_shape)
 
 
 class Div(Function):

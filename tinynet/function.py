@@ -28,7 +28,7 @@ from tinynet import profiler
 from tinynet.devices import Device
 from tinynet.errors import DeviceMismatchError
 from tinynet.marks import mark
-from tinynet.recording import is_grad_enabled
+from tinynet.recording import this_thread
 from tinynet.tape import Node, clock
 from tinynet.tensor import Tensor
 from tinynet.tracer import active, current
@@ -42,11 +42,6 @@ class Context(Node):
 
     saved: tuple[Any, ...] = ()  # see saved_tensors, which also looks for changes
     _marks: tuple[int | None, ...] = ()
-
-    def __init__(self, function: type[Function], device: Device, needs: tuple[bool, ...]):
-        super().__init__(function, device)
-        self.needs_input_grad = needs  # for each argument of forward
-        self.are_tensors: list[bool] = []  # likewise
 
     @property
     def xp(self) -> ModuleType:
@@ -109,31 +104,33 @@ class Function:
         """Run forward and record the operation. DeviceMismatchError if tensors live on different
         devices.
         """
-        device = common_device(cls.__name__, args)
-        recording = is_grad_enabled()
-        arrays, sources, needs, are_tensors = [], [], [], []
+        device, recording = None, not this_thread.paused
+        arrays, sources, needs = [], [], []
         for a in args:
             is_tensor = isinstance(a, Tensor)
+            if is_tensor and a.device is not device:
+                device = a.device if device is None else common_device(cls.__name__, args)
             need = is_tensor and recording and a.requires_grad
             arrays.append(a.data if is_tensor else a)
             sources.append((a.node or a) if need else None)
             needs.append(need)
-            are_tensors.append(is_tensor)
-        ctx = Context(cls, device, tuple(needs))
+        ctx = Context(cls, device or common_device(cls.__name__, args), tuple(needs))
         recorded = True in needs
         trace = current() if active and recorded else None
         seen = trace.look(cls, args, kwargs) if trace else None  # forward may overwrite its inputs
-        given = _run(ctx, "forward", functools.partial(cls.forward, **kwargs), arrays)
-        outputs = _arrays(given, ctx.output_device)
+        forward = functools.partial(cls.forward, **kwargs) if kwargs else cls.forward
+        given = _run(ctx, "forward", forward, arrays)
+        where = ctx.output_device
+        outputs = _arrays(given, where)
         if recorded:
-            ctx.inputs, ctx.are_tensors, ctx.number = sources, are_tensors, next(clock)
+            ctx.inputs, ctx.number = sources, next(clock)
+            if not cls.ours:  # ours give a gradient for each argument
+                ctx.are_tensors = [isinstance(a, Tensor) for a in args]
+            ctx.outputs = [(o.shape, o.dtype) for o in outputs]
         tensors = []
         for i, o in enumerate(outputs):
-            if recorded:
-                ctx.outputs.append((o.shape, o.dtype))
             differentiable = recorded and o.dtype.kind == "f"
-            node = (ctx, i) if differentiable else None
-            tensors.append(Tensor(o, ctx.output_device, differentiable, node))
+            tensors.append(Tensor(o, where, True, (ctx, i)) if differentiable else Tensor(o, where))
         if trace:
             ctx.note = trace.note(seen, tuple(tensors))
         return tuple(tensors) if isinstance(given, tuple) else tensors[0]
@@ -145,24 +142,26 @@ class Function:
         """
         given = _run(node, "backward", cls.backward, grads)
         given = list(given) if isinstance(given, (tuple, list)) else [given]
-        if len(given) != len(node.inputs):
+        inputs = node.inputs
+        if len(given) != len(inputs):
             given = _one_for_each_argument(cls.__name__, given, node)
-        for i, source in enumerate(node.inputs):
-            g = given[i]
-            if g is None or source is None:
+        for i, source in enumerate(inputs):
+            if source is None:
                 given[i] = None
+            g = given[i]
+            if g is None:
                 continue
             if type(source) is tuple:
                 shape, dtype = source[0].outputs[source[1]]
             else:
-                shape, dtype = source.shape, source.dtype
+                shape, dtype = source.data.shape, source.data.dtype
             is_array = isinstance(g, (node.xp.ndarray, np.generic))
             if not is_array or g.shape != shape:
                 raise RuntimeError(
                     f"{cls.__name__}.backward: expected an array of shape {shape} for argument "
                     f"{i}, got {g.shape if is_array else type(g).__name__}"
                 )
-            if g.dtype != dtype:
+            if g.dtype is not dtype and g.dtype != dtype:
                 with node.device.activate(cls.__name__):
                     given[i] = g.astype(dtype)
         return given
@@ -208,7 +207,7 @@ def common_device(operation: str, args: Any) -> Device:
 
 def _one_for_each_argument(name: str, given: list, node: Context) -> list:
     """Gradients that a backward gave for the tensors alone, with None for the other arguments."""
-    if len(given) != sum(node.are_tensors):
+    if node.function.ours or len(given) != sum(node.are_tensors):
         raise RuntimeError(
             f"{name}.backward: expected {len(node.inputs)} gradients, one for each argument of "
             f"forward (None where there is none), got {len(given)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+from numpy import ndarray
 
 SAMPLES = 1024  # elements of an array that are looked at, at least
 
@@ -16,7 +16,7 @@ def mark(array: Any) -> int | None:
     So a change of a whole array is always noticed; a change of a few elements in a large one may
     pass. Not on a GPU, where reading would wait for the device.
     """
-    if not isinstance(array, np.ndarray):
+    if not isinstance(array, ndarray):
         return None
     if array.size <= SAMPLES:
         return hash(array.tobytes())

@@ -13,12 +13,12 @@ class _Recording(threading.local):
     paused = 0  # how many no_grad this thread is in
 
 
-_recording = _Recording()
+this_thread = _Recording()
 
 
 def is_grad_enabled() -> bool:
     """Whether operations are being recorded on this thread."""
-    return not _recording.paused
+    return not this_thread.paused
 
 
 class no_grad:
@@ -27,10 +27,10 @@ class no_grad:
     """
 
     def __enter__(self) -> None:
-        _recording.paused += 1
+        this_thread.paused += 1
 
     def __exit__(self, *exception: object) -> None:
-        _recording.paused -= 1
+        this_thread.paused -= 1
 
     def __call__(self, function: Callable) -> Callable:
         """`function`, decorated. TypeError for an async one: others run while it waits."""

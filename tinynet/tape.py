@@ -14,7 +14,6 @@ import heapq
 import itertools
 import operator
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 from tinynet.devices import Device
@@ -25,19 +24,20 @@ clock = itertools.count()  # numbers the nodes
 class Node:
     """One operation on the tape. Function makes them, as Contexts: nodes that also hold what
     forward left for backward.
+
+    inputs: for each argument (its Node, which output), the Tensor if it is a leaf, or None; no list
+    when freed. outputs: for each its (shape, dtype). output_device: Copy alone sets another.
+    number: by age. note: what tracing recorded. are_tensors: for each argument, users' Functions.
     """
 
-    __slots__ = ("device", "function", "inputs", "note", "number", "output_device", "outputs")
+    __slots__ = ("are_tensors", "device", "function", "inputs", "needs_input_grad")
+    __slots__ += ("note", "number", "output_device", "outputs")
 
-    def __init__(self, function: Any, device: Device):
-        self.function = function
-        self.device = self.output_device = device  # Copy alone sets another output_device
-        # For each argument: (its Node, which output), the Tensor if it is a leaf, or None. None in
-        # place of the list: freed.
+    def __init__(self, function: Any, device: Device, needs_input_grad: tuple[bool, ...]):
+        self.function, self.needs_input_grad = function, needs_input_grad
+        self.device = self.output_device = device
         self.inputs: list | None = None
-        self.outputs: list[tuple] = []  # for each output: (shape, dtype)
-        self.number = 0  # by age
-        self.note: Any = None  # what tracing recorded, if it was on
+        self.note: Any = None
 
     def free(self) -> None:
         """Let go of everything that a backward needs."""
@@ -117,7 +117,7 @@ def _zeros(node: Node, output: int) -> Any:
 
 
 def add_up(parts: list, device: Device) -> Any:
-    """The sum, in the order of the list, a new array. A single part is itself, no copy."""
+    """The sum, in the order of the list: a new array. A single part is itself, no copy."""
     if len(parts) == 1:
         return parts[0]
     with device.activate("backward"):
@@ -129,8 +129,10 @@ def gather(leaves: dict, node: Node, arrived: list, leaving: list) -> None:
     for i, (leaf, g) in enumerate(zip(node.inputs, leaving, strict=True)):
         if g is None or type(leaf) is tuple:
             continue
-        if leaf in leaves:
-            leaves[leaf] = add_up([leaves[leaf], g], leaf.device)
+        before = leaves.get(leaf)
+        if before is not None:
+            with leaf.device.activate("backward"):
+                leaves[leaf] = before + g
         # A backward of the user's may return an array that somebody keeps; ours never do.
         elif node.function.ours and not _shares_memory(node, g, i, arrived, leaving):
             leaves[leaf] = g
@@ -144,5 +146,5 @@ def _shares_memory(node: Node, g: Any, argument: int, arrived: list, leaving: li
     others = [*arrived, *leaving[:argument], *leaving[argument + 1 :], *node.saved]
     if g.base is None:  # no view: it is one of them, or lies in none
         return any(g is other for other in others)
-    xp: ModuleType = node.device.xp
+    xp = node.device.xp
     return any(isinstance(o, xp.ndarray) and bool(xp.may_share_memory(g, o)) for o in others)

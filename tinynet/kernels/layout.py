@@ -21,12 +21,12 @@ PIECE = 1 << 17  # elements of an element-wise piece
 
 def batch_last(x: np.ndarray) -> np.ndarray:
     """(N, ...) -> C-contiguous (..., N): a view where memory lies so already, else a copy."""
-    return dense(x if x.ndim < 2 else np.moveaxis(x, 0, -1))
+    return dense(x if x.ndim < 2 else x.transpose(*range(1, x.ndim), 0))
 
 
 def batch_first(x: np.ndarray) -> np.ndarray:
     """(..., N) -> (N, ...), a view: the inverse of `batch_last`."""
-    return x if x.ndim < 2 else np.moveaxis(x, -1, 0)
+    return x if x.ndim < 2 else x.transpose(-1, *range(x.ndim - 1))
 
 
 def dense(x: np.ndarray) -> np.ndarray:
