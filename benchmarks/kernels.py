@@ -97,27 +97,57 @@ def draw(results: list[dict[str, Any]], gemm: float, copy: float, title: str, pa
         color="black",
         label=f"{gemm / 1e9:.0f} GFLOP/s, {copy / 1e9:.1f} GB/s",
     )
-    for phase, colour, side, align in (
-        (FORWARD, "tab:blue", 1.06, "left"),
-        (BACKWARD, "tab:red", 1 / 1.06, "right"),
-    ):
+    points_of = {}
+    for phase, colour in ((FORWARD, "tab:blue"), (BACKWARD, "tab:red")):
         points = [
             (r["intensity"], r["gflops"], r["kernel"]) for r in results if r["phase"] == phase
         ]
         axes.scatter(
             *zip(*(point[:2] for point in points), strict=True), s=18, color=colour, label=phase
         )
-        names: list[tuple[float, float]] = []  # where they stand
-        for x, y, name in sorted(points, key=lambda point: point[1]):
-            # A line is 8 % high.
-            height = max([y, *(1.08 * below for at, below in names if 0.6 < x / at < 1.6)])
-            axes.text(x * side, height, name, fontsize=7, color=colour, ha=align, va="center")
-            names.append((x, height))
+        points_of[colour] = points
     axes.set(xlabel="operations a byte", ylabel="GFLOP/s", title=title)
     axes.legend(loc="upper left")
     axes.grid(alpha=0.3, which="both")
+    name_points(axes, points_of)
     figure.savefig(path, dpi=130, bbox_inches="tight")
     plt.close(figure)
+
+
+def name_points(axes: Any, points_of: dict[str, list[tuple[float, float, str]]]) -> list[Any]:
+    """Write the name of every point (x, y, name), by colour, at the nearest place around it where
+    it covers no other name and no point. Returns the room that each name takes, in pixels.
+    """
+    from matplotlib.transforms import Bbox
+
+    axes.figure.canvas.draw()  # fixes the axes' limits; from now on text can be measured
+    at = axes.transData.transform
+    spots = [point[:2] for points in points_of.values() for point in points]
+    dots = [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in at(spots)]
+    around = [  # (right, up) in pixels, the nearest first
+        (far * np.cos(turn), far * np.sin(turn))
+        for far in range(6, 300, 4)
+        for turn in np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    ]
+    names: list[Bbox] = []
+    for colour, points in points_of.items():
+        for x, y, name in points:
+            text = axes.annotate(
+                name, (x, y), (0, 0), textcoords="offset pixels", fontsize=7, color=colour,
+                va="center", arrowprops=dict(arrowstyle="-", color=colour, lw=0.5, alpha=0.5),
+            )  # fmt: skip
+            size = text.get_window_extent()
+            left, middle = at((x, y))
+            for right, up in around:
+                start = left + right - (size.width if right < -1 else 0)
+                room = Bbox.from_bounds(
+                    start, middle + up - size.height / 2, size.width, size.height
+                )
+                if not any(room.overlaps(other) for other in (*dots, *names)):
+                    break
+            text.set(position=(right, up), ha="right" if right < -1 else "left")
+            names.append(room)
+    return names
 
 
 def main() -> None:

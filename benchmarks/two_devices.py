@@ -279,8 +279,8 @@ def check(path: Path, batch: int, rates: Rates) -> list[str]:
         name: max(s.end for s in two_devices(batch, rates, link)[0]) for name, link in LINKS.items()
     }
     for part, models in (
-        (f"rates fp32 {batch}", {"one device": alone}),
-        (f"two devices {batch}", together),
+        (f"rate fp32 {batch}", {"one device": alone}),
+        (f"rate fp32 {batch} cuda:0,cuda:1", together),
     ):
         if isinstance(found.get(part), dict):
             model = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, seconds in models.items())

@@ -40,9 +40,7 @@ class Preset:
     bias_lr: float = 1.0  # rate of biases, as a multiple of the weights'
     bias_decay: bool = True  # whether weight decay acts on biases
     dropout: float = 0.5  # after fc6 and fc7
-    late_relu: tuple[
-        str, ...
-    ] = ()  # convolutions whose ReLU comes after their pooling, not at once
+    late_relu: tuple[str, ...] = ()  # convolutions whose ReLU comes after their pooling
     border: int = 3  # zeros at the bottom and the right: conv1's last windows hang over the edge
 
 
@@ -116,6 +114,8 @@ class Tower(nn.Module):
         side = image_size if not p.border else (image_size + p.border - 11) // 4 + 1  # 55 of 224
         for _ in range(3):
             side = (side - 2) // 2 + 1  # after a pool, rounded up: 27, 13, 6
+        if side < 1:
+            raise ValueError(f"AlexNet: {image_size} x {image_size} is too small for its layers")
         self.fc6 = nn.Linear(2 * k5 * side * side, p.hidden, **start("fc6"))  # sees both towers
         self.fc7 = nn.Linear(2 * p.hidden, p.hidden, **start("fc7"))  # sees both towers
         self.dropout = nn.Dropout(p.dropout)
@@ -250,7 +250,7 @@ PROGRAM = Program(
     RECIPES,
     build,
     devices=2,
-    kernels=lambda net: [tower.conv1.weight.numpy() for tower in (net.a, net.b)],
+    kernels=["a.conv1.weight", "b.conv1.weight"],
 )
 main = PROGRAM.main
 

@@ -3,8 +3,8 @@
     python examples/similar.py CHECKPOINT PICTURE... --out sheet.png
 
 Alike is what has a small Euclidean distance between the 4096 values before the last layer (mini:
-512). Each picture gives one row of the contact sheet: itself, then the six nearest. CHECKPOINT may
-be a run's folder: its best.
+512). Each picture gives one row of the contact sheet: itself, then the six nearest, each under its
+true class. CHECKPOINT may be a run's folder: its best.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         (model,), task, about, recipe = PROGRAM.load([args.checkpoint], args.device)
         inputs = task.make_inputs
-        data = args.data or runs.data_of(args.checkpoint)
-        train, test = recipe.data.open(about | {"data": data})
+        train, test = recipe.data.open(runs.data_settings(args.checkpoint, args.data) | about)
         queries = [read(name, test, recipe.data, about) for name in args.pictures]
+        captions = [caption(name, test) for name in args.pictures]
         with Loader(train, 128, crop=inputs.size, train=False) as loader:
             known = features(model, loader.epoch(0), inputs)
         rows = []
-        for name, picture in zip(args.pictures, queries, strict=True):
+        for said, picture in zip(captions, queries, strict=True):
             places, distances = nearest(
                 features(model, [batch_of([picture], inputs.size)], inputs)[0], known
             )
-            row = [(picture, name)]
+            row = [(picture, said)]
             for place, distance in zip(places, distances, strict=True):
                 row.append(
                     (
@@ -78,6 +78,16 @@ def read(name: str, test: tinynet.data.Dataset, data: Pictures, about: dict) -> 
     if not name[5:].isdecimal() or int(name[5:]) >= len(test):
         raise ValueError(f"{name}: the test pictures are test:0 to test:{len(test) - 1}")
     return test.picture(int(name[5:]))
+
+
+def caption(name: str, test: tinynet.data.Dataset) -> str:
+    """What a picture is called, and its true class: that of test:N, or its folder's name if that is
+    one of the classes.
+    """
+    if name.startswith("test:"):
+        return f"{test.classes[test.labels[int(name[5:])]]}\n{name}"
+    folder = Path(name).resolve().parent.name
+    return f"{folder if folder in test.classes else 'class unknown'}\n{Path(name).name}"
 
 
 if __name__ == "__main__":

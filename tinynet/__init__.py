@@ -10,9 +10,11 @@ The names are those of torch:
     x.grad                                    # tensor([[3., 3.]])
 """
 
-from tinynet.kernels import backends  # noqa: F401, I001  first: devices get their kernels there
-from tinynet import functional, nn, optim
-from tinynet.arithmetic import concat
+from typing import NoReturn  # noqa: I001
+
+from tinynet.kernels import backends  # noqa: F401  first: devices get their kernels there
+from tinynet import creation, functional, functions, nn, optim, types
+from tinynet.creation import *
 from tinynet.devices import device, memory_stats, set_tf32
 from tinynet.devices.threads import get_num_threads, set_num_threads
 from tinynet.errors import (
@@ -25,12 +27,16 @@ from tinynet.errors import (
     TinynetError,
 )
 from tinynet.function import Function
+from tinynet.functions import *
 from tinynet.gradcheck import gradcheck
+from tinynet.kernels.winograd import direct_convolution
 from tinynet.profiler import Profile as profile
 from tinynet.random import manual_seed
 from tinynet.recording import no_grad
+from tinynet.saving import load, save
 from tinynet.tensor import Tensor, tensor
 from tinynet.tracer import Trace as tracing
+from tinynet.types import *
 
 __version__ = "0.1.0"
 
@@ -44,19 +50,30 @@ __all__ = [
     "OutOfMemoryError",
     "Tensor",
     "TinynetError",
-    "concat",
     "device",
+    "direct_convolution",
     "functional",
     "get_num_threads",
     "gradcheck",
+    "load",
     "manual_seed",
     "memory_stats",
     "nn",
     "no_grad",
     "optim",
     "profile",
+    "save",
     "set_num_threads",
     "set_tf32",
     "tensor",
     "tracing",
 ]
+__all__ += creation.__all__
+__all__ += functions.__all__
+__all__ += types.__all__
+
+
+def __getattr__(name: str) -> NoReturn:
+    """Python comes here for what there is not."""
+    instead = f"; write {functions.INSTEAD[name]}" if name in functions.INSTEAD else ""
+    raise AttributeError(f"tinynet has no {name!r}{instead}", name=name)

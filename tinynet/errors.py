@@ -29,6 +29,10 @@ class DataError(TinynetError, ValueError):
     """Pictures, labels or archives that cannot be used; the message names the file."""
 
 
+class FolderInUseError(TinynetError, RuntimeError):
+    """Another process writes to this folder now; the message names it."""
+
+
 class CheckpointError(TinynetError, ValueError):
     """A checkpoint that is damaged, or belongs to another network or run."""
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,6 +42,12 @@ class Context(Node):
 
     saved: tuple[Any, ...] = ()  # see saved_tensors, which also looks for changes
     _marks: tuple[int | None, ...] = ()
+
+    if TYPE_CHECKING:  # what forward sets is there, of any type
+
+        def __getattr__(self, name: str) -> Any: ...
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
     @property
     def xp(self) -> ModuleType:
@@ -105,15 +111,16 @@ class Function:
         devices.
         """
         device, recording = None, not this_thread.paused
-        arrays, sources, needs = [], [], []
+        arrays, sources, needs, are_tensors = [], [], [], []
         for a in args:
             is_tensor = isinstance(a, Tensor)
             if is_tensor and a.device is not device:
                 device = a.device if device is None else common_device(cls.__name__, args)
-            need = is_tensor and recording and a.requires_grad
-            arrays.append(a.data if is_tensor else a)
+            need = is_tensor and recording and a._requires_grad
+            arrays.append(a._data if is_tensor else a)
             sources.append((a.node or a) if need else None)
             needs.append(need)
+            are_tensors.append(is_tensor)
         ctx = Context(cls, device or common_device(cls.__name__, args), tuple(needs))
         recorded = True in needs
         trace = current() if active and recorded else None
@@ -123,9 +130,7 @@ class Function:
         where = ctx.output_device
         outputs = _arrays(given, where)
         if recorded:
-            ctx.inputs, ctx.number = sources, next(clock)
-            if not cls.ours:  # ours give a gradient for each argument
-                ctx.are_tensors = [isinstance(a, Tensor) for a in args]
+            ctx.inputs, ctx.are_tensors, ctx.number = sources, are_tensors, next(clock)
             ctx.outputs = [(o.shape, o.dtype) for o in outputs]
         tensors = []
         for i, o in enumerate(outputs):
@@ -154,7 +159,7 @@ class Function:
             if type(source) is tuple:
                 shape, dtype = source[0].outputs[source[1]]
             else:
-                shape, dtype = source.data.shape, source.data.dtype
+                shape, dtype = source.shape, source.dtype
             is_array = isinstance(g, (node.xp.ndarray, np.generic))
             if not is_array or g.shape != shape:
                 raise RuntimeError(
@@ -207,7 +212,7 @@ def common_device(operation: str, args: Any) -> Device:
 
 def _one_for_each_argument(name: str, given: list, node: Context) -> list:
     """Gradients that a backward gave for the tensors alone, with None for the other arguments."""
-    if node.function.ours or len(given) != sum(node.are_tensors):
+    if len(given) != sum(node.are_tensors):
         raise RuntimeError(
             f"{name}.backward: expected {len(node.inputs)} gradients, one for each argument of "
             f"forward (None where there is none), got {len(given)}"

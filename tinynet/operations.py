@@ -6,22 +6,29 @@
 A row holds names alone; the mathematics is in tinynet/kernels. From the table come the names of
 tinynet.functional, what gradcheck must have cases for (tinynet/gradcheck/cases), the comparison of
 CPU and CUDA, and the wrong calls that every operation must refuse.
+
+The methods of Tensor (tinynet/operators.py) find their operations here as well, as `call.relu`. An
+operation is made of tensors, so it cannot be imported where the class is written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, TypeVar
 
-from tinynet.function import Function
+Call = TypeVar("Call", bound=Callable[..., Any])
 
 
 class Operation(NamedTuple):
-    """One row: the name, what a user calls, and the Functions that it applies."""
+    """One row: the name, what a user calls, and the Functions that it applies.
+
+    No Functions: its result has no gradient, as that of a comparison.
+    """
 
     name: str
     call: Callable[..., Any]
-    functions: tuple[type[Function], ...]
+    functions: tuple[type, ...]
 
     @property
     def formula(self) -> str:
@@ -31,13 +38,16 @@ class Operation(NamedTuple):
 
 
 OPERATIONS: dict[str, Operation] = {}
+call: Any = SimpleNamespace()  # name -> what a user calls
 
 
-def operation(*functions: type[Function]) -> Callable:
+def operation(*functions: type) -> Callable[[Call], Call]:
     """Put the decorated function into the table, with the Functions that it applies."""
 
-    def add(call: Callable[..., Any]) -> Callable[..., Any]:
-        OPERATIONS[call.__name__] = Operation(call.__name__, call, functions)
-        return call
+    def add(function: Call) -> Call:
+        name = function.__name__
+        OPERATIONS[name] = Operation(name, function, functions)
+        setattr(call, name, function)
+        return function
 
     return add

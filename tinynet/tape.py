@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tinynet.devices import Device
+from tinynet.kernels.order import along_memory
 
 clock = itertools.count()  # numbers the nodes
 
@@ -27,7 +28,7 @@ class Node:
 
     inputs: for each argument (its Node, which output), the Tensor if it is a leaf, or None; no list
     when freed. outputs: for each its (shape, dtype). output_device: Copy alone sets another.
-    number: by age. note: what tracing recorded. are_tensors: for each argument, users' Functions.
+    number: by age. note: what tracing recorded. are_tensors: of each argument.
     """
 
     __slots__ = ("are_tensors", "device", "function", "inputs", "needs_input_grad")
@@ -121,7 +122,7 @@ def add_up(parts: list, device: Device) -> Any:
     if len(parts) == 1:
         return parts[0]
     with device.activate("backward"):
-        return functools.reduce(operator.add, parts)
+        return functools.reduce(functools.partial(along_memory, device, operator.add), parts)
 
 
 def gather(leaves: dict, node: Node, arrived: list, leaving: list) -> None:
@@ -132,13 +133,13 @@ def gather(leaves: dict, node: Node, arrived: list, leaving: list) -> None:
         before = leaves.get(leaf)
         if before is not None:
             with leaf.device.activate("backward"):
-                leaves[leaf] = before + g
+                leaves[leaf] = along_memory(leaf.device, operator.add, before, g)
         # A backward of the user's may return an array that somebody keeps; ours never do.
         elif node.function.ours and not _shares_memory(node, g, i, arrived, leaving):
             leaves[leaf] = g
         else:
             with leaf.device.activate("backward"):
-                leaves[leaf] = g.copy()
+                leaves[leaf] = along_memory(leaf.device, operator.methodcaller("copy"), g)
 
 
 def _shares_memory(node: Node, g: Any, argument: int, arrived: list, leaving: list) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -13,60 +14,31 @@ import numpy as np
 
 from tinynet.devices import Device
 from tinynet.devices import device as find_device
+from tinynet.kernels.order import along_memory
+from tinynet.operators import Operators
 from tinynet.tape import Node, gather, walk
 
 _grads = threading.RLock()  # held to change the gradients of leaves, which threads may share
 
 
-class Tensor:
+class Tensor(Operators["Tensor"]):
     """An n-dimensional array (NumPy's or CuPy's) on a device, with a gradient if asked for.
 
     data: the array. grad: a Tensor, the sum of all gradients that `backward` brought since it was
-    last None. Made by `tinynet.tensor(...)` and by operations.
+    last None. Made by `tinynet.tensor(...)` and by operations. Its operators and methods are in
+    operators.py, what it holds and how others read it in holder.py.
     """
 
-    __slots__ = ("__weakref__", "data", "device", "grad", "node", "requires_grad")
-    __array_priority__ = 1000  # numpy_array + tensor is the tensor's business
+    __slots__ = ()
 
     def __init__(self, data: Any, device: Device, requires_grad: bool = False, node: Any = None):
-        self.data, self.device, self.requires_grad = data, device, requires_grad
-        self.grad: Tensor | None = None
+        # past the checks of holder.py, which are for what a user sets
+        self._data, self._requires_grad = data, requires_grad
+        self._grad: Tensor | None = None
+        self.device = device
         self.node: tuple[Node, int] | None = (
             node  # the node it came from, and which of its outputs it is
         )
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.data.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.data.dtype
-
-    @property
-    def ndim(self) -> int:
-        return self.data.ndim
-
-    @property
-    def size(self) -> int:
-        return self.data.size
-
-    def __len__(self) -> int:
-        if not self.shape:
-            raise TypeError("len(): expected a tensor of at least one axis, got a scalar")
-        return self.shape[0]
-
-    def __iter__(self) -> Any:
-        return (self[i] for i in range(len(self)))
-
-    def __bool__(self) -> bool:
-        return bool(self.item())
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
 
     def __repr__(self) -> str:
         values = np.array2string(self.numpy(), separator=", ", prefix="tensor(", threshold=100)
@@ -74,16 +46,6 @@ class Tensor:
         notes += [] if str(self.device) == "cpu" else [f"device='{self.device}'"]
         notes += ["requires_grad=True"] if self.requires_grad else []
         return f"tensor({', '.join([values, *notes])})"
-
-    def numpy(self) -> np.ndarray:
-        """A copy of the data as a NumPy array."""
-        return self.device.download(self.data)
-
-    def item(self) -> int | float:
-        """The value of a tensor that has one; waits for the device. ValueError if it has more."""
-        if self.size != 1:
-            raise ValueError(f"item(): expected a tensor of one element, got shape {self.shape}")
-        return self.numpy().reshape(()).item()
 
     def detach(self) -> Tensor:
         """The same data, off the tape: no gradient goes past it."""
@@ -100,7 +62,7 @@ class Tensor:
         if self.grad is not None:
             self.grad.move(device)
         with device.activate("move"):
-            self.data = device.copy_from(self.data, self.device)
+            self._data = device.copy_from(self.data, self.device)
         self.device = device
 
     def __deepcopy__(self, memo: dict) -> Tensor:
@@ -148,13 +110,13 @@ class Tensor:
         with _grads:
             sums = [leaf._sum_of_gradients(g) for leaf, g in leaves.items()]
             # One call in C, and no Python code in it: an interrupt comes before all or after all.
-            deque(map(setattr, leaves, repeat("grad"), sums), maxlen=0)
+            deque(map(setattr, leaves, repeat("_grad"), sums), maxlen=0)
 
     def _first_gradient(self, grad: Any) -> Any:
         """A new array with which backward begins: 1, or what the caller gave."""
         with self.device.activate("backward"):
             if grad is None:
-                if self.size != 1 and self.requires_grad:
+                if self.data.size != 1 and self.requires_grad:
                     raise RuntimeError(
                         f"backward(): a gradient can be left out for a scalar only, and this "
                         f"tensor has shape {self.shape}; reduce it (.sum(), .mean()) or call "
@@ -170,7 +132,7 @@ class Tensor:
         """self.grad + grad, in a new array if there is a self.grad."""
         if self.grad is not None:
             with self.device.activate("backward"):
-                grad = self.grad.data + grad
+                grad = along_memory(self.device, operator.add, self.grad.data, grad)
         # NumPy makes a bare number of a sum without axes
         return Tensor(np.asarray(grad) if isinstance(grad, np.generic) else grad, self.device)
 

@@ -15,12 +15,12 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,8 @@ from tinynet.tensor import Tensor
 
 SHOWN = 16  # values of an array that are copied
 HERE = str(Path(__file__).parent) + os.sep
+
+What = TypeVar("What")
 
 active: dict[int, Trace] = {}  # by thread; empty while nothing is traced
 
@@ -82,6 +84,35 @@ class Note:
     modules: tuple[tuple[str, str], ...]
 
 
+class _Remembered(Generic[What]):
+    """Objects and what is known of each, found by identity: == of two tensors is a tensor.
+
+    It keeps no object alive.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[weakref.ref, What]] = {}
+
+    def __contains__(self, thing: Any) -> bool:
+        return id(thing) in self._found
+
+    def __getitem__(self, thing: Any) -> What:
+        return self._found[id(thing)][1]
+
+    def __setitem__(self, thing: Any, what: What) -> None:
+        key = id(thing)
+        # an object's id is another's as soon as it is gone: then what is known of it goes as well
+        gone = weakref.ref(thing, lambda _, found=self._found: found.pop(key, None))
+        self._found[key] = gone, what
+
+    def get(self, thing: Any) -> What | None:
+        return self[thing] if thing in self else None
+
+    def setdefault(self, thing: Any, what: What) -> None:
+        if thing not in self:
+            self[thing] = what
+
+
 class Trace:
     """While entered, every operation of this thread that goes on the tape gets a Note, at
     `node.note`; the notes are also in `notes`, oldest first.
@@ -97,10 +128,9 @@ class Trace:
         self.notes: list[Note] = []
         self._net = net
         self._modules: list[tuple[str, str]] = []  # that are being called
-        # Weak keys: a trace keeps no tensor and no module alive.
-        self._names: MutableMapping[Tensor, str] = weakref.WeakKeyDictionary()  # of a net's tensors
-        self._paths: MutableMapping[Any, str] = weakref.WeakKeyDictionary()  # of modules
-        self._values: MutableMapping[Tensor, Value] = weakref.WeakKeyDictionary()
+        self._names = _Remembered[str]()  # of a net's tensors
+        self._paths = _Remembered[str]()  # of modules
+        self._values = _Remembered[Value]()  # of tensors
 
     def __enter__(self) -> Trace:
         thread = threading.get_ident()

@@ -153,6 +153,13 @@ def bce_with_logits(rng, draw):
     return run, inputs
 
 
+def layer_norm(rng, draw):
+    shape = tuple(draw(1, 5) for _ in range(draw(2, 4)))
+    row = shape[-draw(1, len(shape) - 1) :]
+    inputs = [1 + 2 * rng.normal(size=shape), *rng.normal(size=(2, *row))][: draw(1, 3)]
+    return lambda L, x, *weights: L.layer_norm(x, row, *weights, eps=0.1), inputs
+
+
 def batch_norm(rng, draw):
     shape = (draw(2, 5), draw(1, 4), *(draw(1, 4) for _ in range(draw(0, 3))))
     C, training, relu = shape[1], bool(draw(0, 1)), bool(draw(0, 1))
@@ -175,6 +182,55 @@ def adaptive_avg_pool2d(rng, draw):
     size = pair(draw, 1, 9)
     shape = draw(1, 3), draw(1, 3), draw(1, 8), draw(1, 8)
     return lambda L, x: L.adaptive_avg_pool2d(x, size), [rng.normal(size=shape)]
+
+
+def interpolate(rng, draw):
+    scale = pair(draw, 1, 4)
+    shape = draw(1, 3), draw(1, 3), draw(1, 5), draw(1, 5)
+    return lambda L, x: L.interpolate(x, scale_factor=scale), [rng.normal(size=shape)]
+
+
+def attention(rng, draw):
+    N, T, S, heads = draw(1, 3), draw(1, 4), draw(1, 5), draw(1, 3)
+    shapes = (N, T, heads * draw(1, 3)), (N, S), (N, S, heads * draw(1, 3))
+    q, k, v = (
+        rng.normal(size=shapes[0]),
+        rng.normal(size=(N, S, shapes[0][2])),
+        rng.normal(size=shapes[2]),
+    )
+    mask = rng.random((N, T, S) if draw(0, 1) else (T, S)) < 0.7
+    mask[..., 0] = True
+    mask, causal = (mask, False) if draw(0, 1) else (None, bool(draw(0, 1)))
+
+    def call(L, *qkv):
+        if L is F:
+            return F.attention(*qkv, heads, mask, causal)
+        parts = [a.unflatten(-1, (heads, -1)).transpose(1, 2) for a in qkv]
+        theirs = mask if mask is None or mask.ndim == 2 else mask[:, None]
+        theirs = None if mask is None else torch.tensor(theirs)
+        y = TF.scaled_dot_product_attention(*parts, theirs, is_causal=causal)
+        return y.transpose(1, 2).flatten(2)
+
+    return call, [q, k, v]
+
+
+def embedding(rng, draw):
+    K = draw(1, 5)
+    tokens = rng.integers(0, K, any_shape(draw, 0, 3))
+    given = {F: tokens, TF: torch.tensor(tokens)}
+    return lambda L, w: L.embedding(given[L], w), [rng.normal(size=(K, draw(1, 3)))]
+
+
+def conv_transpose2d(rng, draw):
+    groups = draw(1, 3)
+    kernel, stride = (draw(1, 4), draw(1, 4)), (draw(1, 3), draw(1, 3))
+    padding = tuple(draw(0, (k - 1) // 2) for k in kernel)
+    options = dict(stride=stride, padding=padding, groups=groups)
+    options["output_padding"] = tuple(draw(0, s - 1) for s in stride)
+    C, O = groups * draw(1, 3), draw(1, 3)
+    x = rng.normal(size=(draw(1, 3), C, draw(1, 5), draw(1, 5)))
+    inputs = [x, rng.normal(size=(C, O, *kernel)), rng.normal(size=O * groups)]
+    return lambda L, *a: L.conv_transpose2d(*a, **options), inputs[: draw(2, 3)]
 
 
 def linear(rng, draw):
@@ -294,6 +350,11 @@ OPERATIONS = [
     mse_loss,
     bce_with_logits,
     batch_norm,
+    layer_norm,
+    conv_transpose2d,
+    embedding,
+    attention,
+    interpolate,
     adaptive_avg_pool2d,
     linear,
     pad,

@@ -18,7 +18,7 @@ import pytest
 
 import tinynet
 import tinynet.functional as F
-from tinynet import arithmetic, random
+from tinynet import random
 from tinynet.devices import memory, threads
 from tinynet.devices.cores import available_cores
 from tinynet.devices.memory import ALIGN, SEGMENT, SMALL, Pool
@@ -512,8 +512,3 @@ def test_one_profile_at_a_time_but_one_after_another():
     with tinynet.profile() as empty:
         pass
     assert empty.rows() == [] and "total" in str(empty)
-
-
-def test_operators_are_bound_to_tensor():
-    for name in ("sum", "mean", "max", "exp", "log", "reshape", "transpose", "flatten", "to"):
-        assert getattr(tinynet.Tensor, name) is getattr(arithmetic, name)

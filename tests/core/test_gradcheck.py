@@ -13,50 +13,52 @@ import pytest
 
 import tinynet
 import tinynet.functional as F
-from tinynet import GradcheckError, arithmetic, gradcheck, nn
+from tinynet import GradcheckError, gradcheck, nn
 from tinynet.function import Function
 from tinynet.gradcheck import KinkWarning, check
 from tinynet.gradcheck.__main__ import main
-from tinynet.gradcheck.cases import CASES
+from tinynet.gradcheck.cases import CASES, has_gradient
 from tinynet.gradcheck.cases.table import Cases
-from tinynet.gradcheck.check import _in_layout_of, worst_error
+from tinynet.gradcheck.check import worst_error
+from tinynet.gradcheck.layouts import like
+from tinynet.gradcheck.numerical import Numerical
 from tinynet.operations import OPERATIONS
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", filter(has_gradient, CASES))
 def test_every_operation(name, rng, monkeypatch):
-    """To the precision of the complex step, where the kernel takes complex numbers; else to that of
-    central differences. The network has ReLU and pooling: near their kinks only the latter work.
+    """To the precision of the complex step, which every kernel of the CPU takes. The network has
+    ReLU and pooling, and a kink too near may leave it to central differences.
     """
-    takes_complex, seen = check._Numerical._takes_complex, []
-
-    def spy(self, rng):
-        seen.append(takes_complex(self, rng))
-        return seen[-1]
-
-    monkeypatch.setattr(check._Numerical, "_takes_complex", spy)
+    seen = []
+    takes_complex = Numerical._takes_complex
+    monkeypatch.setattr(
+        Numerical, "_takes_complex", lambda *a: seen.append(takes_complex(*a)) or seen[-1]
+    )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore" if "network" in name else "error", KinkWarning)
+        warnings.simplefilter("error")
         for fn, inputs in CASES[name].make(rng):
-            error = worst_error(fn, inputs, eps=1e-6, atol=1e-8, rtol=1e-6)
-            assert error < (1e-10 if seen[-1] else 1e-5)
+            assert worst_error(fn, inputs) < (1e-12 if seen[-1] else 1e-7)
+    assert all(seen) or "network" in name
 
 
 def test_the_table_holds_every_function_there_is():
     here = {f for row in OPERATIONS.values() for f in row.functions}
-    there = {
-        f
-        for module in (arithmetic, F)
-        for f in vars(module).values()
-        if isinstance(f, type) and issubclass(f, Function) and f is not Function
-    }
+
+    def last(function):
+        """The classes that are made from it, and have none made from them."""
+        below = [f for one in function.__subclasses__() for f in last(one)]
+        return below or [function]
+
+    rooms = ("tinynet.arithmetic.", "tinynet.functional.")
+    there = {f for f in last(Function) if f.__module__.startswith(rooms)}
     assert here == there
 
 
 def test_every_operation_has_cases_and_a_formula():
     assert {name for name in CASES if not name.startswith("(")} == set(OPERATIONS)
     for name, row in OPERATIONS.items():
-        assert row.formula.startswith(("y", "The mean")), name
+        assert row.formula.startswith(("y", "Y", "The")), name
 
 
 def test_functional_has_the_operations_of_its_files():
@@ -94,13 +96,14 @@ def test_a_wrong_element_is_named_with_both_values(x):
         return dx
 
     with pytest.raises(GradcheckError) as caught:
-        gradcheck(broken(one_wrong), [x], atol=1e-7)
+        gradcheck(broken(one_wrong), [x], atol=1e-7, rtol=0)
     text = str(caught.value)
     assert re.match(
         r"gradcheck: the gradient of picture\[1, 2\] is wrong: analytical (\S+), numerical (\S+); "
         r"absolute error \S+, "
-        r"relative 0.25; allowed: 1e-07 \+ 0.001 \|numerical\| \(complex step\)\n"
-        r"  wrong: 1 of 12 of picture \(3, 4\); the worst of picture:\n",
+        r"relative 0.25; allowed: 1e-07 \(complex step\)\n"
+        r"  wrong: 1 of 12 of picture \(3, 4\), 2 of 2 of all inputs together; the worst of "
+        r"picture:\n",
         text,
     )
     assert text.count("\n") == 3  # one line of the table
@@ -188,7 +191,7 @@ def test_a_function_that_is_not_analytic_gets_central_differences(rng):
 
     x = rng.choice([-1, 1], 5) * rng.uniform(0.5, 1.5, 5)
     assert gradcheck(lambda x: Abs.apply(x), [x])
-    with pytest.raises(GradcheckError, match=r"\(central differences, eps 1e-06\)"):
+    with pytest.raises(GradcheckError, match=r"\(central differences\)"):
         gradcheck(lambda x: Abs.apply(x) * broken(lambda dx, x: 1.5 * dx)(x), [x])
 
     def conjugate(x):  # complex in, complex out, but the derivative has the other sign
@@ -244,7 +247,7 @@ def test_steep_and_strongly_bent_functions():
         @staticmethod
         def forward(ctx, x):
             ctx.save_for_backward(x)
-            return 5e5 * np.square(np.float64(x.real if x.dtype == np.float64 else None))
+            return 5e5 * np.square(x if x.dtype.kind == "f" else None)
 
         @staticmethod
         def backward(ctx, dy):
@@ -279,7 +282,7 @@ def test_every_input_output_and_parameter_is_checked(rng):
         gradcheck(second_output_wrong, [rng.uniform(1, 2, 3)])
     with pytest.raises(GradcheckError, match=r"the gradient of input 1\[\d\] is wrong"):
         gradcheck(lambda *xs: xs[0] * broken(lambda dx, x: dx * 2)(xs[1]), [np.ones(2), np.ones(2)])
-    with pytest.raises(GradcheckError, match=r"wrong: 2 of 2 of a \(2,\), 2 of 2 of b \(2,\)"):
+    with pytest.raises(GradcheckError, match=r"wrong: 2 of 2 of a \(2,\), 2 of 2 of b \(2,\),"):
         gradcheck(lambda a, b: broken(lambda dx, x: dx * 2)(a * b), [np.ones(2), np.ones(2)])
 
     class Layer(nn.Module):
@@ -381,25 +384,8 @@ def test_inputs_of_any_layout_keep_it(rng):
     overlapping = np.lib.stride_tricks.sliding_window_view(base[0], 3)
     assert gradcheck(look, [overlapping])
     single = base.astype(np.float32)[:, ::-2]
-    assert _in_layout_of(single, single.astype(np.float64)).strides == (64, -16)
+    assert like(single, single.astype(np.float64)).strides == (64, -16)
     assert gradcheck(look, [tinynet.tensor(single, requires_grad=True)])
-
-
-def test_upstream_gradients_come_in_an_unusual_layout():
-    seen = []
-
-    class Look(tinynet.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x * 1
-
-        @staticmethod
-        def backward(ctx, dy):
-            seen.append(dy.strides)
-            return dy * 1
-
-    assert gradcheck(lambda x: Look.apply(x), [np.ones((2, 3))])
-    assert seen == [(-8, -16)]
 
 
 def test_what_changes_its_input_is_refused():
@@ -407,21 +393,8 @@ def test_what_changes_its_input_is_refused():
         x.data += 1
         return x * 2
 
-    with pytest.raises(GradcheckError, match="deterministic|changed its input x in place"):
+    with pytest.raises(GradcheckError, match="changed its input x in place"):
         gradcheck(change, [np.ones(3)])
-
-    class ChangesItsGradient(tinynet.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return 2 * x
-
-        @staticmethod
-        def backward(ctx, dy):
-            dy *= 2
-            return dy
-
-    with pytest.raises(GradcheckError, match="changed in place the gradient of output 1"):
-        gradcheck(lambda x: (x * 1, ChangesItsGradient.apply(x)), [np.ones(3)])
 
     class ChangesInBackward(tinynet.Function):
         @staticmethod

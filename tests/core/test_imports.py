@@ -17,18 +17,15 @@ ROOT = Path(__file__).parents[2]
 # longest one; `tinynet` is the package's own __init__.
 ROOMS = [
     ("tinynet.errors",),
+    ("tinynet.lock",),
     ("tinynet.devices",),
     ("tinynet.marks", "tinynet.profiler", "tinynet.random", "tinynet.recording"),
     ("tinynet.kernels",),
-    (
-        "tinynet.tape",
-        "tinynet.tensor",
-        "tinynet.tracer",
-        "tinynet.function",
-        "tinynet.operations",
-        "tinynet.arithmetic",
-    ),
+    ("tinynet.operations", "tinynet.holder", "tinynet.operators", "tinynet.types"),
+    ("tinynet.tape", "tinynet.tensor", "tinynet.tracer", "tinynet.function"),
+    ("tinynet.arithmetic", "tinynet.creation", "tinynet.saving"),
     ("tinynet.functional",),
+    ("tinynet.functions",),
     ("tinynet.nn", "tinynet.gradcheck"),
     ("tinynet.optim",),
     ("tinynet",),
@@ -39,7 +36,7 @@ ROOMS = [
 ]
 FLOOR = {name: floor for floor, names in enumerate(ROOMS) for name in names}
 # A room that takes less of what is below it than it might: data sets know no tensor.
-ONLY = {"tinynet.data": {"tinynet.errors", "tinynet.devices.cores"}}
+ONLY = {"tinynet.data": {"tinynet.errors", "tinynet.lock", "tinynet.devices.cores"}}
 READER = 1200  # lines that a beginner reads to know how backprop works here
 
 

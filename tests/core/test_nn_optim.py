@@ -38,6 +38,7 @@ LAYERS = {  # layer, the call it stands for, shape of x
     "ReLU": (nn.ReLU(), F.relu, (3, 4)),
     "Tanh": (nn.Tanh(), F.tanh, (3, 4)),
     "Sigmoid": (nn.Sigmoid(), F.sigmoid, (3, 4)),
+    "Upsample": (nn.Upsample((2, 1)), lambda x: F.interpolate(x, (2, 1)), (2, 3, 2, 2)),
     "Flatten": (nn.Flatten(), lambda x: x.reshape(2, 12), (2, 3, 4)),
     "Sequential": (nn.Sequential(nn.Tanh(), nn.Sigmoid()), lambda x: F.sigmoid(F.tanh(x)), (3, 4)),
 }
@@ -90,9 +91,32 @@ def test_conv2d_and_linear_layers(rng):
     assert nn.Linear(3, 5, bias=False)(tinynet.tensor(np.ones((2, 3), np.float32))).shape == (2, 5)
     for wrong in [(3, 4, 3, 2), (4, 3, 3, 2), (0, 1, 3, 1), (1, 0, 3, 1), (1, 1, 3, 0)]:
         with pytest.raises(
-            ValueError, match="Conv2d: expected in_channels and out_channels divisible by groups"
+            ValueError,
+            match="Conv2d: expected (in_channels|out_channels|groups)",
         ):
             nn.Conv2d(wrong[0], wrong[1], wrong[2], groups=wrong[3])
+
+
+def test_conv_transpose2d_layer(rng):
+    layer = nn.ConvTranspose2d(4, 6, (3, 2), 2, 1, output_padding=1, groups=2)
+    assert repr(layer) == (
+        "ConvTranspose2d(4 -> 6, kernel 3x2, stride 2, padding 1, output_padding 1, groups 2, "
+        "78 parameters)"
+    )
+    layer.bias.data[...] = rng.normal(size=6)
+    x = tinynet.tensor(rng.normal(size=(2, 4, 3, 3)).astype(np.float32))
+    expected = F.conv_transpose2d(x, layer.weight, layer.bias, 2, 1, 1, 2)
+    assert expected.shape == (2, 6, 6, 5)
+    np.testing.assert_array_equal(layer(x).numpy(), expected.numpy())
+    for x_shape, w_shape, options in [
+        ((2, 3, 4, 4), (4, 1, 2, 2), {}),
+        ((2, 3, 4, 4), (3, 1, 2, 2), dict(groups=2)),
+        ((2, 3, 1, 1), (3, 1, 2, 2), dict(padding=1)),
+        ((2, 3, 4, 4), (3, 1, 2, 2), dict(output_padding=1)),
+    ]:
+        x, w = (tinynet.tensor(np.zeros(s, np.float32)) for s in (x_shape, w_shape))
+        with pytest.raises(ValueError, match="conv_transpose2d: expected"):
+            F.conv_transpose2d(x, w, **options)
 
 
 def test_relu_layer_in_place(rng):

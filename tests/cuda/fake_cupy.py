@@ -11,6 +11,8 @@ It has only what tinynet uses of CuPy, and is stricter than CuPy where CuPy is s
   `Unordered`, also when the block has been freed and used again since;
 - `RawKernel` compiles the very text of the kernel as C++ (on_cpu.py) and takes only NumPy scalars
   of the declared types;
+- what CuPy computes lies in C order, however its operands lie, and it goes along axes as they are
+  written: operands of `large` elements or more that lie otherwise are counted (`against_memory`);
 - `empty` is full of NaNs, pinned memory may not be written again before the copy from it was
   waited for.
 
@@ -64,11 +66,17 @@ class Machine:
 
     def __init__(self, gpus: int):
         self.gpus, self.driver, self.runtime = gpus, 13000, 13000
+        self.compute_capability = "90"
         self.peers, self.peers_lie = True, False
+        self.pinned = 1 << 40  # bytes of pinned memory that the host gives
+        self.cublas_memory = True  # whether cuBLAS finds room for its workspace
         self.memory = GPU_BYTES
         self.host_waits = 0  # how often the host waited for a device
         self.peer_bytes: Counter = Counter()  # (source, target) -> bytes copied directly
         self.launches: Counter = Counter()
+        # "add (8, 3, 5, 5)" -> how often an operand of that many elements was read against memory
+        self.against_memory: Counter = Counter()
+        self.large = 256
         self.used_names: set[str] = set()  # of CuPy's functions
         self.broken_library = ""  # what CuPy says when it compiles
         self.host = Clock()
@@ -177,6 +185,8 @@ class Event:
 
 
 class Device:
+    compute_capability = property(lambda self: machine.compute_capability)
+
     def __init__(self, index: int):
         if not 0 <= index < machine.gpus:
             raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
@@ -336,6 +346,9 @@ class Pinned(np.ndarray):
 
 def empty_pinned(shape: Any, dtype: Any = float) -> Pinned:
     array = np.empty(shape, dtype).view(Pinned)
+    machine.pinned -= array.nbytes
+    if machine.pinned < 0:
+        raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
     array.history = History()
     return array
 
@@ -398,6 +411,7 @@ class ndarray:
         return method
 
     def fill(self, value: Any) -> None:
+        look("fill", self)
         operate("fill", current_stream(), [], [on_current(self)])
         self._values.fill(value)
 
@@ -407,7 +421,12 @@ class ndarray:
     def astype(self, dtype: Any, copy: bool = True) -> ndarray:
         if not copy and np.dtype(dtype) == self.dtype:
             return self
-        return call(lambda a: a.astype(dtype), "astype", (self,), {}, fresh=True)
+        values = self._values.astype(dtype)
+        out = new(self.shape, dtype, like=values)  # this one keeps the order of its operand
+        look("astype", reordered(self, values), reordered(out, values))
+        operate("astype", current_stream(), [on_current(self)], [out._block])
+        np.copyto(out._values, values)
+        return out
 
     def view(self, dtype: Any = None) -> ndarray:
         return self._view(self._values if dtype is None else self._values.view(dtype))
@@ -424,6 +443,8 @@ class ndarray:
             return out
         operate("get", stream, [self._block], [])
         stream.synchronize()
+        if not self.flags.f_contiguous:
+            look("get", self)  # CuPy makes a copy in C order first
         return np.array(self._values, order=order)
 
     def set(self, array: np.ndarray, stream: Stream | None = None) -> None:
@@ -469,6 +490,8 @@ class ndarray:
             raise TypeError("assigning a NumPy array to a CuPy array is not allowed")
         keys = key if isinstance(key, tuple) else (key,)
         others = [a for a in (*keys, value) if isinstance(a, ndarray)]
+        if not any(isinstance(k, ndarray) for k in keys):
+            look("assign", self._view(self._values[plain(key)]), *others)
         operate("assign", current_stream(), [on_current(a) for a in others], [on_current(self)])
         self._values[plain(key)] = plain(value)
 
@@ -535,6 +558,7 @@ def call(
     inputs = arrays_in(list(args)) + arrays_in(list(kwargs.values()))
     result = function(*plain(list(args)), **{k: plain(v) for k, v in kwargs.items()})
     if out is not None:
+        look(name, *inputs, out)
         operate(name, current_stream(), [on_current(a) for a in inputs], [on_current(out)])
         np.copyto(out._values, result, casting="same_kind")
         return out
@@ -545,17 +569,30 @@ def call(
     return result
 
 
+def look(what: str, *arrays: ndarray) -> None:
+    """Count the large arrays whose memory an operation walks otherwise than from one end to the
+    other.
+    """
+    for array in arrays:
+        steps = [s for s, n in zip(array.strides, array.shape, strict=True) if n > 1 and s]
+        if array.size >= machine.large and steps != sorted(steps, reverse=True):
+            machine.against_memory[f"{what} {array.shape}"] += 1
+
+
+def reordered(array: ndarray, like: np.ndarray) -> ndarray:
+    """A view with the axes in the memory order of `like`."""
+    order = sorted(range(like.ndim), key=lambda axis: -like.strides[axis])
+    return array._view(array._values.transpose(order))
+
+
 def give(result: np.ndarray, name: str, inputs: list[ndarray], fresh: bool) -> ndarray:
     if not fresh:
         for array in inputs:
             if result.size == 0 or np.may_share_memory(result, array._block.bytes):
                 return ndarray(result, array._block)
     blocks = [on_current(a) for a in inputs]  # a view needs no device; all else does
-    out = new(
-        result.shape,
-        result.dtype,
-        result if result.size and not result.flags.c_contiguous else None,
-    )
+    look(name, *inputs)
+    out = new(result.shape, result.dtype)
     operate(name, current_stream(), blocks, [out._block])
     np.copyto(out._values, result)
     return out
@@ -602,6 +639,13 @@ def ascontiguousarray(a: ndarray, dtype: Any = None) -> ndarray:
     if a.flags.c_contiguous:
         return a if a.ndim else a.reshape(1)
     return call(np.ascontiguousarray, "ascontiguousarray", (a,), {}, fresh=True)
+
+
+def as_strided(a: ndarray, shape: tuple[int, ...], strides: tuple[int, ...]) -> ndarray:
+    machine.used_names.add("lib.stride_tricks.as_strided")
+    reach = sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + a.itemsize
+    assert 0 in shape or reach <= a.nbytes, "as_strided: past the end of the array"
+    return a._view(np.lib.stride_tricks.as_strided(a._values, shape, strides))
 
 
 def concatenate(
@@ -669,7 +713,14 @@ class Blas:
     CUBLAS_OP_N, CUBLAS_OP_T = 0, 1
     modes: dict[int, int] = {}
 
+    class CUBLASError(RuntimeError):
+        def __init__(self, status: int):
+            super().__init__(f"CUBLAS_STATUS_{status}")
+            self.status = status
+
     def create(self) -> int:
+        if not machine.cublas_memory:
+            raise self.CUBLASError(1)
         handle = next(_numbers)
         self.modes[handle] = 0
         return handle
@@ -683,10 +734,34 @@ class Blas:
     def dgemm(self, *args: Any) -> None:
         self._gemm(np.float64, *args)
 
+    def sgemmStridedBatched(self, *args: Any) -> None:
+        self._gemms(np.float32, *args)
+
+    def dgemmStridedBatched(self, *args: Any) -> None:
+        self._gemms(np.float64, *args)
+
+    def _gemms(
+        self, dtype: Any, handle: int, transa: int, transb: int, m: int, n: int, k: int,
+        alpha: int, a: int, lda: int, far_a: int, b: int, ldb: int, far_b: int, beta: int, c: int,
+        ldc: int, far_c: int, count: int,
+    ) -> None:  # fmt: skip
+        size = np.dtype(dtype).itemsize
+        reach = (n - 1) * ldc + m  # the elements from the first to the last of one result
+        assert count > 0 and (count == 1 or far_c >= reach or (far_c >= m and ldc >= count * far_c))
+        for i in range(count):
+            places = a + i * far_a * size, b + i * far_b * size, c + i * far_c * size
+            self._gemm(
+                dtype, handle, transa, transb, m, n, k, alpha, places[0], lda, places[1], ldb,
+                beta, places[2], ldc,
+            )  # fmt: skip
+        machine.launches["gemm"] -= count - 1
+
     def _gemm(
         self, dtype: Any, handle: int, transa: int, transb: int, m: int, n: int, k: int,
         alpha: int, a: int, lda: int, b: int, ldb: int, beta: int, c: int, ldc: int,
     ) -> None:  # fmt: skip
+        if not machine.cublas_memory:
+            raise self.CUBLASError(3)
         assert all(isinstance(v, int) and 0 < v < 2**31 for v in (m, n, k, lda, ldb, ldc))
         A, block_a = self._matrix(dtype, a, lda, *((k, m) if transa else (m, k)))
         B, block_b = self._matrix(dtype, b, ldb, *((n, k) if transb else (k, n)))
@@ -755,6 +830,10 @@ class _Module(types.ModuleType):
     """Any other function is NumPy's, on the stand-in's arrays."""
 
     def __getattr__(self, name: str) -> Any:
+        if name == "argsort":
+            return lambda a: call(
+                lambda v: np.argsort(v, kind="stable"), name, (a,), {}, fresh=True
+            )
         function = getattr(np, name, None)
         if function is None or name.startswith("_"):
             raise AttributeError(f"module 'cupy' has no attribute {name!r}")
@@ -781,15 +860,6 @@ class _Ufunc:
     def __call__(self, *args: Any, out: ndarray | None = None, **kwargs: Any) -> Any:
         return call(self.ufunc, self.ufunc.__name__, args, kwargs, out=out)
 
-    def at(self, a: ndarray, indices: Any, values: Any) -> None:
-        machine.used_names.add(f"{self.ufunc.__name__}.at")
-        reads = [
-            on_current(x)
-            for x in arrays_in([indices, values] if isinstance(indices, ndarray) else [values])
-        ]
-        operate("at", current_stream(), reads, [on_current(a)])
-        self.ufunc.at(a._values, plain(indices), plain(values))
-
 
 def install(gpus: int = 2) -> Machine:
     """Put the stand-in into sys.modules; returns the machine it simulates."""
@@ -809,6 +879,7 @@ def install(gpus: int = 2) -> Machine:
     for name, value in own.items():
         setattr(cupy, name, value)
     cupy.__version__ = "0 (stand-in)"
+    cupy.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=as_strided))
     cupy.cuda = types.SimpleNamespace(
         Device=Device, Stream=Stream, Event=Event, MemoryPool=MemoryPool,
         set_allocator=set_allocator, runtime=_runtime(), cublas=Blas(),

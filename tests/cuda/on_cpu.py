@@ -56,9 +56,9 @@ def run(
         for a in args
     ]
     pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
-    size = ctypes.c_uint * 2
+    size = ctypes.c_uint * 3
     failed = function(
-        size(*grid[:2]), size(*block[:2]), ctypes.c_ulonglong(random.getrandbits(63)), pointers
+        size(*grid), size(*block), ctypes.c_ulonglong(random.getrandbits(63)), pointers
     )
     for array in args:
         if isinstance(array, np.ndarray) and array.ctypes.data in places:

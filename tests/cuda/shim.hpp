@@ -155,14 +155,15 @@ static int launch(void (*kernel)(A...), const unsigned* grid, const unsigned* bl
     struct Call { void (*kernel)(A...); void** arguments; } the_call = {kernel, arguments};
     body = [](void* p) { Call* c = (Call*)p; call(c->kernel, c->arguments, index_sequence_for<A...>()); };
     body_argument = &the_call;
-    gridDim = {grid[0], grid[1], 1};
+    gridDim = {grid[0], grid[1], grid[2]};
     blockDim = {block[0], block[1], 1};
     state = seed;
-    const unsigned blocks = grid[0] * grid[1], threads = block[0] * block[1];
+    const unsigned blocks = grid[0] * grid[1] * grid[2], threads = block[0] * block[1];
     unsigned *block_order = shuffled(blocks), *thread_order = shuffled(threads);
     bool met = true;
     for (unsigned b = 0; b < blocks && met; b++) {
-        blockIdx = {block_order[b] % grid[0], block_order[b] / grid[0], 0};
+        const unsigned k = block_order[b];
+        blockIdx = {k % grid[0], k / grid[0] % grid[1], k / grid[0] / grid[1]};
         if (fibers) met = run_fibers(thread_order, threads);
         else
             for (unsigned t = 0; t < threads; t++) {

@@ -5,6 +5,7 @@ errors.
 from __future__ import annotations
 
 import importlib
+import operator
 import pickle
 from collections.abc import Iterator
 from importlib import metadata
@@ -45,6 +46,21 @@ def test_upload_and_download_keep_values_and_layout(
         assert on_gpu.dtype == array.dtype
         if array.size and array.flags.c_contiguous != array.T.flags.c_contiguous:
             assert on_gpu.strides == array.strides
+
+
+def test_the_stand_in_computes_in_c_order_as_cupy_does(
+    machine: fake_cupy.Machine, rng: np.random.Generator
+) -> None:
+    gpu = tinynet.device("cuda")
+    x = gpu.upload(innermost(rng, 8, 3, 5, 5))
+    with gpu.activate():
+        for y in (x + x, gpu.xp.exp(x), x.copy(), -x, x * 2):
+            assert y.flags.c_contiguous
+        assert x.astype(np.float64).strides == tuple(2 * s for s in x.strides)
+    assert machine.against_memory["__add__ (8, 3, 5, 5)"] == 2
+    machine.against_memory.clear()
+    np.testing.assert_array_equal(gpu.download(x).shape, x.shape)
+    assert not machine.against_memory
 
 
 def test_uploads_wait_only_for_pinned_memory_that_is_still_read(machine: fake_cupy.Machine) -> None:
@@ -173,7 +189,10 @@ def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machin
         with pytest.raises(TypeError, match="7 arguments"):
             step((6, 1), x, x)
         with pytest.raises(ValueError, match="grid"):
-            step((6, 70000), x, x, x, 0.1, 0.9, 0.0, 6)
+            step((6, 2**31), x, x, x, 0.1, 0.9, 0.0, 6)
+        for dtype in (np.complex64, np.float16, np.int64):
+            with pytest.raises(TypeError, match=f"x is float or double, got {np.dtype(dtype)}"):
+                a.kernels.relu_forward(a.upload(np.ones(3, dtype)))
         gemm = importlib.import_module("tinynet.kernels.cuda.gemm").gemm
         with pytest.raises(tinynet.DeviceMismatchError, match="gemm: b"):
             gemm(x, elsewhere.T, a.xp.zeros((2, 2), np.float32))
@@ -250,13 +269,37 @@ def test_tf32(machine: fake_cupy.Machine, rng: np.random.Generator) -> None:
 
     def error() -> float:
         x_, w_ = (tinynet.tensor(a, device=gpu) for a in (x, w))
-        return float(np.abs((x_ @ w_).numpy() - exact).max())
+        pairs = (tinynet.tensor(np.stack([a, a]), device=gpu) for a in (x, w))
+        one, many = (
+            float(np.abs(y.numpy() - exact).max()) for y in (x_ @ w_, operator.matmul(*pairs))
+        )
+        assert one == many  # batched products obey as well
+        return one
 
     assert error() < 1e-5
     tinynet.set_tf32(True)
     assert 1e-4 < error() < 1e-1
     tinynet.set_tf32(False)
     assert error() < 1e-5
+
+
+def test_every_product_is_made_by_the_handle_of_its_own_lane(
+    machine: fake_cupy.Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two lanes that share a handle share its workspace, and so may get other bits."""
+    zero = tinynet.device("cuda:0")
+    blas, handles = fake_cupy.sys.modules["cupy"].cuda.cublas, []
+    for name in ("sgemm", "sgemmStridedBatched"):
+        routine = getattr(blas, name)
+        monkeypatch.setattr(
+            blas, name, lambda handle, *args, r=routine: (handles.append(handle), r(handle, *args))
+        )
+    for device in (zero, zero.twin()):
+        handles.clear()
+        for shape in ((3, 3), (2, 3, 3)):
+            x = tinynet.tensor(np.ones(shape, np.float32), device=device, requires_grad=True)
+            (x @ x).sum().backward()
+        assert len(handles) == 6 and set(handles) == {device._lane.blas.handle()}
 
 
 def test_twins_and_names(machine: fake_cupy.Machine) -> None:
@@ -340,6 +383,24 @@ def test_out_of_memory_names_what_runs_and_its_batch(
         Greedy.apply(scale, x).backward(np.ones((24, 3), np.float32))
 
 
+def test_cublas_and_pinned_memory_run_out(machine: fake_cupy.Machine) -> None:
+    gpu = tinynet.device("cuda")
+    x = tinynet.tensor(np.ones((3, 3)), device=gpu)
+    machine.cublas_memory = False
+    with pytest.raises(tinynet.OutOfMemoryError, match="cuda:0: cuBLAS found no memory for its"):
+        x @ x
+    with pytest.raises(tinynet.OutOfMemoryError, match="cuda:1: cuBLAS found no memory for its"):
+        tinynet.device("cuda:1")
+    machine.pinned = 100
+    with pytest.raises(tinynet.OutOfMemoryError, match="the host gives no 4 KiB of pinned memory"):
+        for _ in range(5):
+            tinynet.tensor(np.ones(1 << 12, np.uint8), device=gpu)
+    machine.cublas_memory, machine.peers, machine.pinned = True, False, 1 << 20
+    other, machine.pinned = tinynet.device("cuda:1"), 100
+    with pytest.raises(tinynet.OutOfMemoryError, match="pinned memory"):
+        x.to(other).to(gpu)
+
+
 # --- no GPU, or not one that can be used: one clear line each ---
 
 
@@ -377,6 +438,22 @@ def test_no_driver_and_an_old_driver(machine: fake_cupy.Machine) -> None:
         and "CUDA 13" in message
         and "pip install 'cupy-cuda12x[ctk]'" in message
     )
+
+
+@pytest.mark.parametrize(
+    "runtime, capability, advice",
+    [
+        (13020, "70", "pip uninstall -y cupy-cuda13x; pip install 'cupy-cuda12x[ctk]'"),
+        (12090, "35", "it needs another GPU"),
+    ],
+)
+def test_a_gpu_that_is_too_old_for_this_cuda(
+    machine: fake_cupy.Machine, runtime: int, capability: str, advice: str
+) -> None:
+    machine.runtime, machine.compute_capability = runtime, capability
+    machine.broken_library = "nvrtc: error: invalid value for --gpu-architecture (-arch)"
+    message = refused()
+    assert message.endswith(advice) and f"this one has {int(capability) / 10}" in message
 
 
 def test_missing_cuda_libraries(machine: fake_cupy.Machine) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tinynet
 from tinynet import kernels
 from tinynet.devices import Device
 
@@ -129,6 +130,54 @@ def test_max_pool_ties_nans_and_large_windows(gpu: Device, rng: np.random.Genera
     assert winner.dtype == np.uint16
 
 
+def test_max_pool_windows_beyond_65535(gpu: Device, rng: np.random.Generator) -> None:
+    x = rng.standard_normal((1, 1, 257, 258)).astype(np.float32)
+    geometry = (257, 256), (1, 1), (0, 0)
+    y, winner = parity(gpu, "max_pool2d_forward", x, *geometry, False, tolerance=0)
+    assert winner.dtype == np.uint32
+    dy = np.ones_like(y)
+    parity(gpu, "max_pool2d_backward", dy, winner, x.shape, *geometry)
+
+
+def test_more_outputs_and_classes_than_a_grid_has_rows(gpu: Device, rng: Any) -> None:
+    """A grid has 65,535 rows along y; 70,001 is a prime, so the last ones along z are not full."""
+    many, f = 70_001, np.float32
+    x, weight = activation(rng, (2, 1), f), rng.standard_normal((many, 1)).astype(f)
+    parity(gpu, "linear_forward", x, weight, weight[:, 0], True)
+    logits, target = activation(rng, (2, many), f), np.array([3, many - 1])
+    _, p = parity(gpu, "cross_entropy_forward", logits, target, tolerance=100)
+    parity(gpu, "cross_entropy_backward", np.ones(2, f), p, target, tolerance=100)
+
+
+def test_rows_go_on_along_z_in_every_kernel(
+    gpu: Device, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu.kernels  # noqa: B018  imports them
+    monkeypatch.setattr(sys.modules["tinynet.kernels.cuda.launch"], "ROWS", 3)
+    monkeypatch.setattr(sys.modules["tinynet.kernels.cuda.response_norm"], "SEGMENT", 1)
+    f, one, pair, none = np.float32, (1, 1), (1, 2), (0, 0)
+    x, maps, row = activation(rng, (2, 7), f), activation(rng, (3, 7, 4, 2), f), np.ones(7, f)
+    y = parity(gpu, "linear_forward", x, np.ones((7, 7), f), row, True)
+    parity(gpu, "linear_backward", y, x, np.ones((7, 7), f), (True, True, True), y)
+    sums = parity(gpu, "max_pool2d_forward", maps, pair, one, none, False)[0]
+    _, winner = parity(gpu, "max_pool2d_forward", maps, pair, one, none, False)
+    parity(gpu, "max_pool2d_backward", sums, winner, maps.shape, pair, one, none)
+    parity(gpu, "avg_pool2d_forward", maps, pair, one, none, False, True)
+    parity(gpu, "avg_pool2d_backward", sums, maps.shape, pair, one, none, False, True)
+    parity(gpu, "adaptive_avg_pool2d_forward", maps, pair)
+    parity(gpu, "adaptive_avg_pool2d_backward", sums, maps.shape, (4, 1))
+    parity(gpu, "upsample2d_backward", parity(gpu, "upsample2d_forward", maps, pair), pair)
+    col = parity(gpu, "im2col", maps, pair, one, (0, 1))
+    parity(gpu, "col2im", col, maps.shape, pair, one, (0, 1))
+    for norm in ("local_response_norm", "spatial_response_norm"):
+        parity(gpu, f"{norm}_forward", maps, 2, 1.0, 0.75, 1.0)
+        parity(gpu, f"{norm}_backward", maps, maps, 2, 1.0, 0.75, 1.0)
+    _, *moments = parity(
+        gpu, "batch_norm_forward", maps, row, row, None, None, True, 0.1, 0.5, True
+    )
+    parity(gpu, "batch_norm_backward", maps, maps, row, *moments, True, (True, True, True), maps)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [1, 4, 5, 9])
 def test_local_response_norm(gpu: Device, rng: np.random.Generator, size: int, dtype: Any) -> None:
@@ -171,6 +220,9 @@ def test_convolution(
         (4, 4, 6, (9, 7), (3, 3), (1, 1), (1, 1)),
         (3, 2, 2, (11, 11), (5, 4), (2, 3), (0, 2)),
         (1, 2, 4, (4, 4), (1, 1), (1, 1), (0, 0)),
+        (5, 2, 2, (8, 6), (2, 3), (3, 1), (1, 2)),  # windows apart: no pixel in two of them
+        (2, 2, 2, (3, 3), (1, 2), (1, 1), (2, 3)),  # padded by more than a kernel sees
+        (4, 2, 6, (6, 5), (3, 3), (1, 2), (1, 1)),
     ):
         x, bias = activation(rng, (N, C, *size), dtype), rng.standard_normal(O).astype(dtype)
         weight = rng.standard_normal((O, C // groups, *kernel)).astype(dtype)
@@ -196,11 +248,18 @@ def test_linear_and_matmul(gpu: Device, rng: np.random.Generator, dtype: Any) ->
         parity(gpu, "linear_backward", dy, x, weight, (False, False, True), tolerance=200)
         parity(gpu, "matmul", x, np.ascontiguousarray(weight.T), tolerance=200)
         parity(gpu, "matmul", x, weight.T, tolerance=200)
-    batched = (
-        rng.standard_normal((2, 3, 4)).astype(dtype),
-        rng.standard_normal((2, 4, 5)).astype(dtype),
-    )
-    parity(gpu, "matmul", *batched, tolerance=200)
+    for left, right in (
+        ((2, 3, 4), (2, 4, 5)), ((2, 3, 4), (4, 5)), ((3, 4), (2, 4, 5)),
+        ((2, 1, 3, 4), (6, 4, 5)),
+        ((4,), (2, 4, 5)), ((2, 3, 4), (4,)), ((4,), (4,)), ((0, 3, 4), (4, 5)),
+        ((1, 3, 4), (1, 4, 5)), ((2, 3, 0), (2, 0, 5)),
+    ):  # fmt: skip
+        a, b = rng.standard_normal(left).astype(dtype), rng.standard_normal(right).astype(dtype)
+        parity(gpu, "matmul", a, b, tolerance=200)
+        if a.ndim > 1:
+            lying = np.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2)
+            parity(gpu, "matmul", lying, b, tolerance=200)
+    parity(gpu, "matmul", *(rng.integers(0, 9, (2, 3, 3)) for _ in range(2)))
     parity(gpu, "matmul", rng.standard_normal((3, 0)).astype(dtype), np.empty((0, 2), dtype))
     parity(
         gpu, "matmul", x[::2, :1], rng.standard_normal((1, 3)).astype(dtype)[:, ::2], tolerance=200
@@ -318,6 +377,29 @@ def test_softmax(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
                 parity(gpu, f"{name}_backward", dy, y, axis, tolerance=100)
 
 
+@pytest.mark.parametrize("label", [np.int8, np.uint8, np.int32, np.int64, np.uint64])
+def test_labels_of_any_integer_type(gpu: Device, rng: np.random.Generator, label: Any) -> None:
+    x, target = activation(rng, (5, 7), np.float32), rng.integers(0, 7, 5).astype(label)
+    _, p = parity(gpu, "cross_entropy_forward", x, target, tolerance=100)
+    for name, given in (("cross_entropy", p), ("nll_loss", x)):
+        parity(gpu, f"{name}_backward", np.ones(5, np.float32), given, target, tolerance=100)
+    parity(gpu, "nll_loss_forward", x, target)
+
+
+@pytest.mark.parametrize("wrong", [-1, 7, 2**40])
+@pytest.mark.parametrize("loss", ["cross_entropy", "nll_loss"])
+def test_a_label_out_of_range_gives_nan(gpu: Device, loss: str, wrong: int) -> None:
+    """Those that live on a GPU are not looked at before: the loss and the gradient of that row, and
+    of no other, say so. The trainer ends at a loss that is NaN.
+    """
+    x = tinynet.tensor(np.ones((3, 7), np.float32), device=gpu, requires_grad=True)
+    target = tinynet.tensor(np.array([2, wrong, 6]), device=gpu)
+    losses = getattr(tinynet.functional, loss)(x, target, reduction="none")
+    assert np.isnan(losses.numpy()).tolist() == [False, True, False]
+    losses.sum().backward()
+    assert np.isnan(x.grad.numpy()).any(axis=1).tolist() == [False, True, False]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_cross_entropy(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
     for N, K in ((1, 2), (5, 10), (33, 9), (64, 100)):
@@ -362,3 +444,21 @@ def test_pictures(
 @pytest.mark.parametrize("count", [0, 1, 257, 70_000])
 def test_square_sum(gpu: Device, rng: np.random.Generator, count: int) -> None:
     parity(gpu, "square_sum", rng.standard_normal(count).astype(np.float32))
+
+
+def test_the_gradient_of_indexing(gpu: Device, rng: np.random.Generator) -> None:
+    """Bit for bit NumPy's, whose order of sums is that of dy: with atomics it would vary."""
+    x_shape, f = (9, 5, 4), np.float32
+    rows, columns = rng.integers(-9, 9, 300), rng.integers(0, 5, 300)
+    mask = rng.random(x_shape) < 0.5
+    for key in (rows, (rows, columns), (rows, 2), (slice(1, 7), columns), mask, (rows, None, 1),
+                (Ellipsis, rng.integers(0, 4, (3, 2))), [3, 3, -6], (rows[:0], columns[:0]),
+                (2, slice(None), [1, 1, 3])):  # fmt: skip
+        dy = rng.standard_normal(np.empty(x_shape)[key].shape).astype(f)
+        expected = kernels.index_backward(dy, key, x_shape)
+        sent = [gpu.upload(k) if isinstance(k, np.ndarray) else k
+                for k in (key if isinstance(key, tuple) else (key,))]  # fmt: skip
+        with gpu.activate():
+            sent = tuple(sent) if isinstance(key, tuple) else sent[0]
+            got = gpu.kernels.index_backward(gpu.upload(dy), sent, x_shape)
+        np.testing.assert_array_equal(gpu.download(got), expected)

@@ -147,3 +147,15 @@ def test_binary_cross_entropy_of_huge_logits(gpu: Device) -> None:
         on_both(gpu, "bce_with_logits_backward", dy, x, target, (True, True))
         on_both(gpu, "bce_with_logits_backward", dy, x, target, (False, True))
         on_both(gpu, "mse_loss_backward", dy, x / 1e20, target, (False, True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_layer_norm_of_many_rows(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
+    for shape in ((150, 70), (1, 3), (64, 1), (9, 33)):
+        x, dy = rng.standard_normal((2, *shape)).astype(dtype) + dtype(1)
+        w, b = rng.standard_normal((2, shape[1])).astype(dtype)
+        for weight, bias in ((w, b), (None, None)):
+            (y, m, r), _ = on_both(gpu, "layer_norm_forward", x, weight, bias, 0.1)
+            for needs in (ALL, (False, True, False), (True, False, True)):
+                args = dy, x, weight, m, r, needs
+                on_both(gpu, "layer_norm_backward", *args, tolerance=200)

@@ -23,7 +23,7 @@ ARCHITECTURES = ["75", "80", "90", "100", "120"]
 MEANINGS = {  # of the types that a source leaves open
     "REAL": ["float", "double"],
     "ELEMENT": ["float", "double", "double2"],
-    "INDEX": ["unsigned char", "unsigned short"],
+    "INDEX": ["unsigned char", "unsigned short", "unsigned int"],
     "SIZE": ["5"],
     "SEGMENT": ["32"],
     "RUN": ["16"],
@@ -157,12 +157,12 @@ def test_the_sanitizers_find_nothing() -> None:
 
 @pytest.mark.slow
 def test_the_sanitizers_see_a_planted_mistake() -> None:
-    """im2col writes one element too far: without this, the test above could pass for a wrong
+    """row_columns writes one element too far: without this, the test above could pass for a wrong
     reason.
     """
     done = sanitized(
         "test_kernels.py::test_im2col_and_col2im",
-        TINYNET_SHIM_PLANT="if (p >= P) return;=>if (p > P) return;",
+        TINYNET_SHIM_PLANT="if (p >= P || r >= rows) return;=>if (p > P || r >= rows) return;",
     )
     assert done.returncode != 0 and "AddressSanitizer" in done.stdout + done.stderr
 
@@ -170,14 +170,17 @@ def test_the_sanitizers_see_a_planted_mistake() -> None:
 # What tinynet and its stand-in use of CuPy: name -> the parameters it is called with (() where a
 # signature is not public).
 USED = {
-    "RawKernel": (), "ascontiguousarray": (), "asnumpy": (), "asarray": (), "broadcast_to": (),
+    "RawKernel": (), "arange": (), "argsort": (), "ascontiguousarray": (),
+    "lib.stride_tricks.as_strided": ("shape", "strides"),
+    "asnumpy": (), "asarray": (), "broadcast_to": (),
     "concatenate": ("axis",), "empty": (), "exp": (), "full": (), "isfinite": (), "log": (),
     "matmul": (), "maximum": (), "may_share_memory": (), "moveaxis": (), "ndarray": (), "ones": (),
-    "split": ("axis",), "tanh": (), "where": (), "zeros": (), "zeros_like": (), "add.at": (),
+    "split": ("axis",), "tanh": (), "where": (), "zeros": (), "zeros_like": (),
     "ndarray.astype": (), "ndarray.copy": (), "ndarray.fill": (), "ndarray.get": (),
     "ndarray.set": (), "ndarray.max": (), "ndarray.mean": (), "ndarray.reshape": (),
     "ndarray.sum": (), "ndarray.swapaxes": (), "ndarray.transpose": (), "ndarray.view": (),
     "take_along_axis": ("axis",), "cuda.Device": (), "cuda.Event": (),
+    "cuda.Device.compute_capability": (),
     "cuda.Stream.wait_event": ("event",), "cuda.Stream.synchronize": (),
     "cuda.Event.record": ("stream",), "cuda.Event.synchronize": (), "cuda.Event.done": (),
     "cuda.MemoryPool.malloc": (), "cuda.MemoryPool.used_bytes": (),
@@ -192,6 +195,7 @@ USED = {
 }  # fmt: skip
 BLAS = {  # of cupy_backends.cuda.libs.cublas, which can be imported only where cuBLAS is
     "create": 0, "setMathMode": 2, "sgemm": 14, "dgemm": 14,
+    "sgemmStridedBatched": 18, "dgemmStridedBatched": 18,
 }  # fmt: skip
 
 

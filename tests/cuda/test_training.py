@@ -4,6 +4,7 @@ losses.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_two_gpus_train_to_the_losses_of_the_cpu(machine: fake_cupy.Machine, pre
     assert machine.peer_bytes[0, 1] and machine.peer_bytes[1, 0]
     assert all(
         machine.launches[kernel]
-        for kernel in ("im2col", "col2im", "gemm", "dropout_mask", "sgd_step")
+        for kernel in ("row_columns", "sum_of_rows", "gemm", "dropout_mask", "sgd_step")
     )
 
 
@@ -130,6 +131,37 @@ def test_nothing_waits_for_the_device_inside_a_step(
     monkeypatch.setattr(tinynet.optim.SGD, "step", counting)
     train("cuda:0,cuda:1")
     assert waits == [waits[0]] * STEPS
+
+
+@pytest.mark.parametrize("names", ["cuda:0", "cuda:0,cuda:1"])
+def test_a_step_goes_along_memory(machine: fake_cupy.Machine, names: str) -> None:
+    """No large operand of CuPy's own operations is read against its order in memory."""
+    train(names, steps=1)
+    assert not machine.against_memory
+
+
+def test_arithmetic_on_pictures_goes_along_memory(
+    machine: fake_cupy.Machine, rng: np.random.Generator
+) -> None:
+    def arithmetic(x: tinynet.Tensor, scale: tinynet.Tensor) -> tinynet.Tensor:
+        y = F.pad(x, (1, 2, 0, 1), 2.0)
+        z = (y + y) * scale - y / (y * y + 3.0)
+        parts = z.mean(), (-z).exp().max(axis=1).sum(), maximum(z, y).sum(axis=(2, 3)).sum()
+        return sum(parts, (y**2).sum(keepdims=True).log().sum())
+
+    maximum = importlib.import_module("tinynet.arithmetic").maximum
+    pictures, scales = rng.uniform(1, 2, (3, 9, 9, 4)), rng.uniform(1, 2, (3, 1, 1))
+    found = []
+    for device in ("cpu", "cuda:0"):
+        x = tinynet.tensor(np.moveaxis(pictures, -1, 0), device=device, requires_grad=True)
+        scale = tinynet.tensor(scales, device=device, requires_grad=True)
+        y = arithmetic(x, scale)
+        y.backward()
+        found.append([y.numpy(), x.grad.numpy(), scale.grad.numpy()])
+    assert x.grad.data.strides == x.data.strides
+    assert not machine.against_memory
+    for expected, got in zip(*found, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
 # --- the program itself ---

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import logging
 import pickle
 import tarfile
@@ -85,8 +86,8 @@ def test_pictures_keep_their_size_up_to_the_largest(tmp_path, rng, monkeypatch):
 
 
 def test_larger_pictures_of_many_sizes_outvote_a_few_small_ones(tmp_path):
-    for split in ("train", "val"):
-        folder = tmp_path / split / "cat"
+    for split, name in itertools.product(("train", "val"), ("cat", "dog")):
+        folder = tmp_path / split / name
         folder.mkdir(parents=True)
         for i, side in enumerate((9, 9, *range(30, 50))):
             (folder / f"{i}.jpg").write_bytes(jpeg(np.zeros((side, side, 3), np.uint8)))
@@ -173,7 +174,7 @@ def test_nothing_there(tmp_path):
         open_data(tmp_path)
     for split in ("train", "val"):
         (tmp_path / split / "cat").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"train: expected pictures \(.jpg.* got none"):
+    with pytest.raises(DataError, match=r"train/cat: expected pictures \(.jpg.* got none"):
         open_data(tmp_path)
 
 

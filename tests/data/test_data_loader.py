@@ -320,12 +320,13 @@ def test_the_life_of_a_worker(rng, monkeypatch, tmp_path):
     task = 5, "memory", (4, 7, 7, 3), np.array([3, 1, 4, 1]), zeros, zeros
     pipe = Tasks(block, task, (6, "no such memory", *task[2:]))
     _serve(pipe, dataset)
-    assert pipe.answers == [(5, None), (6, "KeyError('no such memory')")]
+    assert pipe.answers == [(5, None, {}), (6, "KeyError('no such memory')", {})]
     written = np.frombuffer(file.read(), np.uint8).reshape(4, 7, 7, 3)
     assert np.array_equal(written[2], dataset.picture(4)[:7, :7])
     pipe = Tasks(block, task)
     _serve(pipe, Bad())
-    assert pipe.answers == [(5, "train-000001.tar: picture 17 is damaged")]
+    problem = "train-000001.tar: picture 17 is damaged"
+    assert pipe.answers == [(5, None, dict.fromkeys([3, 1, 4], problem))]
     pipe = Tasks(block, task, task, broken=True)
     _serve(pipe, dataset)
     assert len(pipe.tasks) == 1  # it left

@@ -25,7 +25,7 @@ from PIL import Image
 from tinynet.data import ArrayDataset, Loader, imagenet, open_data
 from tinynet.data.cifar import load_pickle
 from tinynet.data.fashion import cut
-from tinynet.data.folder import open_folder
+from tinynet.data.folder import Splits, open_folder
 from tinynet.data.idx import read_idx
 from tinynet.data.imagenet import check_md5, open_source
 from tinynet.data.matfile import read_struct_array
@@ -95,8 +95,8 @@ def test_cifar10_in_pickles(tmp_path, changed, message):
 def test_cifar10_in_records(tmp_path):
     for name in (*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin"):
         (tmp_path / name).write_bytes(bytes(3073))
-    (tmp_path / "batches.meta.txt").write_text("cat")
-    assert open_data(tmp_path)[0].classes == ["cat"]
+    (tmp_path / "batches.meta.txt").write_text("cat\ndog")
+    assert open_data(tmp_path)[0].classes == ["cat", "dog"]
     for content in (b"", bytes(3000)):
         (tmp_path / "data_batch_4.bin").write_bytes(content)
         with pytest.raises(
@@ -217,7 +217,7 @@ def test_a_folder_that_does_not_fit_into_memory(tmp_path, monkeypatch):
         DataError, match="got 8 of 10 x 10, which take .* of memory; prepare them once with"
     ):
         open_data(root)
-    smaller, _ = open_folder(root / "train", root / "val", size=9)
+    smaller, _ = open_folder(Splits(root / "train", root / "val"), size=9)
     assert smaller.shape == (9, 9, 3)
 
 
@@ -306,7 +306,7 @@ def test_no_source_of_pictures(tmp_path):
     ):
         open_source(tmp_path)
     make_tree(tmp_path, count=0)
-    with pytest.raises(DataError, match="expected train pictures, got none"):
+    with pytest.raises(DataError, match="train/n01: expected pictures .* got none"):
         open_source(tmp_path)
 
 
@@ -347,7 +347,7 @@ def test_archives_of_other_things(official):
         ),
         (
             {"meta.mat": renamed(b"ILSVRC2012_ID", b"ILSVRC2013_ID"), truth: b"1"},
-            "a synset without ILSVRC2012_ID or WNID",
+            r"a synset without ILSVRC2012_ID \(a whole number\) or WNID",
         ),
     ]:
         content = tar_of({f"{FOLDER}/data/{name}": data for name, data in files.items()})
@@ -433,14 +433,16 @@ def test_preparing_ends_with_one_line(tmp_path, monkeypatch):
     for i in range(2):
         (source / "val/n01" / f"{i}.jpg").write_text("text")
         (source / "val/n02" / f"{i}.jpg").write_text("text")
-    with pytest.raises(DataError, match="not one val picture could be used; see report.tsv"):
+    with pytest.raises(
+        DataError, match="val: expected pictures of each class .* got none of n01, n02"
+    ):
         prepare(source, out, Options(size=8), workers=1, max_bad=1, progress=False)
     source = make_tree(tmp_path / "in2")
     (source / "train/n01/0.jpg").unlink()
     (source / "train/n01/0.jpg").symlink_to(tmp_path / "later.jpg")
     (tmp_path / "later.jpg").write_bytes(picture(9))
     found = open_source(source)
-    monkeypatch.setattr("tinynet.data.prepare.open_source", lambda path: found)
+    monkeypatch.setattr("tinynet.data.prepare.open_source", lambda *arguments: found)
     (tmp_path / "later.jpg").unlink()  # gone between listing and reading
     with pytest.raises(DataError, match=r"train-000000.tar: .*No such file"):
         prepare(source, tmp_path / "out2", Options(size=8), workers=1, progress=False)
@@ -478,7 +480,8 @@ def with_sums(folder: Path, name: str, data: bytes) -> None:
 
 def test_a_prepared_set_of_another_source(prepared, tmp_path):
     with pytest.raises(
-        DataError, match="holds a data set of another source or other options; choose another OUT"
+        DataError,
+        match=r"a data set of another source or other options \(size 8, not 9\); choose another",
     ):
         prepare(tmp_path / "in", prepared, Options(size=9), workers=1, progress=False)
 
@@ -508,7 +511,7 @@ def test_prepared_sets_that_are_not_whole(prepared):
 def test_files_that_lack(prepared):
     for name, message in [
         ("classes.tsv", "is missing; prepare the folder again"),
-        ("train-000000.tar", "got 0; prepare the folder again"),
+        ("train-000000.tar", "got 0; run `python examples/prepare_imagenet.py --repair "),
     ]:
         (prepared / name).rename(prepared / "aside")
         with pytest.raises(DataError, match=f"{name}.*{message}"):

@@ -162,7 +162,7 @@ def sorted_by_name(files: list[bytes]) -> list[bytes]:
 
 def test_a_jpeg_of_the_right_size_is_kept_byte_for_byte(tmp_path, rng):
     data = picture_file(rng, [90, 90, 90], (16, 16))
-    source = make_tree(tmp_path / "in", ({"a": [data]}, {"a": [data]}))
+    source = make_tree(tmp_path / "in", ({"a": [data], "b": [data]},) * 2)
     prepare(source, tmp_path / "out", SMALL, progress=False)
     with tarfile.open(tmp_path / "out/train-000000.tar") as tar:
         assert tar.extractfile(tar.next()).read() == data
@@ -182,8 +182,9 @@ def test_a_second_run_does_nothing(tmp_path, pictures):
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path, rng):
-    files = {"a": [picture_file(rng, [99, 99, 99], (900, 700)) for _ in range(60)]}
-    source = make_tree(tmp_path / "in", (files, {"a": files["a"][:5]}))
+    files = [picture_file(rng, [99, 99, 99], (900, 700)) for _ in range(60)]
+    pictures = ({"a": files[:30], "b": files[30:]}, {"a": files[:3], "b": files[3:5]})
+    source = make_tree(tmp_path / "in", pictures)
     options = Options(size=200, shard=4)
     prepare(source, tmp_path / "whole", options, progress=False)
     command = [sys.executable, PROGRAM, source, tmp_path / "out", "--size=200", "--shard=4"]

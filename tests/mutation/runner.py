@@ -9,6 +9,7 @@ kept in a file, one JSON object a line, so that a run that was broken off goes o
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import signal
 import sys
 import tempfile
 import time
+import types
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,13 +34,14 @@ import _hypothesis_pytestplugin  # noqa: E402, F401  (imported before forking, l
 import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402, F401
 import pytest  # noqa: E402
+from rooms import tests_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
-# A change that never ends is noticed too. Processor time, since a run may be paused; and for a
-# change that only waits ...
+# A change that never ends is noticed too. Processor time, since a run may be paused ...
 CPU_SECONDS = 150
-# ... the times that we looked after it, every POLL seconds.
-POLL, POLLS = 0.01, 30_000
+# ... and for a change that only waits, the times that we looked after a test, every POLL seconds:
+# as many as SECONDS have, and six times the test's own time.
+POLL, SECONDS = 0.01, 40
 
 hypothesis.settings.register_profile(
     "mutation",
@@ -48,124 +51,6 @@ hypothesis.settings.register_profile(
     phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
     suppress_health_check=list(hypothesis.HealthCheck),
 )
-
-KERNELS = "test_cpu_kernels.py"
-NORMS_AND_LOSSES = "test_batch_norm_and_losses.py"
-OPERATIONS = [
-    "test_wrong_calls.py",
-    "test_wrong_calls_of_all.py",
-    "test_operations.py",
-    "test_gradcheck.py",
-    "test_nn_optim.py",
-]
-# For a source file: the tests that should notice a change of it, the quickest first.
-TESTS = {
-    "kernels/conv2d.py": [
-        KERNELS,
-        "test_winograd.py",
-        "-k",
-        "conv2d or threads or empty or winograd or nan or layout",
-    ],
-    "kernels/winograd.py": ["test_winograd.py"],
-    "kernels/im2col.py": [
-        KERNELS,
-        "test_winograd.py",
-        "-k",
-        "conv2d or im2col or winograd or read_only or layout",
-    ],
-    "kernels/max_pool2d.py": [
-        KERNELS,
-        "-k",
-        "pool or threads or empty or read_only or layout or denormal",
-    ],
-    "kernels/avg_pool2d.py": [KERNELS, "-k", "avg or threads or empty or read_only or layout"],
-    "kernels/local_response_norm.py": [
-        KERNELS,
-        "-k",
-        "response or threads or empty or nan or layout",
-    ],
-    "kernels/spatial_response_norm.py": [
-        KERNELS,
-        "-k",
-        "spatial or response or threads or empty or layout",
-    ],
-    "kernels/relu.py": [
-        KERNELS,
-        "test_nn_optim.py",
-        "-k",
-        "relu or elementwise or threads or layout",
-    ],
-    "kernels/layout.py": [KERNELS],
-    "kernels/linear.py": [
-        KERNELS,
-        NORMS_AND_LOSSES,
-        "-k",
-        "linear or matmul or threads or empty or layout",
-    ],
-    "kernels/dropout.py": [KERNELS, "-k", "dropout or threads or elementwise"],
-    "kernels/steps/sgd.py": [KERNELS, "test_optim.py", "-k", "sgd or rules"],
-    "kernels/steps/adam.py": ["test_optim.py"],
-    "kernels/steps/rmsprop.py": ["test_optim.py"],
-    "kernels/clip.py": ["test_optim.py", "-k", "clip or norm"],
-    "kernels/batch_norm.py": [NORMS_AND_LOSSES, KERNELS, "-k", "batch_norm or nan or empty"],
-    "kernels/adaptive_avg_pool2d.py": [NORMS_AND_LOSSES, "-k", "adaptive"],
-    "kernels/gelu.py": [KERNELS, "-k", "gelu or elementwise"],
-    "kernels/nll_loss.py": [NORMS_AND_LOSSES, "test_gradcheck.py", "test_operations.py"],
-    "kernels/mse_loss.py": [NORMS_AND_LOSSES, "test_gradcheck.py", "test_operations.py"],
-    "kernels/bce_with_logits.py": [NORMS_AND_LOSSES, "test_gradcheck.py", "test_operations.py"],
-    "kernels/softmax.py": [KERNELS, "-k", "softmax"],
-    "kernels/cross_entropy.py": [KERNELS, NORMS_AND_LOSSES, "-k", "entropy or softmax"],
-    "kernels/sigmoid.py": [KERNELS, "-k", "elementwise or sigmoid"],
-    "kernels/tanh.py": [KERNELS, "-k", "elementwise"],
-    "kernels/pictures.py": [KERNELS, "-k", "pictures"],
-    "arithmetic.py": [
-        "test_operations.py",
-        "test_gradcheck.py",
-        "test_tape.py",
-        "test_wrong_calls.py",
-        "test_devices.py",
-    ],
-    "functional/checks.py": OPERATIONS,
-    "functional/activation.py": OPERATIONS,
-    "functional/affine.py": [*OPERATIONS, NORMS_AND_LOSSES],
-    "functional/convolution.py": OPERATIONS,
-    "functional/losses.py": [*OPERATIONS, NORMS_AND_LOSSES],
-    "functional/normalization.py": [*OPERATIONS, NORMS_AND_LOSSES],
-    "functional/pooling.py": [*OPERATIONS, NORMS_AND_LOSSES],
-    "functional/regularization.py": [*OPERATIONS, "test_devices.py"],
-    "functional/shape.py": OPERATIONS,
-    "tensor.py": [
-        "test_tape.py",
-        "test_walk.py",
-        "test_wrong_calls.py",
-        "test_modules.py",
-        "test_devices.py",
-    ],
-    "function.py": [
-        "test_tape.py",
-        "test_walk.py",
-        "test_tracing.py",
-        "test_devices.py",
-        "test_wrong_calls.py",
-        "test_wrong_calls_of_all.py",
-    ],
-    "optim/sgd.py": ["test_optim.py", "test_wrong_calls.py"],
-    "optim/adaptive.py": ["test_optim.py"],
-    "optim/optimizer.py": ["test_optim.py", "test_wrong_calls.py"],
-    "optim/clip.py": ["test_optim.py"],
-    "optim/lr_scheduler.py": ["test_lr_scheduler.py"],
-    "nn/module.py": ["test_modules.py", "test_nn_optim.py"],
-    "nn/layers.py": ["test_nn_optim.py", NORMS_AND_LOSSES, "test_wrong_calls.py"],
-    "nn/init.py": ["test_nn_optim.py"],
-    "random.py": ["test_devices.py", "test_wrong_calls.py"],
-    "tracer.py": ["test_tracing.py"],
-    "profiler.py": ["test_devices.py"],
-    "devices/base.py": ["test_devices.py"],
-    "devices/cpu.py": ["test_devices.py"],
-    "devices/memory.py": ["test_devices.py"],
-    "devices/scratch.py": ["test_devices.py", KERNELS],
-    "devices/threads.py": ["test_devices.py"],
-}
 
 
 class Mutant(NamedTuple):
@@ -188,12 +73,18 @@ class _Watch:
     each took.
     """
 
-    def __init__(self, kills: Counter[str], durations: dict[str, float]) -> None:
-        self.killer, self.kills, self.durations = "", kills, durations
+    def __init__(
+        self, kills: Counter[str], durations: dict[str, float], running: Path | None = None
+    ) -> None:
+        self.killer, self.kills, self.durations, self.running = "", kills, durations, running
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: (-self.kills[item.nodeid], self.durations.get(item.nodeid, 0)))
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        if self.running:  # whoever waits for us reads there how long this test has been running
+            self.running.write_text(nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.durations[report.nodeid] = self.durations.get(report.nodeid, 0) + report.duration
@@ -206,13 +97,12 @@ class _Watch:
 
 
 def _copy(folder: Path) -> None:
-    """What the core tests need: the package without data and training, and the tests."""
-    leave = shutil.ignore_patterns("data", "training", "program", "__pycache__")
-    shutil.copytree(ROOT / "tinynet", folder / "tinynet", ignore=leave)
-    (folder / "tests").mkdir()
-    shutil.copytree(ROOT / "tests/core", folder / "tests/core", ignore=leave)
-    shutil.copy2(ROOT / "tests/conftest.py", folder / "tests/conftest.py")
-    shutil.copy2(ROOT / "setup.cfg", folder / "setup.cfg")
+    """What the tests need."""
+    leave = shutil.ignore_patterns("__pycache__", "runs", "mutation")
+    for name in ("tinynet", "tests", "examples", "benchmarks", "docs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=leave)
+    for name in ("setup.cfg", "pyproject.toml", "README.md"):
+        shutil.copy2(ROOT / name, folder / name)
 
 
 def _child(folder: Path, tests: list[str], watch: _Watch, write_bytecode: bool) -> None:
@@ -226,6 +116,8 @@ def _child(folder: Path, tests: list[str], watch: _Watch, write_bytecode: bool) 
         sys.dont_write_bytecode = not write_bytecode
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         os.environ["PYTHONPATH"] = str(folder)  # for the programs that tests start
+        # Processes that tests spawn import the main module once more: they need none of ours.
+        sys.modules["__main__"] = types.ModuleType("__main__")
         log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -240,7 +132,7 @@ def _child(folder: Path, tests: list[str], watch: _Watch, write_bytecode: bool) 
             "ignore",
             "--tb=line",
         ]
-        paths = [f"tests/core/{t}" if t.endswith(".py") else t for t in tests]
+        paths = [f"tests/{t}" if t.endswith(".py") else t for t in tests]
         code = pytest.main([*options, "--seed=1", "--hypothesis-profile=mutation", *paths], [watch])
         if code != 0 and not watch.killer:
             watch.killer = "(import)"
@@ -321,7 +213,7 @@ def run(
         first = Path(temporary) / "copy0"
         first.mkdir()
         _copy(first)
-        needed = dict.fromkeys(t for m in waiting for t in TESTS[m.file] if t.endswith(".py"))
+        needed = dict.fromkeys(t for m in waiting for t in tests_of(m.file) if t.endswith(".py"))
         os.waitpid(_fork(first, list(needed), _Watch(Counter(), {}), write_bytecode=True), 0)
         killer, durations = _result(first)
         if killer:
@@ -354,18 +246,22 @@ def _schedule(
             for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
                 compiled.unlink()
             path.write_text(mutant.source)
-            pid = _fork(folder, TESTS[mutant.file], _Watch(kills[mutant.file], durations))
-            running[folder] = [mutant, path, original, pid, time.monotonic(), 0]
+            watch = _Watch(kills[mutant.file], durations, folder / "running")
+            pid = _fork(folder, tests_of(mutant.file), watch)
+            running[folder] = [mutant, path, original, pid, time.monotonic(), 0, ""]
         time.sleep(POLL)
         for folder, job in list(running.items()):
-            mutant, path, original, pid, start, polls = job
+            mutant, path, original, pid, start, polls, test = job
             ended, status = os.waitpid(pid, os.WNOHANG)
             if not ended:
-                job[-1] += 1
-                if polls < POLLS:
+                now = (folder / "running").read_text() if (folder / "running").exists() else ""
+                job[-2:] = (polls + 1, test) if now == test else (0, now)
+                if polls * POLL < SECONDS + 6 * durations.get(test, 0):
                     continue
                 os.killpg(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
+            with contextlib.suppress(ProcessLookupError):  # what the tests have left behind
+                os.killpg(pid, signal.SIGKILL)
             over = not ended or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU)
             path.write_text(original)
             result = Result(

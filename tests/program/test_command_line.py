@@ -81,7 +81,8 @@ def test_one_device_and_two_give_the_same_bits(finished, program, data, tmp_path
 
 
 def test_resumed_with_more_epochs(finished, program, data, tmp_path, capsys):
-    assert train(program, data, tmp_path / "c", "--epochs", 1) == 0
+    once = ("--epochs", 1, "--milestones", "1,2")  # those of two epochs
+    assert train(program, data, tmp_path / "c", *once) == 0
     before = len(read_metrics(tmp_path / "c"))
     assert program("alexnet", "--resume", "--out", tmp_path / "c", "--epochs", 2) == 0
     assert "resuming from" in capsys.readouterr().out

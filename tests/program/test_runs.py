@@ -13,6 +13,7 @@ from tinynet.program.runs import (
     default_devices,
     find_checkpoint,
     find_devices,
+    go_on_in,
     new_folder,
     newest_folder,
     settings_of,
@@ -53,8 +54,8 @@ def test_find_checkpoint(tmp_path):
 
 
 def test_what_may_change_at_resume(tmp_path):
-    with pytest.raises(CheckpointError, match="not the folder of a run"):
-        settings_of(tmp_path, {}, set())
+    with pytest.raises(CheckpointError, match="not the folder of a run"), go_on_in(tmp_path):
+        pass
     settings = {"preset": "mini", "epochs": 10, "batch_size": 64}
     write_config(tmp_path, settings, "a net", Classification)
     given = {"epochs": 12, "batch_size": 64}

@@ -55,7 +55,10 @@ def _class_names(data: bytes | None, name: str) -> list[str]:
     if name.endswith(".txt"):
         return data.decode("ascii", "replace").split()
     labels = load_pickle(data, name).get(b"label_names", [])
-    return [label.decode() if isinstance(label, bytes) else str(label) for label in labels]
+    return [
+        label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
+        for label in labels
+    ]
 
 
 def _dataset(

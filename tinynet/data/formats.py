@@ -7,18 +7,22 @@ from pathlib import Path
 from tinynet.data.cifar import FOLDERS as CIFAR_FOLDERS
 from tinynet.data.cifar import open_cifar10
 from tinynet.data.dataset import Dataset
-from tinynet.data.folder import MAX_SIZE, find_splits, open_folder
+from tinynet.data.folder import MAX_SIZE, advice, find_splits, open_folder
 from tinynet.data.idx import find_idx, open_idx
 from tinynet.data.shards import ShardDataset
 from tinynet.errors import DataError
 
 
 def open_data(
-    path: str | Path, size: int | None = None, largest: int | None = None
+    path: str | Path,
+    size: int | None = None,
+    largest: int | None = None,
+    val_share: float | None = None,
 ) -> tuple[Dataset, Dataset]:
     """Open the training set and the test (or validation) set at `path`. It may be
 
-    - a folder tree {train, val|test}/<class>/*.jpg|jpeg|png,
+    - a folder tree {train,val}/<class>/*.jpg (val: or valid, validation, test; or with `val_share`,
+      between 0 and 1, that share of the training pictures, chosen by their names),
     - CIFAR-10 as its authors publish it, python or binary, .tar.gz or unpacked,
     - a folder of IDX files (MNIST, Fashion-MNIST), gzipped or plain,
     - a folder that `examples/prepare_imagenet.py` has prepared.
@@ -32,23 +36,39 @@ def open_data(
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: expected a data set, got nothing: the path does not exist")
-    if path.is_dir() and (splits := find_splits(path)):
-        return open_folder(*splits, size=size, largest=MAX_SIZE if largest is None else largest)
-    train, test = _open_fixed(path)
+    if path.is_dir() and (splits := find_splits(path, val_share)):
+        sets = open_folder(splits, size, MAX_SIZE if largest is None else largest)
+    else:
+        sets = _open_fixed(path)
+        if val_share is not None:
+            raise DataError(
+                f"{path}: expected folders of pictures to split a share off, got a data set that "
+                f"brings test pictures of its own; leave --val-share out"
+            )
+        _check_side(path, sets[0], size, largest)
+    if len(sets[0].classes) < 2:
+        raise DataError(
+            f"{path}: expected at least two classes, got {' '.join(sets[0].classes) or 'none'}: "
+            f"there is nothing to tell apart"
+        )
+    return sets
+
+
+def _check_side(path: Path, train: Dataset, size: int | None, largest: int | None) -> None:
+    """DataError for a side that pictures which cannot be resized do not have."""
     side = train.shape[0]
     if size not in (None, side) or (size is None and largest is not None and side > largest):
         asked = size or f"at most {largest}"
-        advice = "ask for no other size"
+        todo = "ask for no other size"
         if isinstance(train, ShardDataset):
-            advice = (
+            todo = (
                 f"prepare it again: `python examples/prepare_imagenet.py --size {size or largest} "
                 f"SOURCE OUT`"
             )
         raise DataError(
             f"{path}: expected pictures of side {asked}, got {side}, which cannot be resized; "
-            f"{advice}"
+            f"{todo}"
         )
-    return train, test
 
 
 def _open_fixed(path: Path) -> tuple[Dataset, Dataset]:
@@ -80,4 +100,5 @@ def _open_fixed(path: Path) -> tuple[Dataset, Dataset]:
     raise DataError(
         f"{path}: expected train/<class>/*.jpg and val/<class>/*.jpg (or test), CIFAR-10's "
         f"archive, or IDX files such as train-images-idx3-ubyte.gz, got none of these"
+        f"{advice(path)}"
     )

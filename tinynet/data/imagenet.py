@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-from tinynet.data.folder import find_splits, list_classes
+from tqdm import tqdm
+
+from tinynet.data.folder import Splits, advice, find_splits, list_classes, list_split, list_splits
 from tinynet.data.matfile import read_struct_array
-from tinynet.data.pictures import list_pictures
+from tinynet.data.pictures import check_size, in_words, list_pictures
 from tinynet.data.tar import read_packed, tar_members
 from tinynet.errors import DataError
+
+log = logging.getLogger("tinynet.data")
 
 TRAIN, VAL, DEVKIT = (
     "ILSVRC2012_img_train.tar",
@@ -32,8 +38,10 @@ MD5 = {
     VAL: "29b22e2961454d5413ddabcf34fc5622",
     DEVKIT: "fa75699e90414af021442c21a62c3abf",
 }
+COUNTS = {"classes": 1000, "train": 1_281_167, "val": 50_000}  # of ILSVRC2012
 _META, _TRUTH = "meta.mat", "ILSVRC2012_validation_ground_truth.txt"
-_MAX_DEVKIT = 256 << 20  # bytes unpacked; the real one has 11 million
+_MAX_DEVKIT = 64 << 20  # bytes unpacked; the real one has 11 million
+_MAX_TRUTH = 4 << 20  # bytes; the real one has 200 thousand
 _KAGGLE = Path("ILSVRC/Data/CLS-LOC")
 
 
@@ -47,6 +55,7 @@ class Entry(NamedTuple):
     label: int
 
     def read(self) -> bytes:
+        check_size(self.size, self.name)
         with open(self.file, "rb", buffering=0) as file:
             file.seek(self.offset)
             return file.read(self.size)
@@ -62,42 +71,75 @@ class Source:
         """Changes when any picture is added, taken away, or of another size or class."""
         digest = hashlib.sha256(repr(self.classes).encode())
         for entry in (*self.train, *self.val):
-            digest.update(f"{entry.name}\0{entry.offset} {entry.size} {entry.label}\n".encode())
+            line = f"{entry.name}\0{entry.offset} {entry.size} {entry.label}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))  # names of any bytes
         return digest.hexdigest()
 
 
-def open_source(path: str | Path) -> Source:
-    """Find out what lies at `path`, and list it. Raises DataError that says what is missing."""
+def open_source(path: str | Path, val_share: float | None = None, progress: bool = False) -> Source:
+    """Find out what lies at `path`, and list it. Raises DataError that says what is missing.
+
+    `val_share` splits validation pictures off a folder tree (see folder.py). With `progress`, bars
+    show how far the listing is: a million members take a minute.
+    """
     path = Path(path)
     if not path.is_dir():
         raise DataError(
             f"{path}: expected a folder with ImageNet's archives or with pictures, got none"
         )
-    if (path / TRAIN).exists() or (path / VAL).exists():
-        source = _open_official(path)
-    elif (path / _KAGGLE / "train").is_dir():
+    official = (path / TRAIN).exists() or (path / VAL).exists()
+    kaggle = (path / _KAGGLE / "train").is_dir()
+    if (official or kaggle) and val_share is not None:
+        raise DataError(f"{path}: has validation pictures of its own; leave --val-share out")
+    if official:
+        source = _open_official(path, progress)
+    elif kaggle:
         source = _open_kaggle(path)
-    elif splits := find_splits(path):
-        source = _open_tree(path, *splits)
+    elif splits := find_splits(path, val_share):
+        source = _open_tree(path, splits)
     else:
         raise DataError(
             f"{path}: expected {TRAIN}, {VAL} and {DEVKIT}; or {_KAGGLE}/train and "
             f"LOC_val_solution.csv; or train/<class> and val/<class> with pictures; "
-            f"got none of these"
+            f"got none of these{advice(path)}"
         )
-    for split in ("train", "val"):
-        if not getattr(source, split):
-            raise DataError(f"{path}: expected {split} pictures, got none")
+    _check_counts(path, source, official or kaggle, val_share)
     return source
 
 
-def check_md5(path: str | Path) -> None:
+def _check_counts(path: Path, source: Source, imagenet: bool, val_share: float | None) -> None:
+    """DataError for a class without pictures, or a single class. Where the source should be
+    ILSVRC2012, a warning if it is not all of it."""
+    names = [wnid for wnid, _ in source.classes]
+    if len(names) < 2:
+        raise DataError(
+            f"{path}: expected at least two classes, got {' '.join(names) or 'none'}: there is "
+            f"nothing to tell apart"
+        )
+    for split in ("train", "val"):
+        counts = Counter(entry.label for entry in getattr(source, split))
+        empty = [name for label, name in enumerate(names) if not counts[label]]
+        if empty and (split == "train" or val_share is None):
+            raise DataError(
+                f"{path}: expected {split} pictures of each class, got none of {empty[0]}"
+                + (f" and of {len(empty) - 1} other classes" if len(empty) > 1 else "")
+            )
+    found = {"classes": len(names), "train": len(source.train), "val": len(source.val)}
+    if imagenet and found != COUNTS:
+        expected, got = (
+            ", ".join(f"{n:,} {what}" for what, n in c.items()) for c in (COUNTS, found)
+        )
+        log.warning("%s: not all of ILSVRC2012, which has %s: got %s", path, expected, got)
+
+
+def check_md5(path: str | Path, progress: bool = False) -> None:
     """Compare the official archives with their published md5 sums. Reads all of them."""
     for name, expected in MD5.items():
-        with open(Path(path) / name, "rb") as file:
-            found = hashlib.md5(usedforsecurity=False)
+        found = hashlib.md5(usedforsecurity=False)
+        with open(Path(path) / name, "rb") as file, _bar(file, f"md5 of {name}", progress) as bar:
             while block := file.read(1 << 22):
                 found.update(block)
+                bar.update(len(block))
         if found.hexdigest() != expected:
             raise DataError(
                 f"{Path(path) / name}: expected md5 {expected}, got {found.hexdigest()}; fetch it "
@@ -105,16 +147,22 @@ def check_md5(path: str | Path) -> None:
             )
 
 
+def _bar(file: BinaryIO, what: str, progress: bool) -> tqdm:
+    """A bar over the bytes of a file."""
+    size = os.fstat(file.fileno()).st_size
+    return tqdm(total=size, desc=what, unit="B", unit_scale=True, disable=not progress, leave=False)
+
+
 # ---- the official archives
 
 
-def _open_official(path: Path) -> Source:
+def _open_official(path: Path, progress: bool) -> Source:
     for name in (TRAIN, VAL, DEVKIT):
         if not (path / name).is_file():
             raise DataError(f"{path / name} is missing; all three official archives are needed")
     synsets, truth = read_devkit(path / DEVKIT)
     names = dict(synsets.values())
-    train = list(_train_members(path / TRAIN))
+    train = list(_train_members(path / TRAIN, progress))
     ids = sorted({wnid for wnid, *_ in train})
     unknown = [wnid for wnid in ids if wnid not in names]
     if unknown:
@@ -149,16 +197,23 @@ def _open_official(path: Path) -> Source:
     )
 
 
-def _train_members(path: Path) -> Iterator[tuple[str, str, int, int]]:
-    """(class, name, offset, size) of each picture in the tar of tars, which is not unpacked."""
-    with open(path, "rb", buffering=0) as file:
+def _train_members(path: Path, progress: bool) -> Iterator[tuple[str, str, int, int]]:
+    """(class, name, offset, size) of each picture in the tar of tars, which is not unpacked.
+
+    Raises DataError for a class without pictures.
+    """
+    with open(path, "rb", buffering=0) as file, _bar(file, f"listing {TRAIN}", progress) as bar:
         for inner in tar_members(file, str(path)):
             wnid = inner.name.rpartition("/")[2].removesuffix(".tar")
             name = f"{path}: {inner.name}"
             if not inner.name.endswith(".tar"):
                 raise DataError(f"{name}: expected a tar for each class, got another file")
-            for member in tar_members(file, name, inner.offset, inner.offset + inner.size):
+            members = list(tar_members(file, name, inner.offset, inner.offset + inner.size))
+            if not members:
+                raise DataError(f"{name}: expected the pictures of a class, got none")
+            for member in members:
                 yield wnid, member.name.rpartition("/")[2], member.offset, member.size
+            bar.update(inner.offset + inner.size - bar.n)
 
 
 def read_devkit(path: Path) -> tuple[dict[int, tuple[str, str]], list[int]]:
@@ -174,9 +229,15 @@ def read_devkit(path: Path) -> tuple[dict[int, tuple[str, str]], list[int]]:
     synsets = {}
     for entry in read_struct_array(files[_META], "synsets", f"{path}: data/{_META}"):
         number, wnid = entry.get("ILSVRC2012_ID"), entry.get("WNID")
-        if not isinstance(number, int | float) or not isinstance(wnid, str):
-            raise DataError(f"{path}: data/{_META} has a synset without ILSVRC2012_ID or WNID")
+        if number not in range(1, 1 << 20) or not isinstance(wnid, str):
+            raise DataError(
+                f"{path}: data/{_META} has a synset without ILSVRC2012_ID (a whole number) or WNID"
+            )
         synsets[int(number)] = wnid, str(entry.get("words") or wnid)
+    if len(files[_TRUTH]) > _MAX_TRUTH:
+        raise DataError(
+            f"{path}: data/{_TRUTH}: expected 50,000 short lines, got {len(files[_TRUTH]):,} bytes"
+        )
     try:
         truth = [int(line) for line in files[_TRUTH].split()]
     except ValueError as error:
@@ -192,32 +253,35 @@ def _open_kaggle(path: Path) -> Source:
     if not solution.is_file():
         raise DataError(f"{solution} is missing; it says which class each val picture is of")
     train, val = path / _KAGGLE / "train", path / _KAGGLE / "val"
-    ids = sorted(entry.name for entry in os.scandir(train) if entry.is_dir())
+    ids = list_classes(train, train)
     labels = {wnid: label for label, wnid in enumerate(ids)}
-    with open(solution, newline="") as file:  # ImageId, "wnid x1 y1 x2 y2 wnid ..."
-        truth = {row[0]: row[1].split(" ")[0] for row in csv.reader(file) if len(row) > 1}
+    try:
+        with open(solution, newline="", encoding="utf-8") as file:
+            # ImageId, "wnid x1 y1 x2 y2 wnid ..."
+            truth = {row[0]: row[1].split(" ")[0] for row in csv.reader(file) if len(row) > 1}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{solution}: damaged ({error}); fetch it again") from error
+    pictures, others = list_pictures(val) if val.is_dir() else ([], Counter())
+    if others:
+        log.warning("%s: passed over %s", val, in_words(others))
     val_entries = []
-    for picture in list_pictures(val) if val.is_dir() else []:
+    for picture in pictures:
         wnid = truth.get(Path(picture).stem)
         if wnid not in labels:
             raise DataError(f"{picture}: {solution.name} gives it class {wnid}, which train lacks")
         val_entries.append(_entry(picture, Path(picture).name, labels[wnid]))
     classes = _named(ids, path / "LOC_synset_mapping.txt")
-    return Source(classes, _class_folders(train, ids), val_entries)
+    return Source(classes, _entries(list_split(train, ids)), val_entries)
 
 
-def _open_tree(path: Path, train: Path, val: Path) -> Source:
-    ids = list_classes(train, val)
+def _open_tree(path: Path, splits: Splits) -> Source:
+    ids = list_classes(splits.train, splits.val)
     classes = _named(ids, path / "words.txt")
-    return Source(classes, _class_folders(train, ids), _class_folders(val, ids))
+    return Source(classes, *map(_entries, list_splits(splits, ids)))
 
 
-def _class_folders(root: Path, ids: list[str]) -> list[Entry]:
-    return [
-        _entry(picture, f"{name}/{Path(picture).name}", label)
-        for label, name in enumerate(ids)
-        for picture in list_pictures(root / name)
-    ]
+def _entries(listing: list[tuple[str, int]]) -> list[Entry]:
+    return [_entry(path, "/".join(Path(path).parts[-2:]), label) for path, label in listing]
 
 
 def _entry(picture: str, name: str, label: int) -> Entry:

@@ -7,6 +7,7 @@ epoch sees what an undisturbed run would have seen.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ class Loader:
     batch may be smaller.
 
     `crop_chunk=32` is the habit of the program of 2012: 32 pictures in a row share crop and flip.
+    `skip_damaged`: a picture that cannot be read is left out of its batch, which names it in
+    `damaged`; else it is a DataError.
     `workers=0` loads in a thread of this process, `workers=N` in N processes; the batches are the
     same. At most `ahead` batches (a worker) wait to be used. Processes end with `close()`, at the
     end of a `with` block, or with the loader.
@@ -50,6 +53,7 @@ class Loader:
         colour_sigma: float = 0.1,
         crop_chunk: int = 1,
         ahead: int = 2,
+        skip_damaged: bool = False,
     ):
         height, width, channels = dataset.shape
         if batch_size < 1:
@@ -75,6 +79,7 @@ class Loader:
         self.colour_sigma = colour_sigma
         self.crop_chunk = crop_chunk
         self.ahead = ahead
+        self.skip_damaged = skip_damaged
         self.workers = workers
         self._cut_shape = (crop, crop, channels) if train else dataset.shape
         self._pool = None
@@ -98,8 +103,8 @@ class Loader:
         """The batches of an epoch (0, 1, ...), from batch number `start` on."""
         plans = self._plan(epoch, start)
         if self._pool is not None:
-            return self._pool.run(plans)
-        return _in_background(map(self._load, plans), self.ahead)
+            return self._whole(self._pool.run(plans))
+        return self._whole(_in_background(map(self._load, plans), self.ahead))
 
     def close(self) -> None:
         """End the worker processes."""
@@ -114,8 +119,20 @@ class Loader:
 
     def _load(self, batch: Batch) -> Batch:
         batch.pictures = np.empty((len(batch.indices), *self._cut_shape), np.uint8)
-        cut(self.dataset, batch.indices, batch.top, batch.left, batch.pictures)
+        batch.damaged = cut(self.dataset, batch.indices, batch.top, batch.left, batch.pictures)
         return batch
+
+    def _whole(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches without the pictures that cannot be read. DataError for the first of these,
+        unless they are to be skipped.
+        """
+        with contextlib.closing(batches):
+            for batch in batches:
+                if batch.damaged:
+                    if not self.skip_damaged:
+                        raise DataError(next(iter(batch.damaged.values())))
+                    batch.leave_out_damaged()
+                yield batch
 
     def _plan(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches with everything but their pictures."""
@@ -174,12 +191,19 @@ def normal(lanes: np.ndarray) -> np.ndarray:
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
-def ten_views(shape: tuple[int, ...], crop: int) -> list[tuple[int, int, bool]]:
+def ten_views(
+    shape: tuple[int, ...], crop: int, mirrored: bool = True
+) -> list[tuple[int, int, bool]]:
     """(top, left, flip) of the ten test views of a picture of (H, W, ...): the four corners and
-    the centre, and the same mirrored (ALEXNET 2012, section 4.1)."""
+    the centre, and the same mirrored (ALEXNET 2012, section 4.1).
+
+    They are fewer where the picture is not cut, since the five are one then, and where training
+    does not mirror (`mirrored`): a net is not tested on what it was not made for.
+    """
     bottom, right = shape[0] - crop, shape[1] - crop
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
-    return [(top, left, flip) for flip in (False, True) for top, left in corners]
+    flips = (False, True) if mirrored else (False,)
+    return list(dict.fromkeys((top, left, flip) for flip in flips for top, left in corners))
 
 
 def _in_background(batches: Iterator[Batch], ahead: int) -> Iterator[Batch]:

@@ -25,7 +25,11 @@ _NUMBERS = {
     13: "<u8",
 }  # fmt: skip
 _ENCODINGS = {1: "latin1", 2: "latin1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le"}
-_MAX_BYTES = 64 << 20
+# A crafted file of 89 kB unpacked to lists of 1.6 GB. The real one has 1,860 classes of eight
+# fields, so some 15,000 elements in a row, and a few million bytes.
+_MAX_BYTES = 32 << 20  # unpacked
+_MAX_ELEMENTS = 1 << 18  # in one row
+_MAX_NAMES = 1 << 12  # bytes of all fields' names
 
 
 def read_struct_array(data: bytes, variable: str, name: str) -> list[dict[str, Any]]:
@@ -36,9 +40,13 @@ def read_struct_array(data: bytes, variable: str, name: str) -> list[dict[str, A
     try:
         if data[124:128] != b"\x00\x01IM":
             raise ValueError("not a little-endian MATLAB 5 file")
+        left = _MAX_BYTES
         for kind, body in _elements(data[128:]):
             if kind == _COMPRESSED:
-                inner = zlib.decompressobj().decompress(body, _MAX_BYTES)
+                inner = zlib.decompressobj().decompress(body, left)
+                left -= len(inner)
+                if left <= 0:
+                    raise ValueError(f"unpacks to more than {_MAX_BYTES:,} bytes")
                 kind, body = next(_elements(inner))
             if kind == _MATRIX:
                 parts = list(_elements(body))
@@ -51,8 +59,10 @@ def read_struct_array(data: bytes, variable: str, name: str) -> list[dict[str, A
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
     """The (type, data) of each element in a row of them."""
-    position = 0
+    position = count = 0
     while position + 8 <= len(data):
+        if (count := count + 1) > _MAX_ELEMENTS:
+            raise ValueError(f"more than {_MAX_ELEMENTS:,} elements in a row")
         kind, length = struct.unpack_from("<II", data, position)
         if kind >> 16:  # the short form: length above type, data inside the tag
             kind, length = kind & 0xFFFF, kind >> 16
@@ -68,6 +78,8 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _entries(parts: list[tuple[int, bytes]]) -> list[dict[str, Any]]:
     width = struct.unpack("<i", parts[3][1])[0]  # bytes a field name
+    if len(parts[4][1]) > _MAX_NAMES:
+        raise ValueError(f"{len(parts[4][1]):,} bytes of fields' names")
     names = [
         parts[4][1][i : i + width].split(b"\0")[0].decode("latin1")
         for i in range(0, len(parts[4][1]), width)

@@ -40,6 +40,7 @@ class _Block:
             self.file = open(os.memfd_create("tinynet-batch"), "r+b", buffering=0)
         else:
             self.file = tempfile.TemporaryFile(buffering=0)
+        weakref.finalize(self, self.file.close)
         self.file.truncate(size)
         self.memory = mmap.mmap(self.file.fileno(), size)
         self.size = size
@@ -71,6 +72,13 @@ class Process:
         self.pipe.close()
         self.process.kill()  # which, unlike terminate(), ends a stopped process too
         self.process.join(5)
+
+
+def leave_signals_to_parent() -> None:
+    """Ctrl-C and a closed terminal reach every process of the group: the parent answers them."""
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 class _Worker(Process):
@@ -159,7 +167,7 @@ class WorkerPool:
         for pipe in ready:
             worker = pipes[pipe]
             try:
-                number, problem = pipe.recv()
+                number, problem, damaged = pipe.recv()
             except (EOFError, OSError):
                 self._replace(worker)
                 continue
@@ -168,6 +176,7 @@ class WorkerPool:
                 raise DataError(problem)
             batch, block, shape = worker.tasks.pop(number)
             worker.deaths = 0
+            batch.damaged = damaged
             batch.pictures = np.ndarray(shape, np.uint8, buffer=block.memory)
             # Views of an array keep it alive, so its end is the end of every use of the block.
             weakref.finalize(batch.pictures, self.free.append, block).atexit = False
@@ -197,7 +206,7 @@ class WorkerPool:
 
 def _serve(pipe: connection.Connection, dataset: Dataset) -> None:
     """The worker's life: take a task, fill the memory it names, answer, until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    leave_signals_to_parent()
     keep_freed_memory()
     blocks: dict[int, mmap.mmap] = {}
     while True:
@@ -212,12 +221,13 @@ def _serve(pipe: connection.Connection, dataset: Dataset) -> None:
         except (EOFError, OSError):
             return
         number, name, shape, indices, top, left = task
-        problem = None
+        problem, damaged = None, {}
         try:
-            cut(dataset, indices, top, left, np.ndarray(shape, np.uint8, buffer=blocks[name]))
+            out = np.ndarray(shape, np.uint8, buffer=blocks[name])
+            damaged = cut(dataset, indices, top, left, out)
         except Exception as error:  # whatever it is, the parent raises it
-            problem = str(error) if isinstance(error, DataError) else repr(error)
+            problem = repr(error)
         try:
-            pipe.send((number, problem))
+            pipe.send((number, problem, damaged))
         except OSError:
             return

@@ -137,28 +137,32 @@ class _Team:
 
     def __init__(self, size: int):
         self.size, self.queue = size, SimpleQueue()
-        try:
-            for _ in range(size):
-                threading.Thread(target=self._serve, name="tinynet", daemon=True).start()
-        except BaseException:  # an interrupt: nobody will hand them work, or end them
-            self.end()
-            raise
+        self.threads: list[threading.Thread] = []
 
     def help(self, work: _Work) -> None:
         """Hand the work over to as many threads as it has places."""
+        if len(self.threads) < self.size:
+            self._start()
         for place in work.places:
             self.queue.put((work, place))
 
     def end(self) -> None:
         """Let the threads end when they have done what is in the queue."""
-        for _ in range(self.size):
-            self.queue.put(None)
+        self.queue.put(None)
+
+    def _start(self) -> None:
+        with _lock:
+            while len(self.threads) < self.size:
+                thread = threading.Thread(target=self._serve, name="tinynet", daemon=True)
+                thread.start()  # an interrupt from here to the next line: one thread more
+                self.threads.append(thread)
 
     def _serve(self) -> None:
         while (task := self.queue.get()) is not None:
             work, place = task
             work.help(place)
             del task, work, place
+        self.queue.put(None)  # for the next one
 
 
 def _the_team() -> _Team:

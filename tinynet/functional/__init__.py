@@ -9,6 +9,7 @@ them, decorated with @operation, is a name of this package.
 from tinynet.arithmetic import concat, exp, log, maximum
 from tinynet.functional.activation import *
 from tinynet.functional.affine import *
+from tinynet.functional.attention import *
 from tinynet.functional.convolution import *
 from tinynet.functional.losses import *
 from tinynet.functional.normalization import *

@@ -24,8 +24,25 @@ def floats(operation: str, **tensors: Any) -> None:
     if len(dtypes) > 1 or not dtypes <= {"float32", "float64", "complex64", "complex128"}:
         came = ", ".join(f"{name} {t.dtype}" for name, t in given.items())
         raise ValueError(
-            f"{operation}: expected one dtype, float32 or float64, for all, got {came}"
+            f"{operation}: expected one dtype, float32 or float64, for all, got {came}; write "
+            f"{_cast(given)}"
         )
+
+
+def _cast(given: dict[str, Tensor]) -> str:
+    """The first tensor that is not as the last is, cast: x.float()."""
+    floating = [t.dtype for t in given.values() if t.dtype in (np.float32, np.float64)]
+    wanted = floating[-1] if floating else np.dtype(np.float32)
+    name = next(name for name, t in given.items() if t.dtype != wanted)
+    return f"{name}.float()" if wanted == np.float32 else f"{name}.astype('{wanted}')"
+
+
+def probability(operation: str, p: Any) -> float:
+    """A number from 0 to 1."""
+    (p,) = numbers(operation, p=p).values()
+    if not 0 <= p <= 1:
+        raise ValueError(f"{operation}: expected a probability p in 0 ... 1, got {p}")
+    return p
 
 
 def rank(operation: str, name: str, x: Tensor, form: str) -> None:
@@ -47,7 +64,8 @@ def pair(operation: str, name: str, value: Any, least: int) -> tuple[int, int]:
         raise ValueError(
             f"{operation}: expected {name} to be an integer or a pair of them, got {value!r}"
         )
-    return tuple(integer(operation, name, v, least) for v in pair)
+    first, second = (integer(operation, name, v, least) for v in pair)
+    return first, second
 
 
 def numbers(operation: str, **values: Any) -> dict[str, float]:

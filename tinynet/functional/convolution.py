@@ -1,12 +1,14 @@
-"""Convolution."""
+"""Convolution, and its transpose."""
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from tinynet.function import Context, Function
 from tinynet.functional import checks
 from tinynet.kernels.im2col import output_size
+from tinynet.kernels.order import along_memory, inner_axes, order_of, reordered
 from tinynet.operations import operation
 from tinynet.tensor import Tensor
 
@@ -55,21 +57,115 @@ def conv2d(
         checks.pair("conv2d", "padding", padding, 0),
     )
     groups = checks.integer("conv2d", "groups", groups, 1)
-    (_, C, H, W), (O, C_group, *kernel) = x.shape, weight.shape
-    if C % groups or O % groups or C // groups != C_group:
+    (_, C, H, W), (O, C_group, kh, kw) = x.shape, weight.shape
+    if C != C_group * groups:
+        in_groups = f" in {groups} groups" if groups > 1 else ""
         raise ValueError(
-            f"conv2d: expected weight (O, C/groups, kh, kw) with C = {C} channels of x and O both "
-            f"divisible by "
-            f"groups = {groups}, got weight {weight.shape}"
+            f"conv2d: x has {C} channels, the weight wants {C_group * groups}{in_groups}; x must "
+            f"be (N, C, H, W), got x {x.shape} and weight {weight.shape}"
+        )
+    if O % groups:
+        raise ValueError(
+            f"conv2d: expected weight (O, C/groups, kh, kw) with O divisible by groups = {groups}, "
+            f"got weight {weight.shape}"
         )
     if bias is not None and bias.shape != (O,):
         raise ValueError(f"conv2d: expected bias of shape ({O},), got {bias.shape}")
-    if min(kernel) < 1 or min(output_size((H, W), kernel, stride, padding)) < 1:
+    if min(kh, kw) < 1 or min(output_size((H, W), (kh, kw), stride, padding)) < 1:
         raise ValueError(
             f"conv2d: expected a kernel of at least 1x1 that fits the padded picture, got kernel "
-            f"{tuple(kernel)} on "
+            f"{kh, kw} on "
             f"{H}x{W} with padding {padding}"
         )
     return Conv2d.apply(
         x, weight, bias, relu=bool(relu), stride=stride, padding=padding, groups=groups
+    )
+
+
+class ConvTranspose2d(Function):
+    """y = w^T * x + b: a convolution's dx        dx = w * dy, dw = x * dy, db = sum of dy
+
+    Convolution is linear in its input, y = A x with a matrix A made of w; its gradient is dx = A^T
+    dy. Here A^T goes forward and A backward: the kernels of conv2d with the roles exchanged. dw is
+    that of a convolution which saw dy and whose result got the gradient x. So no kernel is needed.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Context, x: Any, weight: Any, bias: Any, size: tuple[int, int], **options: Any
+    ) -> Any:
+        ctx.save_for_backward(x, weight)
+        ctx.options = options
+        shape = len(x), weight.shape[1] * options["groups"], *size
+        larger = ctx.device.empty(shape, x.dtype)  # its shape counts; nothing reads its values
+        needs = True, False, False
+        y, _, _ = ctx.kernels.conv2d_backward(x, larger, weight, **options, needs=needs)
+        if bias is None:
+            return y
+        return along_memory(ctx.device, operator.add, y, bias[:, None, None])
+
+    @staticmethod
+    def backward(ctx: Context, dy: Any) -> Any:
+        x, weight = ctx.saved_tensors
+        dx = dw = db = None
+        if ctx.needs_input_grad[0]:
+            dx = ctx.kernels.conv2d_forward(dy, weight, None, **ctx.options)
+        if ctx.needs_input_grad[1]:
+            needs = False, True, False
+            _, dw, _ = ctx.kernels.conv2d_backward(x, dy, weight, **ctx.options, needs=needs)
+        if ctx.needs_input_grad[2]:
+            order = order_of(ctx.device, [dy])
+            db = reordered(dy, order).sum(axis=inner_axes((0, 2, 3), order))
+        return dx, dw, db
+
+
+@operation(ConvTranspose2d)
+def conv_transpose2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    output_padding: int | tuple[int, int] = 0,
+    groups: int = 1,
+) -> Tensor:
+    """The transpose of a convolution with these options: x (N, C, H, W) -> (N, O, OH, OW).
+
+    y[n, o, oh, ow] = b[o] + the sum over c, i, j, h, w of w[c, o, i, j] x[n, c, h, w] where
+    oh = h stride + i - padding and ow = w stride + j - padding: each value of x lays the kernel, so
+    many times, down on y. weight (C, O/groups, kh, kw), bias (O,).
+
+    OH = (H - 1) stride - 2 padding + kh + output_padding. The convolution would shrink several
+    sizes to H; output_padding, below stride, chooses one. Source: Zeiler et al. 2010,
+    "Deconvolutional networks", section 3.
+    """
+    where = "conv_transpose2d"
+    checks.floats(where, x=x, weight=weight, bias=bias)
+    checks.rank(where, "x", x, "(N, C, H, W)")
+    checks.rank(where, "weight", weight, "(C, O/groups, kh, kw)")
+    stride = checks.pair(where, "stride", stride, 1)
+    padding = checks.pair(where, "padding", padding, 0)
+    extra = checks.pair(where, "output_padding", output_padding, 0)
+    groups = checks.integer(where, "groups", groups, 1)
+    (_, C, *sides), (C_weight, O_group, *kernel) = x.shape, weight.shape
+    if C != C_weight or C % groups:
+        raise ValueError(
+            f"{where}: expected weight (C, O/groups, kh, kw) with C = {C} channels of x, divisible "
+            f"by groups = {groups}, got weight {weight.shape}"
+        )
+    if bias is not None and bias.shape != (O_group * groups,):
+        raise ValueError(f"{where}: expected bias of shape ({O_group * groups},), got {bias.shape}")
+    if any(e >= s for e, s in zip(extra, stride, strict=True)):
+        raise ValueError(f"{where}: expected output_padding below stride {stride}, got {extra}")
+    size = tuple(
+        (n - 1) * s - 2 * p + k + e
+        for n, s, p, k, e in zip(sides, stride, padding, kernel, extra, strict=True)
+    )
+    if min(kernel) < 1 or min(sides) < 1 or min(size) < 1:
+        raise ValueError(
+            f"{where}: expected a picture and a kernel of at least 1x1, and a result of that size, "
+            f"got x {x.shape}, kernel {tuple(kernel)}, and a result of {size}"
+        )
+    return ConvTranspose2d.apply(
+        x, weight, bias, size=size, stride=stride, padding=padding, groups=groups
     )

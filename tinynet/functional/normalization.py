@@ -1,4 +1,4 @@
-"""Normalisation: by the values nearby, or by those of the batch."""
+"""Normalisation: by the values nearby, by those of the batch, or by those of the row."""
 
 from __future__ import annotations
 
@@ -166,3 +166,54 @@ def batch_norm(
         relu=bool(relu),
         **options,
     )
+
+
+class LayerNorm(Function):
+    """y = w h + b, h = (x - mean) / std        dx = (g - mean(g) - h mean(g h)) / std, g = w dy"""
+
+    @staticmethod
+    def forward(ctx: Context, x: Any, weight: Any, bias: Any, axes: int, eps: float) -> Any:
+        rows = x.reshape(prod(x.shape[:-axes]), prod(x.shape[-axes:]))
+        w, b = (None if a is None else a.reshape(-1) for a in (weight, bias))
+        y, mean, inverse = ctx.kernels.layer_norm_forward(rows, w, b, eps)
+        ctx.save_for_backward(rows, w, mean, inverse)
+        ctx.shapes = x.shape, x.shape[-axes:]
+        return y.reshape(x.shape)
+
+    @staticmethod
+    def backward(ctx: Context, dy: Any) -> Any:
+        rows, w, mean, inverse = ctx.saved_tensors
+        gradients = ctx.kernels.layer_norm_backward(
+            dy.reshape(rows.shape), rows, w, mean, inverse, ctx.needs_input_grad[:3]
+        )
+        full, row = ctx.shapes
+        shaped = zip(gradients, (full, row, row), strict=True)
+        return *(None if g is None else g.reshape(shape) for g, shape in shaped), None, None
+
+
+@operation(LayerNorm)
+def layer_norm(
+    x: Tensor,
+    normalized_shape: int | tuple[int, ...],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """y = weight (x - mean) / sqrt(var + eps) + bias, by rows: x (..., *normalized_shape).
+
+    A row is what lies along the last axes, `normalized_shape`: one word of (batch, words, D) with
+    normalized_shape=D. weight and bias have that shape. var is divided by the count. Kernel:
+    tinynet/kernels/layer_norm.py.
+    """
+    checks.floats("layer_norm", x=x, weight=weight, bias=bias)
+    shape = normalized_shape if isinstance(normalized_shape, (tuple, list)) else [normalized_shape]
+    shape = tuple(checks.integer("layer_norm", "normalized_shape", n, 1) for n in shape)
+    if not shape or x.shape[-len(shape) :] != shape:
+        raise ValueError(
+            f"layer_norm: expected x of shape (..., {', '.join(map(str, shape))}), got {x.shape}"
+        )
+    for name, t in dict(weight=weight, bias=bias).items():
+        if t is not None and t.shape != shape:
+            raise ValueError(f"layer_norm: expected {name} of shape {shape}, got {t.shape}")
+    (eps,) = checks.numbers("layer_norm", eps=eps).values()
+    return LayerNorm.apply(x, weight, bias, len(shape), eps)

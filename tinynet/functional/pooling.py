@@ -1,4 +1,4 @@
-"""Pooling: the maximum or the mean of each window."""
+"""Pooling: the maximum or the mean of each window; and upsampling, which undoes its sizes."""
 
 from __future__ import annotations
 
@@ -105,6 +105,31 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | tuple[int, int]) -> Tensor
             f"adaptive_avg_pool2d: expected a picture of at least 1x1, got x {x.shape}"
         )
     return AdaptiveAvgPool2d.apply(x, size)
+
+
+class Upsample2d(Function):
+    """y = each pixel as a block of equal ones        dx = the sum of dy over each block"""
+
+    @staticmethod
+    def forward(ctx: Context, x: Any, scale: tuple[int, int]) -> Any:
+        ctx.scale = scale
+        return ctx.kernels.upsample2d_forward(x, scale)
+
+    @staticmethod
+    def backward(ctx: Context, dy: Any) -> Any:
+        return ctx.kernels.upsample2d_backward(dy, ctx.scale), None
+
+
+@operation(Upsample2d)
+def interpolate(x: Tensor, scale_factor: int | tuple[int, int]) -> Tensor:
+    """Each pixel as a block of s x t equal ones (nearest neighbours): (N, C, H, W) -> (N, C, s H,
+    t W).
+
+    Kernel: tinynet/kernels/upsample2d.py.
+    """
+    checks.floats("interpolate", x=x)
+    checks.rank("interpolate", "x", x, "(N, C, H, W)")
+    return Upsample2d.apply(x, checks.pair("interpolate", "scale_factor", scale_factor, 1))
 
 
 def _pooling(

@@ -36,7 +36,5 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     device. p is rounded to 1/65536. Kernel: tinynet/kernels/dropout.py.
     """
     checks.floats("dropout", x=x)
-    (p,) = checks.numbers("dropout", p=p).values()
-    if not 0 <= p <= 1:
-        raise ValueError(f"dropout: expected a probability p in 0 ... 1, got {p}")
+    p = checks.probability("dropout", p)
     return Dropout.apply(x, p, *random.next_call()) if training and p > 0 else x

@@ -21,11 +21,10 @@ class Pad(Function):
         shape = tuple(
             before + n + after for (before, after), n in zip(widths, x.shape, strict=True)
         )
-        y = ctx.device.empty(shape[1:] + shape[:1], x.dtype)  # batch innermost
-        y = ctx.xp.moveaxis(y, -1, 0)
-        y[...] = value
-        y[ctx.inner] = x
-        return y
+        y = ctx.device.empty(shape[1:] + shape[:1], x.dtype)  # batch innermost, and filled so:
+        y.fill(value)  # CuPy goes along the axes as they are written
+        y[ctx.inner[1:] + ctx.inner[:1]] = ctx.xp.moveaxis(x, 0, -1)
+        return ctx.xp.moveaxis(y, -1, 0)
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:

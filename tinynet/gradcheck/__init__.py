@@ -5,6 +5,8 @@ tinynet.gradcheck(fn, inputs)       True, or GradcheckError: which input, which 
 python -m tinynet.gradcheck         the table of all operations
 """
 
-from tinynet.gradcheck.check import KinkWarning, gradcheck
+from tinynet.gradcheck.check import gradcheck
+from tinynet.gradcheck.consistency import PrecisionWarning
+from tinynet.gradcheck.report import KinkWarning
 
-__all__ = ["KinkWarning", "gradcheck"]
+__all__ = ["KinkWarning", "PrecisionWarning", "gradcheck"]

@@ -8,6 +8,7 @@ from tinynet.kernels.adaptive_avg_pool2d import (
     adaptive_avg_pool2d_backward,
     adaptive_avg_pool2d_forward,
 )
+from tinynet.kernels.attention import attention_backward, attention_forward
 from tinynet.kernels.avg_pool2d import avg_pool2d_backward, avg_pool2d_forward
 from tinynet.kernels.batch_norm import batch_norm_backward, batch_norm_forward
 from tinynet.kernels.bce_with_logits import bce_with_logits_backward, bce_with_logits_forward
@@ -15,6 +16,7 @@ from tinynet.kernels.clip import square_sum
 from tinynet.kernels.conv2d import conv2d_backward, conv2d_forward
 from tinynet.kernels.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from tinynet.kernels.dropout import dropout_backward, dropout_forward
+from tinynet.kernels.elementwise import *
 from tinynet.kernels.gelu import (
     gelu_backward,
     gelu_forward,
@@ -22,6 +24,8 @@ from tinynet.kernels.gelu import (
     gelu_tanh_forward,
 )
 from tinynet.kernels.im2col import col2im, im2col
+from tinynet.kernels.index import index_backward
+from tinynet.kernels.layer_norm import layer_norm_backward, layer_norm_forward
 from tinynet.kernels.linear import linear_backward, linear_forward, matmul
 from tinynet.kernels.local_response_norm import (
     local_response_norm_backward,
@@ -45,3 +49,4 @@ from tinynet.kernels.spatial_response_norm import (
 )
 from tinynet.kernels.steps import *
 from tinynet.kernels.tanh import tanh_backward, tanh_forward
+from tinynet.kernels.upsample2d import upsample2d_backward, upsample2d_forward

@@ -36,7 +36,7 @@ import numpy as np
 from tinynet.devices.memory import pool
 from tinynet.devices.scratch import Scratch
 from tinynet.devices.threads import parallel_for, ranges
-from tinynet.kernels.layout import batch_first, batch_last, reject
+from tinynet.kernels.layout import batch_first, batch_last, cut_to_zero, reject
 
 # Values in a block: 1 MB of float32. Smaller ones would fit a nearer cache, and lose more than that
 # to threads that hand the interpreter lock to each other.
@@ -65,7 +65,6 @@ def batch_norm_forward(
     x2, y2 = x.reshape(C, -1), y.reshape(C, -1)  # (C, P)
     P = x2.shape[1]
     ones, blocks = np.ones(min(P, BLOCK), dtype), ranges(P, BLOCK)
-    zeros = np.zeros_like(ones)  # the maximum with an array takes half the time of one with 0
     if training:
         mean, var = np.empty((2, C), wide)
     else:
@@ -88,7 +87,7 @@ def batch_norm_forward(
             y_block *= scale[:, None].astype(dtype)
             y_block += offset[:, None].astype(dtype)
             if relu:
-                np.maximum(y_block, zeros[: y_block.shape[1]], out=y_block)
+                cut_to_zero(y_block, y_block)
 
     parallel_for(piece, _pieces(C, P))
     if training and running_mean is not None:

@@ -27,6 +27,8 @@ rows of the picture, which are copied once for all of them (_columns).
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
@@ -34,22 +36,26 @@ from tinynet.devices.memory import pool
 from tinynet.devices.scratch import Scratch
 from tinynet.devices.threads import parallel_for, piece_size, ranges
 from tinynet.kernels import winograd
-from tinynet.kernels.im2col import Pair, add_windows, output_size, pad, windows
-from tinynet.kernels.layout import batch_first, batch_last
+from tinynet.kernels.im2col import Pair, add_windows, output_size, patch, windows
+from tinynet.kernels.layout import batch_first, batch_last, cut_to_zero
 from tinynet.kernels.relu import relu_backward
 
 # The fewest and the most of columns built at once; of large ones, 2 to 16 MB did best.
 COLUMN_BYTES = (1 << 20, 8 << 20)
-# output pixels, all pictures counted, of a row in a piece: BLAS is at full speed from about there
-# on
-PIXELS = 1024
-FEW = 256  # pixels of a row: with fewer, the columns of all rows of a piece are brought together
+PIXELS = 1024  # output pixels, all pictures counted, of a row in a tile
+# Pixels of one of forward's products. Products this narrow stay in the nearest cache, and BLAS has
+# a kernel for them that copies nothing: with 16 to 48 output channels it is 1.3 to 2 times as quick
+# as with 1024 pixels.
+RUN = 64
+FEW = 32  # with fewer pixels in a row, the columns of all rows of a tile are brought together
 DX_BLOCKS = 8  # threads take blocks of input channels of dx, so no two ever add to the same pixel
 DW_LANES = 8  # partial sums of dw, each over its own run of pixels, added in a fixed order
+DB_ELEMENTS = 1 << 17  # of dy, summed by one piece of db
 
 Tile = tuple[slice, slice]  # output rows, output columns
 
 _dcol = Scratch()
+_padded = Scratch()
 _shifted = Scratch()
 _one = Scratch()
 _product = Scratch()
@@ -67,25 +73,28 @@ def conv2d_forward(
     """(N, C, H, W), (O, C/groups, kh, kw), (O,) -> (N, O, OH, OW), its negative values cut to 0 if
     `relu`.
     """
-    if winograd.suits(x, weight, stride, padding, groups):
-        return winograd.winograd_forward(x, weight, bias, padding, relu)
+    side = winograd.tile_side(x, weight, stride, padding, groups)
+    if side:
+        return winograd.winograd_forward(x, weight, bias, padding, side, relu)
     N, C, H, W = x.shape
     O, C_group, *kernel = weight.shape
     OH, OW = output_size((H, W), kernel, stride, padding)
-    padded = pad(batch_last(x), padding)
+    x = batch_last(x)
     y = pool.empty((O, OH, OW, N), x.dtype)
     w = weight.transpose(0, 2, 3, 1).reshape(O, -1)  # (O, kh*kw*C/groups)
 
     def piece(task: tuple[int, Tile]) -> None:
         g, tile = task
-        col = _columns(padded[_group(C, groups, g)], kernel, stride, tile)
         o = _group(O, groups, g)
-        out = _pixels(y[o], tile, len(col))
-        np.matmul(w[o], col, out=out)  # (O/G, K) @ (rows, K, P) -> (rows, O/G, P)
+        run = _run(tile[1].stop - tile[1].start, N)
+        col = _columns(x[_group(C, groups, g)], kernel, stride, padding, tile, run)
+        out = _rows(y[o], tile)
+        # (O/G, K) @ (runs, rows, K, P) -> (runs, rows, O/G, P)
+        np.matmul(w[o], col, out=_pixels(out, col.shape))
         if bias is not None:
-            out += bias[o, None]
+            out += bias[o, None, None]
         if relu:
-            np.maximum(out, 0, out=out)
+            cut_to_zero(out, out)
 
     tiles = _tiles(OH, OW, N, C_group * stride[0] * kernel[1] * x.itemsize)
     parallel_for(piece, [(g, tile) for g in range(groups) for tile in tiles])
@@ -108,11 +117,8 @@ def conv2d_backward(
     """
     if y is not None:
         dy = relu_backward(dy, y)
-    if winograd.suits(x, weight, stride, padding, groups):
-        dx, dw = winograd.winograd_backward(dy, x, weight, padding, needs[:2])
-    else:
-        dx = _input_gradient(dy, x.shape, weight, stride, padding, groups) if needs[0] else None
-        dw = _weight_gradient(dy, x, weight.shape, stride, padding, groups) if needs[1] else None
+    dx = _input_gradient(dy, x.shape, weight, stride, padding, groups) if needs[0] else None
+    dw = _weight_gradient(dy, x, weight, stride, padding, groups) if needs[1] else None
     db = _bias_gradient(dy) if needs[2] else None
     return dx, dw, db
 
@@ -145,12 +151,9 @@ def _input_gradient(
             rows, cols = tile
             height, width = rows.stop - rows.start, cols.stop - cols.start
             dcol = _dcol.array((height, len(block), kh, kw, width, N), dy.dtype)
+            dy_ = _rows(dy[_group(O, groups, g)], tile).swapaxes(0, 1)
             # (K, O/G) @ (rows, O/G, P) -> (rows, K, P)
-            np.matmul(
-                w,
-                _pixels(dy[_group(O, groups, g)], tile, height),
-                out=dcol.reshape(height, len(w), width * N),
-            )
+            np.matmul(w, dy_, out=dcol.reshape(height, len(w), width * N))
             add_windows(block, np.moveaxis(dcol, 0, 3), stride, rows.start, cols.start)
 
     blocks = ranges(C_group, max(1, -(-C_group // DX_BLOCKS)))
@@ -159,90 +162,119 @@ def _input_gradient(
 
 
 def _weight_gradient(
-    dy: np.ndarray, x: np.ndarray, w_shape: tuple, stride: Pair, padding: Pair, groups: int
+    dy: np.ndarray, x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, groups: int
 ) -> np.ndarray:
-    O, C_group, *kernel = w_shape
-    N, C, H, W = x.shape
-    dy = batch_last(dy)
+    """By dw^T = col @ dy^T: BLAS is up to twice as quick with the long matrix in front."""
+    O, C_group, *kernel = weight.shape
+    side = winograd.tile_side(x, weight, stride, padding, groups)
+    if side:
+        return winograd.winograd_weight_gradient(dy, x, kernel[0], padding, side)
+    N, C, _, _ = x.shape
+    dy, x = batch_last(dy), batch_last(x)
     _, OH, OW, _ = dy.shape
-    padded = pad(batch_last(x), padding)
     tiles = _tiles(OH, OW, N, C_group * stride[0] * kernel[1] * x.itemsize)
     lanes = [tiles[run] for run in ranges(len(tiles), max(1, -(-len(tiles) // DW_LANES)))]
-    partial = pool.empty((len(lanes), O, kernel[0] * kernel[1] * C_group), x.dtype)
+    K = kernel[0] * kernel[1] * C_group
+    partial = pool.empty((len(lanes), groups, K, O // groups), x.dtype)
 
     def piece(task: tuple[int, int]) -> None:
         lane, g = task
-        total = partial[lane, _group(O, groups, g)]
+        total = partial[lane, g]
         total[...] = 0
         product = _product.array(total.shape, x.dtype)
         for tile in lanes[lane]:
-            col = _columns(padded[_group(C, groups, g)], kernel, stride, tile)
-            for dy_row, col_row in zip(
-                _pixels(dy[_group(O, groups, g)], tile, len(col)), col, strict=True
-            ):
-                np.matmul(dy_row, col_row.T, out=product)  # (O/G, P) @ (P, K) -> (O/G, K)
+            whole = tile[1].stop - tile[1].start, N
+            col = _columns(x[_group(C, groups, g)], kernel, stride, padding, tile, whole)
+            dys = _pixels(_rows(dy[_group(O, groups, g)], tile), col.shape)
+            for col_, dy_ in zip(col[0], dys[0], strict=True):
+                np.matmul(col_, dy_.T, out=product)  # (K, P) @ (P, O/G) -> (K, O/G)
                 total += product
 
     parallel_for(piece, [(lane, g) for lane in range(len(lanes)) for g in range(groups)])
-    return np.moveaxis(partial.sum(axis=0).reshape(O, *kernel, C_group), 3, 1)
+    dw = partial.sum(axis=0).reshape(groups, *kernel, C_group, O // groups)
+    return np.ascontiguousarray(dw.transpose(0, 4, 3, 1, 2)).reshape(weight.shape)
 
 
 def _bias_gradient(dy: np.ndarray) -> np.ndarray:
-    dy = batch_last(dy)
+    dy = batch_last(dy).reshape(dy.shape[1], -1)  # (O, P)
     db = np.empty(len(dy), dy.dtype)
-
-    def piece(o: int) -> None:
-        db[o] = dy[o].sum()
-
-    parallel_for(piece, range(len(dy)))
+    some = max(1, DB_ELEMENTS // max(1, dy.shape[1]))
+    parallel_for(lambda o: np.sum(dy[o], axis=1, out=db[o]), ranges(len(dy), some))
     return db
 
 
-def _columns(padded: np.ndarray, kernel: Pair, stride: Pair, tile: Tile) -> np.ndarray:
-    """The columns of a tile: (rows, K, P) with K = (i, j, c) and P = (columns, N), in this thread's
-    buffer.
+def _columns(
+    x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, tile: Tile, run: Pair
+) -> np.ndarray:
+    """The columns of a tile of x (C, H, W, N): (runs, rows, K, P) with K = (i, j, c), in this
+    thread's buffer. A run is some columns of the picture times some pictures, P their product.
 
-    The buffer holds, for each row of the picture, its pixels shifted by each j: (row, j, c, P). The
-    columns of a row of outputs are kh of these rows one after another, so they are a view, and the
-    next row's overlap them. This copies a pixel kw / sw times, where whole columns hold it kh kw /
-    (sh sw) times: conv2 to conv5 of `mini` take a fifth less time. Of few pictures a row is short,
-    and one product of all whole rows, (1, K, rows*P), is quicker than many small ones.
+    The buffer holds, for each row of the picture, its pixels shifted by each j: (run, row, j, c,
+    P). The columns of a row of outputs are kh of these rows one after another, so they are a view,
+    and the next row's overlap them. This copies a pixel kw / sw times, where whole columns hold it
+    kh kw / (sh sw) times: conv2 to conv5 of `mini` take a fifth less time. Of few pictures a row is
+    short, and one product of all rows, (1, 1, K, rows*P), is quicker than many small ones.
     """
-    (C, _, _, N), (kh, kw), (sh, sw), (rows, cols) = padded.shape, kernel, stride, tile
-    width = cols.stop - cols.start
-    part = padded[
-        :, rows.start * sh : (rows.stop - 1) * sh + kh, cols.start * sw : (cols.stop - 1) * sw + kw
-    ]
-    # (C, kw, row, columns, N)
-    shifted = windows(part, (1, kw), (1, sw), (part.shape[1], width))[:, 0]
-    buffer = _shifted.array((part.shape[1], kw, C, width, N), padded.dtype)
-    np.copyto(buffer, shifted.transpose(2, 1, 0, 3, 4))
-    shape, item = (rows.stop - rows.start, kh * kw * C, width * N), buffer.itemsize
-    col = as_strided(
-        buffer, shape, (sh * kw * C * width * N * item, width * N * item, item), writeable=False
+    (C, _, _, N), (kh, kw), (sh, sw), (rows, cols) = x.shape, kernel, stride, tile
+    height, width = rows.stop - rows.start, cols.stop - cols.start
+    top, left = rows.start * sh - padding[0], cols.start * sw - padding[1]
+    R = (height - 1) * sh + kh
+    right = left + (width - 1) * sw + kw
+    part = patch(x, slice(top, top + R), slice(left, right), _padded)
+    shifted = windows(part, (1, kw), (1, sw), (R, width))[:, 0]  # (C, kw, R, width, N)
+    p, n = run
+    runs, P, K = (width // p) * (N // n), p * n, kh * kw * C
+    buffer = _shifted.array((runs, R, kw, C, P), x.dtype)
+    np.copyto(
+        buffer.reshape(width // p, N // n, R, kw, C, p, n),
+        shifted.reshape(C, kw, R, width // p, p, N // n, n).transpose(3, 5, 2, 1, 0, 4, 6),
     )
-    if width * N >= FEW or width < (padded.shape[2] - kw) // sw + 1:
+    step = kw * C * P * buffer.itemsize  # from a row of the picture to the next
+    strides = R * step, sh * step, P * buffer.itemsize, buffer.itemsize
+    col = as_strided(buffer, (runs, height, K, P), strides, writeable=False)
+    whole_rows = width == (x.shape[2] + 2 * padding[1] - kw) // sw + 1
+    if runs > 1 or P >= FEW or not whole_rows:
         return col
-    one = _one.array((1, shape[1], shape[0] * shape[2]), padded.dtype)
-    np.copyto(one.reshape(shape[1], shape[0], shape[2]), col.swapaxes(0, 1))
+    one = _one.array((1, 1, K, height * P), x.dtype)
+    np.copyto(one.reshape(K, height, P), col[0].swapaxes(0, 1))
     return one
 
 
+@functools.cache
+def _run(width: int, N: int) -> Pair:
+    """(columns, pictures) of a run, so that their product comes as near to RUN as it can: whole
+    columns, or a part of the pictures of one.
+    """
+    choices = [(p, N) for p in range(1, width + 1) if width % p == 0]
+    choices += [(1, n) for n in range(1, N) if N % n == 0]
+    return min(choices, key=lambda run: max(run[0] * run[1] / RUN, RUN / (run[0] * run[1])))
+
+
 def _tiles(OH: int, OW: int, N: int, pixel_bytes: int) -> list[Tile]:
-    """Tiles of the output, about PIXELS wide, and as many rows high as make a piece."""
+    """Tiles of the output, about PIXELS wide, and as many rows high as make a piece; none of an
+    empty batch.
+    """
+    if N == 0:
+        return []
     cols = ranges(OW, -(-OW // max(1, OW * N // PIXELS)))
-    row_bytes = max(1, pixel_bytes * N * (cols[0].stop - cols[0].start))
+    row_bytes = pixel_bytes * N * (cols[0].stop - cols[0].start)
     rows = ranges(OH, max(1, piece_size(OH * len(cols) * row_bytes, *COLUMN_BYTES) // row_bytes))
     return [(row, col) for row in rows for col in cols]
 
 
-def _pixels(y: np.ndarray, tile: Tile, parts: int) -> np.ndarray:
-    """A tile of y (O, OH, OW, N) in parts, each a row (or one for all, where rows are whole): a
-    view (parts, O, P).
-    """
+def _rows(y: np.ndarray, tile: Tile) -> np.ndarray:
+    """A tile of y (O, OH, OW, N): a view (O, rows, columns*N)."""
     rows, cols = tile
     part = y[:, rows, cols]
-    return part.reshape(len(y), parts, part[0].size // parts).swapaxes(0, 1)
+    return part.reshape(*part.shape[:2], -1)
+
+
+def _pixels(part: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A tile (O, rows, columns*N) of y or dy, cut as its columns (runs, rows, K, P) are: a view
+    (runs, rows, O, P).
+    """
+    runs, rows, _, P = shape
+    return part.reshape(len(part), rows, runs, P).transpose(2, 1, 0, 3)
 
 
 def _group(channels: int, groups: int, g: int) -> slice:

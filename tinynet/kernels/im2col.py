@@ -19,6 +19,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tinynet.devices.memory import pool
+from tinynet.devices.scratch import Scratch
 from tinynet.kernels.layout import batch_first, batch_last
 
 Pair = tuple[int, int]
@@ -45,6 +46,35 @@ def pad(x: np.ndarray, padding: Pair, extra: Pair = (0, 0)) -> np.ndarray:
     padded[:, ph : ph + H, :pw] = padded[:, ph : ph + H, pw + W :] = 0
     padded[:, ph : ph + H, pw : pw + W] = x
     return padded
+
+
+def patch(x: np.ndarray, rows: slice, cols: slice, scratch: Scratch) -> np.ndarray:
+    """Rows and columns of x (C, H, W, N) that may reach beyond its edges, with zeros there.
+
+    A view of x where all of them lie inside, else an array of `scratch`. A convolution pads its
+    input so, a piece at a time, while the piece is warm and on all threads.
+    """
+    C, H, W, N = x.shape
+    if 0 <= rows.start and rows.stop <= H and 0 <= cols.start and cols.stop <= W:
+        return x[:, rows, cols]
+    part = scratch.array((C, rows.stop - rows.start, cols.stop - cols.start, N), x.dtype)
+    top, bottom = _inside(rows, H)
+    left, right = _inside(cols, W)
+    part[:, :top] = part[:, bottom:] = 0
+    part[:, top:bottom, :left] = part[:, top:bottom, right:] = 0
+    part[:, top:bottom, left:right] = x[
+        :,
+        rows.start + top : rows.start + bottom,
+        cols.start + left : cols.start + right,
+    ]
+    return part
+
+
+def _inside(span: slice, size: int) -> Pair:
+    """The part of a span that lies in [0, size), counted from the span's start."""
+    length = span.stop - span.start
+    first = min(length, max(0, -span.start))
+    return first, max(first, min(length, size - span.start))
 
 
 def windows(padded: np.ndarray, kernel: Pair, stride: Pair, out: Pair) -> np.ndarray:

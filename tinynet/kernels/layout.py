@@ -76,13 +76,32 @@ def elementwise(function: Callable[..., object], *arrays: np.ndarray) -> None:
         parallel_for(lambda piece: function(*(a[piece] for a in flat)), pieces)
 
 
+def cut_to_zero(x: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """out = max(x, 0). With an array of zeros: three times as quick as with the number 0,
+    for which NumPy has no vector instructions.
+    """
+    return np.maximum(x, _some_zeros(x.shape[-1], x.dtype), out=out)
+
+
+def _some_zeros(n: int, dtype: np.dtype) -> np.ndarray:
+    """n zeros, to be read only; the memory is kept."""
+    zeros = _zeros.get(dtype)
+    if zeros is None or len(zeros) < n:
+        zeros = _zeros[dtype] = np.zeros(n, dtype)
+    return zeros[:n]
+
+
+_zeros: dict[np.dtype, np.ndarray] = {}
+
+
 def select(mask: np.ndarray, values: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """out = values where mask, else 0. By their bits: seven times quicker than numpy.where, and
-    exact for infinities.
+    """out = values where mask, else 0; the mask is overwritten. By their bits: seven times quicker
+    than numpy.where, and exact for infinities.
     """
     bits = np.dtype(f"i{values.itemsize}")
-    np.copyto(out.view(bits), mask.view(np.int8))  # 0 or 1
-    np.negative(out.view(bits), out=out.view(bits))  # no bits or all bits
+    all_or_none = mask.view(np.int8)  # 1 or 0
+    np.negative(all_or_none, out=all_or_none)  # -1 or 0: all bits or none, also when widened
+    np.copyto(out.view(bits), all_or_none)
     np.bitwise_and(out.view(bits), values.view(bits), out=out.view(bits))
     return out
 
@@ -90,7 +109,8 @@ def select(mask: np.ndarray, values: np.ndarray, out: np.ndarray) -> np.ndarray:
 def reject(mask: np.ndarray, values: np.ndarray, out: np.ndarray) -> np.ndarray:
     """out = 0 where mask, else values: as `select`, without turning the mask round first."""
     bits = np.dtype(f"i{values.itemsize}")
-    np.copyto(out.view(bits), mask.view(np.int8))  # 0 or 1
-    np.subtract(out.view(bits), 1, out=out.view(bits))  # all bits or no bits
+    none_or_all = mask.view(np.int8)  # 1 or 0
+    np.subtract(none_or_all, 1, out=none_or_all)  # 0 or -1: no bits or all
+    np.copyto(out.view(bits), none_or_all)
     np.bitwise_and(out.view(bits), values.view(bits), out=out.view(bits))
     return out

@@ -18,7 +18,7 @@ import numpy as np
 
 from tinynet.devices.memory import pool
 from tinynet.devices.threads import parallel_for, ranges
-from tinynet.kernels.layout import batch_first, batch_last
+from tinynet.kernels.layout import batch_first, batch_last, cut_to_zero
 from tinynet.kernels.relu import relu_backward
 
 ROWS = 256  # of a product's block: BLAS is at full speed from about there on
@@ -34,7 +34,7 @@ def linear_forward(
     if bias is not None:
         y += bias[:, None]
     if relu:
-        np.maximum(y, 0, out=y)
+        cut_to_zero(y, y)
     return batch_first(y)
 
 
@@ -73,7 +73,7 @@ def _rows_forward(
         if bias is not None:
             y_ += bias
         if relu:
-            np.maximum(y_, 0, out=y_)
+            cut_to_zero(y_, y_)
 
     parallel_for(piece, ranges(len(rows), ROWS))
     return y.reshape(*x.shape[:-1], O)

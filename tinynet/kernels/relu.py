@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynet.kernels.layout import along_memory, reject
+from tinynet.kernels.layout import along_memory, cut_to_zero, reject
 
 
 def relu_forward(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Any shape. `out` may be x itself: then y takes its place."""
-    return along_memory(lambda x, y: np.maximum(x, 0, out=y), x, out=out)
+    return along_memory(cut_to_zero, x, out=out)
 
 
 def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:

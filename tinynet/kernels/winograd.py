@@ -1,4 +1,4 @@
-"""Convolution with stride 1 in four times fewer multiplications: Winograd's way, on 7x7 tiles.
+"""Convolution with stride 1 in four times fewer multiplications: Winograd's way, on tiles.
 
 A small case first. A filter (g0, g1, g2) on four inputs (d0, d1, d2, d3) makes two outputs, and the
 definition takes six products:
@@ -26,24 +26,36 @@ transpose of the map from the m coefficients h to those of the product, and a tr
 matrices is the product of the transposes in the other order. With B for the inverse, that is the
 line above.
 
-Along rows and columns both, a tile of m x m outputs comes from 7x7 inputs by 49 products: instead
-of 225 for 3x3 kernels (m = 5) and of 225 for 5x5 ones (m = 3). Over all channels C, kernels O and
-tiles P, each of the 49 is an entry of a matrix product, so forward, and its adjoints for weights
-and inputs, are
+Along rows and columns both, a tile of m x m outputs comes from n x n inputs by q = n^2 products.
+Tiles of 6x6 make 4x4 outputs of a 3x3 kernel with 36 products instead of 144. Tiles of 7x7 make 5x5
+with 49 instead of 225, and 3x3 outputs of a 5x5 kernel with as many. Over all channels C, kernels O
+and tiles P, each of the q is an entry of a matrix product, so forward, and its adjoint for the
+weights, are
 
-    V = B^T d B     U = G g G^T     M = U @ V       (49, O, C) @ (49, C, P) -> (49, O, P)
+    V = B^T d B     U = G g G^T     M = U @ V       (q, O, C) @ (q, C, P) -> (q, O, P)
     y = A^T M A
 
-    dM = A dy A^T                   dU = dM @ V^T   (49, O, P) @ (49, P, C) -> (49, O, C)
-    dg = G^T dU G                   dV = U^T @ dM   (49, C, O) @ (49, O, P) -> (49, C, P)
-    dd = B dV B^T
+    dM = A dy A^T                   dU = dM @ V^T   (q, O, P) @ (q, P, C) -> (q, O, C)
+    dg = G^T dU G
 
-and dx is the sum of dd over the tiles that cover a pixel. The transforms are matrix products as
-well, with the Kronecker product of the small matrix with itself: 49 numbers in, 49 out.
+The inputs' gradient is such a convolution again, of dy with the kernels turned (conv2d.py). The
+transforms are matrix products as well, with the Kronecker product of the small matrix with itself:
+q numbers in, q out. A wide product of so few rows would be bound by BLAS's own copies. So tiles
+come in runs of about 64, whose products need none: all matrices of a run lie in the nearest cache.
 
-Tiles of 7x7 fit AlexNet: conv2 makes 27 = 9 * 3 outputs a side, conv3 to conv5 make 13, just under
-3 * 5. conv2 takes 0.6, conv3 to conv5 take 0.5 of the time that they take by im2col. Rounding
-errors are some 20 times those of im2col: 2e-6 of the outputs' deviation in float32.
+Which way is the quickest, im2col or which tile, is told by a sum of costs (`_cost`): tiles of 7x7
+fit AlexNet, where conv2 makes 27 = 9 * 3 outputs a side, conv3 to conv5 make 13, just under 3 * 5.
+Tiles of 6x6 fit sides of 8, 16 and 32, and lose fewer digits.
+
+Rounding errors in float32 of 512 channels, root mean square and largest, as shares of the deviation
+of the result (x, weights and dy drawn from a normal distribution; pictures of 13x13):
+
+    way           outputs           dx                dw
+    im2col        4e-7  2e-6        4e-7  3e-6        2e-7  1e-6
+    6x6           2e-6  2e-5        1e-6  2e-5        1e-6  1e-5
+    7x7           6e-6  9e-5        3e-6  4e-5        3e-6  5e-5
+
+Who compares digits takes im2col: `with tinynet.direct_convolution():`.
 
 Source: Winograd, "Arithmetic Complexity of Computations", 1980; Lavin and Gray, "Fast Algorithms
 for Convolutional Neural Networks", CVPR 2016, section 4.
@@ -51,201 +63,280 @@ for Convolutional Neural Networks", CVPR 2016, section 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import threading
+from contextlib import ContextDecorator
+from typing import NamedTuple
 
 import numpy as np
 
 from tinynet.devices.memory import pool
 from tinynet.devices.scratch import Scratch
 from tinynet.devices.threads import parallel_for, ranges
-from tinynet.kernels.im2col import Pair, add_windows, pad, windows
-from tinynet.kernels.layout import batch_first, batch_last
+from tinynet.kernels.im2col import Pair, patch, windows
+from tinynet.kernels.layout import batch_first, batch_last, cut_to_zero
 from tinynet.kernels.linear import matmul
 
-POINTS = (0, 1, -1, 0.5, -0.5, 2)  # and infinity; larger or closer ones lose more digits
-SIDE = len(POINTS) + 1  # of a tile's inputs
-COLUMNS = 384  # tiles times pictures handled at once: 256 to 768 did best
-# backward is cut by pictures, so that no two threads add to the same pixel of dx, or to the same
-# sum of dU
-LANES = 8
-RUN = 32  # pictures of a lane, unless there are few: shorter runs of memory are slower to copy
+# Side of a tile's inputs -> its points; infinity is one more. Of the sets of small numbers these
+# lose the fewest digits.
+POINTS = {6: (0, 1, -1, 0.5, -2), 7: (0, 1, -1, 0.5, -0.5, -3)}
+# Tiles times pictures of one product. Where O * C is at most SMALL, RUN of them stay in the nearest
+# cache, and BLAS copies nothing; else many make up for the copy.
+RUN, LONG_RUN, SMALL = 64, 384, 1 << 14
+PIECE = 1 << 14  # numbers of an entry (tiles, pictures and channels) that a piece has about
+LANES = 8  # partial sums of dU, each over its own pieces, added in a fixed order
+HALF = 16  # a batch is halved, but not so far that runs of memory become shorter than this
 
+_patch = Scratch()
 _M = Scratch()
 _V = Scratch()
 _d = Scratch()
 _outputs = Scratch()
-_sums = Scratch()
+_block = Scratch()
 _dU = Scratch()
 _product = Scratch()
 
-Tiles = tuple[slice, slice, slice]  # a piece of work: tile rows, tile columns, pictures
+_local = threading.local()
 
 
-def suits(x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, groups: int) -> bool:
-    """Whether this is the quicker way: with few channels the transforms of inputs and outputs, with
-    few tiles those of the weights, cost more than the products save. Where the limits lie was
-    measured.
+class direct_convolution(ContextDecorator):
+    """Within it (or in a function decorated with it) no convolution of this thread goes Winograd's
+    way, forward or backward: slower, with a fifth to a tenth of the rounding error. For those who
+    compare digits.
+    """
+
+    def __enter__(self) -> None:
+        _local.direct = getattr(_local, "direct", 0) + 1
+
+    def __exit__(self, *exception: object) -> None:
+        _local.direct -= 1
+
+
+# Nanoseconds of one core, measured where BLAS makes 85 GFLOP/s: a multiplication and addition in a
+# product; a number copied to make columns; a number of a tile gathered or put back. Only their
+# ratios count.
+PRODUCT, COPY, TILE_COPY = 0.024, 0.5, 0.9
+
+
+def tile_side(
+    x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, groups: int
+) -> int | None:
+    """The side of the tiles with which Winograd's way is the quickest, or None where im2col is: for
+    few channels the transforms cost more than the products save, for few tiles those of the weights
+    do, and a tile that hangs over the edge works for nothing.
     """
     O, C, r, width = weight.shape
     if not (r == width and r in (3, 5) and stride == (1, 1) and groups == 1):
-        return False
-    (N, _, H, W), m = x.shape, SIDE - r + 1
-    tiles = N * -(-(H + 2 * padding[0] - r + 1) // m) * -(-(W + 2 * padding[1] - r + 1) // m)
-    return O * C >= 32 * (O + C) and tiles >= 80
+        return None
+    if getattr(_local, "direct", 0):
+        return None
+    N, _, H, W = x.shape
+    OH, OW = H + 2 * padding[0] - r + 1, W + 2 * padding[1] - r + 1
+    return _quickest(N, C, O, r, OH, OW)
+
+
+@functools.lru_cache(1024)
+def _quickest(N: int, C: int, O: int, r: int, OH: int, OW: int) -> int | None:
+    best = _cost_of_im2col(N, C, O, r, OH, OW), None
+    for side in POINTS if r == 3 else (7,):
+        best = min(best, (_cost(side, N, C, O, r, OH, OW), side), key=lambda way: way[0])
+    return best[1]
+
+
+def _cost(side: int, N: int, C: int, O: int, r: int, OH: int, OW: int) -> float:
+    """Of a forward: the transforms of inputs, outputs and weights, and the products."""
+    m, q = side - r + 1, side**2
+    tiles = N * -(-OH // m) * -(-OW // m)
+    each = q * PRODUCT + TILE_COPY  # to make a number of a transform
+    weights = O * C * q * (r * r * PRODUCT + TILE_COPY)
+    return tiles * (C * q * each + O * m * m * each + O * C * q * PRODUCT) + weights
+
+
+def _cost_of_im2col(N: int, C: int, O: int, r: int, OH: int, OW: int) -> float:
+    pixels = N * OH * OW
+    return pixels * (O * C * r * r * PRODUCT + C * r * COPY + O * COPY)
+
+
+class Piece(NamedTuple):
+    """Some tiles of some pictures. Each run of them, so many rows, makes products of its own."""
+
+    rows: slice  # of tiles
+    cols: slice  # of tiles
+    pictures: slice
+    runs: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Runs, rows of tiles in each, columns, pictures."""
+        rows, cols, pictures = (s.stop - s.start for s in self[:3])
+        return self.runs, rows // self.runs, cols, pictures
+
+    def pixels(self, m: int, first: Pair = (0, 0), more: int = 0) -> tuple[slice, slice]:
+        """Rows and columns of the picture on which its tiles, m a side, lie: moved by `first`, and
+        `more` at the end.
+        """
+        return tuple(
+            slice(s.start * m + f, s.stop * m + f + more)
+            for s, f in zip((self.rows, self.cols), first, strict=True)
+        )
 
 
 def winograd_forward(
-    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, padding: Pair, relu: bool = False
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    padding: Pair,
+    side: int,
+    relu: bool = False,
 ) -> np.ndarray:
-    """(N, C, H, W), (O, C, r, r), (O,) -> (N, O, H + 2 ph - r + 1, W + 2 pw - r + 1)."""
-    O, C, r, _ = weight.shape
-    A, G, B = _matrices(r, x.dtype)
-    N, _, H, W = x.shape
+    """(N, C, H, W), (O, C, r, r), (O,) -> (N, O, H + 2 ph - r + 1, W + 2 pw - r + 1), by tiles of
+    that side.
+    """
+    (O, C, r, _), (N, _, H, W) = weight.shape, x.shape
+    m, q = side - r + 1, side**2
+    A, G, B = _matrices(side, r, x.dtype)
     OH, OW = H + 2 * padding[0] - r + 1, W + 2 * padding[1] - r + 1
-    padded = _pad(x, padding, r)
+    x = batch_last(x)
     y = pool.empty((O, OH, OW, N), x.dtype)
-    U = matmul(G, weight.reshape(O * C, r * r).T).reshape(SIDE**2, O, C)
+    U = matmul(G, weight.reshape(O * C, r * r).T).reshape(q, O, C)
 
-    def piece(tiles: Tiles) -> None:
-        V = _transform_input(padded, B, r, tiles)
-        M = _M.array((SIDE**2, O, V.shape[2]), x.dtype)
-        np.matmul(U, V, out=M)
+    def work(piece: Piece) -> None:
+        V = _transform_input(x, B, padding, m, piece)
+        runs, P = piece.runs, V.shape[-1]
+        M = np.matmul(U, V, out=_M.array((runs, q, O, P), x.dtype))
         if bias is not None:
             # At the point (1, 1), whose column of A^T is ones, the bias reaches every output.
-            M[SIDE + 1] += bias[:, None]
-        outputs = _outputs.array((len(A), M[0].size), x.dtype)
-        np.matmul(A, M.reshape(SIDE**2, -1), out=outputs)
-        for part, place in zip(outputs, _pixels(y, r, tiles), strict=True):
-            part = part.reshape(O, *_size(tiles))[:, : place.shape[1], : place.shape[2]]
-            np.maximum(part, 0, out=place) if relu else np.copyto(place, part)
+            M[:, side + 1] += bias[:, None]
+        # (m*m, q) @ (runs, O, q, P) -> (runs, O, m*m, P)
+        outputs = _outputs.array((runs, O, m * m, P), x.dtype)
+        np.matmul(A, M.swapaxes(1, 2), out=outputs)
+        if relu:
+            flat = outputs.reshape(runs * O, -1)
+            cut_to_zero(flat, flat)
+        _put(outputs, y, m, piece)
 
-    halves = ranges(N, -(-N // 2))  # for an even number of pieces where a picture has an odd one
-    parallel_for(piece, [tiles for half in halves for tiles in _pieces(OH, OW, half, r)])
+    parallel_for(work, _all_pieces(N, OH, OW, m, O, C))
     return batch_first(y)
 
 
-def winograd_backward(
-    dy: np.ndarray, x: np.ndarray, weight: np.ndarray, padding: Pair, needs: tuple[bool, bool]
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """dy (N, O, OH, OW), x (N, C, H, W) -> (dx, dw), None for each one that `needs` does not ask
-    for.
+def winograd_weight_gradient(
+    dy: np.ndarray, x: np.ndarray, r: int, padding: Pair, side: int
+) -> np.ndarray:
+    """dy (N, O, OH, OW), x (N, C, H, W) -> dw (O, C, r, r).
+
+    (dx is a forward, of dy with the kernels turned: conv2d.py. It takes no longer than the adjoint
+    of each step would, which adds up overlapping tiles.)
     """
-    (N, O, OH, OW), (_, C, H, W), r = dy.shape, x.shape, weight.shape[2]
-    A, G, B = _matrices(r, x.dtype)
-    (ph, pw), dy, padded = padding, batch_last(dy), _pad(x, padding, r)
-    U = matmul(G, weight.reshape(O * C, r * r).T).reshape(SIDE**2, O, C)
-    lanes = ranges(N, max(-(-N // LANES), min(RUN, -(-N // 2))))
-    dx = pool.empty((C, H, W, N), x.dtype) if needs[0] else None
-    partial = pool.empty((len(lanes), r * r, O * C), x.dtype) if needs[1] else None
+    (N, O, OH, OW), C = dy.shape, x.shape[1]
+    m, q = side - r + 1, side**2
+    A, G, B = _matrices(side, r, x.dtype)
+    At, dy, x = np.ascontiguousarray(A.T), batch_last(dy), batch_last(x)
+    pieces = _all_pieces(N, OH, OW, m, O, C)
+    lanes = [pieces[some] for some in ranges(len(pieces), max(1, -(-len(pieces) // LANES)))]
+    partial = pool.empty((len(lanes), r * r, O * C), x.dtype)
 
     def lane(number: int) -> None:
-        pictures = lanes[number]
-        # Sums of dx, with its padding.
-        sums = _sums.array((*padded.shape[:3], pictures.stop - pictures.start), x.dtype)
-        sums[...] = 0
-        dU = _dU.array((SIDE**2, O, C), x.dtype)
-        for count, tiles in enumerate(_pieces(OH, OW, pictures, r)):
-            dM = _transform_output_gradient(dy, A, r, tiles)
-            if needs[1]:
-                V = _transform_input(padded, B, r, tiles)
-                product = _product.array(dU.shape, x.dtype) if count else dU
-                np.matmul(dM, V.swapaxes(1, 2), out=product)
-                if count:
-                    dU += product
-            if needs[0]:
-                dV = _V.array((SIDE**2, C, dM.shape[2]), x.dtype)
-                np.matmul(U.swapaxes(1, 2), dM, out=dV)
-                d = _d.array((SIDE, SIDE, C, *_size(tiles)), x.dtype)
-                np.matmul(B.T, dV.reshape(SIDE**2, -1), out=d.reshape(SIDE**2, -1))
-                m = SIDE - r + 1
-                add_windows(sums, np.moveaxis(d, 2, 0), (m, m), tiles[0].start, tiles[1].start)
-        if needs[0]:
-            dx[..., pictures] = sums[:, ph : ph + H, pw : pw + W]
-        if needs[1]:
-            np.matmul(G.T, dU.reshape(SIDE**2, O * C), out=partial[number])
+        dU, product = (scratch.array((q, O, C), x.dtype) for scratch in (_dU, _product))
+        dU[...] = 0
+        for piece in lanes[number]:
+            dM = _transform_output_gradient(dy, At, m, piece)
+            V = _transform_input(x, B, padding, m, piece)
+            for dM_, V_ in zip(dM, V, strict=True):  # each run: (q, O, P) @ (q, P, C) -> (q, O, C)
+                dU += np.matmul(dM_, V_.swapaxes(1, 2), out=product)
+        np.matmul(G.T, dU.reshape(q, O * C), out=partial[number])
 
     parallel_for(lane, range(len(lanes)))
-    dw = np.ascontiguousarray(partial.sum(axis=0).T).reshape(O, C, r, r) if needs[1] else None
-    return batch_first(dx) if needs[0] else None, dw
+    return np.ascontiguousarray(partial.sum(axis=0).T).reshape(O, C, r, r)
 
 
-def _matrices(r: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A^T (m*m, 49), G (49, r*r) and B^T (49, 49), for tiles written as a column of numbers."""
+@functools.cache
+def _matrices(side: int, r: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A^T (m*m, q), G (q, r*r) and B^T (q, q), for tiles written as a column of q numbers."""
 
     def vandermonde(n: int) -> np.ndarray:
         """Coefficients (n,) -> values at the points; at infinity it is the last coefficient."""
-        return np.vstack([np.vander(POINTS, n, increasing=True), np.eye(n)[-1]])
+        return np.vstack([np.vander(POINTS[side], n, increasing=True), np.eye(n)[-1]])
 
-    A, G, B = vandermonde(SIDE - r + 1), vandermonde(r), np.linalg.inv(vandermonde(SIDE))
+    A, G, B = vandermonde(side - r + 1), vandermonde(r), np.linalg.inv(vandermonde(side))
     return tuple(np.kron(matrix, matrix).astype(dtype) for matrix in (A.T, G, B.T))
 
 
-def _pad(x: np.ndarray, padding: Pair, r: int) -> np.ndarray:
-    """x with its padding, and with as many more zeros as the last tiles need: (C, Hp, Wp, N)."""
-    m = SIDE - r + 1
-    extra = tuple(-(n + 2 * p - r + 1) % m for n, p in zip(x.shape[2:], padding, strict=True))
-    return pad(batch_last(x), padding, extra)
-
-
-def _transform_input(padded: np.ndarray, B: np.ndarray, r: int, tiles: Tiles) -> np.ndarray:
-    """V = B^T d B for some tiles: padded (C, Hp, Wp, N) -> (49, C, tiles*pictures), in this
-    thread's buffer.
+def _transform_input(
+    x: np.ndarray, B: np.ndarray, padding: Pair, m: int, piece: Piece
+) -> np.ndarray:
+    """V = B^T d B for the tiles of a piece: x (C, H, W, N) -> (runs, q, C, P), in this thread's
+    buffer. P is the tiles of a run, times pictures.
     """
-    C, Hp, Wp, _ = padded.shape
-    m = SIDE - r + 1
-    TH, TW = (Hp - r + 1) // m, (Wp - r + 1) // m
-    # (C, 7, 7, rows, columns, pictures)
-    view = windows(padded, (SIDE, SIDE), (m, m), (TH, TW))[(..., *tiles)]
-    d = _d.array((SIDE, SIDE, C, *_size(tiles)), padded.dtype)
-    np.copyto(d, np.moveaxis(view, 0, 2))
-    V = _V.array((SIDE**2, C * d[0, 0, 0].size), padded.dtype)
-    np.matmul(B, d.reshape(V.shape), out=V)
-    return V.reshape(SIDE**2, C, -1)
+    C, q = len(x), len(B)
+    side = int(q**0.5)
+    runs, h, w, n = piece.shape
+    place = piece.pixels(m, (-padding[0], -padding[1]), side - m)
+    part = patch(x[..., piece.pictures], *place, _patch)
+    view = windows(part, (side, side), (m, m), (runs * h, w))  # (C, side, side, rows, columns, n)
+    d = _d.array((runs, C, side, side, h, w, n), x.dtype)
+    np.copyto(d, view.reshape(C, side, side, runs, h, w, n).transpose(3, 0, 1, 2, 4, 5, 6))
+    V = _V.array((runs, q, C, h * w * n), x.dtype)
+    # (q, q) @ (runs, C, q, P) -> (runs, C, q, P)
+    np.matmul(B, d.reshape(runs, C, q, -1), out=V.swapaxes(1, 2))
+    return V
 
 
-def _transform_output_gradient(dy: np.ndarray, A: np.ndarray, r: int, tiles: Tiles) -> np.ndarray:
-    """dM = A dy A^T for some tiles: dy (O, OH, OW, N) -> (49, O, tiles*pictures), in this thread's
-    buffer.
+def _transform_output_gradient(dy: np.ndarray, At: np.ndarray, m: int, piece: Piece) -> np.ndarray:
+    """dM = A dy A^T for the tiles of a piece: dy (O, OH, OW, N) -> (runs, q, O, P), in this
+    thread's buffer; dy is 0 where a tile hangs over the edge.
     """
-    O, size = len(dy), _size(tiles)
-    d = _outputs.array((len(A), O, *size), dy.dtype)
-    for part, place in zip(d, _pixels(dy, r, tiles), strict=True):
-        _, height, width, _ = place.shape
-        part[:, :height, :width] = place
-        # Outputs that the last tiles have and dy has not.
-        part[:, height:] = part[:, :height, width:] = 0
-    dM = _M.array((SIDE**2, O * d[0, 0].size), dy.dtype)
-    np.matmul(A.T, d.reshape(len(A), -1), out=dM)
-    return dM.reshape(SIDE**2, O, -1)
+    O, q = len(dy), len(At)
+    runs, h, w, n = piece.shape
+    part = patch(dy[..., piece.pictures], *piece.pixels(m), _patch)
+    d = _outputs.array((runs, O, m, m, h, w, n), dy.dtype)
+    np.copyto(d, part.reshape(O, runs, h, m, w, m, n).transpose(1, 0, 3, 5, 2, 4, 6))
+    dM = _M.array((runs, q, O, h * w * n), dy.dtype)
+    # (q, m*m) @ (runs, O, m*m, P) -> (runs, O, q, P)
+    np.matmul(At, d.reshape(runs, O, m * m, -1), out=dM.swapaxes(1, 2))
+    return dM
 
 
-def _pixels(y: np.ndarray, r: int, tiles: Tiles) -> Iterator[np.ndarray]:
-    """For each of a tile's m*m outputs, where it lies in y (O, OH, OW, N): a view (O, rows,
-    columns, pictures).
+def _put(outputs: np.ndarray, y: np.ndarray, m: int, piece: Piece) -> None:
+    """Write the outputs (runs, O, m*m, P) of a piece to where they belong in y (O, OH, OW, N);
+    those over the edge are dropped.
     """
-    m = SIDE - r + 1
-    rows, cols, pictures = tiles
-    for i in range(m):
-        for j in range(m):
-            yield y[
-                :,
-                rows.start * m + i : rows.stop * m : m,
-                cols.start * m + j : cols.stop * m : m,
-                pictures,
-            ]
+    O, (runs, h, w, n) = len(y), piece.shape
+    place = y[(slice(None), *piece.pixels(m), piece.pictures)]
+    size = O, runs * h * m, w * m, n
+    block = place if place.shape == size else _block.array(size, y.dtype)
+    np.copyto(
+        block.reshape(O, runs, h, m, w, m, n),
+        outputs.reshape(runs, O, m, m, h, w, n).transpose(1, 0, 4, 2, 5, 3, 6),
+    )
+    if block is not place:
+        np.copyto(place, block[:, : place.shape[1], : place.shape[2]])
 
 
-def _pieces(OH: int, OW: int, pictures: slice, r: int) -> list[Tiles]:
-    """The tiles of some pictures in pieces, each some rows of tiles or a part of one, COLUMNS in
-    all or less.
+def _all_pieces(N: int, OH: int, OW: int, m: int, O: int, C: int) -> list[Piece]:
+    """Of all pictures, in halves so that their number is even."""
+    halves = ranges(N, max(HALF, -(-N // 2)))
+    return [piece for half in halves for piece in _pieces(OH, OW, half, m, O, C)]
+
+
+def _pieces(OH: int, OW: int, pictures: slice, m: int, O: int, C: int) -> list[Piece]:
+    """All tiles of some pictures, cut so that a run has about RUN tiles times pictures, or
+    LONG_RUN, and a piece as many runs as make it worth a call of a few functions.
     """
-    m = SIDE - r + 1
+    run = RUN if O * C <= SMALL else LONG_RUN
     TH, TW = -(-OH // m), -(-OW // m)
-    at_once = max(1, COLUMNS // (pictures.stop - pictures.start))
-    rows = ranges(TH, max(1, at_once // TW))
-    cols = ranges(TW, min(TW, at_once))
-    return [(row, col, pictures) for row in rows for col in cols]
-
-
-def _size(tiles: Tiles) -> tuple[int, ...]:
-    return tuple(s.stop - s.start for s in tiles)
+    N = pictures.stop - pictures.start
+    n = -(-N // -(-N // run)) if N else 1  # pictures of a run: an equal share, at most `run`
+    w = min(TW, max(1, run // n))  # columns of tiles of a run, as many as fill it
+    # Rows likewise, but no more than half of them: there is a piece for a second thread.
+    h = min(-(-TH // 2), max(1, run // (n * w))) if w == TW else 1
+    runs = max(1, PIECE // (max(O, C) * h * w * n))  # of a piece
+    pieces = []
+    for first in range(pictures.start, pictures.stop, n):
+        some = slice(first, min(first + n, pictures.stop))
+        for cols in ranges(TW, w):
+            whole = TH - TH % h
+            for rows in ranges(whole, h * runs):
+                pieces.append(Piece(rows, cols, some, (rows.stop - rows.start) // h))
+            if whole < TH:
+                pieces.append(Piece(slice(whole, TH), cols, some, 1))
+    return pieces

@@ -1,6 +1,7 @@
 """Networks: Module, Parameter, layers, initialisers."""
 
 from tinynet.nn import init
+from tinynet.nn.attention import Embedding, MultiHeadAttention
 from tinynet.nn.layers import (
     GELU,
     AdaptiveAvgPool2d,
@@ -9,10 +10,12 @@ from tinynet.nn.layers import (
     BatchNorm2d,
     BCEWithLogitsLoss,
     Conv2d,
+    ConvTranspose2d,
     CrossEntropyLoss,
     Dropout,
     Flatten,
     Identity,
+    LayerNorm,
     Linear,
     LocalResponseNorm,
     MaxPool2d,
@@ -23,6 +26,7 @@ from tinynet.nn.layers import (
     Sigmoid,
     SpatialResponseNorm,
     Tanh,
+    Upsample,
 )
 from tinynet.nn.module import Buffer, Module, Parameter
 
@@ -37,19 +41,24 @@ __all__ = [
     "AdaptiveAvgPool2d",
     "Buffer",
     "Conv2d",
+    "ConvTranspose2d",
     "CrossEntropyLoss",
     "Dropout",
+    "Embedding",
     "Flatten",
     "GELU",
+    "LayerNorm",
     "Linear",
     "LocalResponseNorm",
     "MaxPool2d",
     "Module",
+    "MultiHeadAttention",
     "Parameter",
     "ReLU",
     "Sequential",
     "Sigmoid",
     "SpatialResponseNorm",
     "Tanh",
+    "Upsample",
     "init",
 ]

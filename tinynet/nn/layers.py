@@ -10,6 +10,7 @@ import numpy as np
 
 import tinynet.functional as F
 from tinynet.devices import Device
+from tinynet.functional import checks
 from tinynet.nn import init
 from tinynet.nn.init import Initialiser
 from tinynet.nn.module import Buffer, Module, Parameter
@@ -31,6 +32,17 @@ class Sequential(Module):
     """Layers one after another."""
 
     def __init__(self, *layers: Module):
+        for i, layer in enumerate(layers):
+            if isinstance(layer, type):
+                raise TypeError(
+                    f"Sequential: expected layers, got the class {layer.__name__} as number {i}; "
+                    f"write nn.{layer.__name__}()"
+                )
+            if not isinstance(layer, Module):
+                raise TypeError(
+                    f"Sequential: expected layers, got {type(layer).__name__} as number {i}; write "
+                    f"Sequential(*layers) for a list, nn.ReLU() for a function"
+                )
         self.layers = list(layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,18 +79,25 @@ class Conv2d(Module):
         device: str | Device = "cpu",
         relu: bool = False,
     ):
-        self.stride, self.padding, self.groups, self.relu = stride, padding, groups, relu
-        if (
-            min(in_channels, out_channels, groups) < 1
-            or in_channels % groups
-            or out_channels % groups
-        ):
+        in_channels = checks.integer("Conv2d", "in_channels", in_channels, 1)
+        out_channels = checks.integer("Conv2d", "out_channels", out_channels, 1)
+        groups = checks.integer("Conv2d", "groups", groups, 1)
+        if in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"Conv2d: expected in_channels and out_channels divisible by groups, got "
-                f"{in_channels}, "
-                f"{out_channels} and groups={groups}"
+                f"{in_channels}, {out_channels} and groups={groups}"
             )
-        kernel = kernel_size if isinstance(kernel_size, tuple) else (kernel_size, kernel_size)
+        kernel = checks.pair("Conv2d", "kernel_size", kernel_size, 1)
+        checks.pair("Conv2d", "stride", stride, 1)
+        if isinstance(padding, str):
+            kh, kw = kernel
+            write = f"padding={kh // 2}" if kh == kw else f"padding=({kh // 2}, {kw // 2})"
+            raise ValueError(
+                f"Conv2d: expected padding to be an integer or a pair of them, got {padding!r}; "
+                f"'same' for this kernel and stride 1 is {write}, 'valid' is padding=0"
+            )
+        checks.pair("Conv2d", "padding", padding, 0)
+        self.stride, self.padding, self.groups, self.relu = stride, padding, groups, relu
         shape = (out_channels, in_channels // groups, *kernel)
         self.weight = Parameter((weight_init or init.he())(shape), device)
         self.bias = (
@@ -98,6 +117,52 @@ class Conv2d(Module):
         )
 
 
+class ConvTranspose2d(Module):
+    """The transpose of a convolution (N, in_channels, H, W) -> (N, out_channels, OH, OW); see
+    functional.conv_transpose2d.
+
+    weight (in_channels, out_channels/groups, kh, kw), by He's rule if not said otherwise; bias
+    (out_channels,), zeros.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        output_padding: Size = 0,
+        groups: int = 1,
+        bias: bool = True,
+        weight_init: Initialiser | None = None,
+        bias_init: Initialiser | None = None,
+        device: str | Device = "cpu",
+    ):
+        sizes = in_channels, out_channels, groups
+        if min(sizes) < 1 or in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f"ConvTranspose2d: expected in_channels and out_channels divisible by groups, got "
+                f"{in_channels}, {out_channels} and groups={groups}"
+            )
+        kernel = kernel_size if isinstance(kernel_size, tuple) else (kernel_size, kernel_size)
+        shape = in_channels, out_channels // groups, *kernel
+        self.options = dict(
+            stride=stride, padding=padding, output_padding=output_padding, groups=groups
+        )
+        self.weight = Parameter((weight_init or init.he())(shape), device)
+        start = bias_init or init.constant(0)
+        self.bias = Parameter(start((out_channels,)), device) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, self.weight, self.bias, **self.options)
+
+    def extra_repr(self) -> str:
+        C, O_group, kh, kw = self.weight.shape
+        O = O_group * self.options["groups"]
+        return f"{C} -> {O}, kernel {kh}x{kw}, {_listed(**self.options)}"
+
+
 class Linear(Module):
     """x w^T + b: (..., in_features) -> (..., out_features), and a ReLU if relu=True.
 
@@ -114,6 +179,8 @@ class Linear(Module):
         device: str | Device = "cpu",
         relu: bool = False,
     ):
+        in_features = checks.integer("Linear", "in_features", in_features, 1)
+        out_features = checks.integer("Linear", "out_features", out_features, 1)
         self.relu = relu
         self.weight = Parameter((weight_init or init.he())((out_features, in_features)), device)
         self.bias = (
@@ -128,6 +195,12 @@ class Linear(Module):
         return ", ".join([f"{in_features} -> {out_features}", *["relu"] * self.relu])
 
 
+def _check_window(layer: str, kernel_size: Size, stride: Size | None, padding: Size) -> None:
+    checks.pair(layer, "kernel_size", kernel_size, 1)
+    checks.pair(layer, "stride", kernel_size if stride is None else stride, 1)
+    checks.pair(layer, "padding", padding, 0)
+
+
 class MaxPool2d(Module):
     """See functional.max_pool2d."""
 
@@ -138,7 +211,8 @@ class MaxPool2d(Module):
         padding: Size = 0,
         ceil_mode: bool = False,
     ):
-        self.options = dict(
+        _check_window("MaxPool2d", kernel_size, stride, padding)
+        self.options: dict[str, Any] = dict(
             kernel_size=kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode
         )
 
@@ -160,7 +234,8 @@ class AvgPool2d(Module):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ):
-        self.options = dict(
+        _check_window("AvgPool2d", kernel_size, stride, padding)
+        self.options: dict[str, Any] = dict(
             kernel_size=kernel_size,
             stride=stride,
             padding=padding,
@@ -188,6 +263,19 @@ class AdaptiveAvgPool2d(Module):
         return _listed(output_size=self.output_size)
 
 
+class Upsample(Module):
+    """Each pixel as a block of equal ones, scale_factor a side; see functional.interpolate."""
+
+    def __init__(self, scale_factor: Size):
+        self.scale_factor = scale_factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, self.scale_factor)
+
+    def extra_repr(self) -> str:
+        return _listed(scale=self.scale_factor)
+
+
 class BatchNorm1d(Module):
     """Batch normalisation of x (N, C) or (N, C, L), C = num_features, and a ReLU if relu=True; see
     functional.batch_norm.
@@ -207,6 +295,7 @@ class BatchNorm1d(Module):
         device: str | Device = "cpu",
         relu: bool = False,
     ):
+        num_features = checks.integer(type(self).__name__, "num_features", num_features, 1)
         self.eps, self.momentum, self.relu = eps, momentum, relu
         ones, zeros = np.ones(num_features, np.float32), np.zeros(num_features, np.float32)
         self.weight = Parameter(ones, device) if affine else None
@@ -242,11 +331,38 @@ class BatchNorm2d(BatchNorm1d):
     forms = ("(N, C, H, W)",)
 
 
+class LayerNorm(Module):
+    """Normalisation of each row by itself: x (..., *normalized_shape); see functional.layer_norm.
+
+    weight ones, bias zeros; none of both if affine=False.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | tuple[int, ...],
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: str | Device = "cpu",
+    ):
+        shape = normalized_shape
+        self.normalized_shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        self.eps = eps
+        ones = np.ones(self.normalized_shape, np.float32)
+        self.weight = Parameter(ones, device) if affine else None
+        self.bias = Parameter(np.zeros_like(ones), device) if affine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, {_listed(eps=self.eps)}"
+
+
 class LocalResponseNorm(Module):
     """Normalisation across channels, alpha divided by size; see functional.local_response_norm."""
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
-        self.options = dict(size=size, alpha=alpha, beta=beta, k=k)
+        self.options: dict[str, Any] = dict(size=size, alpha=alpha, beta=beta, k=k)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.local_response_norm(x, **self.options)
@@ -259,7 +375,7 @@ class SpatialResponseNorm(Module):
     """Normalisation over a patch of the same map; see functional.spatial_response_norm."""
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
-        self.options = dict(size=size, alpha=alpha, beta=beta, k=k)
+        self.options: dict[str, Any] = dict(size=size, alpha=alpha, beta=beta, k=k)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.spatial_response_norm(x, **self.options)
@@ -313,7 +429,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5):
-        self.p = p
+        self.p = checks.probability("Dropout", p)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.p, self.training)

@@ -10,7 +10,7 @@ from tinynet.program import options
 from tinynet.program.recipe import Recipe
 
 WHERE = {"device", "threads", "tf32"}
-TAKES = {"eval": WHERE | {"data", "batch_size", "workers", "out"}, "predict": WHERE}
+TAKES = {"eval": WHERE | {"data", "val_share", "batch_size", "workers", "out"}, "predict": WHERE}
 
 
 def make_parser(description: str, recipes: dict[str, Recipe], devices: int) -> options.Parser:
@@ -22,8 +22,8 @@ def make_parser(description: str, recipes: dict[str, Recipe], devices: int) -> o
     parser = options.Parser(
         description=description,
         epilog="Exit status: 0 done, 2 a mistake (one line says which), 130 or 143 stopped by "
-        "SIGINT or SIGTERM. The first of these signals saves, a second one ends the program at "
-        "once.",
+        "SIGINT or SIGTERM, 129 by SIGHUP (its terminal has gone). The first of these signals "
+        "saves, a second one ends the program at once.",
     )
     add = parser.group("what to do, instead of training")
     add(
@@ -34,7 +34,7 @@ def make_parser(description: str, recipes: dict[str, Recipe], devices: int) -> o
     )
     add(
         "--predict",
-        "what the net says of files",
+        "what the net says of files, or of all in a folder",
         nargs="+",
         metavar=("CHECKPOINT", "FILE"),
     )
@@ -76,8 +76,9 @@ def make_parser(description: str, recipes: dict[str, Recipe], devices: int) -> o
     add(
         "--milestones",
         "epochs after which the rate is divided by ten "
-        f"({defaults('milestones').replace('none', 'none: the schedule of the recipe')})",
-        type=options.whole_numbers,
+        f"({defaults('milestones').replace('none', 'none: the schedule of the recipe')}; with "
+        "--epochs alone, at the same shares of the run)",
+        type=options.rising_numbers,
         metavar="E,E,...",
     )
     add(
@@ -120,7 +121,6 @@ def make_parser(description: str, recipes: dict[str, Recipe], devices: int) -> o
         "--keep",
         "checkpoints to keep besides the best (3)",
         type=natural,
-        default=3,
         metavar="K",
     )
     add(
@@ -131,8 +131,14 @@ def make_parser(description: str, recipes: dict[str, Recipe], devices: int) -> o
     )
     add(
         "--limit-batches",
-        "for trials: only so many batches an epoch",
+        "for trials: train on so many batches an epoch; the test is whole",
         type=natural,
+        metavar="N",
+    )
+    add(
+        "--skip-damaged",
+        "go on past at most N examples that cannot be read (0)",
+        type=options.at_least(0),
         metavar="N",
     )
     return parser

@@ -39,9 +39,12 @@ def batch_size(text: str) -> int | str:
     return text if text == "auto" else at_least(1)(text)
 
 
-def whole_numbers(text: str) -> list[int]:
+def rising_numbers(text: str) -> list[int]:
     """`25,51,79` as [25, 51, 79]."""
-    return [at_least(1)(number) for number in text.split(",")]
+    numbers = [at_least(1)(number) for number in text.split(",")]
+    if numbers != sorted(set(numbers)):
+        raise argparse.ArgumentTypeError(f"rising numbers were expected, got {text!r}")
+    return numbers
 
 
 def rate(text: str) -> float:
@@ -58,6 +61,14 @@ def not_negative(text: str) -> float:
         if 0 <= (number := float(text)) < math.inf:
             return number
     raise argparse.ArgumentTypeError(f"a number of at least 0 was expected, got {text!r}")
+
+
+def share(text: str) -> float:
+    """A number between 0 and 1, neither of them."""
+    with contextlib.suppress(ValueError):
+        if 0 < (number := float(text)) < 1:
+            return number
+    raise argparse.ArgumentTypeError(f"a number between 0 and 1 was expected, got {text!r}")
 
 
 def edits(text: str) -> list[tuple[str, str]]:

@@ -17,18 +17,21 @@ from tinynet.data import (
     fashion_mnist,
     mean_picture,
     open_data,
+    ten_views,
 )
+from tinynet.data.pictures import list_pictures
 from tinynet.devices import Device
 from tinynet.devices.cores import available_cores
 from tinynet.errors import CheckpointError
 from tinynet.nn import Module
-from tinynet.program.options import Parser, at_least, not_negative
+from tinynet.program.options import Parser, at_least, not_negative, share
 from tinynet.tensor import Tensor
 from tinynet.training.evaluate import Evaluation, evaluate, probabilities, save_evaluation
 from tinynet.training.inputs import Inputs, batch_of, read_picture
+from tinynet.training.plots import draw_confusion
 from tinynet.training.task import Classification
 
-LIKELY = 5  # classes that --predict names
+LIKELY = 5  # classes that --predict names, and that the top-5 error is about
 HARDEST = 20  # classes that --eval names
 
 
@@ -66,16 +69,29 @@ class Pictures:
     changeable = {"colour"}
 
     def settings(self) -> dict[str, Any]:
-        return {"picture_size": self.picture_size, "crop": self.crop, "colour": self.colour}
+        return {
+            "picture_size": self.picture_size,
+            "crop": self.crop,
+            "colour": self.colour,
+            "val_share": None,
+        }
 
     def add_options(self, parser: Parser, defaults: Callable[[str], str]) -> None:
         add = parser.group("the pictures")
         side = at_least(8)
         add(
             "--data",
-            "folder {train,val}/CLASS/*.jpg|png, CIFAR-10's archive, IDX files, or what "
-            "prepare_imagenet.py made (default: embedded, a part of Fashion-MNIST)",
+            "folder {train,val}/CLASS/*.jpg|png (val: or valid, validation, test), CIFAR-10's "
+            "archive, IDX files, or what prepare_imagenet.py made (default: embedded, a part of "
+            "Fashion-MNIST)",
             metavar="PATH",
+        )
+        add(
+            "--val-share",
+            "for a folder without val: this share of train, or of the classes in PATH itself, "
+            "becomes test pictures, such as 0.1; a picture's name says whether it does",
+            type=share,
+            metavar="SHARE",
         )
         largest = f"as they are, up to {self.largest}" if self.largest else "as they are"
         add(
@@ -100,6 +116,8 @@ class Pictures:
 
     def open(self, settings: dict) -> tuple[Dataset, Dataset]:
         if settings["data"] is None:
+            if settings.get("val_share"):
+                raise ValueError("--val-share is for folders of pictures: name one with --data")
             sets, wanted = fashion_mnist(), settings["picture_size"]
             side = sets[0].shape[0]
             if wanted not in (None, side):
@@ -108,7 +126,12 @@ class Pictures:
                     "photographs with --data"
                 )
         else:
-            sets = open_data(settings["data"], settings["picture_size"], self.largest)
+            sets = open_data(
+                settings["data"],
+                settings["picture_size"],
+                self.largest,
+                settings.get("val_share"),  # runs of older versions have none
+            )
         return tuple(PaddedDataset(each, self.padding) for each in sets) if self.padding else sets
 
     def describe(self, settings: dict, train: Dataset) -> dict[str, Any]:
@@ -144,14 +167,22 @@ class Pictures:
             workers=workers,
             crop=about["image_size"],
             crop_chunk=self.crop_chunk,
-            flip=not is_drawing(dataset) if self.flip is None else self.flip,
+            flip=self.mirrors(dataset),
             colour=colour_axes(inner.moments().covariance()) if sigma else None,
             colour_sigma=sigma,
+            skip_damaged=bool(settings.get("skip_damaged")),
         )
+
+    def mirrors(self, dataset: Dataset) -> bool:
+        """Whether these pictures are mirrored at random in training."""
+        return not is_drawing(dataset) if self.flip is None else self.flip
 
     def task(
         self, about: dict, arrays: dict[str, np.ndarray], devices: Sequence[Device]
     ) -> Classification:
+        for name in ("in_channels", "picture_size", "image_size"):  # a checkpoint's may lack one
+            if int(about[name]) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {about[name]}")
         # bytes from the host to each GPU, not floats from one GPU to the other
         also = devices[-1] if devices[-1].kind == "cuda" else None
         inputs = Inputs(
@@ -169,7 +200,9 @@ class Pictures:
     def evaluate(
         self, models: Sequence[Module], task: Classification, tests: Loader, full: bool
     ) -> dict[int, Evaluation]:
-        """By number of views: the centre; and, if full, the ten of the paper (section 4.1)."""
+        """By number of views: the centre; and, if full, the ten of the paper (section 4.1), or
+        those of them that differ and that training has mirrored as well.
+        """
         knows, has = task.make_inputs.mean.shape[2], tests.dataset.shape[2]
         if knows != has:
             raise CheckpointError(
@@ -179,18 +212,20 @@ class Pictures:
             raise CheckpointError(
                 f"the net knows {_some(task.classes)}, the data has {_some(tests.dataset.classes)}"
             )
+        several = ten_views(tests.dataset.shape, tests.crop, self.mirrors(tests.dataset))
         return {
             views: evaluate(models, tests.epoch(0), task.make_inputs, task.classes, views)
-            for views in ((1, 10) if full else (1,))
+            for views in sorted({1, len(several) if full else 1})
         }
 
     def tell(self, result: dict[int, Evaluation]) -> Iterator[str]:
         for views, found in result.items():
+            words = {1: "centre view:", 2: "two views:", 5: "five views:", 10: "ten views:"}[views]
             yield (
-                f"{'centre view:' if views == 1 else 'ten views:  '} top-1 error "
-                f"{found.top1_error:.2f} %, top-5 error {found.top5_error:.2f} %, "
-                f"loss {found.loss:.4f} ({found.count:,} pictures)"
+                f"{words:<12} {_errors(found)}, loss {found.loss:.4f} ({found.count:,} pictures)"
             )
+        if len(result) == 1:
+            yield "one view: these pictures are neither cut nor mirrored, so all ten are the same"
         yield "the hardest classes, by top-1 error of the centre view:"
         errors = sorted(result[1].error_by_class().items(), key=lambda item: -item[1])
         for name, error in errors[:HARDEST]:
@@ -198,13 +233,19 @@ class Pictures:
 
     def save(self, result: dict[int, Evaluation], folder: Path) -> None:
         save_evaluation(result, folder)
+        draw_confusion(result[1].confusion, result[1].classes, folder / "confusion.png")
 
     def reached(self, result: dict[int, Evaluation]) -> str:
         found = result[1]
         return (
             f"names {100 - found.top1_error:.2f} % of the {found.count:,} test pictures right: "
-            f"top-1 error {found.top1_error:.2f} %, top-5 error {found.top5_error:.2f} %"
+            f"{_errors(found)}"
         )
+
+    def files(self, folder: Path) -> list[str]:
+        """The pictures in a folder and in those below it, sorted by name."""
+        below = sorted(path for path in folder.rglob("*") if path.is_dir())
+        return [path for each in (folder, *below) for path in list_pictures(each)[0]]
 
     def predict(
         self, models: Sequence[Module], task: Classification, about: dict, what: str
@@ -228,6 +269,14 @@ def is_drawing(pictures: Dataset) -> bool:
     unlike photographs.
     """
     return pictures.shape[2] == 1
+
+
+def _errors(found: Evaluation) -> str:
+    """The top-1 error; and the top-5 error, where five classes are not all there are."""
+    words = f"top-1 error {found.top1_error:.2f} %"
+    if len(found.classes) > LIKELY:
+        words += f", top-5 error {found.top5_error:.2f} %"
+    return words
 
 
 def _channels(count: int) -> str:

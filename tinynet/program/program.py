@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 import tinynet
 from tinynet.devices import Device
@@ -17,20 +17,22 @@ from tinynet.nn import Module
 from tinynet.program import runs
 from tinynet.program.commandline import make_parser, refuse_others
 from tinynet.program.recipe import Recipe
+from tinynet.program.warned import warnings_in_words
 from tinynet.training import checkpoint
 from tinynet.training.batch_size import fitting_batch_size
 from tinynet.training.metrics import write_config
-from tinynet.training.plots import draw_kernels
 from tinynet.training.report import write_report
 from tinynet.training.saving import TrainingError, check_same
 from tinynet.training.task import Task
 from tinynet.training.trainer import Trainer
 
-CHANGEABLE = {"device", "data", "epochs", "tf32", "workers"}  # when a run goes on; all else stays
+# What may change when a run goes on; all else stays.
+CHANGEABLE = {"device", "data", "epochs", "tf32", "workers", "skip_damaged"}
 SHARED = (
     "preset", "device", "data", "epochs", "batch_size", "lr", "milestones", "seed", "workers",
-    "tf32",
+    "tf32", "limit_batches", "skip_damaged",
 )  # fmt: skip
+KEEP = 3  # checkpoints besides the best
 
 
 class Loaded(NamedTuple):
@@ -46,8 +48,8 @@ class Program:
     """`Program(...).main()` is a whole command line.
 
     description: for --help. recipes: by the name that --preset takes, the default first.
-    build(about, devices): a net. devices: the most devices that a net is split over. kernels(net):
-    the first layer's weights, (O, C, h, w) arrays, one a tower, to be drawn at the end of a run.
+    build(about, devices): a net. devices: the most devices that a net is split over. kernels: names
+    of the first layer's weights, (O, C, h, w), one a tower: the report draws them.
     """
 
     def __init__(
@@ -56,17 +58,21 @@ class Program:
         recipes: dict[str, Recipe],
         build: Callable[[dict, tuple[Device, ...]], Module],
         devices: int = 1,
-        kernels: Callable[[Module], Sequence[np.ndarray]] | None = None,
+        kernels: Sequence[str] = (),
     ):
         self.description, self.recipes, self.build = description, recipes, build
         self.devices, self.kernels = devices, kernels
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
-        """Run a command line. Returns the exit status: 2 after a mistake, 130 or 143 if stopped by
-        a signal.
+        """Run a command line. Returns the exit status: 2 after a mistake, 129, 130 or 143 if
+        stopped by a signal.
         """
         parser = make_parser(self.description, self.recipes, self.devices)
         args = parser.parse_args(arguments)
+        with warnings_in_words(parser.prog):
+            return self._main(args, parser)
+
+    def _main(self, args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         try:
             refuse_others(args, parser)
             if args.threads:
@@ -79,10 +85,10 @@ class Program:
                 return self.evaluate(args)
             return self.predict(args) if args.predict else self.train(args)
         except TrainingError as error:
-            print(f"{parser.prog}: error: {error}{self._way_on(args, error)}", file=sys.stderr)
+            _complain(f"error: {error}{self._way_on(args, error)}")
             return 2
-        except (tinynet.TinynetError, OSError, ValueError) as error:
-            print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        except (tinynet.TinynetError, OSError, ValueError, MemoryError) as error:
+            _complain(f"error: {str(error) or 'out of memory'}")
             return 2
         except KeyboardInterrupt:  # outside of training, where there is nothing to save
             return 130
@@ -91,45 +97,54 @@ class Program:
 
     def train(self, args: argparse.Namespace) -> int:
         """From data to a trained network, and a page that tells how it went."""
-        settings = self._settings(args)
-        recipe = self.recipes[settings["preset"]]
-        devices = self._find_devices(settings["device"])
-        train_set, test_set = recipe.data.open(settings)
-        about = {"preset": settings["preset"], **recipe.data.describe(settings, train_set)}
-        task = recipe.data.task(about, recipe.data.arrays(about, train_set), devices)
-        if settings["batch_size"] == "auto":
-            size = self._batch_size(recipe, about, devices, task, len(train_set))
-            settings["batch_size"] = size
+        with contextlib.ExitStack() as held:
+            if args.resume:  # held before anything in it is read
+                args.out = held.enter_context(runs.go_on_in(args.out))
+            settings = self._settings(args)
+            recipe = self.recipes[settings["preset"]]
+            devices = self._find_devices(settings["device"])
+            train_set, test_set = recipe.data.open(settings)
+            about = {"preset": settings["preset"], **recipe.data.describe(settings, train_set)}
+            task = recipe.data.task(about, recipe.data.arrays(about, train_set), devices)
+            if settings["batch_size"] == "auto":
+                size = self._batch_size(recipe, about, devices, task, len(train_set))
+                settings["batch_size"] = size
 
-        tinynet.manual_seed(settings["seed"])
-        model = self.build(about, devices)
-        optimizer = recipe.optimizer(model, settings["lr"])
-        schedule = recipe.make_schedule(optimizer, settings)
-        with (
-            recipe.data.loader(settings, about, train_set, train=True) as batches,
-            recipe.data.loader(settings, about, test_set, train=False) as tests,
-        ):
-            folder = args.out if args.resume else runs.make_folder(args.out, settings["preset"])
-            args.out = folder
+            tinynet.manual_seed(settings["seed"])
+            model = self.build(about, devices)
+            optimizer = recipe.optimizer(model, settings["lr"])
+            schedule = recipe.make_schedule(optimizer, settings)
+            batches = recipe.data.loader(settings, about, train_set, train=True)
+            tests = recipe.data.loader(settings, about, test_set, train=False)
+            held.enter_context(batches)
+            held.enter_context(tests)
+            if not args.resume:  # made last: no mistake leaves an empty run behind
+                args.out = held.enter_context(runs.start_in(args.out, settings["preset"]))
             trainer = Trainer(
-                model, optimizer, batches, tests, task, folder, epochs=settings["epochs"],
-                about=about, schedule=schedule, keep=args.keep, limit_batches=args.limit_batches,
-                max_minutes=args.max_time, advice=recipe.advice, **args.checkpoint_every,
+                model, optimizer, batches, tests, task, args.out, epochs=settings["epochs"],
+                about=about, schedule=schedule, keep=args.keep or KEEP, max_minutes=args.max_time,
+                limit_batches=settings.get("limit_batches"), advice=recipe.advice,
+                skip_damaged=settings.get("skip_damaged") or 0, **args.checkpoint_every,
             )  # fmt: skip
             if settings.get("tf32") and devices[0].kind == "cuda":  # as the run was started
                 tinynet.set_tf32(True)
             if args.resume:
                 print(trainer.resume())
                 trainer.edit(args.set)
-            write_config(folder, settings, recipe.title, task, resumed=args.resume)
-            print(
-                f"training {recipe.title} on {settings['device']} with {len(train_set):,} "
-                f"{task.unit}; see {folder}"
+            data = {
+                name: [len(each), each.source if settings["data"] else "embedded"]
+                for name, each in (("train", train_set), ("test", test_set))
+            }
+            write_config(
+                args.out, settings, recipe.title, task, data, self.kernels, resumed=args.resume
             )
+            self._tell(settings, recipe, trainer, data)
             ended = trainer.fit()
-            if ended in ("SIGINT", "SIGTERM"):
-                saved = trainer.saver.last
-                print(f"stopped by {ended}; saved {saved}; to go on: --resume --out {folder}")
+            if ended in signal.Signals.__members__:
+                print(
+                    f"stopped by {ended}; saved {trainer.saver.last} To go on:\n"
+                    f"  {self._command(args.out)}\nThe report: {write_report(args.out)}"
+                )
                 return 128 + signal.Signals[ended]
             self._finish(trainer, recipe)
         return 0
@@ -139,8 +154,11 @@ class Program:
         if args.batch_size == "auto":
             raise ValueError("--batch-size auto is for training: --eval takes a number")
         models, task, about, recipe = self.load(args.eval, args.device)
-        settings = recipe.settings() | {
-            "data": args.data or runs.data_of(args.eval[0]),
+        settings = recipe.settings() | runs.data_settings(args.eval[0], args.data)
+        if share := vars(args).get("val_share"):  # not every kind of data has it
+            settings["val_share"] = share
+        settings |= {
+            "skip_damaged": 0,
             "batch_size": args.batch_size or 128,
             "workers": args.workers or 0,
             "seed": 0,
@@ -150,6 +168,8 @@ class Program:
         with recipe.data.loader(settings, about, test_set, train=False) as tests:
             result = recipe.data.evaluate(models, task, tests, full=True)
         print(*recipe.data.tell(result), sep="\n")
+        if chosen := runs.chosen_on(args.eval, settings["data"]):
+            print(f"{chosen} on these {task.unit}: on new ones it will do a little worse")
         if args.out:
             args.out.mkdir(parents=True, exist_ok=True)
             recipe.data.save(result, args.out)
@@ -157,13 +177,27 @@ class Program:
         return 0
 
     def predict(self, args: argparse.Namespace) -> int:
-        """--predict: what the net says of each file."""
+        """--predict: what the net says of each file, and of each in a folder. Status 2 if one could
+        not be read; the others are told all the same.
+        """
         if len(args.predict) < 2:
             raise ValueError("--predict takes a CHECKPOINT and at least one FILE")
         models, task, about, recipe = self.load(args.predict[:1], args.device)
+        wanted, bad = [], 0
         for what in args.predict[1:]:
-            print(*recipe.data.predict(models, task, about, what), sep="\n")
-        return 0
+            found = recipe.data.files(Path(what)) if Path(what).is_dir() else [what]
+            if not found:
+                raise ValueError(f"{what}: expected {task.unit} in this folder, got none")
+            wanted += found
+        for what in wanted:
+            try:
+                print(*recipe.data.predict(models, task, about, what), sep="\n")
+            except (tinynet.TinynetError, OSError, ValueError) as error:
+                bad += 1
+                _complain(f"error: {error}")
+        if bad and len(wanted) > 1:
+            _complain(f"{bad:,} of {len(wanted):,} could not be read")
+        return 2 if bad else 0
 
     def load(self, paths: Sequence[str | Path], device: str | None = None) -> Loaded:
         """The nets of some checkpoints (or of runs' folders: their best), in eval() mode.
@@ -174,44 +208,62 @@ class Program:
         models, first = [], None
         for path in map(runs.find_checkpoint, paths):
             saved = checkpoint.load(path)
-            about = saved.state.get("about", {})
-            if "preset" not in about:
-                raise tinynet.CheckpointError(
-                    f"{path} is not a checkpoint of a run: it does not say which net it is of"
-                )
             first = first or saved
-            check_same(saved, first.state["about"], path)
-            if about["preset"] not in self.recipes:
-                known = ", ".join(self.recipes)
-                raise tinynet.CheckpointError(
-                    f"{path}: expected a net of this program ({known}), got {about['preset']}"
-                )
-            models.append(self.build(about, devices))
-            models[-1].load_state_dict(saved.model)
-            models[-1].eval()
+            with checkpoint.understood(path):
+                about = saved.state["about"]
+                check_same(saved, first.state["about"], path)
+                if about["preset"] not in self.recipes:
+                    known = ", ".join(self.recipes)
+                    raise tinynet.CheckpointError(
+                        f"{path}: expected a net of this program ({known}), got {about['preset']}"
+                    )
+                models.append(self.build(about, devices))
+                models[-1].load_state_dict(saved.model)
+                models[-1].eval()
         about = first.state["about"]
         recipe = self.recipes[about["preset"]]
-        return Loaded(models, recipe.data.task(about, first.arrays, devices), about, recipe)
+        with checkpoint.understood(paths[0]):
+            task = recipe.data.task(about, first.arrays, devices)
+        return Loaded(models, task, about, recipe)
 
     # ------------------------------------------------------------------ parts of it
 
+    def _tell(self, settings: dict, recipe: Recipe, trainer: Trainer, data: dict) -> None:
+        """What is about to be trained on what, and what of it is not as in the recipe."""
+        unit = trainer.task.unit
+        (count, source), (tests, test_source) = data["train"], data["test"]
+        print(
+            f"training {recipe.title} on {settings['device']} with {count:,} {unit} ({source}), "
+            f"tested on {tests:,} ({test_source}); see {trainer.out}"
+        )
+        given, own = settings["milestones"], list(recipe.milestones or [])
+        if own and given == recipe.milestones_of(settings["epochs"]) != own:
+            print(
+                f"the rate is divided by ten after epochs {_list(given)}: the {_list(own)} of the "
+                f"recipe's {recipe.epochs}, at the same shares of {settings['epochs']}"
+            )
+        if trainer.limit_batches:
+            print(
+                f"an epoch is {trainer.batches:,} of {len(trainer.train):,} batches "
+                "(--limit-batches); the test is whole"
+            )
+
     def _finish(self, trainer: Trainer, recipe: Recipe) -> None:
-        """Test the best checkpoint once more, draw what there is to see, say what was reached."""
-        folder, model = trainer.out, trainer.model
+        """Test the best checkpoint once more, write the report, say what was reached."""
+        folder, model, epochs = trainer.out, trainer.model, trainer.epoch
         best = runs.find_checkpoint(folder)
         model.load_state_dict(checkpoint.load(best).model)
         result = recipe.data.evaluate([model.eval()], trainer.task, trainer.test, full=False)
         recipe.data.save(result, folder)
-        pictures = [f"at {folder / 'curves.png'} for the curves"]
-        if self.kernels:
-            draw_kernels(self.kernels(model), folder / "kernels.png")
-            pictures.append(f"at {folder / 'kernels.png'} for the first layer's kernels")
         report = write_report(folder)
         size = sum(parameter.size for parameter in model.parameters())
+        unit = trainer.task.unit
+        chosen = f", the best of {epochs} epochs on these {unit}," if epochs > 1 else ""
         print(
-            f"\nThe {recipe.title} ({size:,} parameters) has been through {trainer.epoch} of "
-            f"{trainer.epochs} epochs. At its best ({best}) it {recipe.data.reached(result)}. Look "
-            f"{', '.join(pictures)}, and at {report} in a browser for everything together."
+            f"\nThe {recipe.title} ({size:,} parameters) has been through {epochs} of "
+            f"{trainer.epochs} epochs. Its checkpoint {best}{chosen} "
+            f"{recipe.data.reached(result)}. Look at {report} in a browser for curves, kernels and "
+            "everything else."
         )
 
     def _batch_size(
@@ -247,7 +299,6 @@ class Program:
         names = dict.fromkeys([*SHARED, *recipe.data.settings()])
         given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
         if args.resume:
-            args.out = args.out or runs.newest_folder()
             changeable = CHANGEABLE | recipe.data.changeable
             settings = runs.settings_of(args.out, given, changeable)
             if settings["preset"] not in self.recipes:
@@ -258,25 +309,47 @@ class Program:
         if args.set:
             raise ValueError("--set changes a run that goes on: it needs --resume")
         preset = given.get("preset", next(iter(self.recipes)))
+        recipe = self.recipes[preset]
+        if "epochs" in given:
+            given.setdefault("milestones", recipe.milestones_of(given["epochs"]))
         return {
-            **self.recipes[preset].settings(),
+            **recipe.settings(),
             "preset": preset,
             "device": runs.default_devices(self.devices),
             "data": None,
             "seed": 0,
             "workers": None,
+            "limit_batches": None,
+            "skip_damaged": 0,
             **given,
         }
 
     def _find_devices(self, names: str | None) -> tuple[Device, ...]:
         return runs.find_devices(names or runs.default_devices(self.devices), self.devices)
 
-    @staticmethod
-    def _way_on(args: argparse.Namespace, error: TrainingError) -> str:
-        """What the command line offers where training cannot go on: another rate, or, after a full
-        disk, nothing else than before.
+    def _way_on(self, args: argparse.Namespace, error: TrainingError) -> str:
+        """How to go on where training could not: with another rate; or, after a full disk or with
+        damaged data, the same again.
         """
-        if not checkpoint.all_in(args.out):
+        if not checkpoint.to_go_on_from(args.out):
             return ""
-        edit = "" if isinstance(error.__cause__, OSError) else " --set lr=..."
-        return f": --resume --out {args.out}{edit}"
+        cause, more = error.__cause__, ""
+        if cause is None:
+            more = " --set lr=..."
+        elif isinstance(cause, tinynet.DataError):
+            more = " [--skip-damaged N, to leave out at most N]"
+        return f": {self._command(args.out)}{more}"
+
+    @staticmethod
+    def _command(folder: Path) -> str:
+        """What goes on with the run in `folder`, to be pasted."""
+        program, out = shlex.quote(sys.argv[0]), shlex.quote(str(folder))
+        return f"python {program} --resume --out {out}"
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _complain(line: str) -> None:
+    print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)

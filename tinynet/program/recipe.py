@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,9 @@ class DataRoom(Protocol):
     def settings(self) -> dict[str, Any]: ...
 
     def open(self, settings: dict) -> tuple[Any, Any]:
-        """The training set and the test set. Raises DataError."""
+        """The training set and the test set: each with a `len`, and a `source` that names it.
+        Raises DataError.
+        """
 
     def describe(self, settings: dict, train: Any) -> dict[str, Any]:
         """`about`, but for the preset."""
@@ -63,6 +66,9 @@ class DataRoom(Protocol):
 
     def reached(self, result: Any) -> str:
         """A sentence on the end of a run: what the net can do now, "names 88 % right"."""
+
+    def files(self, folder: Path) -> list[str]:
+        """The files of a folder that `predict` takes, sorted."""
 
     def predict(self, models: Sequence[Module], task: Task, about: dict, what: str) -> list[str]:
         """Lines on what the net says of `what`, a file or a text."""
@@ -102,6 +108,13 @@ class Recipe:
             "milestones": milestones,
             **self.data.settings(),
         }
+
+    def milestones_of(self, epochs: int) -> list[int] | None:
+        """The milestones of a run of so many epochs: they come at the same shares of it."""
+        if not self.milestones:
+            return None
+        shares = (milestone / self.epochs for milestone in self.milestones)
+        return sorted({max(1, math.floor(share * epochs + 0.5)) for share in shares})
 
     def make_schedule(self, optimizer: Optimizer, settings: dict) -> Any:
         """The schedule of a run with these settings."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tinynet.devices import Device
 from tinynet.devices import device as find_device
 from tinynet.errors import CheckpointError, DeviceUnavailableError
-from tinynet.training.checkpoint import BEST, all_in
-from tinynet.training.metrics import read_config
+from tinynet.lock import locked
+from tinynet.training.checkpoint import BEST, all_in, to_go_on_from
+from tinynet.training.metrics import CONFIG, read_config, read_metrics
 
 RUNS = Path("runs")
 
@@ -56,32 +59,48 @@ def new_folder(root: Path, name: str) -> Path:
 
 def newest_folder(root: Path = RUNS) -> Path:
     """The newest run under `root` that has a checkpoint. Raises CheckpointError if none has."""
-    folders = [path.parent for path in Path(root).glob("*/config.json") if all_in(path.parent)]
+    folders = [path.parent for path in Path(root).glob(f"*/{CONFIG}") if to_go_on_from(path.parent)]
     if not folders:
         raise CheckpointError(f"there is no run to resume under {root}/; say which with --out DIR")
-    return max(folders, key=lambda folder: all_in(folder)[0].stat().st_mtime)
+    return max(folders, key=lambda folder: to_go_on_from(folder)[0].stat().st_mtime)
 
 
-def make_folder(folder: Path | None, name: str) -> Path:
-    """The folder of a new run: `folder`, or one of its own under runs/.
+@contextlib.contextmanager
+def start_in(folder: Path | None, name: str) -> Iterator[Path]:
+    """The folder of a new run, for this process alone: `folder`, or one of its own under runs/.
 
-    Raises CheckpointError if it holds a run already, OSError if it cannot be written.
+    Raises CheckpointError if it holds a run already, FolderInUseError if another process has it,
+    OSError if it cannot be written.
     """
     if folder is None:
-        return new_folder(RUNS, name)
+        folder = new_folder(RUNS, name)
     folder.mkdir(parents=True, exist_ok=True)
-    if all_in(folder):
-        raise CheckpointError(
-            f"{folder} holds a run already: add --resume, or choose another --out"
-        )
-    return folder
+    with locked(folder):
+        if to_go_on_from(folder):
+            raise CheckpointError(
+                f"{folder} holds a run already: add --resume, or choose another --out"
+            )
+        yield folder
 
 
-def data_of(checkpoint: str | Path) -> str | None:
-    """The data that the run a checkpoint belongs to was trained on; None: the embedded one."""
+@contextlib.contextmanager
+def go_on_in(folder: Path | None) -> Iterator[Path]:
+    """The folder of a run that goes on, for this process alone: `folder`, or the newest run's.
+
+    Raises CheckpointError if it holds no run, FolderInUseError if another process has it.
+    """
+    folder = folder or newest_folder()
+    if read_config(folder) is None:
+        raise CheckpointError(f"{folder} is not the folder of a run: it has no {CONFIG}")
+    with locked(folder):
+        yield folder
+
+
+def data_settings(checkpoint: str | Path, data: str | None) -> dict:
+    """What DataRoom.open needs: `data`, or else what the run a checkpoint belongs to was given."""
     path = Path(checkpoint)
     config = read_config(path if path.is_dir() else path.parent)
-    return config["settings"]["data"] if config else None
+    return config["settings"] if config and data is None else {"data": data}
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -96,19 +115,27 @@ def find_checkpoint(path: str | Path) -> Path:
     raise CheckpointError(f"{path} holds no checkpoint")
 
 
+def chosen_on(checkpoints: Sequence[str | Path], data: str | None) -> str:
+    """ "the best of 6 epochs", if one of `checkpoints` was chosen so by its test on `data`."""
+    for path in map(find_checkpoint, checkpoints):
+        if path.name != BEST or data_settings(path, None)["data"] != data:
+            continue
+        tests = sum(line["kind"] == "test" for line in read_metrics(path.parent))
+        if tests > 1:
+            return f"{path} is the best of {tests} epochs"
+    return ""
+
+
 def settings_of(folder: Path, given: dict, changeable: set[str]) -> dict:
     """The settings of the run in `folder`, with those of `given` in their place.
 
     Raises CheckpointError where a setting is given that a run keeps from its start to its end.
     """
-    config = read_config(folder)
-    if config is None:
-        raise CheckpointError(f"{folder} is not the folder of a run: it has no config.json")
-    settings = config["settings"]
+    settings = read_config(folder)["settings"]
     for name, value in given.items():
         if value == settings.get(name):
             continue
-        if name not in changeable:
+        if name in settings and name not in changeable:  # else it is newer than the run
             flag = name.replace("_", "-")
             raise CheckpointError(
                 f"the run in {folder} was started with {name} {settings.get(name)}, not {value}: "

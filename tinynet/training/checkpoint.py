@@ -7,21 +7,22 @@ of all that is in it: one changed bit anywhere is found before anything in the f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from tinynet.errors import CheckpointError
+from tinynet.saving import PART, sync_folder, write_arrays
 
 SUFFIX = ".safetensors"
-PART = ".part"  # a file still being written
 BEST = "best" + SUFFIX
 
 
@@ -61,26 +62,7 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray], state: dict | None = 
     """Write arrays by name as one safetensors file. Raises OSError."""
     metadata = {"format": "tinynet", "state": json.dumps(state or {})}
     metadata["sha256"] = _digest(arrays, metadata)
-    part = path.with_name(
-        path.name + PART
-    )  # a folder, since the library has a half-written file of its own in it
-    file = part / path.name
-    try:
-        part.mkdir(exist_ok=True)
-        file.touch()
-        mode = file.stat().st_mode
-        save_file(arrays, file, metadata)
-        file.chmod(mode)  # the library writes files that their owner alone may read
-        with open(file, "r+b") as opened:
-            os.fsync(opened.fileno())
-        os.replace(file, path)
-        part.rmdir()
-        sync_folder(path.parent)
-    except BaseException as error:
-        shutil.rmtree(part, ignore_errors=True)
-        if isinstance(error, SafetensorError):  # what the library makes of a full disk
-            raise OSError(f"{path}: {error}") from None
-        raise
+    write_arrays(path, arrays, metadata)
 
 
 def load(path: Path) -> Checkpoint:
@@ -110,12 +92,38 @@ def load(path: Path) -> Checkpoint:
         if room not in rooms:  # what else save_arrays has written
             raise CheckpointError(f"{path} is not a checkpoint of a run: it holds {key}")
         rooms[room][name] = array
-    return Checkpoint(**rooms, state=json.loads(metadata["state"]))
+    with understood(path):
+        return Checkpoint(**rooms, state=dict(json.loads(metadata["state"])))
+
+
+@contextlib.contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """While entered, a value that a whole checkpoint lacks, or that makes no sense, is a
+    CheckpointError that names the file: its checksum says that nothing has changed since it was
+    written, not that it was written by a run.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(
+            f"{path} is not a checkpoint of a run of this program ({what}); use another one"
+        ) from error
 
 
 def all_in(folder: Path) -> list[Path]:
     """The numbered checkpoints of a run's folder, the newest first."""
     return sorted(Path(folder).glob(f"step-*{SUFFIX}"), reverse=True)
+
+
+def to_go_on_from(folder: Path) -> list[Path]:
+    """The checkpoints that a run can go on from, the first choice first: the best one is the last,
+    for when all others are damaged.
+    """
+    best = Path(folder) / BEST
+    return all_in(folder) + [best] * best.exists()
 
 
 def newest_whole(folder: Path) -> tuple[Path, Checkpoint, list[Path]]:
@@ -124,14 +132,14 @@ def newest_whole(folder: Path) -> tuple[Path, Checkpoint, list[Path]]:
     Raises CheckpointError if the folder has none.
     """
     damaged = []
-    for path in all_in(folder):
+    for path in to_go_on_from(folder):
         try:
             return path, load(path), damaged
         except CheckpointError:
             damaged.append(path)
     if damaged:
         names = ", ".join(path.name for path in damaged)
-        raise CheckpointError(f"every checkpoint in {folder} is damaged: {names}")
+        raise CheckpointError(f"every checkpoint in {folder} is damaged ({names}); start a new run")
     raise CheckpointError(f"{folder} has no checkpoint to go on from; start a new run")
 
 
@@ -160,17 +168,6 @@ def remove_parts(folder: Path) -> None:
     """Delete what a killed run left half-written."""
     for path in Path(folder).glob("*" + PART):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make new names in a folder survive a power cut (where the system lets folders be synced)."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_whole(path: Path, text: str) -> None:

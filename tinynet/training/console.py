@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from tqdm import tqdm
 
 from tinynet.training.task import Task
 
+# 80 columns hold all of it, and the bar takes what is left of the line. What comes last is cut
+# first, where a line is shorter.
+BAR = "{desc}{percentage:4.0f}%|{bar}| {remaining} left, {rate_noinv_fmt}{postfix}"
+
 
 class Console:
-    """Prints for people. Nothing that is printed here is read again by the program."""
+    """Prints for people. Nothing that is printed here is read again by the program.
+
+    So a terminal that has gone, or a log on a full disk, ends no run: the line is lost, no more.
+    """
 
     def __init__(self, task: Task, epochs: int, total: int, done: int) -> None:
         """total, done: examples of the whole run, and those trained on already."""
@@ -16,31 +25,36 @@ class Console:
         self._bar = tqdm(  # shown on a terminal only
             total=total,
             initial=done,
-            unit=f" {task.unit}",
+            unit="",
             unit_scale=True,
             disable=None,
             dynamic_ncols=True,
+            bar_format=BAR,
         )
 
     def phase(self, epoch: int, testing: bool = False) -> None:
         """Epoch `epoch` (from 0) is trained, or tested."""
-        self._bar.set_description(f"epoch {epoch + 1}/{self.epochs}" + ", testing" * testing)
+        with _unheard():
+            what = "testing" if testing else "epoch"
+            self._bar.set_description_str(f"{what} {epoch + 1}/{self.epochs}")
 
     def advance(self, count: int) -> None:
         """So many more examples are done."""
-        self._bar.update(count)
+        with _unheard():
+            self._bar.update(count)
 
     def show(self, means: dict[str, float]) -> None:
         """The means since the last line of metrics, beside the bar."""
         words = [f"loss {means['loss']:.3f}"]
         words += [m.words(means[name]) for name, m in self.task.measures.items() if name in means]
-        self._bar.set_postfix_str(", ".join(words))
+        with _unheard():
+            self._bar.set_postfix_str(", ".join(words))
 
     def tested(self, epoch: int, found: dict[str, float], lr: float, best: bool) -> None:
         """What a test found after `epoch` epochs."""
         words = [f"test loss {found['loss']:.4f}"]
         words += [m.words(found[name]) for name, m in self.task.measures.items() if name in found]
-        tqdm.write(
+        self.say(
             f"epoch {epoch}/{self.epochs}: {', '.join(words)}, lr {lr:.2g}"
             + (" (best so far)" if best else "")
         )
@@ -52,18 +66,25 @@ class Console:
             for name, (weight, step) in layers.items()
             if not name.endswith(".bias")
         )
-        tqdm.write("  mean |w|, |step|: " + "  ".join(shown))
+        self.say("  mean |w|, |step|: " + "  ".join(shown))
 
     def stuck(self, batches: int, advice: str) -> None:
         """The net has learnt nothing for long."""
-        tqdm.write(
+        self.say(
             f"warning: for {batches} batches the loss has been {self.task.chance:.2f}, that of a "
             f"net that says the same of all {self.task.unit}. {advice}".rstrip()
         )
 
     def say(self, line: str) -> None:
         """A line above the bar."""
-        tqdm.write(line)
+        with _unheard():
+            tqdm.write(line)
 
     def close(self) -> None:
-        self._bar.close()
+        with _unheard():
+            self._bar.close()
+
+
+def _unheard() -> contextlib.suppress:
+    """What happens where nobody can hear any more."""
+    return contextlib.suppress(OSError)

@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +20,7 @@ from tinynet.data import Batch, ten_views
 from tinynet.recording import no_grad
 from tinynet.training.checkpoint import write_whole
 from tinynet.training.inputs import Inputs
-from tinynet.training.plots import as_image, draw_confusion
+from tinynet.training.plots import as_image
 
 SHOWN = 12  # sample pictures of each kind, right and wrong, that an evaluation keeps
 
@@ -72,8 +73,8 @@ def evaluate(
     """Top-1 and top-5 error, and who was taken for whom.
 
     The softmax outputs of all models and all views of a picture are averaged (paper, sections 4.1
-    and 6.1). views: 1, the centre; or 10, the corners, the centre, and their flips; those need
-    batches of whole pictures. The models must be in eval() mode, on the devices of `inputs`.
+    and 6.1). views: 1, the centre; or more, as many of `ten_views`, for which the batches must hold
+    whole pictures. The models must be in eval() mode, on the devices of `inputs`.
     """
     count = len(classes)
     result = Evaluation(list(classes), np.zeros((count, count), int), np.zeros(count, int))
@@ -85,7 +86,7 @@ def evaluate(
 
 def probabilities(models: Sequence, batch: Batch, inputs: Inputs, views: int = 1) -> np.ndarray:
     """The mean of the softmax outputs of all models and views: (N, classes) float32."""
-    seen = views_of(batch, inputs.size) if views == 10 else [batch]
+    seen = [batch] if views == 1 else islice(views_of(batch, inputs.size), views)
     outputs = []
     with no_grad():
         for view in seen:
@@ -138,7 +139,7 @@ def _count(result: Evaluation, output: np.ndarray, batch: Batch, shown: set[int]
 
 
 def save_evaluation(results: dict[int, Evaluation], folder: Path) -> None:
-    """Write `evaluation.json` and `confusion.png`; results are keyed by the number of views."""
+    """Write `evaluation.json`; results are keyed by the number of views."""
     first = next(iter(results.values()))
     found = {
         "views": {
@@ -151,11 +152,11 @@ def save_evaluation(results: dict[int, Evaluation], folder: Path) -> None:
             for views, result in results.items()
         },
         "error_by_class": first.error_by_class(),
+        "classes": first.classes,
         "confusion": first.confusion.tolist(),
         "samples": {key: list(kept.values()) for key, kept in first.samples.items()},
     }
     write_whole(Path(folder) / "evaluation.json", json.dumps(found))
-    draw_confusion(first.confusion, first.classes, Path(folder) / "confusion.png")
 
 
 def _data_uri(picture: np.ndarray) -> str:

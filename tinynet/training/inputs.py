@@ -37,7 +37,11 @@ class Inputs:
         border: int = 0,
     ) -> None:
         self.device = find_device(device)
-        self.mean, self.size, self.scale, self.border = mean, size, scale, border
+        if mean.ndim != 3 or min(mean.shape[:2]) < size:
+            raise ValueError(
+                f"Inputs: expected a mean picture of at least {size} x {size}, got {mean.shape}"
+            )
+        self.mean, self.size, self.scale, self.border = mean, size, float(scale), border
         places = [self.device] if also is None or also == self.device else [self.device, also]
         self._means = {place: place.upload(mean) for place in places}
 

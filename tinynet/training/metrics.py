@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import sys
 import time
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -62,15 +64,33 @@ def read_metrics(folder: Path) -> list[dict]:
     path = Path(folder) / METRICS
     if not path.exists():
         return []
-    *whole, _ = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in whole]
+    *whole, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines = []
+    for number, line in enumerate(whole, 1):
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            raise DataError(
+                f"{path}, line {number}: expected JSON, got something else: it is damaged; delete "
+                "this line"
+            ) from None
+    return lines
 
 
 def write_config(
-    folder: Path, settings: dict, title: str, task: type[Task] | Task, resumed: bool = False
+    folder: Path,
+    settings: dict,
+    title: str,
+    task: type[Task] | Task,
+    data: dict[str, list] | None = None,
+    kernels: Sequence[str] = (),
+    resumed: bool = False,
 ) -> None:
     """Write `config.json`: the settings, what the task measures, and the command, versions and
     machine they ran with.
+
+    data: how many examples there are, and where, [count, source], of "train" and of "test".
+    kernels: names of the weights that the report draws.
 
     A resumed run adds its command to the list, keeps the settings that it goes on with (the next
     resume goes on with them too), and leaves the rest as the first start wrote it. A new run keeps
@@ -86,8 +106,8 @@ def write_config(
         "machine": f"{platform.system()} {platform.machine()}, {available_cores()} cores",
         "commands": [],
     }
-    config["settings"] = settings
-    config["commands"].append(" ".join([Path(sys.executable).name, *sys.argv]))
+    config |= {"settings": settings, "data": data or {}, "kernels": list(kernels)}
+    config["commands"].append(shlex.join([Path(sys.executable).name, *sys.argv]))
     write_whole(Path(folder) / CONFIG, json.dumps(config, indent=2) + "\n")
 
 
@@ -106,6 +126,8 @@ def read_config(folder: Path) -> dict | None:
     config.setdefault("measures", Classification.measures)
     config.setdefault("best_by", Classification.best_by)
     config.setdefault("unit", Classification.unit)
+    config.setdefault("data", {})  # before they were named
+    config.setdefault("kernels", [])
     config["measures"] = {name: Measure(*m) for name, m in config["measures"].items()}
     return config
 

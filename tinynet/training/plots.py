@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
-from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -18,55 +19,99 @@ if TYPE_CHECKING:
     from tinynet.training.measure import Measure
 
 TRAIN = "#9aa5b1"
-TESTS = ("#0b6bcb", "#e07a1f", "#2f8f5b", "#6a4fb3")
+# matplotlib's settings for a page in the light and in the dark
+THEMES = {
+    "light": {"axes.prop_cycle": "cycler('color', ['#0b6bcb', '#e07a1f', '#2f8f5b', '#6a4fb3'])"},
+    "dark": {
+        "axes.prop_cycle": "cycler('color', ['#5aa9f5', '#f0a050', '#5cc28a', '#a58ff0'])",
+        "figure.facecolor": "#14191e",
+        "axes.facecolor": "#14191e",
+        "axes.edgecolor": "#8b97a3",
+        "axes.labelcolor": "#d5dce3",
+        "xtick.color": "#8b97a3",
+        "ytick.color": "#8b97a3",
+        "text.color": "#d5dce3",
+    },
+}
+
+
+class Panel(NamedTuple):
+    """One pair of axes: what is drawn in it, by name, and what stands at its side."""
+
+    names: list[str]
+    label: str
 
 
 def draw_curves(lines: Sequence[dict], measures: dict[str, Measure], path: Path) -> None:
     """The loss, and what else was measured, over the epochs: from the lines of `metrics.jsonl`."""
+    panels = _panels(measures)
+    with _themed("light"):
+        figure = _figure(5 * len(panels), 4)
+        places = figure.subplots(1, len(panels), squeeze=False)[0]
+        for panel, axes in zip(panels, places, strict=True):
+            _draw_panel(panel, axes, lines, measures)
+        figure.savefig(path, dpi=120)
+
+
+def curves(lines: Sequence[dict], measures: dict[str, Measure], theme: str) -> list[bytes]:
+    """The same, each panel a PNG of its own, in a theme: for a page, where they stand side by side
+    or one under the other.
+    """
+    found = []
+    with _themed(theme):
+        for panel in _panels(measures):
+            figure = _figure(4.4, 3.4)
+            _draw_panel(panel, figure.subplots(), lines, measures)
+            found.append(_png(figure, 160))
+    return found
+
+
+def _panels(measures: dict[str, Measure]) -> list[Panel]:
+    """The loss, and one panel for all measures of a unit."""
+    panels = [Panel(["loss"], "loss")]
+    for unit in dict.fromkeys(measure.unit for measure in measures.values()):
+        same = [name for name, measure in measures.items() if measure.unit == unit]
+        titles = ", ".join(measures[name].title for name in same)
+        panels.append(Panel(same, titles + f" ({unit})" * bool(unit)))
+    return panels
+
+
+def _draw_panel(
+    panel: Panel, axes: Axes, lines: Sequence[dict], measures: dict[str, Measure]
+) -> None:
     train = [line for line in lines if line["kind"] == "train"]
     test = [line for line in lines if line["kind"] == "test"]
-    units = list(dict.fromkeys(measure.unit for measure in measures.values()))
-    figure = _figure(5 * (1 + len(units)), 4)
-    loss, *others = figure.subplots(1, 1 + len(units), squeeze=False)[0]
-    loss.set_title("loss")
-    panels = {"loss": loss}
-    for axes, unit in zip(others, units, strict=True):
-        same = [name for name, measure in measures.items() if measure.unit == unit]
-        panels |= dict.fromkeys(same, axes)
-        axes.set_title(", ".join(measures[name].title for name in same) + f" ({unit})" * bool(unit))
-    seen: Counter[Axes] = Counter()
-    for name, axes in panels.items():
-        title = "" if name == "loss" else measures[name].title
+    for number, name in enumerate(panel.names):
+        title = "" if name == "loss" else f" {measures[name].title}"
         if any(name in line for line in train):
-            axes.plot(*_points(train, name), color=TRAIN, linewidth=1.2, label=f"training {title}")
+            axes.plot(*_points(train, name), color=TRAIN, linewidth=1.2, label=f"training{title}")
         if any(name in line for line in test):
-            colour = TESTS[seen[axes] % len(TESTS)]
-            axes.plot(*_points(test, name), color=colour, marker=".", label=f"test {title}")
-        seen[axes] += 1
-    for axes in others:
+            colour = f"C{number}"
+            axes.plot(*_points(test, name), color=colour, marker=".", label=f"test{title}")
+    if panel.names != ["loss"]:
         axes.set_ylim(bottom=0)  # after plotting: it also fixes the top
     for earlier, before, after in zip(train, train[1:], train[2:], strict=False):
-        if (
-            earlier["lr"] == before["lr"] != after["lr"]
-        ):  # a step, not the slope of a smooth schedule
-            for axes in (loss, *others):
-                axes.axvline(before["epoch"], color="#d5d9de", linewidth=1, zorder=0)
-            loss.annotate(
-                f"lr {after['lr']:.2g}",
-                (before["epoch"], 1),
-                xycoords=("data", "axes fraction"),
-                xytext=(3, -12),
-                textcoords="offset points",
-                fontsize=8,
-                color="#6b7580",
-            )
-    for axes in (loss, *others):
-        axes.set_xlabel("epoch")
-        axes.set_xlim(left=0)
-        if axes.lines:
-            axes.legend(frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
+        if earlier["lr"] == before["lr"] != after["lr"]:  # a step, no slope of a smooth schedule
+            axes.axvline(before["epoch"], color=TRAIN, linewidth=0.8, linestyle=":", zorder=0)
+            if panel.names == ["loss"]:
+                axes.annotate(
+                    f"lr {after['lr']:.2g}",
+                    (before["epoch"], 1),
+                    xycoords=("data", "axes fraction"),
+                    xytext=(-3, -3),
+                    textcoords="offset points",
+                    rotation=90,
+                    ha="right",
+                    va="top",
+                    fontsize=8,
+                    color=TRAIN,
+                )
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(panel.label)
+    axes.set_xlim(left=0)
+    if axes.lines:
+        axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def draw_kernels(towers: Sequence[np.ndarray], path: Path) -> None:
@@ -112,33 +157,39 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str], path: Path) ->
 
     Names, up to their first comma, and figures are written for up to 30 classes.
     """
-    count = len(classes)
-    named = count <= 30
-    side = 3.5 + 0.42 * count if named else 9
-    figure = _figure(side + 1, side)
-    share = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    axes = figure.subplots()
-    picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    axes.set_xlabel("the net said")
-    axes.set_ylabel("it was")
-    if named:
-        names = [name.split(",")[0] for name in classes]
-        axes.set_xticks(range(count), names, rotation=90)
-        axes.set_yticks(range(count), names)
-        for row in range(count):
-            for column in range(count):
-                if share[row, column] >= 1:
-                    axes.text(
-                        column,
-                        row,
-                        f"{share[row, column]:.0f}",
-                        ha="center",
-                        va="center",
-                        fontsize=8,
-                        color="white" if share[row, column] > 50 else "black",
-                    )
-    figure.colorbar(picture, ax=axes, shrink=0.7, label="% of the class's pictures")
-    figure.savefig(path, dpi=110)
+    path.write_bytes(confusion_picture(confusion, classes, "light"))
+
+
+def confusion_picture(confusion: np.ndarray, classes: Sequence[str], theme: str) -> bytes:
+    """The same as a PNG, in a theme."""
+    with _themed(theme):
+        count = len(classes)
+        named = count <= 30
+        side = 3.5 + 0.42 * count if named else 9
+        figure = _figure(side + 1, side)
+        share = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+        axes = figure.subplots()
+        few, many = ("black", "white") if theme == "light" else ("white", "black")
+        cmap = "Blues" if theme == "light" else "Blues_r"  # little is the colour of the page
+        picture = axes.imshow(share, cmap=cmap, vmin=0, vmax=100)
+        axes.set_xlabel("the net said")
+        axes.set_ylabel("it was")
+        if named:
+            names = [name.split(",")[0] for name in classes]
+            axes.set_xticks(range(count), names, rotation=90)
+            axes.set_yticks(range(count), names)
+            for row, column in np.argwhere(share >= 1).tolist():
+                axes.text(
+                    column,
+                    row,
+                    f"{share[row, column]:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color=many if share[row, column] > 50 else few,
+                )
+        figure.colorbar(picture, ax=axes, shrink=0.7, label="% of the class's pictures")
+        return _png(figure, 110)
 
 
 def contact_sheet(
@@ -177,3 +228,15 @@ def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure  # here, because it takes a third of a second
 
     return Figure((width, height), layout="constrained")
+
+
+def _themed(theme: str) -> AbstractContextManager:
+    import matplotlib
+
+    return matplotlib.rc_context(THEMES[theme])
+
+
+def _png(figure: Figure, dpi: int) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=dpi)
+    return buffer.getvalue()

@@ -83,7 +83,8 @@ class Saver:
         is of another net or other classes.
         """
         path, found, damaged = files.newest_whole(self.folder)
-        check_same(found, self.about, path)
+        with files.understood(path):
+            check_same(found, self.about, path)
         for each in damaged:
             each.rename(each.with_name(each.name + ".damaged"))
         self.last = path

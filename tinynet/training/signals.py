@@ -1,16 +1,18 @@
-"""Leaving in good order when asked to: SIGINT (Ctrl-C) and SIGTERM."""
+"""Leaving in good order when asked to: SIGINT (Ctrl-C), SIGTERM, SIGHUP (the terminal has gone)."""
 
 from __future__ import annotations
 
 import signal
 import threading
 
+STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM only sets `received`; the loop saves and leaves.
+    """While entered, the first of STOPS only sets `received`; the loop saves and leaves.
 
     The second one finds the system's own handler again and so ends the process at once, even
-    inside a long call into C.
+    inside a long call into C. A signal that was ignored before (nohup ignores SIGHUP) stays so.
     """
 
     def __init__(self) -> None:
@@ -19,8 +21,9 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():  # Python allows it only there
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._receive)
+            for number in STOPS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *error) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import tinynet.functional as F
 from tinynet.devices import Device
 from tinynet.nn import Module
 from tinynet.tensor import Tensor
-from tinynet.training.evaluate import evaluate, rank_of_truth
+from tinynet.training.evaluate import evaluate, rank_of_truth, save_evaluation
 from tinynet.training.inputs import Inputs
 from tinynet.training.measure import Measure
 
@@ -55,9 +56,16 @@ class Task:
         """How many examples a batch holds."""
         raise NotImplementedError
 
+    def damaged(self, batch: Any) -> dict[int, str]:
+        """The examples that could not be read and so are not in the batch: {place: why}."""
+        return {}
+
     def test(self, model: Module, batches: Iterable[Any]) -> dict[str, float]:
         """The figures of a test: "loss", and others that `measures` names."""
         raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Write what the last test found besides its figures; called when it was the best one."""
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What a checkpoint keeps besides the net, to use it alone (a mean picture)."""
@@ -84,6 +92,8 @@ class Classification(Task):
         self.label_smoothing = label_smoothing
         self.device = inputs.device
         self.chance = math.log(len(self.classes))
+        if len(self.classes) <= 5:  # of five, five are always right
+            self.measures = {"top1_error": self.measures["top1_error"]}
 
     def inputs(self, batch: Any) -> tuple[Any, Tensor]:
         """The pictures (N, C, size, size), and the labels (N,)."""
@@ -101,10 +111,18 @@ class Classification(Task):
         """Pictures."""
         return len(batch.labels)
 
+    def damaged(self, batch: Any) -> dict[int, str]:
+        """Pictures."""
+        return batch.damaged
+
     def test(self, model: Module, batches: Iterable[Any]) -> dict[str, float]:
-        """loss, top1_error, top5_error through the centre view."""
-        found = evaluate([model], batches, self.make_inputs, self.classes)
-        return {"loss": found.loss, "top1_error": found.top1_error, "top5_error": found.top5_error}
+        """loss, top1_error and, of more than five classes, top5_error through the centre view."""
+        self._found = found = evaluate([model], batches, self.make_inputs, self.classes)
+        return {"loss": found.loss} | {name: getattr(found, name) for name in self.measures}
+
+    def save(self, folder: Path) -> None:
+        """Confusion, errors by class, samples."""
+        save_evaluation({1: self._found}, folder)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The mean picture."""

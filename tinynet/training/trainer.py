@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tinynet.errors import DataError
 from tinynet.nn import Module
 from tinynet.optim import Optimizer
 from tinynet.optim.lr_scheduler import Constant
@@ -28,6 +29,8 @@ from tinynet.training.saving import NotFiniteError, Saver, TrainingError, edit
 from tinynet.training.signals import StopSignals
 from tinynet.training.stopwatch import Stopwatch
 from tinynet.training.task import Task
+
+LINES = 20  # of metrics an epoch, at least: enough for a curve
 
 
 class Trainer:
@@ -44,8 +47,10 @@ class Trainer:
     checkpoint_batches, checkpoint_minutes
                save also inside an epoch, so often
     max_minutes, limit_batches
-               for trials: end after so long; train and test on so many batches an epoch
-    log_every  batches a line of metrics.jsonl stands for
+               for trials: end after so long; train on so many batches an epoch (tests are whole)
+    skip_damaged
+               how many examples that cannot be read may be left out, in training and tests together
+    log_every  batches a line of metrics.jsonl stands for; None: 50, but at least LINES an epoch
     stuck_after
                batches at the loss of chance (Task.chance) before a warning that ends with `advice`
     """
@@ -67,7 +72,8 @@ class Trainer:
         checkpoint_minutes: float | None = 10.0,
         max_minutes: float | None = None,
         limit_batches: int | None = None,
-        log_every: int = 50,
+        skip_damaged: int = 0,
+        log_every: int | None = None,
         stuck_after: int = 500,
         advice: str = "",
     ) -> None:
@@ -77,9 +83,11 @@ class Trainer:
         self.out, self.epochs, self.about = Path(out), epochs, about
         self.checkpoint_batches, self.checkpoint_minutes = checkpoint_batches, checkpoint_minutes
         self.max_minutes, self.limit_batches = max_minutes, limit_batches
-        self.log_every, self.stuck_after, self.advice = log_every, stuck_after, advice
+        self.skip_damaged, self.stuck_after, self.advice = skip_damaged, stuck_after, advice
         self.saver = Saver(self.out, model, optimizer, self.schedule, about, task.arrays(), keep)
         self.batches = min(len(train), limit_batches or len(train))  # an epoch
+        self.log_every = log_every or min(50, max(1, self.batches // LINES))
+        self.damaged: dict[str, list[int]] = {"train": [], "test": []}  # those left out
         self.epoch = self.batch = self.step = 0  # epochs, batches in this one, batches in all
         self.best: dict[str, Any] = {task.best_by: math.inf, "step": -1}
         self.watch = Stopwatch([parameter.device for parameter in model.parameters()])
@@ -94,9 +102,10 @@ class Trainer:
     # ------------------------------------------------------------------ the story of a run
 
     def fit(self) -> str:
-        """Train to the last epoch. Return why it ended: "done", "time", "SIGINT" or "SIGTERM".
+        """Train to the last epoch. Return why it ended: "done", "time", or a name of signals.STOPS.
 
-        Raises TrainingError when the loss is no longer finite, or nothing can be saved any more.
+        Raises TrainingError when the loss is no longer finite, an example cannot be read, or
+        nothing can be saved any more.
         """
         files.remove_parts(self.out)
         self._started = self._saved_at = self._line_at = self._read_at = time.monotonic()
@@ -112,7 +121,7 @@ class Trainer:
                 return self._run()
         except NotFiniteError as error:
             raise self._explained(error) from None
-        except OSError as error:
+        except (DataError, OSError) as error:
             raise TrainingError(f"{error}; {self.saver.last_good()}") from error
 
     def _run(self) -> str:
@@ -135,6 +144,9 @@ class Trainer:
             while self.batch < self.batches and not self._stopping():
                 self.watch.begin(self.step)
                 batch = next(batches)
+                self._pass_over("train", batch)
+                if not self.task.count(batch):
+                    raise DataError(f"nothing of batch {self.batch + 1} can be read")
                 self.watch.lap("loading")
                 self._train_step(batch)
                 self.batch += 1
@@ -168,8 +180,7 @@ class Trainer:
         self._console.phase(self.epoch, testing=True)
         self.model.eval()
         with contextlib.closing(self.test.epoch(0)) as batches:
-            few = itertools.islice(batches, self.limit_batches)
-            found = self.task.test(self.model, self._unless_stopped(few))
+            found = self.task.test(self.model, self._unless_stopped(batches))
         if self._stopping():
             return
         took = time.perf_counter() - began
@@ -182,12 +193,13 @@ class Trainer:
         self.schedule.step(self.epoch, found)
         seconds = dict(self.watch.seconds)
         test_line = dict(epoch=self.epoch, **found, lr=rate, health=health, seconds=seconds)
-        self._log.write("test", self.step, **test_line)
+        self._log.write("test", self.step, **test_line, **self._left_out())
         is_best = found[self.task.best_by] < self.best[self.task.best_by]
         if is_best:
             figures = {name: found[name] for name in self.task.measures if name in found}
             figures.setdefault(self.task.best_by, found[self.task.best_by])
             self.best = {**figures, "epoch": self.epoch, "step": self.step}
+            self.task.save(self.out)
         self._console.tested(self.epoch, found, rate, is_best)
         self._console.health(health)
         self._save()
@@ -233,15 +245,36 @@ class Trainer:
             **means,
             lr=self.optimizer.lr,
             images_per_second=round(examples / (now - self._line_at), 1),
+            **self._left_out(),
         )
         self._line_at, self._line_step = now, self.step
         self._totals = self._upload([0.0] * len(self._totals))
         self._watch_for_stuck(means["loss"], int(count))
 
+    def _pass_over(self, split: str, batch: Any) -> None:
+        """Tell, once, what of a batch could not be read. Raises DataError when it is too much."""
+        for place, problem in self.task.damaged(batch).items():
+            if place in self.damaged[split]:
+                continue
+            self.damaged[split].append(place)
+            if (count := sum(map(len, self.damaged.values()))) > self.skip_damaged:
+                raise DataError(
+                    f"{problem}; expected at most {self.skip_damaged} that cannot be read, this is "
+                    f"number {count}"
+                )
+            self._console.say(f"left out: {problem}")
+
+    def _left_out(self) -> dict[str, int]:
+        """How many examples, for a line of metrics; nothing if there are none."""
+        count = sum(map(len, self.damaged.values()))
+        return {"damaged": count} if count else {}
+
     def _watch_for_stuck(self, loss: float, batches: int) -> None:
         """Warn, once, when the net has learnt nothing for long."""
         chance = self.task.chance
-        at_chance = chance is not None and abs(loss - chance) < 0.01 * chance
+        # within 1 % over 50 batches; a mean over fewer varies more, as 1 / sqrt(batches)
+        near = 0.01 * math.sqrt(max(1, 50 / batches))
+        at_chance = chance is not None and abs(loss - chance) < near * chance
         self._stuck = self._stuck + batches if at_chance else 0
         if self._stuck >= self.stuck_after and not self._warned:
             self._warned = True
@@ -261,7 +294,9 @@ class Trainer:
         for batch in batches:
             if self._stopping():
                 return
-            yield batch
+            self._pass_over("test", batch)
+            if self.task.count(batch):
+                yield batch
 
     def _checkpoint_due(self) -> bool:
         if self.checkpoint_batches and self.step % self.checkpoint_batches == 0:
@@ -278,6 +313,7 @@ class Trainer:
             "totals": self.task.device.download(self._totals).tolist(),
             "best": self.best,
             "stuck": self._stuck,
+            "damaged": self.damaged,
             "seconds": self.watch.seconds,
             "metrics_size": self._log.sync(),
         }
@@ -295,14 +331,15 @@ class Trainer:
         more epochs than are wanted.
         """
         checkpoint, line = self.saver.newest()
-        self._restore(checkpoint)
+        with files.understood(self.saver.last):
+            self._restore(checkpoint)
         if self.epoch > self.epochs:
             raise ValueError(
                 f"the run in {self.out} has been through {self.epoch} epochs: expected at least "
                 f"as many, got {self.epochs}"
             )
         if checkpoint.state.get("epochs", self.epochs) != self.epochs:
-            self.schedule.step(self._now(), {})
+            self._step_schedule()
         self.saver.keep_best(self.best["step"])  # a kill may have come before its second name
         return f"{line}: epoch {self.epoch + 1}, batch {self.batch}"
 
@@ -317,11 +354,13 @@ class Trainer:
 
     def _restore(self, checkpoint: files.Checkpoint) -> None:
         position = self.saver.restore(checkpoint)
-        self.epoch, self.batch, self.step = (position[k] for k in ("epoch", "batch", "step"))
+        self.epoch, self.batch, self.step = (int(position[k]) for k in ("epoch", "batch", "step"))
         self._totals = self._upload(position["totals"])
-        self.best, self._stuck = position["best"], position["stuck"]
+        self.best, self._stuck = position["best"], int(position["stuck"])
+        float(self.best[self.task.best_by]), int(self.best["step"])  # they must be there
+        self.damaged = position.get("damaged", self.damaged)
         self.watch.seconds.update(position["seconds"])
-        self._metrics_size = position["metrics_size"]
+        self._metrics_size = int(position["metrics_size"])
 
     def _explained(self, error: NotFiniteError) -> TrainingError:
         """Replay from the last good checkpoint, to say where the trouble began."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from tinynet.devices.cuda import memory
 from tinynet.devices.cuda.installation import cupy
 from tinynet.devices.cuda.lane import Lane
 
@@ -34,7 +34,7 @@ def _copy_through_host(
     out: Any, array: Any, here: Lane, there: Lane, before: list[Any], after: list[Any]
 ) -> None:
     """GPU -> pinned memory on the sender's copy stream, pinned memory -> GPU on the receiver's."""
-    pinned = import_module("cupyx").empty_pinned((array.nbytes,), np.uint8)
+    pinned = memory.pinned(array.nbytes)
     for event in before:
         there.copies.wait_event(event)
     with there.gpu:

@@ -60,8 +60,9 @@ class CudaDevice(Device):
         return out.transpose(back)
 
     def download(self, array: Any) -> np.ndarray:
+        order, back = memory_order(array.strides)
         with self.activate():
-            return cupy.asnumpy(array)
+            return cupy.asnumpy(array.transpose(order)).transpose(back)
 
     def copy_from(self, array: Any, source: Device) -> Any:
         if not isinstance(source, CudaDevice):

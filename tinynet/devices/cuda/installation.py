@@ -7,6 +7,7 @@ from types import ModuleType
 
 from tinynet.errors import DeviceUnavailableError
 
+OLDEST = {12: 50, 13: 75}  # CUDA -> ten times the least compute capability it compiles for
 WHEELS = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x")
 # The wheels themselves: `tinynet` in the package index is another project.
 INSTALL = (
@@ -76,6 +77,18 @@ def check_gpu(name: str, index: int) -> None:
     if index >= count:
         have = ", ".join(f"cuda:{i}" for i in range(count)) or "none"
         raise DeviceUnavailableError(f"{name}: no such GPU; this machine has {have}")
+    capability, cuda = int(cupy.cuda.Device(index).compute_capability), built // 1000
+    if capability < OLDEST.get(cuda, 0):
+        fits = [str(older) for older, least in OLDEST.items() if least <= capability]
+        advice = (
+            f"pip uninstall -y cupy-cuda{cuda}x; pip install 'cupy-cuda{fits[-1]}x[ctk]'"
+            if fits
+            else "it needs another GPU"
+        )
+        raise DeviceUnavailableError(
+            f"{name}: CUDA {cuda}, for which this CuPy is built, knows GPUs of compute capability "
+            f"{OLDEST[cuda] / 10} and newer, this one has {capability / 10}: {advice}"
+        )
     try:  # what the kernels will need: the compiler, CUDA's headers, a GPU that takes code, cuBLAS
         with cupy.cuda.Device(index):
             cupy.RawKernel('extern "C" __global__ void nothing(int) {}', "nothing").compile()

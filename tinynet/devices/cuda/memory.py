@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
+
+import numpy as np
 
 from tinynet.devices.cuda.installation import cupy
 from tinynet.devices.cuda.lane import active
@@ -39,6 +42,17 @@ def allocate(nbytes: int) -> Any:
         if lane.waits and lane.pending(memory.ptr, memory.ptr + nbytes):
             lane.queue_waits()  # a copy elsewhere still reads what lay in this block before
     return memory
+
+
+def pinned(nbytes: int) -> np.ndarray:
+    """Bytes of the host that a GPU copies from and to while the host goes on."""
+    try:
+        return import_module("cupyx").empty_pinned((nbytes,), np.uint8)
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise OutOfMemoryError(
+            f"cuda: the host gives no {_size(nbytes)} of pinned memory ({error}): free some of the "
+            f"host's memory, or raise the limit on locked memory (ulimit -l)"
+        ) from None
 
 
 def _out_of_memory(gpu: int, asked: int) -> OutOfMemoryError:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from tinynet.devices.cuda.installation import cupy
 from tinynet.devices.cuda.lane import Lane
+from tinynet.devices.cuda.memory import pinned
 
 # Bytes of a slot, and how many slots: together two batches of 128 pictures. A guess; if it is too
 # small, `python benchmarks/gpu.py` shows fewer pictures/s from host than without uploads.
@@ -25,7 +25,7 @@ class _Slot:
     """A pinned buffer on the host, and the landing buffer on the GPU that it is copied to."""
 
     def __init__(self, lane: Lane):
-        self.pinned = import_module("cupyx").empty_pinned((SLOT,), np.uint8)
+        self.pinned = pinned(SLOT)
         with lane.gpu, lane.uploads:
             self.landing = cupy.empty(SLOT, np.uint8)
         self.copied = self.released = None

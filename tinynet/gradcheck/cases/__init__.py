@@ -11,7 +11,10 @@ from tinynet.gradcheck.cases import (
     activation,
     affine,
     arithmetic,
+    attention,
+    comparisons,
     convolution,
+    elementwise,
     losses,
     network,
     normalization,
@@ -19,6 +22,6 @@ from tinynet.gradcheck.cases import (
     regularization,
     shape,
 )
-from tinynet.gradcheck.cases.table import CASES
+from tinynet.gradcheck.cases.table import CASES, has_gradient
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "has_gradient"]

@@ -1,4 +1,4 @@
-"""Cases of arithmetic: operators, reductions, and what goes element by element."""
+"""Cases of arithmetic: operators and reductions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 import tinynet.functional as F
+from tinynet.arithmetic import einsum, minimum, where
 from tinynet.gradcheck.cases.inputs import apart, away_from_zero, layouts
 from tinynet.gradcheck.cases.table import Case, cases
 
@@ -50,18 +51,8 @@ def _pow(rng: np.random.Generator) -> Iterator[Case]:
     for p in (3, 2, 0.5, -1.5, 1, 0):
         yield lambda x, p=p: x**p, [rng.uniform(0.5, 2, (3, 4))]
     yield lambda x: x**3, [away_from_zero(rng, 3, 4)]
-
-
-@cases("exp", accepts=("integers",))
-def _exp(rng: np.random.Generator) -> Iterator[Case]:
-    yield F.exp, [layouts(rng, rng.normal(size=(2, 3, 4)))]
-    yield lambda x: x.exp(), [layouts(rng, rng.normal(size=(2, 3, 4)))]
-
-
-@cases("log", accepts=("integers",))
-def _log(rng: np.random.Generator) -> Iterator[Case]:
-    yield F.log, [layouts(rng, rng.uniform(0.3, 3, (2, 3, 4)))]
-    yield lambda x: x.log(), [layouts(rng, rng.uniform(0.3, 3, (2, 3, 4)))]
+    yield lambda a, b: a**b, [rng.uniform(0.5, 2, (3, 4)), rng.normal(size=(2, 1, 4))]
+    yield lambda b: 1.7**b, [layouts(rng, rng.normal(size=(3, 4)))]
 
 
 @cases("maximum", accepts=("integers", "arrays"))
@@ -70,6 +61,40 @@ def _maximum(rng: np.random.Generator) -> Iterator[Case]:
     yield F.maximum, [a, b]
     yield F.maximum, [apart(rng, 3, 1), apart(rng, 4) + 1 / 30]
     yield lambda x: F.maximum(x, 0), [apart(rng, 3, 4)]
+
+
+@cases("minimum", accepts=("integers", "arrays"))
+def _minimum(rng: np.random.Generator) -> Iterator[Case]:
+    a, b = apart(rng, 2, 3, 4)
+    yield minimum, [a, b]
+    yield minimum, [apart(rng, 3, 1), apart(rng, 4) + 1 / 30]
+    yield lambda x: minimum(x, 0), [apart(rng, 3, 4)]
+
+
+@cases("where", accepts=("integers", "arrays"))
+def _where(rng: np.random.Generator) -> Iterator[Case]:
+    mask = rng.integers(0, 2, (3, 4)) > 0
+    yield lambda a, b: where(mask, a, b), [rng.normal(size=(3, 4)), rng.normal(size=(3, 4))]
+    yield lambda a, b: where(a > 0, a * a, b), [apart(rng, 3, 4), rng.normal(size=(2, 1, 4))]
+    yield lambda a, b: where(a < b, a, 2 * b), [apart(rng, 3, 1), apart(rng, 4) + 1 / 30]
+    yield lambda a: where(a > 0, 2.5, a), [layouts(rng, apart(rng, 3, 4))]
+
+
+@cases("einsum", accepts=("integers",))
+def _einsum(rng: np.random.Generator) -> Iterator[Case]:
+    for equation, *shapes in [
+        ("ij,jk->ik", (2, 3), (3, 4)),
+        ("bij,bjk->kbi", (2, 3, 4), (2, 4, 2)),
+        ("ij->ji", (2, 3)),
+        ("ijk->j", (2, 3, 4)),
+        ("i,j", (3,), (4,)),
+        ("ij,ij,j->i", (2, 3), (2, 3), (3,)),
+        ("ijk,kl,l->", (2, 3, 4), (4, 2), (2,)),
+    ]:
+        yield (
+            lambda *x, e=equation: einsum(e, *x),
+            [layouts(rng, rng.normal(size=shape)) for shape in shapes],
+        )
 
 
 @cases("matmul", accepts=("integers", "arrays"))
@@ -110,7 +135,70 @@ def _mean(rng: np.random.Generator) -> Iterator[Case]:
         yield lambda x, a=axis, k=keepdims: x.mean(a, k), [layouts(rng, rng.normal(size=(2, 3, 4)))]
 
 
+AXES = [(None, False), (1, False), (-1, True), ((0, 2), False), ((1, 2), True)]
+
+
 @cases("max", accepts=("integers",))
 def _max(rng: np.random.Generator) -> Iterator[Case]:
-    for axis, keepdims in [(None, False), (1, False), (-1, True), ((0, 2), False), ((1, 2), True)]:
+    for axis, keepdims in AXES:
         yield lambda x, a=axis, k=keepdims: x.max(a, k), [layouts(rng, apart(rng, 2, 3, 4))]
+
+
+@cases("min", accepts=("integers",))
+def _min(rng: np.random.Generator) -> Iterator[Case]:
+    for axis, keepdims in AXES:
+        yield lambda x, a=axis, k=keepdims: x.min(a, k), [layouts(rng, apart(rng, 2, 3, 4))]
+
+
+@cases("max_along", accepts=("integers",))
+def _max_along(rng: np.random.Generator) -> Iterator[Case]:
+    yield lambda x: x.max(dim=1)[0], [layouts(rng, apart(rng, 2, 3, 4))]
+    yield lambda x: x.max(dim=-1, keepdim=True)[0], [layouts(rng, apart(rng, 2, 3, 4))]
+
+
+@cases("min_along", accepts=("integers",))
+def _min_along(rng: np.random.Generator) -> Iterator[Case]:
+    yield lambda x: x.min(dim=1)[0], [layouts(rng, apart(rng, 2, 3, 4))]
+    yield lambda x: x.min(dim=-1, keepdim=True)[0], [layouts(rng, apart(rng, 2, 3, 4))]
+
+
+@cases("prod", accepts=("integers",))
+def _prod(rng: np.random.Generator) -> Iterator[Case]:
+    for axis, keepdims in AXES:
+        yield lambda x, a=axis, k=keepdims: x.prod(a, k), [layouts(rng, apart(rng, 2, 3, 4))]
+    zero = rng.normal(size=(3, 4))
+    zero[1, 2] = zero[0, 0] = zero[0, 3] = 0
+    yield lambda x: x.prod(1), [zero]
+
+
+@cases("cumsum", accepts=("integers",))
+def _cumsum(rng: np.random.Generator) -> Iterator[Case]:
+    for axis in (0, 1, -1):
+        yield lambda x, a=axis: x.cumsum(a), [layouts(rng, rng.normal(size=(2, 3, 4)))]
+
+
+@cases("var", accepts=("integers",))
+def _var(rng: np.random.Generator) -> Iterator[Case]:
+    for axis, keepdims in AXES:
+        yield (
+            lambda x, a=axis, k=keepdims: x.var(a, keepdims=k),
+            [layouts(rng, rng.normal(size=(2, 3, 4)))],
+        )
+    yield lambda x: x.var(1, correction=0), [layouts(rng, rng.normal(size=(2, 3, 4)))]
+
+
+@cases("std", accepts=("integers",))
+def _std(rng: np.random.Generator) -> Iterator[Case]:
+    for axis, keepdims in AXES:
+        yield (
+            lambda x, a=axis, k=keepdims: x.std(a, keepdims=k),
+            [layouts(rng, rng.normal(size=(2, 3, 4)))],
+        )
+    yield lambda x: x.std(1, correction=0), [layouts(rng, rng.normal(size=(2, 3, 4)))]
+
+
+@cases("norm", accepts=("integers",))
+def _norm(rng: np.random.Generator) -> Iterator[Case]:
+    for p in (2, 1, 3, 1.5, np.inf):
+        yield lambda x, p=p: x.norm(p), [layouts(rng, apart(rng, 2, 3, 4) + 1 / 40)]
+        yield lambda x, p=p: x.norm(p, 1, True), [layouts(rng, apart(rng, 2, 3, 4) + 1 / 40)]

@@ -31,3 +31,18 @@ def _conv2d(rng: np.random.Generator) -> Iterator[Case]:
         )
     yield F.conv2d, [rng.normal(size=(2, 3, 4, 4)), rng.normal(size=(2, 3, 2, 2))]  # no bias
     yield partial(F.conv2d, relu=True), off_kinks(rng, F.conv2d, (2, 3, 4, 4), (2, 3, 2, 2), (2,))
+
+
+@cases("conv_transpose2d")
+def _conv_transpose2d(rng: np.random.Generator) -> Iterator[Case]:
+    for kernel, options in [
+        ((3, 2), {}),
+        ((3, 3), dict(padding=1)),
+        ((4, 3), dict(stride=2, padding=1)),
+        ((2, 3), dict(stride=(2, 3), padding=(0, 1), output_padding=(1, 2))),
+        ((3, 3), dict(stride=2, groups=2)),
+    ]:
+        x, w = rng.normal(size=(2, 2, 3, 4)), rng.normal(size=(2, 3, *kernel))
+        b = rng.normal(size=3 * options.get("groups", 1))
+        yield partial(F.conv_transpose2d, **options), [layouts(rng, x), layouts(rng, w), b]
+        yield partial(F.conv_transpose2d, **options), [x, w]

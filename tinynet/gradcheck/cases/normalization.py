@@ -77,3 +77,16 @@ def _batch_norm(rng: np.random.Generator) -> Iterator[Case]:
                     moving,
                     off_kinks(rng, partial(moving, relu=False), *shapes) if relu else [x, w, b],
                 )
+
+
+@cases("layer_norm")
+def _layer_norm(rng: np.random.Generator) -> Iterator[Case]:
+    for shape, axes in [((4, 3), 1), ((2, 3, 5), 1), ((2, 3, 4), 2), ((3, 2), 2), ((2, 2, 1), 1)]:
+        x = layouts(rng, 1 + 2 * rng.normal(size=shape))
+        w, b = rng.normal(size=(2, *shape[-axes:]))
+        row = shape[-axes:] if axes > 1 else shape[-1]
+        norm = partial(F.layer_norm, normalized_shape=row, eps=0.5)
+        yield norm, [x]
+        yield lambda x, w, b, f=norm: f(x, weight=w, bias=b), [x, w, b]
+        yield lambda x, w, f=norm: f(x, weight=w), [x, w]
+        yield lambda x, b, f=norm: f(x, bias=b), [x, b]

@@ -50,3 +50,12 @@ def _adaptive_avg_pool2d(rng: np.random.Generator) -> Iterator[Case]:
             lambda x, s=size: F.adaptive_avg_pool2d(x, s),
             [layouts(rng, rng.normal(size=(2, 2, 6, 8)))],
         )
+
+
+@cases("interpolate")
+def _interpolate(rng: np.random.Generator) -> Iterator[Case]:
+    for scale in [2, (1, 3), (3, 2), 1]:
+        yield (
+            lambda x, s=scale: F.interpolate(x, s),
+            [layouts(rng, rng.normal(size=(2, 3, 3, 2)))],
+        )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 import tinynet.functional as F
-from tinynet.arithmetic import concat
+from tinynet.arithmetic import concat, stack
 from tinynet.gradcheck.cases.inputs import layouts
 from tinynet.gradcheck.cases.table import Case, cases
 
@@ -15,8 +15,24 @@ from tinynet.gradcheck.cases.table import Case, cases
 @cases("reshape", accepts=("integers",))
 def _reshape(rng: np.random.Generator) -> Iterator[Case]:
     yield lambda x: x.reshape(4, -1), [layouts(rng, rng.normal(size=(2, 3, 4)))]
+
+
+@cases("flatten", accepts=("integers",))
+def _flatten(rng: np.random.Generator) -> Iterator[Case]:
     yield lambda x: x.flatten(1), [layouts(rng, rng.normal(size=(2, 3, 4)))]
     yield lambda x: x.flatten(), [layouts(rng, rng.normal(size=(2, 3, 4)))]
+
+
+@cases("squeeze", accepts=("integers",))
+def _squeeze(rng: np.random.Generator) -> Iterator[Case]:
+    yield lambda x: x.squeeze(), [layouts(rng, rng.normal(size=(2, 1, 4, 1)))]
+    yield lambda x: x.squeeze(1), [layouts(rng, rng.normal(size=(2, 1, 4, 1)))]
+
+
+@cases("unsqueeze", accepts=("integers",))
+def _unsqueeze(rng: np.random.Generator) -> Iterator[Case]:
+    for axis in (0, 1, -1):
+        yield lambda x, a=axis: x.unsqueeze(a), [layouts(rng, rng.normal(size=(2, 3)))]
 
 
 @cases("transpose", accepts=("integers",))
@@ -49,6 +65,28 @@ def _concat(rng: np.random.Generator) -> Iterator[Case]:
     yield lambda a, b, c: concat([a, b, c], 1), [layouts(rng, part) for part in parts]
     yield lambda a, b, c: concat([c.transpose(), a.transpose(), b.transpose()], -2), parts
     yield lambda a: concat([a, a * 2]), [rng.normal(size=3)]
+
+
+@cases("stack", accepts=("integers",))
+def _stack(rng: np.random.Generator) -> Iterator[Case]:
+    for axis in (0, 1, -1):
+        yield (
+            lambda a, b, axis=axis: stack([a, b, a], axis),
+            [layouts(rng, rng.normal(size=(2, 3))) for _ in range(2)],
+        )
+
+
+@cases("split", accepts=("integers",))
+def _split(rng: np.random.Generator) -> Iterator[Case]:
+    yield lambda x: x.split([1, 3, 0], 2)[1], [layouts(rng, rng.normal(size=(2, 3, 4)))]
+    yield lambda x: x.split(3, -1)[1] * 2, [layouts(rng, rng.normal(size=(2, 3, 4)))]
+    yield lambda x: x.split(2)[0], [layouts(rng, rng.normal(size=(4, 3)))]
+
+
+@cases("astype", accepts=("integers",))
+def _astype(rng: np.random.Generator) -> Iterator[Case]:
+    yield lambda x: x.astype(x.dtype) * 2, [layouts(rng, rng.normal(size=(2, 3)))]
+    yield lambda x: (x * x).clone(), [layouts(rng, rng.normal(size=(2, 3)))]
 
 
 @cases("to", accepts=("integers",))

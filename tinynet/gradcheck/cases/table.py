@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinynet.operations import OPERATIONS
+
 Case = tuple[Callable[..., Any], list]  # a function of tensors, and its arguments
 Maker = Callable[[np.random.Generator], Iterator[Case]]
 
@@ -29,3 +31,8 @@ def cases(name: str, accepts: tuple[str, ...] = ()) -> Callable[[Maker], Maker]:
         return make
 
     return add
+
+
+def has_gradient(name: str) -> bool:
+    """Whether there is one to check: not of comparisons. What is no operation is a network."""
+    return name not in OPERATIONS or bool(OPERATIONS[name].functions)

@@ -8,6 +8,7 @@ from tinynet.kernels.cuda.adaptive_avg_pool2d import (
     adaptive_avg_pool2d_backward,
     adaptive_avg_pool2d_forward,
 )
+from tinynet.kernels.cuda.attention import attention_backward, attention_forward
 from tinynet.kernels.cuda.batch_norm import batch_norm_backward, batch_norm_forward
 from tinynet.kernels.cuda.bce_with_logits import (
     bce_with_logits_backward,
@@ -18,6 +19,8 @@ from tinynet.kernels.cuda.conv2d import conv2d_backward, conv2d_forward
 from tinynet.kernels.cuda.dropout import dropout_backward, dropout_forward
 from tinynet.kernels.cuda.elementwise import *
 from tinynet.kernels.cuda.im2col import col2im, im2col
+from tinynet.kernels.cuda.index import index_backward
+from tinynet.kernels.cuda.layer_norm import layer_norm_backward, layer_norm_forward
 from tinynet.kernels.cuda.linear import linear_backward, linear_forward, matmul
 from tinynet.kernels.cuda.mse_loss import mse_loss_backward, mse_loss_forward
 from tinynet.kernels.cuda.nll_loss import nll_loss_backward, nll_loss_forward
@@ -43,3 +46,4 @@ from tinynet.kernels.cuda.softmax import (
     softmax_forward,
 )
 from tinynet.kernels.cuda.steps import *
+from tinynet.kernels.cuda.upsample2d import upsample2d_backward, upsample2d_forward

@@ -15,7 +15,7 @@ def adaptive_avg_pool2d_forward(x: Any, size: Pair) -> Any:
     """(N, C, H, W) -> (N, C, *size)."""
     N, C, H, W = x.shape
     y = cupy.empty((C, *size, N), x.dtype)
-    _cu.adaptive_avg_pool2d_forward((size[0] * size[1] * N, C), batch_last(x), y, N, H, W, *size)
+    _cu.adaptive_avg_pool2d_forward((size[0] * size[1] * N, C), batch_last(x), y, C, N, H, W, *size)
     return batch_first(y)
 
 
@@ -23,5 +23,5 @@ def adaptive_avg_pool2d_backward(dy: Any, x_shape: tuple[int, int, int, int], si
     """dy (N, C, *size) -> dx (N, C, H, W)."""
     N, C, H, W = x_shape
     dx = cupy.empty((C, H, W, N), dy.dtype)
-    _cu.adaptive_avg_pool2d_backward((H * W * N, C), batch_last(dy), dx, N, H, W, *size)
+    _cu.adaptive_avg_pool2d_backward((H * W * N, C), batch_last(dy), dx, C, N, H, W, *size)
     return batch_first(dx)

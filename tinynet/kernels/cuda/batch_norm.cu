@@ -1,6 +1,6 @@
 // Batch normalisation. Formulas and letters: tinynet/kernels/batch_norm.py.
 //
-// x is (C, P); blockIdx.y is the channel. A block of threads adds up one run of a row, and then one
+// x is (C, P); blockIdx.z and y give the channel. A block of threads adds up one run of a row, and then one
 // thread a channel adds up the runs, in one fixed order; the runs are the blocks of the formulas.
 
 // The sum over all threads of a block; every thread gets it.
@@ -22,13 +22,15 @@ __device__ REAL over_block(REAL sum, REAL* part)
 
 #define RUN_OF_ROW                                                               \
     __shared__ REAL part[256];                                                   \
-    const long long c = blockIdx.y, first = (long long)blockIdx.x * run;         \
+    const long long c = (long long)blockIdx.z * gridDim.y + blockIdx.y;   \
+    if (c >= C) return;                                                          \
+    const long long first = (long long)blockIdx.x * run;                         \
     const long long end = min(first + run, (long long)P);
 
 // m_k and q_k of every run, both (C, runs)
 extern "C" __global__ void batch_norm_moments(
-    const REAL* __restrict__ x, REAL* __restrict__ means, REAL* __restrict__ squares, int P,
-    int run)
+    const REAL* __restrict__ x, REAL* __restrict__ means, REAL* __restrict__ squares, int C,
+    int P, int run)
 {
     RUN_OF_ROW
     REAL sum = 0;
@@ -73,10 +75,11 @@ extern "C" __global__ void batch_norm_statistics(
 // y = w h + b, then max(y, 0) if asked for; a NaN comes out as NaN
 extern "C" __global__ void batch_norm_forward(
     const REAL* __restrict__ x, const REAL* __restrict__ mean, const REAL* __restrict__ inverse,
-    const REAL* __restrict__ w, const REAL* __restrict__ b, REAL* __restrict__ y, int P, bool relu)
+    const REAL* __restrict__ w, const REAL* __restrict__ b, REAL* __restrict__ y, int C, int P, bool relu)
 {
-    const long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x, c = blockIdx.y;
-    if (p >= P) return;
+    const long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    const long long c = (long long)blockIdx.z * gridDim.y + blockIdx.y;
+    if (p >= P || c >= C) return;
     const REAL value = (x[c * P + p] - mean[c]) * (inverse[c] * w[c]) + b[c];
     y[c * P + p] = relu && value < 0 ? 0 : value;
 }
@@ -85,7 +88,7 @@ extern "C" __global__ void batch_norm_forward(
 // y <= 0.
 extern "C" __global__ void batch_norm_sums(
     const REAL* __restrict__ dy, const REAL* __restrict__ y, const REAL* __restrict__ x,
-    const REAL* __restrict__ mean, REAL* __restrict__ sums, REAL* __restrict__ products, int P,
+    const REAL* __restrict__ mean, REAL* __restrict__ sums, REAL* __restrict__ products, int C, int P,
     int run, bool relu)
 {
     RUN_OF_ROW
@@ -123,11 +126,12 @@ extern "C" __global__ void batch_norm_gradients(
 extern "C" __global__ void batch_norm_backward(
     const REAL* __restrict__ dy, const REAL* __restrict__ y, const REAL* __restrict__ x,
     const REAL* __restrict__ mean, const REAL* __restrict__ inverse, const REAL* __restrict__ w,
-    const REAL* __restrict__ dw, const REAL* __restrict__ db, REAL* __restrict__ dx, int P,
+    const REAL* __restrict__ dw, const REAL* __restrict__ db, REAL* __restrict__ dx, int C, int P,
     bool relu, bool training)
 {
-    const long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x, c = blockIdx.y;
-    if (p >= P) return;
+    const long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    const long long c = (long long)blockIdx.z * gridDim.y + blockIdx.y;
+    if (p >= P || c >= C) return;
     REAL value = relu && y[c * P + p] <= 0 ? 0 : dy[c * P + p];
     if (training) value -= (db[c] + (x[c * P + p] - mean[c]) * inverse[c] * dw[c]) / P;
     dx[c * P + p] = w[c] * inverse[c] * value;

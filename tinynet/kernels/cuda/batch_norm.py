@@ -30,7 +30,7 @@ def batch_norm_forward(
         mean, inverse = cupy.empty(C, x.dtype), cupy.empty(C, x.dtype)
         runs = -(-P // RUN)
         means, squares = cupy.empty((C, runs), x.dtype), cupy.empty((C, runs), x.dtype)
-        _cu.batch_norm_moments((runs * THREADS, C), x, means, squares, P, RUN)
+        _cu.batch_norm_moments((runs * THREADS, C), x, means, squares, C, P, RUN)
         update = running_mean is not None
         running = (running_mean, running_var) if update else (mean, inverse)
         _cu.batch_norm_statistics(
@@ -40,7 +40,7 @@ def batch_norm_forward(
         mean, inverse = running_mean.copy(), (running_var + eps) ** -0.5
     w = cupy.ones(C, x.dtype) if weight is None else weight
     b = cupy.zeros(C, x.dtype) if bias is None else bias
-    _cu.batch_norm_forward((P, C), x, mean, inverse, w, b, y, P, relu)
+    _cu.batch_norm_forward((P, C), x, mean, inverse, w, b, y, C, P, relu)
     return batch_first(y), mean, inverse
 
 
@@ -63,12 +63,14 @@ def batch_norm_backward(
     runs = -(-P // RUN)
     sums, products = cupy.empty((C, runs), x.dtype), cupy.empty((C, runs), x.dtype)
     dw, db = cupy.empty(C, x.dtype), cupy.empty(C, x.dtype)
-    _cu.batch_norm_sums((runs * THREADS, C), dy, y, x, mean, sums, products, P, RUN, relu)
+    _cu.batch_norm_sums((runs * THREADS, C), dy, y, x, mean, sums, products, C, P, RUN, relu)
     _cu.batch_norm_gradients((C, 1), sums, products, inverse, dw, db, C, runs)
     dx = None
     if needs[0]:
         dx = cupy.empty(x.shape, x.dtype)
         w = cupy.ones(C, x.dtype) if weight is None else weight
-        _cu.batch_norm_backward((P, C), dy, y, x, mean, inverse, w, dw, db, dx, P, relu, training)
+        _cu.batch_norm_backward(
+            (P, C), dy, y, x, mean, inverse, w, dw, db, dx, C, P, relu, training
+        )
         dx = batch_first(dx)
     return dx, dw if needs[1] else None, db if needs[2] else None

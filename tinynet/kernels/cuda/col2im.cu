@@ -2,18 +2,19 @@
 //
 //     dx[c, h, w, n] += sum of col[(c, i, j), (oh, ow, n)] over the windows that cover (h, w)
 //
-// for the windows of the output rows row0 ... row0 + rows - 1. blockIdx.y is the channel c. A thread takes one pixel
+// for the windows of the output rows row0 ... row0 + rows - 1. blockIdx.z and y give the channel c. A thread takes one pixel
 // (h, w, n) with h0 <= h, and adds up what all windows have for it, in the order of (i, j): no two threads add to the same
 // place, so no atomics are needed, and the bits are the same every run.
 
-extern "C" __global__ void col2im(const REAL* __restrict__ col, REAL* __restrict__ dx, int N, int H, int W, int kh,
+extern "C" __global__ void col2im(const REAL* __restrict__ col, REAL* __restrict__ dx, int C, int N, int H, int W, int kh,
                                   int kw, int sh, int sw, int ph, int pw, int OW, int row0, int rows, int h0,
                                   int height)
 {
     const long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x;  // (h - h0, w, n)
-    if (p >= (long long)height * W * N) return;
+    const long long c = (long long)blockIdx.z * gridDim.y + blockIdx.y;
+    if (p >= (long long)height * W * N || c >= C) return;
     const int n = (int)p % N, w = (int)p / N % W, h = (int)p / N / W + h0;
-    const long long c = blockIdx.y, P = (long long)rows * OW * N;
+    const long long P = (long long)rows * OW * N;
     // oh*sh <= h + ph <= oh*sh + kh - 1
     const int oh_last = min((h + ph) / sh, row0 + rows - 1), oh_first = max((h + ph - kh + sh) / sh, row0);
     const int ow_last = min((w + pw) / sw, OW - 1), ow_first = max((w + pw - kw + sw) / sw, 0);

@@ -1,9 +1,19 @@
-"""Convolution: tinynet/kernels/conv2d.py on a GPU, with the same products and letters.
+"""Convolution: tinynet/kernels/conv2d.py on a GPU, with the same letters.
 
-    y = w @ col + b        dw = dy @ col^T        dx = col2im(w^T @ dy)
+    y[oh] = w @ col[oh] + b        dw = sum over oh of dy[oh] @ col[oh]^T        dx: see below
 
-Columns are made in pieces of whole output rows, in one buffer, and made again in backward. Bias and
-rectifier follow all products in one launch, and go before them in backward.
+One product for each output row oh, all of a layer in one call of cuBLAS. The columns of
+neighbouring rows overlap, so they are expanded along the row only (row_columns.cu): a step of
+AlexNet at batch 128 moves 5.8 GB of columns where whole ones are 15.9. They are made again in
+backward.
+
+With stride 1 the gradient of the picture is itself a convolution, of dy with the kernels turned by
+half a circle and padded by k - 1 - p:
+
+    dx[c, h, w] = sum over o, i, j of w[o, c, kh-1-i, kw-1-j] dy[o, h + i - (kh-1-ph), ...]
+
+With other strides it is dx = col2im(w^T @ dy). Bias and rectifier follow all products in one
+launch, and go before them in backward.
 """
 
 from __future__ import annotations
@@ -13,14 +23,15 @@ from typing import Any
 from tinynet.devices.cuda import cupy
 from tinynet.devices.threads import ranges
 from tinynet.kernels.cuda.gemm import gemm
-from tinynet.kernels.cuda.im2col import add_columns, write_columns
-from tinynet.kernels.cuda.launch import batch_first, batch_last
+from tinynet.kernels.cuda.im2col import add_columns
+from tinynet.kernels.cuda.launch import batch_first, batch_last, dense
+from tinynet.kernels.cuda.row_columns import for_rows, row_columns, sum_of_rows, turned_for_rows
 from tinynet.kernels.cuda.rows import add_to_rows, add_to_rows_backward
 from tinynet.kernels.im2col import Pair, output_size
 
 # Of columns made at once. Small pieces stay in the GPU's L2 cache (50 MB on an H200), large ones
-# keep all its processors busy: conv2's product on 16 MB of columns has 27 tiles of 128 x 128 for
-# 132 processors. A guess for the large side; `python benchmarks/gpu.py` measures it.
+# keep all its processors busy: conv3's product for one row has 26 tiles of 128 x 128 for 132
+# processors. A guess for the large side; `python benchmarks/gpu.py` measures it.
 COLUMN_BYTES = 256 << 20
 
 
@@ -28,19 +39,22 @@ def conv2d_forward(
     x: Any, weight: Any, bias: Any, stride: Pair, padding: Pair, groups: int, relu: bool = False
 ) -> Any:
     """(N, C, H, W), (O, C/groups, kh, kw), (O,) -> (N, O, OH, OW)."""
-    N, _, H, W = x.shape
-    O, _, *kernel = weight.shape
-    OH, OW = output_size((H, W), kernel, stride, padding)
-    x = batch_last(x)
-    y = cupy.empty((O, OH * OW * N), x.dtype)
-    for x_, w_, y_ in _groups(groups, x, weight.reshape(O, -1), y):
-        col, pieces = _buffer(w_.shape[1], OH, OW * N, x.dtype)
-        for rows, pixels in pieces:
-            col_ = col[: w_.shape[1] * (pixels.stop - pixels.start)].reshape(w_.shape[1], -1)
-            write_columns(x_, col_, kernel, stride, padding, rows)
-            gemm(w_, col_, out=y_[:, pixels])  # (O/G, K) @ (K, P) -> (O/G, P)
-    add_to_rows(y, bias, relu)
-    return batch_first(y.reshape(O, OH, OW, N))
+    (N, _, H, W), (O, _, *kernel) = x.shape, weight.shape
+    output = output_size((H, W), kernel, stride, padding)
+    x, weight = batch_last(x), dense(weight)
+    y = cupy.empty((O, *output, N), x.dtype)
+    for x_, w_, y_ in _groups(groups, x, for_rows(weight), y):
+        _convolve(x_, w_, y_, kernel, stride, padding)
+    add_to_rows(y.reshape(O, -1), bias, relu)
+    return batch_first(y)
+
+
+def _convolve(x: Any, w: Any, y: Any, kernel: Pair, stride: Pair, padding: Pair) -> None:
+    """y (O, OH, OW, N) of x (C, H, W, N) and w (O, kh*kw*C)."""
+    O, *output, _ = y.shape
+    y = y.reshape(O, output[0], -1).swapaxes(0, 1)  # (OH, O, OW*N)
+    for rows, col in row_columns(x, kernel, stride, padding, output, COLUMN_BYTES):
+        gemm(w, col, out=y[rows])  # (O, K) @ (rows, K, P) -> (rows, O, P)
 
 
 def conv2d_backward(
@@ -57,46 +71,61 @@ def conv2d_backward(
     forward's, with relu.
     """
     N, C, H, W = x.shape
-    O, _, *kernel = weight.shape
-    _, _, OH, OW = dy.shape
-    x, dy = batch_last(x), batch_last(dy).reshape(O, OH * OW * N)
+    _, O, OH, OW = dy.shape
+    dy, weight = batch_last(dy).reshape(O, OH * OW * N), dense(weight)
     dy, db = add_to_rows_backward(dy, None if y is None else batch_last(y), needs[2])
-    w = weight.reshape(O, -1)
-    dx = cupy.zeros((C, H, W, N), x.dtype) if needs[0] else None
-    dw = cupy.zeros(w.shape, x.dtype) if needs[1] else None
-    for g in range(groups):
-        x_, w_, dy_, dx_, dw_ = (_group(a, g, groups) for a in (x, w, dy, dx, dw))
-        col, pieces = _buffer(w_.shape[1], OH, OW * N, x.dtype)
-        for rows, pixels in pieces:
-            col_ = col[: w_.shape[1] * (pixels.stop - pixels.start)].reshape(w_.shape[1], -1)
-            if needs[1]:
-                write_columns(x_, col_, kernel, stride, padding, rows)
-                gemm(dy_[:, pixels], col_.T, out=dw_, add=True)  # (O/G, P) @ (P, K) -> (O/G, K)
-            if needs[0]:
-                gemm(w_.T, dy_[:, pixels], out=col_)  # (K, O/G) @ (O/G, P) -> (K, P)
-                add_columns(col_, dx_, kernel, stride, padding, rows)
-    return (
-        batch_first(dx) if needs[0] else None,
-        dw.reshape(weight.shape) if needs[1] else None,
-        db,
-    )
+    dy, geometry, dx, dw = dy.reshape(O, OH, OW, N), (stride, padding), None, None
+    if needs[0]:
+        pictures_gradient = _dx_as_convolution if stride == (1, 1) else _dx_from_columns
+        dx = cupy.empty((C, H, W, N), x.dtype)
+        for dy_, w_, dx_ in _groups(groups, dy, weight, dx):
+            pictures_gradient(dy_, w_, dx_, *geometry)
+        dx = batch_first(dx)
+    if needs[1]:
+        dw = cupy.empty(weight.shape, x.dtype)
+        for dy_, x_, dw_ in _groups(groups, dy, batch_last(x), dw):
+            _kernels_gradient(dy_, x_, dw_, *geometry)
+    return dx, dw, db
 
 
-def _group(a: Any, g: int, groups: int) -> Any:
-    """The g-th of `groups` equal parts of the first axis, a view."""
-    return None if a is None else a[g * (len(a) // groups) : (g + 1) * (len(a) // groups)]
+def _kernels_gradient(dy: Any, x: Any, dw: Any, stride: Pair, padding: Pair) -> None:
+    """dw (O, C, kh, kw), by a product for each output row, and their sum in the order of rows."""
+    (O, *output, _), (_, C, *kernel) = dy.shape, dw.shape
+    dy = dy.reshape(O, output[0], -1).swapaxes(0, 1)  # (OH, O, OW*N)
+    K = kernel[0] * kernel[1] * C
+    most = max(1, COLUMN_BYTES // max(1, O * K * dw.itemsize))  # rows whose products are kept
+    add = False
+    for rows, col in row_columns(x, kernel, stride, padding, output, COLUMN_BYTES):
+        for some in ranges(rows.stop - rows.start, most):
+            dy_, col_ = dy[rows][some], col[some]
+            parts = cupy.empty((len(dy_), O, K), dw.dtype)
+            gemm(dy_, col_.swapaxes(1, 2), out=parts)  # (rows, O, P) @ (rows, P, K)
+            sum_of_rows(parts, dw, add)
+            add = True
+
+
+def _dx_as_convolution(dy: Any, w: Any, dx: Any, stride: Pair, padding: Pair) -> None:
+    kernel = w.shape[2:]
+    inner = tuple(k - 1 - p for k, p in zip(kernel, padding, strict=True))  # may be negative
+    _convolve(dy, turned_for_rows(w), dx, kernel, stride, inner)
+
+
+def _dx_from_columns(dy: Any, w: Any, dx: Any, stride: Pair, padding: Pair) -> None:
+    (O, OH, OW, N), (_, C, *kernel) = dy.shape, w.shape
+    K, row = C * kernel[0] * kernel[1], OW * N
+    dy, w = dy.reshape(O, OH * row), w.reshape(O, K)
+    dx.fill(0)
+    at_once = max(1, COLUMN_BYTES // max(1, K * row * dy.itemsize))
+    for rows in ranges(OH, min(OH, at_once)):
+        part = dy[:, rows.start * row : rows.stop * row]
+        col = cupy.empty((K, part.shape[1]), dy.dtype)
+        gemm(w.T, part, out=col)  # (K, O) @ (O, P) -> (K, P)
+        add_columns(col, dx, kernel, stride, padding, rows)
 
 
 def _groups(groups: int, *arrays: Any) -> list[tuple]:
-    return [tuple(_group(a, g, groups) for a in arrays) for g in range(groups)]
-
-
-def _buffer(K: int, OH: int, row: int, dtype: Any) -> tuple[Any, list[tuple[slice, slice]]]:
-    """A buffer for the columns of a piece, and the pieces: (output rows, their pixels in OH*OW*N).
-
-    The buffer is flat: a shorter last piece uses its beginning.
-    """
-    at_once = max(1, min(OH, COLUMN_BYTES // max(1, K * row * dtype.itemsize)))
-    at_once = -(-OH // -(-OH // at_once))  # pieces of even size
-    pieces = [(rows, slice(rows.start * row, rows.stop * row)) for rows in ranges(OH, at_once)]
-    return cupy.empty(K * at_once * row, dtype), pieces
+    """For each group, its parts of the arrays' first axes: views."""
+    return [
+        tuple(a[g * (len(a) // groups) : (g + 1) * (len(a) // groups)] for a in arrays)
+        for g in range(groups)
+    ]

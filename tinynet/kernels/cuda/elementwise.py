@@ -1,12 +1,14 @@
 """Element-wise operations on a GPU: the files of these names in tinynet/kernels/.
 
 Each kernel of elementwise.cu becomes a function here, whose arguments are the arrays that the
-kernel reads. So a new one is written there, and nowhere else in this folder.
+kernel reads, then its numbers. So a new one is written there, and nowhere else in this folder. The
+rows of tinynet/kernels/elementwise.py become such kernels as well: `rows_as_cuda`.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +16,29 @@ import numpy as np
 
 from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.launch import LIMIT, Kernel, Source, dense
+from tinynet.kernels.elementwise import ROWS
 from tinynet.kernels.layout import memory_order
 
-_cu = Source("elementwise.cu")
+
+def rows_as_cuda() -> str:
+    """A forward and a backward kernel for each row. `x` in a formula is `x[i]` here."""
+    text = "\n#define where(condition, yes, no) ((condition) ? (yes) : (no))\n"
+    for name, row in ROWS.items():
+        for kernel, read, written, formula in (
+            (f"{name}_forward", ("x",), "y", row.y),
+            (f"{name}_backward", ("dy", row.kept), "dx", row.dx),
+        ):
+            parameters = [f"const REAL* {array}" for array in read]
+            parameters += [f"REAL* {written}", *(f"REAL {number}" for number in row.numbers)]
+            formula = re.sub(r"\b(x|y|dy)\b", r"\1[i]", formula)
+            text += (
+                f'\nextern "C" __global__ void {kernel}({", ".join(parameters)}, long long count)\n'
+                f"{{\n    ELEMENT_OR_RETURN\n    {written}[i] = {formula};\n}}\n"
+            )
+    return text
+
+
+_cu = Source("elementwise.cu", rows_as_cuda())
 
 
 def launch(kernel: Kernel, *arguments: Any) -> None:
@@ -52,11 +74,16 @@ def along_memory(kernel: Kernel, *arrays: Any, out: Any = None, numbers: tuple =
 
 def _function(kernel: Kernel) -> Callable[..., Any]:
     read = [label for _, star, label in kernel.parameters if star][:-1]  # the last is written
+    numbers = [label for _, star, label in kernel.parameters if not star][:-1]  # the last: count
 
-    def function(*arrays: Any) -> Any:
-        return along_memory(kernel, *arrays)
+    def function(*given: Any) -> Any:
+        arrays = given[: len(read)]
+        return along_memory(kernel, *arrays, numbers=given[len(read) :])
 
-    keywords = [inspect.Parameter(label, inspect.Parameter.POSITIONAL_OR_KEYWORD) for label in read]
+    labels = [*read, *numbers]
+    keywords = [
+        inspect.Parameter(label, inspect.Parameter.POSITIONAL_OR_KEYWORD) for label in labels
+    ]
     function.__name__, function.__signature__ = kernel.name, inspect.Signature(keywords)
     return function
 

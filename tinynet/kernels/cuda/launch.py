@@ -3,14 +3,15 @@
     pool = Source("pool.cu")
     pool.max_pool2d_forward((OH * OW * N, C), x, y, winner, N, H, W, ...)
 
-The first argument is (threads along x, blocks along y).
+The first argument is (threads along x, rows): a row of blocks for each. A grid ends at 65,535 rows
+along y, so more go on along z, and the last of those may be one too many: kernels ask.
 
 A raw CUDA launch checks nothing: a Python float goes over as a double where a float is declared, an
 array of the wrong type or of another GPU is read as it lies. So the declaration in the `.cu` file
 itself is read here, and every argument is held to it: arrays must be C-contiguous, of the declared
 type and on the current GPU; numbers become the declared type.
 
-The `.cu` files write REAL, ELEMENT or INDEX for types that vary; each is bound by the arrays of the
+The `.cu` files write REAL, INDEX or ELEMENT for types that vary; each is bound by the arrays of the
 call, and each binding is compiled once, by CuPy, at its first launch.
 """
 
@@ -37,16 +38,18 @@ C_TYPES = {
     "unsigned long long": np.uint64, "float": np.float32, "double": np.float64,
     "float2": np.complex64, "double2": np.complex128,
 }  # fmt: skip
+VARIED = {"REAL": "f", "INDEX": "u", "ELEMENT": "fc"}  # type in a .cu file -> kinds of dtypes
+ROWS = 65535  # of blocks along y or z
 C_NAMES = {np.dtype(dtype): name for name, dtype in C_TYPES.items()}
 DECLARATION = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
 PARAMETER = re.compile(r"(?:const )?([\w ]+?)(\*?)(?: __restrict__)? (\w+)")
 
 
 class Source:
-    """The kernels of one `.cu` file, as attributes."""
+    """The kernels of one `.cu` file, and of more text after it, as attributes."""
 
-    def __init__(self, file: str):
-        self.text = (Path(__file__).parent / file).read_text()
+    def __init__(self, file: str, more: str = ""):
+        self.text = (Path(__file__).parent / file).read_text() + more
         for name, parameters in DECLARATION.findall(self.text):
             setattr(self, name, Kernel(name, self.text, parameters))
 
@@ -75,12 +78,12 @@ class Kernel:
         block: tuple[int, int] = (THREADS, 1),
         **constants: int,
     ) -> None:
-        x, y = threads
-        if x == 0 or y == 0:
+        x, rows = threads
+        if x == 0 or rows == 0:
             return
-        if x > LIMIT or y > 65535:
+        if x > LIMIT or rows > LIMIT:
             raise ValueError(
-                f"{self.name}: {x} x {y} threads are more than a GPU's grid holds ({LIMIT} x 65535)"
+                f"{self.name}: {x} x {rows} threads are more than a GPU's grid holds ({LIMIT} each)"
             )
         if len(arguments) != len(self.parameters):
             raise TypeError(
@@ -92,7 +95,8 @@ class Kernel:
             argument if star else C_TYPES[types.get(kind, kind)](argument)
             for argument, (kind, star, _) in zip(arguments, self.parameters, strict=True)
         )
-        compiled((-(-x // block[0]), y), block, values)
+        z = -(-rows // ROWS)
+        compiled((-(-x // block[0]), -(-rows // z), z), block, values)
 
     def _check(self, arguments: tuple) -> dict[str, str]:
         """Hold every argument to its declaration; return what REAL, ELEMENT and INDEX stand for."""
@@ -109,9 +113,13 @@ class Kernel:
             check_device(self.name, label, argument, gpu)
             if not argument.flags.c_contiguous:
                 raise ValueError(f"{self.name}: {label} must be C-contiguous")
-            c_type = C_NAMES.get(argument.dtype)
-            expected = kind if kind in C_TYPES else types.setdefault(kind, c_type)
-            if c_type != expected or c_type is None:
+            expected, c_type = kind, C_NAMES.get(argument.dtype)
+            if kind in types:
+                expected = types[kind]
+            elif c_type is not None and argument.dtype.kind in VARIED.get(kind, ""):
+                expected = types[kind] = c_type
+            if c_type != expected:
+                expected = {"REAL": "float or double"}.get(expected, expected)
                 raise TypeError(f"{self.name}: {label} is {expected}, got {argument.dtype}")
         return types
 

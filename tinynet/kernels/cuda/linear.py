@@ -4,7 +4,10 @@ letters.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
+
+import numpy as np
 
 from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.add_to_columns import add_to_columns, column_sums
@@ -54,12 +57,33 @@ def _rows_backward(
 
 
 def matmul(a: Any, b: Any) -> Any:
-    """a @ b with NumPy's rules. Two matrices go to `gemm`; anything else to CuPy, which ignores
-    `set_tf32`.
+    """a @ b with NumPy's rules; whole numbers go to CuPy, which adds them in integers.
+
+    Batches are one call of cuBLAS as well, so that they obey `set_tf32` and keep their bits:
+    CuPy's own would share one handle, and so a workspace, among all streams of a GPU.
     """
-    if a.ndim == b.ndim == 2 and a.dtype == b.dtype and a.dtype.kind == "f":
-        return _product(_straight(a), _straight(b))
-    return cupy.matmul(a, b)
+    if a.dtype.kind == "c" or b.dtype.kind == "c":
+        raise TypeError(f"matmul: expected float32 or float64, got {a.dtype} and {b.dtype}")
+    dtype = np.result_type(a.dtype, b.dtype)
+    if dtype.kind != "f":
+        return cupy.matmul(a, b)
+    a2 = _straight((a[None, :] if a.ndim == 1 else a).astype(dtype, copy=False))
+    b2 = _straight((b[:, None] if b.ndim == 1 else b).astype(dtype, copy=False))
+    pairs = np.broadcast_shapes(a2.shape[:-2], b2.shape[:-2])
+    count = () if not pairs else (prod(pairs),)
+    out = cupy.empty((*count, a2.shape[-2], b2.shape[-1]), dtype)
+    gemm(_paired(a2, pairs), _paired(b2, pairs), out)
+    rows, columns = a.shape[-2:-1], b.shape[-1:] if b.ndim > 1 else ()  # a vector has none
+    return out.reshape((*pairs, *rows, *columns))
+
+
+def _paired(x: Any, pairs: tuple[int, ...]) -> Any:
+    """x (..., M, K) with one axis for all pairs, or with none if it is the same in all."""
+    if prod(x.shape[:-2]) == 1:
+        return x.reshape(x.shape[-2:])
+    if x.shape[:-2] != pairs:
+        x = _straight(cupy.broadcast_to(x, (*pairs, *x.shape[-2:])).copy())
+    return x.reshape(prod(pairs), *x.shape[-2:])
 
 
 def _product(a: Any, b: Any) -> Any:
@@ -68,6 +92,8 @@ def _product(a: Any, b: Any) -> Any:
     return out
 
 
-def _straight(matrix: Any) -> Any:
-    flags = matrix.flags
-    return matrix if flags.c_contiguous or flags.f_contiguous else cupy.ascontiguousarray(matrix)
+def _straight(x: Any) -> Any:
+    """x (..., M, K), copied unless its matrices lie by rows or by columns, one after the other."""
+    if x.flags.c_contiguous or x.swapaxes(-1, -2).flags.c_contiguous:
+        return x
+    return cupy.ascontiguousarray(x)

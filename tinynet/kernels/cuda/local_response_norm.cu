@@ -23,8 +23,9 @@ extern "C" __global__ void local_response_norm_forward(const REAL* __restrict__ 
                                                        int P, REAL a, REAL beta, REAL k)
 {
     const long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (p >= P) return;
-    const int first = blockIdx.y * SEGMENT, end = min(first + SEGMENT, C);
+    const long long segment = (long long)blockIdx.z * gridDim.y + blockIdx.y, first = segment * SEGMENT;
+    if (p >= P || first >= C) return;
+    const int end = min(first + SEGMENT, (long long)C);
     REAL window[SIZE];  // x[c - BEFORE ... c + AFTER], 0 outside
     for (int j = 1; j < SIZE; j++) {
         const int c = first - BEFORE + j - 1;
@@ -44,8 +45,9 @@ extern "C" __global__ void local_response_norm_backward(const REAL* __restrict__
                                                         REAL k)
 {
     const long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (p >= P) return;
-    const int first = blockIdx.y * SEGMENT, end = min(first + SEGMENT, C);
+    const long long segment = (long long)blockIdx.z * gridDim.y + blockIdx.y, first = segment * SEGMENT;
+    if (p >= P || first >= C) return;
+    const int end = min(first + SEGMENT, (long long)C);
     REAL window[SIZE];           // x[c - BEFORE ... c + AFTER], 0 outside, for the foremost channel c whose q is known
     REAL q[SIZE];                // q[m - AFTER ... m + BEFORE] for the channel m whose dx comes next: c = m + BEFORE
     REAL direct[BEFORE + 1];     // dy s^-beta of m ... c

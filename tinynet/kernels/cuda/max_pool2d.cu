@@ -1,17 +1,17 @@
 // Max-pooling. Formula and letters: tinynet/kernels/max_pool2d.py.
 //
-// blockIdx.y is the channel; along x, threads side by side hold neighbouring n. Backward gathers: a thread takes one pixel
+// blockIdx.z and y give the channel; along x, threads side by side hold neighbouring n. Backward gathers: a thread takes one pixel
 // and asks every window that covers it, so no two threads ever add to the same place, and no atomics are needed.
 
 // The first largest value in (i, j) order wins. Of a window with a NaN, NaN comes out and its first pixel wins.
 extern "C" __global__ void max_pool2d_forward(const REAL* __restrict__ x, REAL* __restrict__ y,
-                                              INDEX* __restrict__ winner, int N, int H, int W, int kh, int kw,
+                                              INDEX* __restrict__ winner, int C, int N, int H, int W, int kh, int kw,
                                               int sh, int sw, int ph, int pw, int OH, int OW)
 {
     const long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x;  // (oh, ow, n)
-    if (p >= (long long)OH * OW * N) return;
+    const long long c = (long long)blockIdx.z * gridDim.y + blockIdx.y;
+    if (p >= (long long)OH * OW * N || c >= C) return;
     const int n = (int)p % N, ow = (int)p / N % OW, oh = (int)p / N / OW;
-    const long long c = blockIdx.y;
     const int top = oh * sh - ph, left = ow * sw - pw;
     const int h_first = max(top, 0), h_end = min(top + kh, H), w_first = max(left, 0), w_end = min(left + kw, W);
     const int first = (h_first - top) * kw + w_first - left;  // the first pixel inside the picture
@@ -32,13 +32,13 @@ extern "C" __global__ void max_pool2d_forward(const REAL* __restrict__ x, REAL* 
 }
 
 extern "C" __global__ void max_pool2d_backward(const REAL* __restrict__ dy, const INDEX* __restrict__ winner,
-                                               REAL* __restrict__ dx, int N, int H, int W, int kh, int kw, int sh,
+                                               REAL* __restrict__ dx, int C, int N, int H, int W, int kh, int kw, int sh,
                                                int sw, int ph, int pw, int OH, int OW)
 {
     const long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x;  // (h, w, n)
-    if (p >= (long long)H * W * N) return;
+    const long long c = (long long)blockIdx.z * gridDim.y + blockIdx.y;
+    if (p >= (long long)H * W * N || c >= C) return;
     const int n = (int)p % N, w = (int)p / N % W, h = (int)p / N / W;
-    const long long c = blockIdx.y;
     // oh*sh <= h + ph <= oh*sh + kh - 1
     const int oh_last = min((h + ph) / sh, OH - 1), oh_first = max((h + ph - kh + sh) / sh, 0);
     const int ow_last = min((w + pw) / sw, OW - 1), ow_first = max((w + pw - kw + sw) / sw, 0);
@@ -46,7 +46,7 @@ extern "C" __global__ void max_pool2d_backward(const REAL* __restrict__ dy, cons
     for (int oh = oh_last; oh >= oh_first; oh--) {
         for (int ow = ow_last; ow >= ow_first; ow--) {
             const long long o = ((c * OH + oh) * OW + ow) * N + n;
-            if (winner[o] == (h + ph - oh * sh) * kw + w + pw - ow * sw) sum += dy[o];
+            if ((int)winner[o] == (h + ph - oh * sh) * kw + w + pw - ow * sw) sum += dy[o];
         }
     }
     dx[c * H * W * N + p] = sum;

@@ -22,5 +22,6 @@ extern "C" __global__ void nll_loss_backward(
                         (long long)blockIdx.y * gridDim.x * blockDim.x;
     if (i >= count) return;
     const long long n = i / inner / K * inner + i % inner;
-    dx[i] = i / inner % K == target[n] ? -dlosses[n] : 0;
+    const long long t = target[n];
+    dx[i] = t < 0 || t >= K ? sqrt((REAL)-1) : i / inner % K == t ? -dlosses[n] : 0;
 }

@@ -23,7 +23,7 @@ def max_pool2d_forward(
     y = cupy.empty((C, OH, OW, N), x.dtype)
     winner = cupy.empty(y.shape, np.min_scalar_type(kernel[0] * kernel[1]))
     _max.max_pool2d_forward(
-        (OH * OW * N, C), batch_last(x), y, winner, N, H, W, *kernel, *stride, *padding, OH, OW
+        (OH * OW * N, C), batch_last(x), y, winner, C, N, H, W, *kernel, *stride, *padding, OH, OW
     )
     return batch_first(y), batch_first(winner)
 
@@ -45,6 +45,7 @@ def max_pool2d_backward(
         batch_last(dy),
         batch_last(winner),
         dx,
+        C,
         N,
         H,
         W,
@@ -68,6 +69,7 @@ def avg_pool2d_forward(
         (OH * OW * N, C),
         batch_last(x),
         y,
+        C,
         N,
         H,
         W,
@@ -98,6 +100,7 @@ def avg_pool2d_backward(
         (H * W * N, C),
         batch_last(dy),
         dx,
+        C,
         N,
         H,
         W,

@@ -45,7 +45,7 @@ def spatial_response_norm_forward(x: Any, size: int, alpha: float, beta: float, 
     x = batch_last(x)
     y = cupy.empty(x.shape, x.dtype)
     _spatial.spatial_response_norm_forward(
-        (H * W * N, C), x, y, N, H, W, size, alpha / size**2, beta, k
+        (H * W * N, C), x, y, C, N, H, W, size, alpha / size**2, beta, k
     )
     return batch_first(y)
 
@@ -58,6 +58,6 @@ def spatial_response_norm_backward(
     x, dy = batch_last(x), batch_last(dy)
     dx, q = cupy.empty(x.shape, x.dtype), cupy.empty(x.shape, x.dtype)
     a = alpha / size**2
-    _spatial.spatial_response_norm_terms((H * W * N, C), dy, x, dx, q, N, H, W, size, a, beta, k)
-    _spatial.spatial_response_norm_gather((H * W * N, C), q, x, dx, N, H, W, size, a, beta)
+    _spatial.spatial_response_norm_terms((H * W * N, C), dy, x, dx, q, C, N, H, W, size, a, beta, k)
+    _spatial.spatial_response_norm_gather((H * W * N, C), q, x, dx, C, N, H, W, size, a, beta)
     return batch_first(dx)

@@ -20,7 +20,7 @@ def add_to_rows(y: Any, bias: Any, relu: bool) -> None:
     """y (O, P) += bias (O,) or None; then, if asked for, y = max(y, 0). In place."""
     O, P = y.shape
     if bias is not None:
-        _add_to_rows((P, O), y, bias, relu, P)
+        _add_to_rows((P, O), y, bias, relu, O, P)
     elif relu:
         relu_forward(y.T, out=y.T)
 
@@ -41,5 +41,5 @@ def _sums(kernel: Kernel, *arrays: Any) -> Any:
     O, P = arrays[0].shape
     runs = max(1, -(-P // RUN))
     sums = cupy.empty((O, runs), arrays[0].dtype)
-    kernel((runs * THREADS, O), *arrays, sums, P, RUN)
+    kernel((runs * THREADS, O), *arrays, sums, O, P, RUN)
     return sums.reshape(O) if runs == 1 else _sums(_cu.row_sums, sums)

@@ -78,6 +78,7 @@ extern "C" __global__ void cross_entropy_forward(
 {
     COLUMN
     LARGEST_AND_SUM
+    const long long t = target[column];
     REAL total = 0;
     if (e > 0) {
         for (int k = threadIdx.y; k < K; k += LANES) total += x[start + k * inner] - largest;
@@ -86,8 +87,10 @@ extern "C" __global__ void cross_entropy_forward(
     for (int k = threadIdx.y; k < K; k += LANES) {
         const REAL shifted = x[start + k * inner] - largest;
         probabilities[start + k * inner] = exp(shifted) / sum;
-        if (k == target[column]) losses[column] = log(sum) - (1 - e) * shifted - e / K * total;
+        if (k == t) losses[column] = log(sum) - (1 - e) * shifted - e / K * total;
     }
+    // A class that is not there gives NaN: targets on a GPU are not checked before.
+    if (threadIdx.y == 0 && (t < 0 || t >= K)) losses[column] = sqrt((REAL)-1);
 }
 
 // dx_k = dloss (p_k - (1 - e) [k = t] - e/K), one thread an element, along memory
@@ -100,5 +103,7 @@ extern "C" __global__ void cross_entropy_backward(
                         (long long)blockIdx.y * gridDim.x * blockDim.x;
     if (i >= count) return;
     const long long n = i / inner / K * inner + i % inner, k = i / inner % K;
-    dx[i] = dlosses[n] * (probabilities[i] - (1 - e) * (k == target[n]) - e / K);
+    const long long t = target[n];
+    const REAL p = t < 0 || t >= K ? sqrt((REAL)-1) : probabilities[i];
+    dx[i] = dlosses[n] * (p - (1 - e) * (k == t) - e / K);
 }

@@ -7,6 +7,8 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.elementwise import launch
 from tinynet.kernels.cuda.launch import Kernel, Source, batch_first, batch_last
@@ -35,16 +37,30 @@ def log_softmax_backward(dy: Any, y: Any, axis: int) -> Any:
     return _along(_cu.softmax_backward, axis, True, dy, y)
 
 
+def softmax_of_rows(x: Any) -> Any:
+    """Softmax along the last axis of a C-contiguous x."""
+    return _launch(_cu.softmax_forward, False, x.size // x.shape[-1], x.shape[-1], 1, x)
+
+
+def softmax_of_rows_backward(dy: Any, y: Any) -> Any:
+    """The gradient of `softmax_of_rows`; dy and y are C-contiguous."""
+    return _launch(_cu.softmax_backward, False, y.size // y.shape[-1], y.shape[-1], 1, dy, y)
+
+
 def _along(kernel: Kernel, axis: int, log_form: bool, *arrays: Any) -> Any:
     ndim = arrays[0].ndim
     arrays = [batch_last(a) for a in arrays]
     axis = (axis % ndim - 1) % ndim if ndim > 1 else 0  # where batch_last put it
     shape = arrays[0].shape
-    outer, K, inner = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
-    out = cupy.empty(shape, arrays[0].dtype)
+    K, inner = shape[axis], prod(shape[axis + 1 :])
+    return batch_first(_launch(kernel, log_form, prod(shape[:axis]) * inner, K, inner, *arrays))
+
+
+def _launch(kernel: Kernel, log_form: bool, columns: int, K: int, inner: int, *arrays: Any) -> Any:
+    out = cupy.empty(arrays[0].shape, arrays[0].dtype)
     if out.size:
-        kernel((outer * inner, 1), *arrays, out, outer * inner, K, inner, log_form, block=BLOCK)
-    return batch_first(out)
+        kernel((columns, 1), *arrays, out, columns, K, inner, log_form, block=BLOCK)
+    return out
 
 
 def cross_entropy_forward(
@@ -57,7 +73,7 @@ def cross_entropy_forward(
     x, inner = class_rows(logits)
     losses = cupy.empty(logits.shape[:-1], x.dtype)
     probabilities = cupy.empty(x.shape, x.dtype)
-    target, N = cupy.ascontiguousarray(target), losses.size
+    target, N = class_numbers(target), losses.size
     _cu.cross_entropy_forward(
         (N, 1), x, target, losses, probabilities, N, K, inner, label_smoothing, block=BLOCK
     )
@@ -71,7 +87,7 @@ def cross_entropy_backward(
     K = probabilities.shape[-1]
     probabilities, inner = class_rows(probabilities)
     dx = cupy.empty(probabilities.shape, probabilities.dtype)
-    dlosses, target = cupy.ascontiguousarray(dlosses), cupy.ascontiguousarray(target)
+    dlosses, target = cupy.ascontiguousarray(dlosses), class_numbers(target)
     launch(
         _cu.cross_entropy_backward, dx, dlosses, probabilities, target, K, inner, label_smoothing
     )
@@ -85,3 +101,8 @@ def class_rows(x: Any) -> tuple[Any, int]:
     if x.ndim == 2 and not x.flags.c_contiguous:
         return batch_last(x), len(x)
     return cupy.ascontiguousarray(x), 1
+
+
+def class_numbers(target: Any) -> Any:
+    """Classes of any integer type as the kernels want them."""
+    return cupy.ascontiguousarray(target.astype(np.int64, copy=False))

@@ -14,7 +14,7 @@ __device__ REAL power(REAL s, REAL beta)
     return 1 / (root * sqrt(root));
 }
 
-// A thread takes one pixel; blockIdx.y is the channel. Patches are read from the caches.
+// A thread takes one pixel; blockIdx.z and y give the channel. Patches are read from the caches.
 
 // The sum of v over the patch around (h, w), or of its squares.
 __device__ REAL patch_sum(const REAL* v, int h, int w, int before, int after, int N, int H, int W, bool squares)
@@ -29,26 +29,28 @@ __device__ REAL patch_sum(const REAL* v, int h, int w, int before, int after, in
     return sum;
 }
 
-extern "C" __global__ void spatial_response_norm_forward(const REAL* __restrict__ x, REAL* __restrict__ y, int N,
+extern "C" __global__ void spatial_response_norm_forward(const REAL* __restrict__ x, REAL* __restrict__ y, int C, int N,
                                                          int H, int W, int size, REAL a, REAL beta, REAL k)
 {
     const long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x;  // (h, w, n)
-    if (p >= (long long)H * W * N) return;
+    const long long c = (long long)blockIdx.z * gridDim.y + blockIdx.y;
+    if (p >= (long long)H * W * N || c >= C) return;
     const int n = (int)p % N, w = (int)p / N % W, h = (int)p / N / W;
-    const long long map = (long long)blockIdx.y * H * W * N;
+    const long long map = c * H * W * N;
     const REAL s = k + a * patch_sum(x + map + n, h, w, size / 2, (size - 1) / 2, N, H, W, true);
     y[map + p] = x[map + p] * power(s, beta);
 }
 
 // Backward's first half: q, and dy s^-beta into dx.
 extern "C" __global__ void spatial_response_norm_terms(const REAL* __restrict__ dy, const REAL* __restrict__ x,
-                                                       REAL* __restrict__ dx, REAL* __restrict__ q, int N, int H,
+                                                       REAL* __restrict__ dx, REAL* __restrict__ q, int C, int N, int H,
                                                        int W, int size, REAL a, REAL beta, REAL k)
 {
     const long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (p >= (long long)H * W * N) return;
+    const long long c = (long long)blockIdx.z * gridDim.y + blockIdx.y;
+    if (p >= (long long)H * W * N || c >= C) return;
     const int n = (int)p % N, w = (int)p / N % W, h = (int)p / N / W;
-    const long long map = (long long)blockIdx.y * H * W * N;
+    const long long map = c * H * W * N;
     const REAL s = k + a * patch_sum(x + map + n, h, w, size / 2, (size - 1) / 2, N, H, W, true);
     const REAL direct = dy[map + p] * power(s, beta);
     dx[map + p] = direct;
@@ -57,13 +59,14 @@ extern "C" __global__ void spatial_response_norm_terms(const REAL* __restrict__ 
 
 // Its second half: the sum of q over the mirrored patch.
 extern "C" __global__ void spatial_response_norm_gather(const REAL* __restrict__ q, const REAL* __restrict__ x,
-                                                        REAL* __restrict__ dx, int N, int H, int W, int size, REAL a,
+                                                        REAL* __restrict__ dx, int C, int N, int H, int W, int size, REAL a,
                                                         REAL beta)
 {
     const long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (p >= (long long)H * W * N) return;
+    const long long c = (long long)blockIdx.z * gridDim.y + blockIdx.y;
+    if (p >= (long long)H * W * N || c >= C) return;
     const int n = (int)p % N, w = (int)p / N % W, h = (int)p / N / W;
-    const long long map = (long long)blockIdx.y * H * W * N;
+    const long long map = c * H * W * N;
     const REAL sum = patch_sum(q + map + n, h, w, (size - 1) / 2, size / 2, N, H, W, false);
     dx[map + p] -= 2 * a * beta * x[map + p] * sum;
 }

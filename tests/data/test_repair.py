@@ -1,0 +1,405 @@
+"""A prepared folder that is damaged, half done, or in use: the same bytes in the end, or one line
+that says how to get there.
+
+`pytest -m slow -s` damages more, kills a hundred times, and shows the counts.
+"""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from make_archives import make_official
+from test_data_prepare import InThread
+from test_data_robust import damage, jpeg
+
+from tinynet.data import Loader, open_data
+from tinynet.data.prepare import Options, prepare
+from tinynet.data.repair import repair
+from tinynet.data.shards import ShardDataset, verify
+from tinynet.errors import DataError, FolderInUseError
+from tinynet.lock import locked
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / "examples" / "prepare_imagenet.py"
+SMALL = Options(size=16, shard=5)
+COUNTS = [15, pytest.param(1000, marks=pytest.mark.slow)]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
+
+
+@pytest.fixture
+def source(tmp_path, rng) -> Path:
+    pictures = [
+        {wnid: [jpeg(rng) for _ in range(count)] for wnid in ("n02", "n01", "n03")}
+        for count in (6, 2)
+    ]
+    make_official(tmp_path / "in", *pictures, {})
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def out(tmp_path, source, monkeypatch) -> Path:
+    """Prepared: train-000000 to train-000003, val-000000 and val-000001. Shards are written by
+    this process, which is quicker for small ones.
+    """
+    monkeypatch.setattr("tinynet.data.prepare.Process", InThread)
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)  # a thread may not
+    prepare(source, tmp_path / "out", SMALL, workers=1, progress=False)
+    return tmp_path / "out"
+
+
+# ---- a finished folder
+
+
+def test_a_shard_cut_short_is_seen_at_once(source, out):
+    shard = out / "train-000002.tar"
+    shard.write_bytes(shard.read_bytes()[:-512])
+    command = re.escape(f"python examples/prepare_imagenet.py --repair {out}")
+    with pytest.raises(DataError, match=f"train-000002.tar: expected .* bytes, got .*{command}"):
+        prepare(source, out, SMALL, progress=False)
+    (out / "classes.tsv").unlink()
+    shard.unlink()
+    with pytest.raises(DataError, match=f"classes.tsv is missing; .*{command}"):
+        prepare(source, out, SMALL, progress=False)
+
+
+def test_repair_writes_what_differs_and_nothing_else(source, out):
+    right = digests(out)
+    whole = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    (out / "train-000001.tar").write_bytes(b"short")
+    (out / "val-000001.tar").unlink()
+    assert repair(out, progress=False) == ["train-000001.tar", "val-000001.tar"]
+    assert digests(out) == right and verify(out) == []
+    written = {path.name for path, then in whole.items() if path.stat().st_mtime_ns != then}
+    assert written == {"train-000001.tar", "val-000001.tar"}
+    assert repair(out, progress=False) == []
+
+
+@pytest.mark.parametrize("name", ["train.npy", "moments.npz", "classes.tsv", "report.tsv"])
+def test_a_table_that_is_damaged_comes_back(out, name):
+    right = digests(out)
+    (out / name).write_bytes(b"damaged")
+    (out / "train-000000.tar").write_bytes(b"this too")
+    assert repair(out, progress=False) == sorted([name, "train-000000.tar"])
+    assert digests(out) == right
+
+
+def test_a_list_of_checksums_that_is_wrong_comes_back(out):
+    right, sums = digests(out), out / "SHA256SUMS"
+    text = sums.read_text()
+    for wrong in (
+        text + f"{'0' * 64}  more.tar\n",
+        text.replace(right["val-000000.tar"], "0" * 64),  # then the shard seems to differ
+        "\n".join(line for line in text.split("\n") if "train.npy" not in line),
+    ):
+        sums.write_text(wrong)
+        assert repair(out, progress=False)
+        assert digests(out) == right
+
+
+def test_a_repair_that_is_killed_goes_on(out, monkeypatch):
+    right = digests(out)
+    for name in ("train-000000.tar", "train-000001.tar", "report.tsv"):
+        (out / name).write_bytes(b"damaged")
+    with monkeypatch.context() as patch:
+        patch.setattr("tinynet.data.repair._prepare", lambda *arguments: 1 / 0)  # killed there
+        with pytest.raises(ZeroDivisionError):
+            repair(out, progress=False)
+    assert not (out / "dataset.json").exists()
+    assert repair(out, progress=False) == [] and digests(out) == right
+
+
+def test_repair_needs_the_pictures_of_then(source, out, tmp_path, rng):
+    right = digests(out)
+    (out / "val-000000.tar").unlink()
+    source.rename(tmp_path / "moved")
+    with pytest.raises(DataError, match=r"in: expected the pictures .* SOURCE --repair /"):
+        repair(out, progress=False)
+    pictures = {wnid: [jpeg(rng)] * 3 for wnid in ("n01", "n02", "n03")}
+    make_official(tmp_path / "others", pictures, pictures, {})
+    with pytest.raises(DataError, match="others: expected the pictures that .*, got others"):
+        repair(out, tmp_path / "others", progress=False)
+    assert repair(out, tmp_path / "moved", progress=False) == ["val-000000.tar"]
+    assert digests(out) == right
+
+
+def test_what_cannot_be_repaired_says_what_can_be_done(source, out, tmp_path):
+    (out / "dataset.json").write_text("{}")
+    for function in (lambda: repair(out), lambda: prepare(source, out, SMALL)):
+        with pytest.raises(DataError, match="dataset.json: .*prepare the folder again") as found:
+            function()
+        assert "\n" not in str(found.value)
+    with pytest.raises(DataError, match="expected a prepared folder, or one begun, got neither"):
+        repair(tmp_path)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_damaged_folders_are_repaired(out, rng, count):
+    """Any file: the same bytes again, or a line that names it; what is read then is right."""
+    right, outcome = digests(out), collections.Counter()
+    aside = out.with_name("aside")
+    shutil.copytree(out, aside)
+    files = sorted(path.name for path in out.iterdir())
+    for _ in range(count):
+        name = files[rng.integers(len(files))]
+        (out / name).write_bytes(damage((out / name).read_bytes(), rng))
+        try:
+            repair(out, workers=1, progress=False)
+        except DataError as error:
+            assert str(out) in str(error) and "prepare the folder again" in str(error), error
+            outcome["a line"] += 1
+            shutil.rmtree(out)
+            shutil.copytree(aside, out)
+        else:
+            outcome["repaired"] += 1
+        assert digests(out) == right, name
+    print(dict(outcome))
+    assert outcome["repaired"]
+
+
+# ---- a run that was interrupted
+
+
+def interrupted(source: Path, out: Path, monkeypatch) -> None:
+    """A folder as it is just before its end: shards and parts, no index."""
+    with monkeypatch.context() as patch:
+        patch.setattr("tinynet.data.prepare._finish", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prepare(source, out, SMALL, workers=1, progress=False)
+    assert len(list((out / "parts").glob("*.npz"))) == 6
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_damaged_parts_are_work_not_done(source, out, rng, monkeypatch, count, caplog):
+    """Shards, parts and plan of an interrupted run."""
+    right, outcome = digests(out), collections.Counter()
+    shutil.rmtree(out)
+    interrupted(source, out, monkeypatch)
+    aside = out.with_name("aside")
+    out.rename(aside)
+    files = sorted(path.relative_to(aside) for path in aside.rglob("*.*"))
+    for _ in range(count):
+        shutil.copytree(aside, out)
+        name = files[rng.integers(len(files))]
+        (out / name).write_bytes(damage((out / name).read_bytes(), rng))
+        caplog.clear()
+        try:
+            prepare(source, out, SMALL, workers=1, progress=False)
+        except DataError as error:
+            assert name.name == "plan.json" and "was begun with another source" in str(error)
+            outcome["a line"] += 1
+        else:
+            assert digests(out) == right, name
+            outcome["done again" if caplog.records else "not met"] += 1
+        shutil.rmtree(out)
+    print(dict(outcome))
+    assert outcome["done again"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"source": 3}', "\x00", None])
+def test_a_plan_that_cannot_be_read_is_no_plan(source, out, monkeypatch, content, caplog):
+    right = digests(out)
+    shutil.rmtree(out)
+    interrupted(source, out, monkeypatch)
+    plan = out / "parts/plan.json"
+    plan.unlink() if content is None else plan.write_text(content)
+    (out / "train-000009.tar").write_bytes(b"of the plan that was")
+    prepare(source, out, SMALL, workers=1, progress=False)
+    assert digests(out) == right and "what was done is done again" in caplog.text
+
+
+def test_damaged_shards_are_told_and_written_again(source, out, monkeypatch, caplog):
+    right = digests(out)
+    shutil.rmtree(out)
+    interrupted(source, out, monkeypatch)
+    part, shard = out / "parts/train-000001.npz", out / "train-000002.tar"
+    part.write_bytes(part.read_bytes()[:-30])
+    bad = bytearray(shard.read_bytes())
+    bad[600] ^= 1
+    shard.write_bytes(bad)
+    prepare(source, out, SMALL, workers=1, progress=False)
+    assert digests(out) == right and "2 damaged shards: written again" in caplog.text
+
+
+def test_a_folder_begun_by_an_older_version_is_gone_on_with(source, out, monkeypatch):
+    """Its plan has no word of today's newer options."""
+    right = digests(out)
+    shutil.rmtree(out)
+    interrupted(source, out, monkeypatch)
+    path = out / "parts/plan.json"
+    plan = json.loads(path.read_bytes())
+    del plan["chroma"], plan["val_share"]
+    path.write_text(json.dumps(plan))
+    before = (out / "train-000000.tar").stat().st_mtime_ns
+    prepare(source, out, SMALL, workers=1, progress=False)
+    assert digests(out) == right and (out / "train-000000.tar").stat().st_mtime_ns == before
+    with pytest.raises(DataError, match=r"other options \(chroma 4:2:0, not 4:4:4\)"):
+        prepare(source, out, Options(size=16, shard=5, chroma="4:4:4"), progress=False)
+
+
+# ---- two at once, and signals
+
+
+def test_a_folder_that_another_process_prepares(source, out, tmp_path):
+    (tmp_path / "new").mkdir()
+    for folder, function in (
+        (out, lambda: repair(out, progress=False)),
+        (out, lambda: prepare(source, out, SMALL, progress=False)),
+        (tmp_path / "new", lambda: prepare(source, tmp_path / "new", SMALL, progress=False)),
+    ):
+        with (
+            locked(folder),
+            pytest.raises(FolderInUseError, match=f"in use by process {os.getpid()} "),
+        ):
+            function()
+    assert not list((tmp_path / "new").iterdir())
+
+
+def start(source: Path, out: Path, *options: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, PROGRAM, source, out, "--size=200", "--shard=2", *options],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def begun(out: Path, process: subprocess.Popen, shards: int = 1) -> None:
+    """Wait until some shards are done."""
+    while process.poll() is None and len(list((out / "parts").glob("[tv]*.npz"))) < shards:
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def larger(tmp_path, rng) -> Path:
+    pictures = [
+        {wnid: [jpeg(rng, (400, 300)) for _ in range(count)] for wnid in ("n01", "n02")}
+        for count in (60, 3)
+    ]
+    make_official(tmp_path / "larger", *pictures, {})
+    return tmp_path / "larger"
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_is_answered_in_a_line(larger, tmp_path, name):
+    out = tmp_path / "out"
+    process = start(larger, out, "--workers=1")
+    begun(out, process)
+    os.killpg(process.pid, getattr(signal, name))  # as a terminal does: the workers get it too
+    said = process.communicate()[0].decode()
+    assert process.returncode == 128 + getattr(signal, name), said
+    assert re.search(
+        rf"stopped by {name}: \d+ shards are done, and the same command goes on from here\n$", said
+    )
+    assert "Traceback" not in said and not (out / ".lock").exists()
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(100, marks=pytest.mark.slow)])
+def test_kills_with_damage_in_between(larger, tmp_path, rng, kills):
+    """Prepare, or repair, is killed at any moment; then a shard or a part is cut or changed."""
+    out, outcome = tmp_path / "out", collections.Counter()
+    assert start(larger, tmp_path / "whole").wait() == 0
+    right = digests(tmp_path / "whole")
+    for _ in range(kills):
+        process = start(larger, out)
+        begun(out, process)
+        time.sleep(0.4 * rng.random())
+        os.killpg(process.pid, signal.SIGKILL)
+        said = process.communicate()[0].decode()
+        if process.returncode != -signal.SIGKILL:
+            outcome["it had ended"] += 1
+            assert process.returncode in (0, 2), said
+            if process.returncode == 2:  # damaged since it was finished: it says how to repair
+                assert re.search(r"^error: \S+: .* run `python \S+ --repair \S+`$", said, re.M), (
+                    said
+                )
+                repair(out, progress=False)
+                assert digests(out) == right
+                outcome["repaired as it said"] += 1
+            if outcome["it had ended"] % 3 == 0:
+                shutil.rmtree(out)
+                continue
+        files = [path for path in out.rglob("*.*") if path.suffix in (".tar", ".npz", ".npy")]
+        if files:
+            path = files[rng.integers(len(files))]
+            path.write_bytes(damage(path.read_bytes() or b"x", rng))
+            outcome["damaged"] += 1
+    last = subprocess.run(
+        [sys.executable, PROGRAM, "--repair", out], env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    if last.returncode:  # the last one was killed before it had begun
+        prepare(larger, out, Options(size=200, shard=2), progress=False)
+    assert digests(out) == right and verify(out) == []
+    print(dict(outcome))
+
+
+# ---- training on a damaged folder
+
+
+def break_pictures(out: Path, *places: int) -> None:
+    index = np.load(out / "train.npy")
+    for place in places:
+        row = index[place]
+        path = out / f"train-{row['shard']:06d}.tar"
+        data = bytearray(path.read_bytes())
+        data[int(row["offset"]) + 9] ^= 1
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_picture_ends_training_in_a_line_or_is_passed_over(out, workers, caplog):
+    whole = open_data(out)[0]
+    with Loader(whole, 6, crop=12, train=True, seed=3, colour=np.eye(3, dtype="f4")) as loader:
+        expected = [batch for epoch in range(2) for batch in loader.epoch(epoch)]
+    break_pictures(out, 4, 11)
+    train = ShardDataset(out, "train")
+    command = re.escape(f"run `python examples/prepare_imagenet.py --repair {out}`")
+    for skip, more in (
+        (0, "; or pass over at most N such with --skip-damaged N"),
+        (1, "; --skip-damaged has passed over 1"),
+    ):
+        options = {"crop": 12, "train": True, "seed": 3, "skip_damaged": skip}
+        with (
+            Loader(train, 6, workers=workers, **options) as loader,
+            pytest.raises(DataError, match=f"tar: picture (4|11) .* is damaged; {command}{more}$"),
+        ):
+            list(loader.epoch(0))
+    caplog.clear()
+    options |= {"skip_damaged": 2, "colour": np.eye(3, dtype="f4")}
+    with Loader(train, 6, workers=workers, **options) as loader:
+        found = [batch for epoch in range(2) for batch in loader.epoch(epoch)]
+    assert sorted(loader.damaged) == [4, 11]
+    assert caplog.text.count("passed over: ") == 2  # once, not once an epoch
+    for batch, right in zip(found, expected, strict=True):
+        keep = ~np.isin(right.indices, [4, 11])
+        for name in ("pictures", "labels", "top", "left", "flip", "colour", "indices"):
+            assert np.array_equal(getattr(batch, name), getattr(right, name)[keep]), name
+    assert sum(len(batch.labels) for batch in found) == 2 * (18 - 2)
+
+
+def test_a_shard_that_is_gone_counts_picture_by_picture(out):
+    test = ShardDataset(out, "val")
+    (out / "val-000001.tar").unlink()
+    with Loader(test, 4, crop=16, train=False, skip_damaged=9) as loader:
+        assert [len(batch.labels) for batch in loader.epoch(0)] == [4, 1]
+    assert list(loader.damaged) == [5] and "No such file" in loader.damaged[5]
+    with (
+        Loader(test, 1, crop=16, train=False, skip_damaged=9) as loader,
+        pytest.raises(DataError, match="a batch of 1 damaged pictures; the last: "),
+    ):
+        list(loader.epoch(0))

@@ -1,0 +1,71 @@
+"""Faults in devices, memory, threads."""
+
+# ruff: noqa: E501  (source text is quoted as it stands)
+# fmt: off
+
+FAULTS = {
+    "devices/threads.py": {
+        "an error of our own piece leaves before the others end": ("        try:\n            work()\n        finally:\n            errors = [future.exception() for future in futures]\n", "        work()\n        errors = [future.exception() for future in futures]\n"),
+        "pieces go on after an error": ("            for _ in queue:  # nobody starts another piece\n                pass\n", ""),
+        "each thread does all pieces": ("    queue = iter(pieces)  # a list", "    queue = pieces  # a list"),
+        "a helper too many": ("helpers = min(_num_threads, len(pieces)) - 1", "helpers = min(_num_threads, len(pieces))"),
+        "the old pool stays": ("_num_threads, _pool = int(n), None", "_num_threads = int(n)"),
+        "a fork keeps the pool": ("os.register_at_fork(after_in_child=_forget_pool)", "os.register_at_fork(after_in_parent=_forget_pool)"),
+        "the last piece is lost": ("for i in range(0, n, step)]", "for i in range(0, n - n % step, step)]"),
+        "pieces by the number of threads": ("min(largest, -(-total // 8))", "min(largest, -(-total // _num_threads))"),
+        "the environment is not asked": ("    if text is None:\n        return available_cores()\n", "    if True:\n        return available_cores()\n"),
+        "an error in a helper is swallowed": ("        if error is not None:\n            raise error", "        pass"),
+        "BLAS with all its threads": ("with one_blas_thread():", "if True:"),
+    },
+    "devices/scratch.py": {
+        "scratch shared by all threads": ("class Scratch(threading.local):", "class Scratch:"),
+    },
+    "devices/memory.py": {
+        "a range is returned twice": ("            start, stop = self.returned.popleft()\n", "            start, stop = self.returned[0]\n            self.returned and self.free and self.returned.popleft() or self.returned.clear()\n"),
+        "the rest of a range is lost": ("            if stop > start + nbytes:\n                bisect.insort(self.free, (start + nbytes, stop))\n", ""),
+        "not joined with the one after": ("            if i < len(self.free) and self.free[i][0] == stop:\n                stop = self.free.pop(i)[1]\n", ""),
+        "not joined with the one before": ("            if i > 0 and self.free[i - 1][1] == start:\n                i -= 1\n                start = self.free.pop(i)[0]\n", ""),
+        "joined with one that does not touch": ("self.free[i][0] == stop:", "self.free[i][0] >= stop:"),
+        "joined and lost": ("                stop = self.free.pop(i)[1]\n", "                self.free.pop(i)\n"),
+        "the first range that fits": ("best = min(fits, key=lambda r: r[1] - r[0])", "best = fits[0]"),
+        "a range too small": ("if r[1] - r[0] >= nbytes]", "if r[1] - r[0] >= nbytes - ALIGN]"),
+        "the taken range stays free": ("            self.free.remove(best)\n", ""),
+        "segments are forgotten": ("        self.segments.append(segment)\n", ""),
+        "not aligned": ("        nbytes = -(-nbytes // ALIGN) * ALIGN\n", ""),
+        "a segment's start is not aligned": ("start = -(-segment.ctypes.data // ALIGN) * ALIGN", "start = segment.ctypes.data"),
+        "a segment's end is beyond": ("segment = np.empty(max(SEGMENT, nbytes) + ALIGN, np.uint8)", "segment = np.empty(max(SEGMENT, nbytes), np.uint8)"),
+        "the lock is lost": ("        with self.lock:\n            self._collect()\n            start, stop = self._take(nbytes)", "        if True:\n            self._collect()\n            start, stop = self._take(nbytes)"),
+        "a lock that waits for itself": ("threading.RLock()", "threading.Lock()"),
+        "collected in the destructor": ("        self.pool.returned.append(self.range)", "        self.pool.returned.append(self.range)\n        self.pool._collect()"),
+        "what comes back is never used": ("            self._collect()\n            start, stop", "            start, stop"),
+        "used goes up for ever": ("            self.used -= stop - start\n", ""),
+        "used counts joined ranges": ("            self.used -= stop - start\n            i = bisect", "            i = bisect", "            self.free.insert(i, (start, stop))", "            self.used -= stop - start\n            self.free.insert(i, (start, stop))"),
+        "the peak of now": ("self.peak = max(self.peak, self.used)", "self.peak = self.used"),
+        "the peak starts at 0": ("        self.peak = self.stats().used", "        self.peak = 0"),
+        "held is used": ("sum(segment.nbytes for segment in self.segments)", "self.used"),
+        "read-only": ('"data": (range[0], False),', '"data": (range[0], True),'),
+        "shape by elements of bytes": ("nbytes = prod(shape) * dtype.itemsize", "nbytes = prod(shape) * 4"),
+        "small ones from the pool": ("if nbytes < SMALL:", "if nbytes < 1:"),
+    },
+    "devices/cpu.py": {
+        "uploads share memory": ("    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array.copy(order=\"K\")", "    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array"),
+        "downloads share memory": ("    def download(self, array: np.ndarray) -> np.ndarray:\n        return array.copy(order=\"K\")", "    def download(self, array: np.ndarray) -> np.ndarray:\n        return array"),
+        "copies in C order": ("    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array.copy(order=\"K\")", "    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array.copy(order=\"C\")"),
+        "memory that the system has in all": ('startswith("MemAvailable")', 'startswith("MemTotal")'),
+        "kilobytes for bytes": ("1024 * int(line.split()[1])", "int(line.split()[1])"),
+        "copies share memory": ("return source.download(array)", "return array"),
+    },
+    "devices/base.py": {
+        "equal by kind": ("return self.name == other", "return self.kind == other.split(':')[0]"),
+        "a twin is its first": ("return self is other", "return isinstance(other, Device) and self.name.strip(\"'\") == other.name.strip(\"'\")"),
+        "a device a name": ("        _devices[name] = _devices[own_name]\n", "        _devices[name] = _devices[own_name] if name == own_name else _loads[kind]()[0](own_name, index, _loads[kind]()[1])\n"),
+        "two devices in two threads": ("_devices.setdefault(own_name, make(own_name, index, kernels))", "_devices[own_name] = make(own_name, index, kernels)"),
+        "cpu:0 is another": ('return "cpu" if (kind, index) == ("cpu", 0) else f"{kind}:{index}", kind, index', 'return f"{kind}:{index}" if match.group(2) else kind, kind, index'),
+        "any end passes": ("match = _FORM.fullmatch(name)", "match = _FORM.match(name)"),
+        "another spelling is unequal": ("        if parts is not None and parts[0] != other:", "        if False:"),
+        "a copied device is another": ("        return device, (self.name,)  # copies", "        return type(self), (self.name, self.index, None)  # copies"),
+    },
+    "devices/cores.py": {
+        "all the machine's cores": ('    if hasattr(os, "sched_getaffinity"):\n        return len(os.sched_getaffinity(0))\n', ""),
+    },
+}

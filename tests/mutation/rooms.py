@@ -1,0 +1,182 @@
+"""The rooms of the package, and for every source file the tests that should notice a change of it.
+
+A line: a file below tinynet/ (or a pattern; the first that fits counts), then the test files below
+tests/, then perhaps `-k` and which of their tests. The quickest come first. Files that hold names
+alone have no line.
+"""
+
+# ruff: noqa: E501  (a line is a file and its tests)
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import shlex
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_KERNELS = "core/test_cpu_kernels.py"
+_NORMS = "core/test_batch_norm_and_losses.py"
+_CALLS = "core/test_wrong_calls.py core/test_wrong_calls_of_all.py"
+_OPERATIONS = f"{_CALLS} core/test_operations.py core/test_gradcheck.py core/test_nn_optim.py"
+_TAPE = "core/test_tape.py core/test_walk.py"
+_RUN = "training/test_figures.py training/test_fields.py training/test_edits.py training/test_trainer.py"
+_PROGRAM = (
+    "program/test_options.py program/test_parts.py program/test_runs.py program/test_batch_size.py "
+    "program/test_old_checkpoints.py program/test_command_line.py"
+)
+_CUDA = (
+    "cuda/test_host.py cuda/test_steps.py cuda/test_norm_and_losses.py cuda/test_kernels.py "
+    "cuda/test_parity.py"
+)
+_LOADING = "data/test_data_draws.py data/test_data_loader.py"
+
+ROOMS = {
+    "kernels": f"""
+        kernels/conv2d.py {_KERNELS} core/test_winograd.py -k 'conv2d or threads or empty or winograd or nan or layout'
+        kernels/winograd.py core/test_winograd.py
+        kernels/im2col.py {_KERNELS} core/test_winograd.py -k 'conv2d or im2col or winograd or read_only or layout'
+        kernels/max_pool2d.py {_KERNELS} -k 'pool or threads or empty or read_only or layout or denormal'
+        kernels/avg_pool2d.py {_KERNELS} -k 'avg or threads or empty or read_only or layout'
+        kernels/local_response_norm.py {_KERNELS} -k 'response or threads or empty or nan or layout'
+        kernels/spatial_response_norm.py {_KERNELS} -k 'spatial or response or threads or empty or layout'
+        kernels/relu.py {_KERNELS} core/test_nn_optim.py -k 'relu or elementwise or threads or layout'
+        kernels/layout.py {_KERNELS}
+        kernels/linear.py {_KERNELS} {_NORMS} -k 'linear or matmul or threads or empty or layout'
+        kernels/dropout.py {_KERNELS} -k 'dropout or threads or elementwise'
+        kernels/batch_norm.py {_NORMS} {_KERNELS} -k 'batch_norm or nan or empty'
+        kernels/adaptive_avg_pool2d.py {_NORMS} -k adaptive
+        kernels/gelu.py {_KERNELS} -k 'gelu or elementwise'
+        kernels/*_loss.py {_NORMS} core/test_gradcheck.py core/test_operations.py
+        kernels/bce_with_logits.py {_NORMS} core/test_gradcheck.py core/test_operations.py
+        kernels/softmax.py {_KERNELS} -k softmax
+        kernels/cross_entropy.py {_KERNELS} {_NORMS} -k 'entropy or softmax'
+        kernels/sigmoid.py {_KERNELS} -k 'elementwise or sigmoid'
+        kernels/tanh.py {_KERNELS} -k elementwise
+        kernels/pictures.py {_KERNELS} -k pictures
+        kernels/clip.py core/test_optim.py -k 'clip or norm'
+        kernels/steps/sgd.py {_KERNELS} core/test_optim.py -k 'sgd or rules'
+        kernels/steps/*.py core/test_optim.py
+        kernels/*.py {_KERNELS} {_NORMS}
+    """,
+    "tape": f"""
+        tensor.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py
+        function.py {_TAPE} core/test_tracing.py core/test_devices.py {_CALLS}
+        arithmetic.py core/test_operations.py core/test_gradcheck.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py
+        random.py core/test_devices.py core/test_wrong_calls.py
+        tracer.py core/test_tracing.py
+        profiler.py core/test_devices.py
+    """,
+    "functional": f"""
+        functional/losses.py {_OPERATIONS} {_NORMS}
+        functional/affine.py {_OPERATIONS} {_NORMS}
+        functional/normalization.py {_OPERATIONS} {_NORMS}
+        functional/pooling.py {_OPERATIONS} {_NORMS}
+        functional/regularization.py {_OPERATIONS} core/test_devices.py
+        functional/*.py {_OPERATIONS}
+    """,
+    "gradcheck": """
+        gradcheck/check.py core/test_gradcheck.py
+        gradcheck/*.py core/test_gradcheck.py
+    """,
+    "nn": f"""
+        nn/module.py core/test_modules.py core/test_nn_optim.py
+        nn/layers.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
+        nn/init.py core/test_nn_optim.py
+    """,
+    "optim": """
+        optim/lr_scheduler.py core/test_lr_scheduler.py
+        optim/optimizer.py core/test_optim.py core/test_wrong_calls.py
+        optim/sgd.py core/test_optim.py core/test_wrong_calls.py
+        optim/*.py core/test_optim.py
+    """,
+    "data": f"""
+        data/batch.py {_LOADING} data/test_data_mistakes.py
+        data/dataset.py {_LOADING} data/test_data_mistakes.py data/test_data_prepare.py
+        data/loader.py {_LOADING} data/test_data_mistakes.py
+        data/workers.py data/test_data_loader.py data/test_data_prepare.py
+        data/matfile.py data/test_data_robust.py data/test_data_prepare.py
+        data/tar.py data/test_data_robust.py data/test_data_formats.py data/test_data_mistakes.py data/test_data_prepare.py
+        data/imagenet.py data/test_data_robust.py data/test_data_mistakes.py data/test_data_prepare.py
+        data/prepare.py data/test_data_robust.py data/test_data_mistakes.py data/test_data_prepare.py
+        data/shards.py training/test_disk.py data/test_data_robust.py data/test_data_mistakes.py data/test_data_prepare.py
+        data/pictures.py data/test_data_robust.py data/test_data_formats.py data/test_data_mistakes.py data/test_data_prepare.py
+        data/*.py data/test_data_robust.py data/test_data_formats.py data/test_data_mistakes.py
+    """,
+    "training": f"""
+        training/checkpoint.py training/test_disk.py training/test_checkpoint.py {_RUN} training/test_kill.py program/test_old_checkpoints.py
+        training/evaluate.py training/test_evaluate.py training/test_report_page.py training/test_trainer.py
+        training/features.py training/test_evaluate.py program/test_command_line.py
+        training/inputs.py training/test_evaluate.py training/test_trainer.py
+        training/measure.py training/test_report_page.py training/test_trainer.py
+        training/metrics.py training/test_metrics.py training/test_disk.py training/test_report.py {_RUN} training/test_kill.py
+        training/plots.py training/test_plots.py training/test_report_page.py training/test_evaluate.py
+        training/report.py training/test_report.py training/test_report_page.py
+        training/signals.py training/test_signals.py training/test_trainer.py
+        training/batch_size.py program/test_batch_size.py
+        training/task.py training/test_evaluate.py {_RUN} program/test_batch_size.py
+        training/console.py training/test_console.py {_RUN}
+        training/stopwatch.py training/test_console.py {_RUN}
+        training/*.py {_RUN} training/test_kill.py
+    """,
+    "program": f"""
+        program/pictures.py {_PROGRAM} examples/test_resnet.py
+        program/*.py {_PROGRAM}
+    """,
+    "devices": f"""
+        devices/scratch.py core/test_devices.py {_KERNELS}
+        devices/base.py core/test_devices.py cuda/test_host.py
+        devices/*.py core/test_devices.py
+    """,
+    "cuda": f"""
+        devices/cuda/*.py {_CUDA} cuda/test_training.py
+        kernels/cuda/steps/* cuda/test_steps.py cuda/test_host.py
+        kernels/cuda/clip.* cuda/test_kernels.py cuda/test_steps.py cuda/test_parity.py
+        kernels/cuda/*.py {_CUDA}
+        kernels/cuda/*.cu* cuda/test_kernels.py cuda/test_norm_and_losses.py cuda/test_parity.py cuda/test_host.py cuda/test_sources.py
+    """,
+}  # fmt: skip
+_NAMES_ALONE = ("__init__.py", "backends.py", "errors.py", "operations.py")
+
+
+@functools.cache
+def _lines() -> list[tuple[str, str, list[str]]]:
+    """(room, pattern, tests) of every line."""
+    split = [
+        (room, shlex.split(line))
+        for room, text in ROOMS.items()
+        for line in text.strip().splitlines()
+    ]
+    return [(room, pattern, tests) for room, (pattern, *tests) in split]
+
+
+def _line_of(file: str) -> tuple[str, list[str]] | None:
+    fits = (
+        (room, tests)
+        for room, pattern, tests in _lines()
+        if fnmatch.fnmatch(file, pattern) and file.count("/") == pattern.count("/")
+    )
+    return next(fits, None)
+
+
+def tests_of(file: str) -> list[str]:
+    """Arguments for pytest. ValueError for a file that no tests are named for."""
+    found = _line_of(file)
+    if found is None or not found[1]:
+        raise ValueError(f"{file}: expected a file that rooms.py names tests for")
+    return [t for t in found[1] if not t.endswith(".py") or (ROOT / "tests" / t).exists()]
+
+
+def files_of(room: str, endings: tuple[str, ...] = (".py",)) -> list[str]:
+    """The source files of a room, below tinynet/."""
+    package = ROOT / "tinynet"
+    found = []
+    for path in sorted(package.rglob("*")):
+        file = path.relative_to(package).as_posix()
+        if path.suffix not in endings or path.name in _NAMES_ALONE or path.name == "__main__.py":
+            continue
+        line = _line_of(file)
+        if line is not None and line[0] == room and line[1]:
+            found.append(file)
+    return found

@@ -1,0 +1,33 @@
+"""Kills of a whole program with damage in between: the same bytes, or one line that says what to
+do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
+def test_killed_and_damaged_ends_with_the_same_bytes_or_with_a_line(kills, rng, tmp_path):
+    program = Path(__file__).parent / "damage.py"
+    done = subprocess.run(
+        [sys.executable, program, tmp_path, str(kills), str(rng.integers(2**31))],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["kills"] >= kills
+    assert found["runs compared"] >= 1
+    if kills >= 100:
+        assert min(found.values()) >= 1, found

@@ -1,0 +1,432 @@
+"""What a run writes down, says and saves, figure by figure, by a clock of our own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tinynet
+from tinynet import nn
+from tinynet.optim import SGD
+from tinynet.tensor import tensor
+from tinynet.training import checkpoint as files
+from tinynet.training import console, saving
+from tinynet.training import trainer as loop
+from tinynet.training.measure import Measure
+from tinynet.training.metrics import read_metrics
+from tinynet.training.saving import TrainingError
+from tinynet.training.task import Task
+
+BATCHES, SIZE = 5, 4
+
+
+class Clock:
+    """Seconds that pass only when told."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+    perf_counter = monotonic
+
+
+class Rows:
+    """Five batches of four rows an epoch; all values of a batch are 10 * epoch + its number."""
+
+    batch_size = SIZE
+
+    def __init__(self):
+        self.open = 0
+
+    def __len__(self):
+        return BATCHES
+
+    def epoch(self, epoch, start=0):
+        self.open += 1
+        try:
+            for number in range(start, BATCHES):
+                yield np.full((SIZE, 2), 10.0 * epoch + number, np.float32)
+        finally:
+            self.open -= 1
+
+
+class Told(Task):
+    """A task whose figures are told beforehand: in training by the batch, in tests by a list."""
+
+    device = tinynet.device("cpu")
+    measures = {"error": Measure("error", "%", 1), "size": Measure("size", "m", 3)}
+    measured = ("error",)
+    best_by = "error"
+    unit = "rows"
+
+    def __init__(self, tests=(), chance=None, loss=None):
+        self.tests, self.chance, self.told = list(tests), chance, loss
+        self.seen, self.modes = [], []
+
+    def inputs(self, batch):
+        return (tensor(batch),)
+
+    def loss(self, model, x):
+        self.seen.append(float(x.data[0, 0]))
+        self.modes.append(model.training)
+        y = model(x)
+        value = self.told if self.told is not None else self.seen[-1] + 0.5
+        loss = (y * 0).mean() + np.float32(value)
+        return loss, [np.float32(self.seen[-1] * 2)]
+
+    def count(self, batch):
+        return len(batch)
+
+    def test(self, model, batches):
+        self.modes.append(model.training)
+        assert len(list(batches)) == BATCHES
+        error = self.tests.pop(0) if self.tests else 50.0
+        return {"loss": 100.0 - error, "error": error, "size": 0.25}
+
+
+def make(folder, task, clock=None, model=None, lr=0.5, **options):
+    folder.mkdir(exist_ok=True)
+    model = model or nn.Linear(2, 1)
+    rows = Rows()
+    options = {"epochs": 2, "about": {}, "log_every": 2, **options}
+    trainer = loop.Trainer(
+        model, SGD(model.parameters(), lr), rows, Rows(), task, folder, **options
+    )
+    if clock is not None:  # a batch takes ten seconds, a test a hundred
+        step, test = trainer._train_step, task.test
+        trainer._train_step = lambda batch: (step(batch), setattr(clock, "now", clock.now + 10))
+
+        def slow(model, batches):
+            clock.now += 100
+            return test(model, batches)
+
+        task.test = slow
+    return trainer
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(loop, "time", clock)
+    return clock
+
+
+def of_kind(folder, kind):
+    return [line for line in read_metrics(folder) if line["kind"] == kind]
+
+
+def stop_at(trainer, step):
+    trainer._stopping = lambda: "time" if trainer.step >= step else None
+    assert trainer.fit() == "time"
+
+
+@pytest.mark.parametrize("stops", [(), (3,), (2, 5, 9)])
+def test_a_line_is_the_mean_over_its_batches(stops, tmp_path, clock):
+    """Also over an epoch's end, and over stops in the middle of a line."""
+    for stop in stops:
+        trainer = make(tmp_path, Told(), clock, log_every=3)
+        if trainer.saver.folder.joinpath("metrics.jsonl").exists():
+            trainer.resume()
+        stop_at(trainer, stop)
+    trainer = make(tmp_path, Told(), clock, log_every=3)
+    if stops:
+        trainer.resume()
+    assert trainer.fit() == "done"
+    values = np.array([0, 1, 2, 3, 4, 10, 11, 12, 13]).reshape(3, 3).mean(axis=1)
+    lines = of_kind(tmp_path, "train")
+    assert [line["step"] for line in lines] == [3, 6, 9]
+    np.testing.assert_allclose([line["loss"] for line in lines], values + 0.5, rtol=1e-6)
+    np.testing.assert_allclose([line["error"] for line in lines], values * 2, rtol=1e-6)
+    np.testing.assert_allclose([line["epoch"] for line in lines], [0.6, 1.2, 1.8])
+    assert all(line["lr"] == 0.5 for line in lines)
+
+
+def test_rates_are_of_training_alone(tmp_path, clock):
+    """Four rows in ten seconds; tests and what came before a resume do not count."""
+    stop_at(make(tmp_path, Told(), clock), 3)
+    clock.now += 1e6  # the night
+    again = make(tmp_path, Told(), clock)
+    again.resume()
+    again.fit()
+    assert [line["images_per_second"] for line in of_kind(tmp_path, "train")] == [0.4] * 5
+    seconds = [line["seconds"]["testing"] for line in of_kind(tmp_path, "test")]
+    assert seconds == [100.0, 200.0]
+
+
+def test_the_best_is_the_first_of_the_lowest(tmp_path, clock, capsys):
+    """Not the last, not the lowest loss, not an equal one; its file lies beside, keep=1 or not."""
+    errors = [30.0, 20.0, 20.0, 40.0, 20.0, 10.0, 15.0]
+    bests = [1, 2, 2, 2, 2, 6, 6]
+    for epochs in range(1, 8):
+        trainer = make(tmp_path, Told(errors[epochs - 1 :]), clock, epochs=epochs, keep=1)
+        if epochs > 1:
+            trainer.resume()
+        trainer.fit()
+        best = {"error": errors[bests[epochs - 1] - 1], "size": 0.25}
+        assert trainer.best == {**best, "epoch": bests[epochs - 1], "step": 5 * bests[epochs - 1]}
+        state = files.load(tmp_path / files.BEST).state
+        assert state["step"] == 5 * bests[epochs - 1] and state["best"]["step"] == state["step"]
+        assert [p.name for p in files.all_in(tmp_path)] == [f"step-{5 * epochs:08d}.safetensors"]
+    said = [line for line in capsys.readouterr().out.splitlines() if "test loss" in line]
+    assert ["best so far" in line for line in said] == [epoch in (1, 2, 6) for epoch in range(1, 8)]
+    assert said[3] == "epoch 4/4: test loss 60.0000, error 40.0 %, size 0.250 m, lr 0.5"
+
+
+def test_a_best_whose_second_name_a_kill_took(tmp_path, clock):
+    make(tmp_path, Told([30.0]), clock, epochs=1).fit()
+    (tmp_path / files.BEST).unlink()
+    make(tmp_path, Told(), clock, epochs=2).resume()
+    assert files.load(tmp_path / files.BEST).state["step"] == 5
+
+
+def test_a_resume_that_is_not_the_best_leaves_the_best_alone(tmp_path, clock):
+    make(tmp_path, Told([30.0, 60.0]), clock).fit()
+    again = make(tmp_path, Told(), clock, epochs=3)
+    again.resume()
+    assert files.load(tmp_path / files.BEST).state["step"] == 5
+
+
+def steps_saved(folder):
+    return sorted(files.load(path).state["step"] for path in files.all_in(folder))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (dict(checkpoint_minutes=None), [0, 5, 10]),
+        (dict(checkpoint_batches=3, checkpoint_minutes=None), [0, 3, 5, 6, 9, 10]),
+        (dict(checkpoint_minutes=0.5), [0, 4, 5, 9, 10]),  # more than 30 s after the last one
+        (dict(checkpoint_minutes=9.0), [0, 5, 10]),
+    ],
+)
+def test_when_it_saves(options, expected, tmp_path, clock):
+    make(tmp_path, Told(), clock, keep=99, **options).fit()
+    assert steps_saved(tmp_path) == expected
+
+
+def test_minutes_are_minutes(tmp_path, clock):
+    """Seven batches and a test are 170 s, more than 2.75 minutes; six are less."""
+    trainer = make(tmp_path, Told(), clock, max_minutes=2.75)
+    assert trainer.fit() == "time"
+    assert trainer.step == 7 and steps_saved(tmp_path)[-1] == 7
+
+
+def test_a_stop_in_a_test_is_no_test(tmp_path, clock):
+    trainer = make(tmp_path, Told([1.0]), clock)
+    trainer.task.test = lambda model, batches: (
+        setattr(clock, "now", clock.now + 1e9) or {"error": 0}
+    )
+    trainer.max_minutes = 1e6
+    assert trainer.fit() == "time"
+    assert trainer.best["step"] == -1 and not of_kind(tmp_path, "test")
+    assert (trainer.epoch, trainer.batch) == (0, 5)
+
+
+def test_modes_and_epochs(tmp_path):
+    """Training in train mode, tests in eval mode, each epoch its own batches, loaders closed."""
+    task = Told()
+    trainer = make(tmp_path, task)
+    trainer.fit()
+    assert task.modes == ([True] * 5 + [False]) * 2
+    assert task.seen == [0, 1, 2, 3, 4, 10, 11, 12, 13, 14]
+    assert trainer.train.open == trainer.test.open == 0
+
+
+def test_gradients_do_not_pile_up(tmp_path):
+    """d loss / d w is the mean of the rows, in each batch that batch's alone."""
+
+    class Sum(Told):
+        def loss(self, model, x):
+            return model(x).mean(), [np.float32(0)]
+
+    trainer = make(tmp_path, Sum(), lr=1.0, epochs=1)
+    before = trainer.model.weight.numpy()
+    trainer.fit()
+    np.testing.assert_allclose(
+        trainer.model.weight.numpy(), before - (0 + 1 + 2 + 3 + 4), rtol=1e-5
+    )
+
+
+def test_stuck_is_counted_in_batches_over_stops_and_told_once(tmp_path, capsys):
+    """Eight batches at the loss of chance, in spite of a stop after five; then silence."""
+    options = dict(stuck_after=8, advice="Go on.", log_every=2, epochs=4)
+    stop_at(make(tmp_path, Told(chance=2.0, loss=2.01), **options), 5)
+    assert "warning" not in capsys.readouterr().out
+    again = make(tmp_path, Told(chance=2.0, loss=1.985), **options)
+    again.resume()
+    assert again._stuck == 4
+    again.fit()
+    said = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert said == [
+        "warning: for 8 batches the loss has been 2.00, that of a net that says the same of all "
+        "rows. Go on."
+    ]
+
+
+@pytest.mark.parametrize("loss", [1.88, 2.12, 0.5])
+def test_a_loss_beside_chance_is_not_stuck(loss, tmp_path, capsys):
+    make(tmp_path, Told(chance=2.0, loss=loss), stuck_after=2).fit()
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_a_batch_that_is_learnt_begins_the_count_again(tmp_path, capsys):
+    task = Told(chance=2.0, loss=2.0)
+    trainer = make(tmp_path, task, stuck_after=8, epochs=3)
+    step = trainer._train_step
+
+    def other(batch):
+        task.told = 1.0 if trainer.step in (6, 7) else 2.0
+        step(batch)
+
+    trainer._train_step = other
+    trainer.fit()
+    assert "warning" not in capsys.readouterr().out
+    assert trainer._stuck == 6
+
+
+# ---- where a NaN began
+
+
+class Bomb(nn.Module):
+    """Values become infinite at one batch, in train mode only."""
+
+    def __init__(self, mark):
+        self.first, self.mark = nn.Linear(2, 1), mark
+
+    def forward(self, x):
+        y = self.first(x)
+        return y * float("inf") if self.training and x.data[0, 0] == self.mark else y
+
+
+class Outer(nn.Module):
+    def __init__(self, mark):
+        self.bomb, self.last = Bomb(mark), nn.Linear(1, 1)
+
+    def forward(self, x):
+        return self.last(self.bomb(x))
+
+
+class Mean(Told):
+    def loss(self, model, x):
+        y = model(x)
+        return (y * y).mean(), [np.float32(0)]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("mark", "every", "place"),
+    [
+        (13.0, None, "epoch 2, batch 4"),
+        (13.0, 7, "epoch 2, batch 4"),  # from a checkpoint inside the epoch
+        (10.0, 3, "epoch 2, batch 1"),
+        (4.0, 3, "epoch 1, batch 5"),  # the epoch's last
+    ],
+)
+def test_a_replay_names_the_epoch_the_batch_and_the_first_layer(
+    mark, every, place, tmp_path, clock
+):
+    trainer = make(
+        tmp_path, Mean(), clock, model=Outer(mark), lr=1e-4, log_every=1,
+        checkpoint_batches=every, checkpoint_minutes=None,
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match=f"first in the output of bomb, {place};") as error:
+        trainer.fit()
+    assert str(trainer.saver.last) in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_every_value_that_is_not_finite_ends_the_run(value, tmp_path):
+    trainer = make(tmp_path, Told(loss=value), log_every=2)
+    with pytest.raises(TrainingError, match="the loss is NaN or infinite: first in the loss"):
+        trainer.fit()
+    weights = make(tmp_path / "x", Told())
+    weights.model.weight.data[0, 1] = value
+    with pytest.raises(TrainingError, match="weight holds NaN or infinite values"):
+        weights.fit()
+
+
+def test_a_write_that_fails_is_not_the_last_good_one(tmp_path, monkeypatch):
+    trainer = make(tmp_path, Told())
+    stop_at(trainer, 2)
+    good = trainer.saver.last
+    again = make(tmp_path, Told(), checkpoint_batches=4)
+    again.resume()
+    assert again.saver.last == good
+
+    def full(path, checkpoint):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(saving.files, "save", full)
+    with pytest.raises(TrainingError, match=f"last good checkpoint is {good}"):
+        again.fit()
+
+
+# ---- what is printed
+
+
+class Bar:
+    """Stands for tqdm's bar, and remembers."""
+
+    made: list = []
+
+    def __init__(self, **options):
+        self.options, self.count, self.said = options, options["initial"], []
+        Bar.made.append(self)
+
+    def update(self, count):
+        self.count += count
+
+    def set_description_str(self, text):
+        self.said.append(text)
+
+    def set_postfix_str(self, text):
+        self.said.append(text)
+
+    @staticmethod
+    def write(text):
+        Bar.made[-1].said.append(text)
+
+    def close(self):
+        self.said.append("closed")
+
+
+def test_the_bar(tmp_path, clock, monkeypatch):
+    """Examples of the whole run, where it stands, epochs from 1 on, means as of now."""
+    monkeypatch.setattr(console, "tqdm", Bar)
+    stop_at(make(tmp_path, Told([30.0]), clock, epochs=1), 3)
+    again = make(tmp_path, Told([30.0]), clock, epochs=1)
+    again.resume()
+    again.fit()
+    bar = Bar.made[-1]
+    assert bar.options["total"] == 20 and bar.options["initial"] == 12 and bar.count == 20
+    shown = [text for text in bar.said if "|w|" not in text]
+    assert shown == [
+        "epoch 1/1",
+        "loss 3.000, error 5.0 %",  # batches 3 and 4: a line
+        "loss 4.500, error 8.0 %",
+        "testing 1/1",
+        "epoch 1/1: test loss 70.0000, error 30.0 %, size 0.250 m, lr 0.5 (best so far)",
+        "closed",
+    ]
+
+
+def test_health_is_of_named_groups_or_of_parameters(tmp_path, monkeypatch):
+    monkeypatch.setattr(console, "tqdm", Bar)
+    model = nn.Linear(2, 1)
+    groups = [{"params": [model.weight]}, {"params": [model.bias]}]
+    trainer = make(tmp_path, Told(), model=model, epochs=1)
+    trainer.optimizer = trainer.saver.optimizer = SGD(groups, 0.5)
+    trainer.schedule = trainer.saver.schedule = type(trainer.schedule)(trainer.optimizer)
+    model.weight.data[...] = [[0.5, -0.25]]
+    model.bias.data[...] = [-4.0]
+    assert trainer.health() == {"weight": (0.375, 0.0), "bias": (4.0, 0.0)}
+    trainer.optimizer.param_groups[0]["name"] = "whole"
+    trainer.optimizer.param_groups[0]["params"].append(model.bias)
+    assert trainer.health()["whole"] == (4.75 / 3, 0.0)  # of all values, not of the means
+    trainer.optimizer.param_groups[0]["params"].pop()
+    trainer._console = console.Console(trainer.task, 1, 1, 0)
+    trainer._console.health({"a.weight": (0.5, 0.25), "a.bias": (9.0, 9.0), "b": (2.0, 1.0)})
+    assert Bar.made[-1].said == ["  mean |w|, |step|: a 5.0e-01 2.5e-01  b 2.0e+00 1.0e+00"]

@@ -1,0 +1,101 @@
+"""torch's functions of tensors, `tinynet.exp(x)`: most are the methods of that name.
+
+`max` and `min` differ from the methods in one thing: their second argument is torch's `dim`, and so
+`values, indices = tinynet.max(x, 1)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tinynet import arithmetic
+from tinynet.arithmetic import (
+    add,
+    concat,
+    div,
+    einsum,
+    matmul,
+    maximum,
+    minimum,
+    mul,
+    pow,
+    sub,
+    where,
+)
+from tinynet.functional import log_softmax, relu, sigmoid, softmax, tanh
+from tinynet.tensor import Tensor
+
+__all__ = [
+    "abs", "add", "all", "any", "argmax", "argmin", "cat", "clamp", "clip", "concat", "cos",
+    "cumsum", "div", "einsum", "erf", "exp", "flatten", "log", "log_softmax", "matmul", "max",
+    "maximum", "mean", "min", "minimum", "mul", "norm", "permute", "pow", "prod", "relu", "reshape",
+    "sigmoid", "sin", "softmax", "split", "sqrt", "squeeze", "stack", "std", "sub", "sum", "tanh",
+    "transpose", "unsqueeze", "var", "where",
+]  # fmt: skip
+
+# What people know from torch and is not here -> what to write.
+INSTEAD = {
+    "allclose": "numpy.allclose(x, y)", "equal": "bool((x == y).all())", "mm": "x @ y",
+    "bmm": "x @ y", "dot": "x @ y", "isnan": "x != x", "nonzero": "numpy.argwhere(x.numpy())",
+    "square": "x * x", "bincount": "numpy.bincount(x.numpy())", "tensordot": "tinynet.einsum",
+    "sort": "numpy.sort(x.numpy())", "argsort": "numpy.argsort(x.numpy())", "t": "x.T",
+    "topk": "numpy.argsort(-x.numpy())", "unique": "numpy.unique(x.numpy())",
+    "cuda": "tinynet.device('cuda:0'), DeviceUnavailableError without a GPU",
+    "utils": "a loop over x.split(batch_size), or tinynet.data",
+    "FloatTensor": "tinynet.tensor(values)", "LongTensor": "tinynet.tensor(values, tinynet.int64)",
+    "as_tensor": "tinynet.tensor(values)", "from_file": "tinynet.load(path)",
+    "empty": "tinynet.zeros(shape)", "chunk": "tinynet.split(x, sizes, dim)",
+    "set_default_device": "device=... where a tensor is made", "no_grad_": "tinynet.no_grad()",
+}  # fmt: skip
+
+abs = Tensor.abs
+all = Tensor.all
+any = Tensor.any
+argmax = Tensor.argmax
+argmin = Tensor.argmin
+clamp = clip = Tensor.clip
+cos = Tensor.cos
+cumsum = Tensor.cumsum
+erf = Tensor.erf
+exp = Tensor.exp
+flatten = Tensor.flatten
+log = Tensor.log
+mean = Tensor.mean
+norm = Tensor.norm
+permute = Tensor.permute
+prod = Tensor.prod
+reshape = Tensor.reshape
+sin = Tensor.sin
+split = Tensor.split
+sqrt = Tensor.sqrt
+squeeze = Tensor.squeeze
+std = Tensor.std
+sum = Tensor.sum
+transpose = Tensor.transpose
+unsqueeze = Tensor.unsqueeze
+var = Tensor.var
+
+
+def cat(tensors: Sequence[Tensor], axis: int = 0, *, dim: int | None = None) -> Tensor:
+    """Tensors side by side along an axis."""
+    return concat(tensors, axis if dim is None else dim)
+
+
+def stack(tensors: Sequence[Tensor], axis: int = 0, *, dim: int | None = None) -> Tensor:
+    """Tensors of one shape along a new axis."""
+    return arithmetic.stack(tensors, axis if dim is None else dim)
+
+
+def max(x: Tensor, dim: int | Tensor | None = None, keepdim: bool = False) -> Any:
+    """max(x): the largest; max(x, dim): (values, indices) along it; max(x, y): `maximum`."""
+    if isinstance(dim, Tensor):
+        return maximum(x, dim)
+    return Tensor.max(x) if dim is None else Tensor.max(x, dim=dim, keepdim=keepdim)
+
+
+def min(x: Tensor, dim: int | Tensor | None = None, keepdim: bool = False) -> Any:
+    """min(x): the smallest; min(x, dim): (values, indices) along it; min(x, y): `minimum`."""
+    if isinstance(dim, Tensor):
+        return minimum(x, dim)
+    return Tensor.min(x) if dim is None else Tensor.min(x, dim=dim, keepdim=keepdim)

@@ -1,0 +1,39 @@
+"""The same values in other orders of memory. A picture batch has four axes and so 24 orders, each
+axis forward or backward: a kernel that counts on one of them is wrong for the others.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def like(template: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """`values` in memory that is strided like the template's; densely if elements of the template
+    share memory.
+    """
+    strides = [s // template.itemsize * values.itemsize for s in template.strides]
+    reach = [s * (n - 1) for s, n in zip(strides, values.shape, strict=True)]
+    start, stop = sum(min(r, 0) for r in reach), sum(max(r, 0) for r in reach)
+    memory = np.empty((stop - start) // values.itemsize + 1, values.dtype)
+    copy = np.ndarray(values.shape, values.dtype, memory, -start, strides)
+    copy[...] = values
+    return copy if np.array_equal(copy, values, equal_nan=True) else values.copy()
+
+
+def c_order(x: np.ndarray) -> np.ndarray:
+    """The last axis runs fastest: what NumPy makes, and most tests send."""
+    return np.array(x, order="C")
+
+
+def batch_innermost(x: np.ndarray) -> np.ndarray:
+    """The first axis runs fastest: tinynet's pictures."""
+    return np.array(x) if x.ndim < 2 else np.moveaxis(c_order(np.moveaxis(x, 0, -1)), -1, 0)
+
+
+def backwards(x: np.ndarray) -> np.ndarray:
+    """Axes in reverse, and every axis from its end: no operation leaves an array so by chance."""
+    back = tuple(slice(None, None, -1) for _ in x.shape)
+    return np.asarray(c_order(x[back].T).T[back])
+
+
+LAYOUTS = {"C order": c_order, "batch innermost": batch_innermost, "backwards": backwards}

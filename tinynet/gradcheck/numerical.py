@@ -1,0 +1,215 @@
+"""Numerical derivatives: how L changes when x goes a small step t along a direction u.
+
+    L(x + t u) = L(x) + t L' + t^2 L''/2 + t^3 L'''/6 + ...       with L' = <dL/dx, u>
+
+**Central differences** go a step forward and one back. The even terms cancel:
+
+    C(t) = (L(x + t u) - L(x - t u)) / 2t = L' + t^2 L'''/6 + ...
+
+Two steps, one a tenth of the other, get rid of the next term as well: (100 C(t/10) - C(t)) / 99.
+But a computer keeps some 16 digits of L. The difference of two numbers that are almost equal
+keeps few of them, and is then divided by 2t: an error of about 1e-16 |L| / t. A large step errs by
+the formula, a small one by rounding. So steps of several sizes are tried, and each output takes
+those that agree best; how well they agree is how far the result is to be trusted.
+
+**The complex step** goes along the imaginary axis, with i^2 = -1:
+
+    L(x + i h u) = L(x) + i h L' - h^2 L''/2 - ...    so    Im L(x + i h u) / h = L' + O(h^2)
+
+Nothing is subtracted, so nothing is lost, and h may be 1e-20: the result is exact to the last digit
+or so. But every step of fn must take complex numbers and be smooth in them: |x| is not, it forgets
+the imaginary part. So the complex step is compared with central differences first, output by
+output, and used where all agree.
+
+A kink (ReLU at 0, two equal maxima) has a slope on each side and no derivative. The two slopes
+differ at a smooth point as well, but by a multiple of t: what they come to for t -> 0 tells.
+
+Sources: Squire and Trapp, SIAM Review 40 (1998) 110 for the complex step; Ridders, Advances in
+Engineering Software 4 (1982) 75 for steps that shrink.
+"""
+
+from __future__ import annotations
+
+import warnings
+from copy import copy
+from typing import NamedTuple
+
+import numpy as np
+
+from tinynet.gradcheck.layouts import like
+from tinynet.gradcheck.subject import Subject
+
+LAST = 1e-9  # the last step of central differences
+H = 1e-20  # the complex step
+
+Direction = dict[int, np.ndarray]  # which variables move, and where to
+
+
+def direction(u: Direction, subject: Subject) -> Direction:
+    """u in units of max(1, |x|), divided by its length."""
+    u = {i: d * np.maximum(1, np.abs(subject.values[i])) for i, d in u.items()}
+    length = np.sqrt(sum((d**2).sum() for d in u.values())) or 1
+    return {i: d / length for i, d in u.items()}
+
+
+class Slope(NamedTuple):
+    """dL/dt along a direction.
+
+    At a kink `value` means nothing: left and right are the one-sided slopes, low and high the
+    bounds of a gradient that is right.
+    """
+
+    value: float
+    error: float  # how far `value` may be off; inf if fn is not finite nearby
+    method: str
+    kink: bool = False
+    left: float = 0.0
+    right: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+
+
+class Numerical:
+    """Derivatives of L along directions."""
+
+    def __init__(self, subject: Subject, v: np.ndarray, eps: float, rng: np.random.Generator):
+        self.subject, self.v, self.eps = subject, v, eps
+        self.spread = self._spread(rng)
+        # For each variable: what a change of L in its last digits makes of dL/dx.
+        noise = float(np.sqrt(np.square(v * self.spread).sum()))
+        sizes = [np.abs(x).max(initial=0) or 1 for x in subject.values]
+        self.last_digits = [10 * noise / size for size in sizes]
+        self.method = "complex step" if self._takes_complex(rng) else "central differences"
+
+    def at(self, values: list[np.ndarray]) -> Numerical:
+        """The same at another point."""
+        twin = copy(self)
+        twin.subject = self.subject.at(values)
+        return twin
+
+    def slope(self, u: Direction) -> Slope:
+        """dL/dt at x + t u, t = 0."""
+        if self.method == "central differences":
+            return self.central(u)
+        return Slope(float(self.v @ self.complex_step(u)), 0.0, self.method)
+
+    def complex_step(self, u: Direction) -> np.ndarray:
+        """dy/dt for each output."""
+        values = [like(x, x.astype(complex)) for x in self.subject.values]
+        for i, direction in u.items():
+            values[i] = like(values[i], values[i] + 1j * H * direction)
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            # an imaginary part that got lost
+            warnings.simplefilter("error", np.exceptions.ComplexWarning)
+            return np.imag(self.subject.forward(values)) / H
+
+    def central(self, u: Direction) -> Slope:
+        """As `slope`, by central differences."""
+        value, error, kink, left, right = self.differences(u)
+        v = self.v
+        one = np.where(kink, v * left, v * value)
+        other = np.where(kink, v * right, v * value)
+        return Slope(
+            value=float(v @ value),
+            error=float(np.abs(v) @ np.where(kink, 0, error)),
+            method="central differences",
+            kink=bool(kink.any()),
+            left=float(one.sum()),
+            right=float(other.sum()),
+            low=float(np.where(kink, np.minimum(np.minimum(one, other), 0), one).sum()),
+            high=float(np.where(kink, np.maximum(np.maximum(one, other), 0), one).sum()),
+        )
+
+    def differences(self, u: Direction) -> tuple[np.ndarray, ...]:
+        """dy/dt, its error, whether there is a kink, slopes on the left and right: for each output.
+
+        C is taken at steps t, t/10, t/100 ... R is two of them combined, its error the distance
+        to the R before, plus rounding. Each output keeps its best R. At a smooth point the
+        one-sided slopes differ by a multiple of t, which shrinks with t; where it does not go to
+        0 for t -> 0 there is a kink.
+        """
+        y, size = self.subject.outputs, self._size(u)
+        best = [np.zeros(y.shape), np.full(y.shape, np.inf), np.zeros(y.shape, bool)]
+        best += [np.zeros(y.shape), np.zeros(y.shape)]
+        before: list[np.ndarray] = []  # what the step before gave: left, right, C
+        R, moved = None, np.zeros(y.shape, bool)
+        steps = max(3, round(np.log10(self.eps / LAST)) + 1)
+        with np.errstate(all="ignore"):
+            for step in size * self.eps * 10.0 ** -np.arange(steps):
+                right = (self._moved(u, step) - y) / step
+                left = (y - self._moved(u, -step)) / step
+                now = [left, right, (left + right) / 2]
+                moved |= (left != 0) | (right != 0)  # a step too small moves nothing any more
+                if before:
+                    R_before, R = R, (100 * now[2] - before[2]) / 99
+                    # The one-sided slopes for t -> 0; they err by a multiple of t.
+                    left_at_0, right_at_0 = (
+                        (10 * n - b) / 9 for n, b in zip(now[:2], before, strict=False)
+                    )
+                    if R_before is not None:
+                        rounding = np.where(moved, 5 * self.spread / step, 0)
+                        error = np.abs(R - R_before) + rounding
+                        slopes = np.maximum(np.abs(left), np.abs(right))
+                        kink = np.abs(right_at_0 - left_at_0) > 1e-6 * slopes + 20 * rounding
+                        found = R, error, kink, left_at_0, right_at_0
+                        better = error < best[1]  # never for NaN
+                        best = [np.where(better, *pair) for pair in zip(found, best, strict=True)]
+                    if (best[1] <= 1e-8 * np.abs(best[0]).max(initial=0)).all():
+                        break
+                before = now
+        return tuple(best)
+
+    def _moved(self, u: Direction, t: float) -> np.ndarray:
+        """The outputs at x + t u."""
+        values = list(self.subject.values)
+        for i, direction in u.items():
+            values[i] = like(values[i], values[i] + t * direction)
+        return self.subject.forward(values)
+
+    def _size(self, u: Direction) -> float:
+        """The t at which an element moves by max(1, |x|) and none by more: 1e-9 would be lost on an
+        x of 1e8.
+        """
+        ratios = [
+            np.maximum(1, np.abs(self.subject.values[i][d != 0])) / np.abs(d[d != 0])
+            for i, d in u.items()
+        ]
+        return min(r.min(initial=np.inf) for r in ratios)
+
+    def _spread(self, rng: np.random.Generator) -> np.ndarray:
+        """How far each output moves when each input moves by its last digit: its rounding error."""
+        y = self.subject.outputs
+        spread = np.zeros(y.shape)
+        for _ in range(2):
+            values = []
+            for x in self.subject.values:
+                digit = np.where(x == 0, np.spacing(np.abs(x).max(initial=0) or 1), np.spacing(x))
+                values.append(like(x, x + digit * rng.choice([-1, 1], x.shape)))
+            with np.errstate(all="ignore"):
+                change = np.nan_to_num(np.abs(self.subject.forward(values) - y))
+            spread = np.maximum(spread, change)
+        # A jump of fn is no rounding error, and may not excuse everything.
+        spread = np.minimum(spread, 1e-12 * max(1.0, np.abs(y).max(initial=0)))
+        return np.maximum(spread, np.spacing(np.abs(y)))
+
+    def _takes_complex(self, rng: np.random.Generator) -> bool:
+        """Whether the complex step gives what central differences give, for every output, along a
+        random direction in each variable.
+        """
+        if any(x.tensor.device.kind != "cpu" for x in self.subject.variables):
+            return False  # a GPU's kernels take no complex numbers
+        for i, x in enumerate(self.subject.variables):
+            if not x.checked or not x.value.size:
+                continue
+            u = direction({i: rng.standard_normal(x.value.shape)}, self.subject)
+            try:
+                slopes = self.complex_step(u)
+            except Exception:  # whatever fn raises: complex numbers are not for it
+                return False
+            values, errors, kinks, _, _ = self.differences(u)
+            scale = np.maximum(np.abs(slopes), np.abs(values))
+            seen = errors <= 1e-5 * scale + 1e6 * self.spread / self._size(u)
+            same = np.abs(slopes - values) <= 1e-6 * scale + 3 * errors
+            if kinks.any() or not (seen & same).all():
+                return False
+        return True

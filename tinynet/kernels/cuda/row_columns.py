@@ -1,0 +1,65 @@
+"""Columns expanded along the row alone, and kernels in their order: what convolutions multiply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tinynet.devices.cuda import cupy
+from tinynet.devices.threads import ranges
+from tinynet.kernels.cuda.launch import Source
+from tinynet.kernels.im2col import Pair
+
+_columns, _order = Source("row_columns.cu").row_columns, Source("kernel_order.cu")
+
+
+def row_columns(
+    x: Any, kernel: Pair, stride: Pair, padding: Pair, output: Pair, most: int
+) -> Iterator[tuple[slice, Any]]:
+    """For pieces of the output's rows: (which rows, their columns (rows, kh*kw*C, OW*N)).
+
+    x (C, H, W, N); the columns of row oh are x[c, oh*sh + i - ph, ow*sw + j - pw, n] in the order
+    ((i, j, c), (ow, n)). They overlap in memory, and the next piece takes the place of the last.
+    A piece has as many rows as fit in `most` bytes, and one at least.
+    """
+    (C, H, W, N), (kh, kw), (sh, sw), (OH, OW) = x.shape, kernel, stride, output
+    row = kw * C * OW * N  # elements from one row of the picture to the next
+    at_once = (most // max(1, row * x.itemsize) - kh) // sh + 1
+    at_once = -(-OH // -(-OH // max(1, min(OH, at_once))))  # pieces of even size
+    col = cupy.empty(((at_once - 1) * sh + kh) * row, x.dtype)
+    # 16 bytes at once where the batch divides by 4 (by 2 in double): a quarter of the instructions
+    # for the same bytes.
+    wide = 16 // x.itemsize if N % (16 // x.itemsize) == 0 and x.data.ptr % 16 == 0 else 1
+    moved = (x, col) if wide == 1 else (x.view("complex128"), col.view("complex128"))
+    for rows in ranges(OH, at_once):
+        count = (rows.stop - rows.start - 1) * sh + kh
+        top = rows.start * sh - padding[0]
+        _columns(
+            (OW * N // wide, count * C), *moved, C, N // wide, H, W, kw, sw, padding[1], OW, top,
+            count,
+        )  # fmt: skip
+        shape = rows.stop - rows.start, kh * kw * C, OW * N
+        steps = sh * row * x.itemsize, OW * N * x.itemsize, x.itemsize
+        yield rows, cupy.lib.stride_tricks.as_strided(col, shape, steps)
+
+
+def for_rows(w: Any) -> Any:
+    """w (O, C, kh, kw) -> (O, kh*kw*C) in the order of the columns."""
+    O, C, kh, kw = w.shape
+    v = cupy.empty((O, kh * kw * C), w.dtype)
+    _order.for_rows((w.size, 1), w, v, C, kh, kw, w.size)
+    return v
+
+
+def turned_for_rows(w: Any) -> Any:
+    """w (O, C, kh, kw) -> (C, kh*kw*O): with stride 1, dx is the convolution of dy with these."""
+    O, C, kh, kw = w.shape
+    v = cupy.empty((C, kh * kw * O), w.dtype)
+    _order.turned_for_rows((w.size, 1), w, v, O, C, kh, kw, w.size)
+    return v
+
+
+def sum_of_rows(parts: Any, dw: Any, add: bool) -> None:
+    """dw (O, C, kh, kw) = the sum of parts (rows, O, kh*kw*C) over the rows; with `add`, +=."""
+    _, C, kh, kw = dw.shape
+    _order.sum_of_rows((dw.size, 1), parts, dw, len(parts), C, kh, kw, add, dw.size)
