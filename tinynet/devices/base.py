@@ -33,6 +33,7 @@ class Device:
 
     kind: str
     xp: ModuleType  # numpy or cupy
+    always_active = False  # whether work runs here without `activate`, too
 
     def __init__(self, name: str, index: int, kernels: ModuleType):
         self.name, self.index = name, index

@@ -15,7 +15,8 @@ from tinynet.devices import device as find_device
 from tinynet.errors import GradcheckError
 from tinynet.function import Context, Function
 from tinynet.gradcheck.layouts import like
-from tinynet.tensor import Tensor, no_grad
+from tinynet.recording import no_grad
+from tinynet.tensor import Tensor
 
 
 class Variable(NamedTuple):

@@ -38,7 +38,7 @@ import numpy as np
 from tinynet.devices.memory import pool
 from tinynet.devices.scratch import Scratch
 from tinynet.devices.threads import parallel_for, ranges
-from tinynet.kernels.layout import batch_first, batch_last, cut_to_zero, select
+from tinynet.kernels.layout import batch_first, batch_last, cut_to_zero, reject
 
 # Values in a block: 1 MB of float32. Smaller ones would fit a nearer cache, and lose more than that
 # to threads that hand the interpreter lock to each other.
@@ -111,8 +111,8 @@ def batch_norm_backward(
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """dy (N, C, ...) -> (dx, dw, db), None for each one that `needs` does not ask for.
 
-    mean and inverse are m and r of forward. y is what a forward with `relu` gave: dy counts where
-    y > 0 alone.
+    mean and inverse are m and r of forward. y is what a forward with `relu` gave: dy counts 0
+    where y <= 0.
     """
     x, dy = batch_last(x), batch_last(dy)
     C, dtype, wide = len(x), x.dtype, np.result_type(x.dtype, np.float64)
@@ -127,7 +127,7 @@ def batch_norm_backward(
         dx_, dy_, r = dx2[channels], dy2[channels], inverse[channels].astype(wide)
         if y2 is not None:
             dy_ = _passed.array(dx_.shape, dtype)
-            select(y2[channels] > 0, dy2[channels], out=dy_)
+            reject(y2[channels] <= 0, dy2[channels], out=dy_)
         sums, products = np.empty((2, len(blocks), len(dx_)), wide)
         for k, block in enumerate(blocks):
             np.subtract(x2[channels, block], mean[channels, None], out=dx_[:, block])

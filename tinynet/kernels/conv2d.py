@@ -114,7 +114,7 @@ def conv2d_backward(
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """dy (N, O, OH, OW) -> (dx, dw, db), None for each one that `needs` does not ask for.
 
-    y is what a forward with `relu` gave: dy counts where y > 0 alone.
+    y is what a forward with `relu` gave: dy counts 0 where y <= 0.
     """
     if y is not None:
         dy = relu_backward(dy, y)

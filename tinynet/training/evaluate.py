@@ -17,7 +17,7 @@ import numpy as np
 
 import tinynet.functional as F
 from tinynet.data import Batch, ten_views
-from tinynet.tensor import no_grad
+from tinynet.recording import no_grad
 from tinynet.training.checkpoint import write_whole
 from tinynet.training.inputs import Inputs
 from tinynet.training.plots import as_image

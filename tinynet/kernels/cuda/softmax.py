@@ -58,7 +58,8 @@ def _along(kernel: Kernel, axis: int, log_form: bool, *arrays: Any) -> Any:
 
 def _launch(kernel: Kernel, log_form: bool, columns: int, K: int, inner: int, *arrays: Any) -> Any:
     out = cupy.empty(arrays[0].shape, arrays[0].dtype)
-    kernel((columns, 1), *arrays, out, columns, K, inner, log_form, block=BLOCK)
+    if out.size:
+        kernel((columns, 1), *arrays, out, columns, K, inner, log_form, block=BLOCK)
     return out
 
 
