@@ -125,4 +125,4 @@ def test_what_a_large_checkpoint_says_of_itself_builds_its_net(
 def test_a_checkpoint_of_another_program_is_refused(alexnet, folder, monkeypatch, capsys):
     monkeypatch.delitem(alexnet.PROGRAM.recipes, "mini")
     assert alexnet.main(["--eval", str(folder)]) == 2
-    assert "expected a net of this program (paper, cfg145), got mini" in capsys.readouterr().err
+    assert "expected a net of this program (photos, paper, cfg145), got mini" in capsys.readouterr().err

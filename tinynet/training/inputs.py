@@ -18,8 +18,8 @@ from tinynet.tensor import Tensor
 class Inputs:
     """Makes float pictures (N, C, S, S) of a Batch's uint8 ones, on the device; S = size + border.
 
-    x = scale * (crop of (picture - mean), flipped or not, + colour noise). Only bytes travel to the
-    device, a quarter of what floats would need.
+    x = scale * (crop of (picture - mean), flipped or not, + colour noise). With noise, x is also
+    multiplied by noise_scale. Only bytes travel to the device, a quarter of what floats would need.
 
     mean: float32 (H, W, C), the training pictures' mean; size: side of the crop; scale: what the
     values, 0 to 255 wide, are multiplied by; also: a second device that gets the same pictures, so
@@ -35,13 +35,15 @@ class Inputs:
         scale: float = 1.0,
         also: Device | None = None,
         border: int = 0,
+        noise_scale: float = 1.0,
     ) -> None:
         self.device = find_device(device)
         if mean.ndim != 3 or min(mean.shape[:2]) < size:
             raise ValueError(
                 f"Inputs: expected a mean picture of at least {size} x {size}, got {mean.shape}"
             )
-        self.mean, self.size, self.scale, self.border = mean, size, float(scale), border
+        self.mean, self.size, self.border = mean, size, border
+        self.scale, self.noise_scale = float(scale), float(noise_scale)
         places = [self.device] if also is None or also == self.device else [self.device, also]
         self._means = {place: place.upload(mean) for place in places}
 
@@ -61,7 +63,7 @@ class Inputs:
                 device.upload(batch.flip),
                 None if batch.colour is None else device.upload(batch.colour),
                 (self.size, self.size),
-                self.scale,
+                self.scale * (1.0 if batch.colour is None else self.noise_scale),
                 self.border,
             )
             return Tensor(x, device)
