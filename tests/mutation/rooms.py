@@ -63,7 +63,7 @@ ROOMS = {
     "tape": f"""
         tensor.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py
         function.py {_TAPE} core/test_tracing.py core/test_devices.py {_CALLS}
-        arithmetic.py core/test_operations.py core/test_gradcheck.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py
+        arithmetic/*.py core/test_operations.py core/test_gradcheck.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py
         random.py core/test_devices.py core/test_wrong_calls.py
         tracer.py core/test_tracing.py
         profiler.py core/test_devices.py

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 
@@ -122,7 +122,7 @@ class Loader:
         batch.damaged = cut(self.dataset, batch.indices, batch.top, batch.left, batch.pictures)
         return batch
 
-    def _whole(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def _whole(self, batches: Generator[Batch, None, None]) -> Iterator[Batch]:
         """The batches without the pictures that cannot be read. DataError for the first of these,
         unless they are to be skipped, or for a batch of nothing else.
         """
@@ -215,7 +215,7 @@ def ten_views(
     return list(dict.fromkeys((top, left, flip) for flip in flips for top, left in corners))
 
 
-def _in_background(batches: Iterator[Batch], ahead: int) -> Iterator[Batch]:
+def _in_background(batches: Iterator[Batch], ahead: int) -> Generator[Batch, None, None]:
     """What `batches` yields, computed in a thread that runs at most `ahead` items in advance."""
     ready: queue.Queue = queue.Queue(ahead)
     stop = threading.Event()

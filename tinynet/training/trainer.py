@@ -133,7 +133,7 @@ class Trainer:
                 self._finish_epoch()
             if self._stopping():
                 self._save()
-                return self._stopping()
+                return str(self._stopping())
         return "done"
 
     def _train_epoch(self) -> None:
@@ -311,8 +311,8 @@ class Trainer:
     def _checkpoint_due(self) -> bool:
         if self.checkpoint_batches and self.step % self.checkpoint_batches == 0:
             return True
-        minutes = self.checkpoint_minutes
-        return bool(minutes) and time.monotonic() - self._saved_at > 60 * minutes
+        minutes = self.checkpoint_minutes or math.inf
+        return time.monotonic() - self._saved_at > 60 * minutes
 
     def _save(self) -> None:
         position = {
@@ -341,7 +341,7 @@ class Trainer:
         more epochs than are wanted.
         """
         checkpoint, line = self.saver.newest()
-        with files.understood(self.saver.last):
+        with files.understood(Path(str(self.saver.last))):
             self._restore(checkpoint)
         if self.epoch > self.epochs:
             raise ValueError(
