@@ -270,7 +270,7 @@ FAULTS = {
         "confusion drawn transposed": ("picture = axes.imshow(share,", "picture = axes.imshow(share.T,"),
         "confusion's labels exchanged": ("axes.set_xlabel(\"the net said\")\n    axes.set_ylabel(\"it was\")", "axes.set_xlabel(\"it was\")\n    axes.set_ylabel(\"the net said\")"),
         "confusion's figures transposed": ("f\"{share[row, column]:.0f}\",", "f\"{share[column, row]:.0f}\","),
-        "confusion's figures at the wrong place": ("                        column,\n                        row,\n", "                        row,\n                        column,\n"),
+        "confusion's figures at the wrong place": ("column,\n                    row,", "row,\n                        column,"),
         "shares of columns": ("confusion.sum(axis=1, keepdims=True)", "confusion.sum(axis=0, keepdims=True)"),
         "names in the other order": ("axes.set_yticks(range(count), names)", "axes.set_yticks(range(count), names[::-1])"),
         "white on white": ("color=\"white\" if share[row, column] > 50 else \"black\"", "color=\"white\" if share[row, column] < 50 else \"black\""),
