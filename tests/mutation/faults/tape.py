@@ -29,8 +29,10 @@ FAULTS = {
         "concat: parts in the wrong places": ("np.cumsum(ctx.sizes)[:-1]", "np.cumsum(ctx.sizes[::-1])[:-1]"),
         "the gradient of a copy stays away": ("return ctx.device.copy_from(dy, ctx.output_device), None", "return dy * 0, None"),
     },
-    "tensor.py": {
+    "tape.py": {
         "oldest node first": ("heapq.heappush(queue, (-source.number, source))", "heapq.heappush(queue, (source.number, source))"),
+    },
+    "tensor.py": {
         "gradients of a shared node not added": ("functools.reduce(operator.add, parts)", "parts[-1]"),
         "gradients of a leaf not added": ("if leaf.grad is None else leaf.grad.data + grad", "if leaf.grad is None else grad"),
         "gradients shared between leaves": ("own=not _shares_memory(source.device.xp, g, others)", "own=True"),
@@ -55,5 +57,13 @@ FAULTS = {
     "random.py": {
         "every draw the same": ("_calls += 1", "pass"),
         "the seed does not begin anew": ("_seed, _calls = int(n), 0", "_seed = int(n)"),
+    },
+    "saving.py": {
+        "the checkpoint's folder is not synced": ("part.rmdir()\n        sync_folder(path.parent)", "part.rmdir()"),
+        "synced before the name is there": ("os.replace(file, path)\n        part.rmdir()\n        sync_folder(path.parent)", "sync_folder(path.parent)\n        os.replace(file, path)\n        part.rmdir()"),
+        "the file is not synced": ("os.fsync(opened.fileno())\n        os.replace(file, path)", "pass\n        os.replace(file, path)"),
+        "a failed write leaves its part": ("shutil.rmtree(part, ignore_errors=True)", "pass"),
+        "a full disk is an error of the library": ("if isinstance(error, SafetensorError):  # what the library makes of a full disk\n            raise OSError(f\"{path}: {error}\") from None", "pass"),
+        "the owner alone may read": ("file.chmod(mode)  # the library writes files that their owner alone may read", "pass"),
     },
 }
