@@ -159,5 +159,5 @@ def set_tf32(on: bool) -> None:
 
     Off unless set. Raises DeviceUnavailableError where CuPy is missing.
     """
-    gpu, _ = _loads["cuda"]()
+    gpu: Any = _loads["cuda"]()[0]
     gpu.set_tf32(on)

@@ -28,6 +28,7 @@ from math import prod
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 SMALL = 1 << 16  # bytes; below this, malloc is quicker than we are
 ALIGN = 64  # bytes: a cache line
@@ -68,7 +69,7 @@ class Pool:
         self.used = self.peak = 0
         self.lock = threading.RLock()
 
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
         """An uninitialised C-contiguous array, like numpy.empty."""
         dtype = np.dtype(dtype)
         nbytes = prod(shape) * dtype.itemsize

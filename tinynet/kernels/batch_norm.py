@@ -31,6 +31,8 @@ Statistician 37 (1983) 242, for the variance from blocks.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinynet.devices.memory import pool
@@ -48,8 +50,8 @@ def batch_norm_forward(
     x: np.ndarray,
     weight: np.ndarray | None,
     bias: np.ndarray | None,
-    running_mean: np.ndarray | None,
-    running_var: np.ndarray | None,
+    running_mean: Any,
+    running_var: Any,
     training: bool,
     momentum: float,
     eps: float,
@@ -76,7 +78,7 @@ def batch_norm_forward(
             shifts, mean[channels], var[channels] = _centre(x_, y_, blocks, ones)
         else:
             np.subtract(x_, mean[channels, None].astype(dtype), out=y_)
-            shifts = [mean[channels]] * len(blocks)
+            shifts = np.broadcast_to(mean[channels], (len(blocks), *mean[channels].shape))
         scale = 1 / np.sqrt(var[channels] + eps)
         if weight is not None:
             scale = scale * weight[channels]
@@ -147,7 +149,8 @@ def batch_norm_backward(
 
     parallel_for(piece, _pieces(C, P))
     gradients = batch_first(dx), dw.astype(dtype), db.astype(dtype)
-    return tuple(g if needed else None for g, needed in zip(gradients, needs, strict=True))
+    x_, w_, b_ = (g if needed else None for g, needed in zip(gradients, needs, strict=True))
+    return x_, w_, b_
 
 
 def _centre(

@@ -18,7 +18,7 @@ from tinynet.devices import Device
 from tinynet.kernels.layout import memory_order
 
 Order = tuple[int, ...]
-Operation = TypeVar("Operation", bound=type)
+Operation = TypeVar("Operation", bound=Any)
 
 
 def order_of(device: Device, arrays: Sequence[Any]) -> Order | None:
