@@ -101,11 +101,6 @@ def overwrite_own(ctx: Any, x: Any, dy: Any) -> Any:
     return ctx.own
 
 
-def scratch(ctx: Any, x: Any, dy: Any) -> Any:
-    out = ctx.kept.setdefault(("scratch", x.dtype), np.empty_like(x))
-    return np.multiply(2 * x, dy, out=out)
-
-
 def cache(ctx: Any, x: Any, dy: Any) -> Any:
     return ctx.kept.setdefault((x.shape, x.dtype), 2 * x) * dy
 
@@ -243,7 +238,6 @@ TABLE = [
     # kept between calls
     Wrong("ctx is used up", TWICE, square(empty_ctx), [X]),
     Wrong("ctx is written to", TWICE, square(overwrite_own), [X]),
-    Wrong("one scratch array for all", TWICE, square(scratch), [X]),
     Wrong(
         "x of the last call",
         AGAIN + " before",
