@@ -14,7 +14,7 @@ import tinynet.functional as F
 from tinynet import GradcheckError, gradcheck, nn
 from tinynet.gradcheck import PrecisionWarning, consistency
 from tinynet.gradcheck.numerical import Numerical
-from tinynet.tensor import is_grad_enabled
+from tinynet.recording import is_grad_enabled
 
 X = np.array([[0.7, -1.3, 0.9], [-0.6, 1.1, 1.4], [0.8, -0.9, -1.2], [1.5, 0.5, -0.7]])
 W = np.array([[0.3, -1.1, 0.8], [1.2, 0.4, -0.5], [-0.9, 0.6, 0.2]])
@@ -96,11 +96,6 @@ def empty_ctx(ctx: Any, x: Any, dy: Any) -> Any:
 def overwrite_own(ctx: Any, x: Any, dy: Any) -> Any:
     ctx.own *= dy
     return ctx.own
-
-
-def scratch(ctx: Any, x: Any, dy: Any) -> Any:
-    out = ctx.kept.setdefault(("scratch", x.dtype), np.empty_like(x))
-    return np.multiply(2 * x, dy, out=out)
 
 
 def cache(ctx: Any, x: Any, dy: Any) -> Any:
@@ -249,7 +244,6 @@ TABLE = [
     # kept between calls
     Wrong("ctx is used up", TWICE, square(empty_ctx), [X]),
     Wrong("ctx is written to", TWICE, square(overwrite_own), [X]),
-    Wrong("one scratch array for all", TWICE, square(scratch), [X]),
     Wrong(
         "x of the last call",
         AGAIN + " before",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -37,13 +38,14 @@ def _conv2d(rng: np.random.Generator) -> Iterator[Case]:
 
 @cases("conv_transpose2d")
 def _conv_transpose2d(rng: np.random.Generator) -> Iterator[Case]:
-    for kernel, options in [
+    shapes: list[tuple[tuple[int, int], dict[str, Any]]] = [
         ((3, 2), {}),
         ((3, 3), dict(padding=1)),
         ((4, 3), dict(stride=2, padding=1)),
         ((2, 3), dict(stride=(2, 3), padding=(0, 1), output_padding=(1, 2))),
         ((3, 3), dict(stride=2, groups=2)),
-    ]:
+    ]
+    for kernel, options in shapes:
         x, w = rng.normal(size=(2, 2, 3, 4)), rng.normal(size=(2, 3, *kernel))
         b = rng.normal(size=3 * options.get("groups", 1))
         yield partial(F.conv_transpose2d, **options), [layouts(rng, x), layouts(rng, w), b]
