@@ -138,7 +138,7 @@ class Function:
         for i, o in enumerate(outputs):
             differentiable = recorded and o.dtype.kind == "f"
             tensors.append(Tensor(o, where, True, (ctx, i)) if differentiable else Tensor(o, where))
-        if trace:
+        if trace and seen is not None:
             ctx.note = trace.note(seen, tuple(tensors))
         return tuple(tensors) if isinstance(given, tuple) else tensors[0]
 
