@@ -96,6 +96,7 @@ def test_real_interrupts_leave_no_blas_held():
     def interrupt(*_):
         raise KeyboardInterrupt
 
+    threads.parallel_for(lambda _: None, [0, 1])  # Python's own Thread.start takes none well
     old = signal.signal(signal.SIGALRM, interrupt)
     try:
         while number < 100:
