@@ -54,7 +54,8 @@ class no_grad:
 
         def generator(*args: Any, **options: Any) -> Generator:
             run = function(*args, **options)
-            step, sent = run.send, None
+            step: Callable = run.send
+            sent: Any = None
             while True:
                 try:
                     with self:

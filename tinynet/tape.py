@@ -31,13 +31,19 @@ class Node:
     number: by age. note: what tracing recorded. are_tensors: of each argument.
     """
 
-    __slots__ = ("are_tensors", "device", "function", "inputs", "needs_input_grad")
-    __slots__ += ("note", "number", "output_device", "outputs")
+    __slots__ = (
+        "are_tensors", "device", "function", "inputs", "needs_input_grad", "note", "number",
+        "output_device", "outputs",
+    )  # fmt: skip
+    are_tensors: list[bool]
+    number: int
+    outputs: list[tuple[tuple[int, ...], Any]]
+    saved: tuple[Any, ...]
 
     def __init__(self, function: Any, device: Device, needs_input_grad: tuple[bool, ...]):
         self.function, self.needs_input_grad = function, needs_input_grad
         self.device = self.output_device = device
-        self.inputs: list | None = None
+        self.inputs: Any = None
         self.note: Any = None
 
     def free(self) -> None:
@@ -134,8 +140,7 @@ def gather(leaves: dict, node: Node, arrived: list, leaving: list) -> None:
         if before is not None:
             with leaf.device.activate("backward"):
                 leaves[leaf] = along_memory(leaf.device, operator.add, before, g)
-        # A backward of the user's may return an array that somebody keeps; ours never do.
-        elif node.function.ours and not _shares_memory(node, g, i, arrived, leaving):
+        elif not _shares_memory(node, g, i, arrived, leaving):
             leaves[leaf] = g
         else:
             with leaf.device.activate("backward"):

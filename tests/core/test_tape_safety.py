@@ -105,6 +105,32 @@ def test_a_leaf_owns_its_gradient_whatever_a_backward_returns(how):
     assert a.grad.numpy().tolist() == [5, 5]
 
 
+class Scratch(tinynet.Function):
+    """Its gradient is always in the same memory."""
+
+    memory = np.zeros(1, np.float32)
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, dy):
+        (x,) = ctx.saved_tensors
+        return np.multiply(2 * x, dy, out=Scratch.memory)
+
+
+def test_a_gradient_that_waits_is_not_overwritten_by_the_next_backward():
+    a, b = leaf([3.0]), leaf([5.0])
+    x, y = (
+        a * 1,
+        b * 1,
+    )  # older than both squares: the first gradient waits while the second is made
+    (Scratch.apply(x) + Scratch.apply(y)).backward()
+    assert a.grad.item() == 6 and b.grad.item() == 10
+
+
 def test_what_is_no_array_is_refused_as_a_gradient():
     class Odd(tinynet.Function):
         answer = None

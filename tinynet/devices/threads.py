@@ -33,8 +33,8 @@ def _get_and_set(library: Any) -> tuple[Callable, Callable]:
             for suffix in ("", "64_", "_64"):
                 names = (f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set"))
                 found = [getattr(library.dynlib, name, None) for name in names]
-                if None not in found:
-                    return tuple(found)
+                if found[0] and found[1]:
+                    return found[0], found[1]
     return library.get_num_threads, library.set_num_threads
 
 
@@ -86,8 +86,8 @@ def parallel_for(function: Callable[[Piece], object], pieces: Iterable[Piece]) -
                 work.wait()
                 _let_blas_go(work)
                 break
-            except BaseException as error:
-                work.errors[:0] = [error]
+            except BaseException as interrupt:
+                work.errors[:0] = [interrupt]
     if work.errors:
         error = work.errors.pop(0)
         try:
@@ -100,7 +100,8 @@ class _Work:
     """The pieces of one parallel_for."""
 
     def __init__(self, function: Callable, pieces: list, helpers: int):
-        self.function, self.left = function, iter(pieces)  # hands each piece to one thread
+        self.function: Any = function
+        self.left = iter(pieces)  # hands each piece to one thread
         # One for each helper, who holds it while it works. The caller takes it to wait for the
         # helper, or to come before it: a helper that finds it taken goes away, and a small job does
         # not wait for a thread to wake up (30 us).
@@ -136,7 +137,8 @@ class _Team:
     """Threads that wait for work."""
 
     def __init__(self, size: int):
-        self.size, self.queue = size, SimpleQueue()
+        self.size = size
+        self.queue: SimpleQueue[Any] = SimpleQueue()
         self.threads: list[threading.Thread] = []
 
     def help(self, work: _Work) -> None:
