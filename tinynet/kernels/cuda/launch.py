@@ -89,16 +89,16 @@ class Kernel:
             raise TypeError(
                 f"{self.name}: expected {len(self.parameters)} arguments, got {len(arguments)}"
             )
-        types = self._check(arguments)
-        compiled = _compile(self.text, self.name, (*types.items(), *constants.items()))
+        types = self.check(arguments)
+        function = compiled(self.text, self.name, (*types.items(), *constants.items()))
         values = tuple(
             argument if star else C_TYPES[types.get(kind, kind)](argument)
             for argument, (kind, star, _) in zip(arguments, self.parameters, strict=True)
         )
         z = -(-rows // ROWS)
-        compiled((-(-x // block[0]), -(-rows // z), z), block, values)
+        function((-(-x // block[0]), -(-rows // z), z), block, values)
 
-    def _check(self, arguments: tuple) -> dict[str, str]:
+    def check(self, arguments: tuple) -> dict[str, str]:
         """Hold every argument to its declaration; return what REAL, ELEMENT and INDEX stand for."""
         gpu, types = current_lane().gpu.id, {}
         for argument, (kind, star, label) in zip(arguments, self.parameters, strict=True):
@@ -134,7 +134,7 @@ def check_device(operation: str, label: str, array: Any, gpu: int) -> None:
 
 
 @functools.cache
-def _compile(text: str, name: str, macros: tuple[tuple[str, Any], ...]) -> Callable:
+def compiled(text: str, name: str, macros: tuple[tuple[str, Any], ...]) -> Callable:
     options = ("-std=c++17", *(f"-D{macro}={value}" for macro, value in macros))
     return cupy.RawKernel(text, name, options)
 
