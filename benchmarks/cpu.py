@@ -1,14 +1,15 @@
-"""How fast AlexNet is on this machine's CPU: tinynet, PyTorch, JAX, and the matrix products alone.
+"""How fast tinynet is on this machine's CPU, beside PyTorch, JAX, ONNX Runtime, and the matrix
+products alone.
 
-    python benchmarks/cpu.py [--rounds N] [--rows train-128 memory ...] [--out FILE.json]
+    python benchmarks/cpu.py [--quick] [--rounds N] [--rows train-128 memory ...] [--out FILE.json]
 
 One row a figure: the median of all rounds (least .. greatest). Each side of a comparison has a
 process of its own, makes one step to warm up, and then the sides take turns, A B A B ...; a ratio
 is taken of the two turns of a round, and the median of these ratios is what counts. Before anything
 is timed the nets are compared: with the same weights, they must give the same logits and gradients.
 
-PyTorch and JAX are optional; without them their rows say so. benchmarks/README.md tells how to read
-the table.
+PyTorch, JAX and ONNX Runtime are optional; without them their rows say so. benchmarks/README.md
+tells how to read the table.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from typing import Any, NamedTuple
 from measure import describe, installed, machine, result_path, spread, write_json
 from turns import Side, Worker
 
-TOLERANCE = 1e-9  # of logits and gradients, in float64
 MEMORY_ROUNDS = 3  # at most: peaks hardly differ
+PACKAGES = {"PyTorch": "torch", "JAX": "jax", "ONNX Runtime": "onnxruntime"}
 Result = dict[str, Any]
 
 
@@ -34,6 +35,14 @@ class Row(NamedTuple):
     sides: tuple[Side, ...]  # the first is compared with each of the others
     # program -> least ratio of the first one's rate to its; of memory, the greatest ratio
     goals: dict[str, float]
+    most: float | None = None  # ms that the first one may take
+
+
+# Rows of the quick form: all that learners run, and of AlexNet what takes no minutes.
+QUICK = (
+    "train-32", "mini-64", "lenet-16", "lenet-64", "lenet-256", "mlp-64", "add", "chain", "conv-64",
+    "conv-128", "resnet20-128", "forward-1", "forward-8", "forward-32",
+)  # fmt: skip
 
 
 def make_rows(smoke: bool) -> dict[str, Row]:
@@ -42,30 +51,47 @@ def make_rows(smoke: bool) -> dict[str, Row]:
     def side(
         program: str, batch: int, task: str = "train", preset: str = "paper", lrn: bool = True
     ) -> Side:
-        return Side(
-            program, task, max(1, batch // 32) if smoke else batch, "mini" if smoke else preset, lrn
-        )
+        few = max(1, batch // 32) if smoke else batch
+        return Side(program, task, few, "mini" if smoke and preset == "paper" else preset, lrn)
 
     def train(batch: int, goals: dict[str, float], *programs: str, **options: Any) -> Row:
-        what = "".join([" of mini" * ("preset" in options), " without LRN" * ("lrn" in options)])
+        preset = options.get("preset")
+        what = "".join([f" of {preset}" * bool(preset), " without LRN" * ("lrn" in options)])
         sides = [side(program, batch, **options) for program in ("tinynet", "PyTorch", *programs)]
         return Row(f"training step{what}, batch {batch}", tuple(sides), goals)
 
-    def forward(batch: int) -> Row:
-        sides = (side("tinynet", batch, "forward"), side("PyTorch", batch, "forward"))
-        return Row(f"forward only, batch {batch}", sides, {"PyTorch": 1.0})
+    def forward(batch: int, goal: float) -> Row:
+        programs = "tinynet", "ONNX Runtime", "PyTorch"
+        sides = tuple(side(program, batch, "forward") for program in programs)
+        return Row(f"forward only, batch {batch}", sides, {"ONNX Runtime": goal})
+
+    def operation(title: str, preset: str, batch: int, goal: float | None, most=None) -> Row:
+        programs = "tinynet", "PyTorch"
+        sides = tuple(side(program, batch, "operation", preset) for program in programs)
+        return Row(title, sides, {"PyTorch": goal} if goal else {}, most)
 
     return {
-        "train-32": train(32, {"PyTorch": 2.0}, "GEMM alone", "JAX"),
-        "train-128": train(128, {"PyTorch": 3.0, "GEMM alone": 0.8}, "GEMM alone"),
+        "train-32": train(32, {"PyTorch": 2.2}, "GEMM alone", "JAX"),
+        "train-128": train(128, {"PyTorch": 3.2, "GEMM alone": 0.8}, "GEMM alone"),
         "train-256": train(256, {}),
         "growth": Row(
             "batch 256 against 128", (side("tinynet", 256), side("tinynet", 128)), {"tinynet": 1.0}
         ),
-        "no-lrn-128": train(128, {"PyTorch": 1.5}, lrn=False),
-        "forward-1": forward(1),
-        "forward-8": forward(8),
-        "mini-128": train(128, {"PyTorch": 2.5}, preset="mini"),
+        "no-lrn-128": train(128, {"PyTorch": 1.7}, lrn=False),
+        "mini-64": train(64, {"PyTorch": 2.0}, preset="mini"),
+        "mini-128": train(128, {"PyTorch": 2.0}, preset="mini"),
+        "lenet-16": train(16, {"PyTorch": 1.0}, preset="lenet"),
+        "lenet-64": train(64, {"PyTorch": 1.5}, preset="lenet"),
+        "lenet-256": train(256, {"PyTorch": 1.5}, preset="lenet"),
+        "mlp-64": train(64, {"PyTorch": 1.5}, preset="mlp"),
+        "add": operation("1,000 times a + a of 4 elements, recorded", "add", 1, None, most=4.0),
+        "chain": operation("400 operations in a chain, forward and backward", "chain", 1, 1.0),
+        "conv-64": operation("conv 3x3, 64 channels of 32x32, batch 32", "conv-64", 32, 1.2),
+        "conv-128": operation("conv 3x3, 128 channels of 16x16, batch 32", "conv-128", 32, 1.2),
+        "resnet20-128": train(128, {"PyTorch": 1.2}, preset="resnet20"),
+        "forward-1": forward(1, 0.95),
+        "forward-8": forward(8, 1.2),
+        "forward-32": forward(32, 1.6),
         "memory": Row(
             "peak memory in training",
             (
@@ -73,25 +99,30 @@ def make_rows(smoke: bool) -> dict[str, Row]:
                 side("PyTorch", 128),
                 *(side("tinynet", batch) for batch in (32, 64, 256)),
             ),
-            {"PyTorch": 0.6},
+            {"PyTorch": 0.5},
         ),
     }
 
 
 def check_same_nets(rows: Sequence[Row]) -> list[Result]:
     """End the program unless the nets of all sides give what ours give."""
-    nets = {Side(s.program, "train", 2, s.preset, s.lrn): s for row in rows for s in row.sides}
+    nets = {
+        Side(s.program, "train", 2, s.preset, s.lrn): s
+        for row in rows
+        for s in row.sides
+        if s.task != "operation"
+    }
     checked = []
     for side in nets:
-        package = {"PyTorch": "torch", "JAX": "jax"}.get(side.program)
+        package = PACKAGES.get(side.program)
         if package is None or not installed(package):
             continue
-        name = f"{side.program}, {side.preset} net {'with' if side.lrn else 'without'} LRN"
+        name = f"{side.program}, {side.preset} net{' without LRN' * (not side.lrn)}"
         with Worker(side, "compare") as worker:
-            worst, error = worker.first["worst"], worker.first["error"]
-        if not error <= TOLERANCE:
+            worst, error, tolerance = (worker.first[k] for k in ("worst", "error", "tolerance"))
+        if not error <= tolerance:
             raise SystemExit(
-                f"{name}: expected the same as tinynet within {TOLERANCE:.0e}, but {worst} differs "
+                f"{name}: expected the same as tinynet within {tolerance:.0e}, but {worst} differs "
                 f"by {error:.1e} of its norm; so this is another net, and nothing was timed"
             )
         print(
@@ -122,18 +153,21 @@ def time_row(key: str, row: Row, rounds: int) -> list[Result]:
                 )
     for worker, taken in turns.items():
         side, about = worker.side, worker.first["about"]
-        forward = side.task == "forward"
-        values = [1000 * t if forward else side.batch / t for t in taken]
+        timed = side.task != "train"
+        values = [1000 * t if timed else side.batch / t for t in taken]
         results.append(
             dict(
                 row=key,
                 side=str(side),
-                unit="ms" if forward else "images/s",
+                unit="ms" if timed else "images/s",
                 about=about,
                 **spread(values),
             )
         )
     (first, ours), *others = turns.items()
+    if row.most is not None:
+        own = next(r for r in results if r["side"] == str(first.side))
+        own |= dict(goal=f"at most {row.most:g} ms", reached=own["median"] <= row.most)
     for worker, theirs in others:
         a, b = first.side, worker.side
         ratios = [(a.batch / t_a) / (b.batch / t_b) for t_a, t_b in zip(ours, theirs, strict=True)]
@@ -224,12 +258,13 @@ def table(results: Sequence[Result], rows: dict[str, Row]) -> str:
 def main() -> None:
     names = list(make_rows(smoke=False))
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of each side (5)")
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help="turns of each side (5; with --quick 3)"
+    )
     parser.add_argument(
         "--rows",
         nargs="+",
         choices=names,
-        default=names,
         metavar="ROW",
         help=f"of {', '.join(names)}",
     )
@@ -237,24 +272,31 @@ def main() -> None:
         "--out", type=Path, help="the JSON file (benchmarks/results/cpu-CPU-DATE.json)"
     )
     parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="three turns of the rows that take no minutes: under five minutes on two cores",
+    )
+    parser.add_argument(
         "--smoke",
         action="store_true",
         help="small net, few pictures: tries the program, measures nothing",
     )
     args = parser.parse_args()
-    if args.rounds < 1:
-        parser.error(f"--rounds: expected at least 1, got {args.rounds}")
-    rows = {key: row for key, row in make_rows(args.smoke).items() if key in args.rows}
+    rounds = (3 if args.quick else 5) if args.rounds is None else args.rounds
+    if rounds < 1:
+        parser.error(f"--rounds: expected at least 1, got {rounds}")
+    chosen = args.rows or (QUICK if args.quick else names)
+    rows = {key: row for key, row in make_rows(args.smoke).items() if key in chosen}
     about = machine()
     print(describe(about), flush=True)
     checked = check_same_nets(list(rows.values()))
     results = []
     for key, row in rows.items():
-        results += (memory_row if key == "memory" else time_row)(key, row, args.rounds)
+        results += (memory_row if key == "memory" else time_row)(key, row, rounds)
     out = args.out or result_path("smoke" if args.smoke else "cpu", "json")
     write_json(
         out,
-        dict(machine=about, rounds=args.rounds, smoke=args.smoke, checked=checked, results=results),
+        dict(machine=about, rounds=rounds, smoke=args.smoke, checked=checked, results=results),
     )
     sides = sorted({r["about"] for r in results if "about" in r})
     print(

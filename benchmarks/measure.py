@@ -25,7 +25,7 @@ def machine() -> dict[str, Any]:
         python=platform.python_version(),
         packages={
             name: version
-            for name in ("numpy", "threadpoolctl", "torch", "jax")
+            for name in ("numpy", "threadpoolctl", "torch", "jax", "onnxruntime")
             if (version := installed(name))
         },
         date=time.strftime("%Y-%m-%d %H:%M %Z"),

@@ -25,29 +25,36 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from measure import seconds
+from sides.small import NETS, OPERATIONS, random_pictures
 
 MODULES = {
     "tinynet": "ours",
     "PyTorch": "pytorch",
     "JAX": "with_jax",
+    "ONNX Runtime": "with_onnxruntime",
     "GEMM alone": "gemm",
 }  # in benchmarks/sides
-OPTIONAL = ("torch", "jax")
+OPTIONAL = ("torch", "jax", "onnxruntime", "onnx")
 TURN = 1.0  # seconds that a turn of short steps lasts
 # seconds before a turn: the other side's threads wait busily for a moment before they sleep
 QUIET = 0.3
+TOLERANCE = 1e-9  # of logits and gradients, in float64
 
 
 class Side(NamedTuple):
     program: str
-    task: str  # "train" or "forward"
+    task: str  # "train" or "forward"; "operation" for a single one
     batch: int
-    preset: str = "paper"
+    preset: str = "paper"  # or a net or operation of sides.small
     lrn: bool = True
 
     @property
     def module(self) -> Any:
-        return importlib.import_module(f"sides.{MODULES[self.program]}")
+        return importlib.import_module(f"sides.{MODULES[self.program]}{'_small' * self.small}")
+
+    @property
+    def small(self) -> bool:
+        return self.preset in NETS or self.preset in OPERATIONS
 
     def __str__(self) -> str:
         return f"{self.program} at {self.batch}"
@@ -107,23 +114,26 @@ def compare(side: Side) -> None:
     """Say where this side's logits and gradients of two pictures are furthest from ours: norm of
     difference / norm.
 
-    In float64: in float32, rounding now and then moves a maximum and its gradient to another pixel,
-    0.5 % of a norm.
+    In float64 where the side can: in float32, rounding now and then moves a maximum and its
+    gradient to another pixel, 0.5 % of a norm.
     """
     import numpy as np
     from numpy.linalg import norm
-    from sides import ours, random_batch
+    from sides import random_batch
 
-    pictures, labels = random_batch(side.preset, 2)
+    module = side.module
+    pictures, labels = (random_pictures if side.small else random_batch)(side.preset, 2)
+    pictures = pictures.astype(getattr(module, "DTYPE", np.float64))
     expected, found = (
-        module.Net(side.preset, side.lrn).gradients(pictures.astype(np.float64), labels)
-        for module in (ours, side.module)
+        m.Net(side.preset, side.lrn).gradients(pictures.copy(), labels)
+        for m in (side._replace(program="tinynet").module, module)
     )
     errors = {
-        name: float(norm(found[name] - value) / norm(value)) for name, value in expected.items()
+        name: float(norm(value - expected[name]) / norm(expected[name]))
+        for name, value in found.items()
     }
     worst = max(errors, key=errors.get)
-    say(worst=worst, error=errors[worst])
+    say(worst=worst, error=errors[worst], tolerance=getattr(module, "TOLERANCE", TOLERANCE))
 
 
 def turn(step: Callable[[], object]) -> float:

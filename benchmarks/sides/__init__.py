@@ -4,7 +4,9 @@ Each module here is one side, and imports its framework at its top:
 
     ours, pytorch, with_jax    `Net(preset, lrn)` with `gradients(x, labels)`, to check that the
                                nets are one and the same
+    with_onnxruntime           the same, logits alone
     gemm                       the matrix products alone
+    ours_small, pytorch_small  small nets and single operations, which `small` describes
     all                        `make_step(preset, lrn, task, batch)`: one step of the task "train"
                                or "forward", to be called again and again; `about()`: version and
                                threads

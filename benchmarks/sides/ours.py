@@ -67,10 +67,15 @@ def _in_towers(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return state
 
 
+def batch_innermost(array: np.ndarray, requires_grad: bool = False) -> tinynet.Tensor:
+    """In memory, as pictures come from the loader."""
+    lying = np.ascontiguousarray(np.moveaxis(array, 0, -1))
+    return tinynet.tensor(np.moveaxis(lying, -1, 0), requires_grad=requires_grad)
+
+
 def make_step(preset: str, lrn: bool, task: str, batch: int) -> Callable[[], object]:
     net, (pictures, labels) = Net(preset, lrn), random_batch(preset, batch)
-    # Batch innermost in memory, as they come from the loader.
-    x = tinynet.tensor(np.moveaxis(np.ascontiguousarray(np.moveaxis(pictures, 0, -1)), -1, 0))
+    x = batch_innermost(pictures)
     if task == "train":
         net.model.train()
         return lambda: net.train_step(x, labels)

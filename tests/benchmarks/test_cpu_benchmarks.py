@@ -36,13 +36,50 @@ def test_a_row_has_every_side_its_spread_and_its_goals(tmp_path):
         "tinynet at 4", "PyTorch at 4", "GEMM alone at 4",
         "rate of tinynet at 4 / PyTorch at 4", "rate of tinynet at 4 / GEMM alone at 4",
     ]  # fmt: skip
-    assert [r.get("goal") for r in results] == [None, None, None, "at least 3", "at least 0.8"]
+    assert [r.get("goal") for r in results] == [None, None, None, "at least 3.2", "at least 0.8"]
     for r in results:
         assert len(r["values"]) == 2
         assert 0 < r["min"] <= r["median"] <= r["max"]
     ours, theirs = results[0]["values"], results[1]["values"]
     assert results[3]["values"] == pytest.approx([a / b for a, b in zip(ours, theirs, strict=True)])
-    assert "same net: PyTorch, mini net with LRN" in printed
+    assert "same net: PyTorch, mini net:" in printed
+
+
+@needs_torch
+def test_a_single_operation_has_a_limit_of_its_own(tmp_path):
+    results, printed = run_cpu(tmp_path / "cpu.json", 1, "--rows", "add", "conv-64")
+    assert [r.get("goal") for r in results] == [
+        "at most 4 ms", None, None, None, None, "at least 1.2",
+    ]  # fmt: skip
+    assert [r.get("unit") for r in results] == ["ms", "ms", None] * 2
+    assert results[0]["reached"] == (results[0]["median"] <= 4)
+    assert "same net" not in printed  # there is none
+
+
+@needs_torch
+@pytest.mark.parametrize("net", ["lenet", "mlp", "resnet20"])
+def test_small_nets_are_the_same_on_both_sides(net):
+    code = (
+        f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import turns; "
+        f"turns.compare(turns.Side('PyTorch', 'train', 2, {net!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    said = json.loads(done.stdout)
+    assert said["error"] <= said["tolerance"] == 1e-9, done.stderr
+
+
+def test_every_row_that_compares_has_a_goal_and_quick_rows_exist():
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import cpu
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    rows = cpu.make_rows(smoke=False)
+    assert set(cpu.QUICK) <= set(rows)
+    assert [key for key, row in rows.items() if not (row.goals or row.most)] == ["train-256"]
+    for key, row in rows.items():
+        assert set(row.goals) <= {side.program for side in row.sides}, key
+        assert all(side.module for side in row.sides[:1]), key
 
 
 @pytest.mark.slow
@@ -64,18 +101,21 @@ def test_memory_has_a_line_over_the_batch_size(tmp_path):
     assert "MB a picture" in printed
 
 
-def test_a_program_that_is_not_installed_has_a_row_that_says_so(tmp_path):
-    folder = tmp_path / "no_torch"
+@pytest.mark.parametrize(
+    ("program", "package"), [("PyTorch", "torch"), ("ONNX Runtime", "onnxruntime")]
+)
+def test_a_program_that_is_not_installed_has_a_row_that_says_so(program, package, tmp_path):
+    folder = tmp_path / "without"
     folder.mkdir()
-    (folder / "torch.py").write_text(
-        "raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n"
+    (folder / f"{package}.py").write_text(
+        f"raise ModuleNotFoundError(\"No module named '{package}'\", name='{package}')\n"
     )
     code = (
         f"import sys; sys.path[:0] = [{str(folder)!r}, {str(BENCHMARKS)!r}]; "
-        "import turns; turns.work(turns.Side('PyTorch', 'train', 1, 'mini'))"
+        f"import turns; turns.work(turns.Side({program!r}, 'train', 1, 'mini'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert json.loads(done.stdout) == {"missing": "torch is not installed"}, done.stderr
+    assert json.loads(done.stdout) == {"missing": f"{package} is not installed"}, done.stderr
 
 
 @needs_torch

@@ -17,7 +17,7 @@ import tinynet
 import tinynet.functional as F
 from tinynet import GradcheckError, gradcheck, nn
 from tinynet.gradcheck import PrecisionWarning, consistency
-from tinynet.tensor import is_grad_enabled
+from tinynet.recording import is_grad_enabled
 
 X = np.array([[0.7, -1.3, 0.9], [-0.6, 1.1, 1.4], [0.8, -0.9, -1.2], [1.5, 0.5, -0.7]])
 W = np.array([[0.3, -1.1, 0.8], [1.2, 0.4, -0.5], [-0.9, 0.6, 0.2]])

@@ -41,8 +41,8 @@ class PaperStep:
 
 
 def test_the_budget_of_a_paper_step(counts: real_cupy.Counts) -> None:
-    """What a step at batch 128 may ask of one GPU. In brackets, what it was with whole columns and a
-    launch for each parameter.
+    """What a step at batch 128 may ask of one GPU. In brackets, what it was with whole columns and
+    a launch for each parameter.
     """
     step = PaperStep(counts)
     step()  # whose first launches read sources

@@ -30,7 +30,7 @@ _CUDA = (
     "cuda/test_host.py cuda/test_steps.py cuda/test_norm_and_losses.py cuda/test_kernels.py "
     "cuda/test_parity.py"
 )
-_LOADING = "data/test_data_draws.py data/test_data_loader.py"
+_LOADING = "data/test_data_draws.py data/test_data_workers.py data/test_data_loader.py"
 
 ROOMS = {
     "kernels": f"""
@@ -63,7 +63,7 @@ ROOMS = {
     "tape": f"""
         tensor.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py
         function.py {_TAPE} core/test_tracing.py core/test_devices.py {_CALLS}
-        arithmetic.py core/test_operations.py core/test_gradcheck.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py
+        arithmetic/*.py core/test_operations.py core/test_gradcheck.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py
         random.py core/test_devices.py core/test_wrong_calls.py
         tracer.py core/test_tracing.py
         profiler.py core/test_devices.py
@@ -95,7 +95,7 @@ ROOMS = {
         data/batch.py {_LOADING} data/test_data_mistakes.py
         data/dataset.py {_LOADING} data/test_data_mistakes.py data/test_data_prepare.py
         data/loader.py {_LOADING} data/test_data_mistakes.py
-        data/workers.py data/test_data_loader.py data/test_data_prepare.py
+        data/workers.py data/test_data_workers.py data/test_data_loader.py
         data/matfile.py data/test_data_robust.py data/test_data_prepare.py
         data/tar.py data/test_data_robust.py data/test_data_formats.py data/test_data_mistakes.py data/test_data_prepare.py
         data/imagenet.py data/test_data_robust.py data/test_data_mistakes.py data/test_data_prepare.py
@@ -105,20 +105,20 @@ ROOMS = {
         data/*.py data/test_data_robust.py data/test_data_formats.py data/test_data_mistakes.py
     """,
     "training": f"""
-        training/checkpoint.py training/test_disk.py training/test_checkpoint.py {_RUN} training/test_kill.py program/test_old_checkpoints.py
+        training/checkpoint.py training/test_disk.py training/test_checkpoint.py {_RUN}
         training/evaluate.py training/test_evaluate.py training/test_report_page.py training/test_trainer.py
-        training/features.py training/test_evaluate.py program/test_command_line.py
+        training/features.py training/test_evaluate.py
         training/inputs.py training/test_evaluate.py training/test_trainer.py
         training/measure.py training/test_report_page.py training/test_trainer.py
-        training/metrics.py training/test_metrics.py training/test_disk.py training/test_report.py {_RUN} training/test_kill.py
+        training/metrics.py training/test_metrics.py training/test_disk.py training/test_report.py {_RUN}
         training/plots.py training/test_plots.py training/test_report_page.py training/test_evaluate.py
         training/report.py training/test_report.py training/test_report_page.py
         training/signals.py training/test_signals.py training/test_trainer.py
         training/batch_size.py program/test_batch_size.py
-        training/task.py training/test_evaluate.py {_RUN} program/test_batch_size.py
+        training/task.py training/test_evaluate.py {_RUN}
         training/console.py training/test_console.py {_RUN}
         training/stopwatch.py training/test_console.py {_RUN}
-        training/*.py {_RUN} training/test_kill.py
+        training/*.py {_RUN}
     """,
     "program": f"""
         program/pictures.py {_PROGRAM} examples/test_resnet.py

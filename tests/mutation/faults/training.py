@@ -54,7 +54,7 @@ FAULTS = {
         "the best is every one": ("        if self.last == files.path_of(self.folder, step):\n            files.keep_best(self.last)", "        files.keep_best(self.last)"),
         "the arrays are forgotten": ("Checkpoint(model, self.optimizer.state_dict(), self.arrays, state)", "Checkpoint(model, self.optimizer.state_dict(), {}, state)"),
         "NaN is saved": ("            if not np.isfinite(array).all():", "            if np.isnan(array).all():"),
-        "another net passes": ("        check_same(found, self.about, path)\n", ""),
+        "another net passes": ("check_same(found, self.about, path)", "pass"),
         "damaged ones stay": ("            each.rename(each.with_name(each.name + \".damaged\"))\n", "            pass\n"),
         "damaged ones are deleted": ("each.rename(each.with_name(each.name + \".damaged\"))", "each.unlink()"),
         "renamed before it is known to be the same": ("        check_same(found, self.about, path)\n        for each in damaged:\n            each.rename(each.with_name(each.name + \".damaged\"))\n", "        for each in damaged:\n            each.rename(each.with_name(each.name + \".damaged\"))\n        check_same(found, self.about, path)\n"),

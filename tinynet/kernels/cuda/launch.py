@@ -42,7 +42,7 @@ VARIED = {"REAL": "f", "INDEX": "u", "ELEMENT": "fc"}  # type in a .cu file -> k
 ROWS = 65535  # of blocks along y or z
 C_NAMES = {np.dtype(dtype): name for name, dtype in C_TYPES.items()}
 DECLARATION = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
-PARAMETER = re.compile(r"(?:const )?([\w ]+?)(\*?)(?: __restrict__)? (\w+)")
+PARAMETER = re.compile(r"^(?:const )?([\w ]+?)(\*?)(?: __restrict__)? (\w+)$")  # kind, star, name
 
 
 class Source:
@@ -67,7 +67,7 @@ class Kernel:
         self.parameters = [
             (kind, bool(star), label)
             for kind, star, label in (
-                PARAMETER.fullmatch(p.strip()).groups() for p in parameters.split(",")
+                PARAMETER.findall(p.strip())[0] for p in parameters.split(",")
             )
         ]
 
@@ -100,7 +100,8 @@ class Kernel:
 
     def check(self, arguments: tuple) -> dict[str, str]:
         """Hold every argument to its declaration; return what REAL, ELEMENT and INDEX stand for."""
-        gpu, types = current_lane().gpu.id, {}
+        gpu = current_lane().gpu.id
+        types: dict[str, Any] = {}
         for argument, (kind, star, label) in zip(arguments, self.parameters, strict=True):
             if not star:
                 if isinstance(argument, cupy.ndarray):

@@ -63,7 +63,7 @@ class Step:
 
 def run_steps(step: Callable[..., None], calls: Sequence[tuple]) -> None:
     """step(*call) for all calls, in one launch; all arrays lie on one GPU."""
-    step.all(calls)
+    step.all(calls)  # type: ignore[attr-defined]
 
 
 def _function(step: Step) -> Callable[..., None]:
@@ -72,8 +72,9 @@ def _function(step: Step) -> Callable[..., None]:
 
     names = [label for _, _, label in step.kernel.parameters[:-1]]
     kind = inspect.Parameter.POSITIONAL_ONLY
-    function.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
-    function.__name__, function.all = step.name, step
+    parameters = [inspect.Parameter(name, kind) for name in names]
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__name__, function.all = step.name, step  # type: ignore[attr-defined]
     return function
 
 
