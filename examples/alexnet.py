@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import tinynet
 import tinynet.functional as F
@@ -32,8 +33,8 @@ class Preset:
 
     image_size: int  # side of the pictures it sees, unless said otherwise
     kernels: tuple[int, int, int, int, int]  # of conv1 ... conv5
-    conv1: dict[str, int]  # size, stride and padding of conv1's kernels
-    conv2: dict[str, int]
+    conv1: dict[str, Any]  # size, stride and padding of conv1's kernels
+    conv2: dict[str, Any]
     hidden: int  # outputs of fc6 and of fc7
     weights: dict[str, init.Initialiser]  # "conv1" ... "fc8" -> how weights start
     ones: tuple[str, ...]  # layers whose biases start at 1; the others start at 0
@@ -45,37 +46,26 @@ class Preset:
 
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
-IN_2012 = dict(
-    image_size=224,
-    kernels=(48, 128, 192, 192, 128),
-    conv1=dict(kernel_size=11, stride=4),
-    conv2=dict(kernel_size=5, padding=2),
-    hidden=2048,
+IN_2012: dict[str, Any] = dict(
+    image_size=224, kernels=(48, 128, 192, 192, 128), hidden=2048,
+    conv1=dict(kernel_size=11, stride=4), conv2=dict(kernel_size=5, padding=2),
     ones=("conv2", "conv4", "conv5", "fc6", "fc7"),
-)
+)  # fmt: skip
 WIDER = ("conv3", "conv4", "conv5")  # their weights start larger in the program than in the paper
 PRESETS = {
     "mini": Preset(
-        image_size=28,
-        kernels=(16, 32, 48, 48, 32),
-        conv1=dict(kernel_size=5, padding=2),
-        conv2=dict(kernel_size=3, padding=1),
-        hidden=256,
-        weights={layer: init.he() for layer in LAYERS},
-        ones=(),
-        bias_decay=False,
+        image_size=28, kernels=(16, 32, 48, 48, 32), hidden=256,
+        conv1=dict(kernel_size=5, padding=2), conv2=dict(kernel_size=3, padding=1),
+        weights={layer: init.he() for layer in LAYERS}, ones=(), bias_decay=False, border=0,
         dropout=0.2,  # a few epochs on a few thousand pictures are too short a training for more
-        border=0,
     ),
     "paper": Preset(**IN_2012, weights={layer: init.normal(0.01) for layer in LAYERS}),
     "cfg145": Preset(
         **IN_2012,
         weights={layer: init.normal(0.03 if layer in WIDER else 0.01) for layer in LAYERS},
-        bias_lr=2.0,
-        bias_decay=False,
-        late_relu=("conv1", "conv5"),
+        bias_lr=2.0, bias_decay=False, late_relu=("conv1", "conv5"),
     ),
-}
+}  # fmt: skip
 
 
 def after_conv(layer: str, preset: str) -> nn.Module:
@@ -83,7 +73,11 @@ def after_conv(layer: str, preset: str) -> nn.Module:
     pool, late_relu = nn.MaxPool2d(3, stride=2, ceil_mode=True), nn.ReLU(inplace=True)
     # The paper's alpha = 1e-4 is on the plain sum of 5 squares; our layer divides by 5, as in 2012.
     norm = nn.LocalResponseNorm(5, alpha=1e-4 if preset == "cfg145" else 5e-4, beta=0.75, k=2.0)
-    order = {"conv1": [norm, pool], "conv2": [norm, pool], "conv5": [pool]}
+    order: dict[str, list[nn.Module]] = {
+        "conv1": [norm, pool],
+        "conv2": [norm, pool],
+        "conv5": [pool],
+    }
     if preset == "cfg145":
         same_map = nn.SpatialResponseNorm(5, alpha=0.001, beta=0.75, k=1.0)
         order["conv1"] = [norm, pool, late_relu]
@@ -100,7 +94,7 @@ class Tower(nn.Module):
         k1, k2, k3, k4, k5 = p.kernels
         self.device = device
 
-        def start(layer: str) -> dict:
+        def start(layer: str) -> dict[str, Any]:
             bias = init.constant(1 if layer in p.ones else 0)
             relu = layer not in p.late_relu
             return dict(weight_init=p.weights[layer], bias_init=bias, device=device, relu=relu)
@@ -122,11 +116,13 @@ class Tower(nn.Module):
 
     def conv(self, number: int, x: Tensor) -> Tensor:
         """Convolution 1 ... 5, its ReLU, and what follows it."""
-        return self.after[number - 1](getattr(self, f"conv{number}")(x))
+        y: Tensor = self.after[number - 1](getattr(self, f"conv{number}")(x))
+        return y
 
     def fc(self, number: int, x: Tensor) -> Tensor:
         """Fully connected layer 6 or 7, its ReLU, and dropout."""
-        return self.dropout(getattr(self, f"fc{number}")(x))
+        y: Tensor = self.dropout(getattr(self, f"fc{number}")(x))
+        return y
 
 
 class AlexNet(nn.Module):
@@ -141,7 +137,7 @@ class AlexNet(nn.Module):
         self,
         num_classes: int = 1000,
         preset: str = "paper",
-        devices: tuple[str, str] = ("cpu", "cpu"),
+        devices: tuple[str | Device, ...] = ("cpu", "cpu"),
         in_channels: int = 3,
         image_size: int | None = None,
     ):
@@ -157,7 +153,8 @@ class AlexNet(nn.Module):
         self.fc8 = nn.Linear(2 * p.hidden, num_classes, weight_init=weights, device=device_a)
 
     def forward(self, x: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-        return self.fc8(self.features(x))
+        logits: Tensor = self.fc8(self.features(x))
+        return logits
 
     def features(self, x: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         """The 4096 (mini: 512) values that fc8 sees, on devices[0].
@@ -185,13 +182,16 @@ class AlexNet(nn.Module):
         xb_on_a, xa_on_b = xb.to(self.a.device), xa.to(self.b.device)  # these two run side by side
         return tinynet.concat([xa, xb_on_a], axis=1), tinynet.concat([xa_on_b, xb], axis=1)
 
-    def param_groups(self) -> list[dict]:
+    def param_groups(self) -> list[dict[str, Any]]:
         """Weights and biases of each layer, with the preset's rates and decay, for an optimiser."""
-        p, groups = PRESETS[self.preset], []
+        p = PRESETS[self.preset]
+        groups: list[dict[str, Any]] = []
         for name in LAYERS:
             layers = [getattr(part, name) for part in (self.a, self.b, self) if hasattr(part, name)]
             groups.append(dict(name=f"{name}.weight", params=[layer.weight for layer in layers]))
-            biases = dict(name=f"{name}.bias", params=[layer.bias for layer in layers])
+            biases: dict[str, Any] = dict(
+                name=f"{name}.bias", params=[layer.bias for layer in layers]
+            )
             decay = {} if p.bias_decay else dict(weight_decay=0.0)
             groups.append(biases | dict(lr_scale=p.bias_lr) | decay)
         return groups
@@ -220,26 +220,27 @@ def plateau(optimizer: Optimizer, epochs: int) -> DivideOnPlateau:
     return DivideOnPlateau(optimizer, patience=3, min_lr=optimizer.lr / 1000)
 
 
-PHOTOS = dict(picture_size=256, crop=224, colour=0.1, border=PRESETS["paper"].border)
+PHOTOS: dict[str, Any] = dict(
+    picture_size=256, crop=224, colour=0.1, border=PRESETS["paper"].border)  # fmt: skip
 ADVICE = (
     "Small first weights often do this. Try --preset cfg145 (larger weights in conv3 to conv5), "
     "another --lr (a third, or three times as much), or another --seed."
 )
-IN_90_EPOCHS = dict(batch_size=128, lr=0.01, optimizer=sgd, schedule=plateau, advice=ADVICE)
+LONG: dict[str, Any] = dict(batch_size=128, lr=0.01, optimizer=sgd, schedule=plateau, advice=ADVICE)
 RECIPES = {
     "mini": Recipe(
         "mini AlexNet", Pictures(largest=64, scale=1 / 64), epochs=6, batch_size=64, lr=0.02,
         milestones=(4, 5), optimizer=sgd, schedule=plateau,
     ),
-    "paper": Recipe("paper AlexNet", Pictures(**PHOTOS), epochs=90, **IN_90_EPOCHS),
+    "paper": Recipe("paper AlexNet", Pictures(**PHOTOS), epochs=90, **LONG),
     "cfg145": Recipe(
         "cfg145 AlexNet", Pictures(**PHOTOS, scale=1 / 1.1, centre_mean=True, crop_chunk=32),
-        epochs=91, milestones=(25, 51, 79), **IN_90_EPOCHS,
+        epochs=91, milestones=(25, 51, 79), **LONG,
     ),
 }  # fmt: skip
 
 
-def build(about: dict, devices: tuple) -> AlexNet:
+def build(about: dict[str, Any], devices: tuple[Device, ...]) -> AlexNet:
     """The net that a checkpoint says it is."""
     classes, side = len(about["classes"]), about["image_size"]
     return AlexNet(classes, about["preset"], devices, about["in_channels"], side)
@@ -255,5 +256,5 @@ PROGRAM = Program(
 main = PROGRAM.main
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(line_buffering=True)  # so that a log file has every line at once
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # for log files
     sys.exit(main())

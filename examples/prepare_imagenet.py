@@ -109,7 +109,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    sys.stdout.reconfigure(errors="backslashreplace")  # for paths that are no UTF-8
+    # for paths that are no UTF-8
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
     def stop(number: int, frame: FrameType | None) -> None:
         for name in SIGNALS:  # a second one ends the program at once
@@ -125,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except Stopped as stopped:
-        number = stopped.args[0]
+        number: int = stopped.args[0]
         done = len(list((args.out / "parts").glob("*.npz"))) if args.out else 0
         kept = f"{done} shards are done, and " if done else ""
         print(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from alexnet import PROGRAM
@@ -40,9 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         (model,), task, about, recipe = PROGRAM.load([args.checkpoint], args.device)
-        inputs = task.make_inputs
-        train, test = recipe.data.open(runs.data_settings(args.checkpoint, args.data) | about)
-        queries = [read(name, test, recipe.data, about) for name in args.pictures]
+        inputs, room = task.make_inputs, recipe.data
+        assert isinstance(room, Pictures)  # as all recipes of AlexNet
+        train, test = room.open(runs.data_settings(args.checkpoint, args.data) | about)
+        queries = [read(name, test, room, about) for name in args.pictures]
         captions = [caption(name, test) for name in args.pictures]
         with Loader(train, 128, crop=inputs.size, train=False) as loader:
             known = features(model, loader.epoch(0), inputs)
@@ -71,7 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def read(name: str, test: tinynet.data.Dataset, data: Pictures, about: dict) -> np.ndarray:
+def read(
+    name: str, test: tinynet.data.Dataset, data: Pictures, about: dict[str, Any]
+) -> np.ndarray:
     """A picture file, or test:N."""
     if not name.startswith("test:"):
         return data.read(about, name)

@@ -32,8 +32,9 @@ from tinynet.gradcheck import gradcheck
 from tinynet.kernels.winograd import direct_convolution
 from tinynet.profiler import Profile as profile
 from tinynet.random import manual_seed
+from tinynet.recording import no_grad
 from tinynet.saving import load, save
-from tinynet.tensor import Tensor, no_grad, tensor
+from tinynet.tensor import Tensor, tensor
 from tinynet.tracer import Trace as tracing
 from tinynet.types import *
 

@@ -105,7 +105,7 @@ def linspace(
     requires_grad: bool = False,
 ) -> Tensor:
     """`steps` values at equal distances, the first `start`, the last `end`."""
-    values = np.linspace(start, end, *_shape("linspace", (steps,)))
+    values = np.linspace(start, end, _shape("linspace", (steps,))[0])
     return _made(values.astype(dtype or np.float32), None, device, requires_grad)
 
 

@@ -17,7 +17,9 @@ y = Square.apply(tensor)
 
 from __future__ import annotations
 
-import zlib
+import functools
+import operator
+from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -26,24 +28,22 @@ import numpy as np
 from tinynet import profiler
 from tinynet.devices import Device
 from tinynet.errors import DeviceMismatchError
-from tinynet.tensor import Node, Tensor, is_grad_enabled
+from tinynet.kernels.order import along_memory
+from tinynet.marks import mark
+from tinynet.recording import this_thread
+from tinynet.tape import Node, clock
+from tinynet.tensor import Tensor
 from tinynet.tracer import active, current
 
-SAMPLES = 1024  # elements looked at, of an array saved for backward, to see whether it was changed
 
-
-class Context:
-    """What forward leaves for backward. Numbers and shapes may be set as attributes; arrays go
-    through `save_for_backward`, so that they are freed in time and a change of them is noticed.
+class Context(Node):
+    """What forward leaves for backward: the node of this operation on the tape. Numbers and shapes
+    may be set as attributes; arrays go through `save_for_backward`, so that they are freed in time
+    and a change of them is noticed.
     """
 
-    def __init__(self, device: Device, needs_input_grad: tuple[bool, ...]):
-        self.device = device
-        self.output_device = device  # Copy alone sets another
-        self.needs_input_grad = needs_input_grad  # for each argument of forward
-        self.saved: tuple[Any, ...] = ()  # see saved_tensors, which also looks for changes
-        self._marks: tuple[int | None, ...] = ()
-        self.arguments: list[Any] = []  # of forward: (shape, dtype) of a tensor, else None
+    saved: tuple[Any, ...] = ()  # see saved_tensors, which also looks for changes
+    _marks: tuple[int | None, ...] = ()
 
     if TYPE_CHECKING:  # what forward sets is there, of any type
 
@@ -63,33 +63,25 @@ class Context:
 
     def save_for_backward(self, *arrays: Any) -> None:
         """Keep these arrays (or None) until backward."""
-        if any(self.needs_input_grad):
-            self.saved = arrays
-            self._marks = tuple(_mark(array) for array in arrays)
+        if True in self.needs_input_grad:
+            self.saved, self._marks = arrays, tuple(map(mark, arrays))
 
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
         """The arrays of `save_for_backward`. RuntimeError if one was changed in place since."""
-        for i, (array, mark) in enumerate(zip(self.saved, self._marks, strict=True)):
-            if _mark(array) != mark:
-                raise RuntimeError(
-                    f"an array that backward needs (saved array {i}, shape {array.shape}) was "
-                    f"changed in place "
-                    "after forward; change a copy instead, or call backward before the change"
-                )
+        marks = tuple(map(mark, self.saved))
+        if marks != self._marks:
+            i = [a == b for a, b in zip(marks, self._marks, strict=True)].index(False)
+            raise RuntimeError(
+                f"an array that backward needs (saved array {i}, shape {self.saved[i].shape}) was "
+                f"changed in place after forward; change a copy instead, or call backward before "
+                f"the change"
+            )
         return self.saved
 
-
-def _mark(array: Any) -> int | None:
-    """A checksum of up to 2 * SAMPLES elements, spread evenly: all of a small array (2 us), some of
-    a large one (20 us).
-
-    So a change of a whole array is always noticed; a change of a few elements in a large one may
-    pass. Not on a GPU, where reading would wait for the device.
-    """
-    if not isinstance(array, np.ndarray):
-        return None
-    return zlib.crc32(array.flat[:: max(1, array.size // SAMPLES)].tobytes())
+    def free(self) -> None:
+        super().free()
+        vars(self).clear()  # saved arrays, and what forward set
 
 
 class Function:
@@ -101,6 +93,11 @@ class Function:
     argument of forward (or each tensor among them), None where there is none. Gradients must have
     the shape of their argument.
     """
+
+    ours = True  # not a user's: its backward gives no array that is kept, or written to again
+
+    def __init_subclass__(cls) -> None:
+        cls.ours = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
 
     @staticmethod
     def forward(ctx: Context, *args: Any, **kwargs: Any) -> Any:
@@ -115,62 +112,90 @@ class Function:
         """Run forward and record the operation. DeviceMismatchError if tensors live on different
         devices.
         """
-        device = common_device(cls.__name__, args)
-        recording = is_grad_enabled()
-        needs = tuple(recording and isinstance(a, Tensor) and a._requires_grad for a in args)
-        ctx = Context(device, needs)
-        arrays = [a._data if isinstance(a, Tensor) else a for a in args]
-        trace = current() if active and any(needs) else None
+        device, recording = None, not this_thread.paused
+        arrays, sources, needs, are_tensors = [], [], [], []
+        for a in args:
+            is_tensor = isinstance(a, Tensor)
+            if is_tensor and a.device is not device:
+                device = a.device if device is None else common_device(cls.__name__, args)
+            need = is_tensor and recording and a._requires_grad
+            arrays.append(a._data if is_tensor else a)
+            sources.append((a.node or a) if need else None)
+            needs.append(need)
+            are_tensors.append(is_tensor)
+        ctx = Context(cls, device or common_device(cls.__name__, args), tuple(needs))
+        recorded = True in needs
+        trace = current() if active and recorded else None
         seen = trace.look(cls, args, kwargs) if trace else None  # forward may overwrite its inputs
-        with (
-            device.activate(cls.__name__, arrays),
-            profiler.record(cls.__name__, "forward", device) as record,
-        ):
-            outputs = cls.forward(ctx, *arrays, **kwargs)
-            several = isinstance(outputs, tuple)
-            outputs = outputs if several else (outputs,)
-            xp = (
-                ctx.output_device.xp
-            )  # a sum is a NumPy scalar; and CuPy's asarray copies to the current GPU
-            outputs = [o if isinstance(o, xp.ndarray) else xp.asarray(o) for o in outputs]
-            record(arrays, outputs)
-        node = None
-        if any(needs):
-            sources = [(a.node or a) if need else None for a, need in zip(args, needs, strict=True)]
-            ctx.arguments = [
-                (array.shape, array.dtype) if isinstance(a, Tensor) else None
-                for a, array in zip(args, arrays, strict=True)
-            ]
-            node = Node(cls, ctx, sources, [(o.shape, o.dtype) for o in outputs])
-        device = ctx.output_device
-        tensors = tuple(
-            Tensor(o, device, True, (node, i))
-            if node and o.dtype.kind == "f"
-            else Tensor(o, device)
-            for i, o in enumerate(outputs)
-        )
-        if trace:
-            node.note = trace.note(seen, tensors)
-        return tensors if several else tensors[0]
+        forward = functools.partial(cls.forward, **kwargs) if kwargs else cls.forward
+        given = _run(ctx, "forward", forward, arrays)
+        where = ctx.output_device
+        outputs = _arrays(given, where)
+        if recorded:
+            ctx.inputs, ctx.are_tensors, ctx.number = sources, are_tensors, next(clock)
+            ctx.outputs = [(o.shape, o.dtype) for o in outputs]
+        tensors = []
+        for i, o in enumerate(outputs):
+            differentiable = recorded and o.dtype.kind == "f"
+            tensors.append(Tensor(o, where, True, (ctx, i)) if differentiable else Tensor(o, where))
+        if trace and seen is not None:
+            ctx.note = trace.note(seen, tuple(tensors))
+        return tuple(tensors) if isinstance(given, tuple) else tensors[0]
 
     @classmethod
-    def run_backward(cls, node: Node, grads: list) -> list:
-        """Gradients of the outputs -> gradients of all arguments, their shape and dtype checked.
-
-        An output that no gradient reached gets zeros, in `grads` as well.
+    def run_backward(cls, node: Context, grads: list) -> list:
+        """Gradients of the outputs -> gradients of all arguments, of their shape and dtype; None
+        for those that need none. RuntimeError if backward gives anything else.
         """
-        ctx = node.context
-        with (
-            ctx.device.activate(cls.__name__, grads),
-            profiler.record(cls.__name__, "backward", ctx.device) as record,
-        ):
-            for i, (shape, dtype) in enumerate(node.outputs):
-                if grads[i] is None:
-                    grads[i] = ctx.xp.zeros(shape, dtype)
-            given = cls.backward(ctx, *grads)
-            given = list(given) if isinstance(given, (tuple, list)) else [given]
-            record(grads, given)
-            return _one_for_each_argument(cls.__name__, given, ctx)
+        given = _run(node, "backward", cls.backward, grads)
+        given = list(given) if isinstance(given, (tuple, list)) else [given]
+        inputs = node.inputs
+        if len(given) != len(inputs):
+            given = _one_for_each_argument(cls.__name__, given, node)
+        for i, source in enumerate(inputs):
+            if source is None:
+                given[i] = None
+            g = given[i]
+            if g is None:
+                continue
+            if type(source) is tuple:
+                shape, dtype = source[0].outputs[source[1]]
+            else:
+                shape, dtype = source.shape, source.dtype
+            is_array = isinstance(g, (node.xp.ndarray, np.generic))
+            if not is_array or g.shape != shape:
+                raise RuntimeError(
+                    f"{cls.__name__}.backward: expected an array of shape {shape} for argument "
+                    f"{i}, got {g.shape if is_array else type(g).__name__}"
+                )
+            if not cls.ours or (g.dtype is not dtype and g.dtype != dtype):
+                # A copy of a user's, too: it may be an array that is kept, or written to again.
+                with node.device.activate(cls.__name__):
+                    copy = operator.methodcaller("astype", dtype)
+                    given[i] = along_memory(node.device, copy, g)
+        return given
+
+
+def _run(ctx: Context, phase: str, work: Callable, arrays: list) -> Any:
+    """work(ctx, *arrays) on the context's device, recorded if a profile is."""
+    device = ctx.device
+    if device.always_active and profiler.active is None:  # saves 0.8 us of an operation's 3
+        return work(ctx, *arrays)
+    name = ctx.function.__name__
+    with device.activate(name, arrays), profiler.record(name, phase, device) as record:
+        results = work(ctx, *arrays)
+        record(arrays, results if isinstance(results, (tuple, list)) else [results])
+        return results
+
+
+def _arrays(given: Any, device: Device) -> list:
+    """What forward returned, as a list of arrays: a sum is a NumPy scalar."""
+    outputs = list(given) if isinstance(given, tuple) else [given]
+    for i, output in enumerate(outputs):
+        if not isinstance(output, device.xp.ndarray):
+            with device.activate():  # or CuPy would copy to the current GPU
+                outputs[i] = device.xp.asarray(output)
+    return outputs
 
 
 def common_device(operation: str, args: Any) -> Device:
@@ -189,28 +214,12 @@ def common_device(operation: str, args: Any) -> Device:
     return device
 
 
-def _one_for_each_argument(name: str, given: list, ctx: Context) -> list:
-    tensors = [i for i, argument in enumerate(ctx.arguments) if argument is not None]
-    if len(given) == len(ctx.arguments):
-        grads = given
-    elif len(given) == len(tensors):
-        grads = [None] * len(ctx.arguments)
-        for i, g in zip(tensors, given, strict=True):
-            grads[i] = g
-    else:
+def _one_for_each_argument(name: str, given: list, node: Context) -> list:
+    """Gradients that a backward gave for the tensors alone, with None for the other arguments."""
+    if len(given) != sum(node.are_tensors):
         raise RuntimeError(
-            f"{name}.backward: expected {len(ctx.arguments)} gradients, one for each argument of "
-            f"forward "
-            f"(None where there is none), got {len(given)}"
+            f"{name}.backward: expected {len(node.inputs)} gradients, one for each argument of "
+            f"forward (None where there is none), got {len(given)}"
         )
-    for i, g in enumerate(grads):
-        if g is None or not ctx.needs_input_grad[i]:
-            continue
-        shape, dtype = ctx.arguments[i]
-        if g.shape != shape:
-            raise RuntimeError(
-                f"{name}.backward: expected a gradient of shape {shape} for argument {i}, got "
-                f"{g.shape}"
-            )
-        grads[i] = g.astype(dtype, copy=False)
-    return grads
+    gradients = iter(given)
+    return [next(gradients) if is_tensor else None for is_tensor in node.are_tensors]

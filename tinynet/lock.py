@@ -19,7 +19,7 @@ from tinynet.errors import FolderInUseError
 try:
     import fcntl
 except ImportError:  # Windows: nothing is locked there
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("tinynet")
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tinynet.devices import Device
 
-_active: Profile | None = None
+active: Profile | None = None  # what is being recorded into
 _NOT_RECORDING = nullcontext(lambda inputs, outputs: None)
 
 
@@ -40,15 +40,15 @@ class Profile:
         self.seconds = 0.0  # in the context as a whole
 
     def __enter__(self) -> Profile:
-        global _active
-        if _active is not None:
+        global active
+        if active is not None:
             raise RuntimeError("profile: another profile is being recorded already")
-        _active, self.start = self, time.perf_counter()
+        active, self.start = self, time.perf_counter()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        global _active
-        _active = None
+        global active
+        active = None
         self.seconds += time.perf_counter() - self.start
 
     def rows(self) -> list[dict[str, Any]]:
@@ -119,7 +119,7 @@ def record(
 
     Costs 0.1 us while nothing is being profiled.
     """
-    return _NOT_RECORDING if _active is None else _record(_active, operation, phase, device)
+    return _NOT_RECORDING if active is None else _record(active, operation, phase, device)
 
 
 @contextmanager

@@ -1,24 +1,13 @@
-"""Tensor: an array on a device that remembers how it came about; and the tape, which sends
-gradients back.
-
-Every operation (a Function, see function.py) on tensors that require a gradient adds a Node to the
-tape. A node knows the operation's context, and the nodes its inputs came from. `walk` visits the
-nodes from the newest to the oldest: a node is always younger than those it was made from, so when
-its turn comes all of its gradient has arrived. `backward` is such a walk that keeps the gradients
-of the leaves.
-"""
+"""Tensor: an array on a device that remembers how it came about (tape.py), and its gradient."""
 
 from __future__ import annotations
 
-import functools
-import heapq
-import itertools
 import operator
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ContextDecorator
+from collections import deque
+from collections.abc import Sequence
 from copy import copy, deepcopy
-from types import ModuleType
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -27,23 +16,9 @@ from tinynet.devices import Device
 from tinynet.devices import device as find_device
 from tinynet.kernels.order import along_memory
 from tinynet.operators import Operators
+from tinynet.tape import Node, gather, walk
 
-_clock = itertools.count()
-_local = threading.local()
-
-
-class Node:
-    """One operation on the tape."""
-
-    __slots__ = ("context", "function", "inputs", "note", "number", "outputs")
-
-    def __init__(self, function: Any, context: Any, inputs: list, outputs: list):
-        self.function, self.context = function, context
-        # for each argument: (its Node, which output), the Tensor if it is a leaf, or None
-        self.inputs = inputs
-        self.outputs = outputs  # for each output: (shape, dtype)
-        self.number = next(_clock)
-        self.note: Any = None  # what tracing recorded, if it was on
+_grads = threading.RLock()  # held to change the gradients of leaves, which threads may share
 
 
 class Tensor(Operators["Tensor"]):
@@ -105,161 +80,61 @@ class Tensor(Operators["Tensor"]):
         """Forget the gradient."""
         self.grad = None
 
-    def backward(self, grad: Any = None, retain_graph: bool = False) -> None:
+    def backward(
+        self, grad: Any = None, retain_graph: bool = False, create_graph: bool = False
+    ) -> None:
         """Add d self / d leaf to `leaf.grad` of every leaf that this tensor was computed from.
 
         grad: the gradient of this tensor, of its shape; left out, 1, for a scalar only.
         retain_graph: keep what the operations saved, so that backward can be called again.
-        Otherwise each operation's arrays are freed as soon as its gradient is known. Raises
-        RuntimeError if this tensor requires no gradient, if the graph was freed already, if a
-        saved array has been changed since; ValueError if grad does not fit.
+        Otherwise each operation's arrays are freed as soon as its gradient is known.
+        create_graph: refused, there are no second derivatives. Raises RuntimeError if this tensor
+        requires no gradient, if the graph was freed already, if a saved array has been changed
+        since; ValueError if grad does not fit.
+
+        All gradients are set at the end: if backward fails, none has changed. Several threads may
+        call it for graphs that share leaves.
         """
-        if self.node is None and self.requires_grad:
-            _accumulate(self, _first_gradient(self, grad), own=False)
-            return
-        for visit in walk(self, grad, retain_graph):
-            _keep_gradients_of_leaves(*visit)
-            del visit  # or its memory would be held while the walk goes on
-
-
-def walk(
-    y: Tensor, grad: Any = None, retain_graph: bool = True
-) -> Iterator[tuple[Node, list, list]]:
-    """Visit the tape behind y, newest node first: yields (node, arrived, leaving).
-
-    arrived: the gradient of each output of the node; leaving: of each argument, None where there
-    is none. They are plain arrays, shared with others: do not change them. `.grad` is left alone.
-    grad, retain_graph, errors: as in `Tensor.backward`; a node is freed when the walk goes on
-    from it. No recursion: a chain may have any length.
-    """
-    if not y.requires_grad:
-        raise RuntimeError(
-            "backward(): this tensor requires no gradient; none of the tensors it was computed "
-            "from has requires_grad=True (or it was computed under no_grad)"
-        )
-    grad = _first_gradient(y, grad)
-    if y.node is None:
-        return
-    root, output = y.node
-    # For each node to be visited and each of its outputs, the gradients in the order they came.
-    # They are added at the visit, not before: a sum makes its device wait for the copies that are
-    # under way to it, and so the next copy from it. Two towers would swap one after the other.
-    pending: dict[Node, list[list | None]] = {root: [None] * len(root.outputs)}
-    pending[root][output] = [grad]
-    del grad
-    queue = [(-root.number, root)]
-    while queue:
-        node = heapq.heappop(queue)[1]
-        if node.context is None:
+        if create_graph:
             raise RuntimeError(
-                f"backward(): the graph behind {node.function.__name__} was freed by an earlier "
-                f"backward; call that one with retain_graph=True, or compute forward again"
+                "backward(create_graph=True): expected False; there are no second derivatives, "
+                "since a backward works on plain arrays and is not recorded"
             )
-        device = node.context.output_device
-        arrived = [parts and _add_up(parts, device) for parts in pending.pop(node)]
-        leaving = node.function.run_backward(node, arrived)
-        _hand_on(node, leaving, pending, queue)
-        yield node, arrived, leaving
-        if not retain_graph:
-            node.context, node.inputs = None, ()
-        del arrived, leaving  # the last references: this memory can be used again at once
+        leaves: dict[Tensor, Any] = {}
+        if self.node is None and self.requires_grad:
+            leaves[self] = self._first_gradient(grad)
+        else:
+            for visit in walk(self, self._first_gradient(grad), retain_graph):
+                gather(leaves, *visit)
+                del visit  # or its memory would be held while the walk goes on
+        with _grads:
+            sums = [leaf._sum_of_gradients(g) for leaf, g in leaves.items()]
+            # One call in C, and no Python code in it: an interrupt comes before all or after all.
+            deque(map(setattr, leaves, repeat("_grad"), sums), maxlen=0)
 
+    def _first_gradient(self, grad: Any) -> Any:
+        """A new array with which backward begins: 1, or what the caller gave."""
+        with self.device.activate("backward"):
+            if grad is None:
+                if self.data.size != 1 and self.requires_grad:
+                    raise RuntimeError(
+                        f"backward(): a gradient can be left out for a scalar only, and this "
+                        f"tensor has shape {self.shape}; reduce it (.sum(), .mean()) or call "
+                        f"backward(grad) with grad of that shape"
+                    )
+                return self.device.xp.ones(self.shape, self.dtype)
+            grad = tensor(grad, self.dtype, self.device).data
+            if grad.shape != self.shape:
+                raise ValueError(f"backward(grad): expected shape {self.shape}, got {grad.shape}")
+            return grad
 
-def _hand_on(node: Node, leaving: list, pending: dict, queue: list) -> None:
-    """Lay the gradients that leave a node down at the nodes they go to."""
-    for source, g in zip(node.inputs, leaving, strict=True):
-        if g is None or not isinstance(source, tuple):
-            continue
-        source, index = source
-        if source not in pending:
-            pending[source] = [None] * len(source.outputs)
-            heapq.heappush(queue, (-source.number, source))
-        parts = pending[source]
-        if parts[index] is None:
-            parts[index] = [g]
-            continue
-        parts[index].append(g)
-        context = source.context
-        if context is not None and context.output_device != context.device:
-            # Into a copy: added at once, so that the copy waits for none that goes the other way.
-            parts[index] = [_add_up(parts[index], context.output_device)]
-
-
-def _keep_gradients_of_leaves(node: Node, arrived: list, leaving: list) -> None:
-    for i, (source, g) in enumerate(zip(node.inputs, leaving, strict=True)):
-        if g is None or not isinstance(source, Tensor):
-            continue
-        if source.grad is not None:
-            _accumulate(source, g, own=False)
-            continue
-        others = (*arrived, *leaving[:i], *leaving[i + 1 :], *node.context.saved)
-        _accumulate(source, g, own=not _shares_memory(source.device.xp, g, others))
-
-
-def _first_gradient(y: Tensor, grad: Any) -> Any:
-    """The array with which backward begins: dy/dy, ones, or what the caller gave."""
-    with y.device.activate("backward"):
-        if grad is None:
-            if y.size != 1:
-                raise RuntimeError(
-                    f"backward(): a gradient can be left out for a scalar only, and this tensor "
-                    f"has shape {y.shape}; reduce it (.sum(), .mean()) or call "
-                    f"backward(grad) with grad of that shape"
-                )
-            return y.device.xp.ones(y.shape, y.dtype)
-        grad = tensor(grad, y.dtype, y.device).data
-        if grad.shape != y.shape:
-            raise ValueError(f"backward(grad): expected shape {y.shape}, got {grad.shape}")
-        return grad
-
-
-def _add_up(parts: list, device: Device) -> Any:
-    """The sum, in the order of the list. A single part is itself, no copy."""
-    if len(parts) == 1:
-        return parts[0]
-    with device.activate("backward"):
-        return functools.reduce(functools.partial(along_memory, device, operator.add), parts)
-
-
-def _shares_memory(xp: ModuleType, g: Any, others: tuple) -> bool:
-    """Whether a change of g could change one of the arrays (or None) in `others`."""
-    return any(
-        g is other or (isinstance(other, xp.ndarray) and bool(xp.may_share_memory(g, other)))
-        for other in others
-    )
-
-
-def _accumulate(leaf: Tensor, grad: Any, own: bool) -> None:
-    """leaf.grad += grad; `own`: nobody else holds this array."""
-    if leaf.grad is not None or not own:
-        with leaf.device.activate("backward"):
-            grads = [grad] if leaf.grad is None else [leaf.grad.data, grad]
-            copy = operator.methodcaller("copy") if leaf.grad is None else operator.add
-            grad = along_memory(leaf.device, copy, *grads)
-    if isinstance(grad, np.generic):  # NumPy makes a bare number of a sum without axes
-        grad = np.asarray(grad)
-    leaf.grad = Tensor(grad, leaf.device)
-
-
-class no_grad(ContextDecorator):
-    """Within it (or in a function decorated with it) operations are not recorded: quicker, and
-    nothing is saved.
-    """
-
-    def __enter__(self) -> None:
-        self.before = is_grad_enabled()
-        _local.grad_enabled = False
-
-    def __exit__(self, *exception: object) -> None:
-        _local.grad_enabled = self.before
-
-    def _recreate_cm(self) -> no_grad:  # a decorated function may call itself
-        return no_grad()
-
-
-def is_grad_enabled() -> bool:
-    """Whether operations are being recorded on this thread."""
-    return getattr(_local, "grad_enabled", True)
+    def _sum_of_gradients(self, grad: Any) -> Tensor:
+        """self.grad + grad, in a new array if there is a self.grad."""
+        if self.grad is not None:
+            with self.device.activate("backward"):
+                grad = along_memory(self.device, operator.add, self.grad.data, grad)
+        # NumPy makes a bare number of a sum without axes
+        return Tensor(np.asarray(grad) if isinstance(grad, np.generic) else grad, self.device)
 
 
 def tensor(

@@ -102,8 +102,12 @@ class _Remembered(Generic[What]):
     def __setitem__(self, thing: Any, what: What) -> None:
         key = id(thing)
         # an object's id is another's as soon as it is gone: then what is known of it goes as well
-        gone = weakref.ref(thing, lambda _, found=self._found: found.pop(key, None))
-        self._found[key] = gone, what
+        found = self._found  # not self: a trace would live as long as what it saw
+
+        def forget(_: object) -> None:
+            found.pop(key, None)
+
+        found[key] = weakref.ref(thing, forget), what
 
     def get(self, thing: Any) -> What | None:
         return self[thing] if thing in self else None
@@ -197,11 +201,11 @@ class Trace:
         for path, module in net.named_modules():
             self._paths.setdefault(module, path)
 
-    def _name_locals(self, frame: FrameType) -> None:
+    def _name_locals(self, frame: FrameType | None) -> None:
         """Name the tensors seen so far that are local variables there. What has a name gets another
         one from the function that traces only.
         """
-        for name, value in frame.f_locals.items():
+        for name, value in frame.f_locals.items() if frame else ():
             if isinstance(value, Tensor) and value in self._values and value not in self._names:
                 seen = self._values[value]
                 if seen.name is None or frame is self._frame:

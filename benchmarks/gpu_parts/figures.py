@@ -148,7 +148,7 @@ def kernel_times(gpu: Device, step: Callable[[], object], side: int) -> list[dic
         around(self.name, lambda: plain_call(self, threads, *arguments, **options), nbytes, 0)
 
     def watched_gemm(a: Any, b: Any, out: Any, add: bool = False) -> None:
-        flops = 2 * a.shape[0] * a.shape[1] * b.shape[1]
+        flops = 2 * out.size * a.shape[-1]
         around("gemm", lambda: plain_gemm(a, b, out, add), a.nbytes + b.nbytes + out.nbytes, flops)
 
     plain_call, plain_gemm = launch.Kernel.__call__, modules[0].gemm

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import sys
+from typing import Any
 
 import tinynet.functional as F
 from tinynet import Tensor, nn
@@ -83,24 +84,27 @@ class ResNet(nn.Module):
         for stage in self.stages:
             for block in stage:
                 x = block(x)
-        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        logits: Tensor = self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        return logits
 
 
 def sgd(net: ResNet, lr: float) -> Optimizer:
     """Momentum 0.9, weight decay 1e-4 (section 4.2), but none on batch normalisation and biases."""
-    weights: dict[str, list] = {}  # by stage, as --set freeze=stages.0 takes them
-    others = []
+    weights: dict[str, list[Tensor]] = {}  # by stage, as --set freeze=stages.0 takes them
+    others: list[Tensor] = []
     for name, parameter in net.named_parameters():
         place = ".".join(name.split(".")[: 2 if name.startswith("stages") else 1])
         (weights.setdefault(place, []) if parameter.ndim > 1 else others).append(parameter)
-    groups = [dict(name=f"{place}.weight", params=params) for place, params in weights.items()]
+    groups: list[dict[str, Any]] = [
+        dict(name=f"{place}.weight", params=params) for place, params in weights.items()
+    ]
     groups.append(dict(name="norms.bias", params=others, weight_decay=0.0))
     return SGD(groups, lr, momentum=0.9, weight_decay=1e-4)
 
 
 # The paper divides the rate by ten twice in 164 epochs. In the few epochs that a laptop has time
 # for, a cosine to zero ends better.
-RECIPE = dict(
+RECIPE: dict[str, Any] = dict(
     data=Pictures(padding=2, largest=32, scale=1 / 64),
     epochs=12, batch_size=32, lr=0.05, optimizer=sgd,
     schedule=lambda optimizer, epochs: Cosine(optimizer, epochs),
@@ -117,5 +121,5 @@ PROGRAM = Program(
 main = PROGRAM.main
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(line_buffering=True)  # so that a log file has every line at once
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # for log files
     sys.exit(main())

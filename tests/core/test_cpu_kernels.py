@@ -385,7 +385,7 @@ def test_relu_shows_nan_and_infinities():
     y = kernels.relu_forward(x)
     np.testing.assert_array_equal(y, [np.nan, np.inf, 0, 0, 0, 5e-324])
     dx = kernels.relu_backward(np.array([1.0, np.inf, np.nan, 4, 5, -np.inf]), y)
-    np.testing.assert_array_equal(dx, [0, np.inf, 0, 0, 0, -np.inf])
+    np.testing.assert_array_equal(dx, [1, np.inf, 0, 0, 0, -np.inf])
 
 
 def test_sigmoid_and_softmax_of_huge_values():

@@ -328,19 +328,6 @@ def test_blas_is_held_to_one_thread_in_pieces_and_let_go_after(any_threads):
         assert inside == [[1] * len(before)] and blas() == before
 
 
-def test_a_product_on_one_blas_thread_is_let_go_after():
-    from threadpoolctl import threadpool_info, threadpool_limits
-
-    def blas():
-        return [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
-
-    with threadpool_limits(2, user_api="blas"):
-        before = blas()
-        with threads.one_blas_thread():
-            assert blas() == [1] * len(before)
-        assert blas() == before
-
-
 def test_scratch_is_reused_within_a_thread_and_not_across():
     scratch, another = Scratch(), Scratch()
     a = scratch.array((3, 4), np.float64)

@@ -19,10 +19,10 @@ ROOMS = [
     ("tinynet.errors",),
     ("tinynet.lock",),
     ("tinynet.devices",),
-    ("tinynet.profiler", "tinynet.random"),
+    ("tinynet.marks", "tinynet.profiler", "tinynet.random", "tinynet.recording"),
     ("tinynet.kernels",),
     ("tinynet.operations", "tinynet.holder", "tinynet.operators", "tinynet.types"),
-    ("tinynet.tensor", "tinynet.tracer", "tinynet.function"),
+    ("tinynet.tape", "tinynet.tensor", "tinynet.tracer", "tinynet.function"),
     ("tinynet.arithmetic", "tinynet.creation", "tinynet.saving"),
     ("tinynet.functional",),
     ("tinynet.functions",),
@@ -207,7 +207,7 @@ def test_a_beginners_path_is_short(kernel):
     tracer, which only looks on.
     """
     modules = sources()
-    read = ["tinynet.tensor", "tinynet.function", f"tinynet.kernels.{kernel}"]
+    read = ["tinynet.tensor", "tinynet.tape", "tinynet.function", f"tinynet.kernels.{kernel}"]
     read.append("tinynet.gradcheck.check")
     all_of_it = reached(modules, *read)
     path = {m for m in all_of_it if FLOOR[room(m)] == FLOOR["tinynet.tensor"]} | set(read)

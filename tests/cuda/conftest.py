@@ -11,6 +11,7 @@ from typing import Any
 import fake_cupy
 import on_cpu
 import pytest
+import real_cupy
 from threadpoolctl import threadpool_limits
 
 import tinynet
@@ -23,7 +24,11 @@ def machine() -> Iterator[fake_cupy.Machine]:
         pytest.skip("g++ is not installed: the kernels cannot be run on the CPU")
     machine = fake_cupy.install(gpus=2)
     uploads = importlib.import_module("tinynet.devices.cuda.uploads")
-    uploads.SLOT, uploads.SLOTS = 1 << 12, 4  # so that uploads go round the ring
+    uploads.SLOT, uploads.SLOTS, uploads.SMALL = (
+        1 << 12,
+        4,
+        64,
+    )  # so that uploads go round the rings
     with threadpool_limits(
         1
     ):  # matrices are small here, and threads that wait for one another cost more than they help
@@ -31,9 +36,21 @@ def machine() -> Iterator[fake_cupy.Machine]:
     fake_cupy.uninstall()
 
 
-@pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.fixture
+def counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[real_cupy.Counts]:
+    """Real CuPy without a driver (real_cupy.py), and what it was asked for."""
+    if on_cpu.COMPILER is None or not real_cupy.INSTALLED:
+        pytest.skip("CuPy or g++ is not installed")
+    with threadpool_limits(1):
+        yield real_cupy.install(monkeypatch)
+    real_cupy.uninstall()
+
+
+@pytest.fixture(params=["stand-in", "real CuPy", pytest.param("gpu", marks=pytest.mark.gpu)])
 def gpu(request: pytest.FixtureRequest) -> Any:
-    """The device cuda:0, of the stand-in and, where there is one, a real one."""
-    if request.param == "stand-in":
-        request.getfixturevalue("machine")
+    """The device cuda:0: of the stand-in, of real CuPy without a driver, and, where there is one, a
+    real one.
+    """
+    if request.param != "gpu":
+        request.getfixturevalue({"stand-in": "machine", "real CuPy": "counts"}[request.param])
     return tinynet.device("cuda:0")

@@ -73,6 +73,8 @@ class Machine:
         self.memory = GPU_BYTES
         self.host_waits = 0  # how often the host waited for a device
         self.peer_bytes: Counter = Counter()  # (source, target) -> bytes copied directly
+        # (its stream's number, what that stream knew) of every direct copy on a stream of its own
+        self.copies: list[tuple[int, Clock]] = []
         self.launches: Counter = Counter()
         # "add (8, 3, 5, 5)" -> how often an operand of that many elements was read against memory
         self.against_memory: Counter = Counter()
@@ -289,13 +291,15 @@ class MemoryPointer:
     def copy_from_device_async(
         self, source: MemoryPointer, size: int, stream: Stream | None = None
     ) -> None:
-        stream = stream or current_stream()
+        logged, stream = stream is not None, stream or current_stream()
         machine.used_names.add("cuda.MemoryPointer.copy_from_device_async")
         if source.device_id != self.device_id:
             if not machine.peers:
                 raise CUDARuntimeError("cudaErrorInvalidDevice: no peer access")
             machine.peer_bytes[source.device_id, self.device_id] += size
         operate("copy", stream, [source.mem], [self.mem])
+        if logged:
+            machine.copies.append((stream.number, Clock(stream.clock)))
         to, of = self.ptr - self.mem.ptr, source.ptr - source.mem.ptr
         data = source.mem.bytes[of : of + size]
         if source.device_id != self.device_id and machine.peers_lie:
@@ -740,7 +744,17 @@ class Blas:
     def dgemmStridedBatched(self, *args: Any) -> None:
         self._gemms(np.float64, *args)
 
-    def _gemms(
+    def _gemms(self, *args: Any) -> None:
+        self._each(*args)
+
+    def _gemm(self, *args: Any) -> None:
+        self._product(*args)
+
+    def _operate(self, *blocks: Block) -> None:
+        operate("gemm", current_stream(), [*blocks], [blocks[-1]])
+        machine.launches["gemm"] += 1
+
+    def _each(
         self, dtype: Any, handle: int, transa: int, transb: int, m: int, n: int, k: int,
         alpha: int, a: int, lda: int, far_a: int, b: int, ldb: int, far_b: int, beta: int, c: int,
         ldc: int, far_c: int, count: int,
@@ -750,13 +764,13 @@ class Blas:
         assert count > 0 and (count == 1 or far_c >= reach or (far_c >= m and ldc >= count * far_c))
         for i in range(count):
             places = a + i * far_a * size, b + i * far_b * size, c + i * far_c * size
-            self._gemm(
+            self._product(
                 dtype, handle, transa, transb, m, n, k, alpha, places[0], lda, places[1], ldb,
                 beta, places[2], ldc,
             )  # fmt: skip
         machine.launches["gemm"] -= count - 1
 
-    def _gemm(
+    def _product(
         self, dtype: Any, handle: int, transa: int, transb: int, m: int, n: int, k: int,
         alpha: int, a: int, lda: int, b: int, ldb: int, beta: int, c: int, ldc: int,
     ) -> None:  # fmt: skip
@@ -768,13 +782,12 @@ class Blas:
         C, block_c = self._matrix(dtype, c, ldc, m, n)
         number = ctypes.c_float if dtype == np.float32 else ctypes.c_double
         alpha, beta = (dtype(number.from_address(p).value) for p in (alpha, beta))
-        operate("gemm", current_stream(), [block_a, block_b, block_c], [block_c])
+        self._operate(block_a, block_b, block_c)
         A, B = A.T if transa else A, B.T if transb else B
         if self.modes[handle] == 3 and dtype == np.float32:
             A, B = tf32(A), tf32(B)
         product = alpha * (A @ B)
         C[...] = product if beta == 0 else product + beta * C
-        machine.launches["gemm"] += 1
 
     def _matrix(
         self, dtype: Any, pointer: int, ld: int, rows: int, columns: int

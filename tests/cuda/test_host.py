@@ -71,6 +71,16 @@ def test_uploads_wait_only_for_pinned_memory_that_is_still_read(machine: fake_cu
     assert 1 <= machine.host_waits <= 2
 
 
+def test_a_number_takes_no_large_slot(machine: fake_cupy.Machine) -> None:
+    """Of pinned memory, and of the GPU's: a slot of 64 bytes here, and not one of 4096."""
+    gpu, before = tinynet.device("cuda"), machine.pinned
+    for _ in range(9):  # twice round its ring
+        gpu.upload(np.float32(3))
+    assert before - machine.pinned == 4 * 64
+    gpu.upload(np.zeros(65, np.uint8))
+    assert before - machine.pinned == 4 * 64 + 4096
+
+
 def test_copies_between_devices(pair: tuple[Device, Device], rng: np.random.Generator) -> None:
     a, b = pair
     for array in (
@@ -116,6 +126,33 @@ def test_swapping_halves_copies_both_ways_at_once(
     assert copies_a.number not in copies_b.clock and copies_b.number not in copies_a.clock
     np.testing.assert_array_equal((x_there + 1).numpy(), x.numpy() + 1)
     np.testing.assert_array_equal((y_here + 1).numpy(), y.numpy() + 1)
+
+
+def test_a_crossing_copies_both_ways_at_once_in_backward_too(
+    machine: fake_cupy.Machine, pair: tuple[Device, Device], rng: np.random.Generator
+) -> None:
+    """Two towers that swap their maps twice, as AlexNet does: neither copy of a pair knows the
+    other, forward or backward.
+    """
+    a, b = pair
+    h, k = (tinynet.tensor(rng.standard_normal((4, 6)), device=d, requires_grad=True) for d in pair)
+    x, y = h * 2, k * 2
+    for _ in range(2):
+        y_on_a, x_on_b = y.to(a), x.to(b)
+        together = tinynet.concat([x, y_on_a], axis=1), tinynet.concat([x_on_b, y], axis=1)
+        x, y = ((both * both)[:, :6] * 0.1 for both in together)
+    loss = x.sum() + y.sum().to(a)
+    for phase in ("forward", "backward"):
+        # The last copy forward, and the first backward, is that of the loss, one way only.
+        swaps = machine.copies[:4] if phase == "forward" else machine.copies[1:]
+        assert len(swaps) == 4 and len(machine.copies) == 5
+        for (first, clock), (second, other) in zip(swaps[::2], swaps[1::2], strict=True):
+            assert first != second
+            assert not clock.knows((second, other[second])), phase
+            assert not other.knows((first, clock[first])), phase
+        if phase == "forward":
+            machine.copies.clear()
+            loss.backward()
 
 
 def test_memory_of_a_source_is_not_used_again_before_it_was_read(

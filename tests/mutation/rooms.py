@@ -30,7 +30,7 @@ _CUDA = (
     "cuda/test_host.py cuda/test_steps.py cuda/test_norm_and_losses.py cuda/test_kernels.py "
     "cuda/test_parity.py"
 )
-_LOADING = "data/test_data_draws.py data/test_data_loader.py"
+_LOADING = "data/test_data_draws.py data/test_data_workers.py data/test_data_loader.py"
 
 ROOMS = {
     "kernels": f"""
@@ -58,15 +58,20 @@ ROOMS = {
         kernels/clip.py core/test_optim.py -k 'clip or norm'
         kernels/steps/sgd.py {_KERNELS} core/test_optim.py -k 'sgd or rules'
         kernels/steps/*.py core/test_optim.py
+        kernels/attention.py core/test_attention.py
+        kernels/layer_norm.py core/test_layer_norm.py
         kernels/*.py {_KERNELS} {_NORMS}
     """,
     "tape": f"""
         tensor.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py
         function.py {_TAPE} core/test_tracing.py core/test_devices.py {_CALLS}
-        arithmetic.py core/test_operations.py core/test_gradcheck.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py
+        arithmetic/*.py core/test_operations.py core/test_gradcheck.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py
         random.py core/test_devices.py core/test_wrong_calls.py
         tracer.py core/test_tracing.py
         profiler.py core/test_devices.py
+        lock.py data/test_lock.py
+        saving.py training/test_disk.py training/test_checkpoint.py core/test_exchange.py
+        *.py {_TAPE} core/test_operations.py core/test_tensor_mistakes.py core/test_wrong_calls.py core/test_devices.py
     """,
     "functional": f"""
         functional/losses.py {_OPERATIONS} {_NORMS}
@@ -77,13 +82,13 @@ ROOMS = {
         functional/*.py {_OPERATIONS}
     """,
     "gradcheck": """
-        gradcheck/check.py core/test_gradcheck.py
-        gradcheck/*.py core/test_gradcheck.py
+        gradcheck/*.py core/test_gradcheck.py core/test_wrong_backwards.py
     """,
     "nn": f"""
         nn/module.py core/test_modules.py core/test_nn_optim.py
         nn/layers.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
         nn/init.py core/test_nn_optim.py
+        nn/attention.py core/test_attention.py
     """,
     "optim": """
         optim/lr_scheduler.py core/test_lr_scheduler.py
@@ -95,7 +100,7 @@ ROOMS = {
         data/batch.py {_LOADING} data/test_data_mistakes.py
         data/dataset.py {_LOADING} data/test_data_mistakes.py data/test_data_prepare.py
         data/loader.py {_LOADING} data/test_data_mistakes.py
-        data/workers.py data/test_data_loader.py data/test_data_prepare.py
+        data/workers.py data/test_data_workers.py data/test_data_loader.py
         data/matfile.py data/test_data_robust.py data/test_data_prepare.py
         data/tar.py data/test_data_robust.py data/test_data_formats.py data/test_data_mistakes.py data/test_data_prepare.py
         data/imagenet.py data/test_data_robust.py data/test_data_mistakes.py data/test_data_prepare.py
@@ -105,20 +110,20 @@ ROOMS = {
         data/*.py data/test_data_robust.py data/test_data_formats.py data/test_data_mistakes.py
     """,
     "training": f"""
-        training/checkpoint.py training/test_disk.py training/test_checkpoint.py {_RUN} training/test_kill.py program/test_old_checkpoints.py
+        training/checkpoint.py training/test_disk.py training/test_checkpoint.py {_RUN}
         training/evaluate.py training/test_evaluate.py training/test_report_page.py training/test_trainer.py
-        training/features.py training/test_evaluate.py program/test_command_line.py
+        training/features.py training/test_evaluate.py
         training/inputs.py training/test_evaluate.py training/test_trainer.py
         training/measure.py training/test_report_page.py training/test_trainer.py
-        training/metrics.py training/test_metrics.py training/test_disk.py training/test_report.py {_RUN} training/test_kill.py
+        training/metrics.py training/test_metrics.py training/test_disk.py training/test_report.py {_RUN}
         training/plots.py training/test_plots.py training/test_report_page.py training/test_evaluate.py
         training/report.py training/test_report.py training/test_report_page.py
         training/signals.py training/test_signals.py training/test_trainer.py
         training/batch_size.py program/test_batch_size.py
-        training/task.py training/test_evaluate.py {_RUN} program/test_batch_size.py
+        training/task.py training/test_evaluate.py {_RUN}
         training/console.py training/test_console.py {_RUN}
         training/stopwatch.py training/test_console.py {_RUN}
-        training/*.py {_RUN} training/test_kill.py
+        training/*.py {_RUN}
     """,
     "program": f"""
         program/pictures.py {_PROGRAM} examples/test_resnet.py

@@ -110,7 +110,11 @@ def _child(folder: Path, tests: list[str], watch: _Watch, write_bytecode: bool) 
     status = 1
     try:
         os.setsid()
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
+        # As in a terminal: a shell lets what it runs in the background ignore these.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        if not write_bytecode:
+            resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
         os.chdir(folder)
         sys.path[:0] = [str(folder)]
         sys.dont_write_bytecode = not write_bytecode

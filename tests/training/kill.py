@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from helpers import make_trainer
 
+from tinynet import saving
 from tinynet.training import checkpoint as files
 from tinynet.training.metrics import METRICS, read_metrics
 
@@ -71,7 +72,7 @@ def die_while_saving(rng: np.random.Generator) -> None:
 
     for name in names:
         setattr(os, name, armed(getattr(os, name), bool(rng.integers(2))))
-    files.save_file = armed(files.save_file, bool(rng.integers(2)))
+    saving.save_file = armed(saving.save_file, bool(rng.integers(2)))
 
 
 def attempt(folder: Path, rng: np.random.Generator, duration: float) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tinynet.data import ArrayDataset, Loader
 from tinynet.devices import device
@@ -21,7 +23,10 @@ from tinynet.training.plots import draw_confusion
 from tinynet.training.report import PHASES, write_report
 from tinynet.training.task import Task
 
-TAGS = set("html meta title style h1 h2 p div b table tr th td code img figure span br i".split())
+TAGS = set(
+    "html meta title style h1 h2 p div b table tr th td code pre picture source img figure span br "
+    "i".split()
+)
 
 
 SHARES = 0.1, 0.2, 0.3, 0.1, 0.3  # of the time, by phase
@@ -97,6 +102,8 @@ def make_run(folder, monkeypatch):
             "1": {"top1_error": 20.0, "top5_error": 1.0},
             "10": {"top1_error": 18.5, "top5_error": 2.5},
         },
+        "classes": ["a", "b"],
+        "confusion": [[1, 2], [3, 4]],
         "error_by_class": {"easy": 1.25, f"hard{EVIL}": 66.5, "middle": 30.0},
         "samples": {
             "wrong": [{**sample, "was": f"cat{EVIL}", "said": f"dog{EVIL}"}],
@@ -104,8 +111,7 @@ def make_run(folder, monkeypatch):
         },
     }
     (folder / "evaluation.json").write_text(json.dumps(evaluation))
-    for name in ("kernels", "confusion"):
-        (folder / f"{name}.png").write_bytes(name.encode())
+    (folder / "kernels.png").write_bytes(b"kernels")
     return folder
 
 
@@ -125,8 +131,9 @@ def test_no_name_becomes_html(page):
 def test_the_first_figures_are_those_of_the_best_epoch(page):
     """Not of the last, nor of the lowest loss; the rate is the median, the time is the last's."""
     start = page.text.index("20.0 %")
+    best = "epoch 2, best of 3 epochs on these rows & columns"
     assert page.text[start : start + 10] == [
-        "20.0 %", "error <of>, epoch 2", "0.250 m<", "size, epoch 2", "18.50 %",
+        "20.0 %", f"error <of>, {best}", "0.250 m<", f"size, {best}", "18.50 %",
         "top-1 error, 10 views", "300", "rows & columns/s in training (median)", "5 h 0 min",
         "time, tests included",
     ]  # fmt: skip
@@ -176,13 +183,23 @@ def test_where_the_time_went(page):
     assert len(set(colours)) == 5
 
 
-def test_pictures_are_inside_under_their_titles(page):
-    pictures = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
-    inside = [base64.b64decode(p.removeprefix("data:image/png;base64,")) for p in pictures]
-    assert len(inside) == 5 and inside[0].startswith(b"\x89PNG")  # the curves are drawn anew
-    assert [inside[1], inside[-1]] == [b"kernels", b"confusion"]
+def test_pictures_are_inside_in_light_and_in_dark(page):
+    """Three panels of curves, the kernels, two samples, the confusion; nothing from elsewhere."""
+    found = {
+        name: [
+            base64.b64decode(v.partition("base64,")[2]) for t, k, v in page.attributes if k == name
+        ]
+        for name in ("src", "srcset")
+    }
+    assert all(v.startswith("data:") for _, k, v in page.attributes if k in ("src", "srcset"))
     names = [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")]
-    assert names == ["Curves", "The first layer's kernels", "", "", "Confusion"]
+    curve = "a curve over the epochs"
+    assert names == [curve, curve, curve, "kernels", "", "", "confusion"]
+    light = [*found["src"][:3], found["src"][-1]]
+    assert found["src"][3] == b"kernels" and len(found["srcset"]) == 4
+    for pair in zip(light, found["srcset"], strict=True):  # white paper, dark paper
+        means = [np.asarray(Image.open(io.BytesIO(each)).convert("L")).mean() for each in pair]
+        assert means[0] > 150 > means[1]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +207,8 @@ def test_pictures_are_inside_under_their_titles(page):
     [(59.4, "59 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (7380, "2 h 3 min")],
 )
 def test_durations(total, text, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "draw_curves", lambda lines, measures, path: None)
+    for name in ("draw_curves", "curves"):  # they take long
+        monkeypatch.setattr(report, name, lambda *args: [])
     write_config(tmp_path, {"data": None}, "a net", Told)
     log = MetricsLog(tmp_path)
     figures = dict(epoch=1, loss=1.0, lr=0.1, health={}, seconds=seconds(total))
@@ -229,6 +247,7 @@ def confused(tmp_path, monkeypatch):
         dataset.classes,
     )  # fmt: skip
     save_evaluation({1: result, 10: other}, tmp_path)
+    draw_confusion(result.confusion, result.classes, tmp_path / "confusion.png")
     return json.loads((tmp_path / "evaluation.json").read_text()), figures[0]
 
 

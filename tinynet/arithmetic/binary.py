@@ -23,15 +23,13 @@ class Add(Function):
 
     @staticmethod
     def forward(ctx: Context, a: Any, b: Any) -> Any:
-        ctx.shapes = np.shape(a), np.shape(b)
+        ctx.shapes = a.shape, b.shape
         return a + b
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
-        return [
-            unbroadcast(dy, s) if need else None
-            for s, need in zip(ctx.shapes, ctx.needs_input_grad, strict=True)
-        ]
+        (a, b), (need_a, need_b) = ctx.shapes, ctx.needs_input_grad
+        return unbroadcast(dy, a) if need_a else None, unbroadcast(dy, b) if need_b else None
 
 
 @operation(Add)
@@ -46,7 +44,7 @@ class Sub(Function):
 
     @staticmethod
     def forward(ctx: Context, a: Any, b: Any) -> Any:
-        ctx.shapes = np.shape(a), np.shape(b)
+        ctx.shapes = a.shape, b.shape
         return a - b
 
     @staticmethod
@@ -67,16 +65,16 @@ class Mul(Function):
 
     @staticmethod
     def forward(ctx: Context, a: Any, b: Any) -> Any:
-        ctx.save_for_backward(a, b)
+        need_a, need_b = ctx.needs_input_grad
+        ctx.save_for_backward(a if need_b else None, b if need_a else None)
+        ctx.shapes = a.shape, b.shape
         return a * b
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
-        (a, b), (need_a, need_b) = ctx.saved_tensors, ctx.needs_input_grad
-        return (
-            unbroadcast(dy * b, a.shape) if need_a else None,
-            unbroadcast(dy * a, b.shape) if need_b else None,
-        )
+        (a, b), (a_shape, b_shape) = ctx.saved_tensors, ctx.shapes
+        da = None if b is None else unbroadcast(dy * b, a_shape)
+        return da, None if a is None else unbroadcast(dy * a, b_shape)
 
 
 @operation(Mul)
@@ -187,16 +185,19 @@ def pow(x: Any, p: Any) -> Tensor:
 
 
 class _Extreme(Function):
-    """y = the larger or smaller of a and b; of equals each gets half of dy"""
+    """y = the larger or smaller of a and b; of equals each gets half of dy
+
+    As in torch a NaN comes out as NaN, and both a and b get dy there.
+    """
 
     @staticmethod
     def share(ctx: Context, dy: Any, a_wins: Any, b_wins: Any) -> Any:
-        """dy to the winner. a_wins, b_wins: where each is the only one."""
+        """dy to all but the loser. a_wins, b_wins: where each is the only one."""
         (a, b), (need_a, need_b), xp = ctx.saved_tensors, ctx.needs_input_grad, ctx.xp
-        shared = xp.where(a == b, dy / 2, xp.zeros_like(dy))
+        shared, zeros = xp.where(a == b, dy / 2, dy), xp.zeros_like(dy)
         return (
-            unbroadcast(xp.where(a_wins, dy, shared), a.shape) if need_a else None,
-            unbroadcast(xp.where(b_wins, dy, shared), b.shape) if need_b else None,
+            unbroadcast(xp.where(b_wins, zeros, shared), a.shape) if need_a else None,
+            unbroadcast(xp.where(a_wins, zeros, shared), b.shape) if need_b else None,
         )
 
 

@@ -22,12 +22,12 @@ def unbroadcast(grad: Any, shape: tuple[int, ...]) -> Any:
     axes = tuple(range(extra)) + tuple(
         i + extra for i, n in enumerate(shape) if n == 1 and grad.shape[i + extra] != 1
     )
-    return grad.sum(axis=axes).reshape(shape) if axes else grad
+    return grad.sum(axis=axes).reshape(shape)
 
 
 def binary(function: type[Function], name: str, a: Any, b: Any) -> Tensor:
     """function.apply of two operands that broadcast together; see `operands`."""
-    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape:
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a._data.shape == b._data.shape:
         return function.apply(a, b)
     return function.apply(*operands(name, a, b))
 

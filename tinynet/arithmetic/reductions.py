@@ -58,7 +58,10 @@ def mean(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 
 class _Extreme(Function):
-    """y = the largest or smallest of x over axes        dx = dy shared equally among the equals"""
+    """y = the largest or smallest of x over axes        dx = dy shared equally among the equals
+
+    As in torch's max and min a NaN comes out, and then dy is shared among the NaNs.
+    """
 
     pick: ClassVar[str]
 
@@ -75,7 +78,7 @@ class _Extreme(Function):
     def backward(ctx: Context, dy: Any) -> Any:
         x, y = ctx.saved_tensors
         dy = reordered(dy.reshape(restored(y, ctx.order).shape), ctx.order)
-        won = (x == y) | (y != y)  # also where y is a NaN
+        won = (x == y) | (x != x)  # x != x: a NaN, and then y is one
         dx = won * (dy / won.sum(axis=ctx.inner, keepdims=True))
         return restored(dx, ctx.order), None, None
 

@@ -16,7 +16,7 @@ from tinynet.devices import Device
 from tinynet.devices import device as find_device
 from tinynet.function import Context, Function
 from tinynet.operations import operation
-from tinynet.tensor import Tensor
+from tinynet.tensor import Tensor, as_array
 
 
 class Reshape(Function):
@@ -97,7 +97,7 @@ class Index(Function):
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
         parts = ctx.key if isinstance(ctx.key, tuple) else (ctx.key,)
-        if any(isinstance(part, (list, np.ndarray, ctx.xp.ndarray)) for part in parts):
+        if any(isinstance(part, (np.ndarray, ctx.xp.ndarray)) for part in parts):
             return ctx.kernels.index_backward(dy, ctx.key, ctx.x_shape), None
         dx = ctx.xp.zeros(ctx.x_shape, dy.dtype)
         dx[ctx.key] = dy
@@ -109,10 +109,13 @@ def index(x: Tensor, key: Any) -> Tensor:
     """x[key] with NumPy's rules; index arrays may be tensors, or arrays of the host."""
 
     def array(part: Any) -> Any:
+        """A copy, since backward needs it as it is now."""
         if isinstance(part, Tensor):
-            return part.data
-        on_host = isinstance(part, np.ndarray) and x.device.kind != "cpu"
-        return x.device.upload(part) if on_host else part
+            return x.device.copy_from(part.data, part.device)
+        if isinstance(part, list):
+            part = as_array("index", part)
+            part = part if part.size else part.astype(np.intp)  # [] is an index, its dtype none
+        return x.device.upload(part) if isinstance(part, np.ndarray) else part
 
     parts = key if isinstance(key, tuple) else (key,)
     arrays = tuple(array(part) for part in parts)

@@ -77,6 +77,7 @@ def find_splits(root: Path, share: float | None = None) -> Splits | None:
             f"{root}: expected one folder of test pictures beside train ({', '.join(VALS)}), got "
             f"{got}; {what}, or split a part of train off with --val-share 0.1"
         )
+    assert train is not None  # or there would be no vals
     return Splits(train, vals[0])
 
 
@@ -201,7 +202,7 @@ def common_size(paths: list[str], largest: int = MAX_SIZE) -> int:
 
 def open_folder(
     splits: Splits, size: int | None = None, largest: int = MAX_SIZE
-) -> tuple[ArrayDataset, ...]:
+) -> tuple[ArrayDataset, ArrayDataset]:
     """Training and test set as RGB pictures of `size` x `size`, decoded on all cores.
 
     The shorter side becomes `size` (default: the most common among the training pictures, at most

@@ -34,6 +34,7 @@ def open_data(
     Raises DataError, one line that says what is missing.
     """
     path = Path(path)
+    sets: tuple[Dataset, Dataset]
     if not path.exists():
         raise DataError(f"{path}: expected a data set, got nothing: the path does not exist")
     if path.is_dir() and (splits := find_splits(path, val_share)):

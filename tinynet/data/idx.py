@@ -33,9 +33,11 @@ def read_idx(path: Path) -> np.ndarray:
                 )
             shape = tuple(int(d) for d in np.frombuffer(file.read(4 * head[3]), ">u4"))
             count = math.prod(shape)
-            # One byte more than promised is asked for, so that a file too long shows as well;
-            # a false promise of a huge array is found by what really comes.
-            data = file.read(count + 1)
+            # One byte more than promised is asked for, so that a file too long shows as well; in
+            # pieces, so that a false promise of a huge array takes the memory of what really comes.
+            data = bytearray()
+            while len(data) <= count and (piece := file.read(min(count + 1 - len(data), 1 << 24))):
+                data += piece
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: damaged or cut short ({error}); fetch it again") from error
     if len(shape) != head[3] or len(data) != count:

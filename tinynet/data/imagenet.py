@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from tqdm import tqdm
 
@@ -228,7 +228,8 @@ def read_devkit(path: Path) -> tuple[dict[int, tuple[str, str]], list[int]]:
             raise DataError(f"{path}: data/{name} is missing in it")
     synsets = {}
     for entry in read_struct_array(files[_META], "synsets", f"{path}: data/{_META}"):
-        number, wnid = entry.get("ILSVRC2012_ID"), entry.get("WNID")
+        number: Any = entry.get("ILSVRC2012_ID")
+        wnid = entry.get("WNID")
         if number not in range(1, 1 << 20) or not isinstance(wnid, str):
             raise DataError(
                 f"{path}: data/{_META} has a synset without ILSVRC2012_ID (a whole number) or WNID"

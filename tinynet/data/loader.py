@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 
@@ -122,17 +122,26 @@ class Loader:
         batch.damaged = cut(self.dataset, batch.indices, batch.top, batch.left, batch.pictures)
         return batch
 
-    def _whole(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def _whole(self, batches: Generator[Batch, None, None]) -> Iterator[Batch]:
         """The batches without the pictures that cannot be read. DataError for the first of these,
-        unless they are to be skipped.
+        unless they are to be skipped, or for a batch of nothing else.
         """
+
+        def whole(batch: Batch) -> Batch:
+            if not batch.damaged:
+                return batch
+            problem = next(iter(batch.damaged.values()))
+            if not self.skip_damaged:
+                self.close()
+                raise DataError(problem)
+            batch.leave_out_damaged()
+            if not len(batch.labels):
+                raise DataError(f"{problem}; nor can any other of its batch be read")
+            return batch
+
         with contextlib.closing(batches):
-            for batch in batches:
-                if batch.damaged:
-                    if not self.skip_damaged:
-                        raise DataError(next(iter(batch.damaged.values())))
-                    batch.leave_out_damaged()
-                yield batch
+            # A loop would hold on to a batch while its user is busy with it, and so to its memory.
+            yield from map(whole, batches)
 
     def _plan(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches with everything but their pictures."""
@@ -206,7 +215,7 @@ def ten_views(
     return list(dict.fromkeys((top, left, flip) for flip in flips for top, left in corners))
 
 
-def _in_background(batches: Iterator[Batch], ahead: int) -> Iterator[Batch]:
+def _in_background(batches: Iterator[Batch], ahead: int) -> Generator[Batch, None, None]:
     """What `batches` yields, computed in a thread that runs at most `ahead` items in advance."""
     ready: queue.Queue = queue.Queue(ahead)
     stop = threading.Event()

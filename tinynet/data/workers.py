@@ -15,8 +15,9 @@ import os
 import signal
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from multiprocessing import connection, reduction
+from typing import Any
 
 import numpy as np
 
@@ -119,7 +120,7 @@ class WorkerPool:
         self.free: list[_Block] = []
         self.running = False
 
-    def run(self, plans: Iterator[Batch]) -> Iterator[Batch]:
+    def run(self, plans: Iterator[Batch]) -> Generator[Batch, None, None]:
         """Each planned batch with its pictures filled in, in order.
 
         The pictures lie in shared memory, which is used again once nobody refers to them.
@@ -159,7 +160,7 @@ class WorkerPool:
     def _collect(self, done: dict[int, Batch]) -> None:
         """Wait for the next answers and put the finished batches into `done`."""
         pipes = {worker.pipe: worker for worker in self.workers}
-        ready = connection.wait(list(pipes), TIMEOUT)
+        ready: list[Any] = list(connection.wait(list(pipes), TIMEOUT))
         if not ready:
             pids = ", ".join(str(worker.process.pid) for worker in self.workers)
             self.close()

@@ -33,6 +33,7 @@ class Device:
 
     kind: str
     xp: ModuleType  # numpy or cupy
+    always_active = False  # whether work runs here without `activate`, too
 
     def __init__(self, name: str, index: int, kernels: ModuleType):
         self.name, self.index = name, index
@@ -158,5 +159,5 @@ def set_tf32(on: bool) -> None:
 
     Off unless set. Raises DeviceUnavailableError where CuPy is missing.
     """
-    gpu, _ = _loads["cuda"]()
+    gpu: Any = _loads["cuda"]()[0]
     gpu.set_tf32(on)

@@ -19,6 +19,7 @@ class CpuDevice(Device):
 
     kind = "cpu"
     xp = np
+    always_active = True
 
     def activate(
         self, operation: str = "", arrays: Sequence[Any] = ()

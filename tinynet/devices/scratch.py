@@ -6,6 +6,7 @@ import threading
 from math import prod
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 
 class Scratch(threading.local):
@@ -21,7 +22,7 @@ class Scratch(threading.local):
     def __init__(self) -> None:  # runs once in each thread
         self._memory = np.empty(0, np.uint8)
 
-    def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    def array(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
         """An uninitialised array; this thread's array of the call before is overwritten."""
         nbytes = prod(shape) * np.dtype(dtype).itemsize
         if self._memory.nbytes < nbytes:

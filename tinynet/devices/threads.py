@@ -1,4 +1,4 @@
-"""Pieces of a kernel on a small pool of threads.
+"""Pieces of a kernel on a small team of threads.
 
 NumPy's copies and element-wise loops use one core, and release the interpreter lock while they
 run. So a kernel cuts its work into pieces, and the pieces run on a few threads with BLAS held to
@@ -9,10 +9,10 @@ the same bits for any number of them.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -21,9 +21,30 @@ from tinynet.devices.cores import available_cores
 
 Piece = TypeVar("Piece")
 
-_blas = ThreadpoolController()
+
+def _get_and_set(library: Any) -> tuple[Callable, Callable]:
+    """The functions of a BLAS that get and set the number of its threads.
+
+    OpenBLAS's own where its threads are one team for the process: threadpoolctl's, from 3.7 on, do
+    nothing in all Python threads but one, and cost 1 us each.
+    """
+    if library.internal_api == "openblas" and library.threading_layer != "openmp":
+        for prefix in ("", "scipy_"):
+            for suffix in ("", "64_", "_64"):
+                names = (f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set"))
+                found = [getattr(library.dynlib, name, None) for name in names]
+                if found[0] and found[1]:
+                    return found[0], found[1]
+    return library.get_num_threads, library.set_num_threads
+
+
+_blas = [_get_and_set(b) for b in ThreadpoolController().select(user_api="blas").lib_controllers]
 _num_threads = 1
-_pool: ThreadPoolExecutor | None = None
+
+_lock = threading.RLock()  # held to change what follows
+_team: _Team | None = None
+_blas_holders: set[object] = set()  # who needs BLAS on one thread
+_blas_before: list[int] | None = None  # the threads that it had; None: it has them
 
 
 def set_num_threads(n: int) -> None:
@@ -32,10 +53,12 @@ def set_num_threads(n: int) -> None:
 
     The results do not depend on it. Raises ValueError for anything but a positive integer.
     """
-    global _num_threads, _pool
+    global _num_threads, _team
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"set_num_threads: expected an integer of at least 1, got {n!r}")
-    _num_threads, _pool = int(n), None
+    old, _num_threads, _team = _team, int(n), None
+    if old is not None:
+        old.end()
 
 
 def get_num_threads() -> int:
@@ -47,40 +70,131 @@ def parallel_for(function: Callable[[Piece], object], pieces: Iterable[Piece]) -
     """Call `function(piece)` for every piece, on up to `get_num_threads()` threads; return when all
     are done.
 
-    Pieces must not write to the same memory. The first exception of any piece is raised here.
+    Pieces must not write to the same memory. The first exception of any piece is raised here, when
+    no thread works at a piece any more; so is an interrupt.
     """
-    global _pool
     pieces = list(pieces)
-    helpers = min(_num_threads, len(pieces)) - 1
-    queue = iter(pieces)  # a list's iterator hands each piece to exactly one thread
-
-    def work() -> None:
+    work = _Work(function, pieces, helpers=min(_num_threads, len(pieces)) - 1)
+    try:
+        _hold_blas(work)
+        if work.places:
+            _the_team().help(work)
+        work.take_part()
+    finally:
+        while True:  # once more if an interrupt comes: nobody may still write when we return
+            try:
+                work.wait()
+                _let_blas_go(work)
+                break
+            except BaseException as interrupt:
+                work.errors[:0] = [interrupt]
+    if work.errors:
+        error = work.errors.pop(0)
         try:
-            for piece in queue:
-                function(piece)
-        except BaseException:
-            for _ in queue:  # nobody starts another piece
-                pass
-            raise
-
-    with one_blas_thread():
-        if helpers > 0 and _pool is None:
-            _pool = ThreadPoolExecutor(_num_threads, thread_name_prefix="tinynet")
-        futures = [_pool.submit(work) for _ in range(helpers)]
-        try:
-            work()
-        finally:
-            errors = [future.exception() for future in futures]
-    for error in errors:
-        if error is not None:
             raise error
+        finally:
+            del error  # it knows this frame: a circle would keep arrays alive
 
 
-def one_blas_thread() -> AbstractContextManager[object]:
-    """A context in which BLAS works on one thread: the bits of a matrix product then depend on
-    nothing but its inputs. 12 us.
-    """
-    return _blas.limit(limits=1, user_api="blas")
+class _Work:
+    """The pieces of one parallel_for."""
+
+    def __init__(self, function: Callable, pieces: list, helpers: int):
+        self.function: Any = function
+        self.left = iter(pieces)  # hands each piece to one thread
+        # One for each helper, who holds it while it works. The caller takes it to wait for the
+        # helper, or to come before it: a helper that finds it taken goes away, and a small job does
+        # not wait for a thread to wake up (30 us).
+        self.places = [threading.RLock() for _ in range(helpers)]
+        self.errors: list[BaseException] = []
+
+    def take_part(self) -> None:
+        """Work at pieces until none is left."""
+        try:
+            for piece in self.left:
+                self.function(piece)
+        except BaseException as error:
+            self.errors.append(error)
+            for _ in self.left:  # nobody begins another piece
+                pass
+
+    def help(self, place: Any) -> None:
+        """What a helper does."""
+        if place.acquire(blocking=False):
+            try:
+                self.take_part()
+            finally:
+                place.release()
+
+    def wait(self) -> None:
+        """Until no helper works at a piece, and none will."""
+        for place in self.places:
+            place.acquire()
+        self.function = None  # or a helper that wakes up late would keep arrays alive
+
+
+class _Team:
+    """Threads that wait for work."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self.queue: SimpleQueue[Any] = SimpleQueue()
+        self.threads: list[threading.Thread] = []
+
+    def help(self, work: _Work) -> None:
+        """Hand the work over to as many threads as it has places."""
+        if len(self.threads) < self.size:
+            self._start()
+        for place in work.places:
+            self.queue.put((work, place))
+
+    def end(self) -> None:
+        """Let the threads end when they have done what is in the queue."""
+        self.queue.put(None)
+
+    def _start(self) -> None:
+        with _lock:
+            while len(self.threads) < self.size:
+                thread = threading.Thread(target=self._serve, name="tinynet", daemon=True)
+                thread.start()  # an interrupt from here to the next line: one thread more
+                self.threads.append(thread)
+
+    def _serve(self) -> None:
+        while (task := self.queue.get()) is not None:
+            work, place = task
+            work.help(place)
+            del task, work, place
+        self.queue.put(None)  # for the next one
+
+
+def _the_team() -> _Team:
+    global _team
+    with _lock:
+        if _team is None:
+            _team = _Team(_num_threads - 1)
+        return _team
+
+
+def _hold_blas(holder: object) -> None:
+    """Set BLAS to one thread, until the last holder lets it go. 4 us for both."""
+    global _blas_before
+    with _lock:
+        if _blas_before is None:
+            _blas_before = [get() for get, _ in _blas]
+        _blas_holders.add(holder)
+        for _, set_threads in _blas:
+            set_threads(1)
+
+
+def _let_blas_go(holder: object) -> None:
+    """Give BLAS its threads back, unless somebody else holds it. It may be called again."""
+    global _blas_before
+    with _lock:
+        _blas_holders.discard(holder)
+        if not _blas_holders and _blas_before is not None:
+            for (_, set_threads), threads in zip(_blas, _blas_before, strict=True):
+                set_threads(threads)
+            _blas_before = None
 
 
 def piece_size(total: int, smallest: int, largest: int) -> int:
@@ -100,13 +214,14 @@ def ranges(n: int, step: int) -> list[slice]:
     return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
 
-def _forget_pool() -> None:  # threads do not survive a fork
-    global _pool
-    _pool = None
+def _forget_threads() -> None:  # they do not survive a fork; nor do those that held BLAS
+    global _team, _lock
+    _team, _lock = None, threading.RLock()
+    _blas_holders.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(after_in_child=_forget_threads)
 
 
 def _default_num_threads() -> int:

@@ -7,11 +7,12 @@ from typing import Any
 from tinynet.function import Context, Function
 from tinynet.functional import checks
 from tinynet.operations import operation
-from tinynet.tensor import Tensor, is_grad_enabled
+from tinynet.recording import is_grad_enabled
+from tinynet.tensor import Tensor
 
 
 class ReLU(Function):
-    """y = max(x, 0)        dx = dy where y > 0, else 0"""
+    """y = max(x, 0)        dx = 0 where y <= 0, else dy"""
 
     @staticmethod
     def forward(ctx: Context, x: Any, inplace: bool) -> Any:

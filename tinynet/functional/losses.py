@@ -157,8 +157,7 @@ def _classes(operation: str, name: str, x: Tensor, target: Any, reduction: Any) 
     if x.ndim < 1:
         raise ValueError(f"{operation}: expected {name} of shape (..., K), got {x.shape}")
     _reduction(operation, reduction)
-    *rows, K = x.shape
-    rows = tuple(rows)
+    rows, K = x.shape[:-1], x.shape[-1]
     if not isinstance(target, Tensor) or target.device.kind == "cpu":
         target = _check_range(operation, target, rows, K, name, x)
     if target.shape != rows or target.dtype.kind not in "iu":

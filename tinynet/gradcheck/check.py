@@ -16,7 +16,7 @@ changes. numerical.py does that, and explains it. Then for each u
 **Which directions?** Each element alone in a small input: u = (0, .. 1, .. 0) finds g_i. Random
 directions for a large one: a single wrong g_i changes <g, u> for all of them.
 
-**How much may they differ?** By 1e-9 of the number itself and 1e-12 of the largest in the same
+**How much may they differ?** By 1e-9 of the number itself and 1e-11 of the largest in the same
 input, if the numerical gradient comes from a complex step: both sides are right to 1e-15 or so, and
 a backward that is wrong by a factor of 1.000001 must not pass. By 1e-7 and 1e-10 with central
 differences, which are right to 1e-9 or so. Of the largest in the same input: a bias whose gradient
@@ -44,9 +44,9 @@ from tinynet.gradcheck.subject import Subject, borrowed
 
 EPS = 1e-2  # the first step of central differences
 # Allowed errors, relative to the numerical gradient itself and to the largest one of the input.
-TOLERANCES = {"complex step": (1e-9, 1e-12), "central differences": (1e-7, 1e-10)}
+TOLERANCES = {"complex step": (1e-9, 1e-11), "central differences": (1e-7, 1e-10)}
 SMALL = 256  # elements of an input up to which each of them is checked
-DIRECTIONS = 16  # random directions for a larger one
+DIRECTIONS = 8  # random directions for a larger one
 TOGETHER = 2  # random directions in all inputs at once
 
 
@@ -170,14 +170,14 @@ class Comparer:
         slopes = [self.numerical.slope(u) for _, u in directions]
         allowed = self._allowed(slopes, directions)
         if self.numerical.method == "complex step":
-            # Where it disagrees, central differences tell whether there is a kink, or whether it is
-            # the complex step that is wrong. Some that are found wrong so are enough.
+            # Where it disagrees, central differences tell which of the two is wrong. At a kink they
+            # are the mean of two slopes. Some that are found wrong are enough.
             apart = np.abs(analytical - [s.value for s in slopes])
             found = 0
             for n in np.flatnonzero(~(apart <= allowed)):
                 exact, central = slopes[n], self.numerical.central(directions[n][1])
                 near = 1e-6 * max(abs(exact.value), abs(central.value)) + 3 * central.error
-                if central.kink or abs(exact.value - central.value) > near:
+                if abs(exact.value - central.value) > near:
                     slopes[n] = central
                 else:
                     found += 1

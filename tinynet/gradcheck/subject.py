@@ -15,7 +15,8 @@ from tinynet.devices import device as find_device
 from tinynet.errors import GradcheckError
 from tinynet.function import Context, Function
 from tinynet.gradcheck.layouts import like
-from tinynet.tensor import Tensor, no_grad
+from tinynet.recording import no_grad
+from tinynet.tensor import Tensor
 
 
 class Variable(NamedTuple):
@@ -120,28 +121,28 @@ class Subject:
         return leaves, [y for y in outputs if y.dtype.kind in "fc"]
 
     def send_back(
-        self, outputs: list[Tensor], upstream: list[np.ndarray | None], retain: bool = False
+        self, outputs: list[Tensor], upstream: Sequence[np.ndarray | None], retain: bool = False
     ) -> None:
         """`backward()` from L = sum of <v_k, y_k>. upstream: v_k, None for an output that L does
         not use. GradcheckError if one is changed in place on the way.
         """
         used = [(k, y) for k, y in enumerate(outputs) if upstream[k] is not None]
         where = used[0][1].device
-        given = [upstream[k] for k, _ in used]
-        given = [v if where.kind == "cpu" else where.upload(v) for v in given]
-        before = [v.copy() for v in given]
+        wanted: list[Any] = [upstream[k] for k, _ in used]
+        before = [v.copy() for v in wanted]
+        given = [v if where.kind == "cpu" else where.upload(v) for v in wanted]
         loss = _Loss.apply(*(y.to(where) for _, y in used), upstream=list(given))
         if loss.requires_grad:
             loss.backward(retain_graph=retain)
         for (k, _), v, sent in zip(used, given, before, strict=True):
-            if not where.xp.array_equal(v, sent):
+            if not np.array_equal(where.download(v), sent):
                 raise GradcheckError(
                     f"gradcheck: backward changed in place the gradient of output {k} it was given"
                 )
 
     def gradients(
         self,
-        upstream: list[np.ndarray | None],
+        upstream: Sequence[np.ndarray | None],
         values: Sequence[np.ndarray] | None = None,
         needs: Sequence[bool] | None = None,
     ) -> tuple[list[np.ndarray], np.ndarray]:
@@ -208,7 +209,7 @@ def _variables(fn: Any, inputs: list) -> list[Variable]:
 
 def _argument_names(fn: Any, count: int) -> list[str]:
     try:
-        named = inspect.signature(getattr(fn, "forward", fn)).parameters.values()
+        named = list(inspect.signature(getattr(fn, "forward", fn)).parameters.values())
     except (TypeError, ValueError):
         named = []
     names = [p.name for p in named if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

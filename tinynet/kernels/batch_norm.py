@@ -31,12 +31,14 @@ Statistician 37 (1983) 242, for the variance from blocks.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinynet.devices.memory import pool
 from tinynet.devices.scratch import Scratch
 from tinynet.devices.threads import parallel_for, ranges
-from tinynet.kernels.layout import batch_first, batch_last, cut_to_zero, select
+from tinynet.kernels.layout import batch_first, batch_last, cut_to_zero, reject
 
 # Values in a block: 1 MB of float32. Smaller ones would fit a nearer cache, and lose more than that
 # to threads that hand the interpreter lock to each other.
@@ -48,8 +50,8 @@ def batch_norm_forward(
     x: np.ndarray,
     weight: np.ndarray | None,
     bias: np.ndarray | None,
-    running_mean: np.ndarray | None,
-    running_var: np.ndarray | None,
+    running_mean: Any,
+    running_var: Any,
     training: bool,
     momentum: float,
     eps: float,
@@ -76,7 +78,7 @@ def batch_norm_forward(
             shifts, mean[channels], var[channels] = _centre(x_, y_, blocks, ones)
         else:
             np.subtract(x_, mean[channels, None].astype(dtype), out=y_)
-            shifts = [mean[channels]] * len(blocks)
+            shifts = np.broadcast_to(mean[channels], (len(blocks), *mean[channels].shape))
         scale = 1 / np.sqrt(var[channels] + eps)
         if weight is not None:
             scale = scale * weight[channels]
@@ -109,8 +111,8 @@ def batch_norm_backward(
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """dy (N, C, ...) -> (dx, dw, db), None for each one that `needs` does not ask for.
 
-    mean and inverse are m and r of forward. y is what a forward with `relu` gave: dy counts where
-    y > 0 alone.
+    mean and inverse are m and r of forward. y is what a forward with `relu` gave: dy counts 0
+    where y <= 0.
     """
     x, dy = batch_last(x), batch_last(dy)
     C, dtype, wide = len(x), x.dtype, np.result_type(x.dtype, np.float64)
@@ -125,7 +127,7 @@ def batch_norm_backward(
         dx_, dy_, r = dx2[channels], dy2[channels], inverse[channels].astype(wide)
         if y2 is not None:
             dy_ = _passed.array(dx_.shape, dtype)
-            select(y2[channels] > 0, dy2[channels], out=dy_)
+            reject(y2[channels] <= 0, dy2[channels], out=dy_)
         sums, products = np.empty((2, len(blocks), len(dx_)), wide)
         for k, block in enumerate(blocks):
             np.subtract(x2[channels, block], mean[channels, None], out=dx_[:, block])
@@ -147,7 +149,8 @@ def batch_norm_backward(
 
     parallel_for(piece, _pieces(C, P))
     gradients = batch_first(dx), dw.astype(dtype), db.astype(dtype)
-    return tuple(g if needed else None for g, needed in zip(gradients, needs, strict=True))
+    x_, w_, b_ = (g if needed else None for g, needed in zip(gradients, needs, strict=True))
+    return x_, w_, b_
 
 
 def _centre(

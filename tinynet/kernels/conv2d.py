@@ -84,7 +84,8 @@ def conv2d_forward(
     if side:
         return winograd.winograd_forward(x, weight, bias, padding, side, relu)
     N, C, H, W = x.shape
-    O, C_group, *kernel = weight.shape
+    O, C_group, *sides = weight.shape
+    kernel = sides[0], sides[1]
     OH, OW = output_size((H, W), kernel, stride, padding)
     x = batch_last(x)
     y = pool.empty((O, OH, OW, N), x.dtype)
@@ -120,7 +121,7 @@ def conv2d_backward(
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """dy (N, O, OH, OW) -> (dx, dw, db), None for each one that `needs` does not ask for.
 
-    y is what a forward with `relu` gave: dy counts where y > 0 alone.
+    y is what a forward with `relu` gave: dy counts 0 where y <= 0.
     """
     if y is not None:
         dy = relu_backward(dy, y)
@@ -172,7 +173,8 @@ def _weight_gradient(
     dy: np.ndarray, x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, groups: int
 ) -> np.ndarray:
     """By dw^T = col @ dy^T: BLAS is up to twice as quick with the long matrix in front."""
-    O, C_group, *kernel = weight.shape
+    O, C_group, *sides = weight.shape
+    kernel = sides[0], sides[1]
     side = winograd.tile_side(x, weight, stride, padding, groups)
     if side:
         return winograd.winograd_weight_gradient(dy, x, kernel[0], padding, side)

@@ -32,7 +32,7 @@ def cross_entropy_forward(
     """
     shape, K, e = target.shape, logits.shape[-1], label_smoothing
     logits, target = logits.reshape(-1, K), target.reshape(-1)  # (N, K), (N,)
-    shifted = logits - logits.max(axis=1, keepdims=True)
+    shifted = logits - logits.max(axis=1, keepdims=True, initial=-np.inf)
     probabilities = np.exp(shifted)
     sums = probabilities.sum(axis=1)
     probabilities /= sums[:, None]

@@ -27,9 +27,10 @@ Pair = tuple[int, int]
 
 def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
     """(OH, OW), the number of windows: floor((size + 2 padding - kernel) / stride) + 1 an axis."""
-    return tuple(
+    OH, OW = (
         (n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding, strict=True)
     )
+    return OH, OW
 
 
 def pad(x: np.ndarray, padding: Pair, extra: Pair = (0, 0)) -> np.ndarray:

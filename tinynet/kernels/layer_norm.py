@@ -96,7 +96,8 @@ def layer_norm_backward(
 
     parallel_for(piece, pieces)
     gradients = dx, dw.sum(axis=0).astype(dtype), db.sum(axis=0).astype(dtype)
-    return tuple(g if needed else None for g, needed in zip(gradients, needs, strict=True))
+    x_, w_, b_ = (g if needed else None for g, needed in zip(gradients, needs, strict=True))
+    return x_, w_, b_
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -21,12 +21,12 @@ PIECE = 1 << 17  # elements of an element-wise piece
 
 def batch_last(x: np.ndarray) -> np.ndarray:
     """(N, ...) -> C-contiguous (..., N): a view where memory lies so already, else a copy."""
-    return dense(x if x.ndim < 2 else np.moveaxis(x, 0, -1))
+    return dense(x if x.ndim < 2 else x.transpose(*range(1, x.ndim), 0))
 
 
 def batch_first(x: np.ndarray) -> np.ndarray:
     """(..., N) -> (N, ...), a view: the inverse of `batch_last`."""
-    return x if x.ndim < 2 else np.moveaxis(x, -1, 0)
+    return x if x.ndim < 2 else x.transpose(-1, *range(x.ndim - 1))
 
 
 def dense(x: np.ndarray) -> np.ndarray:
@@ -102,5 +102,15 @@ def select(mask: np.ndarray, values: np.ndarray, out: np.ndarray) -> np.ndarray:
     all_or_none = mask.view(np.int8)  # 1 or 0
     np.negative(all_or_none, out=all_or_none)  # -1 or 0: all bits or none, also when widened
     np.copyto(out.view(bits), all_or_none)
+    np.bitwise_and(out.view(bits), values.view(bits), out=out.view(bits))
+    return out
+
+
+def reject(mask: np.ndarray, values: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """out = 0 where mask, else values: as `select`, without turning the mask round first."""
+    bits = np.dtype(f"i{values.itemsize}")
+    none_or_all = mask.view(np.int8)  # 1 or 0
+    np.subtract(none_or_all, 1, out=none_or_all)  # 0 or -1: no bits or all
+    np.copyto(out.view(bits), none_or_all)
     np.bitwise_and(out.view(bits), values.view(bits), out=out.view(bits))
     return out

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinynet.devices.memory import pool
-from tinynet.devices.threads import one_blas_thread, parallel_for, ranges
+from tinynet.devices.threads import parallel_for, ranges
 from tinynet.kernels.layout import batch_first, batch_last, cut_to_zero
 from tinynet.kernels.relu import relu_backward
 
@@ -47,7 +47,7 @@ def linear_backward(
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """dy (..., O) -> (dx, dw, db), None for each one that `needs` does not ask for.
 
-    y is what a forward with `relu` gave: dy counts where y > 0 alone.
+    y is what a forward with `relu` gave: dy counts 0 where y <= 0.
     """
     if y is not None:
         dy = relu_backward(dy, y)
@@ -92,8 +92,9 @@ def _rows_backward(
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a @ b with NumPy's rules."""
     if a.ndim != 2 or b.ndim != 2:
-        with one_blas_thread():
-            return np.matmul(a, b)
+        products: list[np.ndarray] = []
+        parallel_for(lambda ab: products.append(np.matmul(*ab)), [(a, b)])
+        return products[0]
     out = pool.empty((a.shape[0], b.shape[1]), np.result_type(a, b))
     parallel_for(lambda rows: np.matmul(a[rows], b, out=out[rows]), ranges(len(a), ROWS))
     return out

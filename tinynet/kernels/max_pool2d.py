@@ -45,7 +45,8 @@ def pool_output_size(
         m = n + 2 * p - k
         o = (-(-m // s) if ceil_mode else m // s) + 1
         out.append(o - 1 if ceil_mode and (o - 1) * s >= n + p else o)
-    return tuple(out)
+    OH, OW = out
+    return OH, OW
 
 
 def window_parts(

@@ -18,7 +18,7 @@ from tinynet.devices import Device
 from tinynet.kernels.layout import memory_order
 
 Order = tuple[int, ...]
-Operation = TypeVar("Operation", bound=type)
+Operation = TypeVar("Operation", bound=Any)
 
 
 def order_of(device: Device, arrays: Sequence[Any]) -> Order | None:
@@ -53,6 +53,8 @@ def inner_axes(axes: tuple[int, ...], order: Order | None) -> tuple[int, ...]:
 
 def along_memory(device: Device, function: Callable[..., Any], *arrays: Any) -> Any:
     """function(*arrays), element by element, in the memory order of the largest."""
+    if device.kind == "cpu":
+        return function(*arrays)
     order = order_of(device, arrays)
     return restored(function(*(reordered(a, order) for a in arrays)), order)
 
@@ -64,6 +66,8 @@ def elementwise(operation: Operation) -> Operation:
     forward, backward = operation.forward, operation.backward
 
     def forward_along_memory(ctx: Any, *args: Any) -> Any:
+        if ctx.device.kind == "cpu":
+            return forward(ctx, *args)
         ctx.order = order = order_of(ctx.device, [a for a in args if isinstance(a, ctx.xp.ndarray)])
         if order is None:
             return forward(ctx, *args)
@@ -71,7 +75,7 @@ def elementwise(operation: Operation) -> Operation:
         return restored(forward(ctx, *(reordered(a, order) for a in args)), order)
 
     def backward_along_memory(ctx: Any, dy: Any) -> Any:
-        if ctx.order is None:
+        if ctx.device.kind == "cpu" or ctx.order is None:
             return backward(ctx, dy)
         grads = backward(ctx, reordered(dy, ctx.order))
         grads = grads if isinstance(grads, (list, tuple)) else [grads]

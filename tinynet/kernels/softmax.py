@@ -26,6 +26,8 @@ import numpy as np
 
 def softmax_forward(x: np.ndarray, axis: int) -> np.ndarray:
     """Any shape; sums to 1 along `axis`."""
+    if x.size == 0:  # what has no element has no largest
+        return np.empty_like(x)
     y = np.exp(x - x.max(axis=axis, keepdims=True))
     y /= y.sum(axis=axis, keepdims=True)
     return y
@@ -38,6 +40,8 @@ def softmax_backward(dy: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
 
 def log_softmax_forward(x: np.ndarray, axis: int) -> np.ndarray:
     """Any shape."""
+    if x.size == 0:
+        return np.empty_like(x)
     shifted = x - x.max(axis=axis, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
 

@@ -137,7 +137,7 @@ def tile_side(
 
 @functools.lru_cache(1024)
 def _quickest(N: int, C: int, O: int, r: int, OH: int, OW: int) -> int | None:
-    best = _cost_of_im2col(N, C, O, r, OH, OW), None
+    best: tuple[float, int | None] = _cost_of_im2col(N, C, O, r, OH, OW), None
     for side in POINTS if r == 3 else (7,):
         best = min(best, (_cost(side, N, C, O, r, OH, OW), side), key=lambda way: way[0])
     return best[1]
@@ -175,10 +175,11 @@ class Piece(NamedTuple):
         """Rows and columns of the picture on which its tiles, m a side, lie: moved by `first`, and
         `more` at the end.
         """
-        return tuple(
+        rows, cols = (
             slice(s.start * m + f, s.stop * m + f + more)
             for s, f in zip((self.rows, self.cols), first, strict=True)
         )
+        return rows, cols
 
 
 def winograd_forward(
@@ -258,7 +259,8 @@ def _matrices(side: int, r: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarra
         return np.vstack([np.vander(POINTS[side], n, increasing=True), np.eye(n)[-1]])
 
     A, G, B = vandermonde(side - r + 1), vandermonde(r), np.linalg.inv(vandermonde(side))
-    return tuple(np.kron(matrix, matrix).astype(dtype) for matrix in (A.T, G, B.T))
+    A2, G2, B2 = (np.kron(matrix, matrix).astype(dtype) for matrix in (A.T, G, B.T))
+    return A2, G2, B2
 
 
 def _transform_input(
@@ -301,7 +303,8 @@ def _put(outputs: np.ndarray, y: np.ndarray, m: int, piece: Piece) -> None:
     those over the edge are dropped.
     """
     O, (runs, h, w, n) = len(y), piece.shape
-    place = y[(slice(None), *piece.pixels(m), piece.pictures)]
+    rows, cols = piece.pixels(m)
+    place = y[:, rows, cols, piece.pictures]
     size = O, runs * h * m, w * m, n
     block = place if place.shape == size else _block.array(size, y.dtype)
     np.copyto(

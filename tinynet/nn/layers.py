@@ -147,7 +147,7 @@ class ConvTranspose2d(Module):
             )
         kernel = kernel_size if isinstance(kernel_size, tuple) else (kernel_size, kernel_size)
         shape = in_channels, out_channels // groups, *kernel
-        self.options = dict(
+        self.options: dict[str, Any] = dict(
             stride=stride, padding=padding, output_padding=output_padding, groups=groups
         )
         self.weight = Parameter((weight_init or init.he())(shape), device)

@@ -40,8 +40,8 @@ class Optimizer:
         self.rule = type(self).__name__
         self.lr = float(self.not_negative("lr", lr))
         options = {"weight_decay": weight_decay, **options}
-        params = [params] if isinstance(params, Tensor) else list(params)
-        groups = params if params and isinstance(params[0], dict) else [{"params": params}]
+        given: list[Any] = [params] if isinstance(params, Tensor) else list(params)
+        groups = given if given and isinstance(given[0], dict) else [{"params": given}]
         self.param_groups = [self._group(group, options) for group in groups]
         every = [p for group in self.param_groups for p in group["params"]]
         if not every or not all(isinstance(p, Tensor) and p.requires_grad for p in every):

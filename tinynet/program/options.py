@@ -77,7 +77,7 @@ def edits(text: str) -> list[tuple[str, str]]:
     for part in parts:
         if len(part) != 2 or not all(part):
             raise argparse.ArgumentTypeError(f"NAME=VALUE[,NAME=VALUE] was expected, got {text!r}")
-    return parts
+    return [(name, value) for name, value in parts]
 
 
 def interval(text: str) -> dict[str, float | None]:

@@ -115,6 +115,7 @@ class Pictures:
         )
 
     def open(self, settings: dict) -> tuple[Dataset, Dataset]:
+        sets: tuple[Dataset, Dataset]
         if settings["data"] is None:
             if settings.get("val_share"):
                 raise ValueError("--val-share is for folders of pictures: name one with --data")
@@ -132,7 +133,9 @@ class Pictures:
                 self.largest,
                 settings.get("val_share"),  # runs of older versions have none
             )
-        return tuple(PaddedDataset(each, self.padding) for each in sets) if self.padding else sets
+        if not self.padding:
+            return sets
+        return PaddedDataset(sets[0], self.padding), PaddedDataset(sets[1], self.padding)
 
     def describe(self, settings: dict, train: Dataset) -> dict[str, Any]:
         side, channels = train.shape[0] - 2 * self.padding, train.shape[2]
@@ -158,7 +161,9 @@ class Pictures:
         if workers is None:  # pictures that lie in memory need no processes to load them
             workers = 0 if dataset.in_memory else available_cores()
         sigma = settings["colour"] if train else 0.0
-        inner = dataset.dataset if self.padding else dataset  # a border has no colours
+        inner: Any = dataset
+        if self.padding:  # a border has no colours
+            inner = inner.dataset
         return Loader(
             dataset,
             settings["batch_size"],

@@ -9,12 +9,12 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tinynet
 from tinynet.devices import Device
 from tinynet.nn import Module
-from tinynet.program import runs
+from tinynet.program import options, runs
 from tinynet.program.commandline import make_parser, refuse_others
 from tinynet.program.recipe import Recipe
 from tinynet.program.warned import warnings_in_words
@@ -39,7 +39,7 @@ class Loaded(NamedTuple):
     """The nets of some checkpoints, what feeds and measures them, and what they are about."""
 
     models: list[Module]
-    task: Task
+    task: Any  # what the recipe's data room makes
     about: dict
     recipe: Recipe
 
@@ -72,7 +72,7 @@ class Program:
         with warnings_in_words(parser.prog):
             return self._main(args, parser)
 
-    def _main(self, args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    def _main(self, args: argparse.Namespace, parser: options.Parser) -> int:
         try:
             refuse_others(args, parser)
             if args.threads:
@@ -142,8 +142,8 @@ class Program:
             ended = trainer.fit()
             if ended in signal.Signals.__members__:
                 print(
-                    f"stopped by {ended}; saved {trainer.saver.last} To go on:\n"
-                    f"  {self._command(args.out)}\nThe report: {write_report(args.out)}"
+                    f"stopped by {ended}\nsaved: {trainer.saver.last}\n"
+                    f"to go on: {self._command(args.out)}\nreport: {write_report(args.out)}"
                 )
                 return 128 + signal.Signals[ended]
             self._finish(trainer, recipe)
@@ -183,12 +183,13 @@ class Program:
         if len(args.predict) < 2:
             raise ValueError("--predict takes a CHECKPOINT and at least one FILE")
         models, task, about, recipe = self.load(args.predict[:1], args.device)
-        wanted, bad = [], 0
+        wanted: list[str] = []
+        bad = 0
         for what in args.predict[1:]:
             found = recipe.data.files(Path(what)) if Path(what).is_dir() else [what]
             if not found:
                 raise ValueError(f"{what}: expected {task.unit} in this folder, got none")
-            wanted += found
+            wanted += map(str, found)
         for what in wanted:
             try:
                 print(*recipe.data.predict(models, task, about, what), sep="\n")
@@ -205,7 +206,8 @@ class Program:
         Raises CheckpointError if one is damaged, or not of the same net and classes as the first.
         """
         devices = self._find_devices(device)
-        models, first = [], None
+        models: list[Any] = []
+        first: Any = None
         for path in map(runs.find_checkpoint, paths):
             saved = checkpoint.load(path)
             first = first or saved
@@ -222,7 +224,7 @@ class Program:
                 models[-1].eval()
         about = first.state["about"]
         recipe = self.recipes[about["preset"]]
-        with checkpoint.understood(paths[0]):
+        with checkpoint.understood(Path(paths[0])):
             task = recipe.data.task(about, first.arrays, devices)
         return Loaded(models, task, about, recipe)
 

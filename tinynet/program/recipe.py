@@ -53,7 +53,7 @@ class DataRoom(Protocol):
     def zeros(self, about: dict, count: int, device: Device) -> tuple[Any, ...]:
         """The inputs of a batch of `count`, to try how much memory it takes."""
 
-    def evaluate(self, models: Sequence[Module], task: Task, tests: Any, full: bool) -> Any:
+    def evaluate(self, models: Sequence[Module], task: Any, tests: Any, full: bool) -> Any:
         """The result on test data, of one net or of several averaged; full: in every way there is
         (ten views), not only in the quick one.
         """
@@ -70,7 +70,7 @@ class DataRoom(Protocol):
     def files(self, folder: Path) -> list[str]:
         """The files of a folder that `predict` takes, sorted."""
 
-    def predict(self, models: Sequence[Module], task: Task, about: dict, what: str) -> list[str]:
+    def predict(self, models: Sequence[Module], task: Any, about: dict, what: str) -> list[str]:
         """Lines on what the net says of `what`, a file or a text."""
 
 
@@ -92,7 +92,7 @@ class Recipe:
     batch_size: int
     lr: float
     milestones: Sequence[int] | None = None
-    optimizer: Callable[[Module, float], Optimizer] = lambda net, lr: SGD(
+    optimizer: Callable[[Any, float], Optimizer] = lambda net, lr: SGD(
         net.parameters(), lr, momentum=0.9
     )
     schedule: Callable[[Optimizer, int], Any] = constant

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tinynet.devices import Device
 from tinynet.devices import device as find_device
@@ -28,7 +29,8 @@ def find_devices(names: str, most: int) -> tuple[Device, ...]:
             f"--device: expected one device{' or two' * (most == 2)}, got {len(devices)}: {names}"
         )
     if len(devices) == 2 and devices[0] == devices[1] and devices[0].kind == "cuda":
-        devices[1] = devices[0].twin()  # one GPU as two logical devices
+        first: Any = devices[0]
+        devices[1] = first.twin()  # one GPU as two logical devices
     return tuple(devices + [devices[-1]] * (most - len(devices)))
 
 
@@ -131,7 +133,7 @@ def settings_of(folder: Path, given: dict, changeable: set[str]) -> dict:
 
     Raises CheckpointError where a setting is given that a run keeps from its start to its end.
     """
-    settings = read_config(folder)["settings"]
+    settings = (read_config(folder) or {})["settings"]
     for name, value in given.items():
         if value == settings.get(name):
             continue

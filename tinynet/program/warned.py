@@ -41,5 +41,5 @@ def warnings_in_words(prog: str) -> Iterator[None]:
                 tqdm.write(f"{prog}: warning: {words}", file=sys.stderr)
 
     with warnings.catch_warnings():
-        warnings.showwarning = show
+        warnings.showwarning = show  # type: ignore[assignment]  # its other arguments are not used
         yield

@@ -131,7 +131,7 @@ def newest_whole(folder: Path) -> tuple[Path, Checkpoint, list[Path]]:
 
     Raises CheckpointError if the folder has none.
     """
-    damaged = []
+    damaged: list[Path] = []
     for path in to_go_on_from(folder):
         try:
             return path, load(path), damaged

@@ -17,7 +17,7 @@ import numpy as np
 
 import tinynet.functional as F
 from tinynet.data import Batch, ten_views
-from tinynet.tensor import no_grad
+from tinynet.recording import no_grad
 from tinynet.training.checkpoint import write_whole
 from tinynet.training.inputs import Inputs
 from tinynet.training.plots import as_image
@@ -97,7 +97,7 @@ def probabilities(models: Sequence, batch: Batch, inputs: Inputs, views: int = 1
 
 def views_of(batch: Batch, size: int) -> Iterator[Batch]:
     """A batch of whole pictures seen through its corners and its centre, and the same flipped."""
-    count, *shape = batch.pictures.shape
+    count, shape = batch.pictures.shape[0], batch.pictures.shape[1:]
     for top, left, flip in ten_views(shape, size):
         yield dataclasses.replace(
             batch,

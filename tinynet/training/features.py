@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tinynet.data import Batch
-from tinynet.tensor import no_grad
+from tinynet.recording import no_grad
 from tinynet.training.inputs import Inputs
 
 

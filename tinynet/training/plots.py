@@ -147,7 +147,9 @@ def _kernel_grid(weight: np.ndarray, columns: int = 16) -> Image.Image:
     sheet = Image.new("RGB", (columns * cell_w + 2, rows * cell_h + 2), "white")
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
-        small = Image.fromarray(picture).resize((width * zoom, height * zoom), Image.NEAREST)
+        small = Image.fromarray(picture).resize(
+            (width * zoom, height * zoom), Image.Resampling.NEAREST
+        )
         sheet.paste(small, (2 + column * cell_w, 2 + row * cell_h))
     return sheet
 
@@ -205,7 +207,9 @@ def contact_sheet(
     for number, row in enumerate(rows):
         for column, (picture, caption) in enumerate(row):
             left, top = column * width + 6, number * height + 6
-            sheet.paste(as_image(picture).resize((side, side), Image.BICUBIC), (left, top))
+            sheet.paste(
+                as_image(picture).resize((side, side), Image.Resampling.BICUBIC), (left, top)
+            )
             for below, line in enumerate(caption.split("\n")):
                 while line and draw.textlength(line, font) > side:
                     line = line[:-1]
@@ -233,7 +237,7 @@ def _figure(width: float, height: float) -> Figure:
 def _themed(theme: str) -> AbstractContextManager:
     import matplotlib
 
-    return matplotlib.rc_context(THEMES[theme])
+    return matplotlib.rc_context(THEMES[theme])  # type: ignore[arg-type]
 
 
 def _png(figure: Figure, dpi: int) -> bytes:

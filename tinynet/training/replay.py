@@ -67,7 +67,8 @@ class _watched:
 
     def __enter__(self) -> None:
         for name, module in self._modules:
-            module.forward = functools.partial(self._call, name, module.forward)
+            watched = functools.partial(self._call, name, module.forward)
+            module.forward = watched  # type: ignore[method-assign]
 
     def __exit__(self, *error) -> None:
         for _, module in self._modules:

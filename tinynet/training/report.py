@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tinynet.training import checkpoint
 from tinynet.training.checkpoint import write_whole
 from tinynet.training.measure import Measure
 from tinynet.training.metrics import read_config, read_metrics
-from tinynet.training.plots import confusion_picture, curves, draw_curves, draw_kernels
+from tinynet.training.plots import THEMES, confusion_picture, curves, draw_curves, draw_kernels
 
 REPORT = "report.html"
 EVALUATION = "evaluation.json"
@@ -122,7 +122,7 @@ def write_report(folder: Path) -> Path:
         _kernels(folder, config["kernels"]),
         _samples(evaluation),
         _classes(evaluation),
-        _confusion(evaluation),
+        _confusion(folder, evaluation),
         _times(tests, train),
         _health(tests),
         _configuration(config),
@@ -189,7 +189,7 @@ def _curves(lines: list[dict], measures: dict[str, Measure]) -> str:
     """Loss and measures over the epochs."""
     if not lines:
         return ""
-    panels = zip(curves(lines, measures, "light"), curves(lines, measures, "dark"), strict=True)
+    panels = zip(*(curves(lines, measures, theme) for theme in THEMES), strict=True)
     pictures = "".join(_image(light, "a curve over the epochs", dark) for light, dark in panels)
     return _section("Curves", f'<div class="curves">{pictures}</div>')
 
@@ -293,14 +293,16 @@ def _health(tests: list[dict]) -> str:
     return _section("Health at the last test", _table(head, rows))
 
 
-def _confusion(evaluation: dict) -> str:
+def _confusion(folder: Path, evaluation: dict) -> str:
     """What was taken for what."""
-    if "classes" not in evaluation:  # none yet, or one of a run before they were kept
+    path, dark = folder / "confusion.png", None
+    if "classes" in evaluation:
+        table, classes = np.array(evaluation["confusion"]), evaluation["classes"]
+        light, dark = (confusion_picture(table, classes, theme) for theme in THEMES)
+    elif path.exists():  # of a run before the classes' names were kept
+        light = path.read_bytes()
+    else:
         return ""
-    table = np.array(evaluation["confusion"])
-    light, dark = (
-        confusion_picture(table, evaluation["classes"], theme) for theme in ("light", "dark")
-    )
     return _section(
         "Confusion",
         f'<div class="scroll wide" tabindex="0">{_image(light, "confusion", dark)}</div>'
@@ -353,7 +355,7 @@ def _section(title: str, content: str) -> str:
     return f"<h2>{escape(title)}</h2>{content}"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """A table that scrolls, and says so, when it is long. Cells are HTML already."""
     top = "".join(f"<th>{cell}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)

@@ -86,7 +86,7 @@ class Trainer:
         self.skip_damaged, self.stuck_after, self.advice = skip_damaged, stuck_after, advice
         self.saver = Saver(self.out, model, optimizer, self.schedule, about, task.arrays(), keep)
         self.batches = min(len(train), limit_batches or len(train))  # an epoch
-        self.log_every = log_every or min(50, max(1, self.batches // LINES))
+        self.log_every = log_every or self.lines_every()
         self.damaged: dict[str, list[int]] = {"train": [], "test": []}  # those left out
         self.epoch = self.batch = self.step = 0  # epochs, batches in this one, batches in all
         self.best: dict[str, Any] = {task.best_by: math.inf, "step": -1}
@@ -133,7 +133,7 @@ class Trainer:
                 self._finish_epoch()
             if self._stopping():
                 self._save()
-                return self._stopping()
+                return str(self._stopping())
         return "done"
 
     def _train_epoch(self) -> None:
@@ -183,6 +183,8 @@ class Trainer:
             found = self.task.test(self.model, self._unless_stopped(batches))
         if self._stopping():
             return
+        if self.damaged["test"] and not self._tested:
+            raise DataError(f"none of the {self.task.unit} to test on can be read")
         took = time.perf_counter() - began
         self.watch.seconds["testing"] += took
         self._line_at += took  # examples a second are those of training
@@ -221,6 +223,12 @@ class Trainer:
         }
 
     # ------------------------------------------------------------------ reading the device
+
+    def lines_every(self) -> int:
+        """Batches a line of metrics. Counted in batches, not in seconds: a resumed run then has the
+        lines of an undisturbed one.
+        """
+        return min(50, max(1, self.batches // LINES))
 
     def _report(self) -> None:
         """Once a second, and where a line of metrics is due: read the sums from the device."""
@@ -291,18 +299,20 @@ class Trainer:
         return None
 
     def _unless_stopped(self, batches: Iterable) -> Iterator:
+        self._tested = 0
         for batch in batches:
             if self._stopping():
                 return
             self._pass_over("test", batch)
-            if self.task.count(batch):
+            if count := self.task.count(batch):
+                self._tested += count
                 yield batch
 
     def _checkpoint_due(self) -> bool:
         if self.checkpoint_batches and self.step % self.checkpoint_batches == 0:
             return True
-        minutes = self.checkpoint_minutes
-        return bool(minutes) and time.monotonic() - self._saved_at > 60 * minutes
+        minutes = self.checkpoint_minutes or math.inf
+        return time.monotonic() - self._saved_at > 60 * minutes
 
     def _save(self) -> None:
         position = {
@@ -331,7 +341,7 @@ class Trainer:
         more epochs than are wanted.
         """
         checkpoint, line = self.saver.newest()
-        with files.understood(self.saver.last):
+        with files.understood(Path(str(self.saver.last))):
             self._restore(checkpoint)
         if self.epoch > self.epochs:
             raise ValueError(

@@ -19,15 +19,16 @@ from tinynet.devices.cuda.memory import pinned
 # Bytes of a slot, and how many slots: together two batches of 128 pictures. A guess; if it is too
 # small, `python benchmarks/gpu.py` shows fewer pictures/s from host than without uploads.
 SLOT, SLOTS = 8 << 20, 16
+SMALL = 64 << 10  # labels, crops, single numbers: a ring of slots of this size for what fits
 
 
 class _Slot:
     """A pinned buffer on the host, and the landing buffer on the GPU that it is copied to."""
 
-    def __init__(self, lane: Lane):
-        self.pinned = pinned(SLOT)
+    def __init__(self, lane: Lane, nbytes: int):
+        self.pinned = pinned(nbytes)
         with lane.gpu, lane.uploads:
-            self.landing = cupy.empty(SLOT, np.uint8)
+            self.landing = cupy.empty(nbytes, np.uint8)
         self.copied = self.released = None
 
 
@@ -36,17 +37,19 @@ class Uploads:
 
     def __init__(self, lane: Lane):
         self.lane, self.lock = lane, threading.Lock()
-        self._slots: deque[_Slot] = deque()
+        self._rings: dict[int, deque[_Slot]] = {}  # bytes of a slot -> slots, the oldest first
 
     def copy(self, source: np.ndarray, target: Any) -> None:
         """Queue the copy of bytes of the host to the GPU; return when `source` was read."""
-        for start in range(0, len(source), SLOT):
-            self._copy_piece(source[start : start + SLOT], target[start : start + SLOT])
+        size = SMALL if len(source) <= SMALL < SLOT else SLOT
+        ring = self._rings.setdefault(size, deque())
+        for start in range(0, len(source), size):
+            self._copy_piece(ring, size, source[start : start + size], target[start : start + size])
 
-    def _copy_piece(self, source: np.ndarray, target: Any) -> None:
+    def _copy_piece(self, ring: deque[_Slot], size: int, source: np.ndarray, target: Any) -> None:
         lane, n = self.lane, len(source)
-        slot = self._slots.popleft() if len(self._slots) == SLOTS else _Slot(lane)
-        self._slots.append(slot)
+        slot = ring.popleft() if len(ring) == SLOTS else _Slot(lane, size)
+        ring.append(slot)
         if slot.copied is not None:
             slot.copied.synchronize()  # the copy of SLOTS pieces ago has read the pinned memory
             lane.uploads.wait_event(slot.released)  # and its landing buffer was emptied

@@ -82,15 +82,16 @@ def _where(rng: np.random.Generator) -> Iterator[Case]:
 
 @cases("einsum", accepts=("integers",))
 def _einsum(rng: np.random.Generator) -> Iterator[Case]:
-    for equation, *shapes in [
-        ("ij,jk->ik", (2, 3), (3, 4)),
-        ("bij,bjk->kbi", (2, 3, 4), (2, 4, 2)),
-        ("ij->ji", (2, 3)),
-        ("ijk->j", (2, 3, 4)),
-        ("i,j", (3,), (4,)),
-        ("ij,ij,j->i", (2, 3), (2, 3), (3,)),
-        ("ijk,kl,l->", (2, 3, 4), (4, 2), (2,)),
-    ]:
+    equations: list[tuple[str, list[tuple[int, ...]]]] = [
+        ("ij,jk->ik", [(2, 3), (3, 4)]),
+        ("bij,bjk->kbi", [(2, 3, 4), (2, 4, 2)]),
+        ("ij->ji", [(2, 3)]),
+        ("ijk->j", [(2, 3, 4)]),
+        ("i,j", [(3,), (4,)]),
+        ("ij,ij,j->i", [(2, 3), (2, 3), (3,)]),
+        ("ijk,kl,l->", [(2, 3, 4), (4, 2), (2,)]),
+    ]
+    for equation, shapes in equations:
         yield (
             lambda *x, e=equation: einsum(e, *x),
             [layouts(rng, rng.normal(size=shape)) for shape in shapes],
@@ -167,7 +168,7 @@ def _prod(rng: np.random.Generator) -> Iterator[Case]:
     for axis, keepdims in AXES:
         yield lambda x, a=axis, k=keepdims: x.prod(a, k), [layouts(rng, apart(rng, 2, 3, 4))]
     zero = rng.normal(size=(3, 4))
-    zero[1, 2] = zero[0, 0] = zero[0, 3] = 0
+    zero[1, 2] = zero[0, 0] = 0
     yield lambda x: x.prod(1), [zero]
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 import tinynet.functional as F
 from tinynet.gradcheck.cases.inputs import layouts, off_kinks
 from tinynet.gradcheck.cases.table import Case, cases
+from tinynet.tensor import tensor
 
 
 @cases("conv2d")
@@ -31,18 +33,32 @@ def _conv2d(rng: np.random.Generator) -> Iterator[Case]:
         )
     yield F.conv2d, [rng.normal(size=(2, 3, 4, 4)), rng.normal(size=(2, 3, 2, 2))]  # no bias
     yield partial(F.conv2d, relu=True), off_kinks(rng, F.conv2d, (2, 3, 4, 4), (2, 3, 2, 2), (2,))
+    yield from _winograd(rng)
 
 
 @cases("conv_transpose2d")
 def _conv_transpose2d(rng: np.random.Generator) -> Iterator[Case]:
-    for kernel, options in [
+    shapes: list[tuple[tuple[int, int], dict[str, Any]]] = [
         ((3, 2), {}),
         ((3, 3), dict(padding=1)),
         ((4, 3), dict(stride=2, padding=1)),
         ((2, 3), dict(stride=(2, 3), padding=(0, 1), output_padding=(1, 2))),
         ((3, 3), dict(stride=2, groups=2)),
-    ]:
+    ]
+    for kernel, options in shapes:
         x, w = rng.normal(size=(2, 2, 3, 4)), rng.normal(size=(2, 3, *kernel))
         b = rng.normal(size=3 * options.get("groups", 1))
         yield partial(F.conv_transpose2d, **options), [layouts(rng, x), layouts(rng, w), b]
         yield partial(F.conv_transpose2d, **options), [x, w]
+
+
+def _winograd(rng: np.random.Generator) -> Iterator[Case]:
+    """Many channels and tiles, where a convolution goes another way. No value is near ReLU's kink:
+    half of the channels are far above 0, half far below.
+    """
+    x, w = rng.normal(size=(20, 48, 6, 7)), rng.normal(size=(96, 48, 3, 3)) / 20
+    bias = np.where(np.arange(96) % 2, 9.0, -9.0)
+    yield (
+        lambda x, w: F.conv2d(x, w, tensor(bias, x.dtype, x.device), 1, 1, relu=True),
+        [layouts(rng, x), layouts(rng, w)],
+    )

@@ -66,3 +66,5 @@ def _bce_with_logits(rng: np.random.Generator) -> Iterator[Case]:
                 ],
             )
     yield F.bce_with_logits, [np.array(1.5), np.array(0.3)]
+    far = np.array([-30.0, -8.0, 8.0, 30.0])  # where exp(-|x|) counts for nothing
+    yield F.bce_with_logits, [far, rng.uniform(size=4)]

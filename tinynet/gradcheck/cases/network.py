@@ -1,4 +1,4 @@
-"""A small network, all of it at once."""
+"""Several operations at once: a small network, and nodes that several others use."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import tinynet.functional as F
+from tinynet.gradcheck.cases.inputs import layouts
 from tinynet.gradcheck.cases.table import Case, cases
 
 
@@ -20,3 +21,25 @@ def _network(rng: np.random.Generator) -> Iterator[Case]:
 
     shapes = [(2, 2, 7, 7), (4, 2, 3, 3), (4,), (4, 2, 2, 2), (4,), (3, 16)]
     yield network, [rng.normal(size=shape) for shape in shapes]
+
+
+@cases("(a shared node)")
+def _shared(rng: np.random.Generator) -> Iterator[Case]:
+    """Gradients that meet at a node add up, each in memory of its own."""
+
+    def diamond(x: Any, z: Any) -> Any:
+        a, b = x * 2, z * 3
+        c = a + b
+        return c + a * 5, c * b
+
+    def squares(x: Any, y: Any) -> Any:
+        q = x * y
+        return q * q + q
+
+    def row(x: Any, w: Any) -> Any:
+        h = F.tanh(x @ w)
+        return h.sum(0) + h[0] + h.transpose()[:, 1] * h.mean()
+
+    yield squares, [rng.normal(size=(2, 3)), rng.normal(size=3)]
+    yield diamond, [rng.normal(size=(2, 3)), rng.normal(size=(2, 3))]
+    yield row, [layouts(rng, rng.normal(size=(4, 3))), rng.normal(size=(3, 5))]

@@ -69,8 +69,8 @@ def _batch_norm(rng: np.random.Generator) -> Iterator[Case]:
                     relu: bool = relu,
                 ) -> Tensor:
                     real = np.empty(0, x.dtype).real.dtype  # also where gradcheck's x is complex
-                    running = [tensor(a, real, x.device) for a in at]
-                    return F.batch_norm(x, *running, w, b, training, 0.3, 0.5, relu)
+                    m, v = (tensor(a, real, x.device) for a in at)
+                    return F.batch_norm(x, m, v, w, b, training, 0.3, 0.5, relu)
 
                 shapes = shape, shape[1:2], shape[1:2]
                 yield (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ import tinynet.functional as F
 from tinynet.gradcheck.cases.inputs import apart, layouts
 from tinynet.gradcheck.cases.table import Case, cases
 
-POOLS = [
+POOLS: list[dict[str, Any]] = [
     dict(kernel_size=2),
     dict(kernel_size=3, stride=2),  # overlapping
     dict(kernel_size=3, stride=2, padding=1),
@@ -30,7 +31,7 @@ def _max_pool2d(rng: np.random.Generator) -> Iterator[Case]:
 def _avg_pool2d(rng: np.random.Generator) -> Iterator[Case]:
     for options in POOLS:
         for count_include_pad in (True, False):
-            options = dict(options, count_include_pad=count_include_pad)
+            options = {**options, "count_include_pad": count_include_pad}
             yield (
                 lambda x, o=options: F.avg_pool2d(x, **o),
                 [layouts(rng, rng.normal(size=(2, 2, 6, 8)))],

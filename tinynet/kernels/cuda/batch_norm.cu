@@ -84,8 +84,8 @@ extern "C" __global__ void batch_norm_forward(
     y[c * P + p] = relu && value < 0 ? 0 : value;
 }
 
-// The sums of dy and of dy (x - m) over every run, both (C, runs). With relu, dy counts where y > 0
-// alone.
+// The sums of dy and of dy (x - m) over every run, both (C, runs). With relu, dy counts 0 where
+// y <= 0.
 extern "C" __global__ void batch_norm_sums(
     const REAL* __restrict__ dy, const REAL* __restrict__ y, const REAL* __restrict__ x,
     const REAL* __restrict__ mean, REAL* __restrict__ sums, REAL* __restrict__ products, int C, int P,
@@ -94,7 +94,7 @@ extern "C" __global__ void batch_norm_sums(
     RUN_OF_ROW
     REAL sum = 0, product = 0;
     for (long long p = first + threadIdx.x; p < end; p += 256) {
-        if (relu && !(y[c * P + p] > 0)) continue;
+        if (relu && y[c * P + p] <= 0) continue;
         sum += dy[c * P + p];
         product += dy[c * P + p] * (x[c * P + p] - mean[c]);
     }
@@ -132,7 +132,7 @@ extern "C" __global__ void batch_norm_backward(
     const long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     const long long c = (long long)blockIdx.z * gridDim.y + blockIdx.y;
     if (p >= P || c >= C) return;
-    REAL value = relu && !(y[c * P + p] > 0) ? 0 : dy[c * P + p];
+    REAL value = relu && y[c * P + p] <= 0 ? 0 : dy[c * P + p];
     if (training) value -= (db[c] + (x[c * P + p] - mean[c]) * inverse[c] * dw[c]) / P;
     dx[c * P + p] = w[c] * inverse[c] * value;
 }

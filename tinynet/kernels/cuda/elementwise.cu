@@ -13,11 +13,11 @@ extern "C" __global__ void relu_forward(const REAL* x, REAL* y, long long count)
     y[i] = x[i] < 0 ? 0 : x[i];
 }
 
-// dx = dy where y > 0, else 0
+// dx = 0 where y <= 0, else dy: where y is a NaN, too
 extern "C" __global__ void relu_backward(const REAL* dy, const REAL* y, REAL* dx, long long count)
 {
     ELEMENT_OR_RETURN
-    dx[i] = y[i] > 0 ? dy[i] : 0;
+    dx[i] = y[i] <= 0 ? 0 : dy[i];
 }
 
 extern "C" __global__ void tanh_forward(const REAL* x, REAL* y, long long count)

@@ -84,7 +84,8 @@ def _function(kernel: Kernel) -> Callable[..., Any]:
     keywords = [
         inspect.Parameter(label, inspect.Parameter.POSITIONAL_OR_KEYWORD) for label in labels
     ]
-    function.__name__, function.__signature__ = kernel.name, inspect.Signature(keywords)
+    function.__name__ = kernel.name
+    function.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
     return function
 
 

@@ -10,7 +10,7 @@ from tinynet.devices.cuda import blas, cupy, current_lane
 from tinynet.kernels.cuda.launch import check_device
 
 # What cuBLAS calls the product of one pair of matrices, and of many pairs at equal distances.
-_ROUTINES = {
+_ROUTINES: dict[np.dtype, tuple[str, str]] = {
     np.dtype(np.float32): ("sgemm", "sgemmStridedBatched"),
     np.dtype(np.float64): ("dgemm", "dgemmStridedBatched"),
 }

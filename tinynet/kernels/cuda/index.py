@@ -33,8 +33,8 @@ def _rows(key: Any, x_shape: tuple[int, ...]) -> tuple[Any, tuple[int, ...]]:
     A row is what lies behind the axes that the key speaks of, where it holds nothing but arrays of
     whole numbers; a single element otherwise.
     """
-    parts = key if isinstance(key, tuple) else (key,)
-    parts = [cupy.asarray(part) if isinstance(part, list) else part for part in parts]
+    given = key if isinstance(key, tuple) else (key,)
+    parts = [cupy.asarray(part) if isinstance(part, list) else part for part in given]
     whole = all(
         isinstance(part, (int, np.integer))
         or (isinstance(part, cupy.ndarray) and part.dtype.kind in "iu")

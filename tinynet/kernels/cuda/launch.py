@@ -67,7 +67,7 @@ class Kernel:
         self.parameters = [
             (kind, bool(star), label)
             for kind, star, label in (
-                PARAMETER.fullmatch(p.strip()).groups() for p in parameters.split(",")
+                PARAMETER.findall(p.strip())[0] for p in parameters.split(",")
             )
         ]
 
@@ -100,7 +100,8 @@ class Kernel:
 
     def _check(self, arguments: tuple) -> dict[str, str]:
         """Hold every argument to its declaration; return what REAL, ELEMENT and INDEX stand for."""
-        gpu, types = current_lane().gpu.id, {}
+        gpu = current_lane().gpu.id
+        types: dict[str, Any] = {}
         for argument, (kind, star, label) in zip(arguments, self.parameters, strict=True):
             if not star:
                 if isinstance(argument, cupy.ndarray):

@@ -11,7 +11,7 @@ import numpy as np
 
 from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.add_to_columns import add_to_columns, column_sums
-from tinynet.kernels.cuda.elementwise import relu_backward
+from tinynet.kernels.cuda.elementwise import relu_backward  # type: ignore[attr-defined]
 from tinynet.kernels.cuda.gemm import gemm
 from tinynet.kernels.cuda.launch import batch_first, batch_last
 from tinynet.kernels.cuda.rows import add_to_rows, add_to_rows_backward

@@ -18,7 +18,7 @@ def local_response_norm_forward(x: Any, size: int, alpha: float, beta: float, k:
     x = batch_last(x)
     y = cupy.empty(x.shape, x.dtype)
     C, P = len(x), x[0].size
-    constants = dict(SIZE=size, SEGMENT=SEGMENT)
+    constants: dict[str, Any] = dict(SIZE=size, SEGMENT=SEGMENT)
     _local.local_response_norm_forward(
         (P, -(-C // SEGMENT)), x, y, C, P, alpha / size, beta, k, **constants
     )
@@ -32,7 +32,7 @@ def local_response_norm_backward(
     x, dy = batch_last(x), batch_last(dy)
     dx = cupy.empty(x.shape, x.dtype)
     C, P = len(x), x[0].size
-    constants = dict(SIZE=size, SEGMENT=SEGMENT)
+    constants: dict[str, Any] = dict(SIZE=size, SEGMENT=SEGMENT)
     _local.local_response_norm_backward(
         (P, -(-C // SEGMENT)), dy, x, dx, C, P, alpha / size, beta, k, **constants
     )

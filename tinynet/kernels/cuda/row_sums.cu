@@ -36,7 +36,7 @@ extern "C" __global__ void row_sums(const REAL* __restrict__ x, REAL* __restrict
 
 // The same behind a rectifier: what it lets through of dy, and the sums of that, while it is at hand.
 //
-//     dz[o, p] = dy[o, p] where y[o, p] > 0, else 0        db[o] = sum over p of dz[o, p]
+//     dz[o, p] = 0 where y[o, p] <= 0, else dy[o, p]       db[o] = sum over p of dz[o, p]
 extern "C" __global__ void relu_row_sums(const REAL* __restrict__ dy, const REAL* __restrict__ y,
                                          REAL* __restrict__ dz, REAL* __restrict__ sums, int O, int P, int run)
 {
@@ -45,7 +45,7 @@ extern "C" __global__ void relu_row_sums(const REAL* __restrict__ dy, const REAL
     const long long first = (long long)blockIdx.x * run, end = min(first + run, (long long)P);
     REAL sum = 0;
     for (long long p = first + threadIdx.x; p < end; p += 256) {
-        const REAL passed = y[o * P + p] > 0 ? dy[o * P + p] : 0;
+        const REAL passed = y[o * P + p] <= 0 ? 0 : dy[o * P + p];
         dz[o * P + p] = passed;
         sum += passed;
     }

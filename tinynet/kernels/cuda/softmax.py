@@ -49,7 +49,7 @@ def softmax_of_rows_backward(dy: Any, y: Any) -> Any:
 
 def _along(kernel: Kernel, axis: int, log_form: bool, *arrays: Any) -> Any:
     ndim = arrays[0].ndim
-    arrays = [batch_last(a) for a in arrays]
+    arrays = tuple(batch_last(a) for a in arrays)
     axis = (axis % ndim - 1) % ndim if ndim > 1 else 0  # where batch_last put it
     shape = arrays[0].shape
     K, inner = shape[axis], prod(shape[axis + 1 :])
@@ -58,7 +58,8 @@ def _along(kernel: Kernel, axis: int, log_form: bool, *arrays: Any) -> Any:
 
 def _launch(kernel: Kernel, log_form: bool, columns: int, K: int, inner: int, *arrays: Any) -> Any:
     out = cupy.empty(arrays[0].shape, arrays[0].dtype)
-    kernel((columns, 1), *arrays, out, columns, K, inner, log_form, block=BLOCK)
+    if out.size:
+        kernel((columns, 1), *arrays, out, columns, K, inner, log_form, block=BLOCK)
     return out
 
 

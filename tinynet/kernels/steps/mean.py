@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def move(mean: np.ndarray, x: np.ndarray, a: np.floating, work: np.ndarray) -> None:
+def move(mean: np.ndarray, x: np.ndarray, a: float, work: np.ndarray) -> None:
     """m and x of one shape; m in place. `work` is one more such array."""
     np.subtract(x, mean, out=work)
     if a <= 0.5:

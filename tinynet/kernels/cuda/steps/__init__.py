@@ -22,7 +22,8 @@ def _launcher(kernel: Kernel) -> Callable[..., None]:
 
     names = [label for _, _, label in kernel.parameters[:-1]]
     kind = inspect.Parameter.POSITIONAL_ONLY
-    step.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
+    parameters = [inspect.Parameter(name, kind) for name in names]
+    step.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     step.__name__ = kernel.name
     return step
 

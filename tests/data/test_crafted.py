@@ -1,0 +1,333 @@
+"""Files made to harm: one line that names the file, soon, and without filling the memory."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import resource
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from make_archives import DEVKIT, FOLDER, TRAIN, VAL, make_kaggle, make_official, mat_file, tar_of
+from test_data_mistakes import make_tree, picture, with_sums
+from test_data_prepare import InThread
+
+from tinynet.data import open_data
+from tinynet.data.idx import read_idx
+from tinynet.data.imagenet import COUNTS, check_md5, open_source, read_devkit
+from tinynet.data.prepare import Options, prepare
+from tinynet.data.shards import ShardDataset, verify
+from tinynet.errors import DataError
+
+TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+
+
+def devkit(path: Path, meta: bytes, truth: bytes = b"1\n") -> Path:
+    files = {f"{FOLDER}/data/meta.mat": meta, f"{FOLDER}/data/{TRUTH}": truth}
+    path.write_bytes(gzip.compress(tar_of(files)))
+    return path
+
+
+# ---- the devkit
+
+
+@pytest.mark.parametrize("number", [np.inf, -np.inf, np.nan, 1.5, 0, -3, 1e300])
+def test_an_id_that_is_no_number(tmp_path, number):
+    path = devkit(tmp_path / "devkit.tar.gz", mat_file([(number, "n01", "a")]))
+    with pytest.raises(
+        DataError, match=r"data/meta.mat has a synset without ILSVRC2012_ID \(a who"
+    ):
+        read_devkit(path)
+
+
+def element(kind: int, data: bytes) -> bytes:
+    return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+
+def packed(body: bytes, times: int = 1) -> bytes:
+    """A .mat file of compressed elements."""
+    small = zlib.compress(body, 9)
+    head = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
+    return head + (struct.pack("<II", 15, len(small)) + small) * times
+
+
+HEAD = element(6, struct.pack("<II", 2, 0)) + element(5, struct.pack("<ii", 1, 1))
+HEAD += element(1, b"synsets") + element(5, struct.pack("<i", 32))
+FIELD = element(1, b"ILSVRC2012_ID".ljust(32, b"\0"))
+EMPTY, MANY = struct.pack("<II", 14, 0), 3_900_000
+LARGE = element(6, bytes(8)) * 3 + element(1, bytes(20 << 20))
+BOMBS = {  # some kilobytes that unpack to so much
+    "many entries": lambda: packed(element(14, HEAD + FIELD + EMPTY * MANY)),
+    "many names": lambda: packed(element(14, HEAD + element(1, bytes(30 << 20)))),
+    "a long value": lambda: packed(element(14, HEAD + FIELD + element(14, EMPTY * MANY))),
+    "a huge element": lambda: packed(element(9, bytes(200 << 20))),
+    "large elements": lambda: packed(element(14, LARGE), 40),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=() if name in ("many entries", "large elements") else pytest.mark.slow
+        )
+        for name in BOMBS
+    ],
+)
+def test_a_small_file_that_unpacks_to_a_huge_one(tmp_path, name):
+    """In a process of its own, which may take 1 GB: some 0.1 GB of it are Python and NumPy."""
+    path = devkit(tmp_path / "devkit.tar.gz", BOMBS[name]())
+    assert path.stat().st_size < 1 << 20
+    code = (
+        "import sys; from pathlib import Path; from tinynet.data.imagenet import read_devkit\n"
+        "try: read_devkit(Path(sys.argv[1]))\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    start = time.perf_counter()
+    run = subprocess.run(
+        [sys.executable, "-c", code, path],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30)),
+    )
+    assert run.stdout.startswith(f"DataError {path}: data/meta.mat") and run.stderr == ""
+    assert run.stdout.count("\n") == 1 and time.perf_counter() - start < 10
+
+
+def test_a_ground_truth_of_many_lines(tmp_path):
+    path = devkit(tmp_path / "devkit.tar.gz", mat_file([(1, "n01", "a")]), b"1\n" * (3 << 20))
+    with pytest.raises(
+        DataError, match=f"data/{TRUTH}: expected 50,000 short lines, got 6,291,456"
+    ):
+        read_devkit(path)
+
+
+def test_names_of_any_bytes_in_archives(tmp_path):
+    files = {"n01": [picture(60)] * 2, "n02": [picture(90)] * 2}
+    make_official(tmp_path, files, files, {})
+    (tmp_path / TRAIN).write_bytes(
+        tar_of(
+            {
+                f"{wnid}.tar": tar_of({f"{wnid}\udce9{i}.JPEG": d for i, d in enumerate(data)})
+                for wnid, data in files.items()
+            }
+        )
+    )
+    about = prepare(tmp_path, tmp_path / "out", Options(size=8), workers=1, progress=False)
+    assert about["pictures"]["train"] == 4 and verify(tmp_path / "out") == []
+    (tmp_path / TRAIN).write_bytes(tar_of({"n\udce9.tar": tar_of({"a.JPEG": picture(1)})}))
+    with pytest.raises(DataError, match="expected the classes of the devkit's"):
+        open_source(tmp_path)
+
+
+def test_kaggles_table_of_any_bytes(tmp_path):
+    files = {"n01": [picture(60)], "n02": [picture(90)]}
+    make_kaggle(tmp_path, files, files, {})
+    solution = tmp_path / "LOC_val_solution.csv"
+    for text in (b"ImageId,\xff\xfe\n", b'a,"' + b"x" * 200_000 + b'"\n'):
+        solution.write_bytes(text)
+        with pytest.raises(DataError, match=r"LOC_val_solution.csv: damaged \(.*fetch it again"):
+            open_source(tmp_path)
+
+
+# ---- is it all of ImageNet?
+
+
+def test_a_part_of_imagenet_is_told(tmp_path, caplog, monkeypatch):
+    files = {"n01": [picture(60)] * 3, "n02": [picture(90)] * 3}
+    make_official(tmp_path, files, files, {})
+    open_source(tmp_path)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}: not all of ILSVRC2012, which has 1,000 classes, 1,281,167 train, 50,000 val: "
+        "got 2 classes, 6 train, 6 val"
+    ]
+    assert COUNTS == {"classes": 1000, "train": 1281167, "val": 50000}
+    caplog.clear()
+    monkeypatch.setattr("tinynet.data.imagenet.COUNTS", {"classes": 2, "train": 6, "val": 6})
+    open_source(tmp_path)
+    open_source(make_tree(tmp_path / "tree"))
+    assert not caplog.records
+
+
+def test_a_class_without_pictures_in_archives(tmp_path):
+    files = {"n01": [picture(60)], "n02": [picture(90)], "n03": [picture(120)]}
+    make_official(tmp_path / "a", files, files | {"n02": []}, {})
+    with pytest.raises(DataError, match="a: expected val pictures of each class, got none of n02"):
+        open_source(tmp_path / "a")
+    make_official(tmp_path / "b", files | {"n02": []}, files | {"n02": []}, {})
+    with pytest.raises(DataError, match=r"n02.tar: expected the pictures of a class, got none"):
+        open_source(tmp_path / "b")
+    make_official(tmp_path / "c", {"n01": files["n01"]}, {"n01": files["n01"]}, {})
+    with pytest.raises(DataError, match="c: expected at least two classes, got n01"):
+        open_source(tmp_path / "c")
+
+
+def test_long_listings_and_sums_show_how_far_they_are(tmp_path, capsys, monkeypatch):
+    files = {"n01": [picture(60)], "n02": [picture(90)]}
+    make_official(tmp_path, files, files, {})
+    sums = {
+        name: hashlib.md5((tmp_path / name).read_bytes(), usedforsecurity=False).hexdigest()
+        for name in (TRAIN, VAL, DEVKIT)
+    }
+    monkeypatch.setattr("tinynet.data.imagenet.MD5", sums)
+    check_md5(tmp_path, progress=True)
+    open_source(tmp_path, progress=True)
+    prepare(tmp_path, tmp_path / "out", Options(size=8), workers=1, progress=False)
+    capsys.readouterr()
+    check_md5(tmp_path)
+    open_source(tmp_path)
+    verify(tmp_path / "out")
+    assert capsys.readouterr().err == ""
+    check_md5(tmp_path, progress=True)
+    open_source(tmp_path, progress=True)
+    assert verify(tmp_path / "out", progress=True) == []
+    said = capsys.readouterr().err
+    for words in (f"md5 of {TRAIN}", f"md5 of {VAL}", f"listing {TRAIN}", "checksums", "pictures"):
+        assert words in said
+
+
+# ---- IDX
+
+
+@pytest.mark.parametrize("open_file", [gzip.open, open])
+@pytest.mark.parametrize("shape", [(2**31, 2**31, 1), (2**32 - 1,) * 3, (2**30, 8, 8)])
+def test_a_header_that_promises_too_much(tmp_path, open_file, shape):
+    path = tmp_path / ("x.gz" if open_file is gzip.open else "x")
+    with open_file(path, "wb") as file:
+        file.write(b"\0\0\x08\x03" + struct.pack(">III", *shape) + bytes(1000))
+    with pytest.raises(
+        DataError, match=r"expected \(\d+, \d+, \d+\) values .*, got 1000; fetch it"
+    ):
+        read_idx(path)
+
+
+# ---- prepared folders
+
+
+@pytest.fixture
+def prepared(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr("tinynet.data.prepare.Process", InThread)
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    options = Options(size=8)
+    prepare(make_tree(tmp_path / "in"), tmp_path / "out", options, workers=1, progress=False)
+    return tmp_path / "out"
+
+
+def stored(array: np.ndarray, save=np.save) -> bytes:
+    data = io.BytesIO()
+    save(data, array)
+    return data.getvalue()
+
+
+ABOUT = [
+    [1],
+    7,
+    None,
+    "text",
+    {},
+    {"size": "8"},
+    {"size": 10**9},
+    {"size": -1},
+    {"form": "round"},
+    {"form": ["raw"]},
+    {"shards": [1, 2]},
+    {"shards": {"train": 3, "val": []}},
+    {"shards": {"train": ["a"], "val": [1]}},
+    {"plan": [1]},
+    {"plan": None},
+]
+
+
+@pytest.mark.parametrize("change", ABOUT, ids=str)
+def test_a_dataset_json_with_a_right_checksum(prepared, change):
+    about = json.loads((prepared / "dataset.json").read_bytes())
+    about = about | change if isinstance(change, dict) and change else change
+    with_sums(prepared, "dataset.json", json.dumps(about).encode())
+    for function in (
+        lambda: open_data(prepared),
+        lambda: prepare(prepared.parent / "in", prepared, Options(size=8), progress=False),
+    ):
+        with pytest.raises(DataError, match="dataset.json: damaged") as found:
+            function()
+        assert "\n" not in str(found.value)
+    assert len(verify(prepared)) == 1
+
+
+def test_an_index_with_a_right_checksum(prepared):
+    index = np.load(prepared / "train.npy")
+    far, strange = index.copy(), index.copy()
+    far["shard"], strange["label"] = 9, 9
+    for array in (far, strange, index[:0], index["shard"], np.zeros(3), np.array({"a": 1})):
+        with_sums(prepared, "train.npy", stored(array))
+        with pytest.raises(DataError, match="train.npy: "):
+            ShardDataset(prepared, "train")
+        assert verify(prepared)
+    with_sums(prepared, "train.npy", b"\x93NUMPY\x01\x00\x76\x00{'descr'".ljust(200))
+    with pytest.raises(DataError, match="train.npy: damaged"):
+        ShardDataset(prepared, "train")
+
+
+def test_statistics_and_classes_with_a_right_checksum(prepared):
+    moments = dict(np.load(prepared / "moments.npz"))
+    for change in ({"sum": np.zeros(3)}, {"count": np.array(0)}, {"count": np.array([1, 2])}):
+        data = io.BytesIO()
+        np.savez(data, **moments | change)
+        with_sums(prepared, "moments.npz", data.getvalue())
+        with pytest.raises(DataError, match="moments.npz: damaged"):
+            ShardDataset(prepared, "train").moments()
+    with_sums(prepared, "classes.tsv", b"0\tn01\n1\tn02\tn02\n")
+    with pytest.raises(DataError, match="classes.tsv: expected lines of label, id, name"):
+        ShardDataset(prepared, "train")
+
+
+def test_a_shard_with_a_right_checksum_that_is_no_tar(prepared):
+    size = (prepared / "train-000000.tar").stat().st_size
+    with_sums(prepared, "train-000000.tar", b"x" * size)
+    assert any("train-000000.tar: damaged at byte 0" in line for line in verify(prepared))
+
+
+# ---- options
+
+
+def test_options_that_cannot_be(tmp_path):
+    for options, message in (
+        ({"shard": 0}, "expected at least 1 picture a shard, got 0"),
+        ({"shard": -4}, "expected at least 1 picture a shard, got -4"),
+        ({"chroma": "4:1:1"}, 'expected the chroma "4:2:0" or "4:4:4", got \'4:1:1\''),
+    ):
+        with pytest.raises(DataError, match=message):
+            Options(**options)
+    for max_bad in (-1, 1.5, float("nan"), float("inf")):
+        with pytest.raises(DataError, match=f"expected max_bad of 0 to 1, got {max_bad}"):
+            prepare(make_tree, tmp_path, max_bad=max_bad)
+
+
+def test_chroma_is_an_option(tmp_path, rng):
+    """4:4:4 is nearer to the picture, and larger; 4:2:0 gives the bytes it always gave."""
+    from PIL import Image
+
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            (tmp_path / "in" / split / name).mkdir(parents=True)
+            pixels = rng.integers(0, 256, (24, 24, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "in" / split / name / "a.png")
+    sizes, errors = {}, {}
+    for chroma in ("4:2:0", "4:4:4"):
+        out = tmp_path / chroma
+        prepare(tmp_path / "in", out, Options(size=24, chroma=chroma), workers=1, progress=False)
+        train = open_data(out)[0]
+        right = np.asarray(Image.open(tmp_path / "in/train/cat/a.png")).astype(int)
+        sizes[chroma] = int(train.index["length"][0])
+        errors[chroma] = np.abs(train.picture(0) - right).mean()
+    assert sizes["4:4:4"] > 1.2 * sizes["4:2:0"] and errors["4:4:4"] < errors["4:2:0"] / 3
+    plain = io.BytesIO()
+    Image.open(tmp_path / "in/train/cat/a.png").save(plain, "JPEG", quality=90)
+    assert plain.getvalue() in (tmp_path / "4:2:0/train-000000.tar").read_bytes()

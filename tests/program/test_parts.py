@@ -1,0 +1,418 @@
+"""A whole program on data and a task that are told beforehand: who is given what, and when."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import tinynet
+from tinynet import nn, random
+from tinynet.errors import DataError
+from tinynet.optim import SGD
+from tinynet.optim.lr_scheduler import Cosine, MultiStep
+from tinynet.program import Program, Recipe
+from tinynet.program import program as module
+from tinynet.program.options import interval, rising_numbers
+from tinynet.tensor import tensor
+from tinynet.training import checkpoint as files
+from tinynet.training.measure import Measure
+from tinynet.training.metrics import read_config
+from tinynet.training.task import Task
+from tinynet.training.trainer import Trainer
+
+
+class Told(Task):
+    """The mean of (w x)^2 is made small; tests say what they were told."""
+
+    device = tinynet.device("cpu")
+    measures = {"error": Measure("error", "%")}
+    best_by = "error"
+    unit = "rows"
+
+    def __init__(self, arrays, devices, tests):
+        self.mean, self.devices, self.tests = arrays["mean"], devices, tests
+
+    def inputs(self, batch):
+        return (tensor(batch),)
+
+    def loss(self, model, x):
+        y = model(x)
+        return (y * y).mean(), []
+
+    def count(self, batch):
+        return len(batch)
+
+    def test(self, model, batches):
+        list(batches)
+        return {"loss": 1.0, "error": self.tests.pop(0) if self.tests else 50.0}
+
+    def arrays(self):
+        return {"mean": self.mean}
+
+
+class Set(list):
+    source = "a set"
+
+
+class Rows:
+    """Batches of a set, in its order; a context that is left."""
+
+    def __init__(self, rows, size, settings, train):
+        self.rows, self.batch_size, self.settings, self.train = rows, size, settings, train
+        self.left = False
+
+    def __len__(self):
+        return len(self.rows) // self.batch_size
+
+    def epoch(self, epoch, start=0):
+        for k in range(start, len(self)):
+            part = self.rows[k * self.batch_size : (k + 1) * self.batch_size]
+            yield np.array(part, np.float32)[:, None] * np.ones((1, 2), np.float32)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.left = True
+
+
+class Room:
+    """The data of a program; writes down what it was asked."""
+
+    changeable = {"width"}
+
+    def __init__(self, width=2):
+        self.width = width
+        self.asked, self.tests, self.loaders, self.evaluated = [], [], [], []
+
+    def add_options(self, parser, defaults):
+        add = parser.group("the rows")
+        add("--data", "where", metavar="PATH")
+        add("--width", f"of a row ({defaults('width')})", type=int)
+        add("--side", "of a row", type=int)
+
+    def settings(self):
+        return {"width": self.width, "side": 1}
+
+    def open(self, settings):
+        self.asked.append(("open", dict(settings)))
+        if settings["data"] == "bad":
+            raise DataError("bad: expected rows, got none")
+        if settings["data"] == "Ctrl-C":
+            raise KeyboardInterrupt
+        return Set(np.arange(12.0) / 12), Set(np.arange(100.0, 108.0))
+
+    def describe(self, settings, train):
+        return {"side": settings["side"], "rows": len(train)}
+
+    def arrays(self, about, train):
+        return {"mean": np.full(2, float(np.mean(train)))}
+
+    def loader(self, settings, about, dataset, train):
+        self.loaders.append(Rows(dataset, settings["batch_size"], dict(settings), train))
+        return self.loaders[-1]
+
+    def task(self, about, arrays, devices):
+        self.made = Told(arrays, devices, self.tests)
+        return self.made
+
+    def zeros(self, about, count, device):
+        return (tensor(np.zeros((count, 2), np.float32)),)
+
+    def evaluate(self, models, task, tests, full):
+        weights = [model.weight.numpy().ravel().tolist() for model in models]
+        modes = [model.training for model in models]
+        found = {"weights": weights, "modes": modes, "full": full, "rows": list(tests.rows)}
+        self.evaluated.append(found)
+        return found
+
+    def tell(self, result):
+        yield f"{len(result['weights'])} nets"
+
+    def save(self, result, folder):
+        (folder / "evaluation.json").write_text(
+            json.dumps({"views": {"10": {"top1_error": 12.5, "top5_error": 1}}})
+        )
+        self.asked.append(("save", folder))
+
+    def reached(self, result):
+        return "is small"
+
+    def files(self, folder):
+        return sorted(str(path) for path in folder.iterdir())
+
+    def predict(self, models, task, about, what):
+        if "odd" in what:
+            raise DataError(f"{what}: odd")
+        return [f"{what}: {models[0].training} {task.mean.tolist()}"]
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """A program of two recipes, its data, its trainers and their arguments."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["net.py"])
+    rooms, trainers = [Room(), Room(3)], []
+
+    class Seen(Trainer):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            self.options = options
+            trainers.append(self)
+
+    monkeypatch.setattr(module, "Trainer", Seen)
+    for name in ("draw_curves", "curves"):  # they take long
+        monkeypatch.setattr(f"tinynet.training.report.{name}", lambda *args, **options: b"")
+    recipes = {
+        "first": Recipe("first net", rooms[0], 2, 4, 0.25, advice="Wait."),
+        "second": Recipe(
+            "second net", rooms[1], 4, 2, 0.5, milestones=[2, 3],
+            optimizer=lambda net, lr: SGD(net.parameters(), lr, momentum=0.5),
+            schedule=lambda optimizer, epochs: Cosine(optimizer, epochs),
+        ),
+        "third": Recipe(
+            "third net", rooms[1], 4, 2, 0.5, schedule=lambda o, epochs: Cosine(o, epochs)
+        ),
+    }  # fmt: skip
+    program = Program("nets", recipes, lambda about, devices: nn.Linear(2, 1), devices=2)
+
+    def run(*words):
+        return program.main([str(word) for word in words])
+
+    return SimpleNamespace(run=run, rooms=rooms, trainers=trainers, program=program)
+
+
+def settings_in(folder):
+    return read_config(Path(folder))["settings"]
+
+
+def weights_of(path):
+    return files.load(path).model["weight"].ravel().tolist()
+
+
+def test_a_recipes_values_where_nothing_is_given(told):
+    assert told.run("--out", "a", "--preset", "second") == 0
+    (trainer,) = told.trainers
+    assert trainer.epochs == 4 and trainer.optimizer.lr == pytest.approx(0.005)
+    assert trainer.optimizer.param_groups[0]["momentum"] == 0.5
+    assert isinstance(trainer.schedule, MultiStep) and trainer.schedule.milestones == [2, 3]
+    assert trainer.about == {"preset": "second", "side": 1, "rows": 12}
+    settings = settings_in("a")
+    assert {k: settings[k] for k in ("epochs", "batch_size", "lr", "seed", "width", "data")} == {
+        "epochs": 4, "batch_size": 2, "lr": 0.5, "seed": 0, "width": 3, "data": None,
+    }  # fmt: skip
+    assert trainer.options["keep"] == 3 and trainer.options["max_minutes"] is None
+    assert told.run("--out", "b") == 0
+    assert told.trainers[1].options["advice"] == "Wait."
+    assert told.trainers[1].optimizer.param_groups[0]["momentum"] == 0.9
+    assert told.run("--out", "c", "--preset", "third", "--epochs", 8) == 0
+    assert told.trainers[2].schedule.epochs == 8
+
+
+def test_what_is_given_is_before_the_recipe(told):
+    words = "--out a --preset second --epochs 3 --batch-size 3 --lr 0.125 --milestones 1 --seed 7"
+    more = "--keep 1 --limit-batches 2 --max-time 2h --checkpoint-every 5 --width 0 --workers 0"
+    assert told.run(*words.split(), *more.split()) == 0
+    (trainer,) = told.trainers
+    assert trainer.epochs == 3 and trainer.train.batch_size == 3
+    assert trainer.schedule.milestones == [1] and trainer.optimizer.lr == pytest.approx(0.0125)
+    assert trainer.batches == 2 and trainer.max_minutes == 120
+    assert trainer.checkpoint_batches == 5 and trainer.checkpoint_minutes is None
+    assert trainer.saver.keep == 1 and random.get_state()["seed"] == 7
+    settings = settings_in("a")
+    assert settings["seed"] == 7 and settings["width"] == 0 and settings["workers"] == 0
+    assert told.rooms[1].asked[0][1]["width"] == 0
+
+
+def test_training_pictures_train_and_test_pictures_test(told):
+    assert told.run("--out", "a") == 0
+    train, test = told.rooms[0].loaders
+    assert train.train and not test.train
+    assert max(train.rows) < 1 and min(test.rows) >= 100
+    assert train.left and test.left
+    (trainer,) = told.trainers
+    assert trainer.train is train and trainer.test is test
+    np.testing.assert_allclose(trainer.saver.arrays["mean"], np.mean(train.rows))
+
+
+def test_the_seed_makes_the_first_weights(told):
+    found = []
+    for seed in (5, 5, 6):
+        random.set_state({"seed": 123, "calls": len(found)})
+        told.run("--out", f"run{len(found)}", "--seed", seed, "--keep", 9)
+        found.append(weights_of(files.path_of(Path(f"run{len(found)}"), 0)))
+    assert found[0] == found[1] != found[2]
+
+
+def test_the_end_is_of_the_best_in_use_mode(told, capsys):
+    """Tested once more, saved, then reported: the report has the evaluation in it."""
+    told.rooms[0].tests[:] = [10.0, 20.0]
+    assert told.run("--out", "a") == 0
+    (found,) = told.rooms[0].evaluated
+    assert found["weights"] == [weights_of(Path("a") / files.BEST)]
+    assert found["weights"] != [weights_of(files.path_of(Path("a"), 6))]
+    assert found["modes"] == [False] and found["full"] is False and min(found["rows"]) >= 100
+    assert "12.50" in (Path("a") / "report.html").read_text()
+    said = capsys.readouterr().out
+    assert "has been through 2 of 2 epochs" in said and "is small" in said
+
+
+def test_a_resume_keeps_what_it_was_started_with(told, capsys):
+    told.run("--out", "a", "--preset", "second", "--seed", 3, "--lr", 0.25, "--milestones", "9")
+    assert told.run("--resume", "--out", "a", "--epochs", 6, "--width", 5, "--keep", 1) == 0
+    first, again = told.trainers
+    assert again.epochs == 6 and again.optimizer.lr == 0.25 and random.get_state()["seed"] == 3
+    assert again.schedule.milestones == [9] and again.step == 36
+    assert settings_in("a") | {"width": 5, "epochs": 6} == settings_in("a")
+    assert len(read_config(Path("a"))["commands"]) == 2
+    assert len(files.all_in(Path("a"))) == 1
+    assert told.run("--resume", "--out", "a", "--side", 2) == 2
+    assert told.run("--resume", "--out", "a", "--lr", 0.5) == 2
+    assert "started with lr 0.25, not 0.5: leave --lr out" in capsys.readouterr().err
+    assert settings_in("a")["lr"] == 0.25
+    assert (
+        told.run("--resume", "--out", "a", "--seed", 3, "--lr", 0.25) == 0
+    )  # the same is no change
+
+
+def test_set_changes_the_run_after_it_was_read_back(told):
+    told.run("--out", "a")
+    words = "lr=0.0625,momentum=0.25"
+    assert told.run("--resume", "--out", "a", "--epochs", 3, "--set", words) == 0
+    again = told.trainers[-1]
+    assert again.optimizer.lr == 0.0625 and again.optimizer.param_groups[0]["momentum"] == 0.25
+    assert settings_in("a")["epochs"] == 3
+
+
+def test_a_wrong_edit_leaves_the_settings_alone(told, capsys):
+    told.run("--out", "a")
+    before = (Path("a") / "config.json").read_text()
+    assert told.run("--resume", "--out", "a", "--epochs", 9, "--set", "speed=3") == 2
+    assert "speed=3" in capsys.readouterr().err
+    assert (Path("a") / "config.json").read_text() == before
+
+
+def test_without_out_a_run_has_a_folder_and_the_newest_goes_on(told, capsys):
+    told.run()
+    (folder,) = Path("runs").iterdir()
+    assert folder.name.endswith("-first")
+    assert told.run("--resume", "--epochs", 3) == 0
+    assert [path.name for path in Path("runs").iterdir()] == [folder.name]
+    assert told.trainers[-1].step == 9
+    assert told.run("--out", folder) == 2
+    assert "holds a run already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_is_the_status_and_a_stop_by_time_is_a_run_that_ends(name, told, monkeypatch):
+    def stop(self, batch, real=Trainer._train_step):
+        real(self, batch)
+        if self.step == 3:
+            os.kill(os.getpid(), signal.Signals[name])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_step", stop)
+        assert told.run("--out", "a") == 128 + signal.Signals[name]
+    assert not told.rooms[0].evaluated
+    assert told.run("--out", "b", "--max-time", "0.000001s") == 0
+    assert len(told.rooms[0].evaluated) == 1
+
+
+def test_mistakes_are_told_on_stderr_with_status_2(told, capsys):
+    assert told.run("--data", "bad", "--out", "a") == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.endswith("error: bad: expected rows, got none\n")
+    assert said.err.count("\n") == 1 and not Path("a").exists()
+    assert told.run("--data", "Ctrl-C", "--out", "a") == 130
+    assert told.run("--set", "lr=1", "--out", "a") == 2
+    assert "needs --resume" in capsys.readouterr().err
+
+
+def test_eval_is_of_all_nets_on_their_own_data_in_every_way(told, capsys):
+    for seed in (1, 2):
+        told.run("--out", f"run{seed}", "--seed", seed, "--data", "there", "--width", 7)
+    capsys.readouterr()
+    told.rooms[0].asked.clear()
+    assert told.run("--eval", "run1", "run2", "--out", "found", "--batch-size", 3) == 0
+    found = told.rooms[0].evaluated[-1]
+    assert found["weights"] == [weights_of(Path(f"run{seed}") / files.BEST) for seed in (1, 2)]
+    assert found["weights"][0] != found["weights"][1]
+    assert found["modes"] == [False, False] and found["full"] is True
+    assert min(found["rows"]) >= 100 and not told.rooms[0].loaders[-1].train
+    assert told.rooms[0].loaders[-1].batch_size == 3
+    assert told.rooms[0].asked[0][1]["data"] == "there"
+    assert told.rooms[0].asked[-1] == ("save", Path("found"))
+    assert "2 nets" in capsys.readouterr().out
+    assert told.run("--eval", "run1", "--data", "elsewhere") == 0
+    opened = [settings for what, settings in told.rooms[0].asked if what == "open"]
+    assert opened[-1]["data"] == "elsewhere"
+    assert told.rooms[0].loaders[-1].batch_size == 128
+
+
+def test_eval_refuses_nets_that_are_about_other_things(told, capsys):
+    told.run("--out", "a")
+    told.run("--out", "b", "--side", 9)
+    assert told.run("--eval", "a", "b") == 2
+    assert "side 9, this run has 1" in capsys.readouterr().err
+
+
+def test_predict_tells_of_every_file_by_the_best_net(told, capsys):
+    told.run("--out", "a")
+    Path("folder").mkdir()
+    for name in ("x", "y"):
+        (Path("folder") / name).touch()
+    capsys.readouterr()
+    assert told.run("--predict", "a", "one", "two", "folder") == 0
+    mean = told.rooms[0].made.mean.tolist()
+    assert capsys.readouterr().out.splitlines() == [
+        f"{what}: False {mean}" for what in ("one", "two", "folder/x", "folder/y")
+    ]
+    assert told.run("--predict", "a", "one", "odd", "two") == 2
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 2 and "odd: odd" in said.err
+    assert told.run("--predict", "a") == 2
+    assert told.run("--predict", "a", "one", "--data", "x") == 2
+    assert "does not take --data" in capsys.readouterr().err
+
+
+def test_threads_are_set(told):
+    before = tinynet.devices.threads.get_num_threads()
+    try:
+        assert told.run("--out", "a", "--threads", before + 1) == 0
+        assert tinynet.devices.threads.get_num_threads() == before + 1
+    finally:
+        tinynet.set_num_threads(before)
+
+
+def test_auto_is_a_size_that_fits_the_set_and_is_kept(told, monkeypatch, capsys):
+    calls = []
+
+    def fitting(step, devices, most):
+        for count in (2, 4):
+            step(count)
+            calls.append(count)
+        return 64, "there is room"
+
+    monkeypatch.setattr(module, "fitting_batch_size", fitting)
+    assert told.run("--out", "a", "--batch-size", "auto") == 0
+    assert settings_in("a")["batch_size"] == 8  # of 12 rows: 64, 32, 16 are too many
+    assert told.trainers[0].train.batch_size == 8 and calls == [2, 4]
+    assert "batch size 8: there are 12 rows to train on" in capsys.readouterr().out
+
+
+def test_intervals_and_milestones():
+    assert interval("500") == {"checkpoint_batches": 500, "checkpoint_minutes": None}
+    assert interval("90s") == {"checkpoint_minutes": 1.5}
+    assert rising_numbers("1,5,9") == [1, 5, 9]
+    for wrong in ("0", "0,1", "2,1", "1,1", "", "x"):
+        with pytest.raises(Exception, match="expected"):
+            rising_numbers(wrong)
+    for wrong in ("0", "-1", "1.5", "m"):
+        with pytest.raises(Exception, match="expected"):
+            interval(wrong)
