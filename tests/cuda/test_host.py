@@ -209,24 +209,28 @@ def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machin
     a, b = tinynet.device("cuda:0"), tinynet.device("cuda:1")
     launch = importlib.import_module("tinynet.kernels.cuda.launch")
     x, elsewhere = a.upload(np.ones((2, 3), np.float32)), b.upload(np.ones((2, 3), np.float32))
-    step = launch.Source("steps/sgd.cu").sgd_step
+    add = launch.Source("add_to_columns.cu").add_to_columns
     with pytest.raises(RuntimeError, match="activate"):
-        step((6, 1), x, x, x, 0.1, 0.9, 0.0, 6)
+        add((6, 1), x, x, 3, True, 6)
     with a.activate():
         with pytest.raises(tinynet.DeviceMismatchError, match="cuda:1"):
-            step((6, 1), x, elsewhere, x, 0.1, 0.9, 0.0, 6)
+            add((6, 1), x, elsewhere, 3, True, 6)
         with pytest.raises(TypeError, match="float, got float64"):
-            step((6, 1), x, x.astype(np.float64), x, 0.1, 0.9, 0.0, 6)
-        with pytest.raises(TypeError, match="grad is a CuPy array"):
-            step((6, 1), x, np.ones(6, np.float32), x, 0.1, 0.9, 0.0, 6)
-        with pytest.raises(TypeError, match="lr is a number"):
-            step((6, 1), x, x, x, x, 0.9, 0.0, 6)
+            add((6, 1), x, x.astype(np.float64), 3, True, 6)
+        with pytest.raises(TypeError, match="b is a CuPy array"):
+            add((6, 1), x, np.ones(3, np.float32), 3, True, 6)
+        with pytest.raises(TypeError, match="O is a number"):
+            add((6, 1), x, x, x, True, 6)
         with pytest.raises(ValueError, match="contiguous"):
-            step((6, 1), x, x.T, x, 0.1, 0.9, 0.0, 6)
-        with pytest.raises(TypeError, match="7 arguments"):
-            step((6, 1), x, x)
+            add((6, 1), x, x.T, 3, True, 6)
+        with pytest.raises(TypeError, match="5 arguments"):
+            add((6, 1), x, x)
         with pytest.raises(ValueError, match="grid"):
-            step((6, 2**31), x, x, x, 0.1, 0.9, 0.0, 6)
+            add((6, 2**31), x, x, 3, True, 6)
+        with pytest.raises(tinynet.DeviceMismatchError, match="sgd_step: grad lives on cuda:1"):
+            a.kernels.run_steps(a.kernels.sgd_step, [(x, elsewhere, x, 0.1, 0.9, 0.0)])
+        with pytest.raises(TypeError, match="sgd_step: velocity is float, got float64"):
+            a.kernels.sgd_step(x, x, x.astype(np.float64), 0.1, 0.9, 0.0)
         for dtype in (np.complex64, np.float16, np.int64):
             with pytest.raises(TypeError, match=f"x is float or double, got {np.dtype(dtype)}"):
                 a.kernels.relu_forward(a.upload(np.ones(3, dtype)))

@@ -112,7 +112,7 @@ def test_every_source_is_launched_from_beside_it() -> None:
     launchers = "".join(path.read_text() for path in SOURCES[0].parent.glob("*.py"))
     for source in SOURCES:
         # steps/__init__.py reads all files beside it
-        assert source.parent.name == "steps" or f'Source("{source.name}")' in launchers
+        assert source.parent.name == "steps" or f'Source("{source.name}"' in launchers
 
 
 def sanitized(*tests: str, **environment: str) -> subprocess.CompletedProcess:
