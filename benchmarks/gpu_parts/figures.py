@@ -262,7 +262,7 @@ def guesses(size: Size) -> dict[str, dict[str, float]]:
     step = from_host(gpu, net_on(gpu, size), size.batch)
     for module, name, values, kernels in GUESSES:
         with constant(module, name) as set_to:
-            for value in values:
+            for value in values[: size.tries]:
                 set_to(value)
                 rows = kernel_times(gpu, step, size.side)
                 spent = 1e3 * sum(row["seconds"] for row in rows if row["kernel"] in kernels)
@@ -276,7 +276,7 @@ def pieces(size: Size) -> dict[str, float]:
     net = net_on(gpu, size)
     for kind, tf32 in (("fp32", False), ("tf32", True)):
         with constant("conv2d", "COLUMN_BYTES") as set_to, precision(tf32):
-            for mebibytes in PIECES:
+            for mebibytes in PIECES[: size.tries]:
                 set_to(mebibytes << 20)
                 speed = rate(net.step, gpu.synchronize, size.batch, size.seconds / 3)
                 found[f"{kind} {mebibytes} MiB"] = speed
