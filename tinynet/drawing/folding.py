@@ -52,7 +52,7 @@ def _modules(boxes: list[Box], depth: int) -> Iterator[Run]:
 
 def _repetitions(boxes: list[Box]) -> Iterator[Run]:
     """Runs of a unit of up to 64 boxes that comes twice or more, the longest runs first."""
-    alike = {}
+    alike: dict[tuple, int] = {}
     kinds = np.array([alike.setdefault(_kind(box), len(alike)) for box in boxes])
     for start, stop, period in _periodic(kinds, 0, len(kinds)):
         times = (stop - start) // period
@@ -70,18 +70,17 @@ def _periodic(kinds: np.ndarray, low: int, high: int) -> Iterator[tuple[int, int
     waiting = [(low, high)]
     while waiting:
         low, high = waiting.pop()
-        best = (0, 0, 0, 0)  # boxes saved, -period, start, stop
+        best = (0, 0, 0)  # boxes, -period, -start: the most, of the shortest unit, the first
         for period in range(1, min(LONGEST, (high - low) // 2) + 1):
             same = kinds[low : high - period] == kinds[low + period : high]
-            edges = np.flatnonzero(np.diff(np.concatenate([[0], same, [0]])))
-            for start, stop in edges.reshape(-1, 2):
-                length = (stop - start + period) // period * period
-                if length >= 2 * period:
-                    best = max(best, (length - 1, -period, -start, length))
-        saved, period, start, length = best
-        if saved:
-            start = low - start
-            yield int(start), int(start + length), -period
+            turns = np.flatnonzero(np.diff(np.concatenate([[0], same, [0]])))
+            starts, stops = turns[::2], turns[1::2]  # of stretches where the next unit is the same
+            lengths = (stops - starts + period) // period * period
+            if len(lengths) and (longest := lengths.max()) >= 2 * period:
+                best = max(best, (longest, -period, -starts[lengths.argmax()]))
+        length, period, start = best[0], -best[1], low - best[2]
+        if length:
+            yield int(start), int(start + length), period
             waiting += [(low, start), (start + length, high)]
 
 
