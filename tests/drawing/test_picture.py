@@ -98,7 +98,7 @@ def test_the_page_shows_each_step(tmp_path):
     assert "Forward is done" in page.at(0) and "Forward is done" not in page.at(1)
     assert [t for t in page.at(2) if t.endswith(" = ")] == []
     told = " ".join(page.at(3))
-    assert "to x : -1 \u00d7 5 = -5" in told and "+= : -10 + -5 = -15" in told
+    assert "to x : -1 \u00d7 5 = -5" in told and "+= -10 + -5 = -15 the gradients of x meet" in told
     assert "y = a b da = dy b, db = dy a" in told and "q = x * y" in told
     titles = [t for t, inside in page.texts if inside[-1][0] == "h3"]
     assert titles == ["Forward is done", "Add", "Mul", "Mul"]

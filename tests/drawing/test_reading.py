@@ -300,6 +300,10 @@ def test_wrong_calls():
     for group in ("all", 0, -1, 1.0, True, None):
         with pytest.raises(ValueError, match='expected group to be "auto", "none" or 1, 2'):
             tinynet.draw(x * 2.0, group=group)
+    with pytest.raises(TypeError, match="expected net to be a Module, got list"):
+        tinynet.draw(x * 2.0, [])
+    with pytest.raises(TypeError, match="expected names to be a dict, name -> tensor, got list"):
+        tinynet.draw(x * 2.0, names=[x])
     y = x * x
     x.data[:] = 5
     with pytest.raises(RuntimeError, match="was changed in place after forward"):

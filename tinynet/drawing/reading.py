@@ -67,9 +67,10 @@ class _Reader:
         self.in_order: list[Box] = []
         self.boxes: dict[Any, Box] = {}  # of a node, a leaf, the id of a Value
         self.edges: dict[tuple[Node, int], Edge] = {}  # by node and number of the argument
-        own = [] if net is None else [(name, p) for name, p in net.named_parameters()]
+        own = () if net is None else net.named_parameters()
         self.first = _by_place((*names.items(), *own))
-        self.last = _by_place(others.items())
+        # a notebook's own names, as _ and _12, say nothing
+        self.last = _by_place(item for item in others.items() if not item[0].startswith("_"))
         self.traced = all(node.note is not None for node in nodes)
         self.uses = Counter(
             source for node in nodes for source in node.inputs or () if source is not None

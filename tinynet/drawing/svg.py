@@ -20,6 +20,7 @@ CHARACTER = 7.3  # width of one, in pixels: 12 pixels high, all of one width
 LINE = 16.0
 BETWEEN = 62.0  # from a layer to the next: room for the two lines beside an arrow
 MARGIN = 16.0
+ASIDE = 7.0  # from an arrow to what stands beside it
 MOST = 6  # parameters of a box that are listed
 
 
@@ -115,7 +116,7 @@ def _line(*parts: tuple[str, str]) -> Line:
 def _parameters(box: Box, graph: Graph) -> Iterator[Line]:
     """The parameters and constants that are drawn inside this box."""
     own = {edge.source: edge for edge in graph.into.get(box, []) if edge.source in graph.inside}
-    for source, edge in list(own.items())[:MOST]:
+    for source, edge in sorted(own.items(), key=lambda pair: graph.place[pair[0]])[:MOST]:
         output = source.outputs[0]
         name = (output.name or edge.argument).removeprefix(f"{box.path}.")
         value = output.value
@@ -158,7 +159,7 @@ def _sum(edge: Edge) -> str:
 
 
 def _width_of_label(edge: Edge) -> float:
-    return CHARACTER * max(map(len, _label(edge))) + 12
+    return ASIDE + CHARACTER * max(map(len, _label(edge))) + 8
 
 
 def _label(edge: Edge) -> tuple[str, str]:
@@ -171,7 +172,8 @@ def _label(edge: Edge) -> tuple[str, str]:
 
 def _width(lines: list[Line], labels: list[float]) -> float:
     inside = max(line.length for line in lines) * CHARACTER + 20
-    return max(56.0, inside, sum(labels))
+    beside = 2 * labels[0] - 16 if len(labels) == 1 else sum(labels)
+    return max(56.0, inside, beside)
 
 
 def _tops(layout: Layout, counts: list[int]) -> list[float]:
@@ -223,10 +225,12 @@ class _Canvas:
     def ends(self, edges: list[Edge], labels: list[float]) -> list[float]:
         """x where each arrow reaches its box: side by side, ordered by where they come from."""
         came = [self.bends[e][-1][0] if self.bends[e] else self._start(e)[0] for e in edges]
+        if len(edges) == 1:
+            return [self.layout.centres[self.index[edges[0].target]]]
         ends = [0.0] * len(edges)
         left = self.layout.centres[self.index[edges[0].target]] - sum(labels) / 2 if edges else 0
         for i in sorted(range(len(edges)), key=came.__getitem__):
-            ends[i] = left + labels[i] / 2
+            ends[i] = left + ASIDE
             left += labels[i]
         return ends
 
@@ -237,13 +241,14 @@ class _Canvas:
             path = [begin, (x, self.top(edge.target))]
             step = f' data-step="{edge.target.step}"' if edge.gradient else ""
             kind = _kind(edge)
-            yield (f'<path class="arrow {kind}" d="{_curve(path)}" marker-end="url(#tip)"{step}/>')
+            yield f'<path class="arrow {kind}" d="{_curve(path)}" marker-end="url(#tip)"{step}/>'
 
     def labels(self, edges: list[Edge], ends: list[float]) -> Iterator[str]:
         """What stands beside them."""
         for edge, x in zip(edges, ends, strict=True):
             y, step = self.top(edge.target), edge.target.step
             value, gradient = _label(edge)
+            x += ASIDE
             yield f'<text class="value" x="{x:.0f}" y="{y - 25:.0f}">{escape(value)}</text>'
             if gradient:
                 yield (
