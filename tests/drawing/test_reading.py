@@ -188,7 +188,7 @@ def test_names_come_from_what_is_given_then_the_net_the_trace_and_the_caller():
     net = nn.Linear(2, 1)
     x, other = leaf([[1.0, 2.0]]), leaf([[3.0]])
     y = net(x) * other
-    graph = tinynet.draw(y, net, names={"left": x}).graph
+    graph = tinynet.draw(y, net, names={"left": x, "none": None}).graph
     assert {b.title for b in graph.boxes} == {"left", "weight", "bias", "Linear", "Mul", "other"}
     assert named(graph, "y").gradient.values == [1]
     graph = tinynet.draw(y).graph
@@ -216,6 +216,10 @@ def test_a_tape_that_was_not_traced_says_what_tracing_adds():
     assert total.outputs[0].value.values.tolist() == [2]  # of what is drawn, it is known
     with tinynet.tracing():
         loss = (x * mask).sum()
+        half = tinynet.draw(loss + (x * 3.0).sum())
+    assert half.graph.remarks == []
+    half = tinynet.draw(loss * 2.0).graph
+    assert half.remarks[0].startswith("1 of the 3 operations were not traced. Run the forward")
     graph = tinynet.draw(loss).graph
     assert graph.remarks == [] and box(graph, "mask").kind == "plain"
     assert next(e for e in graph.edges if e.source.title == "mask").gradient is None
