@@ -4,8 +4,8 @@ with tinynet.tracing(net):
     loss = F.cross_entropy(net(x), labels)
 tinynet.draw(loss).save("tape.html")
 
-reading.py makes a Graph, plain data, of the tape; folding.py makes large graphs small; layout.py
-finds places; svg.py and page.py write.
+reading.py makes a Graph, plain data, of the tape; folding.py makes large graphs small; lines.py
+says what stands in the boxes, layout.py where they lie; svg.py and page.py write.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from pathlib import Path
 
 from tinynet.drawing.folding import FOLDED, fold
 from tinynet.drawing.graph import Graph
+from tinynet.drawing.lines import summary
 from tinynet.drawing.page import fragment, page
 from tinynet.drawing.reading import nodes_of, read
-from tinynet.drawing.svg import summary, svg
+from tinynet.drawing.svg import svg
 from tinynet.nn.module import Module
 from tinynet.tensor import Tensor
 

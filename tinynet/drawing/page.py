@@ -12,8 +12,9 @@ from html import escape
 
 from tinynet.drawing import text
 from tinynet.drawing.graph import Box, Edge, Graph, counted
+from tinynet.drawing.lines import summary
 from tinynet.drawing.style import COLOURS, page_style, script
-from tinynet.drawing.svg import summary, svg
+from tinynet.drawing.svg import svg
 
 CONTROLS = (
     ("first", "\u21e4", "before the first step"),

@@ -33,9 +33,16 @@ def is_known(value: Value) -> bool:
     return value.values.size == prod(value.shape)
 
 
-def brief(value: Value) -> str:
-    """For an arrow: the elements if they are few, else the norm."""
-    if is_known(value) and value.values.size <= FEW:
+def is_short(value: Value) -> bool:
+    """Whether all elements fit beside an arrow."""
+    return is_known(value) and value.values.size <= FEW
+
+
+def brief(value: Value | None) -> str:
+    """For an arrow: the elements if they are few, else the norm; nothing for nothing."""
+    if value is None:
+        return ""
+    if is_short(value):
         return array(value.values.reshape(value.shape))
     return f"\u2016{number(value.norm)}\u2016"
 
