@@ -77,7 +77,7 @@ def shares(dy, winner, x_shape, kernel, stride, padding):
 
 def example():
     x = np.array(
-        [[1.0, 5, 2, 0, 3], [0, 4, 1, 7, 2], [3, 2, 9, 1, 0], [1, 0, 2, 6, 1], [4, 2, 0, 3, 8]]
+        [[1.0, 5, 2, 0, 3], [0, 4, 1, 7, 2], [3, 9, 2, 1, 0], [1, 0, 2, 6, 1], [4, 2, 0, 3, 8]]
     )
     _, winner = kernels.max_pool2d_forward(x[None, None], (3, 3), (2, 2), (0, 0), False)
     return np.array([[[[1.0, 2], [4, 8]]]]), winner, (1, 1, 5, 5), (3, 3), (2, 2), (0, 0)
