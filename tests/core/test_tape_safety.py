@@ -27,13 +27,16 @@ def test_a_gradient_that_goes_two_ways_is_not_changed_where_it_meets_another():
     """c hands one array to a and to b; at a it meets another gradient, and b must not see the
     sum.
     """
-    for order in (lambda c, d: c + d, lambda c, d: d + c):
-        x, z = leaf([1.0]), leaf([1.0])
-        a, b = x * 2, z * 3
-        d = a * 5
-        c = a + b
-        order(c, d).sum().backward()
-        assert z.grad.item() == 3 and x.grad.item() == 12
+    for swapped in (False, True):
+        for older in "ab":  # it is visited last, when the other one's gradient is added up
+            x, z = leaf([1.0]), leaf([1.0])
+            b = z * 3
+            a = x * 2
+            b = b if older == "b" else z * 3
+            d = a * 5
+            c = a + b
+            (d + c if swapped else c + d).sum().backward()
+            assert z.grad.item() == 3 and x.grad.item() == 12
 
 
 @pytest.mark.parametrize("device", ["cpu", "cpu:1"])

@@ -135,6 +135,10 @@ def test_every_field_comes_back_after_every_edit(edit, schedule, rule, stops, tm
         second.resume()
         check_same(fields(second), saved)
         assert second.watch.seconds == first.watch.seconds
+        kept = files.load(first.saver.last).arrays
+        assert {k: v.tobytes() for k, v in kept.items()} == {
+            "mean": first.task.arrays()["mean"].tobytes()
+        }
         second.edit(EDITS[edit])
         if again:
             run_to(second, stops[1])
