@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet.exercises.exercise import Exercise, Function, Wrong
-from tinynet.exercises.learner import Learner, NotWritten, TooSlow
+from tinynet.exercises.learner import Learner, NotWritten, TooSlow, in_words
 
 Say = Callable[[str], object]
 RTOL = 1e-6  # of the largest value expected
@@ -66,8 +66,8 @@ def named(exercise: Exercise, probes: list[tuple], outcomes: list[Outcome]) -> s
     for mistake, hint in exercise.mistakes.items():
         theirs = (_outcome(exercise, mistake, probe) for probe in probes)
         triples = [*zip(outcomes, theirs, rights, strict=True)]
-        # Where both fail, they may do so in their own ways; but once they must be wrong alike.
-        alike = all(_same(a, b) or (a.error and b.error) for a, b, _ in triples)
+        # Where the learner's raises an error it tells nothing; but once both must be wrong alike.
+        alike = all(_same(a, b) or a.error for a, b, _ in triples)
         if alike and any(_same(a, b) and not _same(b, right) for a, b, right in triples):
             return hint
     return ""
@@ -110,7 +110,7 @@ def _outcome(
     except Wrong as wrong:
         return Outcome([], [], str(wrong))
     except Exception as error:  # of a wrong version: a learner's has a line in front
-        return Outcome([], [], f"{type(error).__name__}: {error}".partition("\n")[0])
+        return Outcome([], [], in_words(error))
     results = [given] if len(exercise.results) == 1 else given
     return Outcome(results, list(_arrays(arguments)))
 
@@ -136,7 +136,7 @@ def _compare(exercise: Exercise, outcome: Outcome, probe: tuple) -> None:
 def _compare_result(name: str, got: Any, expected: Any) -> None:
     if isinstance(expected, (str, dict)):
         if got != expected:
-            raise Wrong("\n".join([f"{name}: got {_kind(got)}", *_unlike(got, expected)]))
+            raise Wrong("\n".join(_unlike(name, got, expected)))
         return
     if not isinstance(got, ARRAY):
         raise Wrong(f"{name}: expected an array of shape {expected.shape}, got {_kind(got)}.")
@@ -148,15 +148,16 @@ def _compare_result(name: str, got: Any, expected: Any) -> None:
             f"np.zeros(shape) makes float64; give it the dtype: np.zeros(shape, dtype)."
         )
     if not _close(got, expected).all():
-        raise Wrong(f"{name} is wrong.\n" + "\n".join(_grids(got, expected)))
+        raise Wrong(f"{name} is wrong.\n" + "\n".join(_grids(np.asarray(got), expected)))
 
 
-def _unlike(got: Any, expected: str | dict) -> list[str]:
-    """One line for each difference."""
-    if isinstance(expected, str) or not isinstance(got, dict):
-        return [f"    expected {expected}"]
+def _unlike(name: str, got: Any, expected: str | dict) -> list[str]:
+    """One line, or one for each key that differs."""
+    if isinstance(expected, str):
+        return [f"{name}: expected {expected}, got {got}"]
     keys = [key for key in {**expected, **got} if got.get(key) != expected.get(key)]
-    return [f"    {key}: got {got.get(key)}, expected {expected.get(key)}" for key in keys]
+    lines = [f"    {key}: got {got.get(key)}, expected {expected.get(key)}" for key in keys]
+    return [f"{name}: these are wrong", *lines]
 
 
 def _same(a: Outcome, b: Outcome) -> bool:
@@ -186,7 +187,7 @@ def _kind(value: Any) -> str:
         return f"an array of shape {value.shape}"
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}"
-    return value if isinstance(value, str) else f"a {type(value).__name__}"
+    return f"a {type(value).__name__}"
 
 
 def _arguments(exercise: Exercise, probe: tuple) -> Iterator[str]:

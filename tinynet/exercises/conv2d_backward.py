@@ -111,6 +111,10 @@ def padding_twice(dy, x, weight, stride, padding):
     return misplaced(dy, x, weight, stride, 2 * padding[0], 2 * padding[1])
 
 
+def first_of_each_pair(dy, x, weight, stride, padding):
+    return misplaced(dy, x, weight, stride[:1] * 2, padding[0], padding[0])
+
+
 def without_stride(dy, x, weight, stride, padding):
     return conv2d_backward(dy, x, weight, (1, 1), padding)
 
@@ -178,6 +182,8 @@ EXERCISE = Exercise(
         "the rows, pw to the columns.",
         without_padding: "the padding is missing: window (oh, ow) begins at row oh*sh - ph.",
         padding_twice: "the padding is there twice: window (oh, ow) begins at row oh*sh - ph.",
+        first_of_each_pair: "you use padding[0] and stride[0] for the columns too. padding is "
+        "(ph, pw) and stride is (sh, sw).",
         not_cut: "dx still has the padding: cut it off.",
         without_stride: "the stride is missing: window (oh, ow) begins at (oh*sh, ow*sw).",
         db_is_a_mean: "db is the mean of dy. b is added at each position of each picture, so its "

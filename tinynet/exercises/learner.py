@@ -42,7 +42,7 @@ class Learner:
         module = ModuleType(path.stem)
         module.__file__ = str(path)
         with self.supervised():
-            code = compile(path.read_bytes(), str(path), "exec")
+            code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
             exec(code, vars(module))
         function = getattr(module, exercise.name, None)
         if not callable(function):
@@ -107,8 +107,15 @@ class Learner:
             return f"{self.path.name}, line {error.lineno}:  {line}\nPython says: {error.msg}"
         if isinstance(error, SystemExit):
             return f"{place}\nThis ends the program. A function has to return."
-        what = str(error).partition("\n")[0]
-        return f"{place or self.path.name}\n{type(error).__name__}: {what}"
+        return f"{place or self.path.name}\n{in_words(error)}"
+
+
+def in_words(error: BaseException) -> str:
+    """Its type, and the first line of what it says."""
+    first = str(error).partition("\n")[0]
+    if isinstance(error, RecursionError):  # Python also says in which call: now this, now that
+        first = "maximum recursion depth exceeded"
+    return f"{type(error).__name__}: {first}"
 
 
 @contextlib.contextmanager
