@@ -32,7 +32,7 @@ ROOMS = [
     ("tinynet",),
     ("tinynet.data",),
     ("tinynet.training",),
-    ("tinynet.program",),
+    ("tinynet.program", "tinynet.exercises"),
     ("examples",),
 ]
 FLOOR = {name: floor for floor, names in enumerate(ROOMS) for name in names}
