@@ -38,10 +38,10 @@ class Row(NamedTuple):
     most: float | None = None  # ms that the first one may take
 
 
-# Rows of the quick form: all that learners run, and of AlexNet what takes no minutes.
+# Rows of the quick form: what learners run, and of AlexNet what takes no minutes.
 QUICK = (
-    "train-32", "mini-64", "lenet-16", "lenet-64", "lenet-256", "mlp-64", "add", "chain", "conv-64",
-    "conv-128", "resnet20-128", "forward-1", "forward-8", "forward-32",
+    "train-32", "mini-64", "lenet-16", "lenet-64", "mlp-64", "add", "chain", "conv-64",
+    "resnet20-128", "forward-1", "forward-8", "forward-32",
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from tinynet import creation, functional, functions, nn, optim, types
 from tinynet.creation import *
 from tinynet.devices import device, memory_stats, set_tf32
 from tinynet.devices.threads import get_num_threads, set_num_threads
+from tinynet.drawing import draw
 from tinynet.errors import (
     CheckpointError,
     DataError,
@@ -52,6 +53,7 @@ __all__ = [
     "TinynetError",
     "device",
     "direct_convolution",
+    "draw",
     "functional",
     "get_num_threads",
     "gradcheck",

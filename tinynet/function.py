@@ -18,6 +18,7 @@ y = Square.apply(tensor)
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ import numpy as np
 from tinynet import profiler
 from tinynet.devices import Device
 from tinynet.errors import DeviceMismatchError
+from tinynet.kernels.order import along_memory
 from tinynet.marks import mark
 from tinynet.recording import this_thread
 from tinynet.tape import Node, clock
@@ -92,7 +94,7 @@ class Function:
     the shape of their argument.
     """
 
-    ours = True  # not a user's: no gradient of its backward is an array that somebody keeps
+    ours = True  # not a user's: its backward gives no array that is kept, or written to again
 
     def __init_subclass__(cls) -> None:
         cls.ours = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
@@ -166,9 +168,11 @@ class Function:
                     f"{cls.__name__}.backward: expected an array of shape {shape} for argument "
                     f"{i}, got {g.shape if is_array else type(g).__name__}"
                 )
-            if g.dtype is not dtype and g.dtype != dtype:
+            if not cls.ours or (g.dtype is not dtype and g.dtype != dtype):
+                # A copy of a user's, too: it may be an array that is kept, or written to again.
                 with node.device.activate(cls.__name__):
-                    given[i] = g.astype(dtype)
+                    copy = operator.methodcaller("astype", dtype)
+                    given[i] = along_memory(node.device, copy, g)
         return given
 
 

@@ -140,8 +140,7 @@ def gather(leaves: dict, node: Node, arrived: list, leaving: list) -> None:
         if before is not None:
             with leaf.device.activate("backward"):
                 leaves[leaf] = along_memory(leaf.device, operator.add, before, g)
-        # A backward of the user's may return an array that somebody keeps; ours never do.
-        elif node.function.ours and not _shares_memory(node, g, i, arrived, leaving):
+        elif not _shares_memory(node, g, i, arrived, leaving):
             leaves[leaf] = g
         else:
             with leaf.device.activate("backward"):

@@ -96,6 +96,7 @@ def test_real_interrupts_leave_no_blas_held():
     def interrupt(*_):
         raise KeyboardInterrupt
 
+    threads.parallel_for(lambda _: None, [0, 1])  # Python's own Thread.start takes none well
     old = signal.signal(signal.SIGALRM, interrupt)
     try:
         while number < 100:
@@ -149,8 +150,34 @@ def test_an_interrupt_while_the_caller_waits_is_raised_after_the_wait():
     assert written == ["late"]
 
 
+def test_finished_work_keeps_no_array_alive_in_the_queue_of_a_busy_team():
+    main, begun, end = threading.get_ident(), threading.Event(), threading.Event()
+
+    def long(_):
+        if threading.current_thread().name == "tinynet":
+            begun.set()
+            end.wait(20)
+        else:
+            begun.wait(20)
+
+    other = threading.Thread(target=threads.parallel_for, args=(long, [0, 1]))
+    other.start()
+    begun.wait(20)
+    array, by = np.zeros(10), []
+    alive = weakref.ref(array)
+
+    def piece(_, array=array):
+        by.append(threading.get_ident())
+
+    threads.parallel_for(piece, range(3))
+    del piece, array
+    assert alive() is None and by == [main] * 3
+    end.set()
+    other.join()
+
+
 def test_finished_work_keeps_no_array_alive():
-    """Neither in the queue of a team that sleeps, nor in a circle with the exception."""
+    """Neither in the hands of a helper, nor in a circle with the exception."""
     for fails in (False, True):
         array = np.zeros(10)
         alive = weakref.ref(array)

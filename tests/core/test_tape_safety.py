@@ -27,13 +27,16 @@ def test_a_gradient_that_goes_two_ways_is_not_changed_where_it_meets_another():
     """c hands one array to a and to b; at a it meets another gradient, and b must not see the
     sum.
     """
-    for order in (lambda c, d: c + d, lambda c, d: d + c):
-        x, z = leaf([1.0]), leaf([1.0])
-        a, b = x * 2, z * 3
-        d = a * 5
-        c = a + b
-        order(c, d).sum().backward()
-        assert z.grad.item() == 3 and x.grad.item() == 12
+    for swapped in (False, True):
+        for older in "ab":  # it is visited last, when the other one's gradient is added up
+            x, z = leaf([1.0]), leaf([1.0])
+            b = z * 3
+            a = x * 2
+            b = b if older == "b" else z * 3
+            d = a * 5
+            c = a + b
+            (d + c if swapped else c + d).sum().backward()
+            assert z.grad.item() == 3 and x.grad.item() == 12
 
 
 @pytest.mark.parametrize("device", ["cpu", "cpu:1"])
@@ -103,6 +106,32 @@ def test_a_leaf_owns_its_gradient_whatever_a_backward_returns(how):
     a.zero_grad()
     ya.backward(given)
     assert a.grad.numpy().tolist() == [5, 5]
+
+
+class Scratch(tinynet.Function):
+    """Its gradient is always in the same memory."""
+
+    memory = np.zeros(1, np.float32)
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, dy):
+        (x,) = ctx.saved_tensors
+        return np.multiply(2 * x, dy, out=Scratch.memory)
+
+
+def test_a_gradient_that_waits_is_not_overwritten_by_the_next_backward():
+    a, b = leaf([3.0]), leaf([5.0])
+    x, y = (
+        a * 1,
+        b * 1,
+    )  # older than both squares: the first gradient waits while the second is made
+    (Scratch.apply(x) + Scratch.apply(y)).backward()
+    assert a.grad.item() == 6 and b.grad.item() == 10
 
 
 def test_what_is_no_array_is_refused_as_a_gradient():

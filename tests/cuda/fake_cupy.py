@@ -687,9 +687,12 @@ class RawKernel:
             f"{self.name}: grid {grid}, block {block}"
         )
         assert grid[0] < 2**31 and all(n <= 65535 for n in grid[1:]) and math.prod(block) <= 1024
-        blocks = []
+        blocks, by_value = [], []
         for argument, (kind, pointer) in zip(args, self.types, strict=True):
-            if pointer:
+            if kind.startswith("All<"):  # parts by value: CuPy takes NumPy arrays of one element
+                assert isinstance(argument, np.ndarray) and argument.size == 1
+                by_value += self._pointed_to(argument["parts"])
+            elif pointer:
                 assert isinstance(argument, ndarray), f"{self.name}: {argument!r} for {kind}*"
                 assert argument.dtype == C_TYPES[kind], f"{self.name}: {argument.dtype} for {kind}*"
                 blocks.append(on_current(argument))
@@ -701,9 +704,21 @@ class RawKernel:
             for a, c, (_, pointer) in zip(args, constant, self.types, strict=True)
             if pointer and not c
         ]
+        blocks += [block for block, _ in by_value]
+        written += [block for block, constant in by_value if not constant]
         operate(self.name, current_stream(), blocks, written)
         machine.launches[self.name] += 1
         on_cpu.run(self.code, self.name, self.options, grid, block, [plain(a) for a in args])
+
+    def _pointed_to(self, parts: np.ndarray) -> list[tuple[Block, bool]]:
+        """(block, whether it is only read) of every pointer in the parts that count."""
+        found = []
+        for part in parts.reshape(-1):
+            for name in part.dtype.names if part["count"] else ():
+                if part.dtype[name] == np.uintp:
+                    found.append((block_at(int(part[name])), name == "grad"))
+                    assert found[-1][0].device_id == current_gpu()
+        return found
 
     def _head(self) -> str:
         start = self.code.index(f'extern "C" __global__ void {self.name}(')

@@ -51,8 +51,8 @@ def run(
     places = _exact_copies(args) if "sanitize" in os.environ.get("TINYNET_SHIM_FLAGS", "") else {}
     values = [
         np.array(places.get(a.ctypes.data, a.ctypes.data), np.uintp)
-        if isinstance(a, np.ndarray)
-        else np.array(a)
+        if isinstance(a, np.ndarray) and a.dtype.names is None
+        else np.array(a)  # numbers, and structs by value
         for a in args
     ]
     pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
@@ -75,7 +75,8 @@ def _exact_copies(args: list[Any]) -> dict[int, int]:
     """
     places: dict[int, int] = {}
     for array in args:
-        if isinstance(array, np.ndarray) and array.ctypes.data not in places:
+        plain = isinstance(array, np.ndarray) and array.dtype.names is None
+        if plain and array.ctypes.data not in places:
             places[array.ctypes.data] = LIBC.malloc(ctypes.c_size_t(array.nbytes))
             ctypes.memmove(places[array.ctypes.data], array.ctypes.data, array.nbytes)
     return places

@@ -46,6 +46,11 @@ class Counts:
         self.bytes: dict[str, int] = {}
         self.allocations = self.events = self.waits = 0
 
+    def forget(self) -> None:
+        self.kernels.clear()
+        self.bytes.clear()
+        self.allocations = self.events = self.waits = 0
+
     def note(self, name: str, arrays: Iterable[Any]) -> None:
         self.kernels[name] = self.kernels.get(name, 0) + 1
         moved = sum(a.nbytes for a in arrays if hasattr(a, "nbytes"))

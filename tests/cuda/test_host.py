@@ -18,9 +18,13 @@ import pytest
 import tinynet
 from tinynet.devices import Device
 
+SIMULATED = ["two GPUs", "one GPU twice"]
 
-@pytest.fixture(params=["two GPUs", "one GPU twice"])
-def pair(request: pytest.FixtureRequest, machine: fake_cupy.Machine) -> tuple[Device, Device]:
+
+@pytest.fixture(params=[*SIMULATED, pytest.param("a real GPU twice", marks=pytest.mark.gpu)])
+def pair(request: pytest.FixtureRequest) -> tuple[Device, Device]:
+    if request.param in SIMULATED:
+        request.getfixturevalue("machine")
     first = tinynet.device("cuda:0")
     return first, tinynet.device("cuda:1") if request.param == "two GPUs" else first.twin()
 
@@ -29,10 +33,7 @@ def innermost(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return np.moveaxis(rng.standard_normal((*shape[1:], shape[0])).astype(np.float32), -1, 0)
 
 
-def test_upload_and_download_keep_values_and_layout(
-    machine: fake_cupy.Machine, rng: np.random.Generator
-) -> None:
-    gpu = tinynet.device("cuda")
+def test_upload_and_download_keep_values_and_layout(gpu: Device, rng: np.random.Generator) -> None:
     for array in (
         innermost(rng, 8, 3, 20, 20),  # several slots
         rng.standard_normal((3, 4)),
@@ -115,6 +116,7 @@ def test_a_copy_into_memory_that_is_still_read(pair: tuple[Device, Device]) -> N
     assert (z + x.to(b)).numpy().sum() == 200
 
 
+@pytest.mark.parametrize("pair", SIMULATED, indirect=True)
 def test_swapping_halves_copies_both_ways_at_once(
     pair: tuple[Device, Device], rng: np.random.Generator
 ) -> None:
@@ -128,6 +130,7 @@ def test_swapping_halves_copies_both_ways_at_once(
     np.testing.assert_array_equal((y_here + 1).numpy(), y.numpy() + 1)
 
 
+@pytest.mark.parametrize("pair", SIMULATED, indirect=True)
 def test_a_crossing_copies_both_ways_at_once_in_backward_too(
     machine: fake_cupy.Machine, pair: tuple[Device, Device], rng: np.random.Generator
 ) -> None:
@@ -209,24 +212,28 @@ def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machin
     a, b = tinynet.device("cuda:0"), tinynet.device("cuda:1")
     launch = importlib.import_module("tinynet.kernels.cuda.launch")
     x, elsewhere = a.upload(np.ones((2, 3), np.float32)), b.upload(np.ones((2, 3), np.float32))
-    step = launch.Source("steps/sgd.cu").sgd_step
+    add = launch.Source("add_to_columns.cu").add_to_columns
     with pytest.raises(RuntimeError, match="activate"):
-        step((6, 1), x, x, x, 0.1, 0.9, 0.0, 6)
+        add((6, 1), x, x, 3, True, 6)
     with a.activate():
         with pytest.raises(tinynet.DeviceMismatchError, match="cuda:1"):
-            step((6, 1), x, elsewhere, x, 0.1, 0.9, 0.0, 6)
+            add((6, 1), x, elsewhere, 3, True, 6)
         with pytest.raises(TypeError, match="float, got float64"):
-            step((6, 1), x, x.astype(np.float64), x, 0.1, 0.9, 0.0, 6)
-        with pytest.raises(TypeError, match="grad is a CuPy array"):
-            step((6, 1), x, np.ones(6, np.float32), x, 0.1, 0.9, 0.0, 6)
-        with pytest.raises(TypeError, match="lr is a number"):
-            step((6, 1), x, x, x, x, 0.9, 0.0, 6)
+            add((6, 1), x, x.astype(np.float64), 3, True, 6)
+        with pytest.raises(TypeError, match="b is a CuPy array"):
+            add((6, 1), x, np.ones(3, np.float32), 3, True, 6)
+        with pytest.raises(TypeError, match="O is a number"):
+            add((6, 1), x, x, x, True, 6)
         with pytest.raises(ValueError, match="contiguous"):
-            step((6, 1), x, x.T, x, 0.1, 0.9, 0.0, 6)
-        with pytest.raises(TypeError, match="7 arguments"):
-            step((6, 1), x, x)
+            add((6, 1), x, x.T, 3, True, 6)
+        with pytest.raises(TypeError, match="5 arguments"):
+            add((6, 1), x, x)
         with pytest.raises(ValueError, match="grid"):
-            step((6, 2**31), x, x, x, 0.1, 0.9, 0.0, 6)
+            add((6, 2**31), x, x, 3, True, 6)
+        with pytest.raises(tinynet.DeviceMismatchError, match="sgd_step: grad lives on cuda:1"):
+            a.kernels.run_steps(a.kernels.sgd_step, [(x, elsewhere, x, 0.1, 0.9, 0.0)])
+        with pytest.raises(TypeError, match="sgd_step: velocity is float, got float64"):
+            a.kernels.sgd_step(x, x, x.astype(np.float64), 0.1, 0.9, 0.0)
         for dtype in (np.complex64, np.float16, np.int64):
             with pytest.raises(TypeError, match=f"x is float or double, got {np.dtype(dtype)}"):
                 a.kernels.relu_forward(a.upload(np.ones(3, dtype)))
@@ -418,6 +425,14 @@ def test_out_of_memory_names_what_runs_and_its_batch(
         tinynet.OutOfMemoryError, match="Greedy asked for 8 MiB.*: of a batch of 24, at most"
     ):
         Greedy.apply(scale, x).backward(np.ones((24, 3), np.float32))
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_that_runs_out_of_memory_goes_on_afterwards() -> None:
+    gpu = tinynet.device("cuda")
+    with pytest.raises(tinynet.OutOfMemoryError, match="cuda:0: .* asked for .* are free"):
+        gpu.empty((1 << 45,), np.float32)
+    assert (gpu.download(gpu.upload(np.ones(5))) == 1).all()
 
 
 def test_cublas_and_pinned_memory_run_out(machine: fake_cupy.Machine) -> None:

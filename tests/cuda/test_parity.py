@@ -39,12 +39,15 @@ def results(name: str, case: Case, where: Device, dtype: Any) -> list[np.ndarray
         for x in inputs
     ]
     y = fn(*arguments)
+    outputs = y if isinstance(y, tuple) else (y,)
     if not has_gradient(name):
-        return [y.numpy()]
-    y.backward(Tensor(y.device.upload(rng.standard_normal(y.shape).astype(dtype)), y.device))
+        return [output.numpy() for output in outputs]
+    for y in outputs:
+        seed = rng.standard_normal(y.shape).astype(dtype)
+        y.backward(Tensor(y.device.upload(seed), y.device), retain_graph=len(outputs) > 1)
     grads = [a.grad for a in arguments if isinstance(a, Tensor)]
     assert all(grad is not None for grad in grads)
-    return [tensor.numpy() for tensor in (y, *grads)]
+    return [tensor.numpy() for tensor in (*outputs, *grads)]
 
 
 def compare(name: str, gpu: Device, dtype: Any) -> None:
@@ -75,12 +78,15 @@ def operation_of(kernel: str) -> str | None:
 def test_a_kernel_of_no_operation_is_compared_by_hand() -> None:
     text = (Path(__file__).parent / "test_kernels.py").read_text()
     for kernel in KERNELS:
-        if operation_of(kernel) is None and not kernel.endswith("_step"):  # of rules: test_steps.py
+        if operation_of(kernel) is None and not kernel.endswith(
+            ("_step", "_steps")
+        ):  # test_steps.py
             assert f'"{kernel}"' in text or f"kernels.{kernel}(" in text, kernel
 
 
 @pytest.mark.parametrize("backend", ["cpu", "cuda"])
 @pytest.mark.parametrize("kernel", [k for k in KERNELS if operation_of(k)])
+@pytest.mark.parametrize("gpu", ["stand-in"], indirect=True)
 def test_a_wrong_kernel_is_noticed(
     gpu: Device, monkeypatch: pytest.MonkeyPatch, kernel: str, backend: str
 ) -> None:

@@ -124,11 +124,20 @@ def test_clipping_on_cpu_and_gpu_together(gpu: Device) -> None:
         assert all((p.grad.numpy() == 0.5).all() for p in parameters)
 
 
-def test_a_step_is_one_launch_a_parameter(machine: fake_cupy.Machine) -> None:
-    parameters = [nn.Parameter(np.ones(5), "cuda") for _ in range(3)]
-    opt = optim.AdamW(parameters, amsgrad=True)
-    for p in parameters:
-        p.grad = tinynet.tensor(np.ones(5), device="cuda")
-    machine.launches.clear()
-    opt.step()
-    assert dict(machine.launches) == {"adam_step": 3}
+@pytest.mark.parametrize("rule, kernel", [(optim.SGD, "sgd_step"), (optim.AdamW, "adam_step")])
+def test_a_step_is_one_launch_a_device(machine: fake_cupy.Machine, rule: Any, kernel: str) -> None:
+    """And a type: the parts of float32 and of float64 have other sizes. 90 parts do not fit in the
+    4 KB of a launch.
+    """
+    where = [(3, "cuda:0", np.float32), (2, "cuda:1", np.float32), (2, "cuda:0", np.float64)]
+    where.append((90, "cuda:0", np.float32))
+    for count, device, dtype in where:
+        parameters = [nn.Parameter(np.ones(5, dtype), device) for _ in range(count)]
+        opt = rule(parameters, lr=0.1)
+        for p in parameters:
+            p.grad = tinynet.tensor(np.ones(5, dtype), device=device)
+        machine.launches.clear()
+        opt.step()
+        assert dict(machine.launches) == {kernel: 1 if count < 90 else 2}
+        assert all((p.numpy() == parameters[0].numpy()).all() for p in parameters)
+        assert parameters[-1].numpy()[-1] == pytest.approx(0.9, rel=1e-2)

@@ -63,8 +63,12 @@ def main() -> int:
     mutants, lost = [], []
     for room in ROOMS:
         for mutant in mutants_of(room, lost):
-            names = arguments.names
-            if not names or room in names or any(name in mutant.name for name in names):
+            names = [name for name in arguments.names if name not in ROOMS]
+            if (
+                room in arguments.names
+                or any(name in mutant.name for name in names)
+                or not arguments.names
+            ):
                 mutants.append(mutant)
                 room_of[mutant.name] = room
     start = time.monotonic()

@@ -1,12 +1,16 @@
-"""A general mutation tool: small changes everywhere in a source file, one at a time.
+"""A general mutation tool: small changes everywhere in a room, one at a time.
 
     python tests/mutation/general.py [--sample N --seed N] [--results FILE [--again]] [--jobs N]
-                                     [FILE ...]
+                                     [ROOM | FILE ...]
 
 Operators and comparisons exchanged, numbers plus one, conditions negated, `+=` to `=`, statements
-left out. Left alone are annotations, texts, what is raised, zip's `strict` (it only checks
-ourselves), and constants that only say how work is cut (TUNING): any value of these gives the same
-results. Survivors that no test could notice are listed in equivalent.txt, with the reason; all
+left out or exchanged with the next one, arguments exchanged, a copy forgotten, a block without its
+`with` (a lock, a device, no_grad). Left alone are annotations, texts, what is raised, zip's
+`strict` (it only checks ourselves), and constants that only say how work is cut (TUNING): any value
+of these gives the same results.
+
+Rooms and their tests are in rooms.py; --sample takes so many changes of each room, chosen by
+--seed. Survivors that no test could notice are listed in equivalent.txt, with the reason; all
 others are printed. With --results a run can be broken off and taken up again; --again tries those
 once more that survived, when tests were added.
 """
@@ -15,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import itertools
 import random
 import sys
 import time
@@ -23,22 +28,9 @@ from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
-from runner import ROOT, TESTS, Mutant, Result, run
+from rooms import ROOMS, ROOT, files_of, tests_of
+from runner import Mutant, Result, run
 
-FILES = [
-    *sorted(
-        p.relative_to(ROOT / "tinynet").as_posix()
-        for pattern in ("kernels/*.py", "kernels/steps/*.py", "functional/*.py")
-        for p in (ROOT / "tinynet").glob(pattern)
-        if p.name not in ("__init__.py", "backends.py")  # these hold names alone
-    ),
-    "arithmetic.py",
-    "tensor.py",
-    "function.py",
-    "optim/sgd.py",
-    "optim/optimizer.py",
-    "optim/lr_scheduler.py",
-]
 TUNING = {
     "COLUMN_BYTES",
     "PIXELS",
@@ -106,10 +98,31 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         yield "to =", ast.Assign([node.target], node.value, lineno=0)
         if type(node.op) in SWAPS:
             yield changed("operator", op=SWAPS[type(node.op)]())
+    elif isinstance(node, ast.With):
+        yield "without its with", ast.If(ast.Constant(True), node.body, [])
+    elif isinstance(node, ast.Call):
+        if len(node.args) > 1 and not any(isinstance(a, ast.Starred) for a in node.args[:2]):
+            yield changed("arguments exchanged", args=[*node.args[1::-1], *node.args[2:]])
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "copy":
+            yield "copy forgotten", node.func.value
+        elif isinstance(node.func, ast.Attribute) and node.func.attr == "ascontiguousarray":
+            yield "copy forgotten", node.args[0]
     if isinstance(node, (ast.AugAssign, ast.Assign, ast.Raise, ast.Delete)) or (
         isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
     ):
         yield "left out", ast.Pass()
+
+
+def neighbours(tree: ast.AST) -> Iterator[tuple[ast.stmt, ast.stmt]]:
+    """All pairs of simple statements of which one follows the other."""
+    simple = (ast.Assign, ast.AugAssign, ast.Expr, ast.Return, ast.Delete)
+    for node in ast.walk(tree):
+        for body in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
+            for one, other in itertools.pairwise(body) if isinstance(body, list) else ():
+                text = isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)
+                inside = not isinstance(node, (ast.Module, ast.ClassDef))
+                if inside and not text and isinstance(one, simple) and isinstance(other, simple):
+                    yield one, other
 
 
 def nodes(tree: ast.AST, place: str = "") -> Iterator[tuple[str, ast.AST]]:
@@ -139,29 +152,49 @@ def nodes(tree: ast.AST, place: str = "") -> Iterator[tuple[str, ast.AST]]:
 
 def mutants_of(file: str) -> list[Mutant]:
     source = (ROOT / "tinynet" / file).read_bytes()
+    tree = ast.parse(source)
     starts = [0]
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
+
+    def place_of(node: ast.AST) -> tuple[int, int]:
+        """Where a node's text begins and ends."""
+        begin = starts[node.lineno - 1] + node.col_offset
+        return begin, starts[node.end_lineno - 1] + node.end_col_offset
+
     found = []
-    for place, node in nodes(ast.parse(source)):
+    for place, node in nodes(tree):
         for what, changed in changes(node):
             target = node.test if what == "condition" else node
-            begin = starts[target.lineno - 1] + target.col_offset
-            end = starts[target.end_lineno - 1] + target.end_col_offset
+            begin, end = place_of(target)
             text = ast.unparse(ast.fix_missing_locations(changed))
             text = text if isinstance(changed, ast.stmt) else f"({text})"
-            shown = (
-                source[starts[target.lineno - 1] : begin]
-                + text.encode()
-                + source[end : starts[target.end_lineno]]
-            )
-            if what == "left out":
-                shown = source[begin:end]
+            text = text.replace("\n", "\n" + " " * target.col_offset)
+            shown = source[starts[target.lineno - 1] : begin] + text.encode()
+            shown += source[end : starts[target.end_lineno]]
+            if what in ("left out", "without its with"):
+                shown = source[begin:end].partition(b"\n")[0]
             name = f"{file}:{target.lineno}: {place}: {what}: {' '.join(shown.decode().split())}"
             found.append(
                 Mutant(name, file, (source[:begin] + text.encode() + source[end:]).decode())
             )
-    return found
+    for one, other in neighbours(tree):
+        (begin, middle), (after, end) = place_of(one), place_of(other)
+        text = source[after:end] + source[middle:after] + source[begin:middle]
+        shown = b" / ".join(
+            source[b:e].partition(b"\n")[0] for b, e in ((begin, middle), (after, end))
+        )
+        name = f"{file}:{one.lineno}: exchanged: {' '.join(shown.decode().split())}"
+        found.append(Mutant(name, file, (source[:begin] + text + source[end:]).decode()))
+    return [m for m in found if _compiles(m.source)]
+
+
+def _compiles(source: str) -> bool:
+    try:
+        compile(source, "mutant", "exec")
+    except SyntaxError:
+        return False
+    return True
 
 
 def key(name: str) -> str:
@@ -170,19 +203,28 @@ def key(name: str) -> str:
     return f"{file}:{rest}"
 
 
+def sample(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:
+    """So many of them, from each file its share to one more or less: shuffled within each file,
+    then every so-manieth of the whole row.
+    """
+    if count >= len(mutants):
+        return mutants
+    shuffled = list(mutants)
+    random.Random(seed).shuffle(shuffled)
+    shuffled.sort(key=lambda m: m.file)
+    step = len(shuffled) / count
+    return [shuffled[int((i + 0.5) * step)] for i in range(count)]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "files",
+        "places",
         nargs="*",
-        metavar="FILE",
-        help="below tinynet/ (default: kernels, tape, operations, optim)",
+        metavar="PLACE",
+        help=f"rooms ({', '.join(ROOMS)}), or files below tinynet/ (default: all rooms)",
     )
-    parser.add_argument(
-        "--sample",
-        type=int,
-        help="so many changes in all, from each file its share, chosen by --seed",
-    )
+    parser.add_argument("--sample", type=int, help="so many changes of each room")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--results",
@@ -194,19 +236,21 @@ def main() -> int:
     arguments = parser.parse_args()
     lines = (Path(__file__).parent / "equivalent.txt").read_text().splitlines()
     equivalent = {line for line in lines if line and not line.startswith((" ", "#"))}
-    for file in arguments.files:
-        if file not in TESTS:
-            parser.error(f"expected a file that has tests in runner.py, got {file}")
-    found = [m for file in arguments.files or FILES for m in mutants_of(file)]
-    chosen = [m for m in found if key(m.name) not in equivalent]
-    skipped = len(found) - len(chosen)
-    if arguments.sample and arguments.sample < len(chosen):
-        # Shuffled within each file, then every so-manieth of the whole row: each file has its
-        # share, to one more or less.
-        random.Random(arguments.seed).shuffle(chosen)
-        chosen.sort(key=lambda m: m.file)
-        step = len(chosen) / arguments.sample
-        chosen = [chosen[int((i + 0.5) * step)] for i in range(arguments.sample)]
+    chosen, room_of, skipped = [], {}, 0
+    for place in arguments.places or ROOMS:
+        if place not in ROOMS:
+            try:
+                tests_of(place)
+            except ValueError as error:
+                parser.error(str(error))
+        found = [
+            m for file in (files_of(place) if place in ROOMS else [place]) for m in mutants_of(file)
+        ]
+        kept = [m for m in found if key(m.name) not in equivalent]
+        skipped += len(found) - len(kept)
+        kept = sample(kept, arguments.sample or len(kept), arguments.seed)
+        room_of |= {m.name: place for m in kept}
+        chosen += kept
     print(f"{len(chosen)} changes to try, {skipped} known to be equivalent", flush=True)
 
     start, seen = time.monotonic(), Counter()
@@ -215,20 +259,15 @@ def main() -> int:
         seen[bool(result.killer)] += 1
         if not result.killer:
             print(f"SURVIVED {result.mutant.name}", flush=True)
-        if sum(seen.values()) % 50 == 0:
-            print(
-                f"  {sum(seen.values())} of {len(chosen)}, {time.monotonic() - start:.0f} s",
-                flush=True,
-            )
+        if seen.total() % 50 == 0:
+            seconds = time.monotonic() - start
+            print(f"  {seen.total()} of {len(chosen)}, {seconds:.0f} s", flush=True)
 
     results = run(chosen, arguments.jobs, report, arguments.results, arguments.again)
-    for file in dict.fromkeys(r.mutant.file for r in results):
-        mine = [r for r in results if r.mutant.file == file]
-        killed = sum(bool(r.killer) for r in mine)
-        print(f"{file:<36} {killed:>4} of {len(mine):>4} killed  {killed / len(mine):6.1%}")
-    killed = sum(bool(r.killer) for r in results)
-    print(f"{'all':<36} {killed:>4} of {len(results):>4} killed  {killed / len(results):6.1%}")
-    return 0 if killed >= 0.95 * len(results) else 1
+    for place in [*dict.fromkeys(room_of.values()), "all"]:
+        mine = [bool(r.killer) for r in results if place in ("all", room_of[r.mutant.name])]
+        print(f"{place:<36} {sum(mine):>4} of {len(mine):>4} killed  {sum(mine) / len(mine):6.1%}")
+    return 0 if seen[True] >= 0.95 * seen.total() else 1
 
 
 if __name__ == "__main__":

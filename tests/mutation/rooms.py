@@ -58,6 +58,8 @@ ROOMS = {
         kernels/clip.py core/test_optim.py -k 'clip or norm'
         kernels/steps/sgd.py {_KERNELS} core/test_optim.py -k 'sgd or rules'
         kernels/steps/*.py core/test_optim.py
+        kernels/attention.py core/test_attention.py
+        kernels/layer_norm.py core/test_layer_norm.py
         kernels/*.py {_KERNELS} {_NORMS}
     """,
     "tape": f"""
@@ -67,6 +69,9 @@ ROOMS = {
         random.py core/test_devices.py core/test_wrong_calls.py
         tracer.py core/test_tracing.py
         profiler.py core/test_devices.py
+        lock.py data/test_lock.py
+        saving.py training/test_disk.py training/test_checkpoint.py core/test_exchange.py
+        *.py {_TAPE} core/test_operations.py core/test_tensor_mistakes.py core/test_wrong_calls.py core/test_devices.py
     """,
     "functional": f"""
         functional/losses.py {_OPERATIONS} {_NORMS}
@@ -77,13 +82,13 @@ ROOMS = {
         functional/*.py {_OPERATIONS}
     """,
     "gradcheck": """
-        gradcheck/check.py core/test_gradcheck.py
-        gradcheck/*.py core/test_gradcheck.py
+        gradcheck/*.py core/test_gradcheck.py core/test_wrong_backwards.py
     """,
     "nn": f"""
         nn/module.py core/test_modules.py core/test_nn_optim.py
         nn/layers.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
         nn/init.py core/test_nn_optim.py
+        nn/attention.py core/test_attention.py
     """,
     "optim": """
         optim/lr_scheduler.py core/test_lr_scheduler.py

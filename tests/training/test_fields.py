@@ -91,7 +91,7 @@ def fields(trainer) -> dict:
     for number, group in enumerate(optimizer.param_groups):
         options = {k: v for k, v in group.items() if k != "params"}
         found[f"group {number}"] = json.dumps(options)  # which makes lists of tuples
-    position = "epoch", "batch", "step", "best", "_stuck", "epochs"
+    position = "epoch", "batch", "step", "best", "_stuck", "epochs", "damaged"
     found |= {name: getattr(trainer, name) for name in position}
     return found | {
         "lr": optimizer.lr,
@@ -135,6 +135,10 @@ def test_every_field_comes_back_after_every_edit(edit, schedule, rule, stops, tm
         second.resume()
         check_same(fields(second), saved)
         assert second.watch.seconds == first.watch.seconds
+        kept = files.load(first.saver.last).arrays
+        assert {k: v.tobytes() for k, v in kept.items()} == {
+            "mean": first.task.arrays()["mean"].tobytes()
+        }
         second.edit(EDITS[edit])
         if again:
             run_to(second, stops[1])
@@ -210,3 +214,14 @@ def test_frozen_layers_stand_still_and_thawed_ones_learn(tmp_path):
         [(a != b).any() for a, b in zip(weights[k], weights[k + 1], strict=True)] for k in (0, 1)
     ]
     assert moved == [[False, True], [True, True]]
+
+
+def test_a_checkpoint_without_a_schedule_keeps_its_rate(tmp_path):
+    """One from before every run had a schedule: the rate is the optimiser's."""
+    run_to(make(tmp_path, "sgd", "constant"), 2)
+    path, found, _ = files.newest_whole(tmp_path)
+    found.state |= {"schedule": None, "lr": 0.375}
+    files.save(path, found)
+    trainer = make(tmp_path, "sgd", "constant", odd=0.05)
+    trainer.resume()
+    assert trainer.optimizer.lr == 0.375

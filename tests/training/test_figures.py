@@ -8,6 +8,7 @@ import pytest
 import tinynet
 from tinynet import nn
 from tinynet.optim import SGD
+from tinynet.optim.lr_scheduler import MultiStep
 from tinynet.tensor import tensor
 from tinynet.training import checkpoint as files
 from tinynet.training import console, saving
@@ -430,3 +431,38 @@ def test_health_is_of_named_groups_or_of_parameters(tmp_path, monkeypatch):
     trainer._console = console.Console(trainer.task, 1, 1, 0)
     trainer._console.health({"a.weight": (0.5, 0.25), "a.bias": (9.0, 9.0), "b": (2.0, 1.0)})
     assert Bar.made[-1].said == ["  mean |w|, |step|: a 5.0e-01 2.5e-01  b 2.0e+00 1.0e+00"]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_replay_after_a_test_is_one_of_training(tmp_path, clock):
+    """Nobody reads the loss of the epoch's last batch: the checkpoint after the test is refused."""
+    trainer = make(tmp_path, Mean(), model=Outer(4.0), lr=1e-4, log_every=99)
+    with pytest.raises(TrainingError, match="first in the output of bomb, epoch 1, batch 5;"):
+        trainer.fit()
+
+
+def test_a_replay_ends_with_the_batches_that_were_trained(tmp_path, clock):
+    """A batch beyond --limit-batches is none of them."""
+    trainer = make(tmp_path, Mean(), model=Outer(3.0), lr=1e-4, log_every=99, limit_batches=3)
+    test = trainer.task.test
+
+    def spoil(model, batches):
+        model.last.weight.data[...] = np.nan
+        return test(model, batches)
+
+    trainer.task.test = spoil
+    with pytest.raises(TrainingError, match="though not when replayed, epoch 1, batch 3;"):
+        trainer.fit()
+
+
+def test_every_batch_has_the_rate_of_its_moment(tmp_path, clock):
+    """The first batch of an epoch has the new epoch's, and so have the checkpoints between."""
+    rates = []
+    trainer = make(tmp_path, Told(), clock, epochs=3, keep=99, checkpoint_batches=1)
+    trainer.schedule = trainer.saver.schedule = MultiStep(trainer.optimizer, [1, 2.2], 0.5)
+    step = trainer._train_step
+    trainer._train_step = lambda batch: (rates.append(trainer.optimizer.lr), step(batch))
+    trainer.fit()
+    assert rates == [0.5] * 5 + [0.25] * 6 + [0.125] * 4
+    saved = [files.load(path).state["lr"] for path in files.all_in(tmp_path)[::-1]]
+    assert saved == [*rates, 0.125]  # each checkpoint has the next batch's

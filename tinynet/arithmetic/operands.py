@@ -58,7 +58,10 @@ def _operand(name: str, x: Any, like: Tensor) -> Tensor:
     if isinstance(x, (bool, int, float, complex)):
         whole = like.dtype.kind in "biu"
         dtype = np.dtype(np.float32) if whole and isinstance(x, (float, complex)) else like.dtype
-        return Tensor(like.device.upload(np.asarray(x, dtype)), like.device)
+        with like.device.activate(name):  # filled there: an upload costs a GPU five calls
+            array = like.device.empty((), dtype)
+            array.fill(x)
+        return Tensor(array, like.device)
     return on_device_of(name, x, like)
 
 

@@ -176,7 +176,7 @@ def _the_team() -> _Team:
 
 
 def _hold_blas(holder: object) -> None:
-    """Set BLAS to one thread, until the last holder lets it go. 4 us for both."""
+    """Set BLAS to one thread, until the last holder lets it go. 2 us for both."""
     global _blas_before
     with _lock:
         if _blas_before is None:

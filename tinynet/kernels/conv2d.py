@@ -31,6 +31,7 @@ import functools
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
+from threadpoolctl import threadpool_info
 
 from tinynet.devices.memory import pool
 from tinynet.devices.scratch import Scratch
@@ -40,13 +41,19 @@ from tinynet.kernels.im2col import Pair, add_windows, output_size, patch, window
 from tinynet.kernels.layout import batch_first, batch_last, cut_to_zero
 from tinynet.kernels.relu import relu_backward
 
+
+def _blas_has_small_kernels() -> bool:
+    kinds = {library.get("architecture", "").lower() for library in threadpool_info()}
+    return bool(kinds & {"skylakex", "cooperlake", "sapphirerapids"})
+
+
 # The fewest and the most of columns built at once; of large ones, 2 to 16 MB did best.
 COLUMN_BYTES = (1 << 20, 8 << 20)
 PIXELS = 1024  # output pixels, all pictures counted, of a row in a tile
-# Pixels of one of forward's products. Products this narrow stay in the nearest cache, and BLAS has
-# a kernel for them that copies nothing: with 16 to 48 output channels it is 1.3 to 2 times as quick
-# as with 1024 pixels.
-RUN = 64
+# Pixels of one of forward's products. OpenBLAS has kernels for small products that copy nothing,
+# but only for AVX-512. There narrow products, which stay in the nearest cache, are 1.3 to 2 times
+# as quick as wide ones with 16 to 48 output channels; elsewhere they lose a sixth.
+RUN = 64 if _blas_has_small_kernels() else 1024
 FEW = 32  # with fewer pixels in a row, the columns of all rows of a tile are brought together
 DX_BLOCKS = 8  # threads take blocks of input channels of dx, so no two ever add to the same pixel
 DW_LANES = 8  # partial sums of dw, each over its own run of pixels, added in a fixed order

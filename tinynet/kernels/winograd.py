@@ -101,8 +101,8 @@ _local = threading.local()
 
 class direct_convolution(ContextDecorator):
     """Within it (or in a function decorated with it) no convolution of this thread goes Winograd's
-    way, forward or backward: slower, with a fifth to a tenth of the rounding error. For those who
-    compare digits.
+    way, forward or backward: slower, with a sixth to a fifteenth of the rounding error. For who
+    compares digits.
     """
 
     def __enter__(self) -> None:

@@ -54,13 +54,14 @@ class Adam(Optimizer):
     def arrays(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("mean", "square", "largest") if group["amsgrad"] else ("mean", "square")
 
-    def update(self, kernels, w, g, state, group, rate, steps) -> None:
+    def update(self, kernels, w, g, state, group, rate, steps) -> tuple:
         (beta1, beta2), eps, decay = group["betas"], group["eps"], group["weight_decay"]
         l2, decay = (0.0, rate * decay) if self.decoupled else (decay, 0.0)
         largest = state.get("largest", state["square"])
         moments = state["mean"], state["square"], largest
         rate, root = _corrected(group, rate, steps)
-        kernels.adam_step(w, g, *moments, rate, 1 - beta1, 1 - beta2, root, eps, l2, decay)
+        numbers = rate, 1 - beta1, 1 - beta2, root, eps, l2, decay
+        return kernels.adam_step, (w, g, *moments, *numbers)
 
     def change(self, xp, w, state, group, rate, steps) -> Any:
         decay = rate * group["weight_decay"] if self.decoupled else 0.0
@@ -132,10 +133,10 @@ class RMSprop(Optimizer):
     def arrays(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("square", "velocity", "mean") if group["centered"] else ("square", "velocity")
 
-    def update(self, kernels, w, g, state, group, rate, steps) -> None:
+    def update(self, kernels, w, g, state, group, rate, steps) -> tuple:
         step = kernels.rmsprop_centered_step if group["centered"] else kernels.rmsprop_step
         numbers = 1 - group["alpha"], group["eps"], group["momentum"], group["weight_decay"]
-        step(w, g, *state.values(), rate, *numbers)
+        return step, (w, g, *state.values(), rate, *numbers)
 
     def change(self, xp, w, state, group, rate, steps) -> Any:
         return -rate * state["velocity"]

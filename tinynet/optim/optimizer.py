@@ -88,8 +88,11 @@ class Optimizer:
         group: dict[str, Any],
         rate: float,
         steps: int,
-    ) -> None:
+    ) -> tuple | None:
         """Change the array w of one parameter, and its state, in place; g is the gradient.
+
+        Or return (a function of `kernels` whose name ends in _step, its arguments) that does it:
+        a GPU makes one launch of those of all parameters.
 
         rate: the group's. steps: how many this parameter has taken, with this one.
         """
@@ -133,6 +136,7 @@ class Optimizer:
                     f"{self.rule}"
                 )
         self._last = {}
+        calls: dict[tuple, list[tuple]] = {}  # (device, step) -> the arguments of each parameter
         for group in self.param_groups:
             rate = self.rate(group)
             for p in group["params"]:
@@ -144,8 +148,13 @@ class Optimizer:
                         p.data = p.device.xp.ascontiguousarray(p.data)
                     state = self._arrays_of(p)
                     kernels, steps = p.device.kernels, self.steps[p]
-                    self.update(kernels, p.data, p.grad.data, state, group, rate, steps)
+                    call = self.update(kernels, p.data, p.grad.data, state, group, rate, steps)
+                if call is not None:
+                    calls.setdefault((p.device, call[0]), []).append(call[1])
                 self._last[p] = rate
+        for (device, step), arguments in calls.items():
+            with device.activate(f"{self.rule}.step"):
+                device.kernels.run_steps(step, arguments)
 
     def last_step(self, parameter: Tensor) -> Tensor:
         """What the last `step()` added to a parameter: on its device, of its shape; do not write to
@@ -209,12 +218,12 @@ class Optimizer:
         steps = {p: 0 for p in self.state}
         for place, p in self._places() if self.counts_steps else ():
             count = as_array(where(f"steps.{place}"), state[f"steps.{place}"]).item()
-            if count not in range(2**63):
+            if not isinstance(count, int) or count < 0:
                 raise ValueError(
                     f"{self.rule}.load_state_dict: expected steps.{place} to be an integer of at "
                     f"least 0, got {count!r}"
                 )
-            steps[p] = int(count)
+            steps[p] = count
         for name, array, p in self._named():
             with p.device.activate(f"{self.rule}.load_state_dict"):
                 value = p.device.upload(np.asarray(arrays[name], order="C"))

@@ -40,9 +40,9 @@ class SGD(Optimizer):
     def arrays(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("velocity", "step") if group["nesterov"] else ("velocity",)
 
-    def update(self, kernels, w, g, state, group, rate, steps) -> None:
+    def update(self, kernels, w, g, state, group, rate, steps) -> tuple:
         step = kernels.nesterov_step if group["nesterov"] else kernels.sgd_step
-        step(w, g, *state.values(), rate, group["momentum"], group["weight_decay"])
+        return step, (w, g, *state.values(), rate, group["momentum"], group["weight_decay"])
 
     def change(self, xp, w, state, group, rate, steps) -> Any:
         return state["step" if group["nesterov"] else "velocity"]

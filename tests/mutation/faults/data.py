@@ -56,6 +56,7 @@ FAULTS = {
         "a batch too large for the set passes": ("if train and batch_size > len(dataset):", "if train and batch_size > len(dataset) + 1:"),
         "a crop wider than the picture passes": ("1 <= crop <= min(height, width)", "1 <= crop <= max(height, width)"),
         "axes of another set pass": ("if colour is not None and colour.shape != (channels, channels):", "if colour is not None and len(colour) < channels:"),
+        "an error in a helper is swallowed": ("if error is not None:\n                raise error", "pass"),
     },
     "data/batch.py": {
         "the offset forgotten for the width": ("x : x + width]", "0:width]"),
@@ -166,7 +167,7 @@ FAULTS = {
     "data/prepare.py": {
         "the last entries of a split are lost": ("entries[first : first + options.shard], options)", "entries[first : first + options.shard - 1], options)"),
         "places begin anew in each shard": ("enumerate(job.entries, job.first)", "enumerate(job.entries, 0)"),
-        "val counts to the mean": ("            if job.split == \"train\":\n                moments.merge", "            if True:\n                moments.merge"),
+        "val counts to the mean": ("if job.split == \"train\":\n            moments.merge", "if True:\n                moments.merge"),
         "dataset.json before the rest": ("    last = content.pop(\"dataset.json\")\n", "    last = content[\"dataset.json\"]\n"),
         "done when the part is there": ("return self.part.exists() and self.shard.exists()", "return self.part.exists()"),
         "the part before the shard": ("        os.replace(aside, job.shard)\n    finally:", "    finally:"),

@@ -50,7 +50,7 @@ FAULTS = {
         "running mean and variance are one": ("self.running_mean, self.running_var = Buffer(zeros, device), Buffer(ones, device)", "self.running_mean, self.running_var = Buffer(zeros, device), Buffer(zeros, device)"),
         "weight and bias exchanged": ("self.weight = Parameter(ones, device) if affine else None\n        self.bias = Parameter(zeros, device) if affine else None", "self.weight = Parameter(zeros, device) if affine else None\n        self.bias = Parameter(ones, device) if affine else None"),
         "affine is forgotten": ("self.bias = Parameter(zeros, device) if affine else None", "self.bias = Parameter(zeros, device)"),
-        "any number of axes": ('        if x.ndim not in [form.count(",") + 1 for form in self.forms]:', "        if False:"),
+        "any number of axes": ("        if x.ndim not in [form.count(\",\") + 1 for form in self.forms]:", "        if False:"),
         "dropout in eval": ("return F.dropout(x, self.p, self.training)", "return F.dropout(x, self.p)"),
         "flatten all": ("return x.flatten(1)", "return x.flatten(0)"),
         "layers in the other order": ("        for layer in self.layers:\n            x = layer(x)", "        for layer in self.layers[::-1]:\n            x = layer(x)"),

@@ -4,27 +4,35 @@
 # fmt: off
 
 FAULTS = {
-    "arithmetic.py": {
+    "arithmetic/operands.py": {
         "gradient not summed over a broadcast axis": ("if n == 1 and grad.shape[i + extra] != 1", "if False"),
         "gradient not summed over new axes": ("axes = tuple(range(extra)) + tuple(", "axes = tuple(range(0)) + tuple("),
+    },
+    "arithmetic/binary.py": {
         "sub: sign of b": ("unbroadcast(-dy, b) if need_b", "unbroadcast(dy, b) if need_b"),
-        "mul: factors exchanged": ("unbroadcast(dy * b, a.shape) if need_a", "unbroadcast(dy * a, a.shape) if need_a"),
         "div: square forgotten": ("-dy * a / (b * b)", "-dy * a / b"),
         "pow: exponent not lowered": ("x ** (ctx.p - 1)", "x ** ctx.p"),
-        "pow: 0 to the 0": (" if ctx.p != 0 else ctx.xp.zeros_like(dy)", ""),
+        "pow: 0 to the 0": ("if ctx.p != 0 else ctx.xp.zeros_like(dy)", ""),
+        "matmul: a not transposed": ("matmul(a2.swapaxes(-1, -2), dy)", "matmul(a2.swapaxes(-1, -2)[..., ::-1, :], dy)"),
+    },
+    "arithmetic.py": {
+        "mul: factors exchanged": ("unbroadcast(dy * b, a.shape) if need_a", "unbroadcast(dy * a, a.shape) if need_a"),
         "exp: its own gradient forgotten": ("return dy * y\n", "return dy\n"),
         "maximum: both get all of a tie": ("half = dy / 2", "half = dy"),
-        "matmul: a not transposed": ("matmul(a2.swapaxes(-1, -2), dy)", "matmul(a2.swapaxes(-1, -2)[..., ::-1, :], dy)"),
         "max: ties count twice": ("dy.reshape(y.shape) / won.sum(axis=ctx.axes, keepdims=True)", "dy.reshape(y.shape)"),
-        "transpose: axes not inverted": ("dy.transpose(np.argsort(ctx.axes).tolist())", "dy.transpose(ctx.axes)"),
         "index: an element taken twice gets one gradient": ("ctx.xp.add.at(dx, ctx.key, dy)", "dx[ctx.key] = dy"),
-        "concat: parts in the wrong places": ("np.cumsum(ctx.sizes)[:-1]", "np.cumsum(ctx.sizes[::-1])[:-1]"),
         "mean: the sum": ("return sum(x, axis, keepdims) / count", "return sum(x, axis, keepdims)"),
         "operands of 1 - x exchanged": ("\"__rsub__\": lambda b, a: sub(a, b)", "\"__rsub__\": sub"),
+    },
+    "arithmetic/shapes.py": {
+        "transpose: axes not inverted": ("dy.transpose(np.argsort(ctx.axes).tolist())", "dy.transpose(ctx.axes)"),
+        "concat: parts in the wrong places": ("np.cumsum(ctx.sizes)[:-1]", "np.cumsum(ctx.sizes[::-1])[:-1]"),
         "the gradient of a copy stays away": ("return ctx.device.copy_from(dy, ctx.output_device), None", "return dy * 0, None"),
     },
-    "tensor.py": {
+    "tape.py": {
         "oldest node first": ("heapq.heappush(queue, (-source.number, source))", "heapq.heappush(queue, (source.number, source))"),
+    },
+    "tensor.py": {
         "gradients of a shared node not added": ("functools.reduce(operator.add, parts)", "parts[-1]"),
         "gradients of a leaf not added": ("if leaf.grad is None else leaf.grad.data + grad", "if leaf.grad is None else grad"),
         "gradients shared between leaves": ("own=not _shares_memory(source.device.xp, g, others)", "own=True"),
@@ -49,5 +57,13 @@ FAULTS = {
     "random.py": {
         "every draw the same": ("_calls += 1", "pass"),
         "the seed does not begin anew": ("_seed, _calls = int(n), 0", "_seed = int(n)"),
+    },
+    "saving.py": {
+        "the checkpoint's folder is not synced": ("part.rmdir()\n        sync_folder(path.parent)", "part.rmdir()"),
+        "synced before the name is there": ("os.replace(file, path)\n        part.rmdir()\n        sync_folder(path.parent)", "sync_folder(path.parent)\n        os.replace(file, path)\n        part.rmdir()"),
+        "the file is not synced": ("os.fsync(opened.fileno())\n        os.replace(file, path)", "pass\n        os.replace(file, path)"),
+        "a failed write leaves its part": ("shutil.rmtree(part, ignore_errors=True)", "pass"),
+        "a full disk is an error of the library": ("if isinstance(error, SafetensorError):  # what the library makes of a full disk\n            raise OSError(f\"{path}: {error}\") from None", "pass"),
+        "the owner alone may read": ("file.chmod(mode)  # the library writes files that their owner alone may read", "pass"),
     },
 }

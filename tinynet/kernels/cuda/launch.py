@@ -42,7 +42,7 @@ VARIED = {"REAL": "f", "INDEX": "u", "ELEMENT": "fc"}  # type in a .cu file -> k
 ROWS = 65535  # of blocks along y or z
 C_NAMES = {np.dtype(dtype): name for name, dtype in C_TYPES.items()}
 DECLARATION = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
-PARAMETER = re.compile(r"(?:const )?([\w ]+?)(\*?)(?: __restrict__)? (\w+)")
+PARAMETER = re.compile(r"^(?:const )?([\w ]+?)(\*?)(?: __restrict__)? (\w+)$")  # kind, star, name
 
 
 class Source:
@@ -89,16 +89,16 @@ class Kernel:
             raise TypeError(
                 f"{self.name}: expected {len(self.parameters)} arguments, got {len(arguments)}"
             )
-        types = self._check(arguments)
-        compiled = _compile(self.text, self.name, (*types.items(), *constants.items()))
+        types = self.check(arguments)
+        function = compiled(self.text, self.name, (*types.items(), *constants.items()))
         values = tuple(
             argument if star else C_TYPES[types.get(kind, kind)](argument)
             for argument, (kind, star, _) in zip(arguments, self.parameters, strict=True)
         )
         z = -(-rows // ROWS)
-        compiled((-(-x // block[0]), -(-rows // z), z), block, values)
+        function((-(-x // block[0]), -(-rows // z), z), block, values)
 
-    def _check(self, arguments: tuple) -> dict[str, str]:
+    def check(self, arguments: tuple) -> dict[str, str]:
         """Hold every argument to its declaration; return what REAL, ELEMENT and INDEX stand for."""
         gpu = current_lane().gpu.id
         types: dict[str, Any] = {}
@@ -135,7 +135,7 @@ def check_device(operation: str, label: str, array: Any, gpu: int) -> None:
 
 
 @functools.cache
-def _compile(text: str, name: str, macros: tuple[tuple[str, Any], ...]) -> Callable:
+def compiled(text: str, name: str, macros: tuple[tuple[str, Any], ...]) -> Callable:
     options = ("-std=c++17", *(f"-D{macro}={value}" for macro, value in macros))
     return cupy.RawKernel(text, name, options)
 

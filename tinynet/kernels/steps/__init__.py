@@ -5,10 +5,20 @@ Arguments: weight, grad, the arrays that the rule keeps beside a parameter, numb
 are C-contiguous.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 
-__all__ = []
+
+def run_steps(step: Callable[..., None], calls: Sequence[tuple]) -> None:
+    """step(*call) for all calls; a GPU makes one launch of them."""
+    for call in calls:
+        step(*call)
+
+
+__all__ = ["run_steps"]
 for _file in iter_modules(__path__):
     _kernels = vars(import_module(f"{__name__}.{_file.name}"))
     _steps = {n: step for n, step in _kernels.items() if n.endswith("_step") and callable(step)}
