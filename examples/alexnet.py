@@ -33,8 +33,8 @@ class Preset:
 
     image_size: int  # side of the pictures it sees, unless said otherwise
     kernels: list[int]  # of conv1 ... conv5
-    conv1: dict[str, int]  # size, stride and padding of conv1's kernels
-    conv2: dict[str, int]
+    conv1: dict[str, Any]  # size, stride and padding of conv1's kernels
+    conv2: dict[str, Any]
     hidden: int  # outputs of fc6 and of fc7
     after: dict[str, str]  # what follows a layer; its ReLU too, where that comes late
     weights: dict[str, init.Initialiser]  # "conv1" ... "fc8" -> how weights start

@@ -33,6 +33,7 @@ SHARED = (
     "tf32", "limit_batches", "skip_damaged",
 )  # fmt: skip
 KEEP = 3  # checkpoints besides the best
+LATER = {"net", "noise_scale"}  # what checkpoints of older versions do not state
 
 
 class Loaded(NamedTuple):
@@ -108,10 +109,11 @@ class Program:
             recipe = self.recipes[settings["preset"]]
             devices = self._find_devices(settings["device"])
             train_set, test_set = recipe.data.open(settings)
+            saved = checkpoint.newest_whole(args.out)[:2] if args.resume else None
             about = {
                 "preset": settings["preset"],
                 **recipe.data.describe(settings, train_set),
-                **self._stated(settings["preset"], args.out if args.resume else None),
+                **self._stated(settings["preset"], saved),
             }
             task = recipe.data.task(about, recipe.data.arrays(about, train_set), devices)
             if settings["batch_size"] == "auto":
@@ -119,7 +121,8 @@ class Program:
                 settings["batch_size"] = size
 
             tinynet.manual_seed(settings["seed"])
-            model = self.build(about, devices)
+            with checkpoint.understood(saved[0]) if saved else contextlib.nullcontext():
+                model = self.build(about, devices)
             optimizer = recipe.optimizer(model, settings["lr"])
             schedule = recipe.make_schedule(optimizer, settings)
             of_data = recipe.data.changeable  # the loader looks for these itself
@@ -242,17 +245,16 @@ class Program:
 
     # ------------------------------------------------------------------ parts of it
 
-    def _stated(self, preset: str, folder: Path | None) -> dict:
+    def _stated(self, preset: str, saved: tuple[Path, checkpoint.Checkpoint] | None) -> dict:
         """What the recipe says in `about`; of a run that goes on, what its checkpoint says."""
         stated = self.recipes[preset].data.state()
         if self.state:
             stated = {**stated, "net": self.state(preset)}
-        if folder is None:
+        if saved is None:
             return stated
-        path, saved, _ = checkpoint.newest_whole(folder)
-        with checkpoint.understood(path):
-            about = saved.state["about"]
-            return {name: about[name] for name in stated if name in about}
+        with checkpoint.understood(saved[0]):
+            about = saved[1].state["about"]
+            return {name: about[name] for name in stated if name in about or name not in LATER}
 
     def _tell(self, settings: dict, recipe: Recipe, trainer: Trainer, data: dict) -> None:
         """What is about to be trained on what, and what of it is not as in the recipe."""
