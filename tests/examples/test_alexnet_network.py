@@ -184,8 +184,21 @@ def test_photos_see_a_strided_padded_first_layer(rng):
     net = AlexNet(5, "photos").eval()
     assert net.a.conv1(tinynet.tensor(np.zeros((1, 3, 56, 56), np.float32))).shape[2:] == (28, 28)
     assert net.a.fc6.weight.shape == (256, 2 * 32 * 3 * 3)
-    assert net(tinynet.tensor(rng.normal(size=(2, 3, 56, 56)).astype(np.float32))).shape == (2, 5)
-    assert net.param_groups()[0]["lr_scale"] == 10 and PRESETS["photos"].decay == 0.002
+    for side in (40, 57, 64):  # the side of fc6's maps is that of the layers before it
+        net = AlexNet(5, "photos", image_size=side).eval()
+        x = tinynet.tensor(rng.normal(size=(2, 3, side, side)).astype(np.float32))
+        assert net(x).shape == (2, 5)
+    assert PRESETS["photos"].decay == 0.002
+
+
+@pytest.mark.parametrize("preset", ["mini", "photos"])
+def test_kernels_that_can_be_seen_start_small_and_learn_fast(preset):
+    net = AlexNet(5, preset)
+    for tower in (net.a, net.b):
+        assert tower.conv1.weight.numpy().std() == pytest.approx(0.01, rel=0.1)
+        assert tower.conv2.weight.numpy().std() > 0.03
+    groups = optim.SGD(net.param_groups(), 0.1).param_groups
+    assert [group["lr_scale"] for group in groups] == [10, 10] + [1] * 14
 
 
 @pytest.mark.slow

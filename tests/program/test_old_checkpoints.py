@@ -196,6 +196,22 @@ def test_a_run_keeps_the_net_that_its_checkpoint_states(alexnet, folder, monkeyp
     assert model.a.conv1.weight.shape[0] == 2 and (dropout.p, dropout.inverted) == (0.5, False)
 
 
+def test_nets_of_before_and_of_today_are_averaged(alexnet, folder, monkeypatch):
+    """They name the same classes of the same pictures; the net of each is its own."""
+    mini = replace(alexnet.PRESETS["mini"], hidden=4, inverted=False)
+    monkeypatch.setitem(alexnet.PRESETS, "mini", mini)
+    run(
+        alexnet, folder, "--preset", "mini", "--epochs", "1", "--device", "cpu", "--batch-size", "4"
+    )
+    models, *_ = alexnet.PROGRAM.load([folder / "new"], "cpu")
+    monkeypatch.undo()
+    models += alexnet.PROGRAM.load([folder / "new", folder, folder / "new"], "cpu").models
+    found = [
+        (model.a.fc6.weight.shape[0], model.a.after["fc6"].layers[0].inverted) for model in models
+    ]
+    assert found == [(4, False), (4, False), (256, True), (4, False)]
+
+
 def test_cfg145_tells_and_follows_its_story(alexnet, folder, monkeypatch, capsys):
     small(alexnet, monkeypatch, "cfg145")
     inputs, scales = alexnet.PROGRAM.recipes["cfg145"].data.task, []
