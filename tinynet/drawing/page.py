@@ -23,7 +23,8 @@ CONTROLS = (
     ("last", "\u21e5", "after the last step"),
 )
 MOST = 24  # arguments whose gradients are listed
-WHOLE = ".tinynet-drawing { height: 100vh; max-height: none; border: 0 } body { margin: 0 }"
+WHOLE = """.tinynet-drawing { height: 100vh !important; max-height: none; border: 0 }
+body { margin: 0 }"""
 
 
 def page(graph: Graph, title: str) -> str:
@@ -49,7 +50,9 @@ def fragment(graph: Graph, whole: bool = False) -> str:
         for i, name in enumerate(graph.devices)
     )
     return (
-        f'<figure class="tinynet-drawing" tabindex="0" data-steps="{last}"{" data-page" * whole}>'
+        # data-lm-...: JupyterLab leaves the keys to what has the focus
+        f'<figure class="tinynet-drawing" tabindex="0" data-lm-suppress-shortcuts="true" '
+        f'data-steps="{last}"{" data-page" * whole}>'
         f"<style>{page_style()}</style>\n"
         f'<header><p class="controls" hidden>{buttons}'
         f'<input type="range" min="0" aria-label="step of backward"><span class="count"></span></p>'
