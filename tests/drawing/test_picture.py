@@ -104,6 +104,14 @@ def test_the_page_shows_each_step(tmp_path):
     assert titles == ["Forward is done", "Add", "Mul", "Mul"]
 
 
+def test_norms_are_not_added(tmp_path):
+    x = leaf(np.ones(20))
+    page = page_of(tinynet.draw((x * 2.0 + x * 3.0).sum()), tmp_path)
+    assert grads(page.at(3)) == ["grad \u201613.42\u2016", "grad 1"]
+    assert grads(page.at(4)) == ["grad += \u20168.944\u2016 \u2192 \u201622.36\u2016", "grad 1"]
+    assert "+= 20, norm 22.36, from 5 to 5 the gradients of x meet" in " ".join(page.at(4))
+
+
 def test_the_gradients_on_the_page_are_those_of_backward(tmp_path):
     net, loss = net_of_blocks(2)
     page = page_of(tinynet.draw(loss), tmp_path)

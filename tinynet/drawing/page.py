@@ -79,14 +79,12 @@ def _start(graph: Graph) -> str:
 
 
 def _section(box: Box, graph: Graph, last: bool) -> str:
-    hidden = "" if last else ' class="hidden"'
-    # the last step stays: there is none after it
+    hidden = ' class="hidden"' * (not last)
     lines = "".join(f"<p>{line}</p>" for line in _lines(box, graph))
-    until = "" if last else f' data-to="{box.step + 1}"'
     place = ", ".join(filter(None, (box.path, box.after)))
     title = f"{box.title} {place}".strip()
     return (
-        f'<section{hidden} data-from="{box.step}"{until}>'
+        f'<section{hidden} data-from="{box.step}" data-to="{box.step + 1}">'
         f"<h3>{escape(title)}</h3>{lines}</section>\n"
     )
 
