@@ -111,6 +111,19 @@ def test_auto_folds_over_300_boxes_as_little_as_needed():
     ]  # fmt: skip
 
 
+def test_a_fold_lists_some_of_its_parameters(tmp_path):
+    loss = traced(301)
+    page = tinynet.draw(loss).save(tmp_path / "a.html").read_text()
+    named = {f"{i}.{part}" for i in range(301) for part in ("first.weight", "second.bias")}
+    assert sum(f">blocks.{name}<" in page for name in named) <= 24
+    assert "and 1,198 more" in page and "and to 1,180 more" in page  # of 1,204
+
+
+def test_what_follows_a_layer_says_which():
+    add = [b for b in tinynet.draw(traced(2)).graph.boxes if b.title == "Add"][1]
+    assert add.after == "after blocks.1.second"  # not that of x, which came past it
+
+
 def test_repetitions():
     assert len(shown(chain(149))) == 299
     assert shown(chain(150)) == ["150 \u00d7 (Mul, Add)"]
