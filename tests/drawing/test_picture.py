@@ -104,6 +104,30 @@ def test_the_page_shows_each_step(tmp_path):
     assert titles == ["Forward is done", "Add", "Mul", "Mul"]
 
 
+def test_devices_and_copies(tmp_path):
+    x = leaf([1.0, 2.0])
+    there = x.to("cpu:1")
+    drawing = tinynet.draw((there * 2.0).to("cpu").sum())
+    page = page_of(drawing, tmp_path)
+    seen = page.at(0)
+    assert "there = Copy cpu \u2192 cpu:1" in seen and "Copy cpu:1 \u2192 cpu" in seen
+    assert [t for t, inside in page.texts if inside[-1][1].get("class") == "key"] == [
+        "cpu",
+        "cpu:1",
+    ]
+    told = " ".join(t for t, _ in page.texts)
+    assert "copies from cpu to cpu:1" in told and "copies from cpu:1 to cpu" in told
+    root = ElementTree.fromstring(drawing.save(tmp_path / "a.svg").read_text())
+    boxes = [g.get("class") for g in root.iter(f"{SVG}g") if g.get("class")]
+    assert [b.removeprefix("box ") for b in boxes] == [
+        "leaf d0", "operation copy d0", "operation d1", "operation copy d1", "operation d0",
+    ]  # fmt: skip
+    arrows = [path.get("class") for path in root.iter(f"{SVG}path") if path.get("class")]
+    assert arrows == ["arrow copied", "arrow", "arrow copied", "arrow"]
+    lit = [path.get("data-step") for path in root.iter(f"{SVG}path") if path.get("class")]
+    assert lit == ["4", "3", "2", "1"]
+
+
 def test_norms_are_not_added(tmp_path):
     x = leaf(np.ones(20))
     page = page_of(tinynet.draw((x * 2.0 + x * 3.0).sum()), tmp_path)
