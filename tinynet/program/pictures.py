@@ -190,9 +190,9 @@ class Pictures:
             if int(about[name]) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {about[name]}")
         # bytes from the host to each GPU, not floats from one GPU to the other
-        also = devices[-1] if devices[-1].kind == "cuda" else None
+        second = devices[-1] if devices[-1].kind == "cuda" else None
         inputs = Inputs(
-            devices[0], arrays["mean"], about["image_size"], about["scale"], also, self.border
+            devices[0], arrays["mean"], about["image_size"], about["scale"], second, self.border
         )
         return Classification(inputs, about["classes"], self.label_smoothing)
 
