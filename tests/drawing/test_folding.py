@@ -113,6 +113,9 @@ def test_auto_folds_over_300_boxes_as_little_as_needed():
 
 def test_a_fold_lists_some_of_its_parameters(tmp_path):
     loss = traced(301)
+    picture = tinynet.draw(loss).save(tmp_path / "a.svg").read_text()
+    assert picture.index("blocks.0.first.weight") < picture.index("blocks.0.first.bias")
+    assert "blocks.300" not in picture
     page = tinynet.draw(loss).save(tmp_path / "a.html").read_text()
     named = {f"{i}.{part}" for i in range(301) for part in ("first.weight", "second.bias")}
     assert sum(f">blocks.{name}<" in page for name in named) <= 24
