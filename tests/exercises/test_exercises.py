@@ -5,12 +5,16 @@ goes wrong in a learner's file is told in words.
 from __future__ import annotations
 
 import ast
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import tinynet
 from tinynet import kernels, tape
 from tinynet.exercises import EXERCISES, learner
 from tinynet.exercises.__main__ import main
@@ -63,6 +67,7 @@ def test_a_stub_fails_and_the_solution_passes(name, run):
     places = [vars(owner)[place] for owner, place in EXERCISES[name].places]
     status, told = run(name)
     assert status == 0 and told.count("right: ") == 2 and told.endswith("Done."), told
+    assert ("10 cases; 1 left out, too large" in told) == ("conv2d" in EXERCISES[name].ours)
     assert all(
         vars(owner)[place] is own
         for own, (owner, place) in zip(places, EXERCISES[name].places, strict=True)
@@ -215,6 +220,8 @@ def test_a_loop_that_never_ends_is_told(before, run, monkeypatch):
     status, told = run("accumulate")
     line = before.count("\n") + 1
     assert status == 1 and f"line {line}: while True: pass Still running after 0.2 sec" in told
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
 def test_a_loop_that_catches_everything_is_ended():
@@ -223,7 +230,11 @@ def test_a_loop_that_catches_everything_is_ended():
         "import sys; from tinynet.exercises import learner; learner.SECONDS = 0.2\n"
         "from tinynet.exercises.__main__ import main; sys.exit(main(['accumulate']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(Path(tinynet.__file__).parents[1])},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
     assert done.returncode == 1 and "Still running" in done.stdout and not done.stderr
 
 

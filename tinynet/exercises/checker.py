@@ -63,14 +63,16 @@ def check(exercise: Exercise, learner: Learner, say: Say) -> bool:
 def named(exercise: Exercise, probes: list[tuple], outcomes: list[Outcome]) -> str:
     """The hint of the mistake that is wrong in the same way; empty if none is."""
     rights = [_outcome(exercise, exercise.solution, probe) for probe in probes]
+    best, found = 0, ""
     for mistake, hint in exercise.mistakes.items():
-        theirs = (_outcome(exercise, mistake, probe) for probe in probes)
-        triples = [*zip(outcomes, theirs, rights, strict=True)]
-        # Where the learner's raises an error it tells nothing; but once both must be wrong alike.
-        alike = all(_same(a, b) or a.error for a, b, _ in triples)
-        if alike and any(_same(a, b) and not _same(b, right) for a, b, right in triples):
-            return hint
-    return ""
+        theirs = [_outcome(exercise, mistake, probe) for probe in probes]
+        same = [_same(a, b) for a, b in zip(outcomes, theirs, strict=True)]
+        wrong = [not _same(a, b) for a, b in zip(theirs, rights, strict=True)]
+        # Where the learner's fails it tells little; but once both must be wrong in the same way.
+        fits = all(s or a.error for s, a in zip(same, outcomes, strict=True))
+        if fits and any(s and w for s, w in zip(same, wrong, strict=True)) and sum(same) > best:
+            best, found = sum(same), hint
+    return found
 
 
 def _try(exercise: Exercise, learner: Learner, say: Say) -> bool:

@@ -216,8 +216,8 @@ EXERCISE = Exercise(
         visits_twice: "a step with two users is visited twice, and hands on its gradient twice. "
         "Keep the waiting steps in a set, and take the newest.",
         overwrites: "the gradient of a step with two users is overwritten: add to what is there.",
-        recursive_whole: "you visit a step each time that a gradient comes, and hand on all that has "
-        "come so far: the first part goes on twice. Visit each step once, when all has come.",
+        recursive_whole: "you visit a step each time that a gradient comes, and hand on all that "
+        "has come so far: the first part goes on twice. Visit each step once, when all has come.",
         recursive: "a function that calls itself at each step: 10,000 steps in a row are more than "
         "Python's stack holds. Keep the waiting steps in a list or set, and loop.",
     },
