@@ -20,6 +20,7 @@ from tinynet.creation import *
 from tinynet.devices import find_device as device
 from tinynet.devices import memory_stats, set_tf32
 from tinynet.devices.threads import get_num_threads, set_num_threads
+from tinynet.drawing import draw
 from tinynet.errors import (
     CheckpointError,
     DataError,
@@ -59,6 +60,7 @@ __all__ = [
     "data",
     "device",
     "direct_convolution",
+    "draw",
     "functional",
     "get_num_threads",
     "gradcheck",

@@ -501,6 +501,7 @@ def test_clipping_of_special_gradients(rng):
     p.grad = None
     assert optim.clip_grad_norm([p], 1.0).item() == 0 == optim.clip_grad_norm([], 1.0).item()
     grad = rng.normal(size=(3, 4)).T  # of a layout of its own
+    p = nn.Parameter(np.zeros((4, 3)))
     p.grad = tinynet.tensor(grad)
     norm = optim.clip_grad_norm(p, 1e-3).item()
     np.testing.assert_allclose(p.grad.numpy(), grad * 1e-3 / norm, rtol=1e-12)

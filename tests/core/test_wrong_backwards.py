@@ -1,4 +1,4 @@
-"""Wrong backwards, each with the words of the check that finds it; and right ones that must pass."""
+"""Wrong backwards, each with the words of the check that finds it; and right ones that pass."""
 
 from __future__ import annotations
 
