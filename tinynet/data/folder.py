@@ -119,7 +119,7 @@ def list_classes(train: Path, test: Path) -> list[str]:
                 f"{_some(sorted(missing))}; add them, or remove them from {folder}"
             )
     for name in found[0]:
-        if not name.isprintable():  # nor are bytes that are no UTF-8
+        if not name.isprintable():  # bytes that are no UTF-8 are not either
             raise DataError(
                 f"{train}: expected class names of printable characters in UTF-8, got "
                 f"{ascii(name)}; rename that folder"
