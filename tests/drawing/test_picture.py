@@ -16,7 +16,7 @@ import tinynet.functional as F
 from tinynet import nn
 from tinynet.drawing.layout import GAP, lay_out
 from tinynet.drawing.style import DARK, LIGHT
-from tinynet.drawing.text import array, brief, full, listed, number, size
+from tinynet.drawing.text import array, brief, full, listed, number, shape, size
 from tinynet.tracer import Value
 
 ROOT = Path(__file__).parents[2]
@@ -98,10 +98,32 @@ def test_the_page_shows_each_step(tmp_path):
     assert "Forward is done" in page.at(0) and "Forward is done" not in page.at(1)
     assert [t for t in page.at(2) if t.endswith(" = ")] == []
     told = " ".join(page.at(3))
-    assert "to x : -1 \u00d7 5 = -5" in told and "+= : -10 + -5 = -15" in told
+    assert "to x : -1 \u00d7 5 = -5" in told and "+= -10 + -5 = -15 the gradients of x meet" in told
     assert "y = a b da = dy b, db = dy a" in told and "q = x * y" in told
     titles = [t for t, inside in page.texts if inside[-1][0] == "h3"]
     assert titles == ["Forward is done", "Add", "Mul", "Mul"]
+
+
+def test_the_gradients_on_the_page_are_those_of_backward(tmp_path):
+    net, loss = net_of_blocks(2)
+    page = page_of(tinynet.draw(loss), tmp_path)
+    told = " ".join(text for text, _ in page.texts)
+    loss.backward()
+    for name, p in net.named_parameters():
+        value = Value.of(p.grad.data, p.device)
+        assert f"to {name} : {full(value)} " in told
+        short = next(t for t, inside in page.texts if t == name.rpartition(".")[2])
+        assert f"{short} {shape(p.shape)} {brief(value)} " in told
+
+
+def test_the_script_finds_what_it_looks_for(tmp_path):
+    text = tinynet.draw(tape()).save(tmp_path / "a.html").read_text()
+    page, looked_for = text.split("<script>")
+    found = re.findall(r"querySelector(?:All)?\([^\"'`]*[\"'`](.*?)[\"'`]\)", looked_for)
+    assert len(found) >= 8
+    set_by_it = {"data-ready", "not", "now"}
+    for name in set(re.findall(r"[a-z-]+", " ".join(found))) - set_by_it:
+        assert name in page, name
 
 
 def test_without_a_script_the_last_step_is_seen(tmp_path):
@@ -126,6 +148,9 @@ def test_everything_is_inside(tmp_path):
 
 def test_the_ends_of_a_path(tmp_path):
     drawing = tinynet.draw(tape())
+    again = tinynet.draw(tape())
+    pages = [each.save(tmp_path / "a.html").read_text() for each in (drawing, again)]
+    assert pages[0] == pages[1]
     assert drawing.save(str(tmp_path / "a.svg")) == tmp_path / "a.svg"
     assert ElementTree.parse(tmp_path / "a.svg").getroot().tag == f"{SVG}svg"
     for wrong in ("tape", "tape.png", "tape.htm"):
@@ -190,11 +215,11 @@ def net_of_blocks(count):
     net = nn.Sequential(*(Block() for _ in range(count)))
     with tinynet.tracing(net):
         loss = (net(tinynet.tensor(np.ones((2, 4), np.float32))) ** 2).sum()
-    return loss
+    return net, loss
 
 
 def test_no_box_lies_on_another_and_all_lie_inside(tmp_path):
-    for loss in (tape(), net_of_blocks(3)):
+    for loss in (tape(), net_of_blocks(3)[1]):
         text = tinynet.draw(loss).save(tmp_path / "a.svg").read_text()
         boxes = rectangles(text)
         width, height = map(float, ElementTree.fromstring(text).get("viewBox").split()[2:])

@@ -184,8 +184,13 @@ def epoch_draws(seed: int, epoch: int, count: int) -> np.ndarray:
 
     Lane 0 chooses the row of the crop, 1 the column, 2 the flip, 4 to 7 the colour noise.
     """
-    words = _words(seed, _DRAWS | epoch, 4 * count)
-    return words.view(np.uint32).reshape(count, 8)
+    return epoch_lanes(seed, epoch, count, 8)
+
+
+def epoch_lanes(seed: int, epoch: int, count: int, lanes: int) -> np.ndarray:
+    """Random 32-bit numbers for each example, uint32 (count, lanes), by its place in the set."""
+    words = _words(seed, _DRAWS | epoch, -(-count * lanes // 2))
+    return words.view(np.uint32)[: count * lanes].reshape(count, lanes)
 
 
 def _words(seed: int, stream: int, count: int) -> np.ndarray:

@@ -114,6 +114,11 @@ class Graph:
         return _by_box((edge.source, edge) for edge in self.edges)
 
     @cached_property
+    def place(self) -> dict[Box, int]:
+        """The number of each box."""
+        return {box: i for i, box in enumerate(self.boxes)}
+
+    @cached_property
     def inside(self) -> set[Box]:
         """Boxes that are drawn as a line of the operation that uses them: its own parameters, and
         constants without a name.

@@ -12,8 +12,9 @@ from html import escape
 
 from tinynet.drawing import text
 from tinynet.drawing.graph import Box, Edge, Graph, counted
+from tinynet.drawing.lines import summary
 from tinynet.drawing.style import COLOURS, page_style, script
-from tinynet.drawing.svg import summary, svg
+from tinynet.drawing.svg import svg
 
 CONTROLS = (
     ("first", "\u21e4", "before the first step"),
@@ -66,7 +67,7 @@ def _start(graph: Graph) -> str:
         "<h3>Forward is done</h3>",
         f"<p>The gradient of {escape(loss)} with respect to itself is 1. Press \u2192 or the right "
         "arrow key: backward visits the newest operation first.</p>",
-        *(f"<p>{escape(remark)}</p>" for remark in graph.remarks),
+        *(f"<p>{_with_code(remark)}</p>" for remark in graph.remarks),
         f'<p class="faint">Beside an arrow: {_code("value", "the value")} that ran down it, and '
         f"{_code('grad', 'the gradient')} that runs up it. \u2016x\u2016 is the norm of x, "
         "the root of its sum of squares.</p>",
@@ -136,11 +137,12 @@ def _given(edge: Edge, box: Box) -> Iterator[str]:
         left = "dy J = "
     yield f"to <b>{escape(name)}</b>: {_code('', left)}{_code('grad', text.full(edge.gradient))}"
     if edge.before and edge.after:
+        total = text.full(edge.after)
+        if text.is_known(edge.after):
+            total = f"{text.full(edge.before)} + {text.full(edge.gradient)} = {total}"
         yield (
-            '<span class="plus">'
-            + _code("grad", f"+= : {text.full(edge.before)} + {text.full(edge.gradient)} = ")
-            + _code("grad", text.full(edge.after))
-            + "</span> gradients meet here, and are added"
+            f'<span class="plus">+= {_code("grad", total)}</span> the gradients of {escape(name)} '
+            "meet, and are added"
         )
 
 
@@ -151,6 +153,11 @@ def _memory(box: Box) -> Iterator[str]:
     yield '<span class="faint">kept for backward:</span> ' + (
         " and ".join(kept) or "nothing that was not kept already"
     )
+
+
+def _with_code(words: str) -> str:
+    """What stands between backticks, as code."""
+    return re.sub("`(.*?)`", r"<code>\1</code>", escape(words))
 
 
 def _code(kind: str, words: str) -> str:

@@ -7,12 +7,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
+import textwrap
 from pathlib import Path
 
 from tinynet.exercises import EXERCISES
 from tinynet.exercises.checker import Say, check
 from tinynet.exercises.exercise import Exercise, Wrong
-from tinynet.exercises.learner import Learner
+from tinynet.exercises.learner import Learner, NotWritten
 
 COMMAND = "python -m tinynet.exercises"
 
@@ -42,7 +43,8 @@ def main(argv: list[str] | None = None) -> int:
         if not name:
             return _show_list()
         if arguments.hint:
-            print(f"{EXERCISES[name].hint}\ntinynet has it in {EXERCISES[name].ours}")
+            print(textwrap.fill(EXERCISES[name].hint, 96))
+            print(f"tinynet has it in {EXERCISES[name].ours}")
             return 0
         if arguments.solution:
             print(EXERCISES[name].text(solved=True), end="")
@@ -101,6 +103,9 @@ def _check_all() -> int:
 def _is_right(exercise: Exercise, path: Path, say: Say) -> bool:
     try:
         right = check(exercise, Learner(path, exercise), say)
+    except NotWritten as stub:
+        say(str(stub))
+        return False
     except Wrong as wrong:
         say(f"WRONG: {wrong}")
         return False

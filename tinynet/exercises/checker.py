@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet.exercises.exercise import Exercise, Function, Wrong
-from tinynet.exercises.learner import Learner
+from tinynet.exercises.learner import Learner, NotWritten, TooSlow, in_words
 
 Say = Callable[[str], object]
 RTOL = 1e-6  # of the largest value expected
@@ -49,21 +50,25 @@ def check(exercise: Exercise, learner: Learner, say: Say) -> bool:
             say(line)
         say(f"right: the example and {len(probes) - 1} probes (shapes, dtypes, values)")
         return _try(exercise, learner, say)
-    say("WRONG in the example:" if first == 0 else f"WRONG in probe {first} (the example is right)")
+    say("WRONG in the example" if first == 0 else f"WRONG in probe {first} (the example is right)")
     for line in [*_arguments(exercise, probes[first]), str(wrong), *printed]:
         say(line)
     hint = named(exercise, probes, outcomes)
-    say(f"\nThis is a known mistake: {hint}" if hint else "\nNone of the known mistakes does this.")
-    if not hint:
-        say(f"For a hint: python -m tinynet.exercises --hint {exercise.name}")
+    known = textwrap.fill(f"A known mistake: {hint}", 96)
+    more = f"For a hint: python -m tinynet.exercises --hint {exercise.name}"
+    say(f"\n{known if hint else more}")
     return False
 
 
 def named(exercise: Exercise, probes: list[tuple], outcomes: list[Outcome]) -> str:
-    """The hint of the mistake that gives the same outcomes everywhere; empty if none does."""
+    """The hint of the mistake that is wrong in the same way; empty if none is."""
+    rights = [_outcome(exercise, exercise.solution, probe) for probe in probes]
     for mistake, hint in exercise.mistakes.items():
         theirs = (_outcome(exercise, mistake, probe) for probe in probes)
-        if all(_same(a, b) for a, b in zip(outcomes, theirs, strict=True)):
+        triples = [*zip(outcomes, theirs, rights, strict=True)]
+        # Where the learner's raises an error it tells nothing; but once both must be wrong alike.
+        alike = all(_same(a, b) or a.error for a, b, _ in triples)
+        if alike and any(_same(a, b) and not _same(b, right) for a, b, right in triples):
             return hint
     return ""
 
@@ -78,7 +83,8 @@ def _try(exercise: Exercise, learner: Learner, say: Say) -> bool:
             try:
                 with learner.supervised():
                     trial.run()
-            except (AssertionError, RuntimeError, Wrong) as wrong:
+            except Exception as error:  # whatever a wrong result leads to
+                wrong = error if isinstance(error, Wrong) else f"{type(error).__name__}: {error}"
                 say(f"WRONG with your function {where}, case {number} of {len(trials)}:\n{wrong}")
                 return False
     left = f"; {len(every) - len(trials)} left out, too large for Python's loops"
@@ -94,14 +100,17 @@ def _outcome(
     arguments = tuple(_copied(argument) for argument in probe)
     try:
         if learner is None:
-            given = exercise.call(function, *arguments)
+            with np.errstate(all="ignore"):
+                given = exercise.call(function, *arguments)
         else:
             with learner.supervised():
                 given = exercise.call(function, *arguments)
+    except (NotWritten, TooSlow):
+        raise
     except Wrong as wrong:
         return Outcome([], [], str(wrong))
     except Exception as error:  # of a wrong version: a learner's has a line in front
-        return Outcome([], [], f"{type(error).__name__}: {error}".partition("\n")[0])
+        return Outcome([], [], in_words(error))
     results = [given] if len(exercise.results) == 1 else given
     return Outcome(results, list(_arrays(arguments)))
 
@@ -126,8 +135,8 @@ def _compare(exercise: Exercise, outcome: Outcome, probe: tuple) -> None:
 
 def _compare_result(name: str, got: Any, expected: Any) -> None:
     if isinstance(expected, (str, dict)):
-        if not isinstance(got, type(expected)) or got != expected:
-            raise Wrong(f"{name}: expected {expected}, got {got}")
+        if got != expected:
+            raise Wrong("\n".join(_unlike(name, got, expected)))
         return
     if not isinstance(got, ARRAY):
         raise Wrong(f"{name}: expected an array of shape {expected.shape}, got {_kind(got)}.")
@@ -136,10 +145,19 @@ def _compare_result(name: str, got: Any, expected: Any) -> None:
     if got.dtype != expected.dtype:
         raise Wrong(
             f"{name}: expected dtype {expected.dtype}, as the arguments have, got {got.dtype}. "
-            f"np.zeros(shape) makes float64; np.zeros(shape, dy.dtype) does not."
+            f"np.zeros(shape) makes float64; give it the dtype: np.zeros(shape, dtype)."
         )
     if not _close(got, expected).all():
-        raise Wrong(f"{name} is wrong.\n" + "\n".join(_grids(got, expected)))
+        raise Wrong(f"{name} is wrong.\n" + "\n".join(_grids(np.asarray(got), expected)))
+
+
+def _unlike(name: str, got: Any, expected: str | dict) -> list[str]:
+    """One line, or one for each key that differs."""
+    if isinstance(expected, str):
+        return [f"{name}: expected {expected}, got {got}"]
+    keys = [key for key in {**expected, **got} if got.get(key) != expected.get(key)]
+    lines = [f"    {key}: got {got.get(key)}, expected {expected.get(key)}" for key in keys]
+    return [f"{name}: these are wrong", *lines]
 
 
 def _same(a: Outcome, b: Outcome) -> bool:
@@ -158,8 +176,8 @@ def _same(a: Outcome, b: Outcome) -> bool:
 
 
 def _close(got: Any, expected: Any) -> np.ndarray:
-    size = np.abs(expected).max(initial=0)
-    return np.asarray(np.isclose(got, expected, rtol=0, atol=RTOL * size, equal_nan=False))
+    size = np.abs(expected[np.isfinite(expected)]).max(initial=0)
+    return np.asarray(np.isclose(got, expected, rtol=0, atol=RTOL * size, equal_nan=True))
 
 
 def _kind(value: Any) -> str:
@@ -169,7 +187,7 @@ def _kind(value: Any) -> str:
         return f"an array of shape {value.shape}"
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}"
-    return f"a value of type {type(value).__name__}"
+    return f"a {type(value).__name__}"
 
 
 def _arguments(exercise: Exercise, probe: tuple) -> Iterator[str]:
@@ -177,10 +195,11 @@ def _arguments(exercise: Exercise, probe: tuple) -> Iterator[str]:
     for name, value in zip(exercise.signature.parameters, probe, strict=True):
         if isinstance(value, np.ndarray):
             yield f"  {name}, shape {value.shape}"
-            yield from _table(_rows(value)) if _fits(value) else []
+            yield from (f"   {row}".rstrip() for row in _table(_rows(value)) if _fits(value))
         elif isinstance(value, list):
             for number, part in enumerate(value):
-                yield from [f"  {name}[{number}]", *_table(_rows(part))]
+                yield f"  {name}[{number}]"
+                yield from (f"   {row}".rstrip() for row in _table(_rows(part)))
         else:
             yield f"  {name} = {value}"
 
@@ -192,10 +211,10 @@ def _grids(got: np.ndarray, expected: np.ndarray) -> list[str]:
     if not _fits(expected):
         at = tuple(int(i) for i in np.argwhere(wrong)[0])
         return [f"    {count}; the first: at {list(at)} got {got[at]:.6g}, not {expected[at]:.6g}"]
-    left = ["got", *_table(_rows(got, wrong))]
-    right = ["expected", *_table(_rows(expected))]
+    left = [" got", *_table(_rows(got, wrong))]
+    right = [" expected", *_table(_rows(expected))]
     width = max(map(len, left)) + 4
-    lines = [f"    {a:<{width}}{b}" for a, b in zip_longest(left, right, fillvalue="")]
+    lines = [f"    {a:<{width}}{b}".rstrip() for a, b in zip_longest(left, right, fillvalue="")]
     return [*lines, f"    {count} (marked *)"]
 
 
@@ -205,23 +224,21 @@ def _fits(array: np.ndarray) -> bool:
 
 
 def _rows(array: np.ndarray, marked: np.ndarray | None = None) -> list[list[str]]:
+    """Each value as text, a `*` behind those marked. What is rounding beside the largest is 0."""
     shape = (-1, array.shape[-1] if array.ndim else 1)
-    marks = np.zeros(array.shape, bool) if marked is None else marked
-    rows = zip(array.reshape(shape), marks.reshape(shape), strict=True)
-    return [
-        [
-            f"{int(v) if v.dtype == bool else v:.5g}" + "*" * int(m)
-            for v, m in zip(*row, strict=True)
-        ]
-        for row in rows
-    ]
+    marks = (np.zeros(array.shape, bool) if marked is None else marked).reshape(shape)
+    shown = array.astype(float).reshape(shape)
+    shown[np.abs(shown) < RTOL * np.abs(shown).max(initial=0)] = 0
+    rows = zip(shown, marks, strict=True)
+    return [[f"{v:.5g}{'*' if m else ''}" for v, m in zip(*row, strict=True)] for row in rows]
 
 
 def _table(rows: list[list[str]]) -> list[str]:
     width = max((len(cell.rstrip("*")) for row in rows for cell in row), default=0)
-    pad = [[f"{cell.rstrip('*'):>{width}}" + ("*" if "*" in cell else " ") for cell in row]
-           for row in rows]  # fmt: skip
-    return ["    " + " ".join(row) for row in pad]
+    return [
+        "".join(f"{cell.rstrip('*'):>{width + 1}}{'*' if '*' in cell else ' '}" for cell in row)
+        for row in rows
+    ]
 
 
 def _arrays(value: Any) -> Iterator[np.ndarray]:

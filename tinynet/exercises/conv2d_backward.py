@@ -90,6 +90,31 @@ def not_cut(dy, x, weight, stride, padding):
     return conv2d_backward(dy, padded, weight, stride, (0, 0))
 
 
+def misplaced(dy, x, weight, stride, top, left):
+    """All three gradients, as if the padding were this."""
+    (OH, OW), (H, W) = dy.shape[2:], x.shape[2:]
+    bottom, right = OH * stride[0] + weight.shape[2], OW * stride[1] + weight.shape[3]
+    wide = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    dx, dw, db = conv2d_backward(dy, wide, weight, stride, (0, 0))
+    return dx[:, :, top : top + H, left : left + W], dw, db
+
+
+def windows_exchanged(dy, x, weight, stride, padding):
+    return misplaced(dy, x, weight, stride, padding[1], padding[0])
+
+
+def without_padding(dy, x, weight, stride, padding):
+    return misplaced(dy, x, weight, stride, 0, 0)
+
+
+def padding_twice(dy, x, weight, stride, padding):
+    return misplaced(dy, x, weight, stride, 2 * padding[0], 2 * padding[1])
+
+
+def first_of_each_pair(dy, x, weight, stride, padding):
+    return misplaced(dy, x, weight, stride[:1] * 2, padding[0], padding[0])
+
+
 def without_stride(dy, x, weight, stride, padding):
     return conv2d_backward(dy, x, weight, (1, 1), padding)
 
@@ -153,6 +178,12 @@ EXERCISE = Exercise(
         cut_at_the_corner: "dx begins at the padding: cut out "
         "dpadded[:, :, ph : ph + H, pw : pw + W].",
         sides_exchanged: "the padding of rows and columns is exchanged: ph is above and below.",
+        windows_exchanged: "the windows begin at the wrong pixels, in dx and in dw: ph belongs to "
+        "the rows, pw to the columns.",
+        without_padding: "the padding is missing: window (oh, ow) begins at row oh*sh - ph.",
+        padding_twice: "the padding is there twice: window (oh, ow) begins at row oh*sh - ph.",
+        first_of_each_pair: "you use padding[0] and stride[0] for the columns too. padding is "
+        "(ph, pw) and stride is (sh, sw).",
         not_cut: "dx still has the padding: cut it off.",
         without_stride: "the stride is missing: window (oh, ow) begins at (oh*sh, ow*sw).",
         db_is_a_mean: "db is the mean of dy. b is added at each position of each picture, so its "

@@ -56,8 +56,8 @@ def copies_in_place(dy, source, target):
     return dy.copy()
 
 
-def halves(dy, source, target):
-    return source.copy_from(target.hold(dy / 2), target)
+def shares(dy, source, target):
+    return source.copy_from(dy, target) / 2
 
 
 def example():
@@ -112,6 +112,7 @@ EXERCISE = Exercise(
         once_more_forward: "you go the way of forward once more. dy is on `target`; it has to come "
         "back to `source`.",
         copies_in_place: "`.copy()` stays on the same device. To cross, use copy_from.",
+        shares: "you divide by the number of devices. A copy changes no number, so dx = dy.",
     },
     example=example,
     probes=probes,

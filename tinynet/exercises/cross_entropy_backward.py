@@ -32,6 +32,10 @@ def ignores_dlosses(dlosses, probabilities, target):
     return cross_entropy_backward(np.ones_like(dlosses), probabilities, target)
 
 
+def scales_columns(dlosses, probabilities, target):
+    return dlosses * cross_entropy_backward(np.ones_like(dlosses), probabilities, target)
+
+
 def one_unscaled(dlosses, probabilities, target):
     dx = probabilities * dlosses[:, None]
     dx[np.arange(len(target)), target] -= 1
@@ -61,7 +65,7 @@ def changes_probabilities(dlosses, probabilities, target):
 
 
 def probes(rng):
-    for N, K in [(3, 4), (4, 3), (1, 2)]:
+    for N, K in [(3, 3), (3, 4), (4, 3), (1, 2)]:
         p = np.exp(rng.normal(size=(N, K)))
         yield rng.normal(size=N), p / p.sum(1, keepdims=True), rng.integers(0, K, N)
 
@@ -93,6 +97,8 @@ EXERCISE = Exercise(
         downhill: "the sign is wrong: a gradient points uphill, so it is p minus one-hot.",
         ignores_dlosses: "you do not use dlosses. The chain rule multiplies by what comes from "
         "above; backward rarely begins with 1.",
+        scales_columns: "dlosses (N,) belongs to the rows. NumPy aligns it with the columns, and "
+        "says nothing where N = K: write dlosses[:, None].",
         one_unscaled: "you multiply p by dlosses, but then subtract 1: the 1 needs the factor too.",
         divides_by_n: "you divide by N. Whoever took the mean has put 1/N into dlosses already.",
         whole_columns: "dx[:, target] changes the columns in all rows. Use one row for each "

@@ -44,7 +44,11 @@ def new_mask(dy, mask, p):
 
 
 def divides_by_zero(dy, mask, p):
-    return dy * mask / np.float64(1 - p).astype(dy.dtype)
+    return dy * mask / (1 - p)
+
+
+def python_divides_by_zero(dy, mask, p):
+    return dy * mask * (1 / (1 - p))
 
 
 def changes_dy(dy, mask, p):
@@ -77,6 +81,7 @@ EXERCISE = Exercise(
         mask_inverted: "mask is True for what is kept; you keep what was dropped.",
         no_mask: "you do not use the mask: an element that was dropped acted on nothing.",
         divides_by_zero: "for p = 1 you divide 0 by 0. Nothing is kept then: dx = 0.",
+        python_divides_by_zero: "for p = 1 Python refuses 1 / 0. Nothing is kept then: dx = 0.",
         changes_dy: "you change dy itself, which others may still need. Make a new array.",
     },
     example=example,

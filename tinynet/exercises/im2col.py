@@ -67,6 +67,10 @@ def sides_exchanged(x, kernel, stride, padding):
     return im2col(x, kernel, stride, padding[::-1])
 
 
+def first_of_each_pair(x, kernel, stride, padding):
+    return im2col(x, kernel, stride[:1] * 2, padding[:1] * 2)
+
+
 def kernel_exchanged(x, kernel, stride, padding):
     return im2col(x, kernel[::-1], stride, padding)
 
@@ -119,6 +123,8 @@ EXERCISE = Exercise(
         without_stride: "the stride is missing: window (oh, ow) begins at (oh*sh, ow*sw).",
         sides_exchanged: "the padding of rows and columns is exchanged: ph goes above and below, "
         "pw to the left and right.",
+        first_of_each_pair: "you use padding[0] and stride[0] for the columns too. padding is "
+        "(ph, pw) and stride is (sh, sw).",
         kernel_exchanged: "kh and kw are exchanged: kh counts rows.",
     },
     example=example,

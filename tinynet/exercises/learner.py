@@ -20,6 +20,14 @@ SECONDS = 20  # for one call, or one case of gradcheck
 SHOWN = 8  # lines of what the file prints
 
 
+class NotWritten(Exception):
+    """The stub was run as it is."""
+
+
+class TooSlow(Wrong):
+    """It did not end in SECONDS."""
+
+
 class _TimeUp(BaseException):
     """Not an Exception: a learner's `except Exception` must not catch it."""
 
@@ -34,7 +42,7 @@ class Learner:
         module = ModuleType(path.stem)
         module.__file__ = str(path)
         with self.supervised():
-            code = compile(path.read_bytes(), str(path), "exec")
+            code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
             exec(code, vars(module))
         function = getattr(module, exercise.name, None)
         if not callable(function):
@@ -62,9 +70,16 @@ class Learner:
                 yield
         except (KeyboardInterrupt, Wrong):
             raise
+        except NotImplementedError as error:
+            raise NotWritten(
+                f"Not written yet: put your code in the place of\n{self._place(error)}"
+            ) from None
         except BaseException as error:
             place = self._place(error)
-            if not place and not isinstance(error, (SyntaxError, ValueError, _TimeUp)):
+            if isinstance(error, _TimeUp):
+                late = f"Still running after {SECONDS} seconds. Does a loop never end?"
+                raise TooSlow(f"{place or self.path.name}\n{late}") from None
+            if not place and not isinstance(error, (SyntaxError, ValueError)):
                 raise
             raise Wrong(self._words(error, place)) from None
         finally:
@@ -90,15 +105,17 @@ class Learner:
         if isinstance(error, SyntaxError):
             line = (error.text or "").strip()
             return f"{self.path.name}, line {error.lineno}:  {line}\nPython says: {error.msg}"
-        if isinstance(error, NotImplementedError):
-            return f"{place}\nNot written yet: put your code in the place of this line."
-        if isinstance(error, _TimeUp):
-            where = place or "the file itself"
-            return f"{where}\nStill running after {SECONDS} seconds. Does a loop never end?"
         if isinstance(error, SystemExit):
             return f"{place}\nThis ends the program. A function has to return."
-        what = str(error).partition("\n")[0]
-        return f"{place or self.path.name}\n{type(error).__name__}: {what}"
+        return f"{place or self.path.name}\n{in_words(error)}"
+
+
+def in_words(error: BaseException) -> str:
+    """Its type, and the first line of what it says."""
+    first = str(error).partition("\n")[0]
+    if isinstance(error, RecursionError):  # Python also says in which call: now this, now that
+        first = "maximum recursion depth exceeded"
+    return f"{type(error).__name__}: {first}"
 
 
 @contextlib.contextmanager

@@ -26,10 +26,9 @@ def local_response_norm_backward(dy, x, size, alpha, beta, k):
             s[:, c] += alpha / size * x[:, m] ** 2
     dx = dy * s**-beta
     for c in range(C):
+        q = dy[:, c] * x[:, c] * s[:, c] ** (-beta - 1)
         for m in windows[c]:
-            dx[:, m] -= (
-                2 * alpha / size * beta * x[:, m] * dy[:, c] * x[:, c] * s[:, c] ** (-beta - 1)
-            )
+            dx[:, m] -= 2 * alpha / size * beta * x[:, m] * q
     return dx
 
 

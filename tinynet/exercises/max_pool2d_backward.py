@@ -36,8 +36,8 @@ def overwrites(dy, winner, x_shape, kernel, stride, padding):
 def padded(dy, winner, x_shape, kernel, stride, padding, top=0, left=0):
     """dx of the padded picture, then a part of it that begins at (top, left)."""
     N, C, H, W = x_shape
-    bottom, right = H + 4 * max(padding) + kernel[0], W + 4 * max(padding) + kernel[1]
-    whole = max_pool2d_backward(dy, winner, (N, C, bottom, right), kernel, stride, (0, 0))
+    size = 2 * max(H, W) * max(kernel)  # no window of any mistake reaches beyond
+    whole = max_pool2d_backward(dy, winner, (N, C, size, size), kernel, stride, (0, 0))
     return whole[:, :, top : top + H, left : left + W]
 
 
@@ -59,17 +59,22 @@ def sides_exchanged(dy, winner, x_shape, kernel, stride, padding):
     return padded(dy, winner, x_shape, kernel, stride, padding, padding[1], padding[0])
 
 
+def first_of_each_pair(dy, winner, x_shape, kernel, stride, padding):
+    ph = padding[0]
+    return padded(dy, winner, x_shape, kernel, stride[:1] * 2, padding, ph, ph)
+
+
 def kh_for_kw(dy, winner, x_shape, kernel, stride, padding):
     return max_pool2d_backward(dy, winner, x_shape, kernel[::-1], stride, padding)
 
 
 def stride_is_kernel(dy, winner, x_shape, kernel, stride, padding):
-    return max_pool2d_backward(dy, winner, x_shape, kernel, kernel, padding)
+    return padded(dy, winner, x_shape, kernel, kernel, padding, *padding)
 
 
 def shares(dy, winner, x_shape, kernel, stride, padding):
     parts = [
-        max_pool2d_backward(dy, np.full_like(winner, n), x_shape, kernel, stride, padding)
+        padded(dy, np.full_like(winner, n), x_shape, kernel, stride, padding, *padding)
         for n in range(kernel[0] * kernel[1])
     ]
     return sum(parts) / len(parts)
@@ -77,7 +82,7 @@ def shares(dy, winner, x_shape, kernel, stride, padding):
 
 def example():
     x = np.array(
-        [[1.0, 5, 2, 0, 3], [0, 4, 1, 7, 2], [3, 2, 9, 1, 0], [1, 0, 2, 6, 1], [4, 2, 0, 3, 8]]
+        [[1.0, 5, 2, 0, 3], [0, 4, 1, 7, 2], [3, 9, 2, 1, 0], [1, 0, 2, 6, 1], [4, 2, 0, 3, 8]]
     )
     _, winner = kernels.max_pool2d_forward(x[None, None], (3, 3), (2, 2), (0, 0), False)
     return np.array([[[[1.0, 2], [4, 8]]]]), winner, (1, 1, 5, 5), (3, 3), (2, 2), (0, 0)
@@ -112,6 +117,8 @@ EXERCISE = Exercise(
         without_padding: "a window begins at row oh*sh - ph: the padding is missing.",
         padding_twice: "you subtract the padding twice.",
         sides_exchanged: "the padding of rows and columns is exchanged: ph belongs to the rows.",
+        first_of_each_pair: "you use padding[0] and stride[0] for the columns too. padding is "
+        "(ph, pw) and stride is (sh, sw).",
         kh_for_kw: "the winner is i*kw + j: divide by kw, not by kh.",
         stride_is_kernel: "you step by the size of the kernel; windows begin every `stride` "
         "pixels, and may overlap.",

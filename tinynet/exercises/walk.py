@@ -22,7 +22,10 @@ class Step:
         return [g * derivative for derivative in self.derivatives]
 
     def __repr__(self):
-        return f"{self.name} (number {self.number})"
+        steps = sorted(everything(self), key=lambda step: -step.number)
+        if len(steps) > 10:
+            return f"{self.name}, the last of {len(steps):,} steps"
+        return ", ".join(f"{step.name} (number {step.number})" for step in steps)
 
 
 class TapeStep:
@@ -86,10 +89,22 @@ def oldest_first(root, grad):
     return in_order(root, grad, sorted(everything(root), key=lambda step: step.number))
 
 
+def oldest_that_waits(root, grad):
+    gradients, waiting = {root: grad}, {root}
+    while waiting:
+        step = min(waiting, key=lambda step: step.number)
+        waiting.remove(step)
+        for source, g in zip(step.inputs, step.backward(gradients[step]), strict=True):
+            gradients[source] = gradients[source] + g if source in gradients else g
+            waiting.add(source)
+    return gradients
+
+
 def as_they_are_met(root, grad):
-    order = [root]
+    order, met = [root], {root}
     for step in order:
-        order += dict.fromkeys(source for source in step.inputs if source not in order)
+        order += dict.fromkeys(source for source in step.inputs if source not in met)
+        met |= set(step.inputs)
     return in_order(root, grad, order)
 
 
@@ -126,6 +141,18 @@ def recursive(root, grad):
     return gradients
 
 
+def recursive_whole(root, grad):
+    gradients = {root: grad}
+
+    def visit(step):
+        for source, part in zip(step.inputs, step.backward(gradients[step]), strict=True):
+            gradients[source] = gradients.get(source, 0) + part
+            visit(source)
+
+    visit(root)
+    return gradients
+
+
 def example():
     a = Step("a", 0)
     b = Step("b = 2a", 1, (a, 2))
@@ -151,8 +178,8 @@ def call(function, root, grad):
     if not isinstance(gradients, dict):
         raise Wrong(f"Expected a dict {{step: gradient}}, got {type(gradients).__name__}.")
     if len(gradients) > 100:  # a long chain: its ends tell enough
-        return {"steps": len(gradients), "values": sorted(set(gradients.values()))}
-    return {getattr(step, "name", step): gradient for step, gradient in gradients.items()}
+        return {"steps": len(gradients), "sum of gradients": float(sum(gradients.values()))}
+    return {step.name: float(gradient) for step, gradient in gradients.items()}
 
 
 def on_the_tape(function):
@@ -182,11 +209,15 @@ EXERCISE = Exercise(
     mistakes={
         oldest_first: "you visit the oldest step first: its gradient has not come yet. Take the "
         "step with the largest number.",
+        oldest_that_waits: "of the steps that wait you take the oldest. More may come for it from "
+        "a younger one, and then it hands on its first part twice. Take the newest.",
         as_they_are_met: "you visit the steps as you meet them. A step that is also behind a "
         "longer way has only a part of its gradient then. Take the newest that waits.",
         visits_twice: "a step with two users is visited twice, and hands on its gradient twice. "
         "Keep the waiting steps in a set, and take the newest.",
         overwrites: "the gradient of a step with two users is overwritten: add to what is there.",
+        recursive_whole: "you visit a step each time that a gradient comes, and hand on all that has "
+        "come so far: the first part goes on twice. Visit each step once, when all has come.",
         recursive: "a function that calls itself at each step: 10,000 steps in a row are more than "
         "Python's stack holds. Keep the waiting steps in a list or set, and loop.",
     },
@@ -195,5 +226,6 @@ EXERCISE = Exercise(
     trials=gradchecks("(a shared node)"),
     places=((inspect.getmodule(Tensor), "walk"),),
     adapt=on_the_tape,
+    call=call,
     imports="",
 )

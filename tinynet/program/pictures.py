@@ -67,6 +67,7 @@ class Pictures:
     label_smoothing: float = 0.0
 
     changeable = {"colour"}
+    asks = ("FILE", "what the net says of files, or of all in a folder")
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -249,8 +250,11 @@ class Pictures:
             f"{_errors(found)}"
         )
 
-    def files(self, folder: Path) -> list[str]:
-        """The pictures in a folder and in those below it, sorted by name."""
+    def files(self, what: str) -> list[str]:
+        """A file; or the pictures in a folder and in those below it, sorted by name."""
+        folder = Path(what)
+        if not folder.is_dir():
+            return [what]
         below = sorted(path for path in folder.rglob("*") if path.is_dir())
         return [path for each in (folder, *below) for path in list_pictures(each)[0]]
 

@@ -121,6 +121,7 @@ def write_report(folder: Path) -> Path:
         _epochs(tests, measures),
         _kernels(folder, config["kernels"]),
         _samples(evaluation),
+        _texts(evaluation),
         _classes(evaluation),
         _confusion(folder, evaluation),
         _times(tests, train),
@@ -244,6 +245,17 @@ def _samples(evaluation: dict) -> str:
         if figures:
             parts.append(f'<h2>{title}</h2><div class="samples">{"".join(figures)}</div>')
     return "".join(parts)
+
+
+def _texts(evaluation: dict) -> str:
+    """What a language model says, and pictures of it (PNG in base64)."""
+    texts, pictures = evaluation.get("texts", []), evaluation.get("pictures", [])
+    return "".join(
+        _section(escape(title), f"<pre>{escape(text)}</pre>") for title, text in texts
+    ) + "".join(
+        _section(escape(title), f'<img alt="{escape(title)}" src="{png}">')
+        for title, png in pictures
+    )
 
 
 def _classes(evaluation: dict) -> str:
