@@ -138,7 +138,7 @@ class Loader:
                 raise DataError(problem)
             batch.leave_out_damaged()
             if not len(batch.labels):
-                raise DataError(f"{problem}; nor can any other of its batch be read")
+                raise DataError(f"{problem}; no other picture of its batch can be read")
             return batch
 
         with contextlib.closing(batches):

@@ -212,11 +212,13 @@ class Pictures:
         knows, has = task.make_inputs.mean.shape[2], tests.dataset.shape[2]
         if knows != has:
             raise CheckpointError(
-                f"the net knows pictures of {_channels(knows)}, the data has {_channels(has)}"
+                f"expected pictures of {_channels(knows)}, as the net was trained on, got data of "
+                f"{_channels(has)}; name other data with --data"
             )
         if tests.dataset.classes != task.classes:
             raise CheckpointError(
-                f"the net knows {_some(task.classes)}, the data has {_some(tests.dataset.classes)}"
+                f"expected the classes that the net was trained on, {_some(task.classes)}, got "
+                f"{_some(tests.dataset.classes)}; name other data with --data"
             )
         several = ten_views(tests.dataset.shape, tests.crop, self.mirrors(tests.dataset))
         return {
