@@ -121,7 +121,7 @@ def write_report(folder: Path) -> Path:
         _epochs(tests, measures),
         _kernels(folder, config["kernels"]),
         _samples(evaluation),
-        _texts(evaluation),
+        _texts(folder, evaluation),
         _classes(evaluation),
         _confusion(folder, evaluation),
         _times(tests, train),
@@ -247,15 +247,16 @@ def _samples(evaluation: dict) -> str:
     return "".join(parts)
 
 
-def _texts(evaluation: dict) -> str:
-    """What a language model says, and pictures of it (PNG in base64)."""
-    texts, pictures = evaluation.get("texts", []), evaluation.get("pictures", [])
-    return "".join(
-        _section(escape(title), f"<pre>{escape(text)}</pre>") for title, text in texts
-    ) + "".join(
-        _section(escape(title), f'<img alt="{escape(title)}" src="{png}">')
-        for title, png in pictures
-    )
+def _texts(folder: Path, evaluation: dict) -> str:
+    """What a language model says, and pictures of how it works."""
+    parts = [
+        _section(escape(title), f"<pre>{escape(text)}</pre>")
+        for title, text in evaluation.get("texts", [])
+    ]
+    for title, name in evaluation.get("pictures", []):
+        if (folder / name).exists():
+            parts.append(_section(escape(title), _image((folder / name).read_bytes(), title)))
+    return "".join(parts)
 
 
 def _classes(evaluation: dict) -> str:
