@@ -24,8 +24,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from tinynet.devices import Device
-from tinynet.devices import device as find_device
+from tinynet.devices import Device, find_device
 from tinynet.tensor import Tensor
 
 SHOWN = 16  # values of an array that are copied

@@ -16,7 +16,7 @@ import tinynet.functional as F
 from tinynet import nn
 from tinynet.drawing.layout import GAP, lay_out
 from tinynet.drawing.style import DARK, LIGHT
-from tinynet.drawing.text import array, brief, full, listed, number, size
+from tinynet.drawing.text import array, brief, full, listed, number, shape, size
 from tinynet.tracer import Value
 
 ROOT = Path(__file__).parents[2]
@@ -98,10 +98,66 @@ def test_the_page_shows_each_step(tmp_path):
     assert "Forward is done" in page.at(0) and "Forward is done" not in page.at(1)
     assert [t for t in page.at(2) if t.endswith(" = ")] == []
     told = " ".join(page.at(3))
-    assert "to x : -1 \u00d7 5 = -5" in told and "+= : -10 + -5 = -15" in told
+    assert "to x : -1 \u00d7 5 = -5" in told and "+= -10 + -5 = -15 the gradients of x meet" in told
     assert "y = a b da = dy b, db = dy a" in told and "q = x * y" in told
     titles = [t for t, inside in page.texts if inside[-1][0] == "h3"]
     assert titles == ["Forward is done", "Add", "Mul", "Mul"]
+
+
+def test_devices_and_copies(tmp_path):
+    x = leaf([1.0, 2.0])
+    there = x.to("cpu:1")
+    drawing = tinynet.draw((there * 2.0).to("cpu").sum())
+    page = page_of(drawing, tmp_path)
+    seen = page.at(0)
+    assert "there = Copy cpu \u2192 cpu:1" in seen and "Copy cpu:1 \u2192 cpu" in seen
+    assert [t for t, inside in page.texts if inside[-1][1].get("class") == "key"] == [
+        "cpu",
+        "cpu:1",
+    ]
+    told = " ".join(t for t, _ in page.texts)
+    assert "copies from cpu to cpu:1" in told and "copies from cpu:1 to cpu" in told
+    root = ElementTree.fromstring(drawing.save(tmp_path / "a.svg").read_text())
+    boxes = [g.get("class") for g in root.iter(f"{SVG}g") if g.get("class")]
+    assert [b.removeprefix("box ") for b in boxes] == [
+        "leaf d0", "operation copy d0", "operation d1", "operation copy d1", "operation d0",
+    ]  # fmt: skip
+    arrows = [path.get("class") for path in root.iter(f"{SVG}path") if path.get("class")]
+    assert arrows == ["arrow copied", "arrow", "arrow copied", "arrow"]
+    lit = [path.get("data-step") for path in root.iter(f"{SVG}path") if path.get("class")]
+    assert lit == ["4", "3", "2", "1"]
+
+
+def test_norms_are_not_added(tmp_path):
+    x = leaf(np.ones(20))
+    page = page_of(tinynet.draw((x * 2.0 + x * 3.0).sum()), tmp_path)
+    assert grads(page.at(3)) == ["grad \u201613.42\u2016", "grad 1"]
+    assert grads(page.at(4)) == ["grad += \u20168.944\u2016 \u2192 \u201622.36\u2016", "grad 1"]
+    assert "+= 20, norm 22.36, from 5 to 5 the gradients of x meet" in " ".join(page.at(4))
+
+
+def test_the_gradients_on_the_page_are_those_of_backward(tmp_path):
+    net, loss = net_of_blocks(2)
+    page = page_of(tinynet.draw(loss), tmp_path)
+    told = " ".join(text for text, _ in page.texts)
+    loss.backward()
+    for name, p in net.named_parameters():
+        value = Value.of(p.grad.data, p.device)
+        assert f"to {name} : {full(value)} " in told
+        if name == "layers.0.first.weight":
+            assert f"{size(p.data.nbytes)} of parameters, which are there anyway" in told
+        short = next(t for t, inside in page.texts if t == name.rpartition(".")[2])
+        assert f"{short} {shape(p.shape)} {brief(value)} " in told
+
+
+def test_the_script_finds_what_it_looks_for(tmp_path):
+    text = tinynet.draw(tape()).save(tmp_path / "a.html").read_text()
+    page, looked_for = text.split("<script>")
+    found = re.findall(r"querySelector(?:All)?\([^\"'`]*[\"'`](.*?)[\"'`]\)", looked_for)
+    assert len(found) >= 8
+    set_by_it = {"data-ready", "not", "now"}
+    for name in set(re.findall(r"[a-z-]+", " ".join(found))) - set_by_it:
+        assert name in page, name
 
 
 def test_without_a_script_the_last_step_is_seen(tmp_path):
@@ -121,11 +177,15 @@ def test_everything_is_inside(tmp_path):
     assert (
         "<html" not in drawing._repr_html_() and 'class="tinynet-drawing"' in drawing._repr_html_()
     )
-    assert "data-page" not in drawing._repr_html_()
+    # a page alone takes the keys wherever they are pressed, a notebook's drawing does not
+    assert "data-page>" in text and "data-page>" not in drawing._repr_html_()
 
 
 def test_the_ends_of_a_path(tmp_path):
     drawing = tinynet.draw(tape())
+    again = tinynet.draw(tape())
+    pages = [each.save(tmp_path / "a.html").read_text() for each in (drawing, again)]
+    assert pages[0] == pages[1]
     assert drawing.save(str(tmp_path / "a.svg")) == tmp_path / "a.svg"
     assert ElementTree.parse(tmp_path / "a.svg").getroot().tag == f"{SVG}svg"
     for wrong in ("tape", "tape.png", "tape.htm"):
@@ -190,11 +250,11 @@ def net_of_blocks(count):
     net = nn.Sequential(*(Block() for _ in range(count)))
     with tinynet.tracing(net):
         loss = (net(tinynet.tensor(np.ones((2, 4), np.float32))) ** 2).sum()
-    return loss
+    return net, loss
 
 
 def test_no_box_lies_on_another_and_all_lie_inside(tmp_path):
-    for loss in (tape(), net_of_blocks(3)):
+    for loss in (tape(), net_of_blocks(3)[1]):
         text = tinynet.draw(loss).save(tmp_path / "a.svg").read_text()
         boxes = rectangles(text)
         width, height = map(float, ElementTree.fromstring(text).get("viewBox").split()[2:])

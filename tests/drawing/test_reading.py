@@ -153,8 +153,8 @@ def test_local_derivatives(rng):
     s = leaf(rng.normal(size=3))
     square = tinynet.draw(F.softmax(s, 0)).graph.edges[0]  # 3 x 3, and not diagonal
     assert not square.is_factor and square.local.shape == (3, 3)
-    big = tinynet.draw(leaf(np.ones(17)) * 2.0).graph.edges[0]
-    assert big.local is None
+    for big in (leaf(np.ones(17)) * 2.0, leaf(np.ones(17)).sum()):
+        assert tinynet.draw(big).graph.edges[0].local is None
     spread = leaf(2.0)
     edge = tinynet.draw(spread + np.zeros(3)).graph.edges[0]
     assert not edge.is_factor and edge.local.tolist() == [[1], [1], [1]]
@@ -188,7 +188,7 @@ def test_names_come_from_what_is_given_then_the_net_the_trace_and_the_caller():
     net = nn.Linear(2, 1)
     x, other = leaf([[1.0, 2.0]]), leaf([[3.0]])
     y = net(x) * other
-    graph = tinynet.draw(y, net, names={"left": x}).graph
+    graph = tinynet.draw(y, net, names={"left": x, "none": None}).graph
     assert {b.title for b in graph.boxes} == {"left", "weight", "bias", "Linear", "Mul", "other"}
     assert named(graph, "y").gradient.values == [1]
     graph = tinynet.draw(y).graph
@@ -199,8 +199,9 @@ def test_names_come_from_what_is_given_then_the_net_the_trace_and_the_caller():
             kept = net(scaled)
             return kept * 2.0
 
-    result = inner(x)
-    graph = tinynet.draw(result).graph
+    _7 = result = inner(x)
+    assert named(tinynet.draw(result, names={"given": x}).graph, "given")  # the trace says scaled
+    graph = tinynet.draw(_7).graph
     assert named(graph, "scaled") and named(graph, "kept") and named(graph, "weight")
     assert named(graph, "result")  # the trace has no name for it
 
@@ -216,6 +217,10 @@ def test_a_tape_that_was_not_traced_says_what_tracing_adds():
     assert total.outputs[0].value.values.tolist() == [2]  # of what is drawn, it is known
     with tinynet.tracing():
         loss = (x * mask).sum()
+        half = tinynet.draw(loss + (x * 3.0).sum())
+    assert half.graph.remarks == []
+    half = tinynet.draw(loss * 2.0).graph
+    assert half.remarks[0].startswith("1 of the 3 operations were not traced. Run the forward")
     graph = tinynet.draw(loss).graph
     assert graph.remarks == [] and box(graph, "mask").kind == "plain"
     assert next(e for e in graph.edges if e.source.title == "mask").gradient is None
@@ -290,6 +295,19 @@ def test_what_follows_a_layer_says_so():
     ]
 
 
+def test_what_belongs_to_an_operation_stands_inside_it():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    x, shift = tinynet.tensor(np.ones((2, 1, 4, 4), np.float32)), tinynet.tensor(2.0)
+    with tinynet.tracing(net):
+        y = net(x) * 3.0 + shift
+        loss = (y * net.layers[0].bias.reshape(1, 2, 1, 1)).sum()
+    graph = tinynet.draw(loss).graph
+    own = {f"layers.1.{name}" for name in ("weight", "bias", "running_mean", "running_var")}
+    assert {b.title for b in graph.inside if b.title != "plain"} == own | {"layers.0.weight"}
+    # the bias is used twice, x and shift are no one's
+    assert {b.title for b in graph.shown if not b.runs} == {"x", "shift", "layers.0.bias"}
+
+
 def test_wrong_calls():
     x = leaf([1.0])
     with pytest.raises(TypeError, match="expected a Tensor, got float"):
@@ -300,6 +318,10 @@ def test_wrong_calls():
     for group in ("all", 0, -1, 1.0, True, None):
         with pytest.raises(ValueError, match='expected group to be "auto", "none" or 1, 2'):
             tinynet.draw(x * 2.0, group=group)
+    with pytest.raises(TypeError, match="expected net to be a Module, got list"):
+        tinynet.draw(x * 2.0, [])
+    with pytest.raises(TypeError, match="expected names to be a dict, name -> tensor, got list"):
+        tinynet.draw(x * 2.0, names=[x])
     y = x * x
     x.data[:] = 5
     with pytest.raises(RuntimeError, match="was changed in place after forward"):

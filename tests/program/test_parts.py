@@ -86,6 +86,7 @@ class Room:
     """The data of a program; writes down what it was asked."""
 
     changeable = {"width"}
+    asks = ("ROW", "what the net says of rows")
 
     def __init__(self, width=2):
         self.width = width
@@ -144,8 +145,9 @@ class Room:
     def reached(self, result):
         return "is small"
 
-    def files(self, folder):
-        return sorted(str(path) for path in folder.iterdir())
+    def files(self, what):
+        path = Path(what)
+        return sorted(map(str, path.iterdir())) if path.is_dir() else [what]
 
     def predict(self, models, task, about, what):
         if "odd" in what:

@@ -4,8 +4,8 @@ with tinynet.tracing(net):
     loss = F.cross_entropy(net(x), labels)
 tinynet.draw(loss).save("tape.html")
 
-reading.py makes a Graph, plain data, of the tape; folding.py makes large graphs small; layout.py
-finds places; svg.py and page.py write.
+reading.py makes a Graph, plain data, of the tape; folding.py makes large graphs small; lines.py
+says what stands in the boxes, layout.py where they lie; svg.py and page.py write.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tinynet.drawing.folding import FOLDED, fold
 from tinynet.drawing.graph import Graph
+from tinynet.drawing.lines import summary
 from tinynet.drawing.page import fragment, page
 from tinynet.drawing.reading import nodes_of, read
-from tinynet.drawing.svg import summary, svg
+from tinynet.drawing.svg import svg
+from tinynet.nn.module import Module
 from tinynet.tensor import Tensor
 
 MOST = 3000  # boxes of a picture
@@ -56,7 +57,7 @@ class Drawing:
 
 def draw(
     loss: Tensor,
-    net: Any = None,
+    net: Module | None = None,
     names: Mapping[str, Tensor] | None = None,
     group: str | int = "auto",
 ) -> Drawing:
@@ -76,6 +77,12 @@ def draw(
         raise TypeError(f"draw: expected a Tensor, got {type(loss).__name__}")
     if group not in ("auto", "none") and not (type(group) is int and group > 0):
         raise ValueError(f'draw: expected group to be "auto", "none" or 1, 2, ..., got {group!r}')
+    if net is not None and not isinstance(net, Module):
+        raise TypeError(f"draw: expected net to be a Module, got {type(net).__name__}")
+    if names is not None and not isinstance(names, Mapping):
+        raise TypeError(
+            f"draw: expected names to be a dict, name -> tensor, got {type(names).__name__}"
+        )
     nodes = nodes_of(loss)
     if group == "none":
         _refuse(len(nodes), group)

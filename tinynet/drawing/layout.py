@@ -83,40 +83,48 @@ def _places(widths: np.ndarray, ranks: list[int], links: list[tuple[int, int]]) 
     layers: list[list[int]] = [[] for _ in range(max(ranks) + 1)]
     for box in range(count):
         layers[ranks[box]].append(box)
-    order = np.zeros(count)
+    order = [0.0] * count
     for layer in layers:
-        order[layer] = np.arange(len(layer)) - len(layer) / 2
+        _number(order, layer)
     for sweep in range(SWEEPS):
         upwards = sweep % 2
         for layer in layers[:: -1 if upwards else 1]:
             layer.sort(key=lambda box: _mean(order, near[upwards][box], box))
-            order[layer] = np.arange(len(layer)) - len(layer) / 2
-    x = np.zeros(count)
+            _number(order, layer)
+    x = [0.0] * count
     for sweep in range(SWEEPS):
         for layer in layers[:: -1 if sweep % 2 else 1]:
             wanted = [_mean(x, near[0][box] + near[1][box], box) for box in layer]
-            x[layer] = _apart(wanted, widths[layer])
-    return x - (x - widths / 2).min()
+            for box, place in zip(layer, _apart(wanted, widths[layer]), strict=True):
+                x[box] = place
+    return np.array(x) - (x - widths / 2).min()
 
 
-def _mean(of: np.ndarray, boxes: list[int], own: int) -> float:
+def _number(order: list[float], layer: list[int]) -> None:
+    """Number the boxes of a layer, its middle being 0."""
+    for i, box in enumerate(layer):
+        order[box] = i - len(layer) / 2
+
+
+def _mean(of: list[float], boxes: list[int], own: int) -> float:
     return sum(of[box] for box in boxes) / len(boxes) if boxes else of[own]
 
 
-def _apart(wanted: list[float], widths: np.ndarray) -> np.ndarray:
+def _apart(wanted: list[float], widths: np.ndarray) -> list[float]:
     """Places in this order, a gap between neighbours, with the least sum of squared distances from
     what is wanted.
 
     Less the room that the boxes to the left take, places may only grow. So the best ones are the
     wanted ones where they do; where they do not, neighbours share their average.
     """
-    room = np.concatenate([[0.0], np.cumsum((widths[1:] + widths[:-1]) / 2 + GAP)])
+    room = [0.0, *np.cumsum((widths[1:] + widths[:-1]) / 2 + GAP).tolist()]
     shared: list[tuple[float, int]] = []  # average, of how many
-    for place in np.asarray(wanted) - room:
-        average, members = float(place), 1
+    for place, taken in zip(wanted, room, strict=True):
+        average, members = place - taken, 1
         while shared and shared[-1][0] >= average:
             other, more = shared.pop()
             average = (average * members + other * more) / (members + more)
             members += more
         shared.append((average, members))
-    return np.repeat([a for a, _ in shared], [m for _, m in shared]) + room
+    places = (average for average, members in shared for _ in range(members))
+    return [place + taken for place, taken in zip(places, room, strict=True)]

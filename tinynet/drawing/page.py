@@ -12,8 +12,9 @@ from html import escape
 
 from tinynet.drawing import text
 from tinynet.drawing.graph import Box, Edge, Graph, counted
+from tinynet.drawing.lines import summary
 from tinynet.drawing.style import COLOURS, page_style, script
-from tinynet.drawing.svg import summary, svg
+from tinynet.drawing.svg import svg
 
 CONTROLS = (
     ("first", "\u21e4", "before the first step"),
@@ -22,7 +23,8 @@ CONTROLS = (
     ("last", "\u21e5", "after the last step"),
 )
 MOST = 24  # arguments whose gradients are listed
-WHOLE = ".tinynet-drawing { height: 100vh; max-height: none; border: 0 } body { margin: 0 }"
+WHOLE = """.tinynet-drawing { height: 100vh !important; max-height: none; border: 0 }
+body { margin: 0 }"""
 
 
 def page(graph: Graph, title: str) -> str:
@@ -48,7 +50,9 @@ def fragment(graph: Graph, whole: bool = False) -> str:
         for i, name in enumerate(graph.devices)
     )
     return (
-        f'<figure class="tinynet-drawing" tabindex="0" data-steps="{last}"{" data-page" * whole}>'
+        # data-lm-...: JupyterLab leaves the keys to what has the focus
+        f'<figure class="tinynet-drawing" tabindex="0" data-lm-suppress-shortcuts="true" '
+        f'data-steps="{last}"{" data-page" * whole}>'
         f"<style>{page_style()}</style>\n"
         f'<header><p class="controls" hidden>{buttons}'
         f'<input type="range" min="0" aria-label="step of backward"><span class="count"></span></p>'
@@ -66,7 +70,7 @@ def _start(graph: Graph) -> str:
         "<h3>Forward is done</h3>",
         f"<p>The gradient of {escape(loss)} with respect to itself is 1. Press \u2192 or the right "
         "arrow key: backward visits the newest operation first.</p>",
-        *(f"<p>{escape(remark)}</p>" for remark in graph.remarks),
+        *(f"<p>{_with_code(remark)}</p>" for remark in graph.remarks),
         f'<p class="faint">Beside an arrow: {_code("value", "the value")} that ran down it, and '
         f"{_code('grad', 'the gradient')} that runs up it. \u2016x\u2016 is the norm of x, "
         "the root of its sum of squares.</p>",
@@ -75,14 +79,12 @@ def _start(graph: Graph) -> str:
 
 
 def _section(box: Box, graph: Graph, last: bool) -> str:
-    hidden = "" if last else ' class="hidden"'
-    # the last step stays: there is none after it
+    hidden = ' class="hidden"' * (not last)
     lines = "".join(f"<p>{line}</p>" for line in _lines(box, graph))
-    until = "" if last else f' data-to="{box.step + 1}"'
     place = ", ".join(filter(None, (box.path, box.after)))
     title = f"{box.title} {place}".strip()
     return (
-        f'<section{hidden} data-from="{box.step}"{until}>'
+        f'<section{hidden} data-from="{box.step}" data-to="{box.step + 1}">'
         f"<h3>{escape(title)}</h3>{lines}</section>\n"
     )
 
@@ -136,11 +138,12 @@ def _given(edge: Edge, box: Box) -> Iterator[str]:
         left = "dy J = "
     yield f"to <b>{escape(name)}</b>: {_code('', left)}{_code('grad', text.full(edge.gradient))}"
     if edge.before and edge.after:
+        total = text.full(edge.after)
+        if text.is_known(edge.after):
+            total = f"{text.full(edge.before)} + {text.full(edge.gradient)} = {total}"
         yield (
-            '<span class="plus">'
-            + _code("grad", f"+= : {text.full(edge.before)} + {text.full(edge.gradient)} = ")
-            + _code("grad", text.full(edge.after))
-            + "</span> gradients meet here, and are added"
+            f'<span class="plus">+= {_code("grad", total)}</span> the gradients of {escape(name)} '
+            "meet, and are added"
         )
 
 
@@ -151,6 +154,11 @@ def _memory(box: Box) -> Iterator[str]:
     yield '<span class="faint">kept for backward:</span> ' + (
         " and ".join(kept) or "nothing that was not kept already"
     )
+
+
+def _with_code(words: str) -> str:
+    """What stands between backticks, as code."""
+    return re.sub("`(.*?)`", r"<code>\1</code>", escape(words))
 
 
 def _code(kind: str, words: str) -> str:

@@ -67,10 +67,11 @@ class _Reader:
         self.in_order: list[Box] = []
         self.boxes: dict[Any, Box] = {}  # of a node, a leaf, the id of a Value
         self.edges: dict[tuple[Node, int], Edge] = {}  # by node and number of the argument
-        own = [] if net is None else [(name, p) for name, p in net.named_parameters()]
+        own = () if net is None else net.named_parameters()
         self.first = _by_place((*names.items(), *own))
-        self.last = _by_place(others.items())
-        self.traced = all(node.note is not None for node in nodes)
+        # a notebook's own names, as _ and _12, say nothing
+        self.last = _by_place(item for item in others.items() if not item[0].startswith("_"))
+        self.nodes = nodes
         self.uses = Counter(
             source for node in nodes for source in node.inputs or () if source is not None
         )
@@ -152,6 +153,7 @@ class _Reader:
         for node, arrived, leaving in walk(loss):
             box = self.boxes[node]
             for i, output in enumerate(box.outputs):
+                # what came from one operation has been summed up there: half of all the work
                 single = self.uses[node, i] == 1 and output.gradient is not None
                 if not single and node.outputs[i][1].kind == "f":
                     output.gradient = Value.of(arrived[i], node.output_device)
@@ -181,11 +183,14 @@ class _Reader:
         lines = []
         if loss.size != 1:
             lines.append("Backward begins with ones: these are the gradients of the tensor's sum.")
-        if not self.traced:
+        silent = sum(node.note is None for node in self.nodes)
+        if silent:
+            some = f"{silent:,} of the {len(self.nodes):,} operations were"
+            which = "This tape was" if silent == len(self.nodes) else some
             lines.append(
-                "This tape was not traced. Run the forward inside `with tinynet.tracing(net):`, "
-                "and results have their values, operations their source line, options and module, "
-                "and tensors without gradient are drawn as well."
+                f"{which} not traced. Run the forward inside `with tinynet.tracing(net):`, and "
+                "results have their values, operations their source line, options and module, and "
+                "tensors without gradient are drawn as well."
             )
         full = sum(isinstance(leaf, Tensor) and leaf.grad is not None for leaf in self.uses)
         if full:
@@ -201,7 +206,7 @@ def _by_place(named: Iterable[tuple[str, Any]]) -> dict[Any, str]:
     places: dict[Any, str] = {}
     for name, tensor in named:
         if isinstance(tensor, Tensor):
-            places.setdefault(tensor.node or tensor, name)
+            places.setdefault(tensor.node or tensor, str(name))
     return places
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from tinynet.tracer import SHOWN, Value
+from tinynet.tracer import Value
 
 FEW = 3  # elements that fit beside an arrow
 
@@ -27,16 +28,28 @@ def shape(of: tuple[int, ...]) -> str:
     return "\u00d7".join(map(str, of)) if of else "1"
 
 
-def brief(value: Value) -> str:
-    """For an arrow: the elements if they are few, else the norm."""
-    if _count(value) <= FEW:
+def is_known(value: Value) -> bool:
+    """Whether the summary holds all elements."""
+    return value.values.size == prod(value.shape)
+
+
+def is_short(value: Value) -> bool:
+    """Whether all elements fit beside an arrow."""
+    return is_known(value) and value.values.size <= FEW
+
+
+def brief(value: Value | None) -> str:
+    """For an arrow: the elements if they are few, else the norm; nothing for nothing."""
+    if value is None:
+        return ""
+    if is_short(value):
         return array(value.values.reshape(value.shape))
     return f"\u2016{number(value.norm)}\u2016"
 
 
 def full(value: Value) -> str:
     """For the panel: the elements if they are known, else shape, norm and range."""
-    if _count(value) <= SHOWN:
+    if is_known(value):
         return array(value.values.reshape(value.shape))
     text = f"{shape(value.shape)}, norm {number(value.norm)}"
     if value.least is not None and value.largest is not None:
@@ -62,7 +75,3 @@ def size(count: int) -> str:
     while amount >= 999.5 and len(units) > 1:
         amount, units = amount / 1000, units[1:]
     return f"{amount:.3g} {units[0]}"
-
-
-def _count(value: Value) -> int:
-    return int(np.prod(value.shape))
