@@ -22,7 +22,7 @@ from tinynet.data import (
 )
 from tinynet.data.text import BEGIN, END, PAD, SPECIAL, Words, padded, read_pairs
 from tinynet.devices import Device
-from tinynet.errors import CheckpointError
+from tinynet.errors import CheckpointError, DataError
 from tinynet.nn import Module, MultiHeadAttention
 from tinynet.program.options import Parser
 from tinynet.recording import no_grad
@@ -159,9 +159,13 @@ class Text(Language):
         return np.zeros((count, self.length), np.int64), np.zeros((count, self.length), np.int64)
 
     def samples(self, model: Module, tests: Windows) -> dict[str, Any]:
-        return {
-            "texts": {f"from {p!r}": self.speak(model, tests.vocabulary, p) for p in self.prompts}
-        }
+        texts = {}
+        for prompt in self.prompts:
+            try:
+                texts[f"from {prompt!r}"] = self.speak(model, tests.vocabulary, prompt)
+            except DataError as error:  # a text of one's own may lack a prompt's characters
+                texts[f"from {prompt!r}"] = f"({error})"
+        return {"texts": texts}
 
     def predict(
         self, models: Sequence[Module], task: LanguageModel, about: dict, what: str
