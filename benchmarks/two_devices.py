@@ -62,18 +62,27 @@ class Cross(NamedTuple):
 
 
 def convolution(
-    name: str, inputs: int, outputs: int, kernel: int, side: int, after: float, first: bool = False
+    name: str,
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    side: int,
+    after: float,
+    first: bool = False,
+    stride: int = 1,
 ) -> Layer:
-    """One tower's. Columns are written and read once forward; backward writes and reads them for dw
-    and again for dx.
+    """One tower's. Columns along the row are written and read once forward and once for dw; for dx,
+    those of dy are.
 
     after: floats that LRN and pooling move, in units of the output.
     """
     pixels, K = side * side, inputs * kernel * kernel
-    columns, y = K * pixels * FLOAT, outputs * pixels * FLOAT
+    columns = inputs * kernel * ((side - 1) * stride + kernel) * side * FLOAT
+    of_dy = 0 if first else outputs * kernel * (side + kernel - 1) * side * FLOAT
+    y = outputs * pixels * FLOAT
     forward = 2 * columns + y * (1 + 2 + after)  # the product, bias and ReLU, what follows
     # two products, bias and ReLU, what follows
-    backward = 2 * columns * (1 if first else 2) + y * (2 + 3 + 1.5 * after)
+    backward = 2 * (columns + of_dy) + y * (2 + 3 + 1.5 * after)
     return Layer(name, K * pixels * outputs, forward, backward, 4 + 2 * (after > 0), first)
 
 
@@ -91,7 +100,7 @@ def network(batch: int) -> list[list[Layer] | Cross]:
     """
     return [
         Cross("pictures", 3 * 224 * 224 * FLOAT, both=False),  # only if b's come from a
-        [convolution("conv1", 3, 48, 11, 55, 2 + 1.25, first=True),
+        [convolution("conv1", 3, 48, 11, 55, 2 + 1.25, first=True, stride=4),
          convolution("conv2", 48, 128, 5, 27, 2 + 1.25)],
         Cross("pool2", 128 * 13 * 13 * FLOAT),
         [convolution("conv3", 256, 192, 3, 13, 0), convolution("conv4", 192, 192, 3, 13, 0),

@@ -130,7 +130,7 @@ def kernel_times(gpu: Device, step: Callable[[], object], side: int) -> list[dic
     """Time, bytes of the operands and flops of every kernel of ours in a step, by events around
     each launch.
     """
-    from tinynet.kernels.cuda import conv2d, launch, linear  # noqa: F401  (modules, for patching)
+    from tinynet.kernels.cuda import conv2d, launch, linear, steps  # noqa: F401  (modules, for patching)
 
     modules = [sys.modules[f"tinynet.kernels.cuda.{name}"] for name in ("conv2d", "linear")]
     Event, between = gpu.xp.cuda.Event, gpu.xp.cuda.get_elapsed_time
@@ -147,14 +147,20 @@ def kernel_times(gpu: Device, step: Callable[[], object], side: int) -> list[dic
         nbytes = sum(a.nbytes for a in arguments if isinstance(a, gpu.xp.ndarray))
         around(self.name, lambda: plain_call(self, threads, *arguments, **options), nbytes, 0)
 
+    def watched_steps(self: Any, calls: list[tuple], parts: Any) -> None:
+        arrays = [a for call in calls for a in call if isinstance(a, gpu.xp.ndarray)]
+        nbytes = sum(a.nbytes for a in arrays)
+        around(self.name, lambda: plain_steps(self, calls, parts), nbytes, 0)
+
     def watched_gemm(a: Any, b: Any, out: Any, add: bool = False) -> None:
         flops = 2 * out.size * a.shape[-1]
         around("gemm", lambda: plain_gemm(a, b, out, add), a.nbytes + b.nbytes + out.nbytes, flops)
 
     plain_call, plain_gemm = launch.Kernel.__call__, modules[0].gemm
+    plain_steps = steps.Step._launch
     step()
     gpu.synchronize()
-    launch.Kernel.__call__ = watched_kernel
+    launch.Kernel.__call__, steps.Step._launch = watched_kernel, watched_steps
     for module in modules:
         module.gemm = watched_gemm
     try:
@@ -168,7 +174,7 @@ def kernel_times(gpu: Device, step: Callable[[], object], side: int) -> list[dic
         step()
         gpu.synchronize()
     finally:
-        launch.Kernel.__call__ = plain_call
+        launch.Kernel.__call__, steps.Step._launch = plain_call, plain_steps
         for module in modules:
             module.gemm = plain_gemm
     totals: dict[str, list] = defaultdict(lambda: [0, 0.0, 0, 0])
@@ -256,7 +262,7 @@ def guesses(size: Size) -> dict[str, dict[str, float]]:
     step = from_host(gpu, net_on(gpu, size), size.batch)
     for module, name, values, kernels in GUESSES:
         with constant(module, name) as set_to:
-            for value in values:
+            for value in values[: size.tries]:
                 set_to(value)
                 rows = kernel_times(gpu, step, size.side)
                 spent = 1e3 * sum(row["seconds"] for row in rows if row["kernel"] in kernels)
@@ -270,7 +276,7 @@ def pieces(size: Size) -> dict[str, float]:
     net = net_on(gpu, size)
     for kind, tf32 in (("fp32", False), ("tf32", True)):
         with constant("conv2d", "COLUMN_BYTES") as set_to, precision(tf32):
-            for mebibytes in PIECES:
+            for mebibytes in PIECES[: size.tries]:
                 set_to(mebibytes << 20)
                 speed = rate(net.step, gpu.synchronize, size.batch, size.seconds / 3)
                 found[f"{kind} {mebibytes} MiB"] = speed

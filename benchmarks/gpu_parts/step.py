@@ -27,16 +27,17 @@ class Size(NamedTuple):
     side: int  # of a large matrix
     copied: int  # floats of a large copy
     steps: int  # of those that are queued in advance
+    tries: int  # values of a guess that are tried
     # (towers, output channels, C*kh*kw, output pixels a picture) of every layer
     products: tuple[tuple[int, int, int, int], ...]
 
 
 WHOLE = Size(
-    "paper", 128, 8, 1.2, 8192, 1 << 28, 3,
+    "paper", 128, 8, 1.2, 8192, 1 << 28, 3, 9,
     ((2, 48, 363, 3025), (2, 128, 1200, 729), (2, 192, 2304, 169), (2, 192, 1728, 169),
      (2, 128, 1728, 169), (2, 2048, 9216, 1), (2, 2048, 4096, 1), (1, 1000, 4096, 1)),
 )  # fmt: skip
-SMALL = Size("mini", 2, 2, 0.0, 8, 1 << 10, 1, ((2, 48, 363, 9), (1, 8, 8, 1)))
+SMALL = Size("mini", 2, 2, 0.0, 8, 1 << 10, 1, 1, ((2, 48, 363, 9), (1, 8, 8, 1)))
 
 
 class Ours:

@@ -119,13 +119,24 @@ def test_a_program_that_is_not_installed_has_a_row_that_says_so(program, package
 
 
 @needs_torch
-def test_another_net_is_not_timed():
-    code = (
-        f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import cpu; cpu.TOLERANCE = 0; "
-        "cpu.check_same_nets([cpu.make_rows(smoke=True)['mini-128']])"
-    )
+@pytest.mark.parametrize("error", ["1e-3", "float('nan')"])
+def test_another_net_is_not_timed(error):
+    """A net that is compared in earnest, and an answer that is changed on the way."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(BENCHMARKS)!r})
+import cpu
+class Worker(cpu.Worker):
+    def __enter__(self):
+        worker = super().__enter__()
+        assert 0 <= worker.first["error"] <= worker.first["tolerance"] < 1e-3
+        worker.first["error"] = {error}
+        return worker
+cpu.Worker = Worker
+cpu.check_same_nets([cpu.make_rows(smoke=True)["mini-128"]])
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stderr
     assert "another net, and nothing was timed" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
@@ -12,19 +10,7 @@ import tinynet.functional as F
 from tinynet import kernels, nn
 from tinynet.gradcheck.cases.inputs import layouts
 from tinynet.kernels import attention
-
-
-def by_definition(q, k, v, heads, mask):
-    """One query at a time; mask (N, T, S)."""
-    y = np.zeros((*q.shape[:2], v.shape[2]))
-    d, e = q.shape[2] // heads, v.shape[2] // heads
-    for n, t, h in np.ndindex(*q.shape[:2], heads):
-        own, values = slice(h * d, (h + 1) * d), slice(h * e, (h + 1) * e)
-        seen = [s for s in range(k.shape[1]) if mask[n, t, s]]
-        fits = [math.exp(q[n, t, own] @ k[n, s, own] / math.sqrt(d)) for s in seen]
-        for s, fit in zip(seen, fits, strict=True):
-            y[n, t, values] += fit / sum(fits) * v[n, s, values]
-    return y
+from tinynet.kernels.attention import attention_definition
 
 
 @pytest.mark.parametrize("piece", [None, 1, 30])
@@ -45,7 +31,9 @@ def test_attention(heads, piece, rng, set_pieces):
         (dict(mask=chosen, causal=True), chosen & below),
     ]:
         y = F.attention(*tensors, heads, **options)
-        np.testing.assert_allclose(y.numpy(), by_definition(q, k, v, heads, mask), rtol=1e-11)
+        np.testing.assert_allclose(
+            y.numpy(), attention_definition(q, k, v, heads, mask), rtol=1e-11
+        )
 
 
 def test_the_same_bits_for_any_threads(rng, set_pieces):

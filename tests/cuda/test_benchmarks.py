@@ -64,7 +64,7 @@ def test_the_one_command_in_a_small_form(
     assert set(found["guesses"]) == {"rows.RUN", "response_norm.SEGMENT", "pictures.RUN"}
     assert {"rate tf32 2", "rate fp32 2 cuda:0,cuda:0", "rate fp32 2 cuda:0,cuda:1"} <= set(found)
     assert "conv2d.COLUMN_BYTES, tf32" in printed and "pictures/s" in printed
-    assert "tf32 32 MiB" in found["pieces of columns"]
+    assert "tf32 16 MiB" in found["pieces of columns"]
     assert status == 0
 
 

@@ -18,9 +18,13 @@ import pytest
 import tinynet
 from tinynet.devices import Device
 
+SIMULATED = ["two GPUs", "one GPU twice"]
 
-@pytest.fixture(params=["two GPUs", "one GPU twice"])
-def pair(request: pytest.FixtureRequest, machine: fake_cupy.Machine) -> tuple[Device, Device]:
+
+@pytest.fixture(params=[*SIMULATED, pytest.param("a real GPU twice", marks=pytest.mark.gpu)])
+def pair(request: pytest.FixtureRequest) -> tuple[Device, Device]:
+    if request.param in SIMULATED:
+        request.getfixturevalue("machine")
     first = tinynet.device("cuda:0")
     return first, tinynet.device("cuda:1") if request.param == "two GPUs" else first.twin()
 
@@ -29,10 +33,7 @@ def innermost(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return np.moveaxis(rng.standard_normal((*shape[1:], shape[0])).astype(np.float32), -1, 0)
 
 
-def test_upload_and_download_keep_values_and_layout(
-    machine: fake_cupy.Machine, rng: np.random.Generator
-) -> None:
-    gpu = tinynet.device("cuda")
+def test_upload_and_download_keep_values_and_layout(gpu: Device, rng: np.random.Generator) -> None:
     for array in (
         innermost(rng, 8, 3, 20, 20),  # several slots
         rng.standard_normal((3, 4)),
@@ -115,6 +116,7 @@ def test_a_copy_into_memory_that_is_still_read(pair: tuple[Device, Device]) -> N
     assert (z + x.to(b)).numpy().sum() == 200
 
 
+@pytest.mark.parametrize("pair", SIMULATED, indirect=True)
 def test_swapping_halves_copies_both_ways_at_once(
     pair: tuple[Device, Device], rng: np.random.Generator
 ) -> None:
@@ -128,6 +130,7 @@ def test_swapping_halves_copies_both_ways_at_once(
     np.testing.assert_array_equal((y_here + 1).numpy(), y.numpy() + 1)
 
 
+@pytest.mark.parametrize("pair", SIMULATED, indirect=True)
 def test_a_crossing_copies_both_ways_at_once_in_backward_too(
     machine: fake_cupy.Machine, pair: tuple[Device, Device], rng: np.random.Generator
 ) -> None:
@@ -422,6 +425,14 @@ def test_out_of_memory_names_what_runs_and_its_batch(
         tinynet.OutOfMemoryError, match="Greedy asked for 8 MiB.*: of a batch of 24, at most"
     ):
         Greedy.apply(scale, x).backward(np.ones((24, 3), np.float32))
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_that_runs_out_of_memory_goes_on_afterwards() -> None:
+    gpu = tinynet.device("cuda")
+    with pytest.raises(tinynet.OutOfMemoryError, match="cuda:0: .* asked for .* are free"):
+        gpu.empty((1 << 45,), np.float32)
+    assert (gpu.download(gpu.upload(np.ones(5))) == 1).all()
 
 
 def test_cublas_and_pinned_memory_run_out(machine: fake_cupy.Machine) -> None:

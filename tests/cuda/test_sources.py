@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import io
 import itertools
 import os
 import re
@@ -19,6 +20,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "tinynet" / "kernels" / "cuda").rglob("*.cu"))
+PTXAS = re.compile(
+    r"entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
+    r"(\d+) bytes spill loads.*?Used (\d+) registers",
+    re.DOTALL,
+)
 ARCHITECTURES = ["75", "80", "90", "100", "120"]
 MEANINGS = {  # of the types that a source leaves open
     "REAL": ["float", "double"],
@@ -40,18 +46,23 @@ def bindings(text: str) -> list[dict[str, str]]:
 
 
 @functools.cache
-def compiler() -> Callable[[str, str, dict[str, str]], None] | None:
+def compiler() -> Callable[[str, str, dict[str, str]], str] | None:
     """Compile a source for an architecture: by NVRTC, which CuPy uses as well, or by nvcc; None if
-    there is neither.
+    there is neither. Returns what ptxas says of each kernel.
     """
     try:
         from cuda.core import Program, ProgramOptions
 
-        def nvrtc(text: str, arch: str, macros: dict[str, str]) -> None:
+        def nvrtc(text: str, arch: str, macros: dict[str, str]) -> str:
             options = ProgramOptions(
-                arch=f"sm_{arch}", std="c++17", define_macro=list(macros.items()) or None
+                arch=f"sm_{arch}",
+                std="c++17",
+                define_macro=list(macros.items()) or None,
+                ptxas_options=["-v"],
             )
-            assert Program(text, "c++", options).compile("cubin").code
+            said = io.StringIO()
+            assert Program(text, "c++", options).compile("cubin", logs=said).code
+            return said.getvalue()
 
         nvrtc("", "90", {})
         return nvrtc
@@ -59,13 +70,14 @@ def compiler() -> Callable[[str, str, dict[str, str]], None] | None:
         if shutil.which("nvcc") is None:
             return None
 
-    def nvcc(text: str, arch: str, macros: dict[str, str]) -> None:
+    def nvcc(text: str, arch: str, macros: dict[str, str]) -> str:
         defines = [f"-D{name}={value}" for name, value in macros.items()]
         command = [
             "nvcc",
             "-std=c++17",
             f"-arch=sm_{arch}",
             "-cubin",
+            "-Xptxas=-v",
             "-o",
             os.devnull,
             *defines,
@@ -75,6 +87,7 @@ def compiler() -> Callable[[str, str, dict[str, str]], None] | None:
         ]
         done = subprocess.run(command, input=text, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+        return done.stderr
 
     return nvcc
 
@@ -90,7 +103,12 @@ def test_compiles_for_every_gpu(source: Path, arch: str) -> None:
     for macros in (
         every if arch in ("75", "120") else every[:1]
     ):  # double and the rest: on the oldest and the newest
-        compiler()(source.read_text(), arch, macros)
+        used = PTXAS.findall(compiler()(source.read_text(), arch, macros))
+        assert len(used) == source.read_text().count("__global__")
+        for name, stack, stores, loads, registers in used:
+            assert stack == stores == loads == "0", f"{name}: registers spill to memory"
+            # A multiprocessor has 65,536: so two blocks of 256 threads at least live on it at once.
+            assert int(registers) * 256 <= 32 << 10, f"{name}: {registers} registers a thread"
 
 
 def test_a_mistake_does_not_compile() -> None:

@@ -105,6 +105,33 @@ def test_two_gpus_train_to_the_losses_of_the_cpu(machine: fake_cupy.Machine, pre
     )
 
 
+@pytest.mark.parametrize("names", ["cuda:0", "cuda:0,cuda:0"])
+@pytest.mark.parametrize(
+    "gpu", ["real CuPy", pytest.param("gpu", marks=pytest.mark.gpu)], indirect=True
+)
+def test_one_gpu_trains_to_the_losses_of_the_cpu(gpu: Device, names: str) -> None:
+    """From pictures as bytes: uploads, twins, crossings, every kernel of the net, SGD."""
+    losses, weights = train(names, steps=2)
+    expected_losses, expected_weights = train("cpu", steps=2)
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-4)
+    for name, expected in expected_weights.items():
+        atol = 1e-4 * max(1, np.abs(expected).max())
+        np.testing.assert_allclose(weights[name], expected, rtol=0, atol=atol, err_msg=name)
+
+
+@pytest.mark.gpu
+def test_the_program_on_a_real_gpu(tmp_path: Path) -> None:
+    """Trains, saves, resumes from the middle of an epoch to the same bits, and evaluates."""
+    here = run(tmp_path, "cuda:0,cuda:0")
+    whole = checkpoint.load(checkpoint.path_of(here, 8))
+    for path in checkpoint.all_in(here)[:5]:
+        path.unlink()
+    assert program("--resume", "--out", here) == 0
+    for name, array in checkpoint.load(checkpoint.path_of(here, 8)).model.items():
+        np.testing.assert_array_equal(array, whole.model[name], err_msg=name)
+    assert program("--eval", here, "--device", "cuda:0", "--out", tmp_path / "tested") == 0
+
+
 def test_one_gpu_two_gpus_and_one_twice_give_the_same_bits(machine: fake_cupy.Machine) -> None:
     runs = [
         train(names, steps=2)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tinynet.data import ArrayDataset, Loader
-from tinynet.devices import device
+from tinynet.devices import find_device
 from tinynet.tensor import Tensor
 from tinynet.training import plots, report
 from tinynet.training.evaluate import evaluate, save_evaluation
@@ -222,7 +222,7 @@ def test_durations(total, text, tmp_path, monkeypatch):
 
 def sure(scores):
     """A net that knows its answers by heart: by the picture's first pixel."""
-    return lambda x: Tensor(scores[x.data[:, 0, 0, 0].astype(int)], device("cpu"))
+    return lambda x: Tensor(scores[x.data[:, 0, 0, 0].astype(int)], find_device("cpu"))
 
 
 @pytest.fixture
@@ -286,13 +286,18 @@ def test_confusion_is_drawn_truth_by_row(confused):
 
 
 def test_two_evaluations_share_nothing():
-    dataset = ArrayDataset(np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 1]), ["a", "b"])
+    dataset = ArrayDataset(np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 1]), ["a", "b", "none"])
     inputs = Inputs("cpu", np.zeros((4, 4, 1), np.float32), 4)
     for said in (0, 1):
-        scores = np.eye(2, dtype=np.float32)[[said, said]]
+        scores = np.eye(3, dtype=np.float32)[[said, said]]
         batches = Loader(dataset, 2, crop=4, train=False).epoch(0)
         found = evaluate([sure(scores)], batches, inputs, dataset.classes)
-        assert list(found.samples["right"]) == [said] and found.wrong.tolist() == [said, 1 - said]
+        assert list(found.samples["right"]) == [said] and found.wrong.tolist() == [
+            said,
+            1 - said,
+            0,
+        ]
+        assert found.error_by_class() == {"a": 100 * said, "b": 100 - 100 * said}  # no "none"
 
 
 def test_draw_confusion_of_many_classes_has_no_names(tmp_path, monkeypatch):

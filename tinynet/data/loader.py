@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator
 
 import numpy as np
 
-from tinynet.data.batch import Batch, cut
+from tinynet.data.batch import Batch, crop_pictures
 from tinynet.data.dataset import Dataset
 from tinynet.data.workers import WorkerPool
 from tinynet.errors import DataError
@@ -119,7 +119,9 @@ class Loader:
 
     def _load(self, batch: Batch) -> Batch:
         batch.pictures = np.empty((len(batch.indices), *self._cut_shape), np.uint8)
-        batch.damaged = cut(self.dataset, batch.indices, batch.top, batch.left, batch.pictures)
+        batch.damaged = crop_pictures(
+            self.dataset, batch.indices, batch.top, batch.left, batch.pictures
+        )
         return batch
 
     def _whole(self, batches: Generator[Batch, None, None]) -> Iterator[Batch]:
@@ -136,7 +138,7 @@ class Loader:
                 raise DataError(problem)
             batch.leave_out_damaged()
             if not len(batch.labels):
-                raise DataError(f"{problem}; nor can any other of its batch be read")
+                raise DataError(f"{problem}; no other picture of its batch can be read")
             return batch
 
         with contextlib.closing(batches):

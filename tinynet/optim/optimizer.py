@@ -204,12 +204,12 @@ class Optimizer:
         steps = {p: 0 for p in self.state}
         for place, p in self._places() if self.counts_steps else ():
             count = as_array(where(f"steps.{place}"), state[f"steps.{place}"]).item()
-            if count not in range(2**63):
+            if not isinstance(count, int) or count < 0:
                 raise ValueError(
                     f"{self.rule}.load_state_dict: expected steps.{place} to be an integer of at "
                     f"least 0, got {count!r}"
                 )
-            steps[p] = int(count)
+            steps[p] = count
         for name, array, p in self._named():
             with p.device.activate(f"{self.rule}.load_state_dict"):
                 value = p.device.upload(np.asarray(arrays[name], order="C"))

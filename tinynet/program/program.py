@@ -39,7 +39,7 @@ class Loaded(NamedTuple):
     """The nets of some checkpoints, what feeds and measures them, and what they are about."""
 
     models: list[Module]
-    task: Any  # what the recipe's data room makes
+    task: Any  # what the recipe's data makes
     about: dict
     recipe: Recipe
 

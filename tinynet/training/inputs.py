@@ -10,8 +10,7 @@ from PIL import Image
 
 from tinynet.data import Batch
 from tinynet.data.pictures import decode
-from tinynet.devices import Device
-from tinynet.devices import device as find_device
+from tinynet.devices import Device, find_device
 from tinynet.tensor import Tensor
 
 
@@ -22,9 +21,9 @@ class Inputs:
     device, a quarter of what floats would need.
 
     mean: float32 (H, W, C), the training pictures' mean; size: side of the crop; scale: what the
-    values, 0 to 255 wide, are multiplied by; also: a second device that gets the same pictures, so
-    that x is a pair of tensors (AlexNet takes it so: floats need not cross from GPU to GPU);
-    border: rows of zeros at the bottom and columns of zeros at the right, made in the same pass.
+    values, 0 to 255 wide, are multiplied by; second_device: it gets the same pictures, so that x is
+    a pair of tensors (AlexNet takes it so: floats need not cross from GPU to GPU); border: rows of
+    zeros at the bottom and columns of zeros at the right, made in the same pass.
     """
 
     def __init__(
@@ -33,7 +32,7 @@ class Inputs:
         mean: np.ndarray,
         size: int,
         scale: float = 1.0,
-        also: Device | None = None,
+        second_device: Device | None = None,
         border: int = 0,
     ) -> None:
         self.device = find_device(device)
@@ -42,7 +41,9 @@ class Inputs:
                 f"Inputs: expected a mean picture of at least {size} x {size}, got {mean.shape}"
             )
         self.mean, self.size, self.scale, self.border = mean, size, float(scale), border
-        places = [self.device] if also is None or also == self.device else [self.device, also]
+        places = [self.device]
+        if second_device not in (None, self.device):
+            places.append(second_device)
         self._means = {place: place.upload(mean) for place in places}
 
     def __call__(self, batch: Batch) -> tuple[Tensor | tuple[Tensor, Tensor], Tensor]:

@@ -160,7 +160,7 @@ def _about(folder: Path, config: dict, tests: list[dict]) -> Iterator[str]:
 
 
 def _figures(train: list[dict], tests: list[dict], evaluation: dict, config: dict) -> str:
-    """The handful of numbers one looks for first."""
+    """The few numbers that a reader looks for first."""
     figures, measures = [], config["measures"]
     if tests:
         best = min(tests, key=lambda line: line[config["best_by"]])

@@ -95,7 +95,6 @@ FAULTS = {
         "saved before the report": ("                self._report()\n                self._step_schedule()\n                if self._checkpoint_due():\n                    self._save()\n", "                self._step_schedule()\n                if self._checkpoint_due():\n                    self._save()\n                self._report()\n"),
         "the schedule steps at the epoch's end twice": ("        if self.batch < self.batches:\n            self.schedule.step(self._now(), {})", "        self.schedule.step(self._now(), {})"),
         "gradients pile up": ("        self.optimizer.zero_grad()\n        loss.backward()\n", "        loss.backward()\n"),
-        "gradients forgotten before the step": ("        loss.backward()\n        self.watch.lap(\"backward\")\n        self.optimizer.step()\n", "        loss.backward()\n        self.watch.lap(\"backward\")\n        self.optimizer.step()\n        self.optimizer.zero_grad()\n"),
         "training error of the last batch": ("                self._totals[i] += value\n", "                self._totals[i] = value\n"),
         "training error over all lines": ("        self._totals = self._upload([0.0] * len(self._totals))\n", ""),
         "the mean over log_every": ("means = {name: total / count for", "means = {name: total / self.log_every for"),

@@ -1,0 +1,322 @@
+"""Pictures and pages, read back as text: what is there at which step, and where."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from itertools import combinations
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+import tinynet
+import tinynet.functional as F
+from tinynet import nn
+from tinynet.drawing.layout import GAP, lay_out
+from tinynet.drawing.style import DARK, LIGHT
+from tinynet.drawing.text import array, brief, full, listed, number, shape, size
+from tinynet.tracer import Value
+
+ROOT = Path(__file__).parents[2]
+SVG = "{http://www.w3.org/2000/svg}"
+NO_END = {"meta", "input", "br", "path", "rect"}
+
+
+def leaf(values):
+    return tinynet.tensor(values, requires_grad=True)
+
+
+def tape():
+    x, y = leaf(-2.0), leaf(5.0)
+    with tinynet.tracing():
+        q = x * y
+        loss = q + x * q
+    return loss
+
+
+class Page(HTMLParser):
+    """The texts of a page, each with the elements that it lies in."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open, self.texts, self.elements = [], [], []
+        self.feed(text)
+        assert not self.open, "not closed"
+
+    def handle_starttag(self, tag, attributes):
+        element = tag, dict(attributes)
+        self.elements.append(element)
+        if tag not in NO_END:
+            self.open.append(element)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        if data.strip():
+            self.texts.append((data.strip(), list(self.open)))
+
+    def without_script(self):
+        """What is seen if the script does not run."""
+        return [
+            text
+            for text, inside in self.texts
+            if not any(
+                "hidden" in (a.get("class") or "").split() or "hidden" in a for _, a in inside
+            )
+        ]
+
+    def at(self, step):
+        """What is seen after a step: as steps.js does it."""
+        seen = []
+        for text, inside in self.texts:
+            spans = [(int(a["data-from"]), a.get("data-to")) for _, a in inside if "data-from" in a]
+            if all(first <= step and (to is None or step < int(to)) for first, to in spans):
+                seen.append(text)
+        return seen
+
+
+def page_of(drawing, tmp_path, name="tape.html"):
+    return Page(drawing.save(tmp_path / name).read_text())
+
+
+def grads(seen):
+    return [text for text in seen if text.startswith("grad ")]
+
+
+def test_the_page_shows_each_step(tmp_path):
+    page = page_of(tinynet.draw(tape()), tmp_path)
+    assert grads(page.at(0)) == ["grad 1"]
+    assert grads(page.at(1)) == ["grad 1", "grad 1"]  # the loss and q
+    assert grads(page.at(2)) == ["grad -10", "grad 1 + -2 = -1", "grad 1"]  # x, q, the loss
+    assert grads(page.at(3)) == ["grad -10 + -5 = -15", "grad 2", "grad 1 + -2 = -1", "grad 1"]
+    assert "Forward is done" in page.at(0) and "Forward is done" not in page.at(1)
+    assert [t for t in page.at(2) if t.endswith(" = ")] == []
+    told = " ".join(page.at(3))
+    assert "to x : -1 \u00d7 5 = -5" in told and "+= -10 + -5 = -15 the gradients of x meet" in told
+    assert "y = a b da = dy b, db = dy a" in told and "q = x * y" in told
+    titles = [t for t, inside in page.texts if inside[-1][0] == "h3"]
+    assert titles == ["Forward is done", "Add", "Mul", "Mul"]
+
+
+def test_devices_and_copies(tmp_path):
+    x = leaf([1.0, 2.0])
+    there = x.to("cpu:1")
+    drawing = tinynet.draw((there * 2.0).to("cpu").sum())
+    page = page_of(drawing, tmp_path)
+    seen = page.at(0)
+    assert "there = Copy cpu \u2192 cpu:1" in seen and "Copy cpu:1 \u2192 cpu" in seen
+    assert [t for t, inside in page.texts if inside[-1][1].get("class") == "key"] == [
+        "cpu",
+        "cpu:1",
+    ]
+    told = " ".join(t for t, _ in page.texts)
+    assert "copies from cpu to cpu:1" in told and "copies from cpu:1 to cpu" in told
+    root = ElementTree.fromstring(drawing.save(tmp_path / "a.svg").read_text())
+    boxes = [g.get("class") for g in root.iter(f"{SVG}g") if g.get("class")]
+    assert [b.removeprefix("box ") for b in boxes] == [
+        "leaf d0", "operation copy d0", "operation d1", "operation copy d1", "operation d0",
+    ]  # fmt: skip
+    arrows = [path.get("class") for path in root.iter(f"{SVG}path") if path.get("class")]
+    assert arrows == ["arrow copied", "arrow", "arrow copied", "arrow"]
+    lit = [path.get("data-step") for path in root.iter(f"{SVG}path") if path.get("class")]
+    assert lit == ["4", "3", "2", "1"]
+
+
+def test_norms_are_not_added(tmp_path):
+    x = leaf(np.ones(20))
+    page = page_of(tinynet.draw((x * 2.0 + x * 3.0).sum()), tmp_path)
+    assert grads(page.at(3)) == ["grad \u201613.42\u2016", "grad 1"]
+    assert grads(page.at(4)) == ["grad += \u20168.944\u2016 \u2192 \u201622.36\u2016", "grad 1"]
+    assert "+= 20, norm 22.36, from 5 to 5 the gradients of x meet" in " ".join(page.at(4))
+
+
+def test_the_gradients_on_the_page_are_those_of_backward(tmp_path):
+    net, loss = net_of_blocks(2)
+    page = page_of(tinynet.draw(loss), tmp_path)
+    told = " ".join(text for text, _ in page.texts)
+    loss.backward()
+    for name, p in net.named_parameters():
+        value = Value.of(p.grad.data, p.device)
+        assert f"to {name} : {full(value)} " in told
+        if name == "layers.0.first.weight":
+            assert f"{size(p.data.nbytes)} of parameters, which are there anyway" in told
+        short = next(t for t, inside in page.texts if t == name.rpartition(".")[2])
+        assert f"{short} {shape(p.shape)} {brief(value)} " in told
+
+
+def test_the_script_finds_what_it_looks_for(tmp_path):
+    text = tinynet.draw(tape()).save(tmp_path / "a.html").read_text()
+    page, looked_for = text.split("<script>")
+    found = re.findall(r"querySelector(?:All)?\([^\"'`]*[\"'`](.*?)[\"'`]\)", looked_for)
+    assert len(found) >= 8
+    set_by_it = {"data-ready", "not", "now"}
+    for name in set(re.findall(r"[a-z-]+", " ".join(found))) - set_by_it:
+        assert name in page, name
+
+
+def test_without_a_script_the_last_step_is_seen(tmp_path):
+    for drawing in (tinynet.draw(tape()), tinynet.draw(F.relu(leaf([1.0])).sum())):
+        page = page_of(drawing, tmp_path)
+        last = len(drawing.graph.steps)
+        controls = {text for text, inside in page.texts if any(t == "button" for t, _ in inside)}
+        assert page.without_script() == [t for t in page.at(last) if t not in controls]
+
+
+def test_everything_is_inside(tmp_path):
+    drawing = tinynet.draw(tape())
+    for name in ("tape.svg", "tape.html"):
+        text = drawing.save(tmp_path / name).read_text()
+        assert set(re.findall(r"https?://[^\"'\s)]*", text)) == {"http://www.w3.org/2000/svg"}
+        assert not re.search(r"@import|\bsrc=|\bhref=|fetch\(|import\(|url\((?!#)", text)
+    assert (
+        "<html" not in drawing._repr_html_() and 'class="tinynet-drawing"' in drawing._repr_html_()
+    )
+    # a page alone takes the keys wherever they are pressed, a notebook's drawing does not
+    assert "data-page>" in text and "data-page>" not in drawing._repr_html_()
+
+
+def test_the_ends_of_a_path(tmp_path):
+    drawing = tinynet.draw(tape())
+    again = tinynet.draw(tape())
+    pages = [each.save(tmp_path / "a.html").read_text() for each in (drawing, again)]
+    assert pages[0] == pages[1]
+    assert drawing.save(str(tmp_path / "a.svg")) == tmp_path / "a.svg"
+    assert ElementTree.parse(tmp_path / "a.svg").getroot().tag == f"{SVG}svg"
+    for wrong in ("tape", "tape.png", "tape.htm"):
+        with pytest.raises(ValueError, match="a path that ends in .svg or .html, got '.*tape"):
+            drawing.save(tmp_path / wrong)
+    assert repr(drawing).startswith("Drawing(3 operations on cpu; 12 bytes kept")
+
+
+def test_no_name_becomes_html(tmp_path):
+    wild = leaf([1.0])
+    drawing = tinynet.draw(wild * 2.0, names={'<b>&"</script>': wild})
+    page = page_of(drawing, tmp_path)
+    assert any('<b>&"</script>' in text for text, _ in page.texts)
+    ElementTree.fromstring(drawing.save(tmp_path / "a.svg").read_text())
+
+
+def test_the_picture_of_the_readme_is_what_its_code_draws(tmp_path, monkeypatch):
+    readme = (ROOT / "README.md").read_text()
+    (code,) = [
+        block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "draw(" in block
+    ]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    drawn = (tmp_path / "tape.svg").read_text()
+    assert drawn == (ROOT / "docs/pictures/tape.svg").read_text()
+
+
+def test_light_and_dark_have_the_same_colours_and_text_can_be_read():
+    def luminance(colour):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+    def contrast(a, b):
+        low, high = sorted((luminance(a), luminance(b)))
+        return (high + 0.05) / (low + 0.05)
+
+    assert LIGHT.keys() == DARK.keys()
+    for theme in (LIGHT, DARK):
+        for words in ("ink", "faint", "value", "grad"):
+            for ground in ("paper", "leaf", "shade"):
+                assert contrast(theme[words], theme[ground]) >= 4.5, (words, ground)
+        assert contrast(theme["grad"], theme["meet"]) >= 4
+
+
+def rectangles(text):
+    root = ElementTree.fromstring(text)
+    return [
+        tuple(float(rect.get(k)) for k in ("x", "y", "width", "height"))
+        for rect in root.iter(f"{SVG}rect")
+    ]
+
+
+def net_of_blocks(count):
+    class Block(nn.Module):
+        def __init__(self):
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return x + self.second(F.gelu(self.first(x)))
+
+    net = nn.Sequential(*(Block() for _ in range(count)))
+    with tinynet.tracing(net):
+        loss = (net(tinynet.tensor(np.ones((2, 4), np.float32))) ** 2).sum()
+    return net, loss
+
+
+def test_no_box_lies_on_another_and_all_lie_inside(tmp_path):
+    for loss in (tape(), net_of_blocks(3)[1]):
+        text = tinynet.draw(loss).save(tmp_path / "a.svg").read_text()
+        boxes = rectangles(text)
+        width, height = map(float, ElementTree.fromstring(text).get("viewBox").split()[2:])
+        assert len(boxes) == len(tinynet.draw(loss).graph.shown)
+        for (x, y, w, h), (a, b, c, d) in combinations(boxes, 2):
+            assert x + w < a or a + c < x or y + h < b or b + d < y
+        assert all(0 <= x and x + w + 16 <= width and y + h + 16 <= height for x, y, w, h in boxes)
+
+
+def test_layout_of_a_diamond_with_a_long_arrow():
+    #   0 -> 1 -> 3 -> 4, 0 -> 2 -> 3, 0 -> 4
+    edges = [(0, 1), (0, 2), (1, 3), (2, 3), (3, 4), (0, 4)]
+    layout = lay_out([50.0] * 5, edges)
+    assert layout.ranks == [0, 1, 1, 2, 3]
+    assert [len(bends) for bends in layout.bends] == [0, 0, 0, 0, 0, 2]
+    assert [rank for _, rank in layout.bends[5]] == [1, 2]
+    assert abs(layout.centres[1] - layout.centres[2]) >= 50 + GAP - 1e-9
+    (x, _), (z, _) = layout.bends[5]
+    assert all(abs(x - layout.centres[i]) >= (50 + 14) / 2 + GAP - 1e-9 for i in (1, 2))
+    assert abs(z - layout.centres[3]) >= (50 + 14) / 2 + GAP - 1e-9
+
+
+def test_layout_uncrosses_and_lets_leaves_down():
+    layout = lay_out([30.0] * 7, [(0, 2), (1, 3), (2, 5), (3, 6), (4, 5)])
+    x = layout.centres
+    assert layout.ranks[4] == layout.ranks[5] - 1  # a leaf stands just above its first user
+    assert (x[0] < x[1]) == (x[2] < x[3]) == (x[5] < x[6])
+    assert all(place - 15 >= -1e-9 and place + 15 <= layout.width + 1e-9 for place in x)
+
+
+def test_arrows_from_one_box_share_their_bends():
+    count = 60  # a leaf that each of 60 operations in a chain uses
+    edges = [(i, i + 1) for i in range(1, count)] + [(0, i) for i in range(1, count + 1)]
+    layout = lay_out([40.0] * (count + 1), edges)
+    assert len({bend for bends in layout.bends for bend in bends}) == count - 1
+
+
+def test_numbers_and_sizes():
+    assert [number(x) for x in (1.0, -0.0, 1 / 3, 1.2345e-5, np.float32(2.5), 12345678)] == [
+        "1", "0", "0.3333", "1.234e-05", "2.5", "1.235e+07",
+    ]  # fmt: skip
+    assert array(np.array([[1.0, 2.0], [3.0, np.nan]])) == "[[1, 2], [3, nan]]"
+    assert array(np.array(True)) == "1" and array(np.array(1 + 2j)) == "(1+2j)"
+    assert [size(n) for n in (0, 12, 999, 1000, 1500, 243_700_000)] == [
+        "0 bytes", "12 bytes", "999 bytes", "1 kB", "1.5 kB", "244 MB",
+    ]  # fmt: skip
+    cpu = tinynet.device("cpu")
+    three, four = (Value.of(np.arange(n, dtype=np.float32), cpu) for n in (3, 4))
+    many = Value.of(np.full((5, 4), -2.0), cpu)
+    assert (brief(three), brief(four)) == ("[0, 1, 2]", "\u20163.742\u2016")
+    assert full(four) == "[0, 1, 2, 3]"
+    assert full(many) == "5\u00d74, norm 8.944, from -2 to -2"
+    assert full(Value.of(np.zeros((0, 3)), cpu)) == "[]"
+    assert listed((1,)) == "(1,)" and listed(("a", 2.0, three)) == "(a, 2, [0, 1, 2])"
+    assert len(listed("x" * 100)) == 60
+
+
+def test_a_page_stays_small(tmp_path):
+    """A leaf that every operation uses: its arrows, and the sums at it, are told once each."""
+    x = leaf(1.0)
+    y = x
+    for _ in range(150):
+        y = y * 0.5 + x
+    page = tinynet.draw(y, group="none").save(tmp_path / "a.html")
+    assert page.stat().st_size < 300 * 1300

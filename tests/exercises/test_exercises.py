@@ -1,0 +1,312 @@
+"""The exercises: stubs and known mistakes fail, each with its own hint; solutions pass; and what
+goes wrong in a learner's file is told in words.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinynet
+from tinynet import kernels, tape
+from tinynet.exercises import EXERCISES, learner
+from tinynet.exercises.__main__ import main
+
+MISTAKES = [(name, mistake) for name, e in EXERCISES.items() for mistake in e.mistakes]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A clean folder, in which the command runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs the command; gives its exit status and what it prints, and looks for tracebacks."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        try:
+            status = main([*arguments])
+        except SystemExit as exit:  # argparse
+            status = int(str(exit.code))
+        told = "".join(capsys.readouterr())
+        assert "Traceback" not in told and "tinynet/exercises" not in told
+        return status, " ".join(told.split())
+
+    return run
+
+
+def write(name: str, text: str) -> None:
+    with open(f"{name}.py", "w") as file:
+        file.write(text)
+
+
+# ------------------------------------------------------------------ every exercise
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_a_stub_fails_and_the_solution_passes(name, run):
+    """In a clean folder: so no exercise needs the file of another one."""
+    status, told = run(name)
+    assert status == 0 and f"Wrote {name}.py" in told
+    stub = open(f"{name}.py").read()
+    status, told = run(name)
+    assert status == 1 and "Not written yet" in told and "raise NotImplementedError" in told
+    assert open(f"{name}.py").read() == stub
+
+    write(name, EXERCISES[name].text(solved=True))
+    places = [vars(owner)[place] for owner, place in EXERCISES[name].places]
+    status, told = run(name)
+    assert status == 0 and told.count("right: ") == 2 and told.endswith("Done."), told
+    assert ("10 cases; 1 left out, too large" in told) == ("conv2d" in EXERCISES[name].ours)
+    assert all(
+        vars(owner)[place] is own
+        for own, (owner, place) in zip(places, EXERCISES[name].places, strict=True)
+    )
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # a mistake may divide by 0
+@pytest.mark.parametrize(
+    "name, mistake", MISTAKES, ids=[f"{name}-{m.__name__}" for name, m in MISTAKES]
+)
+def test_a_known_mistake_is_told_by_its_own_hint(name, mistake, run):
+    write(name, f"from tinynet.exercises.{name} import {mistake.__name__} as {name}\n")
+    status, told = run(name)
+    hint = EXERCISES[name].mistakes[mistake]
+    assert status == 1 and f"A known mistake: {' '.join(hint.split())}" in told, told
+
+
+def test_every_hint_is_said_by_one_mistake():
+    hints = [hint for e in EXERCISES.values() for hint in e.mistakes.values()]
+    by_name = {(name, hint) for name, e in EXERCISES.items() for hint in e.mistakes.values()}
+    assert len(by_name) == len(hints)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_cases_alone_notice_a_mistake(name):
+    """They run with the function in tinynet's place; without the probes before them."""
+    exercise = EXERCISES[name]
+
+    def is_noticed(mistake):
+        trials = exercise.trials(mistake)
+        with exercise.in_place(mistake), np.errstate(all="ignore"):
+            for trial in trials[:3]:
+                try:
+                    trial.run()
+                except Exception:
+                    return True
+        return False
+
+    assert any(map(is_noticed, exercise.mistakes))
+
+
+def test_no_exercise_needs_a_later_chapter():
+    chapters = [e.chapter for e in EXERCISES.values()]
+    assert chapters == sorted(chapters)
+    for name, exercise in EXERCISES.items():
+        nodes = [*ast.walk(ast.parse(exercise.text(solved=True)))]
+        names = {node.id for node in nodes if isinstance(node, ast.Name)}
+        names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        assert not names & (EXERCISES.keys() - {name}), name
+        imported = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
+        assert imported <= {"numpy", "tinynet"}
+        assert not any(isinstance(node, ast.ImportFrom) for node in nodes)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_probes_are_not_blind(name):
+    """Sides that differ, strides that skip, padding that is not half the kernel, overlap."""
+    probes = [*EXERCISES[name].probes(np.random.default_rng(0))]
+    names = [*EXERCISES[name].signature.parameters]
+    if "padding" not in names:
+        return
+    of = {n: [probe[names.index(n)] for probe in probes] for n in names}
+    kernel = of.get("kernel") or [w.shape[2:] for w in of["weight"]]
+    picture = of.get("x_shape") or [x.shape for x in of["x"]]
+    assert any(H != W for *_, H, W in picture)
+    assert any(kh != kw for kh, kw in kernel)
+    assert any(2 in stride for stride in of["stride"])
+    assert any(ph != pw for ph, pw in of["padding"])
+    halves = [((kh - 1) / 2, (kw - 1) / 2) for kh, kw in kernel]
+    assert any(a != b for a, b in zip(of["padding"], halves, strict=True))
+    both = zip(kernel, of["stride"], strict=True)
+    assert any(k > s for pair in both for k, s in zip(*pair, strict=True))
+
+
+# ------------------------------------------------------------------ a learner's file
+
+RIGHT = "def accumulate(parts):\n    return sum(parts[1:], parts[0])\n"
+
+
+def test_the_file_that_is_checked_is_the_learners(run):
+    for text, status in [(RIGHT, 0), (RIGHT.replace("[1:]", "[2:]"), 1), (RIGHT, 0)]:
+        write("accumulate", text)
+        assert run("accumulate")[0] == run("--all")[0] == status
+
+
+def test_what_the_probes_let_pass_gradcheck_finds(run):
+    name = "local_response_norm_backward"
+    text, own = EXERCISES[name].text(solved=True), kernels.local_response_norm_backward
+    for wrong, told in [
+        ("dx * (1 + (size == 1))", "GradcheckError: gradcheck: the gradient of x[0, "),
+        ("dx if size > 1 else dx[1:]", "RuntimeError: LocalResponseNorm.backward: expected an arr"),
+    ]:
+        write(name, text.replace("return dx", f"return {wrong}"))
+        status, said = run(name)
+        assert status == 1 and said.count("right: ") == 1 and f"case 4 of 8: {told}" in said
+        assert kernels.local_response_norm_backward is own
+
+
+def test_an_interrupt_puts_tinynets_own_back(run):
+    own = tape.add_up
+    stop = "    calls.append(1)\n    if len(calls) > 4: raise KeyboardInterrupt\n    return"
+    write("accumulate", "calls = []\n" + RIGHT.replace("    return", stop))
+    status, told = run("accumulate")
+    assert status == 130 and "right: the example" in told and told.endswith("stopped")
+    assert tape.add_up is own
+
+
+def test_got_and_expected_stand_side_by_side(capsys):
+    write("accumulate", "def accumulate(parts):\n    return parts[0] + parts[-1]\n")
+    assert main(["accumulate"]) == 1
+    told = capsys.readouterr().out
+    assert "     got       expected\n     6* 2*     9  0\n    2 of 2 values are wrong" in told
+    assert "--hint accumulate" in told and "known mistake" not in told
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("", "expected a function accumulate(parts), got none"),
+        ("accumulate = 3", "expected a function accumulate(parts), got none"),
+        ("def accumulate(parts) return 3", "line 1: def accumulate(parts) return 3 Python says:"),
+        ("def accumulate(a, b): return a", "expected accumulate(parts), got accumulate(a, b)"),
+        ("import nonsense_", "line 1: import nonsense_ ModuleNotFoundError: No module"),
+        ("exit(3)", "line 1: exit(3) This ends the program."),
+        ("def accumulate(parts):\n    exit()", "line 2: exit() This ends the program."),
+        ("def accumulate(parts):\n    pass", "got None (is there a return at the end?)"),
+        ("def accumulate(parts):\n    return 1, 2", "expected an array of shape (2,), got a tuple"),
+        ("def accumulate(parts):\n    return parts[9]", "line 2: return parts[9] IndexError: list"),
+        ("def accumulate(parts):\n    return parts[0][:1]", "expected shape (2,), got (1,)"),
+        (
+            "def accumulate(parts):\n    return sum(parts).astype(float)",
+            "expected dtype float32, as the arguments have, got float64",
+        ),
+        ("def accumulate(parts):\n    return accumulate(parts)", "RecursionError: maximum"),
+        ("def accumulate(parts):\n    assert 0, 'no'", "line 2: assert 0, 'no' AssertionError: no"),
+        ("def accumulate(parts):\n    return sum(parts) * float('nan')", "2 of 2 values are wrong"),
+        ("\0", "accumulate.py"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_told_in_words(text, told, run):
+    write("accumulate", text)
+    status, said = run("accumulate")
+    assert status == 1 and told in said, said
+
+
+@pytest.mark.parametrize("before", ["", "def accumulate(parts):\n    "])
+def test_a_loop_that_never_ends_is_told(before, run, monkeypatch):
+    monkeypatch.setattr(learner, "SECONDS", 0.2)
+    write("accumulate", f"{before}while True: pass\n")
+    status, told = run("accumulate")
+    line = before.count("\n") + 1
+    assert status == 1 and f"line {line}: while True: pass Still running after 0.2 sec" in told
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_a_loop_that_catches_everything_is_ended():
+    write("accumulate", "while True:\n    try: pass\n    except: pass\n")
+    code = (
+        "import sys; from tinynet.exercises import learner; learner.SECONDS = 0.2\n"
+        "from tinynet.exercises.__main__ import main; sys.exit(main(['accumulate']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(Path(tinynet.__file__).parents[1])},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1 and "Still running" in done.stdout and not done.stderr
+
+
+def test_what_a_function_prints_is_shown_but_not_all(run):
+    write("accumulate", RIGHT.replace("    ret", "    for i in range(5): print('i', i)\n    ret"))
+    status, told = run("accumulate")
+    assert status == 0 and told.count("i 0") == 2 and "and 12 lines more" in told
+
+
+@pytest.mark.parametrize(
+    "name, wrong, told",
+    [
+        ("walk", "return [root]", "Expected a dict {step: gradient}, got list."),
+        ("walk", "return {root: None}", "TypeError"),
+        ("cross", "return xa", "Expected two tensors"),
+        ("conv2d_backward", "return dy", "Expected to get dx, dw, db, got an array of shape (1, 1"),
+        ("conv2d_backward", "return dy, x", "Expected to get dx, dw, db, got a tuple of 2."),
+        ("copy_backward", "return None", "dx: expected an array of shape (3,), got None"),
+        ("sgd_step", "return weight + velocity", "weight is wrong."),
+    ],
+)
+def test_a_wrong_kind_of_result_is_told(name, wrong, told, run):
+    write(name, f"def {name}{EXERCISES[name].signature}:\n    {wrong}\n")
+    status, said = run(name)
+    assert status == 1 and told in said, said
+
+
+# ------------------------------------------------------------------ the command
+
+
+def test_the_list_shows_what_is_begun(run):
+    write("walk", "")
+    status, told = run()
+    assert (status, told) == run("--list") and status == 0
+    assert "*walk" in told and "*cross" not in told and all(name in told for name in EXERCISES)
+
+
+def test_all_counts(run):
+    assert run("--all")[0] == 1  # there is nothing to check
+    write("accumulate", RIGHT)
+    status, told = run("--all")
+    assert status == 0 and "1 right, 0 wrong, 14 not begun" in told
+    write("cross", "")
+    status, told = run("--all")
+    assert status == 1 and "1 right, 1 wrong, 13 not begun" in told
+    assert "WRONG: see python -m tinynet.exercises cross" in told
+
+
+def test_hint_and_solution(run, capsys):
+    for name, exercise in EXERCISES.items():
+        assert " ".join(exercise.hint.split()) in run("--hint", name)[1]
+    assert main(["--solution", "accumulate.py"]) == 0
+    write("accumulate", capsys.readouterr().out)
+    assert run("accumulate")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["accumulat"], "got accumulat; did you mean accumulate?"),
+        (["zzz"], "got zzz; python -m tinynet.exercises --list shows all"),
+        (["--hint"], "expected the NAME of an exercise"),
+        (["--all", "walk"], "expected no NAME with --list or --all, got walk"),
+        (["--all", "--list"], "not allowed with"),
+    ],
+)
+def test_a_wrong_command_is_refused(arguments, told, run, folder):
+    status, said = run(*arguments)
+    assert status == 2 and told in said and not [*folder.iterdir()]
+
+
+def test_a_file_that_cannot_be_read_is_told(run, folder):
+    (folder / "walk.py").mkdir()
+    status, told = run("walk")
+    assert status == 1 and "walk.py: Is a directory" in told
