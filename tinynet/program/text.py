@@ -213,7 +213,7 @@ class Translations(Language):
             Vocabulary([*SPECIAL, *sorted({w for part in parts for pair in part for w in pair[k]})])
             for k in (0, 1)
         ]
-        train, test = (Pairs(part, *languages, source) for part in parts)
+        train, test = (Pairs(part, (languages[0], languages[1]), source) for part in parts)
         return train, test
 
     def describe(self, settings: dict, train: Pairs) -> dict[str, Any]:
@@ -222,9 +222,9 @@ class Translations(Language):
 
     def loader(self, settings: dict, about: dict, dataset: Any, train: bool) -> SequenceLoader:
         """A net that translates other sentences reads them with its own vocabularies."""
-        known = [Vocabulary(about[name]) for name in ("source", "vocabulary")]
+        known = Vocabulary(about["source"]), Vocabulary(about["vocabulary"])
         if [language.symbols for language in dataset.languages] != [k.symbols for k in known]:
-            dataset = Pairs(dataset.pairs, *known, dataset.source)
+            dataset = Pairs(dataset.pairs, known, dataset.source)
         return super().loader(settings, about, dataset, train)
 
     def task(
