@@ -10,8 +10,7 @@ The idea: every word looks at all others at once and takes a mean of what they h
 well its query fits their keys. An encoder reads the sentence so. A decoder looks at the encoder's
 result and at what it has said itself, and says the next word. New was to leave out recurrence and
 convolution; attention between recurrent nets was known. Look at `Layer.forward`, and at
-attention.png: German says units before tens, "fünf und vierzig", English the tens first, and the
-dark squares cross. Left out here: dropout and label smoothing.
+attention.png: German says units before tens, so dark squares cross. No dropout, label smoothing.
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ def spell(n: int, names: Words) -> Words:
             return [*spell(n // unit, names), name, *(spell(n % unit, names) if n % unit else [])]
     if n < 20 or n % 10 == 0:
         return [names[n if n < 20 else 18 + n // 10]]
-    unit, ten = names[n % 10], names[18 + n // 10]
-    return [unit, "und", ten] if names is GERMAN else [ten, unit]
+    one, ten = names[n % 10], names[18 + n // 10]
+    return [one, "und", ten] if names is GERMAN else [ten, one]
 
 
 def german(text: str) -> Words:
@@ -107,9 +106,10 @@ class Transformer(nn.Module):
     def vectors(self, words: nn.Embedding, numbers: np.ndarray) -> Tensor:
         """Vectors of words, plus sines and cosines of many wave lengths that tell the place."""
         waves = 1e4 ** -np.linspace(0, 1, self.width // 2, endpoint=False)
-        angles = np.outer(np.arange(numbers.shape[1]), waves)
+        angles = np.arange(numbers.shape[1])[:, None] * waves
         places = np.c_[np.sin(angles), np.cos(angles)].astype(np.float32)
-        return words(numbers) * math.sqrt(self.width) + tensor(places, device=self.device)
+        x: Tensor = words(numbers) * math.sqrt(self.width)
+        return x + tensor(places, device=self.device)
 
     def encode(self, source: np.ndarray) -> Tensor:
         x = self.vectors(self.words[0], source)

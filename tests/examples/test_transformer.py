@@ -24,7 +24,7 @@ def pairs_of(numbers):
         (transformer.german(str(n)), transformer.spell(n, transformer.ENGLISH)) for n in numbers
     ]
     words = [sorted({w for pair in both for w in pair[k]}) for k in (0, 1)]
-    return Pairs(both, *(Vocabulary([*SPECIAL, *each]) for each in words))
+    return Pairs(both, tuple(Vocabulary([*SPECIAL, *each]) for each in words))
 
 
 @pytest.mark.parametrize(

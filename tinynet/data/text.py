@@ -134,21 +134,20 @@ Words = list[str]
 class Pairs(Sequences):
     """Sentences, each with its translation, as numbers.
 
-    pairs: of words. source, target: the vocabularies of the two languages, which begin with
-    SPECIAL. name: where the pairs are from.
+    pairs: of words. languages: their two vocabularies, which begin with SPECIAL.
     """
 
     def __init__(
         self,
         pairs: Sequence[tuple[Words, Words]],
-        source: Vocabulary,
-        target: Vocabulary,
-        name: str = "",
+        languages: tuple[Vocabulary, Vocabulary],
+        source: str = "",
     ):
         if not pairs:
-            raise DataError(f"{name}: expected pairs to train on and to test on, got none")
-        self.pairs, self.languages, self.source = pairs, (source, target), name
-        self.numbers = [(source.encode(a, name), target.encode(b, name)) for a, b in pairs]
+            raise DataError(f"{source}: expected pairs to train on and to test on, got none")
+        self.pairs, self.languages, self.source = pairs, languages, source
+        one, other = languages
+        self.numbers = [(one.encode(a, source), other.encode(b, source)) for a, b in pairs]
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -22,7 +22,7 @@ from tinynet.data import (
 )
 from tinynet.data.text import BEGIN, END, PAD, SPECIAL, Words, padded, read_pairs
 from tinynet.devices import Device
-from tinynet.errors import CheckpointError
+from tinynet.errors import CheckpointError, DataError
 from tinynet.nn import Module, MultiHeadAttention
 from tinynet.program.options import Parser
 from tinynet.recording import no_grad
@@ -159,9 +159,13 @@ class Text(Language):
         return np.zeros((count, self.length), np.int64), np.zeros((count, self.length), np.int64)
 
     def samples(self, model: Module, tests: Windows) -> dict[str, Any]:
-        return {
-            "texts": {f"from {p!r}": self.speak(model, tests.vocabulary, p) for p in self.prompts}
-        }
+        texts = {}
+        for prompt in self.prompts:
+            try:
+                texts[f"from {prompt!r}"] = self.speak(model, tests.vocabulary, prompt)
+            except DataError as error:  # a text of one's own may lack a prompt's characters
+                texts[f"from {prompt!r}"] = f"({error})"
+        return {"texts": texts}
 
     def predict(
         self, models: Sequence[Module], task: LanguageModel, about: dict, what: str
@@ -209,7 +213,7 @@ class Translations(Language):
             Vocabulary([*SPECIAL, *sorted({w for part in parts for pair in part for w in pair[k]})])
             for k in (0, 1)
         ]
-        train, test = (Pairs(part, *languages, source) for part in parts)
+        train, test = (Pairs(part, (languages[0], languages[1]), source) for part in parts)
         return train, test
 
     def describe(self, settings: dict, train: Pairs) -> dict[str, Any]:
@@ -218,9 +222,9 @@ class Translations(Language):
 
     def loader(self, settings: dict, about: dict, dataset: Any, train: bool) -> SequenceLoader:
         """A net that translates other sentences reads them with its own vocabularies."""
-        known = [Vocabulary(about[name]) for name in ("source", "vocabulary")]
+        known = Vocabulary(about["source"]), Vocabulary(about["vocabulary"])
         if [language.symbols for language in dataset.languages] != [k.symbols for k in known]:
-            dataset = Pairs(dataset.pairs, *known, dataset.source)
+            dataset = Pairs(dataset.pairs, known, dataset.source)
         return super().loader(settings, about, dataset, train)
 
     def task(
