@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from tinynet.training import checkpoint as files
 from tinynet.training.console import Console
 from tinynet.training.metrics import MetricsLog
 from tinynet.training.replay import replay
-from tinynet.training.saving import NotFiniteError, Saver, TrainingError, edit
+from tinynet.training.saving import NotFiniteError, Saver, TrainingError, edit, understand
 from tinynet.training.signals import StopSignals
 from tinynet.training.stopwatch import Stopwatch
 from tinynet.training.task import Task
@@ -43,6 +43,7 @@ class Trainer:
     out        the run's folder, which must exist
     about      what must be the same when a checkpoint is loaded again (JSON)
     schedule   a schedule of optim.lr_scheduler; None for a constant rate
+    story      (epoch, name, value): what saving.edit changes when so many epochs are over
     keep       how many of the newest checkpoints stay, besides the best
     checkpoint_batches, checkpoint_minutes
                save also inside an epoch, so often
@@ -67,6 +68,7 @@ class Trainer:
         epochs: int,
         about: dict,
         schedule: Any = None,
+        story: Sequence[tuple[int, str, str]] = (),
         keep: int = 3,
         checkpoint_batches: int | None = None,
         checkpoint_minutes: float | None = 10.0,
@@ -80,6 +82,10 @@ class Trainer:
         self.model, self.optimizer = model, optimizer
         self.schedule = Constant(optimizer) if schedule is None else schedule
         self.train, self.test, self.task = train, test, task
+        self.story = list(story)
+        understand(
+            optimizer, [edit for _, *edit in self.story]
+        )  # a mistake is found now, not later
         self.out, self.epochs, self.about = Path(out), epochs, about
         self.checkpoint_batches, self.checkpoint_minutes = checkpoint_batches, checkpoint_minutes
         self.max_minutes, self.limit_batches = max_minutes, limit_batches
@@ -200,6 +206,10 @@ class Trainer:
             self.task.save(self.out)
         self._console.tested(self.epoch, found, rate, is_best)
         self._console.health(health)
+        for epoch, name, value in self.story:
+            if epoch == self.epoch:
+                edit(self.optimizer, self.schedule, epoch, [(name, value)])
+                self._console.say(f"from here on, as the recipe has it: {name}={value}")
         self._save()
 
     def health(self) -> dict[str, tuple[float, float]]:
