@@ -99,3 +99,19 @@ def test_multi_head_attention(rng):
     same = layer.out(F.attention(layer.query(x), layer.key(other), layer.value(other), 2))
     np.testing.assert_array_equal(across.numpy(), same.numpy())
     assert sum(p.size for p in layer.parameters()) == 4 * (36 + 6)
+
+
+def test_the_shares_of_attention_are_its_weights(rng):
+    layer = nn.MultiHeadAttention(6, 2)
+    x, other = (tinynet.tensor(rng.normal(size=(2, n, 6)).astype(np.float32)) for n in (3, 4))
+    mask = np.array([[1, 1, 0, 1], [0, 1, 0, 0], [1, 1, 1, 1]], bool)
+    shares = layer.shares(x, other, mask=mask).numpy()
+    assert shares.shape == (2, 2, 3, 4) and not shares[:, :, ~mask].any()
+    np.testing.assert_allclose(shares.sum(axis=3), 1, rtol=1e-6)
+    values = layer.value(other).numpy().reshape(2, 4, 2, 3).transpose(0, 2, 1, 3)
+    mean = (shares @ values).transpose(0, 2, 1, 3).reshape(2, 3, 6)
+    np.testing.assert_allclose(
+        layer.out(tinynet.tensor(mean)).numpy(), layer(x, other, mask=mask).numpy(), rtol=1e-4,
+        atol=1e-6,
+    )  # fmt: skip
+    assert not np.triu(layer.shares(x, causal=True).numpy()[0, 0], 1).any()

@@ -87,3 +87,16 @@ def test_no_place_sees_what_comes_after_it(rng):
     after = net(tokens).numpy()
     np.testing.assert_array_equal(before[:, :5], after[:, :5])
     assert (before[:, 5:] != after[:, 5:]).any(axis=(0, 2)).all()
+
+
+def test_a_text_without_the_prompts_characters(tmp_path, monkeypatch):
+    """It ends well all the same, and the report says why there is no sample."""
+    monkeypatch.setattr(gpt.speak, "__defaults__", (3,))
+    path, out = tmp_path / "numbers.txt", tmp_path / "run"
+    path.write_text("0123456789\n" * 150)
+    start = f"--preset gpt-mini --epochs 1 --batch-size 20 --data {path} --out {out}"
+    assert gpt.main(start.split()) == 0
+    assert "the 11 symbols that the net knows, got" in (out / "report.html").read_text()
+    assert gpt.main(["--predict", str(out), "012"]) == 0
+    path.write_text("0123")
+    assert gpt.main(start.split()) == 2

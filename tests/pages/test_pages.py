@@ -19,13 +19,13 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 PROGRAM = re.compile(r"(?:^|[`\s])(python (?:-m )?[\w./-]+[^`\n#]*)")  # fenced, indented or inline
 
-# A part of what a block prints, or the error that it raises. One that trains is slow.
+# A piece of a block -> what this block prints, or the error that it raises.
 PRINTS = {
-    "README 0": "CrossEntropy",
-    "README 1": "tensor([ 2., -6.], dtype=float64)\nTrue\n",
-    "gradcheck 0": "GradcheckError",
+    "with tinynet.profile() as profile:": "CrossEntropy",
+    "print(tinynet.gradcheck(Square.apply, [x]))": "tensor([ 2., -6.], dtype=float64)\nTrue\n",
+    "return 3 * x * dy  # wrong": "GradcheckError",
 }
-SLOW = {"training 0"}
+SLOW = "trainer.fit()"
 
 
 def blocks() -> dict[str, tuple[str, str]]:
@@ -41,15 +41,19 @@ def blocks() -> dict[str, tuple[str, str]]:
     return found
 
 
-NAMES = [name for name in blocks() if "CONTRIBUTING" not in name]  # test_contributing.py has those
+CODE = {  # test_contributing.py has the others
+    name: code for name, (code, _) in blocks().items() if "CONTRIBUTING" not in name
+}
 
 
 def test_blocks_are_found():
-    assert {*PRINTS, *SLOW} < set(NAMES)
+    for piece in (*PRINTS, SLOW):
+        assert sum(piece in code for code in CODE.values()) == 1, piece
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in NAMES]
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if SLOW in CODE[n] else n for n in CODE],
 )
 def test_a_block_runs(name, tmp_path):
     code, shown = blocks()[name]
@@ -60,7 +64,7 @@ def test_a_block_runs(name, tmp_path):
         capture_output=True,
         text=True,
     )
-    part = PRINTS.get(name, "")
+    part = next((said for piece, said in PRINTS.items() if piece in code), "")
     wrong = part.endswith("Error")
     assert (run.returncode != 0) == wrong, run.stderr
     said = run.stderr[run.stderr.rfind("\ntinynet.errors.") + 1 :] if wrong else run.stdout

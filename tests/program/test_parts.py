@@ -112,6 +112,9 @@ class Room:
     def describe(self, settings, train):
         return {"side": settings["side"], "rows": len(train)}
 
+    def state(self):
+        return {}
+
     def arrays(self, about, train):
         return {"mean": np.full(2, float(np.mean(train)))}
 
@@ -361,7 +364,7 @@ def test_eval_refuses_nets_that_are_about_other_things(told, capsys):
     told.run("--out", "a")
     told.run("--out", "b", "--side", 9)
     assert told.run("--eval", "a", "b") == 2
-    assert "side 9, this run has 1" in capsys.readouterr().err
+    assert "side 1, as this run has, got 9" in capsys.readouterr().err
 
 
 def test_predict_tells_of_every_file_by_the_best_net(told, capsys):

@@ -6,7 +6,7 @@ from tinynet.data.formats import open_data
 from tinynet.data.idx import fashion_mnist
 from tinynet.data.loader import Loader, ten_views
 from tinynet.data.sequences import SequenceLoader, Sequences
-from tinynet.data.text import Masked, Vocabulary, Windows, read_text, shakespeare
+from tinynet.data.text import Masked, Pairs, Vocabulary, Windows, read_text, shakespeare
 
 __all__ = [
     "ArrayDataset",
@@ -15,6 +15,7 @@ __all__ = [
     "Loader",
     "Masked",
     "PaddedDataset",
+    "Pairs",
     "SequenceLoader",
     "Sequences",
     "Vocabulary",

@@ -124,3 +124,65 @@ class Masked(Windows):
         random = other.astype(np.int64) * size >> 32
         shown = np.select([shows < 0.8 * 2**32, shows < 0.9 * 2**32], [size, random], tokens)
         return np.where(asked, shown, tokens), np.where(asked, tokens, NOWHERE)
+
+
+PAD, BEGIN, END = range(3)  # numbers of the symbols that are no words
+SPECIAL = ("<pad>", "<begin>", "<end>")
+Words = list[str]
+
+
+class Pairs(Sequences):
+    """Sentences, each with its translation, as numbers.
+
+    pairs: of words. languages: their two vocabularies, which begin with SPECIAL.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[tuple[Words, Words]],
+        languages: tuple[Vocabulary, Vocabulary],
+        source: str = "",
+    ):
+        if not pairs:
+            raise DataError(f"{source}: expected pairs to train on and to test on, got none")
+        self.pairs, self.languages, self.source = pairs, languages, source
+        one, other = languages
+        self.numbers = [(one.encode(a, source), other.encode(b, source)) for a, b in pairs]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def batch(self, indices: np.ndarray, lanes: np.ndarray | None) -> tuple[np.ndarray, ...]:
+        """(N, S) words; (N, T) BEGIN and translations; (N, T) translations and END. Shorter ones
+        are filled with PAD, and the last array with NOWHERE.
+        """
+        numbers = [self.numbers[index] for index in indices]
+        return (
+            padded([a for a, _ in numbers], PAD),
+            padded([np.r_[BEGIN, b] for _, b in numbers], PAD),
+            padded([np.r_[b, END] for _, b in numbers], NOWHERE),
+        )
+
+
+def padded(rows: Sequence[np.ndarray], filling: int) -> np.ndarray:
+    """Rows of integers, made as long as the longest."""
+    table = np.full((len(rows), max(map(len, rows))), filling, np.int64)
+    for number, row in enumerate(rows):
+        table[number, : len(row)] = row
+    return table
+
+
+def read_pairs(path: Path) -> list[tuple[Words, Words]]:
+    """The pairs in a file: a line each, two sentences with a TAB between them, words with spaces.
+    Raises DataError.
+    """
+    pairs = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        sides = [side.split() for side in line.split("\t")]
+        if len(sides) != 2 or not all(sides):
+            raise DataError(
+                f"{path}, line {number}: expected a sentence, a TAB and its translation, got "
+                f"{line[:40]!r}"
+            )
+        pairs.append((sides[0], sides[1]))
+    return pairs

@@ -64,8 +64,9 @@ def batch_norm_definition(
         m = math.fsum(values) / len(values) if mean is None else mean[c]
         v = math.fsum((u - m) ** 2 for u in values) / len(values) if var is None else var[c]
         for n, *pixel in np.ndindex(x[:, c].shape):
-            h = (x[(n, c, *pixel)] - m) / math.sqrt(v + eps)
-            y[(n, c, *pixel)] = weight[c] * h + bias[c]
+            place = (n, c, *pixel)
+            h = (x[place] - m) / math.sqrt(v + eps)
+            y[place] = weight[c] * h + bias[c]
     return y
 
 

@@ -6,8 +6,8 @@
 and max(y, 0) where a ReLU follows: done on each piece of y while it is warm, it costs no pass of
 its own over memory.
 
-With col the columns of x (im2col.py), K = C*kh*kw and P = OH*OW*N, this is one matrix product, and
-so are its adjoints:
+With col the columns of x (im2col.py), K = C*kh*kw and P = OH*OW*N, this is one matrix product. Its
+adjoints are matrix products too:
 
     y  = w @ col + b        (O, K) @ (K, P) -> (O, P)
     dw = dy @ col^T         (O, P) @ (P, K) -> (O, K)       since y is linear in w, with factors col

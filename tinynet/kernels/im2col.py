@@ -3,8 +3,8 @@
     col[(c, i, j), (oh, ow, n)] = x[n, c, oh*sh + i - ph, ow*sw + j - pw]
 
 where x is 0 outside the picture. im2col copies each pixel into every column whose window covers it.
-Its adjoint sends a gradient back the same ways, and so sums over all windows that cover a pixel
-(`+=`: windows overlap):
+Its adjoint takes the gradients of these copies back to the pixel. Windows overlap, so there they
+are summed (`+=`):
 
     dx[n, c, h, w] = sum of dcol[(c, i, j), (oh, ow, n)]
                      over all (i, j, oh, ow) with oh*sh + i - ph = h and ow*sw + j - pw = w

@@ -51,8 +51,9 @@ def local_response_norm_definition(
     y = np.zeros_like(x)
     for n, c, *pixel in np.ndindex(x.shape):
         first, last = max(c - size // 2, 0), c + (size - 1) // 2
-        s = k + alpha / size * sum(u**2 for u in x[(n, slice(first, last + 1), *pixel)])
-        y[(n, c, *pixel)] = x[(n, c, *pixel)] * s**-beta
+        place, window = (n, c, *pixel), (n, slice(first, last + 1), *pixel)
+        s = k + alpha / size * sum(u**2 for u in x[window])
+        y[place] = x[place] * s**-beta
     return y
 
 

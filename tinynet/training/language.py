@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,3 +80,31 @@ def asked(logits: Tensor, targets: np.ndarray) -> tuple[Tensor, np.ndarray]:
     if len(rows) < len(targets):  # else a copy of the logits is saved
         logits = logits[rows]
     return logits, targets[rows]
+
+
+class Translation(LanguageModel):
+    """Pairs of sentences: in tests also `exact`, the share of those translated without a mistake.
+
+    translate  (net, words (N, S)) -> for each the numbers of its translation
+    """
+
+    measures = LanguageModel.measures | {"exact": Measure("exact", "%")}
+    unit = "pairs"
+
+    def __init__(self, device: Device, size: int, translate: Callable[..., list[list[int]]]):
+        super().__init__(device, size)
+        self.translate = translate
+
+    def measure(self, models: Sequence[Module], batches: Iterable[Any]) -> dict[str, float]:
+        """exact is that of the first net: translations have no mean."""
+        exact: list[bool] = []
+
+        def seen() -> Iterable[Any]:
+            for batch in batches:
+                yield batch
+                said = self.translate(models[0], batch[0])
+                for words, targets in zip(said, batch[-1], strict=True):
+                    exact.append(words == targets[targets != NOWHERE][:-1].tolist())  # but END
+
+        figures = super().measure(models, seen())
+        return {**figures, "exact": 100 * sum(exact) / max(len(exact), 1)}

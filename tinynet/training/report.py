@@ -42,6 +42,7 @@ SETTINGS = {
     "batch_size": ("examples a batch", ""),
     "lr": ("learning rate at the start", ""),
     "milestones": ("rate divided by ten after epochs", "by the schedule of the recipe"),
+    "story": ("what changes after epochs", "nothing"),
     "seed": ("seed of weights, order, crops and dropout", ""),
     "workers": ("processes that load", "one a core, or none if the data lie in memory"),
     "tf32": ("matrix products in TF32", "no"),
@@ -121,7 +122,7 @@ def write_report(folder: Path) -> Path:
         _epochs(tests, measures),
         _kernels(folder, config["kernels"]),
         _samples(evaluation),
-        _texts(evaluation),
+        _texts(folder, evaluation),
         _classes(evaluation),
         _confusion(folder, evaluation),
         _times(tests, train),
@@ -160,7 +161,7 @@ def _about(folder: Path, config: dict, tests: list[dict]) -> Iterator[str]:
 
 
 def _figures(train: list[dict], tests: list[dict], evaluation: dict, config: dict) -> str:
-    """The handful of numbers one looks for first."""
+    """The few numbers that a reader looks for first."""
     figures, measures = [], config["measures"]
     if tests:
         best = min(tests, key=lambda line: line[config["best_by"]])
@@ -247,15 +248,16 @@ def _samples(evaluation: dict) -> str:
     return "".join(parts)
 
 
-def _texts(evaluation: dict) -> str:
-    """What a language model says, and pictures of it (PNG in base64)."""
-    texts, pictures = evaluation.get("texts", []), evaluation.get("pictures", [])
-    return "".join(
-        _section(escape(title), f"<pre>{escape(text)}</pre>") for title, text in texts
-    ) + "".join(
-        _section(escape(title), f'<img alt="{escape(title)}" src="{png}">')
-        for title, png in pictures
-    )
+def _texts(folder: Path, evaluation: dict) -> str:
+    """What a language model says, and pictures of how it works."""
+    parts = [
+        _section(escape(title), f"<pre>{escape(text)}</pre>")
+        for title, text in evaluation.get("texts", [])
+    ]
+    for title, name in evaluation.get("pictures", []):
+        if (folder / name).exists():
+            parts.append(_section(escape(title), _image((folder / name).read_bytes(), title)))
+    return "".join(parts)
 
 
 def _classes(evaluation: dict) -> str:
@@ -342,7 +344,10 @@ def _setting(name: str, value: Any) -> tuple[str, str]:
         return title, none
     if isinstance(value, bool):
         return title, "yes" if value else "no"
-    return title, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if not isinstance(value, list):
+        return title, str(value)
+    rows = (each if isinstance(each, list) else [each] for each in value)
+    return title, ", ".join(" ".join(map(str, row)) for row in rows) or none
 
 
 def _words(pairs: list[tuple[str, str]]) -> str:
