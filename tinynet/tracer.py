@@ -56,7 +56,7 @@ class Value:
 
     @classmethod
     def of(cls, array: Any, device: Device) -> Value:
-        host = device.download(array)
+        host = array if isinstance(array, np.ndarray) else device.download(array)
         ordered = host.size > 0 and host.dtype.kind != "c"
         flat, squares = host.ravel("K"), 0.0
         with np.errstate(all="ignore"):  # a NaN or an infinity is worth a look, not a warning

@@ -13,6 +13,7 @@ import tinynet.functional as F
 from tinynet import nn
 from tinynet.kernels.cross_entropy import cross_entropy_definition
 from tinynet.nn import init
+from tinynet.optim import SGD
 
 LAYERS = {  # layer, the call it stands for, shape of x
     "MaxPool2d": (
@@ -135,6 +136,66 @@ def test_dropout_layer(rng):
     layer.eval()
     assert layer(x) is x
     assert F.dropout(x, 0.0) is x and not F.dropout(x, 1.0).numpy().any()
+
+
+def test_dropout_as_in_2012(rng):
+    x = tinynet.tensor(rng.normal(size=(20, 30)), requires_grad=True)
+    layer = nn.Dropout(0.2, inverted=False)
+    tinynet.manual_seed(3)
+    y = layer(x)
+    tinynet.manual_seed(3)
+    np.testing.assert_allclose(y.numpy(), 0.8 * F.dropout(x, 0.2).numpy())  # the same mask
+    layer.eval()
+    np.testing.assert_array_equal(layer(x).numpy(), x.numpy() * (1 - 0.2))
+    layer(x).sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), np.full(x.shape, 1 - 0.2))
+    single = x.float()
+    assert layer(single).dtype == np.float32
+    assert nn.Dropout(0.0, inverted=False)(x) is x
+    assert not F.dropout(x, 1.0, True, inverted=False).numpy().any()
+    assert not F.dropout(x, 1.0, False, inverted=False).numpy().any()
+
+
+def after_steps(count, inverted, equivalent=False):
+    """Logits (50, 3) of fc6, fc7 and fc8 of a small AlexNet after so many steps.
+
+    equivalent: fc7 and fc8, which follow the dropouts, start at half their size, learn at a quarter
+    of the rate and decay at four times.
+    """
+    tinynet.manual_seed(4)
+    fc6, fc7, fc8 = nn.Linear(6, 16, relu=True), nn.Linear(16, 16, relu=True), nn.Linear(16, 3)
+    head = nn.Sequential(fc6, nn.Dropout(0.5, inverted), fc7, nn.Dropout(0.5, inverted), fc8)
+    if equivalent:
+        for layer in (fc7, fc8):
+            layer.weight.data *= np.float32(0.5)
+    rate = dict(lr_scale=0.25, weight_decay=4 * 5e-4) if equivalent else {}
+    groups = [
+        dict(params=[fc7.weight, fc8.weight], **rate),
+        dict(params=[fc6.weight, fc6.bias, fc7.bias, fc8.bias]),
+    ]
+    optimizer = SGD(groups, 0.05, 0.9, 5e-4)
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(count + 1, 50, 6)).astype(np.float32)
+    labels = (x[:, :, :3] ** 2).argmax(axis=-1)
+    for batch, wanted in zip(x[:count], labels[:count], strict=True):
+        optimizer.zero_grad()
+        F.cross_entropy(head(tinynet.tensor(batch)), wanted).backward()
+        optimizer.step()
+    return head.eval()(tinynet.tensor(x[count])).numpy()
+
+
+def test_300_steps_of_both_forms_of_dropout():
+    """The net is the same in use at first, and the masks always; but the two forms train apart.
+
+    With half the first weights after the dropouts, a quarter of their rate and four times their
+    decay, the inverted form trains as that of 2012 does: all factors are powers of 2, so to the
+    last bit.
+    """
+    np.testing.assert_array_equal(after_steps(0, True, equivalent=True), after_steps(0, False))
+    of_2012 = after_steps(300, inverted=False)
+    np.testing.assert_array_equal(after_steps(300, True, equivalent=True), of_2012)
+    apart = np.abs(after_steps(300, inverted=True) - of_2012).max()
+    assert apart > 0.2 * np.abs(of_2012).max()
 
 
 def test_cross_entropy_loss(rng):

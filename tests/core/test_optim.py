@@ -224,6 +224,42 @@ def test_after_loading_a_frozen_group_shows_no_step():
     assert not opt.last_step(b).numpy().any()
 
 
+@pytest.mark.parametrize("rule", [optim.SGD, optim.Adam, optim.RMSprop])
+def test_a_fixed_rate_and_a_frozen_group(rule):
+    """No change of the common rate reaches a fixed one; what is frozen neither moves nor counts."""
+    one = np.ones(2)
+    a, b, c, d = (nn.Parameter(one) for _ in range(4))
+    opt = rule([{"params": [a]}, {"params": [b], "fixed_lr": 0.5}, {"params": [c]}], lr=0.25)
+    alone = rule([d], lr=0.5)
+    opt.lr = 0.0
+    opt.param_groups[2]["frozen"] = True
+    steps(opt, [a, b, c], [[one] * 3] * 2)
+    steps(alone, [d], [[one]] * 2)
+    np.testing.assert_array_equal(b.numpy(), d.numpy())
+    assert not np.array_equal(b.numpy(), one)
+    for p in (a, c):
+        np.testing.assert_array_equal(p.numpy(), one)
+        assert not opt.last_step(p).numpy().any() and opt.steps[p] == 0
+    opt.lr, opt.param_groups[2]["frozen"] = 0.25, False
+    assert [opt.rate(group) for group in opt.param_groups] == [0.25, 0.5, 0.25]
+    again = rule(opt.param_groups, lr=0.25)  # groups can be handed on
+    assert [again.rate(group) for group in again.param_groups] == [0.25, 0.5, 0.25]
+    assert "fixed_lr=0.5" in repr(opt) and "frozen" not in repr(opt)
+
+
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        ({"fixed_lr": -1.0}, "expected fixed_lr to be a number of at least 0, got -1.0"),
+        ({"fixed_lr": "a"}, "expected fixed_lr to be a number"),
+        ({"frozen": 1}, "expected frozen to be True or False, got 1"),
+    ],
+)
+def test_wrong_options_of_a_group(option, message):
+    with pytest.raises(ValueError, match=message):
+        optim.SGD([{"params": [nn.Parameter(np.ones(2))], **option}], 0.1)
+
+
 def test_sgd_is_plain_gradient_descent_if_not_told_otherwise():
     p = nn.Parameter(np.array([2.0]))
     steps(optim.SGD([p], lr=0.5), [p], [[np.array([1.0])], [np.array([3.0])]])

@@ -71,7 +71,7 @@ KERNELS = sorted(name for name, f in vars(kernels).items() if inspect.isfunction
 
 def operation_of(kernel: str) -> str | None:
     """The operation whose name the kernel's begins with; None if it serves no operation."""
-    found = [name for name in OPERATIONS if kernel.startswith(name)]
+    found = [name for name in OPERATIONS if f"{kernel}_".startswith(f"{name}_")]
     return max(found, key=len) if found else None
 
 

@@ -15,7 +15,7 @@ import tinynet
 import tinynet.functional as F
 from tinynet import nn
 from tinynet.drawing.layout import GAP, lay_out
-from tinynet.drawing.style import DARK, LIGHT
+from tinynet.drawing.style import DARK, LIGHT, page_style
 from tinynet.drawing.text import array, brief, full, listed, number, shape, size
 from tinynet.tracer import Value
 
@@ -224,6 +224,12 @@ def test_light_and_dark_have_the_same_colours_and_text_can_be_read():
         return (high + 0.05) / (low + 0.05)
 
     assert LIGHT.keys() == DARK.keys()
+    rules = dict(re.findall(r"^(.*?) \{ --paper: (#\w+);", page_style(), re.M))
+    dark = [selector for selector, paper in rules.items() if paper == DARK["paper"]]
+    assert len(rules) == 4 and dark == [
+        "@media (prefers-color-scheme: dark) { .tinynet-drawing",
+        '[data-theme="dark"] .tinynet-drawing, [data-jp-theme-light="false"] .tinynet-drawing',
+    ]
     for theme in (LIGHT, DARK):
         for words in ("ink", "faint", "value", "grad"):
             for ground in ("paper", "leaf", "shade"):

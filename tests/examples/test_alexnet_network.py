@@ -67,17 +67,19 @@ def test_rates_and_decay_of_biases(full_size):
     )
     for layer in ("conv1", "conv5", "fc6", "fc8"):
         assert [paper[f"{layer}.bias"][key] for key in ("lr_scale", "weight_decay")] == [1, 5e-4]
-        assert [program[f"{layer}.bias"][key] for key in ("lr_scale", "weight_decay")] == [2, 0]
+        assert [program[f"{layer}.bias"][key] for key in ("fixed_lr", "weight_decay")] == [0.02, 0]
         assert [program[f"{layer}.weight"][key] for key in ("lr_scale", "weight_decay")] == [
             1,
             5e-4,
         ]
+        assert program[f"{layer}.weight"]["fixed_lr"] is paper[f"{layer}.bias"]["fixed_lr"] is None
 
 
 def test_order_after_the_convolutions(full_size):
     names = {
         preset: [
-            [type(layer).__name__ for layer in after.layers] for after in full_size[preset].a.after
+            [type(layer).__name__ for layer in full_size[preset].a.after[name].layers]
+            for name in LAYERS[:5]
         ]
         for preset in ("paper", "cfg145")
     }
@@ -89,6 +91,9 @@ def test_order_after_the_convolutions(full_size):
         for preset, net in full_size.items()
     }
     assert at_once["paper"] == [True] * 5 and at_once["cfg145"] == [False, True, True, True, False]
+    for net in full_size.values():  # the dropout of 2012
+        (dropout,) = net.b.after["fc6"].layers
+        assert (dropout.p, dropout.inverted) == (0.5, False) and not net.a.after["fc8"].layers
     assert (
         all(fc.relu for net in full_size.values() for fc in (net.a.fc6, net.b.fc7))
         and not full_size["paper"].fc8.relu
@@ -171,7 +176,29 @@ def test_wrong_pictures_and_presets_are_named():
         AlexNet(10, "mini", in_channels=1)(tinynet.tensor(np.zeros((2, 3, 28, 28), np.float32)))
     with pytest.raises(ValueError, match="expected a preset of .*mini.*, got 'big'"):
         AlexNet(preset="big")
-    assert set(PRESETS) == {"paper", "cfg145", "mini"}
+    assert set(PRESETS) == {"paper", "cfg145", "mini", "photos"}
+
+
+def test_photos_see_a_strided_padded_first_layer(rng):
+    """Its side is (56 + 2 * 4 - 9) // 2 + 1 = 28, so the three pools leave 14, 7, 3."""
+    net = AlexNet(5, "photos").eval()
+    assert net.a.conv1(tinynet.tensor(np.zeros((1, 3, 56, 56), np.float32))).shape[2:] == (28, 28)
+    assert net.a.fc6.weight.shape == (256, 2 * 32 * 3 * 3)
+    for side in (40, 57, 64):  # the side of fc6's maps is that of the layers before it
+        net = AlexNet(5, "photos", image_size=side).eval()
+        x = tinynet.tensor(rng.normal(size=(2, 3, side, side)).astype(np.float32))
+        assert net(x).shape == (2, 5)
+    assert PRESETS["photos"].decay == 0.002
+
+
+@pytest.mark.parametrize("preset", ["mini", "photos"])
+def test_kernels_that_can_be_seen_start_small_and_learn_fast(preset):
+    net = AlexNet(5, preset)
+    for tower in (net.a, net.b):
+        assert tower.conv1.weight.numpy().std() == pytest.approx(0.01, rel=0.1)
+        assert tower.conv2.weight.numpy().std() > 0.03
+    groups = optim.SGD(net.param_groups(), 0.1).param_groups
+    assert [group["lr_scale"] for group in groups] == [10, 10] + [1] * 14
 
 
 @pytest.mark.slow

@@ -112,6 +112,9 @@ class Room:
     def describe(self, settings, train):
         return {"side": settings["side"], "rows": len(train)}
 
+    def state(self):
+        return {}
+
     def arrays(self, about, train):
         return {"mean": np.full(2, float(np.mean(train)))}
 

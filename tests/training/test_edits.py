@@ -133,3 +133,126 @@ def test_a_running_variance_overflows_before_the_output():
     x = tensor(np.array([[1.0, 2.0], [3.0, 5.0]], np.float32))
     found = first_nonfinite(Squares(), model, SGD(model.parameters(), 0.1), (x,))
     assert found == "layers.0.running_var"
+
+
+def grouped(**bias):
+    """Two layers, biases without weight decay, as AlexNet has its groups."""
+    a, b = nn.Linear(2, 2), nn.Linear(2, 2)
+    groups = [
+        dict(name="fc6.weight", params=[a.weight], lr_scale=10.0),
+        dict(name="fc6.bias", params=[a.bias], weight_decay=0.0, **bias),
+        dict(name="fc7.weight", params=[b.weight]),
+        dict(name="fc7.bias", params=[b.bias], weight_decay=0.0, **bias),
+    ]
+    return SGD(groups, 0.1, 0.9, 5e-4)
+
+
+def change(optimizer, **edits):
+    edit(optimizer, Constant(optimizer), 0, [(k.replace("__", "."), v) for k, v in edits.items()])
+    return [optimizer.rate(group) for group in optimizer.param_groups]
+
+
+def test_what_is_thawed_has_its_own_rate_again():
+    optimizer = grouped(fixed_lr=0.02)
+    assert change(optimizer) == [1.0, 0.02, 0.1, 0.02]
+    assert change(optimizer, freeze="fc6") == [0, 0, 0.1, 0.02]
+    assert change(optimizer, lr="0.01", thaw="fc") == pytest.approx([0.1, 0.02, 0.01, 0.02])
+
+
+def test_the_rate_of_one_layer():
+    """No schedule changes it, and a rate for all does not either; a frozen layer stays frozen."""
+    optimizer = grouped()
+    assert change(optimizer, fc6__lr="1e-5") == [1e-5, 1e-5, 0.1, 0.1]
+    assert change(optimizer, fc7__bias__lr="0.5", lr="0.01") == [1e-5, 1e-5, 0.01, 0.5]
+    assert change(optimizer, freeze="fc6", fc6__lr="0.3")[:2] == [0, 0]
+    assert change(optimizer, thaw="fc6")[:2] == [0.3, 0.3]
+
+
+def test_groups_without_weight_decay_stay_without():
+    optimizer = grouped()
+    for value in ("0", "0.5"):
+        change(optimizer, weight_decay=value)
+        decays = [group["weight_decay"] for group in optimizer.param_groups]
+        assert decays == [float(value), 0, float(value), 0]
+    change(optimizer, fc7__weight_decay="0.1", fc6__momentum="0.2")
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 0, 0.1, 0]
+    assert [group["momentum"] for group in optimizer.param_groups] == [0.2, 0.2, 0.9, 0.9]
+    with pytest.raises(ValueError, match="fc7.bias.weight_decay=1: .* got those made without"):
+        change(optimizer, fc7__bias__weight_decay="1")
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("fc9.lr", "1", "fc9.lr=1: expected the name of a layer among fc6.weight, fc6.bias"),
+        ("fc6.lr", "x", "fc6.lr=x: expected a number of at least 0"),
+        ("fc6.speed", "1", "SGD has no speed that is a number; it has lr, weight_decay, momentum"),
+        ("lr_scale", "1", "SGD has no lr_scale"),  # it would give all layers one rate
+        ("thaw", "conv", "thaw=conv: expected the name of a layer"),
+    ],
+)
+def test_one_wrong_edit_and_nothing_is_changed(name, value, message):
+    optimizer = grouped()
+    before = [dict(group) for group in optimizer.param_groups]
+    with pytest.raises(ValueError, match=message):
+        edit(optimizer, Constant(optimizer), 0, [("lr", "5"), ("momentum", "0.1"), (name, value)])
+    assert optimizer.param_groups == before and optimizer.lr == 0.1
+
+
+def with_groups(folder, **options):
+    trainer = make_trainer(folder, epochs=3, schedule=None, **options)
+    model = trainer.model
+    groups = [
+        dict(name="conv", params=[model.conv.weight, model.conv.bias]),
+        dict(name="fc", params=[model.fc.weight, model.fc.bias]),
+    ]
+    trainer.optimizer = trainer.saver.optimizer = SGD(groups, 0.05)
+    trainer.schedule.optimizer = trainer.optimizer
+    return trainer
+
+
+STORY = [(1, "conv.lr", "1e-5"), (2, "freeze", "conv")]
+
+
+def test_a_story_is_followed_and_a_frozen_layer_shows_no_step(tmp_path, capsys):
+    trainer = with_groups(tmp_path)
+    trainer.story = STORY
+    trainer.fit()
+    tests = [line["health"] for line in read_metrics(tmp_path) if line["kind"] == "test"]
+    first, slowed, frozen = (health["conv"][1] for health in tests)
+    assert 0 < slowed < first / 100 and frozen == 0
+    assert all(health["fc"][1] > 0 for health in tests)
+    said = capsys.readouterr().out
+    assert said.index("conv.lr=1e-5") < said.index("epoch 2/3") < said.index("freeze=conv")
+    groups = files.newest_whole(tmp_path)[1].state["groups"]
+    assert [group["frozen"] for group in groups] == [True, False]
+    assert [group["fixed_lr"] for group in groups] == [1e-5, None]
+
+
+@pytest.mark.parametrize("stop", [5, 6, 7, 12])  # batches; an epoch has 6
+def test_a_story_goes_on_after_a_kill(stop, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        folder.mkdir()
+        trainer = with_groups(folder, checkpoint_batches=1, keep=99)
+        trainer.story = STORY
+        trainer.fit()
+    for path in files.all_in(cut):
+        if int(path.stem.split("-")[1]) > stop:
+            path.unlink()
+    (cut / files.BEST).unlink()
+    again = with_groups(cut)
+    again.story = STORY
+    again.resume()
+    assert again.step == stop
+    again.fit()
+    ends = [files.newest_whole(folder)[1] for folder in (whole, cut)]
+    assert ends[0].state["step"] == ends[1].state["step"] == 18
+    assert ends[0].state["groups"] == ends[1].state["groups"]
+    for name, array in ends[0].model.items():
+        np.testing.assert_array_equal(array, ends[1].model[name])
+
+
+def test_a_mistake_in_a_story_is_found_at_the_start(tmp_path):
+    with pytest.raises(ValueError, match="freeze=conv9"):
+        make_trainer(tmp_path, story=[(99, "freeze", "conv9")])

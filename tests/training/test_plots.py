@@ -30,6 +30,14 @@ def test_kernels_show_sign_and_colour(tmp_path):
     assert tuple(picture[below, 2 + side // 2]) == (255, 255, 255)
 
 
+def test_each_kernel_is_drawn_by_its_own_largest_weight(tmp_path):
+    weights = np.zeros((2, 3, 4, 4), np.float32)
+    weights[0, 0], weights[1, 0] = 100.0, 0.01  # a strong one hides no weak one
+    draw_kernels([weights], tmp_path / "k.png")
+    picture = np.asarray(Image.open(tmp_path / "k.png"))
+    assert picture[10, 10].tolist() == picture[10, 60].tolist() == [255, 127, 127]
+
+
 def test_kernels_that_are_all_zero(tmp_path):
     draw_kernels([np.zeros((3, 3, 11, 11), np.float32)], tmp_path / "k.png")
     assert np.asarray(Image.open(tmp_path / "k.png"))[5, 5].tolist() == [127] * 3

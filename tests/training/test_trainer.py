@@ -204,7 +204,7 @@ def test_edits_hold_from_the_resume_on(tmp_path):
     again = make_trainer(tmp_path / "x")
     assert again.optimizer.param_groups[0]["lr_scale"] == 1.0
     state = files.newest_whole(tmp_path)[1].state
-    assert [group["lr_scale"] for group in state["groups"]] == [0.0, 1.0]
+    assert [group["frozen"] for group in state["groups"]] == [True, False]
     assert [group["momentum"] for group in state["groups"]] == [0.1, 0.1]
     frozen = trainer.model.conv.weight.numpy()
     first = make_trainer(tmp_path / "y").model.conv.weight.numpy()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 
@@ -27,7 +27,8 @@ class Loader:
 
     `train=True`: a new random order each epoch; each picture cut to `crop` x `crop` at a random
     place, mirrored at random (`flip`), given colour noise (`colour`: the axes that `colour_axes`
-    returns, times a ~ N(0, `colour_sigma`)); the last incomplete batch is dropped.
+    returns, times a ~ N(0, sigma): sigma is `colour_sigma` or, from an epoch of `colour_story` on,
+    what that says: ((67, 0.0),)); the last incomplete batch is dropped.
     `train=False`: the data set's order, whole pictures with the offsets of their centre, the last
     batch may be smaller.
 
@@ -51,6 +52,7 @@ class Loader:
         flip: bool = True,
         colour: np.ndarray | None = None,
         colour_sigma: float = 0.1,
+        colour_story: Sequence[tuple[int, float]] = (),
         crop_chunk: int = 1,
         ahead: int = 2,
         skip_damaged: bool = False,
@@ -77,6 +79,7 @@ class Loader:
         self.flip = flip
         self.colour = colour
         self.colour_sigma = colour_sigma
+        self.colour_story = colour_story
         self.crop_chunk = crop_chunk
         self.ahead = ahead
         self.skip_damaged = skip_damaged
@@ -149,6 +152,8 @@ class Loader:
         """The batches with everything but their pictures."""
         total, (height, width, _) = len(self.dataset), self.dataset.shape
         none = np.empty((0, *self._cut_shape), np.uint8)
+        story = [sigma for since, sigma in self.colour_story if since <= epoch]
+        sigma = [self.colour_sigma, *story][-1]
         order = epoch_order(self.seed, epoch, total) if self.train else np.arange(total)
         lanes = epoch_draws(self.seed, epoch, total) if self.train else None
         for number in range(start, len(self)):
@@ -167,8 +172,8 @@ class Loader:
             left = (mine[:, 1] * np.uint64(width - self.crop + 1) >> np.uint64(32)).astype(np.int32)
             flip = (mine[:, 2] >> np.uint64(31) == 1) & self.flip
             colour = None
-            if self.colour is not None:
-                a = self.colour_sigma * normal(lanes[indices, 4:])[:, : len(self.colour)]
+            if self.colour is not None and sigma:
+                a = sigma * normal(lanes[indices, 4:])[:, : len(self.colour)]
                 colour = (a @ self.colour.T.astype(np.float64)).astype(np.float32)  # (N, C)
             yield Batch(none, labels, top, left, flip, colour, indices)
 

@@ -424,18 +424,18 @@ class Sigmoid(Module):
 
 
 class Dropout(Module):
-    """In training, zeros with probability p and scales the rest by 1 / (1 - p); see
-    functional.dropout.
+    """In training, zeros with probability p and scales the rest by 1 / (1 - p); inverted=False: the
+    rest stays, and in use all is scaled by 1 - p, as in 2012. See functional.dropout.
     """
 
-    def __init__(self, p: float = 0.5):
-        self.p = checks.probability("Dropout", p)
+    def __init__(self, p: float = 0.5, inverted: bool = True):
+        self.p, self.inverted = checks.probability("Dropout", p), inverted
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.p, self.training)
+        return F.dropout(x, self.p, self.training, self.inverted)
 
     def extra_repr(self) -> str:
-        return _listed(p=self.p)
+        return _listed(p=self.p) if self.inverted else f"{_listed(p=self.p)}, scaled in use"
 
 
 class Identity(Module):

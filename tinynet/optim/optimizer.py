@@ -10,7 +10,9 @@ import numpy as np
 
 from tinynet.tensor import Tensor, as_array
 
-COMMON = ("name", "params", "lr", "lr_scale")  # what a group of any rule may set, besides options
+# What a group of any rule may set, besides the rule's options.
+UNSET = {"fixed_lr": None, "frozen": False}
+COMMON = ("name", "params", "lr", "lr_scale", *UNSET)
 
 
 class Optimizer:
@@ -18,9 +20,10 @@ class Optimizer:
 
     params: parameters, or groups of them: dicts {"params": [...]} that may set the rule's options
     apart ("weight_decay" ...), and "lr" or "lr_scale": a group's rate is
-    `self.lr * group["lr_scale"]`, so that a schedule sets `self.lr` alone. A scale of 0 freezes a
-    group. "name" is for those who read groups. All groups are in `param_groups`; their values may
-    be changed there, between steps, but for those that decide which arrays the rule keeps.
+    `self.lr * group["lr_scale"]`, so that a schedule sets `self.lr` alone; or it is "fixed_lr", if
+    that is not None, which no schedule changes. A group that is "frozen" stays as it is. "name" is
+    for those who read groups. All groups are in `param_groups`; their values may be changed there,
+    between steps, but for those that decide which arrays the rule keeps.
 
     state: parameter -> the arrays that the rule keeps beside it, as tensors by name, at first 0.
     steps: parameter -> how often it was changed. Saved by rules with `counts_steps`.
@@ -43,6 +46,8 @@ class Optimizer:
         given: list[Any] = [params] if isinstance(params, Tensor) else list(params)
         groups = given if given and isinstance(given[0], dict) else [{"params": given}]
         self.param_groups = [self._group(group, options) for group in groups]
+        # Whether a new weight decay for all is for a group too: not if it was given 0 of its own.
+        self.decays = [group.get("weight_decay") != 0 for group in groups]
         every = [p for group in self.param_groups for p in group["params"]]
         if not every or not all(isinstance(p, Tensor) and p.requires_grad for p in every):
             raise ValueError(
@@ -65,6 +70,9 @@ class Optimizer:
     def check(self, group: dict[str, Any]) -> None:
         """ValueError if a group's options make no sense. A rule adds its own to these."""
         self.not_negative("lr_scale", group["lr_scale"])
+        if group["fixed_lr"] is not None:
+            self.not_negative("fixed_lr", group["fixed_lr"])
+        self.flag("frozen", group["frozen"])
         self.not_negative("weight_decay", group["weight_decay"])
 
     def arrays(self, group: dict[str, Any]) -> tuple[str, ...]:
@@ -107,6 +115,13 @@ class Optimizer:
 
     # ------------------------------------------------------------------ what a user calls
 
+    def rate(self, group: dict[str, Any]) -> float:
+        """The rate at which a step changes the parameters of a group now; 0 if it is frozen."""
+        if group["frozen"]:
+            return 0.0
+        fixed: float | None = group["fixed_lr"]
+        return self.lr * group["lr_scale"] if fixed is None else fixed
+
     def step(self) -> None:
         """Change every parameter that has a gradient, unless its group is frozen.
 
@@ -123,7 +138,7 @@ class Optimizer:
         self._last = {}
         calls: dict[tuple, list[tuple]] = {}  # (device, step) -> the arguments of each parameter
         for group in self.param_groups:
-            rate = self.lr * group["lr_scale"]
+            rate = self.rate(group)
             for p in group["params"]:
                 if p.grad is None or rate == 0:
                     continue
@@ -155,8 +170,7 @@ class Optimizer:
                 f"{type(parameter).__name__} that it does not hold"
             )
         group = self._group_of[parameter]
-        usual = self.lr * group["lr_scale"]
-        rate = usual if self._last is None else self._last.get(parameter, 0)
+        rate = self.rate(group) if self._last is None else self._last.get(parameter, 0)
         steps = self.steps[parameter]
         if rate == 0 or (self.counts_steps and steps == 0):
             return self._zeros(parameter)
@@ -221,7 +235,8 @@ class Optimizer:
         groups = self.param_groups
         lines = [f"{self.rule}(lr={self.lr:g}): {_sizes(self.state)} in {_count(groups, 'group')}"]
         for place, group in enumerate(groups):
-            options = (f"{k}={v!r}" for k, v in group.items() if k not in ("name", "params"))
+            told = {k: v for k, v in group.items() if k not in UNSET or v != UNSET[k]}
+            options = (f"{k}={v!r}" for k, v in told.items() if k not in ("name", "params"))
             name = group["name"] or place
             lines.append(f"  {name}: {_sizes(group['params'])}, {', '.join(options)}")
         return "\n".join(lines)
@@ -258,7 +273,7 @@ class Optimizer:
             raise ValueError(
                 f"{self.rule}: expected the options of a group among {known}, got {min(unknown)!r}"
             )
-        group = {"name": "", "lr_scale": 1.0, **options, **given}
+        group = {"name": "", "lr_scale": 1.0, **UNSET, **options, **given}
         if "lr" in group:
             if self.lr == 0:
                 raise ValueError(

@@ -101,7 +101,7 @@ def make_parser(description: str, recipes: dict[str, Recipe], devices: int) -> o
     )
     add(
         "--set",
-        "with --resume: lr=, momentum=, weight_decay=, freeze=LAYER, thaw=LAYER",
+        "with --resume: lr=, momentum=, weight_decay=, LAYER.lr=, freeze=LAYER, thaw=LAYER",
         type=options.edits,
         default=[],
         metavar="NAME=VALUE,...",

@@ -47,6 +47,8 @@ class Pictures:
     padding          width of a border of zeros around whole pictures, so that a crop may be taken
                      anywhere (He et al. 2015, section 4.2)
     scale            what differences from the mean picture are multiplied by
+    noise_scale      what they are multiplied by besides while there is colour noise: the program of
+                     2012 divided by 1.1 then, in training alone
     centre_mean      subtract the mean picture's centre, not the part of it under the crop
     crop_chunk       so many pictures in a row share crop and mirroring
     flip             mirror pictures at random; None: photographs yes, grey drawings no
@@ -60,6 +62,7 @@ class Pictures:
     largest: int | None = None
     padding: int = 0
     scale: float = 1.0
+    noise_scale: float = 1.0
     centre_mean: bool = False
     crop_chunk: int = 1
     flip: bool | None = None
@@ -146,8 +149,11 @@ class Pictures:
             "in_channels": channels,
             "picture_size": side,
             "image_size": settings["crop"] or (side if whole else side - side // 8),
-            "scale": self.scale,
         }
+
+    def state(self) -> dict[str, Any]:
+        more = {} if self.noise_scale == 1 else {"noise_scale": self.noise_scale}
+        return {"scale": self.scale, **more}
 
     def arrays(self, about: dict, train: Dataset) -> dict[str, np.ndarray]:
         mean = mean_picture(train)
@@ -162,6 +168,8 @@ class Pictures:
         if workers is None:  # pictures that lie in memory need no processes to load them
             workers = 0 if dataset.in_memory else available_cores()
         sigma = settings["colour"] if train else 0.0
+        told = settings.get("story", ()) if train else ()
+        story = [(epoch, not_negative(value)) for epoch, name, value in told if name == "colour"]
         inner: Any = dataset
         if self.padding:  # a border has no colours
             inner = inner.dataset
@@ -174,8 +182,11 @@ class Pictures:
             crop=about["image_size"],
             crop_chunk=self.crop_chunk,
             flip=self.mirrors(dataset),
-            colour=colour_axes(inner.moments().covariance()) if sigma else None,
+            colour=colour_axes(inner.moments().covariance())
+            if sigma or any(each for _, each in story)
+            else None,
             colour_sigma=sigma,
+            colour_story=story,
             skip_damaged=bool(settings.get("skip_damaged")),
         )
 
@@ -192,8 +203,9 @@ class Pictures:
         # bytes from the host to each GPU, not floats from one GPU to the other
         second = devices[-1] if devices[-1].kind == "cuda" else None
         inputs = Inputs(
-            devices[0], arrays["mean"], about["image_size"], about["scale"], second, self.border
-        )
+            devices[0], arrays["mean"], about["image_size"], about["scale"], second, self.border,
+            noise_scale=about.get("noise_scale", 1.0),
+        )  # fmt: skip
         return Classification(inputs, about["classes"], self.label_smoothing)
 
     def zeros(self, about: dict, count: int, device: Device) -> tuple[Tensor, Tensor]:

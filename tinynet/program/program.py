@@ -33,6 +33,7 @@ SHARED = (
     "tf32", "limit_batches", "skip_damaged",
 )  # fmt: skip
 KEEP = 3  # checkpoints besides the best
+LATER = {"net", "noise_scale"}  # what checkpoints of older versions do not state
 
 
 class Loaded(NamedTuple):
@@ -48,8 +49,10 @@ class Program:
     """`Program(...).main()` is a whole command line.
 
     description: for --help. recipes: by the name that --preset takes, the default first.
-    build(about, devices): a net. devices: the most devices that a net is split over. kernels: names
-    of the first layer's weights, (O, C, h, w), one a tower: the report draws them.
+    build(about, devices): a net. state(preset): what checkpoints state of it, JSON, as
+    about["net"]; build finds there what a run was started with, not what the preset says today.
+    devices: the most devices that a net is split over. kernels: names of the first layer's weights,
+    (O, C, h, w), one a tower: the report draws them.
     """
 
     def __init__(
@@ -57,10 +60,12 @@ class Program:
         description: str,
         recipes: dict[str, Recipe],
         build: Callable[[dict, tuple[Device, ...]], Module],
+        state: Callable[[str], dict] | None = None,
         devices: int = 1,
         kernels: Sequence[str] = (),
     ):
-        self.description, self.recipes, self.build = description, recipes, build
+        self.description, self.recipes = description, recipes
+        self.build, self.state = build, state
         self.devices, self.kernels = devices, kernels
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
@@ -104,16 +109,24 @@ class Program:
             recipe = self.recipes[settings["preset"]]
             devices = self._find_devices(settings["device"])
             train_set, test_set = recipe.data.open(settings)
-            about = {"preset": settings["preset"], **recipe.data.describe(settings, train_set)}
+            saved = checkpoint.newest_whole(args.out)[:2] if args.resume else None
+            about = {
+                "preset": settings["preset"],
+                **recipe.data.describe(settings, train_set),
+                **self._stated(settings["preset"], saved),
+            }
             task = recipe.data.task(about, recipe.data.arrays(about, train_set), devices)
             if settings["batch_size"] == "auto":
                 size = self._batch_size(recipe, about, devices, task, len(train_set))
                 settings["batch_size"] = size
 
             tinynet.manual_seed(settings["seed"])
-            model = self.build(about, devices)
+            with checkpoint.understood(saved[0]) if saved else contextlib.nullcontext():
+                model = self.build(about, devices)
             optimizer = recipe.optimizer(model, settings["lr"])
             schedule = recipe.make_schedule(optimizer, settings)
+            of_data = recipe.data.changeable  # the loader looks for these itself
+            story = [row for row in settings.get("story", ()) if row[1] not in of_data]
             batches = recipe.data.loader(settings, about, train_set, train=True)
             tests = recipe.data.loader(settings, about, test_set, train=False)
             held.enter_context(batches)
@@ -122,7 +135,8 @@ class Program:
                 args.out = held.enter_context(runs.start_in(args.out, settings["preset"]))
             trainer = Trainer(
                 model, optimizer, batches, tests, task, args.out, epochs=settings["epochs"],
-                about=about, schedule=schedule, keep=args.keep or KEEP, max_minutes=args.max_time,
+                about=about, schedule=schedule, story=story,
+                keep=args.keep or KEEP, max_minutes=args.max_time,
                 limit_batches=settings.get("limit_batches"), advice=recipe.advice,
                 skip_damaged=settings.get("skip_damaged") or 0, **args.checkpoint_every,
             )  # fmt: skip
@@ -214,7 +228,8 @@ class Program:
             first = first or saved
             with checkpoint.understood(path):
                 about = saved.state["about"]
-                check_same(saved, first.state["about"], path)
+                alike = first.state["about"].items()  # but each has a net of its own
+                check_same(saved, {key: value for key, value in alike if key != "net"}, path)
                 if about["preset"] not in self.recipes:
                     known = ", ".join(self.recipes)
                     raise tinynet.CheckpointError(
@@ -231,6 +246,17 @@ class Program:
 
     # ------------------------------------------------------------------ parts of it
 
+    def _stated(self, preset: str, saved: tuple[Path, checkpoint.Checkpoint] | None) -> dict:
+        """What the recipe says in `about`; of a run that goes on, what its checkpoint says."""
+        stated = self.recipes[preset].data.state()
+        if self.state:
+            stated = {**stated, "net": self.state(preset)}
+        if saved is None:
+            return stated
+        with checkpoint.understood(saved[0]):
+            about = saved[1].state["about"]
+            return {name: about[name] for name in stated if name in about or name not in LATER}
+
     def _tell(self, settings: dict, recipe: Recipe, trainer: Trainer, data: dict) -> None:
         """What is about to be trained on what, and what of it is not as in the recipe."""
         unit = trainer.task.unit
@@ -245,6 +271,9 @@ class Program:
                 f"the rate is divided by ten after epochs {_list(given)}: the {_list(own)} of the "
                 f"recipe's {recipe.epochs}, at the same shares of {settings['epochs']}"
             )
+        if story := settings.get("story"):
+            told = ", ".join(f"{name}={value} after epoch {epoch}" for epoch, name, value in story)
+            print(f"as the recipe has it: {told}")
         if trainer.limit_batches:
             print(
                 f"an epoch is {trainer.batches:,} of {len(trainer.train):,} batches "
@@ -308,6 +337,9 @@ class Program:
                 raise tinynet.CheckpointError(
                     f"{args.out}: expected a run of this program, got one of {settings['preset']}"
                 )
+            by_hand = given.keys() & recipe.data.changeable  # so the story no longer changes it
+            story = [row for row in settings.get("story", ()) if row[1] not in by_hand]
+            settings["story"] = story
             return settings
         if args.set:
             raise ValueError("--set changes a run that goes on: it needs --resume")
@@ -315,6 +347,7 @@ class Program:
         recipe = self.recipes[preset]
         if "epochs" in given:
             given.setdefault("milestones", recipe.milestones_of(given["epochs"]))
+            given["story"] = recipe.story_of(given["epochs"])
         return {
             **recipe.settings(),
             "preset": preset,

@@ -40,7 +40,10 @@ class DataRoom(Protocol):
         """
 
     def describe(self, settings: dict, train: Any) -> dict[str, Any]:
-        """`about`, but for the preset."""
+        """`about`, of the data: what it says must be the same when a run goes on."""
+
+    def state(self) -> dict[str, Any]:
+        """`about`, of the recipe: a run that goes on keeps what its checkpoint says."""
 
     def arrays(self, about: dict, train: Any) -> dict[str, np.ndarray]:
         """What the task needs of the training set (a mean picture), to be kept in checkpoints."""
@@ -83,8 +86,9 @@ def constant(optimizer: Optimizer, epochs: int) -> Any:
 @dataclass(frozen=True)
 class Recipe:
     """title: of the net, in sentences ("mini AlexNet"). milestones: epochs after which the rate is
-    divided by ten; without them `schedule` makes the schedule. advice: what to do when the loss
-    stays at that of chance.
+    divided by ten; without them `schedule` makes the schedule. story: (epoch, name, value): what
+    changes after so many epochs, as --set NAME=VALUE would, or an option that `data` lets change.
+    advice: what to do when the loss stays at that of chance.
     """
 
     title: str
@@ -97,6 +101,7 @@ class Recipe:
         net.parameters(), lr, momentum=0.9
     )
     schedule: Callable[[Optimizer, int], Any] = constant
+    story: Sequence[tuple[int, str, str]] = ()
     advice: str = ""
 
     def settings(self) -> dict[str, Any]:
@@ -107,6 +112,7 @@ class Recipe:
             "batch_size": self.batch_size,
             "lr": self.lr,
             "milestones": milestones,
+            "story": [list(row) for row in self.story],
             **self.data.settings(),
         }
 
@@ -114,8 +120,14 @@ class Recipe:
         """The milestones of a run of so many epochs: they come at the same shares of it."""
         if not self.milestones:
             return None
-        shares = (milestone / self.epochs for milestone in self.milestones)
-        return sorted({max(1, math.floor(share * epochs + 0.5)) for share in shares})
+        return sorted({self._share(milestone, epochs) for milestone in self.milestones})
+
+    def story_of(self, epochs: int) -> list[list]:
+        """The story of a run of so many epochs, at the same shares of it."""
+        return [[self._share(epoch, epochs), name, value] for epoch, name, value in self.story]
+
+    def _share(self, epoch: int, epochs: int) -> int:
+        return max(1, math.floor(epoch / self.epochs * epochs + 0.5))
 
     def make_schedule(self, optimizer: Optimizer, settings: dict) -> Any:
         """The schedule of a run with these settings."""

@@ -17,8 +17,8 @@ from tinynet.tensor import Tensor
 class Inputs:
     """Makes float pictures (N, C, S, S) of a Batch's uint8 ones, on the device; S = size + border.
 
-    x = scale * (crop of (picture - mean), flipped or not, + colour noise). Only bytes travel to the
-    device, a quarter of what floats would need.
+    x = scale * (crop of (picture - mean), flipped or not, + colour noise). With noise, x is also
+    multiplied by noise_scale. Only bytes travel to the device, a quarter of what floats would need.
 
     mean: float32 (H, W, C), the training pictures' mean; size: side of the crop; scale: what the
     values, 0 to 255 wide, are multiplied by; second_device: it gets the same pictures, so that x is
@@ -34,13 +34,15 @@ class Inputs:
         scale: float = 1.0,
         second_device: Device | None = None,
         border: int = 0,
+        noise_scale: float = 1.0,
     ) -> None:
         self.device = find_device(device)
         if mean.ndim != 3 or min(mean.shape[:2]) < size:
             raise ValueError(
                 f"Inputs: expected a mean picture of at least {size} x {size}, got {mean.shape}"
             )
-        self.mean, self.size, self.scale, self.border = mean, size, float(scale), border
+        self.mean, self.size, self.border = mean, size, border
+        self.scale, self.noise_scale = float(scale), float(noise_scale)
         places = [self.device]
         if second_device not in (None, self.device):
             places.append(second_device)
@@ -62,7 +64,7 @@ class Inputs:
                 device.upload(batch.flip),
                 None if batch.colour is None else device.upload(batch.colour),
                 (self.size, self.size),
-                self.scale,
+                self.scale * (1.0 if batch.colour is None else self.noise_scale),
                 self.border,
             )
             return Tensor(x, device)

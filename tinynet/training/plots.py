@@ -117,8 +117,9 @@ def _draw_panel(
 def draw_kernels(towers: Sequence[np.ndarray], path: Path) -> None:
     """The first layer's kernels, each (O, C, h, w), one tower over the next (paper, figure 3).
 
-    Grey is zero. Each tower is scaled by its own largest weight. Three channels are shown as
-    colour, any other number as their mean.
+    Grey is zero. Each kernel is scaled by its own largest weight, so that one strong kernel does
+    not make the others look grey. Three channels are shown as colour, any other number as their
+    mean.
     """
     blocks = [_kernel_grid(weight) for weight in towers]
     gap = 12
@@ -137,8 +138,9 @@ def _kernel_grid(weight: np.ndarray, columns: int = 16) -> Image.Image:
     count, channels, height, width = weight.shape
     if channels != 3:
         weight = weight.mean(axis=1, keepdims=True).repeat(3, axis=1)
-    largest = np.abs(weight).max()
-    bytes_ = np.clip(127.5 + 127.5 * weight / (largest or 1.0), 0, 255).astype(np.uint8)
+    largest = np.abs(weight).max(axis=(1, 2, 3), keepdims=True)
+    largest[largest == 0] = 1.0
+    bytes_ = np.clip(127.5 + 127.5 * weight / largest, 0, 255).astype(np.uint8)
     pictures = bytes_.transpose(0, 2, 3, 1)  # (O, 3, h, w) -> (O, h, w, 3)
     zoom = max(1, 44 // max(height, width))
     columns = max(n for n in range(1, min(columns, count) + 1) if count % n == 0 or n < 8)

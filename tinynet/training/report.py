@@ -42,6 +42,7 @@ SETTINGS = {
     "batch_size": ("examples a batch", ""),
     "lr": ("learning rate at the start", ""),
     "milestones": ("rate divided by ten after epochs", "by the schedule of the recipe"),
+    "story": ("what changes after epochs", "nothing"),
     "seed": ("seed of weights, order, crops and dropout", ""),
     "workers": ("processes that load", "one a core, or none if the data lie in memory"),
     "tf32": ("matrix products in TF32", "no"),
@@ -343,7 +344,10 @@ def _setting(name: str, value: Any) -> tuple[str, str]:
         return title, none
     if isinstance(value, bool):
         return title, "yes" if value else "no"
-    return title, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if not isinstance(value, list):
+        return title, str(value)
+    rows = (each if isinstance(each, list) else [each] for each in value)
+    return title, ", ".join(" ".join(map(str, row)) for row in rows) or none
 
 
 def _words(pairs: list[tuple[str, str]]) -> str:

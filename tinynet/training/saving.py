@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from tinynet import random
 from tinynet.errors import CheckpointError, TinynetError
 from tinynet.nn import Module
 from tinynet.optim import Optimizer
+from tinynet.optim.optimizer import UNSET
 from tinynet.training import checkpoint as files
 from tinynet.training.checkpoint import Checkpoint
 
@@ -97,7 +100,7 @@ class Saver:
         self.model.load_state_dict(checkpoint.model)
         self.optimizer.load_state_dict(checkpoint.optimizer)
         for group, saved in zip(self.optimizer.param_groups, state["groups"], strict=True):
-            group.update(saved)
+            group.update(_group_of_today(saved))
         if state["schedule"] is not None:  # None: a run without a schedule, before there was one
             self.schedule.load_state_dict(state["schedule"])
         self.optimizer.lr = state["lr"]
@@ -127,43 +130,88 @@ def check_same(checkpoint: Checkpoint, about: dict, path: Path) -> None:
             )
 
 
-def edit(optimizer: Optimizer, schedule, epoch: float, edits: list[tuple[str, str]]) -> None:
+def _group_of_today(saved: dict) -> dict:
+    """The options of a group as a checkpoint has them. Before a group could be `frozen` or have a
+    `fixed_lr`, a scale of 0 froze it, and 1 let it learn again.
+    """
+    if "frozen" in saved:
+        return saved
+    frozen = saved["lr_scale"] == 0
+    return saved | {"frozen": frozen, "fixed_lr": None} | ({"lr_scale": 1.0} if frozen else {})
+
+
+class Change(NamedTuple):
+    """An edit, understood: the option of these groups gets this value; None: the common rate."""
+
+    groups: list[dict] | None
+    option: str
+    value: float | bool
+
+
+def edit(optimizer: Optimizer, schedule, epoch: float, edits: Iterable[Sequence[str]]) -> None:
     """Change rates in the middle of a run, as it was done in 2012.
 
-    ("lr", X) sets the rate (the schedule goes on from it); ("freeze", NAME) stops the groups whose
-    name begins with NAME, ("thaw", NAME) lets them learn again at the common rate; any other name
-    is an option of the groups: ("momentum", X), ("weight_decay", X). Raises ValueError for a name
-    or a value that makes no sense. epoch: how many are over, a fraction inside one.
+    ("lr", X) sets the common rate; the schedule goes on from it. ("conv1.lr", X) sets a rate of
+    their own for the groups whose name begins with conv1; no schedule changes it. ("freeze", NAME)
+    stops such groups, ("thaw", NAME) lets them learn again, each at its own rate. Any other name is
+    an option of the groups, of all or of some: ("momentum", X), ("fc6.weight_decay", X). Groups
+    that were made without weight decay stay without. epoch: how many are over, a fraction inside
+    one.
+
+    Raises ValueError, and changes nothing, for a name or a value that makes no sense.
     """
-    groups = optimizer.param_groups
-    options = [name for name in groups[0] if all(_is_number(group.get(name)) for group in groups)]
-    for name, value in edits:
-        if name in ("freeze", "thaw"):
-            known = [group["name"] for group in groups if group["name"]]
-            chosen = [group for group in groups if (group["name"] or "").startswith(value)]
-            if not chosen:
-                among = f"the name of a layer among {', '.join(known)}" if known else "named groups"
-                raise ValueError(f"{name}={value}: expected {among}")
-            for group in chosen:
-                group["lr_scale"] = 0.0 if name == "freeze" else 1.0
-            continue
-        if name not in ("lr", *options):
-            raise ValueError(
-                f"{name}={value}: {type(optimizer).__name__} has no {name} that is a number; it "
-                f"has lr, {', '.join(options)}"
-            )
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not 0 <= number < math.inf:
-            raise ValueError(f"{name}={value}: expected a number of at least 0")
-        if name == "lr":
-            schedule.set_lr(number, epoch)
-            continue
-        for group in groups:
-            optimizer.check({**group, name: number})
-            group[name] = number
+    for change in understand(optimizer, edits):
+        if change.groups is None:
+            schedule.set_lr(change.value, epoch)
+        for group in change.groups or ():
+            group[change.option] = change.value
+
+
+def understand(optimizer: Optimizer, edits: Iterable[Sequence[str]]) -> list[Change]:
+    """What edits would change. Raises ValueError for a name or a value that makes no sense."""
+    return [_understand(optimizer, name, value) for name, value in edits]
+
+
+def _understand(optimizer: Optimizer, name: str, value: str) -> Change:
+    edit, every = f"{name}={value}", optimizer.param_groups
+    if name in ("freeze", "thaw"):
+        return Change(_called(edit, every, value), "frozen", name == "freeze")
+    layer, _, option = name.rpartition(".")
+    numbers = [key for key in every[0] if all(_is_number(group.get(key)) for group in every)]
+    known = ["lr", *(key for key in numbers if key not in ("lr_scale", *UNSET))]
+    if option not in known:
+        raise ValueError(
+            f"{edit}: {type(optimizer).__name__} has no {option} that is a number; it has "
+            f"{', '.join(known)}"
+        )
+    groups = _called(edit, every, layer) if layer else every
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{edit}: expected a number of at least 0")
+    if option == "lr":
+        return Change(groups, "fixed_lr", number) if layer else Change(None, "lr", number)
+    if option == "weight_decay":
+        without = [
+            group for group, decays in zip(every, optimizer.decays, strict=True) if not decays
+        ]
+        groups = [group for group in groups if not any(group is one for one in without)]
+        if not groups:
+            raise ValueError(f"{edit}: expected groups with weight decay, got those made without")
+    for group in groups:
+        optimizer.check({**group, option: number})
+    return Change(groups, option, number)
+
+
+def _called(edit: str, groups: list[dict], name: str) -> list[dict]:
+    """The groups whose name begins with `name`."""
+    if chosen := [group for group in groups if (group["name"] or "").startswith(name)]:
+        return chosen
+    known = ", ".join(group["name"] for group in groups if group["name"])
+    among = f"the name of a layer among {known}" if known else "named groups"
+    raise ValueError(f"{edit}: expected {among}")
 
 
 def _is_number(value: object) -> bool:

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from tinynet.training import checkpoint as files
 from tinynet.training.console import Console
 from tinynet.training.metrics import MetricsLog
 from tinynet.training.replay import replay
-from tinynet.training.saving import NotFiniteError, Saver, TrainingError, edit
+from tinynet.training.saving import NotFiniteError, Saver, TrainingError, edit, understand
 from tinynet.training.signals import StopSignals
 from tinynet.training.stopwatch import Stopwatch
 from tinynet.training.task import Task
@@ -43,6 +43,7 @@ class Trainer:
     out        the run's folder, which must exist
     about      what must be the same when a checkpoint is loaded again (JSON)
     schedule   a schedule of optim.lr_scheduler; None for a constant rate
+    story      (epoch, name, value): what saving.edit changes when so many epochs are over
     keep       how many of the newest checkpoints stay, besides the best
     checkpoint_batches, checkpoint_minutes
                save also inside an epoch, so often
@@ -67,6 +68,7 @@ class Trainer:
         epochs: int,
         about: dict,
         schedule: Any = None,
+        story: Sequence[tuple[int, str, str]] = (),
         keep: int = 3,
         checkpoint_batches: int | None = None,
         checkpoint_minutes: float | None = 10.0,
@@ -80,6 +82,10 @@ class Trainer:
         self.model, self.optimizer = model, optimizer
         self.schedule = Constant(optimizer) if schedule is None else schedule
         self.train, self.test, self.task = train, test, task
+        self.story = list(story)
+        understand(
+            optimizer, [edit for _, *edit in self.story]
+        )  # a mistake is found now, not later
         self.out, self.epochs, self.about = Path(out), epochs, about
         self.checkpoint_batches, self.checkpoint_minutes = checkpoint_batches, checkpoint_minutes
         self.max_minutes, self.limit_batches = max_minutes, limit_batches
@@ -145,8 +151,6 @@ class Trainer:
                 self.watch.begin(self.step)
                 batch = next(batches)
                 self._pass_over("train", batch)
-                if not self.task.count(batch):
-                    raise DataError(f"nothing of batch {self.batch + 1} can be read")
                 self.watch.lap("loading")
                 self._train_step(batch)
                 self.batch += 1
@@ -183,8 +187,6 @@ class Trainer:
             found = self.task.test(self.model, self._unless_stopped(batches))
         if self._stopping():
             return
-        if self.damaged["test"] and not self._tested:
-            raise DataError(f"none of the {self.task.unit} to test on can be read")
         took = time.perf_counter() - began
         self.watch.seconds["testing"] += took
         self._line_at += took  # examples a second are those of training
@@ -204,6 +206,10 @@ class Trainer:
             self.task.save(self.out)
         self._console.tested(self.epoch, found, rate, is_best)
         self._console.health(health)
+        for epoch, name, value in self.story:
+            if epoch == self.epoch:
+                edit(self.optimizer, self.schedule, epoch, [(name, value)])
+                self._console.say(f"from here on, as the recipe has it: {name}={value}")
         self._save()
 
     def health(self) -> dict[str, tuple[float, float]]:
@@ -299,14 +305,11 @@ class Trainer:
         return None
 
     def _unless_stopped(self, batches: Iterable) -> Iterator:
-        self._tested = 0
         for batch in batches:
             if self._stopping():
                 return
             self._pass_over("test", batch)
-            if count := self.task.count(batch):
-                self._tested += count
-                yield batch
+            yield batch
 
     def _checkpoint_due(self) -> bool:
         if self.checkpoint_batches and self.step % self.checkpoint_batches == 0:

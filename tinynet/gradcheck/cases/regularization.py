@@ -15,3 +15,6 @@ from tinynet.gradcheck.cases.table import Case, cases
 def _dropout(rng: np.random.Generator) -> Iterator[Case]:
     for p in (0.5, 0.2, 1.0):
         yield lambda x, p=p: F.dropout(x, p), [layouts(rng, rng.normal(size=(3, 2, 4, 2)))]
+    for training in (True, False):  # the form of 2012
+        x = layouts(rng, rng.normal(size=(3, 2, 4, 2)))
+        yield lambda x, training=training: F.dropout(x, 0.2, training, inverted=False), [x]

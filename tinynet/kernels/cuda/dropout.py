@@ -12,9 +12,11 @@ __all__ = ["dropout_backward", "dropout_forward"]
 _cu = Source("dropout.cu")
 
 
-def dropout_forward(x: Any, p: float, seed: int, call: int) -> tuple[Any, Any]:
+def dropout_forward(
+    x: Any, p: float, seed: int, call: int, inverted: bool = True
+) -> tuple[Any, Any]:
     """Any shape -> y and the mask."""
     mask = cupy.empty(x.shape[1:] + x.shape[:1], bool)  # elements are numbered batch innermost
     _cu.dropout_mask((-(-x.size // 16), 1), mask, seed, call, round(p * 65536), x.size)
     mask = batch_first(mask)
-    return dropout_backward(x, mask, p), mask
+    return dropout_backward(x, mask, p, inverted), mask

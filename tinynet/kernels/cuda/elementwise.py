@@ -16,6 +16,7 @@ import numpy as np
 
 from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.launch import LIMIT, Kernel, Source, dense
+from tinynet.kernels.dropout import dropout_scale
 from tinynet.kernels.elementwise import ROWS
 from tinynet.kernels.layout import memory_order
 
@@ -103,7 +104,7 @@ def relu_forward(x: Any, out: Any = None) -> Any:
     return along_memory(_cu.relu_forward, x, out=out)
 
 
-def dropout_backward(dy: Any, mask: Any, p: float) -> Any:
-    """dy * mask / (1 - p): forward and backward are the same linear map."""
-    scale = 1 / (1 - p) if p < 1 else 0
+def dropout_backward(dy: Any, mask: Any, p: float, inverted: bool = True) -> Any:
+    """dy * mask * scale: forward and backward are the same linear map."""
+    scale = dropout_scale(p, inverted)
     return along_memory(_cu.dropout_backward, mask, dy, numbers=(scale,))
