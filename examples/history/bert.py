@@ -15,8 +15,8 @@ examples.
 New was the hiding: 15 % of the words, of which 80 % are hidden, 10 % replaced by any word and 10 %
 left as they are, so that no place can be trusted. Left out here: pairs of sentences (the second
 task, and the segments), dropout; characters stand for words.
-Look at Block.forward beside that of gpt.py: `causal=True` is gone, and that is all. Then compare
-the perplexities: with both sides in sight the net is less surprised.
+Look at Block.forward beside that of gpt.py: `causal=True` is gone, and that is all. Look at the
+curve too: only one place in seven teaches, and the loss stands near 3.1 for hundreds of batches.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ PROMPTS = (
 )
 RECIPE: dict[str, Any] = dict(
     data=Text(64, Masked, speak, PROMPTS),
-    epochs=8, batch_size=32, lr=3e-3, optimizer=adam,
+    epochs=8, batch_size=32, lr=1e-3, optimizer=adam,
     schedule=lambda optimizer, epochs: WarmUp(Cosine(optimizer, epochs), epochs / 20),
 )  # fmt: skip
 PROGRAM = Program(
