@@ -46,6 +46,9 @@ class Language:
     def settings(self) -> dict[str, Any]:
         return {}
 
+    def state(self) -> dict[str, Any]:
+        return {}
+
     def arrays(self, about: dict, train: Sequences) -> dict[str, np.ndarray]:
         return {}
 
