@@ -230,6 +230,7 @@ def run(
     return out
 
 
+@pytest.mark.slow
 def test_the_program_on_two_gpus(
     machine: fake_cupy.Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
