@@ -42,17 +42,17 @@ def main(arguments: list[str] | None = None) -> int:
         if bool(args.pictures) == bool(args.data):
             raise ValueError("give either pictures or --data")
         (model,), task, about, recipe = PROGRAM.load([args.checkpoint], args.device)
-        inputs, room = task.make_inputs, recipe.data
-        assert isinstance(room, Pictures)  # as all recipes of AlexNet
+        inputs, reader = task.make_inputs, recipe.data
+        assert isinstance(reader, Pictures)  # as all recipes of AlexNet
         found = {}
         if args.data:
             data = None if args.data == "embedded" else args.data
-            train, _ = room.open(about | {"data": data})
+            train, _ = reader.open(about | {"data": data})
             with Loader(train, 128, crop=inputs.size, train=False) as loader:
                 found["features"] = features(model, loader.epoch(0), inputs)
             found["labels"] = train.labels
         else:
-            pictures = [room.read(about, path) for path in args.pictures]
+            pictures = [reader.read(about, path) for path in args.pictures]
             found["features"] = features(
                 model, [batch_of([picture], inputs.size) for picture in pictures], inputs
             )

@@ -41,10 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         (model,), task, about, recipe = PROGRAM.load([args.checkpoint], args.device)
-        inputs, room = task.make_inputs, recipe.data
-        assert isinstance(room, Pictures)  # as all recipes of AlexNet
-        train, test = room.open(runs.data_settings(args.checkpoint, args.data) | about)
-        queries = [read(name, test, room, about) for name in args.pictures]
+        inputs, reader = task.make_inputs, recipe.data
+        assert isinstance(reader, Pictures)  # as all recipes of AlexNet
+        train, test = reader.open(runs.data_settings(args.checkpoint, args.data) | about)
+        queries = [read(name, test, reader, about) for name in args.pictures]
         captions = [caption(name, test) for name in args.pictures]
         with Loader(train, 128, crop=inputs.size, train=False) as loader:
             known = features(model, loader.epoch(0), inputs)

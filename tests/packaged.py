@@ -14,7 +14,7 @@ from pathlib import Path
 import tinynet
 from tinynet.data import fashion_mnist
 
-ENDINGS = {".cu", ".py", ".gz", ".typed", ""}  # "": LICENSE
+ENDINGS = {".css", ".cu", ".gz", ".js", ".py", ".typed", ""}  # "": LICENSE
 
 
 def files_in(package: Path) -> dict[str, bytes]:

@@ -10,12 +10,15 @@ The names are those of torch:
     x.grad                                    # tensor([[3., 3.]])
 """
 
-from typing import NoReturn  # noqa: I001
+import importlib  # noqa: I001
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from tinynet.kernels import backends  # noqa: F401  first: devices get their kernels there
 from tinynet import creation, functional, functions, nn, optim, types
 from tinynet.creation import *
-from tinynet.devices import device, memory_stats, set_tf32
+from tinynet.devices import find_device as device
+from tinynet.devices import memory_stats, set_tf32
 from tinynet.devices.threads import get_num_threads, set_num_threads
 from tinynet.drawing import draw
 from tinynet.errors import (
@@ -39,6 +42,9 @@ from tinynet.tensor import Tensor, tensor
 from tinynet.tracer import Trace as tracing
 from tinynet.types import *
 
+if TYPE_CHECKING:
+    from tinynet import data
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -51,6 +57,7 @@ __all__ = [
     "OutOfMemoryError",
     "Tensor",
     "TinynetError",
+    "data",
     "device",
     "direct_convolution",
     "draw",
@@ -75,7 +82,9 @@ __all__ += functions.__all__
 __all__ += types.__all__
 
 
-def __getattr__(name: str) -> NoReturn:
-    """Python comes here for what there is not."""
+def __getattr__(name: str) -> ModuleType:
+    """Python comes here for what is not there: `data`, loaded with Pillow when it is first used."""
+    if name == "data":
+        return importlib.import_module("tinynet.data")
     instead = f"; write {functions.INSTEAD[name]}" if name in functions.INSTEAD else ""
     raise AttributeError(f"tinynet has no {name!r}{instead}", name=name)

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinynet import random
-from tinynet.devices import Device
-from tinynet.devices import device as find_device
+from tinynet.devices import Device, find_device
 from tinynet.tensor import Tensor, tensor
 
 __all__ = [

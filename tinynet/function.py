@@ -68,7 +68,10 @@ class Context(Node):
 
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
-        """The arrays of `save_for_backward`. RuntimeError if one was changed in place since."""
+        """The arrays of `save_for_backward`. torch's name for it: there they are tensors.
+
+        RuntimeError if one was changed in place since.
+        """
         marks = tuple(map(mark, self.saved))
         if marks != self._marks:
             i = [a == b for a, b in zip(marks, self._marks, strict=True)].index(False)

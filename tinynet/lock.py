@@ -18,7 +18,7 @@ from tinynet.errors import FolderInUseError
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing is locked there
+except ImportError:  # Windows: a warning says that nothing is locked there
     fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("tinynet")
@@ -31,10 +31,12 @@ def locked(folder: str | Path) -> Iterator[None]:
     """Hold an existing folder, for the length of a `with`.
 
     Raises FolderInUseError, which names the process that holds it now. OSError where the folder
-    cannot be written. A file system that knows no locks is told in a warning.
+    cannot be written. Where the system or the file system knows no locks, a warning says so.
     """
     path = Path(folder) / NAME
     file = _take(path) if fcntl else None
+    if file is None:
+        _warn_of_no_lock(path, "this system has no flock")
     try:
         yield
     finally:
@@ -42,6 +44,14 @@ def locked(folder: str | Path) -> Iterator[None]:
             # The name goes before the lock does: afterwards it might be somebody else's.
             path.unlink(missing_ok=True)
             os.close(file)
+
+
+def _warn_of_no_lock(path: Path, reason: str | None) -> None:
+    log.warning(
+        "%s: cannot be locked (%s): see to it that no second process writes there",
+        path.parent,
+        reason,
+    )
 
 
 def _take(path: Path) -> int:
@@ -58,11 +68,7 @@ def _take(path: Path) -> int:
                 f"by {holder}; wait until that has ended, or choose another folder"
             ) from None
         except OSError as error:
-            log.warning(
-                "%s: cannot be locked (%s): see to it that no second process writes there",
-                path.parent,
-                error.strerror,
-            )
+            _warn_of_no_lock(path, error.strerror)
         with contextlib.suppress(FileNotFoundError):
             # Its last holder may have removed the name between our opening and our locking it.
             if os.path.samestat(os.stat(path), os.fstat(file)):

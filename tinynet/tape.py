@@ -47,7 +47,7 @@ class Node:
         self.note: Any = None
 
     def free(self) -> None:
-        """Let go of everything that a backward needs."""
+        """Drop everything that backward needs."""
         self.inputs = None
 
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.devices import Device
-from tinynet.devices import device as find_device
+from tinynet.devices import Device, find_device
 from tinynet.kernels.order import along_memory
 from tinynet.operators import Operators
 from tinynet.tape import Node, gather, walk

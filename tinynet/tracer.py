@@ -24,8 +24,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from tinynet.devices import Device
-from tinynet.devices import device as find_device
+from tinynet.devices import Device, find_device
 from tinynet.tensor import Tensor
 
 SHOWN = 16  # values of an array that are copied
@@ -57,7 +56,7 @@ class Value:
 
     @classmethod
     def of(cls, array: Any, device: Device) -> Value:
-        host = device.download(array)
+        host = array if isinstance(array, np.ndarray) else device.download(array)
         ordered = host.size > 0 and host.dtype.kind != "c"
         flat, squares = host.ravel("K"), 0.0
         with np.errstate(all="ignore"):  # a NaN or an infinity is worth a look, not a warning

@@ -13,7 +13,7 @@ from sides.pytorch import Net
 def rates(
     batches: tuple[int, ...], tf32: bool, preset: str, seconds: float
 ) -> dict[str, dict[str, float]]:
-    """Batch size -> pictures/s, eager and at its best."""
+    """Batch size -> pictures/s, eager and with its fastest settings."""
     precision(tf32)
     found: dict[str, dict[str, float]] = {}
     for batch in batches:

@@ -29,6 +29,7 @@ def run_cpu(out: Path, rounds: int, *arguments: object) -> tuple[list[dict], str
     return json.loads(out.read_text())["results"], done.stdout
 
 
+@pytest.mark.slow
 @needs_torch
 def test_a_row_has_every_side_its_spread_and_its_goals(tmp_path):
     results, printed = run_cpu(tmp_path / "cpu.json", 2, "--rows", "train-128")
@@ -45,6 +46,7 @@ def test_a_row_has_every_side_its_spread_and_its_goals(tmp_path):
     assert "same net: PyTorch, mini net:" in printed
 
 
+@pytest.mark.slow
 @needs_torch
 def test_a_single_operation_has_a_limit_of_its_own(tmp_path):
     results, printed = run_cpu(tmp_path / "cpu.json", 1, "--rows", "add", "conv-64")
@@ -56,6 +58,7 @@ def test_a_single_operation_has_a_limit_of_its_own(tmp_path):
     assert "same net" not in printed  # there is none
 
 
+@pytest.mark.slow
 @needs_torch
 @pytest.mark.parametrize("net", ["lenet", "mlp", "resnet20"])
 def test_small_nets_are_the_same_on_both_sides(net):

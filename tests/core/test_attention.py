@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
@@ -12,19 +10,7 @@ import tinynet.functional as F
 from tinynet import kernels, nn
 from tinynet.gradcheck.cases.inputs import layouts
 from tinynet.kernels import attention
-
-
-def by_definition(q, k, v, heads, mask):
-    """One query at a time; mask (N, T, S)."""
-    y = np.zeros((*q.shape[:2], v.shape[2]))
-    d, e = q.shape[2] // heads, v.shape[2] // heads
-    for n, t, h in np.ndindex(*q.shape[:2], heads):
-        own, values = slice(h * d, (h + 1) * d), slice(h * e, (h + 1) * e)
-        seen = [s for s in range(k.shape[1]) if mask[n, t, s]]
-        fits = [math.exp(q[n, t, own] @ k[n, s, own] / math.sqrt(d)) for s in seen]
-        for s, fit in zip(seen, fits, strict=True):
-            y[n, t, values] += fit / sum(fits) * v[n, s, values]
-    return y
+from tinynet.kernels.attention import attention_definition
 
 
 @pytest.mark.parametrize("piece", [None, 1, 30])
@@ -45,7 +31,9 @@ def test_attention(heads, piece, rng, set_pieces):
         (dict(mask=chosen, causal=True), chosen & below),
     ]:
         y = F.attention(*tensors, heads, **options)
-        np.testing.assert_allclose(y.numpy(), by_definition(q, k, v, heads, mask), rtol=1e-11)
+        np.testing.assert_allclose(
+            y.numpy(), attention_definition(q, k, v, heads, mask), rtol=1e-11
+        )
 
 
 def test_the_same_bits_for_any_threads(rng, set_pieces):
@@ -111,3 +99,19 @@ def test_multi_head_attention(rng):
     same = layer.out(F.attention(layer.query(x), layer.key(other), layer.value(other), 2))
     np.testing.assert_array_equal(across.numpy(), same.numpy())
     assert sum(p.size for p in layer.parameters()) == 4 * (36 + 6)
+
+
+def test_the_shares_of_attention_are_its_weights(rng):
+    layer = nn.MultiHeadAttention(6, 2)
+    x, other = (tinynet.tensor(rng.normal(size=(2, n, 6)).astype(np.float32)) for n in (3, 4))
+    mask = np.array([[1, 1, 0, 1], [0, 1, 0, 0], [1, 1, 1, 1]], bool)
+    shares = layer.shares(x, other, mask=mask).numpy()
+    assert shares.shape == (2, 2, 3, 4) and not shares[:, :, ~mask].any()
+    np.testing.assert_allclose(shares.sum(axis=3), 1, rtol=1e-6)
+    values = layer.value(other).numpy().reshape(2, 4, 2, 3).transpose(0, 2, 1, 3)
+    mean = (shares @ values).transpose(0, 2, 1, 3).reshape(2, 3, 6)
+    np.testing.assert_allclose(
+        layer.out(tinynet.tensor(mean)).numpy(), layer(x, other, mask=mask).numpy(), rtol=1e-4,
+        atol=1e-6,
+    )  # fmt: skip
+    assert not np.triu(layer.shares(x, causal=True).numpy()[0, 0], 1).any()

@@ -16,22 +16,13 @@ import tinynet.functional as F
 from tinynet import kernels, nn
 from tinynet.gradcheck.cases.inputs import layouts
 from tinynet.kernels import adaptive_avg_pool2d, batch_norm, linear
+from tinynet.kernels.adaptive_avg_pool2d import adaptive_avg_pool2d_definition
+from tinynet.kernels.batch_norm import batch_norm_definition
+from tinynet.kernels.cross_entropy import cross_entropy_definition
+from tinynet.kernels.linear import linear_definition
 
 TIGHT = dict(rtol=1e-11, atol=1e-12)
 ALL = (True, True, True)
-
-
-def normalised(x, weight, bias, mean, var, eps):
-    """Batch normalisation by its definition, one value at a time. mean None: the batch's own."""
-    y = np.zeros_like(x)
-    for c in range(x.shape[1]):
-        values = x[:, c].ravel().tolist()
-        m = math.fsum(values) / len(values) if mean is None else mean[c]
-        v = math.fsum((u - m) ** 2 for u in values) / len(values) if var is None else var[c]
-        for index in np.ndindex(x.shape):
-            if index[1] == c:
-                y[index] = weight[c] * (x[index] - m) / math.sqrt(v + eps) + bias[c]
-    return y
 
 
 @pytest.mark.parametrize("block", [None, 1, 3, 5, 1000])
@@ -46,7 +37,7 @@ def test_batch_norm(shape, block, rng, set_pieces):
         used = (None, None) if training else running
         moved = [a.copy() for a in running]
         y, mean, inverse = kernels.batch_norm_forward(x, weight, bias, *moved, training, 0.3, 0.01)
-        np.testing.assert_allclose(y, normalised(x, weight, bias, *used, 0.01), **TIGHT)
+        np.testing.assert_allclose(y, batch_norm_definition(x, weight, bias, *used, 0.01), **TIGHT)
         rows = np.moveaxis(x, 1, 0).reshape(C, -1)
         if training:
             now = rows.mean(axis=1), rows.var(axis=1, ddof=1)
@@ -58,7 +49,7 @@ def test_batch_norm(shape, block, rng, set_pieces):
             arguments = [x, weight, bias]
 
             def moving(a, i=i, arguments=arguments, used=used):
-                return normalised(*arguments[:i], a, *arguments[i + 1 :], *used, 0.01)
+                return batch_norm_definition(*arguments[:i], a, *arguments[i + 1 :], *used, 0.01)
 
             expected = oracles.derivative(moving, arguments[i], dy)
             np.testing.assert_allclose(given, expected, rtol=1e-5, atol=1e-7)
@@ -87,7 +78,9 @@ def test_batch_norm_without_weight_bias_or_running_arrays(rng):
     for w in (None, ones):
         for b in (None, zeros):
             y, m, r = kernels.batch_norm_forward(x, w, b, None, None, True, 0.1, 0.1)
-            np.testing.assert_allclose(y, normalised(x, ones, zeros, None, None, 0.1), **TIGHT)
+            np.testing.assert_allclose(
+                y, batch_norm_definition(x, ones, zeros, None, None, 0.1), **TIGHT
+            )
             dx, *_ = kernels.batch_norm_backward(x, x, w, m, r, True, ALL)
             expected, *_ = kernels.batch_norm_backward(x, x, ones, m, r, True, ALL)
             np.testing.assert_array_equal(dx, expected)
@@ -161,7 +154,7 @@ def test_batch_norm_layers(affine, relu, rng):
         assert list(layer.state_dict()) == names
         x = rng.normal(size=shape).astype(np.float32)
         ones, zeros = np.ones(3), np.zeros(3)
-        expected = normalised(x, ones, zeros, None, None, 0.1)
+        expected = batch_norm_definition(x, ones, zeros, None, None, 0.1)
         expected = np.maximum(expected, 0) if relu else expected
         np.testing.assert_allclose(layer(tinynet.tensor(x)).numpy(), expected, atol=1e-5)
         rows = np.moveaxis(x, 1, 0).reshape(3, -1)
@@ -169,7 +162,7 @@ def test_batch_norm_layers(affine, relu, rng):
         np.testing.assert_allclose(layer.running_mean.numpy(), mean, atol=1e-6)
         np.testing.assert_allclose(layer.running_var.numpy(), var, atol=1e-6)
         layer.eval()
-        expected = normalised(x, ones, zeros, mean, var, 0.1)
+        expected = batch_norm_definition(x, ones, zeros, mean, var, 0.1)
         expected = np.maximum(expected, 0) if relu else expected
         np.testing.assert_allclose(layer(tinynet.tensor(x)).numpy(), expected, atol=1e-5)
         np.testing.assert_allclose(layer.running_mean.numpy(), mean, atol=1e-6)  # not moved
@@ -193,12 +186,7 @@ def test_adaptive_avg_pool2d(size, piece, rng, set_pieces):
     y = kernels.adaptive_avg_pool2d_forward(x, size)
 
     def definition(x):
-        y = np.zeros((*x.shape[:2], *size))
-        for n, c, i, j in np.ndindex(y.shape):
-            rows = range(math.floor(i * 6 / size[0]), math.ceil((i + 1) * 6 / size[0]))
-            columns = range(math.floor(j * 8 / size[1]), math.ceil((j + 1) * 8 / size[1]))
-            y[n, c, i, j] = np.mean([x[n, c, h, w] for h in rows for w in columns])
-        return y
+        return adaptive_avg_pool2d_definition(x, size)
 
     np.testing.assert_allclose(y, definition(x), **TIGHT)
     dy = layouts(rng, rng.normal(size=y.shape))
@@ -218,7 +206,7 @@ def test_linear_on_any_leading_axes(leading, rows, rng, set_pieces):
     for bias in (None, b):
         for relu in (False, True):
             y = kernels.linear_forward(x, w, bias, relu)
-            expected = oracles.linear(flat, w, bias)
+            expected = linear_definition(flat, w, bias)
             expected = np.maximum(expected, 0) if relu else expected
             np.testing.assert_allclose(y, expected.reshape(*leading, 3), **TIGHT)
     if len(leading) != 1:
@@ -241,13 +229,7 @@ def test_cross_entropy_on_any_leading_axes(leading, e, rng):
     losses, p = kernels.cross_entropy_forward(layouts(rng, x), target, e)
 
     def definition(x):
-        losses = np.zeros(leading)
-        for index in np.ndindex(leading):
-            row = x[index]
-            log_p = [v - math.log(sum(math.exp(u) for u in row)) for v in row]
-            q = [(1 - e) * (k == target[index]) + e / 4 for k in range(4)]
-            losses[index] = -sum(a * b for a, b in zip(q, log_p, strict=True))
-        return losses
+        return cross_entropy_definition(x, target, e)
 
     np.testing.assert_allclose(losses, definition(x), **TIGHT)
     np.testing.assert_allclose(p.sum(axis=-1), 1)

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tinynet
 import tinynet.functional as F
-from examples.alexnet import AlexNet
 from tinynet import nn
 from tinynet.devices import memory, threads
 from tinynet.optim import SGD
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+from alexnet import AlexNet  # noqa: E402
 
 
 def calls(work: Callable[[], object]) -> int:

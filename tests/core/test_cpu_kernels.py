@@ -5,6 +5,8 @@ any thread count.
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import oracles
@@ -13,8 +15,28 @@ import pytest
 import tinynet
 from tinynet import kernels
 from tinynet.gradcheck.cases.inputs import apart, layouts
-from tinynet.kernels import conv2d, layout, linear, local_response_norm, max_pool2d
-from tinynet.kernels.im2col import windows
+from tinynet.kernels import (
+    conv2d,
+    layout,
+    linear,
+    local_response_norm,
+    max_pool2d,
+    upsample2d,
+)
+from tinynet.kernels.avg_pool2d import avg_pool2d_definition
+from tinynet.kernels.conv2d import conv2d_definition
+from tinynet.kernels.cross_entropy import cross_entropy_definition
+from tinynet.kernels.dropout import dropout_mask_definition, philox
+from tinynet.kernels.gelu import gelu_definition
+from tinynet.kernels.im2col import im2col_definition, windows
+from tinynet.kernels.linear import linear_definition
+from tinynet.kernels.local_response_norm import local_response_norm_definition
+from tinynet.kernels.max_pool2d import max_pool2d_definition
+from tinynet.kernels.pictures import pictures_definition
+from tinynet.kernels.softmax import softmax_definition
+from tinynet.kernels.spatial_response_norm import spatial_response_norm_definition
+from tinynet.kernels.steps.sgd import sgd_step_definition
+from tinynet.kernels.upsample2d import upsample2d_definition
 
 TIGHT = dict(rtol=1e-11, atol=1e-12)
 
@@ -65,15 +87,19 @@ def test_conv2d(case, column_bytes, pixels, few, rng, set_pieces):
     weight, bias = rng.normal(size=(O, C // groups, *kernel)), rng.normal(size=O)
     geometry = stride, padding, groups
     y = kernels.conv2d_forward(x, weight, bias, *geometry)
-    np.testing.assert_allclose(y, oracles.conv2d(x, weight, bias, *geometry), **TIGHT)
+    np.testing.assert_allclose(y, conv2d_definition(x, weight, bias, *geometry), **TIGHT)
     without = kernels.conv2d_forward(x, weight, None, *geometry)
-    np.testing.assert_allclose(without, oracles.conv2d(x, weight, None, *geometry), **TIGHT)
+    np.testing.assert_allclose(without, conv2d_definition(x, weight, None, *geometry), **TIGHT)
 
     dy = layouts(rng, rng.normal(size=y.shape))
     dx, dw, db = kernels.conv2d_backward(dy, x, weight, *geometry, needs=(True, True, True))
-    expected = oracles.transposed(lambda x: oracles.conv2d(x, weight, None, *geometry), x.shape, dy)
+    expected = oracles.transposed(
+        lambda x: conv2d_definition(x, weight, None, *geometry), x.shape, dy
+    )
     np.testing.assert_allclose(dx, expected, **TIGHT)
-    expected = oracles.transposed(lambda w: oracles.conv2d(x, w, None, *geometry), weight.shape, dy)
+    expected = oracles.transposed(
+        lambda w: conv2d_definition(x, w, None, *geometry), weight.shape, dy
+    )
     np.testing.assert_allclose(dw, expected, **TIGHT)
     np.testing.assert_allclose(db, dy.sum(axis=(0, 2, 3)), **TIGHT)
 
@@ -107,13 +133,13 @@ def test_im2col_and_its_adjoint(case, rng):
     N, C, _, size, kernel, stride, padding, _ = case
     x = layouts(rng, rng.normal(size=(N, C, *size)))
     col = kernels.im2col(x, kernel, stride, padding)
-    np.testing.assert_array_equal(col, oracles.im2col(x, kernel, stride, padding))
+    np.testing.assert_array_equal(col, im2col_definition(x, kernel, stride, padding))
     dcol = rng.normal(size=col.shape)
     dx = kernels.col2im(dcol, x.shape, kernel, stride, padding)
     assert dx.shape == x.shape
     np.testing.assert_allclose((col * dcol).sum(), (x * dx).sum(), rtol=1e-10)
     expected = oracles.transposed(
-        lambda x: oracles.im2col(x, kernel, stride, padding), x.shape, dcol
+        lambda x: im2col_definition(x, kernel, stride, padding), x.shape, dcol
     )
     np.testing.assert_allclose(dx, expected, **TIGHT)
 
@@ -177,7 +203,7 @@ def test_max_pool2d(case, values, piece, rng, set_pieces):
     }[values]()
     x = layouts(rng, x)
     y, winner = kernels.max_pool2d_forward(x, *geometry)
-    expected, places = oracles.max_pool2d(x, *geometry)
+    expected, places = max_pool2d_definition(x, *geometry)
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(winner, places)
     assert winner.dtype == np.uint8
@@ -196,13 +222,13 @@ def test_max_pool2d(case, values, piece, rng, set_pieces):
 
 def test_max_pool2d_of_windows_beyond_a_byte(rng):
     """16 x 16 = 256 positions and more: the winner's number no longer fits a byte with room for
-    'nobody'.
+    'no winner'.
     """
     for side in (15, 16, 17):
         x = np.zeros((1, 1, side, side + 1))
         x[0, 0, -1, -1] = 1  # the last position of the last window
         y, winner = kernels.max_pool2d_forward(x, (side, side), (1, 1), (0, 0), False)
-        expected, places = oracles.max_pool2d(x, (side, side), (1, 1), (0, 0), False)
+        expected, places = max_pool2d_definition(x, (side, side), (1, 1), (0, 0), False)
         np.testing.assert_array_equal(y, expected)
         np.testing.assert_array_equal(winner, places)
         dx = kernels.max_pool2d_backward(
@@ -224,7 +250,7 @@ def test_max_pool2d_shows_nan_and_infinities(rng):
     x[0, 0, 2, 2], x[1, 1, 0, 5], x[1, 0] = np.nan, np.inf, -np.inf
     geometry = (3, 3), (2, 2), (1, 1), False
     y, winner = kernels.max_pool2d_forward(x, *geometry)
-    expected, places = oracles.max_pool2d(x, *geometry)
+    expected, places = max_pool2d_definition(x, *geometry)
     np.testing.assert_array_equal(y, expected)
     assert np.isnan(y).sum() == 1
     np.testing.assert_array_equal(winner, places)
@@ -255,11 +281,11 @@ def test_avg_pool2d(case, count_include_pad, piece, rng, set_pieces):
     size, *geometry = case
     x = layouts(rng, rng.normal(size=(1, 2, *size)))
     y = kernels.avg_pool2d_forward(x, *geometry, count_include_pad)
-    np.testing.assert_allclose(y, oracles.avg_pool2d(x, *geometry, count_include_pad), **TIGHT)
+    np.testing.assert_allclose(y, avg_pool2d_definition(x, *geometry, count_include_pad), **TIGHT)
     dy = layouts(rng, rng.normal(size=y.shape))
     dx = kernels.avg_pool2d_backward(dy, x.shape, *geometry, count_include_pad)
     expected = oracles.transposed(
-        lambda x: oracles.avg_pool2d(x, *geometry, count_include_pad), x.shape, dy
+        lambda x: avg_pool2d_definition(x, *geometry, count_include_pad), x.shape, dy
     )
     np.testing.assert_allclose(dx, expected, **TIGHT)
 
@@ -271,10 +297,10 @@ def test_local_response_norm(C, size, beta, rng):
     x = layouts(rng, rng.normal(size=(2, C, 2, 3)))
     options = size, 1.7, beta, 1.3
     y = kernels.local_response_norm_forward(x, *options)
-    np.testing.assert_allclose(y, oracles.local_response_norm(x, *options), **TIGHT)
+    np.testing.assert_allclose(y, local_response_norm_definition(x, *options), **TIGHT)
     dy = layouts(rng, rng.normal(size=x.shape))
     dx = kernels.local_response_norm_backward(dy, x, *options)
-    expected = oracles.derivative(lambda x: oracles.local_response_norm(x, *options), x, dy)
+    expected = oracles.derivative(lambda x: local_response_norm_definition(x, *options), x, dy)
     np.testing.assert_allclose(dx, expected, rtol=1e-7, atol=1e-8)
 
 
@@ -282,8 +308,8 @@ def test_local_response_norm(C, size, beta, rng):
 def test_response_norms_of_any_power(beta, rng):
     x = rng.normal(size=(2, 4, 3, 3))
     for ours, definition in [
-        (kernels.local_response_norm_forward, oracles.local_response_norm),
-        (kernels.spatial_response_norm_forward, oracles.spatial_response_norm),
+        (kernels.local_response_norm_forward, local_response_norm_definition),
+        (kernels.spatial_response_norm_forward, spatial_response_norm_definition),
     ]:
         np.testing.assert_allclose(
             ours(x, 3, 2.0, beta, 0.7), definition(x, 3, 2.0, beta, 0.7), **TIGHT
@@ -296,10 +322,10 @@ def test_spatial_response_norm(size, beta, rng):
     x = layouts(rng, rng.normal(size=(2, 2, 4, 5)))
     options = size, 2.0, beta, 1.5
     y = kernels.spatial_response_norm_forward(x, *options)
-    np.testing.assert_allclose(y, oracles.spatial_response_norm(x, *options), **TIGHT)
+    np.testing.assert_allclose(y, spatial_response_norm_definition(x, *options), **TIGHT)
     dy = layouts(rng, rng.normal(size=x.shape))
     dx = kernels.spatial_response_norm_backward(dy, x, *options)
-    expected = oracles.derivative(lambda x: oracles.spatial_response_norm(x, *options), x, dy)
+    expected = oracles.derivative(lambda x: spatial_response_norm_definition(x, *options), x, dy)
     np.testing.assert_allclose(dx, expected, rtol=1e-7, atol=1e-8)
 
 
@@ -328,7 +354,7 @@ def test_response_norms_in_many_pieces(rng, set_pieces):
     pixel = x[7, :, 30, 32]
     y = kernels.local_response_norm_forward(x, 5, 1.0, 0.75, 2.0)[7, :, 30, 32]
     np.testing.assert_allclose(
-        y, oracles.local_response_norm(pixel[None], 5, 1.0, 0.75, 2.0)[0], rtol=1e-12
+        y, local_response_norm_definition(pixel[None], 5, 1.0, 0.75, 2.0)[0], rtol=1e-12
     )
 
 
@@ -352,7 +378,7 @@ def test_elementwise_kernels(shape, piece, rng, set_pieces):
         kernels.sigmoid_backward(dy, y), dy * np.exp(-x) / (1 + np.exp(-x)) ** 2, **TIGHT
     )
     normal = np.array([math.erfc(-v / 2**0.5) / 2 for v in x.ravel()]).reshape(shape)
-    np.testing.assert_allclose(kernels.gelu_forward(x), x * normal, **TIGHT)
+    np.testing.assert_allclose(kernels.gelu_forward(x), gelu_definition(x), **TIGHT)
     slope = normal + x * np.exp(-x * x / 2) / (2 * np.pi) ** 0.5
     np.testing.assert_allclose(kernels.gelu_backward(dy, x), dy * slope, **TIGHT)
     np.testing.assert_allclose(kernels.gelu_tanh_forward(x), x * normal, atol=5e-4)
@@ -409,15 +435,15 @@ def test_sigmoid_and_softmax_of_huge_values():
 def test_softmax(axis, rng):
     x = layouts(rng, rng.normal(size=(2, 3, 4)) * 3)
     y = kernels.softmax_forward(x, axis)
-    np.testing.assert_allclose(y, oracles.softmax(x, axis), **TIGHT)
+    np.testing.assert_allclose(y, softmax_definition(x, axis), **TIGHT)
     dy = layouts(rng, rng.normal(size=x.shape))
-    expected = oracles.derivative(lambda x: oracles.softmax(x, axis), x, dy)
+    expected = oracles.derivative(lambda x: softmax_definition(x, axis), x, dy)
     np.testing.assert_allclose(
         kernels.softmax_backward(dy, y, axis), expected, rtol=1e-6, atol=1e-8
     )
     log = kernels.log_softmax_forward(x, axis)
-    np.testing.assert_allclose(log, np.log(oracles.softmax(x, axis)), **TIGHT)
-    expected = oracles.derivative(lambda x: np.log(oracles.softmax(x, axis)), x, dy)
+    np.testing.assert_allclose(log, np.log(softmax_definition(x, axis)), **TIGHT)
+    expected = oracles.derivative(lambda x: np.log(softmax_definition(x, axis)), x, dy)
     np.testing.assert_allclose(
         kernels.log_softmax_backward(dy, log, axis), expected, rtol=1e-6, atol=1e-8
     )
@@ -426,11 +452,11 @@ def test_softmax(axis, rng):
 def test_cross_entropy(rng):
     logits, target = rng.normal(size=(5, 4)) * 3, rng.integers(0, 4, 5)
     losses, probabilities = kernels.cross_entropy_forward(logits, target)
-    np.testing.assert_allclose(losses, oracles.cross_entropy(logits, target), **TIGHT)
-    np.testing.assert_allclose(probabilities, oracles.softmax(logits, 1), **TIGHT)
+    np.testing.assert_allclose(losses, cross_entropy_definition(logits, target), **TIGHT)
+    np.testing.assert_allclose(probabilities, softmax_definition(logits, 1), **TIGHT)
     dlosses = rng.normal(size=5)
     dlogits = kernels.cross_entropy_backward(dlosses, probabilities, target)
-    expected = oracles.derivative(lambda x: oracles.cross_entropy(x, target), logits, dlosses)
+    expected = oracles.derivative(lambda x: cross_entropy_definition(x, target), logits, dlosses)
     np.testing.assert_allclose(dlogits, expected, rtol=1e-6, atol=1e-8)
     np.testing.assert_array_equal(
         probabilities, kernels.cross_entropy_forward(logits, target)[1]
@@ -444,9 +470,9 @@ def test_linear(rows, rng, set_pieces):
         x, weight = (layouts(rng, rng.normal(size=s)) for s in ((N, I), (O, I)))
         bias = rng.normal(size=O)
         y = kernels.linear_forward(x, weight, bias)
-        np.testing.assert_allclose(y, oracles.linear(x, weight, bias), **TIGHT)
+        np.testing.assert_allclose(y, linear_definition(x, weight, bias), **TIGHT)
         np.testing.assert_allclose(
-            kernels.linear_forward(x, weight, None), oracles.linear(x, weight, None), **TIGHT
+            kernels.linear_forward(x, weight, None), linear_definition(x, weight, None), **TIGHT
         )
         dy = layouts(rng, rng.normal(size=y.shape))
         dx, dw, db = kernels.linear_backward(dy, x, weight, (True, True, True))
@@ -457,9 +483,13 @@ def test_linear(rows, rng, set_pieces):
             ours, kernels.linear_backward(dy * (y > 0), x, weight, (True, True, True)), strict=True
         ):
             np.testing.assert_allclose(a, b, **TIGHT)
-        expected = oracles.transposed(lambda x, w=weight: oracles.linear(x, w, None), x.shape, dy)
+        expected = oracles.transposed(
+            lambda x, w=weight: linear_definition(x, w, None), x.shape, dy
+        )
         np.testing.assert_allclose(dx, expected, **TIGHT)
-        expected = oracles.transposed(lambda w, x=x: oracles.linear(x, w, None), weight.shape, dy)
+        expected = oracles.transposed(
+            lambda w, x=x: linear_definition(x, w, None), weight.shape, dy
+        )
         np.testing.assert_allclose(dw, expected, **TIGHT)
         np.testing.assert_allclose(db, dy.sum(axis=0), **TIGHT)
         for needs in ((True, False, False), (False, True, False), (False, False, True)):
@@ -484,7 +514,7 @@ def test_dropout_draws_the_stream_of_philox(shape, p, rng):
     x = np.asarray(rng.normal(size=shape))
     x = layouts(rng, x) if x.ndim and x.size else x
     y, mask = kernels.dropout_forward(x, p, seed, call)
-    np.testing.assert_array_equal(mask, oracles.dropout_mask(shape, p, seed, call))
+    np.testing.assert_array_equal(mask, dropout_mask_definition(shape, p, seed, call))
     assert mask.dtype == bool and mask.shape == y.shape == shape
     scale = 1 / (1 - p) if p < 1 else 0
     np.testing.assert_allclose(y, np.where(mask, x * scale, 0), **TIGHT)
@@ -503,9 +533,9 @@ def test_dropout_keeps_from_the_threshold_on(p):
     np.testing.assert_array_equal(mask, lanes >= round(p * 65536))
 
 
-def test_philox_oracle_is_philox():
+def test_philox_is_philox():
     """Known answers from the paper's own test vectors (Random123, philox4x64 10)."""
-    assert oracles.philox((0, 0, 0, 0), (0, 0)) == (
+    assert philox((0, 0, 0, 0), (0, 0)) == (
         0x16554D9ECA36314C,
         0xDB20FE9D672D0FDC,
         0xD7E772CEE186176B,
@@ -533,7 +563,7 @@ def test_pictures(rng, border):
             arguments = pictures, mean, top, left, flip, colour, size, 0.25, border
             out = kernels.pictures_forward(*arguments)
             assert out.dtype == np.float32
-            np.testing.assert_allclose(out, oracles.pictures(*arguments), rtol=1e-5, atol=1e-4)
+            np.testing.assert_allclose(out, pictures_definition(*arguments), rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (4000,)])
@@ -542,7 +572,7 @@ def test_sgd_step(shape, rng, set_pieces):
     weight, grad, velocity = (rng.normal(size=shape) for _ in range(3))
     if len(shape) == 2:
         grad = grad.T.copy().T
-    expected = oracles.sgd_step(weight, grad, velocity, 0.1, 0.9, 0.05)
+    expected = sgd_step_definition(weight, grad, velocity, 0.1, 0.9, 0.05)
     assert kernels.sgd_step(weight, grad, velocity, 0.1, 0.9, 0.05) is None
     np.testing.assert_allclose(weight, expected[0], **TIGHT)
     np.testing.assert_allclose(velocity, expected[1], **TIGHT)
@@ -719,3 +749,33 @@ def test_an_empty_batch(rng):
         0,
         5,
     )
+
+
+@pytest.mark.parametrize("piece", [None, 1, 30])
+@pytest.mark.parametrize("scale", [(1, 1), (2, 3), (3, 1)])
+def test_upsample2d(scale, piece, rng, set_pieces):
+    set_pieces(upsample2d, "PIECE", piece)
+    x = layouts(rng, rng.normal(size=(2, 3, 4, 5)))
+    y = kernels.upsample2d_forward(x, scale)
+    np.testing.assert_array_equal(y, upsample2d_definition(x, scale))
+    dy = layouts(rng, rng.normal(size=y.shape))
+    expected = oracles.transposed(lambda x: upsample2d_definition(x, scale), x.shape, dy)
+    np.testing.assert_allclose(kernels.upsample2d_backward(dy, scale), expected, **TIGHT)
+
+
+# The forward is the formula itself, in NumPy's own functions.
+PLAIN = {"bce_with_logits", "dropout", "gelu_tanh", "log_softmax", "mse_loss", "nll_loss", "relu"}
+PLAIN |= {"sigmoid", "tanh"}
+
+
+def test_every_kernel_stands_beside_its_definition():
+    """In the same file; a definition that no test names would prove nothing."""
+    here, tested = {}, "".join(p.read_text() for p in Path(__file__).parent.glob("test_*.py"))
+    for name, function in vars(kernels).items():
+        if name.endswith("_forward") and function.__module__ != kernels.elementwise.__name__:
+            here[name.removesuffix("_forward")] = sys.modules[function.__module__]
+    assert set(here) >= PLAIN
+    for name, module in here.items():
+        definition = f"{name}_definition"
+        assert hasattr(module, definition) != (name in PLAIN), name
+        assert name in PLAIN or f"{definition}(" in tested, name

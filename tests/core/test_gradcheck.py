@@ -25,7 +25,7 @@ from tinynet.gradcheck.numerical import Numerical
 from tinynet.operations import OPERATIONS
 
 
-@pytest.mark.parametrize("name", filter(has_gradient, CASES))
+@pytest.mark.parametrize("name", list(filter(has_gradient, CASES)))
 def test_every_operation(name, rng, monkeypatch):
     """To the precision of the complex step, which every kernel of the CPU takes. A case may be left
     to central differences: near the network's kinks, and for a product with a factor of 0.

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import numpy as np
-import oracles
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -16,6 +15,12 @@ import tinynet.functional as F
 from tinynet import kernels
 from tinynet.gradcheck import gradcheck
 from tinynet.gradcheck.cases.inputs import apart, layouts
+from tinynet.kernels.avg_pool2d import avg_pool2d_definition
+from tinynet.kernels.conv2d import conv2d_definition
+from tinynet.kernels.local_response_norm import local_response_norm_definition
+from tinynet.kernels.max_pool2d import max_pool2d_definition
+from tinynet.kernels.softmax import softmax_definition
+from tinynet.kernels.spatial_response_norm import spatial_response_norm_definition
 
 SMALL = st.integers(0, 4)
 ANYTHING = st.floats(allow_nan=True, allow_infinity=True, width=64)
@@ -58,25 +63,27 @@ def test_defaults_of_the_others(rng):
     )
     np.testing.assert_allclose(
         F.local_response_norm(x, 3).numpy(),
-        oracles.local_response_norm(x.numpy(), 3, 1e-4, 0.75, 1.0),
+        local_response_norm_definition(x.numpy(), 3, 1e-4, 0.75, 1.0),
         rtol=1e-13,
     )
     np.testing.assert_allclose(
         F.spatial_response_norm(x, 3).numpy(),
-        oracles.spatial_response_norm(x.numpy(), 3, 1e-4, 0.75, 1.0),
+        spatial_response_norm_definition(x.numpy(), 3, 1e-4, 0.75, 1.0),
         rtol=1e-13,
     )
-    np.testing.assert_allclose(F.softmax(x).numpy(), oracles.softmax(x.numpy(), 3), rtol=1e-12)
-    np.testing.assert_allclose(F.softmax(x, -4).numpy(), oracles.softmax(x.numpy(), 0), rtol=1e-12)
+    np.testing.assert_allclose(F.softmax(x).numpy(), softmax_definition(x.numpy(), 3), rtol=1e-12)
     np.testing.assert_allclose(
-        F.log_softmax(x).numpy(), np.log(oracles.softmax(x.numpy(), 3)), rtol=1e-10
+        F.softmax(x, -4).numpy(), softmax_definition(x.numpy(), 0), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        F.log_softmax(x).numpy(), np.log(softmax_definition(x.numpy(), 3)), rtol=1e-10
     )
     flat, v = tinynet.tensor(x.numpy()[0, 0]), tinynet.tensor(w.numpy()[0, 0])
     np.testing.assert_allclose(
         F.linear(flat[:, :2], v).numpy(), flat.numpy()[:, :2] @ v.numpy().T, rtol=1e-12
     )
     np.testing.assert_allclose(
-        F.log_softmax(x, -3).numpy(), np.log(oracles.softmax(x.numpy(), 1)), rtol=1e-10
+        F.log_softmax(x, -3).numpy(), np.log(softmax_definition(x.numpy(), 1)), rtol=1e-10
     )
     share = (F.dropout(tinynet.tensor(np.ones((200, 200)))).numpy() == 0).mean()
     assert 0.48 < share < 0.52
@@ -179,7 +186,7 @@ def test_conv2d_of_random_arguments(case, kernel, stride, padding, multiple, dep
         tinynet.tensor(w, requires_grad=True),
     )
     y = F.conv2d(leaf, weight, None, stride, padding, groups)
-    expected = oracles.conv2d(
+    expected = conv2d_definition(
         x.astype(np.float64), w.astype(np.float64), None, both(stride), padding, groups
     )
     tolerance = 1e-5 if x.dtype == np.float32 else 1e-12
@@ -205,14 +212,14 @@ def test_pooling_of_random_arguments(case, kernel, stride, ceil, include, data):
     leaf = tinynet.Tensor(x, tinynet.device("cpu"), True)
     y = F.max_pool2d(leaf, kernel, stride, padding, ceil)
     np.testing.assert_array_equal(
-        y.numpy(), oracles.max_pool2d(x, kernel, stride, padding, ceil)[0]
+        y.numpy(), max_pool2d_definition(x, kernel, stride, padding, ceil)[0]
     )
     dy = rng.normal(size=y.shape).astype(x.dtype)
     y.backward(dy)
     np.testing.assert_allclose(leaf.grad.numpy().sum(), dy.sum(), rtol=1e-4, atol=1e-4)
     leaf.zero_grad()
     y = F.avg_pool2d(leaf, kernel, stride, padding, ceil, include)
-    expected = oracles.avg_pool2d(x, kernel, stride, padding, ceil, include)
+    expected = avg_pool2d_definition(x, kernel, stride, padding, ceil, include)
     np.testing.assert_allclose(y.numpy(), expected, rtol=1e-4, atol=1e-5)
     y.backward(dy)
     inner = (leaf.grad.numpy() * x.astype(np.float64)).sum()
@@ -224,9 +231,12 @@ def test_pooling_of_random_arguments(case, kernel, stride, ceil, include, data):
 @given(pictures(), st.integers(1, 9), st.sampled_from([0.75, 0.5, 1.0, 1.3]), st.floats(0.1, 3))
 def test_response_norms_of_random_arguments(case, size, beta, k):
     x, rng = case
-    for name in ("local_response_norm", "spatial_response_norm"):
-        y = getattr(F, name)(tinynet.Tensor(x, tinynet.device("cpu")), size, 1.0, beta, k)
-        expected = getattr(oracles, name)(x.astype(np.float64), size, 1.0, beta, k)
+    for call, definition in (
+        (F.local_response_norm, local_response_norm_definition),
+        (F.spatial_response_norm, spatial_response_norm_definition),
+    ):
+        y = call(tinynet.Tensor(x, tinynet.device("cpu")), size, 1.0, beta, k)
+        expected = definition(x.astype(np.float64), size, 1.0, beta, k)
         np.testing.assert_allclose(
             y.numpy(), expected, rtol=1e-4 if x.dtype == np.float32 else 1e-11
         )

@@ -7,12 +7,12 @@ import inspect
 import math
 
 import numpy as np
-import oracles
 import pytest
 
 import tinynet
 from tinynet import nn, optim
 from tinynet.kernels import layout
+from tinynet.kernels.steps.sgd import sgd_step_definition
 
 # Each definition: weights, all gradients, options -> the weights after each step. In float64, from
 # the papers' formulas with sums over the whole past, where the kernels keep running means.
@@ -21,7 +21,7 @@ from tinynet.kernels import layout
 def sgd(w, gradients, lr, momentum=0.0, weight_decay=0.0):
     v = np.zeros_like(w)
     for g in gradients:
-        w, v = oracles.sgd_step(w, g, v, lr, momentum, weight_decay)
+        w, v = sgd_step_definition(w, g, v, lr, momentum, weight_decay)
         yield w
 
 

@@ -20,7 +20,10 @@ from tinynet import kernels
 from tinynet.gradcheck.cases.inputs import apart, layouts
 from tinynet.kernels import batch_norm, conv2d, layout, linear, local_response_norm, max_pool2d
 from tinynet.kernels import winograd as tiles
+from tinynet.kernels.avg_pool2d import avg_pool2d_definition
+from tinynet.kernels.dropout import dropout_mask_definition
 from tinynet.kernels.im2col import output_size
+from tinynet.kernels.max_pool2d import max_pool2d_definition
 
 
 def pairwise(options: dict[str, tuple]) -> list[dict]:
@@ -219,12 +222,12 @@ def pools(case, rng, setting):
     x = lying(apart(rng, case["N"], 2, 5, 6), case["x_lies"], dtype, rng)
     if case["kind"] == "max":
         y, winner = kernels.max_pool2d_forward(x, *geometry, ceil_mode)
-        expected, places = oracles.max_pool2d(x, *geometry, ceil_mode)
+        expected, places = max_pool2d_definition(x, *geometry, ceil_mode)
         np.testing.assert_array_equal(winner, places, err_msg=str(case))
     else:
         counted = case["kind"] == "average"
         y = kernels.avg_pool2d_forward(x, *geometry, ceil_mode, counted)
-        expected = oracles.avg_pool2d(x.astype(float), *geometry, ceil_mode, counted)
+        expected = avg_pool2d_definition(x.astype(float), *geometry, ceil_mode, counted)
     near(y, expected.astype(float), dtype, case)
     dy = lying(rng.normal(size=y.shape), case["dy_lies"], dtype, rng)
     if case["kind"] == "max":
@@ -237,7 +240,7 @@ def pools(case, rng, setting):
     else:
         dx = kernels.avg_pool2d_backward(dy, x.shape, *geometry, ceil_mode, counted)
         exact = oracles.transposed(
-            lambda x: oracles.avg_pool2d(x, *geometry, ceil_mode, counted),
+            lambda x: avg_pool2d_definition(x, *geometry, ceil_mode, counted),
             x.shape,
             dy.astype(float),
         )
@@ -359,7 +362,7 @@ def elementwise(case, rng, setting):
         lying(rng.normal(size=case["shape"]), case[h], dtype, rng) for h in ("x_lies", "dy_lies")
     )
     if case["kind"] == "dropout":
-        mask = oracles.dropout_mask(x.shape, 0.4, 1, 2)
+        mask = dropout_mask_definition(x.shape, 0.4, 1, 2)
         y, kept = kernels.dropout_forward(x, 0.4, 1, 2)
         near(y, x.astype(float) * mask / 0.6, dtype, case)
         near(kernels.dropout_backward(dy, kept, 0.4), dy.astype(float) * mask / 0.6, dtype, case)

@@ -35,7 +35,7 @@ def calls():
                 yield name, i, "device"
 
 
-@pytest.mark.parametrize("name, i, what", calls())
+@pytest.mark.parametrize("name, i, what", list(calls()))
 def test_an_operation_refuses(name, i, what):
     fn, inputs = first_case(name)
     fn(*inputs)  # right as it is

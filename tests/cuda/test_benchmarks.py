@@ -32,6 +32,7 @@ def forget() -> None:
         del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_the_one_command_in_a_small_form(
     machine: fake_cupy.Machine,
     gpu_benchmark: Any,

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tinynet import kernels, random
-from tinynet.devices import Device, device
+from tinynet.devices import Device, find_device
 from tinynet.gradcheck.cases import CASES, has_gradient
 from tinynet.gradcheck.cases.table import Case
 from tinynet.operations import OPERATIONS
@@ -52,7 +52,7 @@ def results(name: str, case: Case, where: Device, dtype: Any) -> list[np.ndarray
 
 def compare(name: str, gpu: Device, dtype: Any) -> None:
     for number, case in enumerate(cases_of(name)):
-        expected, got = (results(name, case, where, dtype) for where in (device("cpu"), gpu))
+        expected, got = (results(name, case, where, dtype) for where in (find_device("cpu"), gpu))
         for part, (e, g) in enumerate(zip(expected, got, strict=True)):
             what = f"{name}, case {number}, {f'gradient {part - 1}' if part else 'result'}"
             assert (g.shape, g.dtype) == (e.shape, e.dtype), what
@@ -71,7 +71,7 @@ KERNELS = sorted(name for name, f in vars(kernels).items() if inspect.isfunction
 
 def operation_of(kernel: str) -> str | None:
     """The operation whose name the kernel's begins with; None if it serves no operation."""
-    found = [name for name in OPERATIONS if kernel.startswith(name)]
+    found = [name for name in OPERATIONS if f"{kernel}_".startswith(f"{name}_")]
     return max(found, key=len) if found else None
 
 
@@ -91,7 +91,7 @@ def test_a_wrong_kernel_is_noticed(
     gpu: Device, monkeypatch: pytest.MonkeyPatch, kernel: str, backend: str
 ) -> None:
     """Its results 0.1 % too large."""
-    where = gpu if backend == "cuda" else device("cpu")
+    where = gpu if backend == "cuda" else find_device("cpu")
     right = getattr(where.kernels, kernel)
 
     def too_large(y: Any) -> Any:

@@ -199,13 +199,15 @@ def program(*arguments: object) -> int:
     return alexnet().main([str(a) for a in arguments])
 
 
-def run(folder: Path, devices: str, *more: object, batch_size: object = 4) -> Path:
-    """Two epochs of four batches over colour pictures in folders, a checkpoint a batch: the folder
-    of the run.
+def run(
+    folder: Path, devices: str, *more: object, batch_size: object = 4, pictures: int = 8
+) -> Path:
+    """Two epochs of four batches over colour pictures in folders, so many of each class, a
+    checkpoint a batch: the folder of the run.
     """
     data, out = folder / "pictures", folder / devices.replace(":", "")
     rng = np.random.default_rng(1)
-    for split, count in (("train", 8), ("val", 3)) if not data.exists() else ():
+    for split, count in (("train", pictures), ("val", 3)) if not data.exists() else ():
         for label, name in enumerate(("dark", "light")):
             place = data / split / name
             place.mkdir(parents=True)
@@ -228,6 +230,7 @@ def run(folder: Path, devices: str, *more: object, batch_size: object = 4) -> Pa
     return out
 
 
+@pytest.mark.slow
 def test_the_program_on_two_gpus(
     machine: fake_cupy.Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,11 +285,11 @@ def test_the_program_waits_for_no_gpu_inside_a_step(
 def test_the_program_finds_a_batch_size_that_fits(
     machine: fake_cupy.Machine, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    machine.memory = 10 << 20
-    out = run(tmp_path, "cuda:0,cuda:1", batch_size="auto")
+    machine.memory = 5 << 20
+    out = run(tmp_path, "cuda:0,cuda:1", batch_size="auto", pictures=16)
     said = capsys.readouterr().out.splitlines()[0]
     assert (
-        said.startswith("batch size 16: 0.10 MB a picture on cuda:0; ")
+        said.startswith("batch size 16: 0.05 MB a picture on cuda:0; ")
         and "the recipe of mini has 64" in said
     )
     assert read_config(out)["settings"]["batch_size"] == 16

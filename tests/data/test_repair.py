@@ -431,7 +431,7 @@ def test_a_shard_that_is_gone_counts_picture_by_picture(out):
     assert "No such file or directory; run `python ex" in batches[1].damaged[5]
     with (
         Loader(test, 1, crop=16, train=False, skip_damaged=True) as loader,
-        pytest.raises(DataError, match="; nor can any other of its batch be read"),
+        pytest.raises(DataError, match="; no other picture of its batch can be read"),
     ):
         list(loader.epoch(0))
 

@@ -10,11 +10,14 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import nn
+from tinynet.nn import init
 
 
 class Block(nn.Module):
     def __init__(self):
-        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        small = init.normal(0.01)  # 301 of them do not overflow
+        self.first = nn.Linear(4, 4, weight_init=small)
+        self.second = nn.Linear(4, 4, weight_init=small)
 
     def forward(self, x):
         return x + self.second(F.gelu(self.first(x)))
@@ -34,7 +37,7 @@ class Net(nn.Module):
 def traced(count, net=None):
     net = net or Net(count)
     x = tinynet.tensor(np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32))
-    with tinynet.tracing(net), np.errstate(all="ignore"):  # 301 blocks overflow
+    with tinynet.tracing(net):
         return F.cross_entropy(net(x), [0, 2, 1, 1, 0])
 
 
@@ -56,6 +59,7 @@ def test_by_depth_of_modules():
     loss = traced(2)
     tail = ["CrossEntropy", "Sum", "Div"]
     assert shown(loss, 1) == ["x", "Net", *tail]
+    assert tinynet.draw(loss, group=2).graph.steps[3].kind == "operation"  # the head, one in all
     assert shown(loss, 2) == ["x", "Block blocks.0", "Block blocks.1", "Linear head", *tail]
     linears = [f"Linear blocks.{i}.{name}" for i in (0, 1) for name in ("first", "second")]
     assert [t for t in shown(loss, 3) if t.startswith("Linear b")] == linears
@@ -96,11 +100,31 @@ def test_auto_folds_over_300_boxes_as_little_as_needed():
     # x, and 4 a block, and 4 at the end
     assert len(shown(traced(73))) == 297
     assert len(shown(traced(74))) == 74 + 5
-    with np.errstate(all="ignore"):
-        many = shown(traced(301))
-    assert many == [
+    pairs = [[Block(), Block()] for _ in range(40)]
+    net = nn.Sequential(*(nn.Sequential(*pair) for pair in pairs), nn.Linear(4, 3))
+    assert len(shown(traced(0, net))) == 1 + 80 + 1 + 3  # 40 pairs would be less than is needed
+    many = traced(301)
+    graph = tinynet.draw(many).graph
+    assert sum(b.kind == "parameter" for b in graph.boxes) == 301 * 4 + 2  # none is lost
+    assert shown(many) == [
         "301 \u00d7 Block", "Linear head", "CrossEntropy", "Sum", "Div",
     ]  # fmt: skip
+
+
+def test_a_fold_lists_some_of_its_parameters(tmp_path):
+    loss = traced(301)
+    picture = tinynet.draw(loss).save(tmp_path / "a.svg").read_text()
+    assert picture.index("blocks.0.first.weight") < picture.index("blocks.0.first.bias")
+    assert "blocks.300" not in picture
+    page = tinynet.draw(loss).save(tmp_path / "a.html").read_text()
+    named = {f"{i}.{part}" for i in range(301) for part in ("first.weight", "second.bias")}
+    assert sum(f">blocks.{name}<" in page for name in named) <= 24
+    assert "and 1,198 more" in page and "and to 1,180 more" in page  # of 1,204
+
+
+def test_what_follows_a_layer_says_which():
+    add = [b for b in tinynet.draw(traced(2)).graph.boxes if b.title == "Add"][1]
+    assert add.after == "after blocks.1.second"  # not that of x, which came past it
 
 
 def test_repetitions():
@@ -110,13 +134,21 @@ def test_repetitions():
     odd = (y.log() * y).reshape(1, 1)
     for _ in range(70):
         odd = odd + 1.0
-    # what has another shape is no repetition
     assert shown(odd) == [
         "200 \u00d7 (Mul, Exp)", "Log", "Mul", "Reshape", "70 \u00d7 Add",
     ]  # fmt: skip
     graph = tinynet.draw(odd).graph
     assert len(graph.boxes[0].parts) == 400
+    # the derivative of one operation is not that of 70
+    assert [e.local is None for e in graph.edges] == [e.target.kind == "fold" for e in graph.edges]
     assert graph.boxes[0].outputs[0].gradient is not None
+
+
+def test_what_has_another_shape_is_no_repetition():
+    y = chain(160, lambda y: y + 1.0) + np.ones(1, np.float32)
+    for _ in range(150):
+        y = y + 1.0
+    assert shown(y) == ["160 \u00d7 Add", "151 \u00d7 Add"]
 
 
 def test_a_module_that_is_called_again_later_is_two_folds():

@@ -15,7 +15,7 @@ import tinynet
 import tinynet.functional as F
 from tinynet import nn
 from tinynet.drawing.layout import GAP, lay_out
-from tinynet.drawing.style import DARK, LIGHT
+from tinynet.drawing.style import DARK, LIGHT, page_style
 from tinynet.drawing.text import array, brief, full, listed, number, shape, size
 from tinynet.tracer import Value
 
@@ -71,10 +71,12 @@ class Page(HTMLParser):
             )
         ]
 
-    def at(self, step):
-        """What is seen after a step: as steps.js does it."""
+    def at(self, step, kind=""):
+        """What is seen after a step, as steps.js does it; of that class only."""
         seen = []
         for text, inside in self.texts:
+            if kind not in inside[-1][1].get("class", ""):
+                continue
             spans = [(int(a["data-from"]), a.get("data-to")) for _, a in inside if "data-from" in a]
             if all(first <= step and (to is None or step < int(to)) for first, to in spans):
                 seen.append(text)
@@ -104,14 +106,52 @@ def test_the_page_shows_each_step(tmp_path):
     assert titles == ["Forward is done", "Add", "Mul", "Mul"]
 
 
+def test_devices_and_copies(tmp_path):
+    x = leaf([1.0, 2.0])
+    there = x.to("cpu:1")
+    drawing = tinynet.draw((there * 2.0).to("cpu").sum())
+    page = page_of(drawing, tmp_path)
+    seen = page.at(0)
+    assert "there = Copy cpu \u2192 cpu:1" in seen and "Copy cpu:1 \u2192 cpu" in seen
+    assert [t for t, inside in page.texts if inside[-1][1].get("class") == "key"] == [
+        "cpu",
+        "cpu:1",
+    ]
+    told = " ".join(t for t, _ in page.texts)
+    assert "copies from cpu to cpu:1" in told and "copies from cpu:1 to cpu" in told
+    root = ElementTree.fromstring(drawing.save(tmp_path / "a.svg").read_text())
+    boxes = [g.get("class") for g in root.iter(f"{SVG}g") if g.get("class")]
+    assert [b.removeprefix("box ") for b in boxes] == [
+        "leaf d0", "operation copy d0", "operation d1", "operation copy d1", "operation d0",
+    ]  # fmt: skip
+    arrows = [path.get("class") for path in root.iter(f"{SVG}path") if path.get("class")]
+    assert arrows == ["arrow copied", "arrow", "arrow copied", "arrow"]
+    lit = [path.get("data-step") for path in root.iter(f"{SVG}path") if path.get("class")]
+    assert lit == ["4", "3", "2", "1"]
+
+
+def test_norms_are_not_added(tmp_path):
+    x = leaf(np.ones(20))
+    page = page_of(tinynet.draw((x * 2.0 + x * 3.0).sum()), tmp_path)
+    assert grads(page.at(3)) == ["grad \u201613.42\u2016", "grad 1"]
+    assert grads(page.at(4)) == ["grad += \u20168.944\u2016 \u2192 \u201622.36\u2016", "grad 1"]
+    assert "+= 20, norm 22.36, from 5 to 5 the gradients of x meet" in " ".join(page.at(4))
+
+
 def test_the_gradients_on_the_page_are_those_of_backward(tmp_path):
     net, loss = net_of_blocks(2)
-    page = page_of(tinynet.draw(loss), tmp_path)
+    drawing = tinynet.draw(loss)
+    page = page_of(drawing, tmp_path)
     told = " ".join(text for text, _ in page.texts)
+    assert page.at(0, "grad") == ["grad 1", "the gradient"]  # the second explains the colour
+    gradients = [edge.gradient for edge in drawing.graph.edges if edge.gradient]
+    assert len(gradients) > 12 and {brief(g) for g in gradients} <= set(page.at(99))
     loss.backward()
     for name, p in net.named_parameters():
         value = Value.of(p.grad.data, p.device)
         assert f"to {name} : {full(value)} " in told
+        if name == "layers.0.first.weight":
+            assert f"{size(p.data.nbytes)} of parameters, which are there anyway" in told
         short = next(t for t, inside in page.texts if t == name.rpartition(".")[2])
         assert f"{short} {shape(p.shape)} {brief(value)} " in told
 
@@ -143,7 +183,8 @@ def test_everything_is_inside(tmp_path):
     assert (
         "<html" not in drawing._repr_html_() and 'class="tinynet-drawing"' in drawing._repr_html_()
     )
-    assert "data-page" not in drawing._repr_html_()
+    # a page alone takes the keys wherever they are pressed, a notebook's drawing does not
+    assert "data-page>" in text and "data-page>" not in drawing._repr_html_()
 
 
 def test_the_ends_of_a_path(tmp_path):
@@ -189,6 +230,12 @@ def test_light_and_dark_have_the_same_colours_and_text_can_be_read():
         return (high + 0.05) / (low + 0.05)
 
     assert LIGHT.keys() == DARK.keys()
+    rules = dict(re.findall(r"^(.*?) \{ --paper: (#\w+);", page_style(), re.M))
+    dark = [selector for selector, paper in rules.items() if paper == DARK["paper"]]
+    assert len(rules) == 4 and dark == [
+        "@media (prefers-color-scheme: dark) { .tinynet-drawing",
+        '[data-theme="dark"] .tinynet-drawing, [data-jp-theme-light="false"] .tinynet-drawing',
+    ]
     for theme in (LIGHT, DARK):
         for words in ("ink", "faint", "value", "grad"):
             for ground in ("paper", "leaf", "shade"):
@@ -219,14 +266,58 @@ def net_of_blocks(count):
 
 
 def test_no_box_lies_on_another_and_all_lie_inside(tmp_path):
-    for loss in (tape(), net_of_blocks(3)[1]):
+    x = leaf(np.ones((2, 2), np.float32))
+    uneven = nn.Linear(2, 2)(x) + x.abs()  # a tall box beside a low one
+    for loss in (tape(), net_of_blocks(3)[1], uneven.sum()):
         text = tinynet.draw(loss).save(tmp_path / "a.svg").read_text()
         boxes = rectangles(text)
         width, height = map(float, ElementTree.fromstring(text).get("viewBox").split()[2:])
         assert len(boxes) == len(tinynet.draw(loss).graph.shown)
         for (x, y, w, h), (a, b, c, d) in combinations(boxes, 2):
-            assert x + w < a or a + c < x or y + h < b or b + d < y
+            if y == b:
+                assert x + w < a or a + c < x
+            else:  # room for an arrow and what stands beside it
+                assert y + h + 60 < b or b + d + 60 < y
         assert all(0 <= x and x + w + 16 <= width and y + h + 16 <= height for x, y, w, h in boxes)
+
+
+def test_no_label_lies_on_another_and_all_lie_inside(tmp_path):
+    wide = leaf(np.full((1, 1, 1, 3), 1.2345))  # what is beside its arrows is wider than the boxes
+    chain = (wide.exp() * 0.5).sqrt() * wide.abs()
+    for loss in (tape(), net_of_blocks(3)[1], chain):
+        root = ElementTree.fromstring(tinynet.draw(loss).save(tmp_path / "a.svg").read_text())
+        width = float(root.get("width")) - 2 * 16
+        labels = [
+            (float(text.get("y")), float(text.get("x")), len(text.text) * 7.3)
+            for text in root.findall(f"{SVG}g/{SVG}text")
+        ]
+        for (y, x, w), (v, u, t) in combinations(labels, 2):
+            assert y != v or x + w < u or u + t < x
+        assert labels and all(0 <= x and x + w <= width + 1 for _, x, w in labels)
+
+
+def test_a_single_arrow_ends_in_the_middle(tmp_path):
+    text = tinynet.draw(leaf(1.0).exp().sqrt()).save(tmp_path / "a.svg").read_text()
+    (end,) = set(re.findall(r'd="M[^"]* (\d+),\d+"', text))
+    assert all(abs(x + w / 2 - float(end)) <= 1 for x, _, w, _ in rectangles(text))
+
+
+def test_every_arrow_begins_at_a_box_or_where_another_one_bends(tmp_path):
+    x = leaf(1.0)
+    y = x
+    for _ in range(3):
+        y = y * 0.5 + x
+    text = tinynet.draw(y).save(tmp_path / "a.svg").read_text()
+    ways = [
+        [point for point in re.findall(r"(\d+),(\d+)(?= C|$)", way)]
+        for way in re.findall(r'class="arrow[^"]*" d="M([^"]*)"', text)
+    ]
+    assert len(ways) == 9 + 1  # an arrow for each argument, and the way that those of x share
+    bends = {point for way in ways for point in way[1:-1]} | {ways[0][-1]}
+    bottoms = {(round(x + w / 2), y + h) for x, y, w, h in rectangles(text)}
+    for (x, y), *_ in ways:
+        near = any(abs(int(x) - a) <= 1 and int(y) == b for a, b in bottoms)
+        assert near or (x, y) in bends
 
 
 def test_layout_of_a_diamond_with_a_long_arrow():

@@ -295,6 +295,19 @@ def test_what_follows_a_layer_says_so():
     ]
 
 
+def test_what_belongs_to_an_operation_stands_inside_it():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    x, shift = tinynet.tensor(np.ones((2, 1, 4, 4), np.float32)), tinynet.tensor(2.0)
+    with tinynet.tracing(net):
+        y = net(x) * 3.0 + shift
+        loss = (y * net.layers[0].bias.reshape(1, 2, 1, 1)).sum()
+    graph = tinynet.draw(loss).graph
+    own = {f"layers.1.{name}" for name in ("weight", "bias", "running_mean", "running_var")}
+    assert {b.title for b in graph.inside if b.title != "plain"} == own | {"layers.0.weight"}
+    # the bias is used twice, x and shift are no one's
+    assert {b.title for b in graph.shown if not b.runs} == {"x", "shift", "layers.0.bias"}
+
+
 def test_wrong_calls():
     x = leaf([1.0])
     with pytest.raises(TypeError, match="expected a Tensor, got float"):

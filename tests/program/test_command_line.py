@@ -230,7 +230,7 @@ def mistakes(data, finished, tmp_path):
         (("--eval", arrays), "not a checkpoint of a run"),
         (("--eval", weights), "not a checkpoint of a run"),
         (("--eval", finished, weights), "not a checkpoint of a run"),
-        (("--eval", finished, "--data", grey), "3 channels, the data has 1 channel"),
+        (("--eval", finished, "--data", grey), "as the net was trained on, got data of 1 channel"),
     ]  # fmt: skip
 
 

@@ -86,6 +86,7 @@ class Room:
     """The data of a program; writes down what it was asked."""
 
     changeable = {"width"}
+    asks = ("ROW", "what the net says of rows")
 
     def __init__(self, width=2):
         self.width = width
@@ -147,8 +148,9 @@ class Room:
     def reached(self, result):
         return "is small"
 
-    def files(self, folder):
-        return sorted(str(path) for path in folder.iterdir())
+    def files(self, what):
+        path = Path(what)
+        return sorted(map(str, path.iterdir())) if path.is_dir() else [what]
 
     def predict(self, models, task, about, what):
         if "odd" in what:
@@ -362,7 +364,7 @@ def test_eval_refuses_nets_that_are_about_other_things(told, capsys):
     told.run("--out", "a")
     told.run("--out", "b", "--side", 9)
     assert told.run("--eval", "a", "b") == 2
-    assert "side 9, this run has 1" in capsys.readouterr().err
+    assert "side 1, as this run has, got 9" in capsys.readouterr().err
 
 
 def test_predict_tells_of_every_file_by_the_best_net(told, capsys):

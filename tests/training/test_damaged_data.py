@@ -106,13 +106,13 @@ def test_a_resumed_run_counts_on(tmp_path):
 
 
 def test_a_batch_of_nothing(tmp_path):
-    with pytest.raises(TrainingError, match="nothing of batch 1 can be read"):
+    with pytest.raises(TrainingError, match="no other picture of its batch can be read"):
         trainer_of(tmp_path, range(96), skip_damaged=999).fit()
-    with pytest.raises(TrainingError, match="none of the pictures to test on can be read"):
+    with pytest.raises(TrainingError, match="no other picture of its batch can be read"):
         trainer_of(tmp_path, (), range(40), skip_damaged=999, epochs=1).fit()
-    trainer = trainer_of(tmp_path / "part", (), range(16), skip_damaged=999, epochs=1)
+    trainer = trainer_of(tmp_path / "part", (), range(7), skip_damaged=999, epochs=1)
     trainer.fit()
-    assert trainer.task._found.count == 24
+    assert trainer.task._found.count == 33
 
 
 def test_a_batch_without_its_damaged_rows():

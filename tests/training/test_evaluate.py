@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tinynet.data import ArrayDataset, Loader
-from tinynet.devices import device
+from tinynet.devices import find_device
 from tinynet.tensor import Tensor
 from tinynet.training.evaluate import (
     evaluate,
@@ -21,7 +21,7 @@ from tinynet.training.evaluate import (
 from tinynet.training.features import features, nearest
 from tinynet.training.inputs import Inputs, batch_of, read_picture
 
-CPU = device("cpu")
+CPU = find_device("cpu")
 
 
 def lookup(scores):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tinynet.data import ArrayDataset, Loader
-from tinynet.devices import device
+from tinynet.devices import find_device
 from tinynet.tensor import Tensor
 from tinynet.training import plots, report
 from tinynet.training.evaluate import evaluate, save_evaluation
@@ -222,7 +222,7 @@ def test_durations(total, text, tmp_path, monkeypatch):
 
 def sure(scores):
     """A net that knows its answers by heart: by the picture's first pixel."""
-    return lambda x: Tensor(scores[x.data[:, 0, 0, 0].astype(int)], device("cpu"))
+    return lambda x: Tensor(scores[x.data[:, 0, 0, 0].astype(int)], find_device("cpu"))
 
 
 @pytest.fixture

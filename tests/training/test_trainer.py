@@ -148,10 +148,10 @@ def test_resume_refuses_another_net(tmp_path):
     make_trainer(tmp_path, epochs=1).fit()
     other = make_trainer(tmp_path)
     other.saver.about = other.about | {"preset": "paper"}
-    with pytest.raises(CheckpointError, match="preset 'tiny', this run has 'paper'"):
+    with pytest.raises(CheckpointError, match="preset 'paper', as this run has, got 'tiny'"):
         other.resume()
     other.saver.about = {"preset": "tiny", "classes": ["a", "b"]}
-    with pytest.raises(CheckpointError, match="knows 4 classes, the data has 2"):
+    with pytest.raises(CheckpointError, match="of 2 classes, as the data has, got one of 4"):
         other.resume()
 
 

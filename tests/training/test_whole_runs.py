@@ -125,6 +125,7 @@ def test_predict_takes_folders_and_goes_on_past_a_bad_picture(data, tmp_path, ca
     assert "is the best of 2 epochs on these pictures" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_killed_run_has_a_whole_report(data, tmp_path):
     """Nothing is done at its end: no signal is caught, nothing is drawn there."""
     out = tmp_path / "a run"

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinynet.arithmetic.operands import axes_of, axis_of, check_tensor
-from tinynet.devices import Device
-from tinynet.devices import device as find_device
+from tinynet.devices import Device, find_device
 from tinynet.function import Context, Function
 from tinynet.operations import operation
 from tinynet.tensor import Tensor, as_array

@@ -37,7 +37,7 @@ class Batch:
                 setattr(self, name, values[keep])
 
 
-def cut(
+def crop_pictures(
     dataset: Dataset, indices: np.ndarray, top: np.ndarray, left: np.ndarray, out: np.ndarray
 ) -> dict[int, str]:
     """Copy pictures into `out` (N, h, w, C), each from its offset on if it is larger than that.

@@ -119,7 +119,7 @@ def list_classes(train: Path, test: Path) -> list[str]:
                 f"{_some(sorted(missing))}; add them, or remove them from {folder}"
             )
     for name in found[0]:
-        if not name.isprintable():  # nor are bytes that are no UTF-8
+        if not name.isprintable():  # bytes that are no UTF-8 are not either
             raise DataError(
                 f"{train}: expected class names of printable characters in UTF-8, got "
                 f"{ascii(name)}; rename that folder"
@@ -170,7 +170,8 @@ def list_splits(splits: Splits, classes: list[str]) -> tuple[list[tuple[str, int
 
 def held_out(path: str, share: float) -> bool:
     """Whether a picture is split off as a test picture: by a hash of its class and name, so that
-    it is the same ever after, wherever the folder lies and whatever else comes into it."""
+    the answer never changes, also where the folder is moved or more pictures are added.
+    """
     name = "/".join(Path(path).parts[-2:])
     return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "big") < share * 2**64
 

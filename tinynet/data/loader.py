@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 
-from tinynet.data.batch import Batch, cut
+from tinynet.data.batch import Batch, crop_pictures
 from tinynet.data.dataset import Dataset
 from tinynet.data.workers import WorkerPool
 from tinynet.errors import DataError
@@ -122,7 +122,9 @@ class Loader:
 
     def _load(self, batch: Batch) -> Batch:
         batch.pictures = np.empty((len(batch.indices), *self._cut_shape), np.uint8)
-        batch.damaged = cut(self.dataset, batch.indices, batch.top, batch.left, batch.pictures)
+        batch.damaged = crop_pictures(
+            self.dataset, batch.indices, batch.top, batch.left, batch.pictures
+        )
         return batch
 
     def _whole(self, batches: Generator[Batch, None, None]) -> Iterator[Batch]:
@@ -139,7 +141,7 @@ class Loader:
                 raise DataError(problem)
             batch.leave_out_damaged()
             if not len(batch.labels):
-                raise DataError(f"{problem}; nor can any other of its batch be read")
+                raise DataError(f"{problem}; no other picture of its batch can be read")
             return batch
 
         with contextlib.closing(batches):
@@ -187,8 +189,13 @@ def epoch_draws(seed: int, epoch: int, count: int) -> np.ndarray:
 
     Lane 0 chooses the row of the crop, 1 the column, 2 the flip, 4 to 7 the colour noise.
     """
-    words = _words(seed, _DRAWS | epoch, 4 * count)
-    return words.view(np.uint32).reshape(count, 8)
+    return epoch_lanes(seed, epoch, count, 8)
+
+
+def epoch_lanes(seed: int, epoch: int, count: int, lanes: int) -> np.ndarray:
+    """Random 32-bit numbers for each example, uint32 (count, lanes), by its place in the set."""
+    words = _words(seed, _DRAWS | epoch, -(-count * lanes // 2))
+    return words.view(np.uint32)[: count * lanes].reshape(count, lanes)
 
 
 def _words(seed: int, stream: int, count: int) -> np.ndarray:

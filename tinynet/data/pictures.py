@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import io
 import os
+import sys
 import warnings
 import zlib
 from collections import Counter
@@ -47,7 +48,7 @@ def keep_freed_memory() -> None:
     Otherwise each picture's buffers are mapped, cleared and unmapped again by the kernel, which
     can take as long as the decoding (1,075 against 1,980 pictures/s of 256 x 256).
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(_M_TRIM_THRESHOLD, 256 << 20)
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)

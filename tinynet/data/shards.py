@@ -23,6 +23,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from tqdm import tqdm
@@ -96,7 +97,7 @@ class ShardDataset(Dataset):
         path = self.shards[shard]
         try:
             with open(path, "rb", buffering=0) as file:
-                data = os.pread(file.fileno(), length, offset)
+                data = _read(file, offset, length)
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}; run {repair_command(self.root)}") from error
         if zlib.crc32(data) != crc:
@@ -278,8 +279,13 @@ def _verify_shard(root: Path, split: str, number: int, index: np.ndarray) -> lis
             row = next(rows)
             offset, length = int(row["offset"]), int(row["length"])
             inside = picture.offset <= offset <= offset + length == picture.offset + picture.size
-            data = os.pread(file.fileno(), length, offset) if inside else b""
-            text = os.pread(file.fileno(), label.size, label.offset)
+            data = _read(file, offset, length) if inside else b""
+            text = _read(file, label.offset, label.size)
             if zlib.crc32(data) != row["crc"] or text != str(row["label"]).encode():
                 problems.append(f"{path}: {picture.name} differs from the index")
     return problems
+
+
+def _read(file: IO[bytes], offset: int, length: int) -> bytes:
+    file.seek(offset)
+    return file.read(length)

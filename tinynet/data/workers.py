@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.data.batch import Batch, cut
+from tinynet.data.batch import Batch, crop_pictures
 from tinynet.data.dataset import Dataset
 from tinynet.data.pictures import keep_freed_memory
 from tinynet.errors import DataError
@@ -37,7 +37,7 @@ class _Block:
     the file system, so nothing is left behind however this process ends."""
 
     def __init__(self, size: int):
-        if hasattr(os, "memfd_create"):
+        if hasattr(os, "memfd_create"):  # Linux; a file without a name elsewhere
             self.file = open(os.memfd_create("tinynet-batch"), "r+b", buffering=0)
         else:
             self.file = tempfile.TemporaryFile(buffering=0)
@@ -112,6 +112,11 @@ class WorkerPool:
     """
 
     def __init__(self, dataset: Dataset, workers: int, ahead: int, shape: tuple[int, ...]):
+        if os.name == "nt":
+            raise ValueError(
+                f"Loader: expected workers=0 on Windows, where processes cannot share a file "
+                f"without a name, got {workers}; load in this process"
+            )
         self.dataset = dataset
         self.count = workers
         self.ahead = ahead
@@ -225,7 +230,7 @@ def _serve(pipe: connection.Connection, dataset: Dataset) -> None:
         problem, damaged = None, {}
         try:
             out = np.ndarray(shape, np.uint8, buffer=blocks[name])
-            damaged = cut(dataset, indices, top, left, out)
+            damaged = crop_pictures(dataset, indices, top, left, out)
         except Exception as error:  # whatever it is, the parent raises it
             problem = repr(error)
         try:

@@ -3,7 +3,7 @@
 Nothing here knows a kernel: those above hand theirs over (`register`, tinynet/kernels/backends.py).
 """
 
-from tinynet.devices.base import Device, device, memory_stats, register, set_tf32
+from tinynet.devices.base import Device, find_device, memory_stats, register, set_tf32
 from tinynet.devices.memory import MemoryStats
 
-__all__ = ["Device", "MemoryStats", "device", "memory_stats", "register", "set_tf32"]
+__all__ = ["Device", "MemoryStats", "find_device", "memory_stats", "register", "set_tf32"]

@@ -57,7 +57,7 @@ class Device:
         return self.name
 
     def __reduce__(self) -> tuple:
-        return device, (self.name,)  # copies and pickles are the one object again
+        return find_device, (self.name,)  # copies and pickles are the one object again
 
     def activate(
         self, operation: str = "", arrays: Sequence[Any] = ()
@@ -119,7 +119,7 @@ def register(kind: str, load: Load) -> None:
     _loads[kind] = load
 
 
-def device(name: str | Device) -> Device:
+def find_device(name: str | Device) -> Device:
     """The device of that name: "cpu", "cpu:1", "cuda", "cuda:1" ...
 
     Raises ValueError for a name of another form, DeviceUnavailableError where there is no such GPU.
@@ -150,7 +150,7 @@ def _parts(name: str) -> tuple[str, str, int] | None:
 
 def memory_stats(name: str | Device) -> MemoryStats:
     """Bytes of a device's memory: used by living arrays, held from the system, the most used."""
-    return device(name).memory_stats()
+    return find_device(name).memory_stats()
 
 
 def set_tf32(on: bool) -> None:

@@ -45,7 +45,12 @@ class CpuDevice(Device):
         pool.reset_peak()
 
     def free_memory(self) -> int:
-        with open("/proc/meminfo") as lines:
-            return next(
-                1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")
-            )
+        try:
+            with open("/proc/meminfo") as file:
+                lines = file.readlines()
+        except FileNotFoundError:
+            raise OSError(
+                "cpu: expected Linux, which tells how much memory is free in /proc/meminfo; give "
+                "the batch size as a number"
+            ) from None
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvail"))

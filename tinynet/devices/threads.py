@@ -214,7 +214,7 @@ def ranges(n: int, step: int) -> list[slice]:
     return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
 
-def _forget_threads() -> None:  # they do not survive a fork; nor do those that held BLAS
+def _forget_threads() -> None:  # a fork copies no thread, also none of those that held BLAS
     global _team, _lock
     _team, _lock = None, threading.RLock()
     _blas_holders.clear()

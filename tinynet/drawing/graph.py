@@ -120,15 +120,16 @@ class Graph:
 
     @cached_property
     def inside(self) -> set[Box]:
-        """Boxes that are drawn as a line of the operation that uses them: its own parameters, and
-        constants without a name.
+        """Boxes that are drawn as a line of the operation that uses them: its own parameters and
+        buffers, and constants without a name.
         """
-        return {
-            box
-            for box, edges in self.out_of.items()
-            if len({edge.target for edge in edges}) == 1
-            and (box.kind == "parameter" or (box.kind == "plain" and not box.outputs[0].name))
-        }
+        found = set()
+        for box, edges in self.out_of.items():
+            user, name = edges[0].target, box.outputs[0].name
+            its_own = box.kind == "plain" and (not name or name.startswith(f"{user.path}."))
+            if box.kind == "parameter" or its_own:
+                found.update([box] if all(edge.target is user for edge in edges) else [])
+        return found
 
     @cached_property
     def shown(self) -> list[Box]:

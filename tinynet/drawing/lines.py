@@ -107,8 +107,7 @@ def _sums(leaving: list[Edge]) -> Iterator[Line]:
         ends = [*(edge.target.step for edge in coming[1:]), None]
         versions = [
             Part("grad meet" if edge.before else "grad", _sum(edge), edge.target.step, end)
-            for edge, end in zip(coming, ends, strict=True)
-            if end != edge.target.step  # in x * x both come at once: the second shows their sum
+            for edge, end in zip(coming, ends, strict=True)  # of x * x, the first is never seen
         ]
         yield Line(versions, versions=True)
 

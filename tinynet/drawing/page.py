@@ -23,7 +23,8 @@ CONTROLS = (
     ("last", "\u21e5", "after the last step"),
 )
 MOST = 24  # arguments whose gradients are listed
-WHOLE = ".tinynet-drawing { height: 100vh; max-height: none; border: 0 } body { margin: 0 }"
+WHOLE = """.tinynet-drawing { height: 100vh !important; max-height: none; border: 0 }
+body { margin: 0 }"""
 
 
 def page(graph: Graph, title: str) -> str:
@@ -49,7 +50,9 @@ def fragment(graph: Graph, whole: bool = False) -> str:
         for i, name in enumerate(graph.devices)
     )
     return (
-        f'<figure class="tinynet-drawing" tabindex="0" data-steps="{last}"{" data-page" * whole}>'
+        # data-lm-...: JupyterLab leaves the keys to what has the focus
+        f'<figure class="tinynet-drawing" tabindex="0" data-lm-suppress-shortcuts="true" '
+        f'data-steps="{last}"{" data-page" * whole}>'
         f"<style>{page_style()}</style>\n"
         f'<header><p class="controls" hidden>{buttons}'
         f'<input type="range" min="0" aria-label="step of backward"><span class="count"></span></p>'
@@ -76,14 +79,12 @@ def _start(graph: Graph) -> str:
 
 
 def _section(box: Box, graph: Graph, last: bool) -> str:
-    hidden = "" if last else ' class="hidden"'
-    # the last step stays: there is none after it
+    hidden = ' class="hidden"' * (not last)
     lines = "".join(f"<p>{line}</p>" for line in _lines(box, graph))
-    until = "" if last else f' data-to="{box.step + 1}"'
     place = ", ".join(filter(None, (box.path, box.after)))
     title = f"{box.title} {place}".strip()
     return (
-        f'<section{hidden} data-from="{box.step}"{until}>'
+        f'<section{hidden} data-from="{box.step}" data-to="{box.step + 1}">'
         f"<h3>{escape(title)}</h3>{lines}</section>\n"
     )
 

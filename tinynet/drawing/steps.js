@@ -39,6 +39,7 @@ for (const root of document.querySelectorAll(".tinynet-drawing:not([data-ready])
     const move = { ArrowRight: step + 1, ArrowLeft: step - 1, Home: 0, End: last }[event.key];
     if (move === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
+    event.stopPropagation();
     show(move);
   });
   for (const e of root.querySelectorAll(".box[data-step]")) {

@@ -39,7 +39,7 @@ def check(exercise: Exercise, learner: Learner, say: Say) -> bool:
     probes = [_as_float32(exercise.example()), *exercise.probes(np.random.default_rng(7))]
     outcomes, wrong = [], None
     for number, probe in enumerate(probes):
-        outcomes.append(_outcome(exercise, learner.function, probe, learner))
+        outcomes.append(outcome(exercise, learner.function, probe, learner))
         try:
             _compare(exercise, outcomes[-1], probe)
         except Wrong as error:
@@ -62,15 +62,17 @@ def check(exercise: Exercise, learner: Learner, say: Say) -> bool:
 
 def named(exercise: Exercise, probes: list[tuple], outcomes: list[Outcome]) -> str:
     """The hint of the mistake that is wrong in the same way; empty if none is."""
-    rights = [_outcome(exercise, exercise.solution, probe) for probe in probes]
+    rights = [outcome(exercise, exercise.solution, probe) for probe in probes]
+    best, found = 0, ""
     for mistake, hint in exercise.mistakes.items():
-        theirs = (_outcome(exercise, mistake, probe) for probe in probes)
-        triples = [*zip(outcomes, theirs, rights, strict=True)]
-        # Where the learner's raises an error it tells nothing; but once both must be wrong alike.
-        alike = all(_same(a, b) or a.error for a, b, _ in triples)
-        if alike and any(_same(a, b) and not _same(b, right) for a, b, right in triples):
-            return hint
-    return ""
+        theirs = [outcome(exercise, mistake, probe) for probe in probes]
+        same = [_same(a, b) for a, b in zip(outcomes, theirs, strict=True)]
+        wrong = [not _same(a, b) for a, b in zip(theirs, rights, strict=True)]
+        # Where the learner's fails it tells little; but once both must be wrong in the same way.
+        fits = all(s or a.error for s, a in zip(same, outcomes, strict=True))
+        if fits and any(s and w for s, w in zip(same, wrong, strict=True)) and sum(same) > best:
+            best, found = sum(same), hint
+    return found
 
 
 def _try(exercise: Exercise, learner: Learner, say: Say) -> bool:
@@ -93,7 +95,7 @@ def _try(exercise: Exercise, learner: Learner, say: Say) -> bool:
     return True
 
 
-def _outcome(
+def outcome(
     exercise: Exercise, function: Function, probe: tuple, learner: Learner | None = None
 ) -> Outcome:
     """learner: whose function it is; left out for one of the exercise's own."""
@@ -115,16 +117,16 @@ def _outcome(
     return Outcome(results, list(_arrays(arguments)))
 
 
-def _compare(exercise: Exercise, outcome: Outcome, probe: tuple) -> None:
-    """Wrong unless the outcome is that of the solution."""
-    if outcome.error:
-        raise Wrong(outcome.error)
-    names, right = exercise.results, _outcome(exercise, exercise.solution, probe)
-    if not isinstance(outcome.results, (tuple, list)) or len(outcome.results) != len(names):
-        raise Wrong(f"Expected to get {', '.join(names)}, got {_kind(outcome.results)}.")
-    for name, got, expected in zip(names, outcome.results, right.results, strict=True):
+def _compare(exercise: Exercise, given: Outcome, probe: tuple) -> None:
+    """Wrong unless what was given is that of the solution."""
+    if given.error:
+        raise Wrong(given.error)
+    names, right = exercise.results, outcome(exercise, exercise.solution, probe)
+    if not isinstance(given.results, (tuple, list)) or len(given.results) != len(names):
+        raise Wrong(f"Expected to get {', '.join(names)}, got {_kind(given.results)}.")
+    for name, got, expected in zip(names, given.results, right.results, strict=True):
         _compare_result(name, got, expected)
-    for before, after in zip(_arrays(probe), outcome.arguments, strict=True):
+    for before, after in zip(_arrays(probe), given.arguments, strict=True):
         if not np.array_equal(before, after):
             raise Wrong(
                 "The results are right, but your function changed one of its arguments:\n"

@@ -99,6 +99,17 @@ def misplaced(dy, x, weight, stride, top, left):
     return dx[:, :, top : top + H, left : left + W], dw, db
 
 
+def padding_of_forward(dy, x, weight, stride, padding):
+    """dx as a convolution of dy, zeros between its values, with the turned kernel."""
+    (N, O, OH, OW), (sh, sw), (ph, pw) = dy.shape, stride, padding
+    spread = np.zeros((N, O, OH * sh - sh + 1, OW * sw - sw + 1), dy.dtype)
+    spread[:, :, ::sh, ::sw] = dy
+    spread = np.pad(spread, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    windows = np.lib.stride_tricks.sliding_window_view(spread, weight.shape[2:], axis=(2, 3))
+    dx = np.einsum("nohwij,ocij->nchw", windows, weight[:, :, ::-1, ::-1])
+    return dx, *conv2d_backward(dy, x, weight, stride, padding)[1:]
+
+
 def windows_exchanged(dy, x, weight, stride, padding):
     return misplaced(dy, x, weight, stride, padding[1], padding[0])
 
@@ -134,7 +145,7 @@ def probes(rng):
     for (N, C, O), size, (kh, kw), (sh, sw), (ph, pw) in [
         ((2, 3, 3), (3, 4), (3, 3), (1, 1), (1, 1)),
         ((2, 3, 2), (5, 6), (3, 2), (2, 1), (1, 0)),
-        ((2, 2, 3), (6, 5), (2, 3), (1, 2), (0, 2)),
+        ((2, 2, 3), (6, 5), (2, 3), (1, 2), (1, 2)),
         ((1, 2, 2), (9, 8), (3, 3), (2, 2), (0, 1)),
     ]:
         OH, OW = (size[0] + 2 * ph - kh) // sh + 1, (size[1] + 2 * pw - kw) // sw + 1
@@ -171,6 +182,8 @@ EXERCISE = Exercise(
         turned_by_columns: "you turn the kernel along one axis. Turn rows and columns.",
         channels_exchanged: "in dx the sum goes over the output channels o, and c stays. Input and "
         "output channels of w are exchanged; with O = C all shapes still fit.",
+        padding_of_forward: "as a convolution of dy, dx needs the padding kh-1-ph, kw-1-pw, not "
+        "forward's. They are equal where ph = (kh-1)/2, so many checks see nothing.",
         dw_turned: "dw is turned by 180 degrees. w[i, j] meets the same pixels in backward as in "
         "forward: no turn.",
         dw_of_the_last_window: "dw has the last window alone: a kernel is used at all positions, "

@@ -86,8 +86,8 @@ class Learner:
             self.printed += out.getvalue().splitlines()
 
     def tell_printed(self) -> list[str]:
-        """What the function printed since the last call of this, not too much of it."""
-        lines, self.printed = self.printed, []
+        """What the file printed so far, not too much of it."""
+        lines = self.printed
         if not lines:
             return []
         more = f"    ... and {len(lines) - SHOWN:,} lines more"

@@ -33,10 +33,10 @@ def overwrites(dy, winner, x_shape, kernel, stride, padding):
     return dx
 
 
-def padded(dy, winner, x_shape, kernel, stride, padding, top=0, left=0):
+def cut(dy, winner, x_shape, kernel, stride, top, left):
     """dx of the padded picture, then a part of it that begins at (top, left)."""
     N, C, H, W = x_shape
-    size = 2 * max(H, W) * max(kernel)  # no window of any mistake reaches beyond
+    size = 2 * max(H, W) * max(kernel)  # no window reaches beyond
     whole = max_pool2d_backward(dy, winner, (N, C, size, size), kernel, stride, (0, 0))
     return whole[:, :, top : top + H, left : left + W]
 
@@ -46,22 +46,29 @@ def not_cut(dy, winner, x_shape, kernel, stride, padding):
     return max_pool2d_backward(dy, winner, shape, kernel, stride, (0, 0))
 
 
+def cut_at_the_corner(dy, winner, x_shape, kernel, stride, padding):
+    return cut(dy, winner, x_shape, kernel, stride, 0, 0)
+
+
+def cut_exchanged(dy, winner, x_shape, kernel, stride, padding):
+    return cut(dy, winner, x_shape, kernel, stride, padding[1], padding[0])
+
+
 def without_padding(dy, winner, x_shape, kernel, stride, padding):
-    return padded(dy, winner, x_shape, kernel, stride, padding)
+    return max_pool2d_backward(dy, winner, x_shape, kernel, stride, (0, 0))
 
 
 def padding_twice(dy, winner, x_shape, kernel, stride, padding):
     ph, pw = padding
-    return padded(dy, winner, x_shape, kernel, stride, padding, 2 * ph, 2 * pw)
+    return max_pool2d_backward(dy, winner, x_shape, kernel, stride, (2 * ph, 2 * pw))
 
 
 def sides_exchanged(dy, winner, x_shape, kernel, stride, padding):
-    return padded(dy, winner, x_shape, kernel, stride, padding, padding[1], padding[0])
+    return max_pool2d_backward(dy, winner, x_shape, kernel, stride, padding[::-1])
 
 
 def first_of_each_pair(dy, winner, x_shape, kernel, stride, padding):
-    ph = padding[0]
-    return padded(dy, winner, x_shape, kernel, stride[:1] * 2, padding, ph, ph)
+    return max_pool2d_backward(dy, winner, x_shape, kernel, stride[:1] * 2, padding[:1] * 2)
 
 
 def kh_for_kw(dy, winner, x_shape, kernel, stride, padding):
@@ -69,12 +76,12 @@ def kh_for_kw(dy, winner, x_shape, kernel, stride, padding):
 
 
 def stride_is_kernel(dy, winner, x_shape, kernel, stride, padding):
-    return padded(dy, winner, x_shape, kernel, kernel, padding, *padding)
+    return max_pool2d_backward(dy, winner, x_shape, kernel, kernel, padding)
 
 
 def shares(dy, winner, x_shape, kernel, stride, padding):
     parts = [
-        padded(dy, np.full_like(winner, n), x_shape, kernel, stride, padding, *padding)
+        cut(dy, np.full_like(winner, n), x_shape, kernel, stride, *padding)
         for n in range(kernel[0] * kernel[1])
     ]
     return sum(parts) / len(parts)
@@ -94,6 +101,7 @@ def probes(rng):
         ((2, 2, 7, 6), (3, 2), (2, 1), (1, 0)),
         ((1, 2, 6, 9), (3, 5), (1, 2), (0, 2)),
         ((2, 1, 5, 6), (3, 3), (2, 2), (1, 1)),
+        ((2, 1, 6, 5), (3, 2), (3, 2), (1, 0)),  # windows lie inside without the padding, too
     ]:
         y, winner = kernels.max_pool2d_forward(
             rng.normal(size=shape), kernel, stride, padding, False
@@ -114,6 +122,8 @@ EXERCISE = Exercise(
         "several windows. Use +=.",
         not_cut: "dx has the shape of the padded picture. The padding gets no gradient: cut it "
         "off, or count rows from oh*sh - ph.",
+        cut_at_the_corner: "you cut the padding off at the end alone: dx begins at (ph, pw).",
+        cut_exchanged: "you cut dx out at (pw, ph): ph is above and below, pw left and right.",
         without_padding: "a window begins at row oh*sh - ph: the padding is missing.",
         padding_twice: "you subtract the padding twice.",
         sides_exchanged: "the padding of rows and columns is exchanged: ph belongs to the rows.",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from tinynet.devices import Device, device
+from tinynet.devices import Device, find_device
 from tinynet.errors import DeviceUnavailableError, GradcheckError
 from tinynet.gradcheck.cases import CASES, has_gradient
 from tinynet.gradcheck.check import worst_error
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         if name not in differentiable:
             parser.error(f"expected operations among {', '.join(differentiable)}, got {name}")
     try:
-        where = device(arguments.device)
+        where = find_device(arguments.device)
     except (ValueError, DeviceUnavailableError) as error:
         parser.error(str(error))
 

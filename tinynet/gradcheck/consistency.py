@@ -160,8 +160,8 @@ def backward_twice(c: Consistency) -> None:
     s = c.subject
     with failing(when):
         leaves, outputs = s.run(s.values)
-        s.send_back(outputs, s.apart(c.v), retain=True)
-        s.send_back(outputs, s.apart(c.w))
+        s.backward(outputs, s.apart(c.v), retain=True)
+        s.backward(outputs, s.apart(c.w))
     c.expect(when, read(leaves), [v + w for v, w in zip(c.of_v, c.of_w, strict=True)])
 
 
@@ -179,11 +179,11 @@ def another_call(c: Consistency) -> None:
             warnings.simplefilter("ignore")  # and not every function takes any values
             others = s.run([backwards(x.reshape(-1)[::-1].reshape(x.shape)) for x in s.values])[1]
             if first:
-                s.send_back(others, s.apart(c.w))
+                s.backward(others, s.apart(c.w))
         for leaf in leaves:  # parameters are leaves of both graphs
             leaf.grad = None
         with failing(when):
-            s.send_back(outputs, s.apart(c.v))
+            s.backward(outputs, s.apart(c.v))
         c.expect(when, read(leaves), c.of_v)
 
 

@@ -1,4 +1,4 @@
-"""The function under test, as a function of NumPy arrays that can be run, and sent backward."""
+"""The function under test, as a function of NumPy arrays that can be run forward and backward."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet import random
-from tinynet.devices import device as find_device
+from tinynet.devices import find_device
 from tinynet.errors import GradcheckError
 from tinynet.function import Context, Function
 from tinynet.gradcheck.layouts import like
@@ -120,7 +120,7 @@ class Subject:
             raise TypeError("gradcheck: expected the function to return a tensor or several")
         return leaves, [y for y in outputs if y.dtype.kind in "fc"]
 
-    def send_back(
+    def backward(
         self, outputs: list[Tensor], upstream: Sequence[np.ndarray | None], retain: bool = False
     ) -> None:
         """`backward()` from L = sum of <v_k, y_k>. upstream: v_k, None for an output that L does
@@ -155,7 +155,7 @@ class Subject:
                 "gradcheck: no output requires a gradient: the tape does not reach the inputs"
             )
         y = _in_a_row([y.numpy() for y in outputs])
-        self.send_back(outputs, upstream)
+        self.backward(outputs, upstream)
         self._expect_unchanged([leaf.numpy() for leaf in leaves], before)
         return read(leaves), y
 

@@ -1,5 +1,8 @@
 """The mathematics on plain NumPy arrays: one file a kernel, forward and backward side by side.
 
+`..._definition` in such a file is the formula in plain loops: slow, short, and hard to get wrong.
+The tests prove the fast way equal to it, and backward to its derivative.
+
 `tinynet.kernels.cuda` has the same names for CuPy arrays. Arguments are checked above, in
 tinynet.functional.
 """

@@ -15,6 +15,8 @@ section 3.2.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tinynet.devices.memory import pool
@@ -26,6 +28,17 @@ from tinynet.kernels.layout import PIECE, batch_first, batch_last
 def adaptive_windows(n: int, out: int) -> list[slice]:
     """The windows of n rows, `out` of them."""
     return [slice(i * n // out, -(-(i + 1) * n // out)) for i in range(out)]
+
+
+def adaptive_avg_pool2d_definition(x: np.ndarray, size: Pair) -> np.ndarray:
+    """The formula at the top, one output at a time."""
+    (N, C, H, W), (OH, OW) = x.shape, size
+    y = np.zeros((N, C, OH, OW), x.dtype)
+    for n, c, i, j in np.ndindex(y.shape):
+        rows = range(math.floor(i * H / OH), math.ceil((i + 1) * H / OH))
+        columns = range(math.floor(j * W / OW), math.ceil((j + 1) * W / OW))
+        y[n, c, i, j] = np.mean([x[n, c, h, w] for h in rows for w in columns])
+    return y
 
 
 def adaptive_avg_pool2d_forward(x: np.ndarray, size: Pair) -> np.ndarray:

@@ -22,11 +22,28 @@ Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.2.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tinynet.devices.memory import pool
 from tinynet.devices.threads import parallel_for, ranges
 from tinynet.kernels.layout import PIECE, dense
+
+
+def attention_definition(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, mask: np.ndarray
+) -> np.ndarray:
+    """The formulas at the top, one query of one head at a time; mask (N, T, S)."""
+    (N, T, D), (_, S, E) = q.shape, v.shape
+    y, d, e = np.zeros((N, T, E)), D // heads, E // heads
+    for n, t, h in np.ndindex(N, T, heads):
+        own, values = slice(h * d, (h + 1) * d), slice(h * e, (h + 1) * e)
+        seen = [s for s in range(S) if mask[n, t, s]]
+        fits = [math.exp(q[n, t, own] @ k[n, s, own] / math.sqrt(d)) for s in seen]
+        for s, fit in zip(seen, fits, strict=True):
+            y[n, t, values] += fit / sum(fits) * v[n, s, values]
+    return y
 
 
 def attention_forward(

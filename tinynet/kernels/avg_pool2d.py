@@ -17,7 +17,12 @@ from tinynet.devices.memory import pool
 from tinynet.devices.threads import parallel_for
 from tinynet.kernels.im2col import Pair
 from tinynet.kernels.layout import batch_first, batch_last
-from tinynet.kernels.max_pool2d import pool_output_size, pool_pieces, window_parts
+from tinynet.kernels.max_pool2d import (
+    pool_output_size,
+    pool_pieces,
+    window_parts,
+    windows_definition,
+)
 
 
 def window_sizes(
@@ -32,6 +37,27 @@ def window_sizes(
             stop - start if count_include_pad else np.minimum(stop, n) - np.maximum(start, 0)
         )
     return np.outer(*counts)
+
+
+def avg_pool2d_definition(
+    x: np.ndarray,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    ceil_mode: bool,
+    count_include_pad: bool,
+) -> np.ndarray:
+    """The formula at the top, one output at a time."""
+    (N, C, H, W), (ph, pw) = x.shape, padding
+    rows = windows_definition(H, kernel[0], stride[0], ph, ceil_mode)
+    columns = windows_definition(W, kernel[1], stride[1], pw, ceil_mode)
+    y = np.zeros((N, C, len(rows), len(columns)), x.dtype)
+    for n, c, oh, ow in np.ndindex(y.shape):
+        window = [(h, w) for h in rows[oh] for w in columns[ow]]
+        inside = [x[n, c, h, w] for h, w in window if 0 <= h < H and 0 <= w < W]
+        padded = [1 for h, w in window if h < H + ph and w < W + pw]
+        y[n, c, oh, ow] = sum(inside) / len(padded if count_include_pad else inside)
+    return y
 
 
 def avg_pool2d_forward(

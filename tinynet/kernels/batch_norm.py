@@ -31,6 +31,7 @@ Statistician 37 (1983) 242, for the variance from blocks.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,29 @@ from tinynet.kernels.layout import batch_first, batch_last, cut_to_zero, reject
 # to threads that hand the interpreter lock to each other.
 BLOCK = 1 << 18
 _passed = Scratch()  # what a rectifier lets through of dy
+
+
+def batch_norm_definition(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    mean: np.ndarray | None,
+    var: np.ndarray | None,
+    eps: float,
+) -> np.ndarray:
+    """The formulas at the top, one channel at a time. mean, var (C,): the running ones, or None in
+    training.
+    """
+    y = np.zeros_like(x)
+    for c in range(x.shape[1]):
+        values = x[:, c].ravel().tolist()
+        m = math.fsum(values) / len(values) if mean is None else mean[c]
+        v = math.fsum((u - m) ** 2 for u in values) / len(values) if var is None else var[c]
+        for n, *pixel in np.ndindex(x[:, c].shape):
+            place = (n, c, *pixel)
+            h = (x[place] - m) / math.sqrt(v + eps)
+            y[place] = weight[c] * h + bias[c]
+    return y
 
 
 def batch_norm_forward(

@@ -6,8 +6,8 @@
 and max(y, 0) where a ReLU follows: done on each piece of y while it is warm, it costs no pass of
 its own over memory.
 
-With col the columns of x (im2col.py), K = C*kh*kw and P = OH*OW*N, this is one matrix product, and
-so are its adjoints:
+With col the columns of x (im2col.py), K = C*kh*kw and P = OH*OW*N, this is one matrix product. Its
+adjoints are matrix products too:
 
     y  = w @ col + b        (O, K) @ (K, P) -> (O, P)
     dw = dy @ col^T         (O, P) @ (P, K) -> (O, K)       since y is linear in w, with factors col
@@ -66,6 +66,29 @@ _padded = Scratch()
 _shifted = Scratch()
 _one = Scratch()
 _product = Scratch()
+
+
+def conv2d_definition(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+) -> np.ndarray:
+    """The formula at the top, one output at a time: the tests prove all ways equal to it."""
+    (N, _, H, W), (O, C_group, kh, kw) = x.shape, weight.shape
+    (sh, sw), (ph, pw) = stride, padding
+    OH, OW = (H + 2 * ph - kh) // sh + 1, (W + 2 * pw - kw) // sw + 1
+    padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    y = np.zeros((N, O, OH, OW), np.result_type(x, weight))
+    for n, o, oh, ow in np.ndindex(y.shape):
+        first = o // (O // groups) * C_group  # the first channel that the group of o sees
+        total = 0 if bias is None else bias[o]
+        for c, i, j in np.ndindex(C_group, kh, kw):
+            total += weight[o, c, i, j] * padded[n, first + c, oh * sh + i, ow * sw + j]
+        y[n, o, oh, ow] = total
+    return y
 
 
 def conv2d_forward(

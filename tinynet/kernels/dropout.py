@@ -24,6 +24,33 @@ import numpy as np
 from tinynet.kernels.layout import along_memory, batch_first
 
 
+def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Philox4x64-10 in Python's integers: four words of 64 bits from a counter and a key.
+
+    Each of ten rounds multiplies two words to 128 bits each, and mixes the halves with the other
+    two words and the key. Source: Salmon et al., SC 2011, table 2 and section 3.3.
+    """
+    (x0, x1, x2, x3), (k0, k1), word = counter, key, 2**64 - 1
+    for _ in range(10):
+        p0, p1 = 0xD2E7470EE14C6C93 * x0, 0xCA5A826395121157 * x2
+        x0, x1, x2, x3 = (p1 >> 64) ^ x1 ^ k0, p1 & word, (p0 >> 64) ^ x3 ^ k1, p0 & word
+        k0, k1 = (k0 + 0x9E3779B97F4A7C15) & word, (k1 + 0xBB67AE8584CAA73B) & word
+    return x0, x1, x2, x3
+
+
+def dropout_mask_definition(shape: tuple[int, ...], p: float, seed: int, call: int) -> np.ndarray:
+    """The rule at the top, one element at a time: element e, counted with the batch innermost,
+    takes lane e % 4 of word e // 4 of the stream.
+    """
+    mask = np.zeros(shape[1:] + shape[:1], bool)
+    for e, index in enumerate(np.ndindex(mask.shape)):
+        block, lane = divmod(e, 16)  # of four words, of four lanes each
+        if lane == 0:
+            words = philox((block + 1, 0, 0, 0), (seed, call))
+        mask[index] = words[lane // 4] >> 16 * (lane % 4) & 0xFFFF >= round(p * 65536)
+    return np.moveaxis(mask, -1, 0) if shape else mask
+
+
 def dropout_mask(shape: tuple[int, ...], p: float, seed: int, call: int) -> np.ndarray:
     """Which elements are kept: bool of that shape, batch innermost in memory."""
     count = int(np.prod(shape))

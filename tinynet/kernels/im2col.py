@@ -3,8 +3,8 @@
     col[(c, i, j), (oh, ow, n)] = x[n, c, oh*sh + i - ph, ow*sw + j - pw]
 
 where x is 0 outside the picture. im2col copies each pixel into every column whose window covers it.
-Its adjoint sends a gradient back the same ways, and so sums over all windows that cover a pixel
-(`+=`: windows overlap):
+Its adjoint takes the gradients of these copies back to the pixel. Windows overlap, so there they
+are summed (`+=`):
 
     dx[n, c, h, w] = sum of dcol[(c, i, j), (oh, ow, n)]
                      over all (i, j, oh, ow) with oh*sh + i - ph = h and ow*sw + j - pw = w
@@ -87,12 +87,19 @@ def windows(padded: np.ndarray, kernel: Pair, stride: Pair, out: Pair) -> np.nda
     )
 
 
-def im2col(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair) -> np.ndarray:
-    """(N, C, H, W) -> (C*kh*kw, OH*OW*N), all columns at once: the definition, for reading and for
-    tests.
+def im2col_definition(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair) -> np.ndarray:
+    """The formula at the top, one entry at a time: (N, C, H, W) -> (C*kh*kw, OH*OW*N)."""
+    (N, C, H, W), (kh, kw), (sh, sw), (ph, pw) = x.shape, kernel, stride, padding
+    OH, OW = (H + 2 * ph - kh) // sh + 1, (W + 2 * pw - kw) // sw + 1
+    padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    col = np.zeros((C, kh, kw, OH, OW, N), x.dtype)
+    for c, i, j, oh, ow, n in np.ndindex(col.shape):
+        col[c, i, j, oh, ow, n] = padded[n, c, oh * sh + i, ow * sw + j]
+    return col.reshape(C * kh * kw, OH * OW * N)
 
-    conv2d builds the same columns piece by piece.
-    """
+
+def im2col(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair) -> np.ndarray:
+    """(N, C, H, W) -> (C*kh*kw, OH*OW*N), all columns at once; conv2d builds some at a time."""
     N, C, H, W = x.shape
     OH, OW = output_size((H, W), kernel, stride, padding)
     padded = pad(batch_last(x), padding)

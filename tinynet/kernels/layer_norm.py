@@ -19,6 +19,8 @@ Source: Ba, Kiros and Hinton 2016, arXiv 1607.06450, section 3.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tinynet.devices.memory import pool
@@ -28,6 +30,19 @@ from tinynet.kernels.layout import PIECE, dense
 
 _normal = Scratch()  # h of a piece
 _weighted = Scratch()  # g of a piece
+
+
+def layer_norm_definition(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float
+) -> np.ndarray:
+    """The formulas at the top, one row at a time: x (R, D) -> y."""
+    y, (R, D) = np.zeros_like(x), x.shape
+    for row in range(R):
+        m = math.fsum(x[row]) / D
+        v = math.fsum((u - m) ** 2 for u in x[row]) / D
+        for i in range(D):
+            y[row, i] = weight[i] * (x[row, i] - m) / math.sqrt(v + eps) + bias[i]
+    return y
 
 
 def layer_norm_forward(

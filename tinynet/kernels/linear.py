@@ -24,6 +24,16 @@ from tinynet.kernels.relu import relu_backward
 ROWS = 256  # of a product's block: BLAS is at full speed from about there on
 
 
+def linear_definition(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """The formula at the top, one output at a time: (N, I), (O, I), (O,) -> (N, O)."""
+    y = np.zeros((len(x), len(weight)), x.dtype)
+    for n, o in np.ndindex(y.shape):
+        y[n, o] = sum(x[n, i] * weight[o, i] for i in range(x.shape[1]))
+        if bias is not None:
+            y[n, o] += bias[o]
+    return y
+
+
 def linear_forward(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, relu: bool = False
 ) -> np.ndarray:

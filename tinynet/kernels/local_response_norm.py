@@ -44,6 +44,19 @@ _q = Scratch()
 _sums = Scratch()
 
 
+def local_response_norm_definition(
+    x: np.ndarray, size: int, alpha: float, beta: float, k: float
+) -> np.ndarray:
+    """The formulas at the top, one output at a time."""
+    y = np.zeros_like(x)
+    for n, c, *pixel in np.ndindex(x.shape):
+        first, last = max(c - size // 2, 0), c + (size - 1) // 2
+        place, window = (n, c, *pixel), (n, slice(first, last + 1), *pixel)
+        s = k + alpha / size * sum(u**2 for u in x[window])
+        y[place] = x[place] * s**-beta
+    return y
+
+
 def local_response_norm_forward(
     x: np.ndarray, size: int, alpha: float, beta: float, k: float
 ) -> np.ndarray:

@@ -80,6 +80,44 @@ def _inputs(offset: int, stride: int, outputs: tuple[int, int]) -> slice:
     return slice(first * stride + offset, (last - 1) * stride + offset + 1, stride)
 
 
+def windows_definition(
+    size: int, kernel: int, stride: int, padding: int, ceil_mode: bool
+) -> list[range]:
+    """The windows along one axis, as pixels; those below 0 and from `size` on are padding."""
+    windows, start = [], -padding
+    while start + kernel <= size + padding or (
+        # ceil_mode: one more that hangs over the end, if the one before left pixels uncovered
+        ceil_mode and start < size and start - stride + kernel < size + padding
+    ):
+        windows.append(range(start, start + kernel))
+        start += stride
+    return windows
+
+
+def max_pool2d_definition(
+    x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The formula at the top, one output at a time: y and the winners' positions, the first of the
+    largest; of NaNs, the window's first pixel.
+    """
+    N, C, H, W = x.shape
+    rows = windows_definition(H, kernel[0], stride[0], padding[0], ceil_mode)
+    columns = windows_definition(W, kernel[1], stride[1], padding[1], ceil_mode)
+    y = np.zeros((N, C, len(rows), len(columns)), x.dtype)
+    winner = np.zeros(y.shape, int)
+    for n, c, oh, ow in np.ndindex(y.shape):
+        window = [
+            (x[n, c, h, w], i * kernel[1] + j)
+            for i, h in enumerate(rows[oh])
+            for j, w in enumerate(columns[ow])
+            if 0 <= h < H and 0 <= w < W
+        ]
+        y[n, c, oh, ow], winner[n, c, oh, ow] = max(window, key=lambda pair: pair[0])
+        if any(np.isnan(value) for value, _ in window):
+            y[n, c, oh, ow], winner[n, c, oh, ow] = np.nan, window[0][1]
+    return y, winner
+
+
 def max_pool2d_forward(
     x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -89,14 +127,14 @@ def max_pool2d_forward(
     x = batch_last(x)
     y = pool.empty((C, OH, OW, N), x.dtype)
     position_type = np.min_scalar_type(kernel[0] * kernel[1])
-    nobody = position_type.type(np.iinfo(position_type).max)
+    no_winner = position_type.type(np.iinfo(position_type).max)
     winner = pool.empty((C, OH, OW, N), position_type)
 
     def piece(task: tuple[slice, slice]) -> None:
         channels, rows = task
         x_, y_, winner_ = x[channels], y[channels, rows], winner[channels, rows]
         y_.fill(-np.inf)
-        winner_.fill(nobody)
+        winner_.fill(no_winner)
         parts = list(window_parts((H, W), kernel, stride, padding, rows, OW))
         for _, outputs, inputs in parts:
             np.maximum(y_[outputs], x_[inputs], out=y_[outputs])
@@ -110,7 +148,7 @@ def max_pool2d_forward(
             shape = y_[outputs].shape
             below = np.less(x_[inputs], y_[outputs], out=_below.array(shape, np.bool_))
             candidate = _candidate.array(shape, position_type)
-            np.multiply(below.view(np.uint8), nobody, out=candidate)
+            np.multiply(below.view(np.uint8), no_winner, out=candidate)
             candidate |= position_type.type(position)
             np.minimum(winner_[outputs], candidate, out=winner_[outputs])
 

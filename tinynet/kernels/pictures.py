@@ -27,6 +27,30 @@ PICTURES = 16  # written together: a cache line of the batch-innermost result
 _difference = Scratch()
 
 
+def pictures_definition(
+    pictures: np.ndarray,
+    mean: np.ndarray,
+    top: np.ndarray,
+    left: np.ndarray,
+    flip: np.ndarray,
+    colour: np.ndarray | None,
+    size: tuple[int, int],
+    scale: float,
+    border: int = 0,
+) -> np.ndarray:
+    """The formula at the top, one value at a time."""
+    (N, H, W, C), (h, w) = pictures.shape, size
+    out = np.zeros((N, C, h + border, w + border))
+    for n, c, i, j in np.ndindex(N, C, h, w):
+        column = w - 1 - j if flip[n] else j
+        t, l = (top[n], left[n]) if (H, W) != size else (0, 0)
+        value = float(pictures[n, t + i, l + column, c])
+        t, l = (top[n], left[n]) if mean.shape[:2] != size else (0, 0)
+        value -= mean[t + i, l + column, c]
+        out[n, c, i, j] = scale * (value + (0 if colour is None else colour[n, c]))
+    return out
+
+
 def pictures_forward(
     pictures: np.ndarray,
     mean: np.ndarray,

@@ -28,6 +28,19 @@ _q = Scratch()
 _sums = Scratch()
 
 
+def spatial_response_norm_definition(
+    x: np.ndarray, size: int, alpha: float, beta: float, k: float
+) -> np.ndarray:
+    """The formulas at the top, one output at a time."""
+    y, before, after = np.zeros_like(x), size // 2, (size - 1) // 2
+    for n, c, h, w in np.ndindex(x.shape):
+        top, left = max(h - before, 0), max(w - before, 0)
+        patch = x[n, c, top : h + after + 1, left : w + after + 1]
+        s = k + alpha / size**2 * sum(u**2 for u in patch.ravel())
+        y[n, c, h, w] = x[n, c, h, w] * s**-beta
+    return y
+
+
 def spatial_response_norm_forward(
     x: np.ndarray, size: int, alpha: float, beta: float, k: float
 ) -> np.ndarray:

@@ -8,23 +8,40 @@ definition takes six products:
 Four products are enough:
 
     m1 = (d0 - d2) g0                 m2 = (d1 + d2) (g0 + g1 + g2)/2
-    m4 = (d1 - d3) g2                 m3 = (d2 - d1) (g0 - g1 + g2)/2
+    m4 = (d3 - d1) g2                 m3 = (d2 - d1) (g0 - g1 + g2)/2
 
-    y0 = m1 + m2 + m3                 y1 = m2 - m3 - m4
+    y0 = m1 + m2 + m3                 y1 = m2 - m3 + m4
 
-In numbers: d = (1, 2, 3, 4) and g = (1, 2, 3) give m = (-2, 15, 1, -6), so y = (14, 20). The sums
+In numbers: d = (1, 2, 3, 4) and g = (1, 2, 3) give m = (-2, 15, 1, 6), so y = (14, 20). The sums
 of g are made once for all tiles. In matrices this is
 
     y = A^T [(G g) * (B^T d)]
 
-Where the matrices come from: the product of two polynomials with m and r coefficients is one with
-n = m + r - 1 coefficients. Evaluate both at n points, multiply the n pairs of values, and find the
-polynomial through the products. One point is "infinity": the value there is the last coefficient.
-So the product is B^-1 [(G g) * (A h)], with Vandermonde matrices A (n, m), G (n, r) and B (n, n);
-their row for a point p is (1, p, p^2, ...). The filter, from n inputs to m outputs, is the
-transpose of the map from the m coefficients h to those of the product, and a transposed product of
-matrices is the product of the transposes in the other order. With B for the inverse, that is the
-line above.
+The matrices come from the product of two polynomials, in three steps.
+
+1. (h0 + h1 t) (g0 + g1 t + g2 t^2) has four coefficients, c. Four values determine them: those at
+t = 0, 1 and -1, and the last coefficient, which is called the value at infinity.
+
+    at 0: h0 g0     at 1: (h0 + h1) (g0 + g1 + g2)     at -1: (h0 - h1) (g0 - g1 + g2)
+    at infinity: h1 g2
+
+So the values are (A h) * (G g). The row of A and G for a point p is (1, p, p^2, ...), for infinity
+(0, ..., 0, 1). With B, the inverse of the matrix (4, 4) of such rows, c = B [(A h) * (G g)].
+
+2. Without values, c = T h, where column k of T holds g, moved down by k:
+
+        g0  0
+    T = g1 g0        c0 = g0 h0, c1 = g1 h0 + g0 h1, ...
+        g2 g1
+         0 g2
+
+The filter is the transpose of it: y = T^T d, since y0 = g0 d0 + g1 d1 + g2 d2.
+
+3. Both ways give the same c for every h, so T = B diag(G g) A. Transposed, T^T = A^T diag(G g) B^T,
+which is the line above. (There, the halves of B are written at the sums of g.)
+
+In general there are m outputs, r weights, n = m + r - 1 inputs and as many points: A (n, m),
+G (n, r), B (n, n), and n products instead of m r.
 
 Along rows and columns both, a tile of m x m outputs comes from n x n inputs by q = n^2 products.
 Tiles of 6x6 make 4x4 outputs of a 3x3 kernel with 36 products instead of 144. Tiles of 7x7 make 5x5
@@ -43,8 +60,8 @@ transforms are matrix products as well, with the Kronecker product of the small 
 q numbers in, q out. A wide product of so few rows would be bound by BLAS's own copies. So tiles
 come in runs of about 64, whose products need none: all matrices of a run lie in the nearest cache.
 
-Which way is the quickest, im2col or which tile, is told by a sum of costs (`_cost`): tiles of 7x7
-fit AlexNet, where conv2 makes 27 = 9 * 3 outputs a side, conv3 to conv5 make 13, just under 3 * 5.
+A sum of costs (`_cost`) says which way is the quickest: im2col, or which tile. Tiles of 7x7 fit
+AlexNet, where conv2 makes 27 = 9 * 3 outputs a side, conv3 to conv5 make 13, just under 3 * 5.
 Tiles of 6x6 fit sides of 8, 16 and 32, and lose fewer digits.
 
 Rounding errors in float32 of 512 channels, root mean square and largest, as shares of the deviation
@@ -55,7 +72,7 @@ of the result (x, weights and dy drawn from a normal distribution; pictures of 1
     6x6           2e-6  2e-5        1e-6  2e-5        1e-6  1e-5
     7x7           6e-6  9e-5        3e-6  4e-5        3e-6  5e-5
 
-Who compares digits takes im2col: `with tinynet.direct_convolution():`.
+To compare digits, take im2col: `with tinynet.direct_convolution():`.
 
 Source: Winograd, "Arithmetic Complexity of Computations", 1980; Lavin and Gray, "Fast Algorithms
 for Convolutional Neural Networks", CVPR 2016, section 4.
@@ -101,8 +118,8 @@ _local = threading.local()
 
 class direct_convolution(ContextDecorator):
     """Within it (or in a function decorated with it) no convolution of this thread goes Winograd's
-    way, forward or backward: slower, with a sixth to a fifteenth of the rounding error. For who
-    compares digits.
+    way, forward or backward: slower, with a sixth to a fifteenth of the rounding error. It
+    serves to compare digits.
     """
 
     def __enter__(self) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 import tinynet.functional as F
 from tinynet.devices import Device
 from tinynet.nn import init
 from tinynet.nn.init import Initialiser
 from tinynet.nn.layers import Linear
 from tinynet.nn.module import Module, Parameter
-from tinynet.tensor import Tensor
+from tinynet.tensor import Tensor, tensor
 
 
 class Embedding(Module):
@@ -76,6 +78,21 @@ class MultiHeadAttention(Module):
         value = key if value is None else value
         parts = self.query(query), self.key(key), self.value(value)
         return self.out(F.attention(*parts, self.num_heads, mask, causal))
+
+    def shares(
+        self, query: Tensor, key: Tensor | None = None, mask: Any = None, causal: bool = False
+    ) -> Tensor:
+        """How much each head looks from each query at each key: (N, num_heads, T, S). The shares
+        of a query sum to 1.
+
+        The values are unit vectors here: the mean of them, weighted by shares, is the shares.
+        """
+        key = query if key is None else key
+        N, T, S = len(query), query.shape[1], key.shape[1]
+        units = np.tile(np.eye(S, dtype=query.dtype), (N, 1, self.num_heads))
+        values = tensor(units, device=query.device)
+        y = F.attention(self.query(query), self.key(key), values, self.num_heads, mask, causal)
+        return y.reshape(N, T, self.num_heads, S).transpose(0, 2, 1, 3)
 
     def extra_repr(self) -> str:
         return f"{self.num_heads} heads"

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.devices import Device
-from tinynet.devices import device as find_device
+from tinynet.devices import Device, find_device
 from tinynet.tensor import Tensor, as_array
 from tinynet.tracer import active, current
 

@@ -6,5 +6,6 @@ An example gives a network and its recipes; everything else is here, for every e
 from tinynet.program.pictures import Pictures
 from tinynet.program.program import Program
 from tinynet.program.recipe import Recipe
+from tinynet.program.text import Language, Text, Translations
 
-__all__ = ["Pictures", "Program", "Recipe"]
+__all__ = ["Language", "Pictures", "Program", "Recipe", "Text", "Translations"]

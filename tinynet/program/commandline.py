@@ -32,14 +32,10 @@ def make_parser(description: str, recipes: dict[str, Recipe], devices: int) -> o
         nargs="+",
         metavar="CHECKPOINT",
     )
-    add(
-        "--predict",
-        "what the net says of files, or of all in a folder",
-        nargs="+",
-        metavar=("CHECKPOINT", "FILE"),
-    )
+    data = next(iter(recipes.values())).data
+    add("--predict", data.asks[1], nargs="+", metavar=("CHECKPOINT", data.asks[0]))
 
-    next(iter(recipes.values())).data.add_options(parser, defaults)
+    data.add_options(parser, defaults)
 
     add = parser.group("how to train")
     natural = options.at_least(1)

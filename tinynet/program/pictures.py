@@ -70,6 +70,7 @@ class Pictures:
     label_smoothing: float = 0.0
 
     changeable = {"colour"}
+    asks = ("FILE", "what the net says of files, or of all in a folder")
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -200,9 +201,9 @@ class Pictures:
             if int(about[name]) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {about[name]}")
         # bytes from the host to each GPU, not floats from one GPU to the other
-        also = devices[-1] if devices[-1].kind == "cuda" else None
+        second = devices[-1] if devices[-1].kind == "cuda" else None
         inputs = Inputs(
-            devices[0], arrays["mean"], about["image_size"], about["scale"], also, self.border,
+            devices[0], arrays["mean"], about["image_size"], about["scale"], second, self.border,
             noise_scale=about.get("noise_scale", 1.0),
         )  # fmt: skip
         return Classification(inputs, about["classes"], self.label_smoothing)
@@ -223,11 +224,13 @@ class Pictures:
         knows, has = task.make_inputs.mean.shape[2], tests.dataset.shape[2]
         if knows != has:
             raise CheckpointError(
-                f"the net knows pictures of {_channels(knows)}, the data has {_channels(has)}"
+                f"expected pictures of {_channels(knows)}, as the net was trained on, got data of "
+                f"{_channels(has)}; name other data with --data"
             )
         if tests.dataset.classes != task.classes:
             raise CheckpointError(
-                f"the net knows {_some(task.classes)}, the data has {_some(tests.dataset.classes)}"
+                f"expected the classes that the net was trained on, {_some(task.classes)}, got "
+                f"{_some(tests.dataset.classes)}; name other data with --data"
             )
         several = ten_views(tests.dataset.shape, tests.crop, self.mirrors(tests.dataset))
         return {
@@ -259,8 +262,11 @@ class Pictures:
             f"{_errors(found)}"
         )
 
-    def files(self, folder: Path) -> list[str]:
-        """The pictures in a folder and in those below it, sorted by name."""
+    def files(self, what: str) -> list[str]:
+        """A file; or the pictures in a folder and in those below it, sorted by name."""
+        folder = Path(what)
+        if not folder.is_dir():
+            return [what]
         below = sorted(path for path in folder.rglob("*") if path.is_dir())
         return [path for each in (folder, *below) for path in list_pictures(each)[0]]
 

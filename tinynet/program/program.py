@@ -40,7 +40,7 @@ class Loaded(NamedTuple):
     """The nets of some checkpoints, what feeds and measures them, and what they are about."""
 
     models: list[Module]
-    task: Any  # what the recipe's data room makes
+    task: Any  # what the recipe's data makes
     about: dict
     recipe: Recipe
 
@@ -195,12 +195,13 @@ class Program:
         not be read; the others are told all the same.
         """
         if len(args.predict) < 2:
-            raise ValueError("--predict takes a CHECKPOINT and at least one FILE")
+            asked = next(iter(self.recipes.values())).data.asks[0]
+            raise ValueError(f"--predict takes a CHECKPOINT and at least one {asked}")
         models, task, about, recipe = self.load(args.predict[:1], args.device)
         wanted: list[str] = []
         bad = 0
         for what in args.predict[1:]:
-            found = recipe.data.files(Path(what)) if Path(what).is_dir() else [what]
+            found = recipe.data.files(what)
             if not found:
                 raise ValueError(f"{what}: expected {task.unit} in this folder, got none")
             wanted += map(str, found)
@@ -289,12 +290,12 @@ class Program:
         report = write_report(folder)
         size = sum(parameter.size for parameter in model.parameters())
         unit = trainer.task.unit
+        shown = "curves, kernels and everything" if self.kernels else "curves and everything"
         chosen = f", the best of {epochs} epochs on these {unit}," if epochs > 1 else ""
         print(
             f"\nThe {recipe.title} ({size:,} parameters) has been through {epochs} of "
             f"{trainer.epochs} epochs. Its checkpoint {best}{chosen} "
-            f"{recipe.data.reached(result)}. Look at {report} in a browser for curves, kernels and "
-            "everything else."
+            f"{recipe.data.reached(result)}. Look at {report} in a browser for {shown} else."
         )
 
     def _batch_size(

@@ -19,14 +19,15 @@ from tinynet.training.task import Task
 
 
 class DataRoom(Protocol):
-    """What a program asks of its data. `Pictures` is the one for classes of pictures.
+    """What a program asks of its data: `Pictures` for classes of pictures, `Text` for characters.
 
     settings: those of its options that a run keeps, with this recipe's values. changeable: those
     that may change when a run goes on. about: what a checkpoint says of itself (JSON), so that the
-    net can be built again and fed.
+    net can be built again and fed. asks: what --predict takes, and its help.
     """
 
     changeable: set[str]
+    asks: tuple[str, str]
 
     def add_options(self, parser: Parser, defaults: Callable[[str], str]) -> None:
         """Add options; defaults(name) gives the recipes' values in words, for the help."""
@@ -70,8 +71,8 @@ class DataRoom(Protocol):
     def reached(self, result: Any) -> str:
         """A sentence on the end of a run: what the net can do now, "names 88 % right"."""
 
-    def files(self, folder: Path) -> list[str]:
-        """The files of a folder that `predict` takes, sorted."""
+    def files(self, what: str) -> list[str]:
+        """What an argument of --predict stands for: itself, or a folder's files, sorted."""
 
     def predict(self, models: Sequence[Module], task: Any, about: dict, what: str) -> list[str]:
         """Lines on what the net says of `what`, a file or a text."""

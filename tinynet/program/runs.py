@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinynet.devices import Device
-from tinynet.devices import device as find_device
+from tinynet.devices import Device, find_device
 from tinynet.errors import CheckpointError, DeviceUnavailableError
 from tinynet.lock import locked
 from tinynet.training.checkpoint import BEST, all_in, to_go_on_from

@@ -51,9 +51,9 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     Raises OSError where the file cannot be written.
     """
     arrays = {
-        f"{room}.{name}": np.asarray(array, order="C")
-        for room in ("model", "optimizer", "arrays")
-        for name, array in getattr(checkpoint, room).items()
+        f"{section}.{name}": np.asarray(array, order="C")
+        for section in ("model", "optimizer", "arrays")
+        for name, array in getattr(checkpoint, section).items()
     }
     save_arrays(path, arrays, checkpoint.state)
 
@@ -86,14 +86,14 @@ def load(path: Path) -> Checkpoint:
             f"{path} is damaged (cut short or changed: its checksum does not match), or not a "
             "checkpoint of tinynet; use an earlier checkpoint"
         )
-    rooms: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "arrays": {}}
+    sections: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "arrays": {}}
     for key, array in arrays.items():
-        room, _, name = key.partition(".")
-        if room not in rooms:  # what else save_arrays has written
+        section, _, name = key.partition(".")
+        if section not in sections:  # what else save_arrays has written
             raise CheckpointError(f"{path} is not a checkpoint of a run: it holds {key}")
-        rooms[room][name] = array
+        sections[section][name] = array
     with understood(path):
-        return Checkpoint(**rooms, state=dict(json.loads(metadata["state"])))
+        return Checkpoint(**sections, state=dict(json.loads(metadata["state"])))
 
 
 @contextlib.contextmanager

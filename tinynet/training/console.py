@@ -86,5 +86,5 @@ class Console:
 
 
 def _unheard() -> contextlib.suppress:
-    """What happens where nobody can hear any more."""
+    """While entered, a terminal that has gone is no error."""
     return contextlib.suppress(OSError)

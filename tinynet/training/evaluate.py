@@ -70,7 +70,7 @@ def evaluate(
     classes: Sequence[str],
     views: int = 1,
 ) -> Evaluation:
-    """Top-1 and top-5 error, and who was taken for whom.
+    """Top-1 and top-5 error, and which class was taken for which.
 
     The softmax outputs of all models and all views of a picture are averaged (paper, sections 4.1
     and 6.1). views: 1, the centre; or more, as many of `ten_views`, for which the batches must hold
@@ -108,7 +108,7 @@ def views_of(batch: Batch, size: int) -> Iterator[Batch]:
 
 
 def rank_of_truth(xp: ModuleType, scores: Any, labels: Any) -> Any:
-    """How many classes each picture's true one is behind: 0 is right, under 5 right in the top 5.
+    """How many classes came before each picture's true one: 0 is right, under 5 right in the top 5.
 
     scores (N, classes) and labels (N,) are arrays of xp, NumPy or CuPy. Ties, and NaN, count
     against the net: one that gives all classes the same score has recognised nothing.

@@ -1,4 +1,4 @@
-"""What a picture is to the last hidden layer, and which pictures are alike in its eyes."""
+"""The last hidden layer's outputs for a picture, and which pictures are alike by them."""
 
 from __future__ import annotations
 

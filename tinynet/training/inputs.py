@@ -10,8 +10,7 @@ from PIL import Image
 
 from tinynet.data import Batch
 from tinynet.data.pictures import decode
-from tinynet.devices import Device
-from tinynet.devices import device as find_device
+from tinynet.devices import Device, find_device
 from tinynet.tensor import Tensor
 
 
@@ -22,9 +21,9 @@ class Inputs:
     multiplied by noise_scale. Only bytes travel to the device, a quarter of what floats would need.
 
     mean: float32 (H, W, C), the training pictures' mean; size: side of the crop; scale: what the
-    values, 0 to 255 wide, are multiplied by; also: a second device that gets the same pictures, so
-    that x is a pair of tensors (AlexNet takes it so: floats need not cross from GPU to GPU);
-    border: rows of zeros at the bottom and columns of zeros at the right, made in the same pass.
+    values, 0 to 255 wide, are multiplied by; second_device: it gets the same pictures, so that x is
+    a pair of tensors (AlexNet takes it so: floats need not cross from GPU to GPU); border: rows of
+    zeros at the bottom and columns of zeros at the right, made in the same pass.
     """
 
     def __init__(
@@ -33,7 +32,7 @@ class Inputs:
         mean: np.ndarray,
         size: int,
         scale: float = 1.0,
-        also: Device | None = None,
+        second_device: Device | None = None,
         border: int = 0,
         noise_scale: float = 1.0,
     ) -> None:
@@ -44,7 +43,9 @@ class Inputs:
             )
         self.mean, self.size, self.border = mean, size, border
         self.scale, self.noise_scale = float(scale), float(noise_scale)
-        places = [self.device] if also is None or also == self.device else [self.device, also]
+        places = [self.device]
+        if second_device not in (None, self.device):
+            places.append(second_device)
         self._means = {place: place.upload(mean) for place in places}
 
     def __call__(self, batch: Batch) -> tuple[Tensor | tuple[Tensor, Tensor], Tensor]:

@@ -196,6 +196,22 @@ def confusion_picture(confusion: np.ndarray, classes: Sequence[str], theme: str)
         return _png(figure, 110)
 
 
+def share_pictures(
+    panels: Sequence[tuple[str, np.ndarray]], rows: Sequence[str], columns: Sequence[str]
+) -> bytes:
+    """Tables of shares (rows, columns), 0 white and 1 black, side by side, each with its title."""
+    with _themed("light"):
+        size = 0.32 * len(columns) + 0.6, 0.3 * len(rows) + 1.6
+        figure = _figure(size[0] * len(panels) + 1.2, size[1])
+        places = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        for (title, shares), axes in zip(panels, places, strict=True):
+            axes.imshow(shares, cmap="Greys", vmin=0, vmax=1, aspect="auto")
+            axes.set_title(title, fontsize=10)
+            axes.set_xticks(range(len(columns)), columns, rotation=90)
+            axes.set_yticks(range(len(rows)), rows)
+        return _png(figure, 110)
+
+
 def contact_sheet(
     rows: Sequence[Sequence[tuple[np.ndarray, str]]], path: Path, side: int = 128
 ) -> None:

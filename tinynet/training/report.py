@@ -122,6 +122,7 @@ def write_report(folder: Path) -> Path:
         _epochs(tests, measures),
         _kernels(folder, config["kernels"]),
         _samples(evaluation),
+        _texts(folder, evaluation),
         _classes(evaluation),
         _confusion(folder, evaluation),
         _times(tests, train),
@@ -160,7 +161,7 @@ def _about(folder: Path, config: dict, tests: list[dict]) -> Iterator[str]:
 
 
 def _figures(train: list[dict], tests: list[dict], evaluation: dict, config: dict) -> str:
-    """The handful of numbers one looks for first."""
+    """The few numbers that a reader looks for first."""
     figures, measures = [], config["measures"]
     if tests:
         best = min(tests, key=lambda line: line[config["best_by"]])
@@ -244,6 +245,18 @@ def _samples(evaluation: dict) -> str:
         ]
         if figures:
             parts.append(f'<h2>{title}</h2><div class="samples">{"".join(figures)}</div>')
+    return "".join(parts)
+
+
+def _texts(folder: Path, evaluation: dict) -> str:
+    """What a language model says, and pictures of how it works."""
+    parts = [
+        _section(escape(title), f"<pre>{escape(text)}</pre>")
+        for title, text in evaluation.get("texts", [])
+    ]
+    for title, name in evaluation.get("pictures", []):
+        if (folder / name).exists():
+            parts.append(_section(escape(title), _image((folder / name).read_bytes(), title)))
     return "".join(parts)
 
 

@@ -121,10 +121,12 @@ def check_same(checkpoint: Checkpoint, about: dict, path: Path) -> None:
         if saved.get(key) != wanted:
             if key == "classes" and len(saved[key]) != len(wanted):
                 raise CheckpointError(
-                    f"{path} knows {len(saved[key])} classes, the data has {len(wanted)}"
+                    f"{path}: expected a checkpoint of {len(wanted)} classes, as the data has, got "
+                    f"one of {len(saved[key])}; name the data that its run had"
                 )
             raise CheckpointError(
-                f"{path} was made with {key} {saved.get(key)!r}, this run has {wanted!r}"
+                f"{path}: expected a checkpoint with {key} {wanted!r}, as this run has, got "
+                f"{saved.get(key)!r}; start a new run"
             )
 
 

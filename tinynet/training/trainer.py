@@ -151,8 +151,6 @@ class Trainer:
                 self.watch.begin(self.step)
                 batch = next(batches)
                 self._pass_over("train", batch)
-                if not self.task.count(batch):
-                    raise DataError(f"nothing of batch {self.batch + 1} can be read")
                 self.watch.lap("loading")
                 self._train_step(batch)
                 self.batch += 1
@@ -189,8 +187,6 @@ class Trainer:
             found = self.task.test(self.model, self._unless_stopped(batches))
         if self._stopping():
             return
-        if self.damaged["test"] and not self._tested:
-            raise DataError(f"none of the {self.task.unit} to test on can be read")
         took = time.perf_counter() - began
         self.watch.seconds["testing"] += took
         self._line_at += took  # examples a second are those of training
@@ -309,14 +305,11 @@ class Trainer:
         return None
 
     def _unless_stopped(self, batches: Iterable) -> Iterator:
-        self._tested = 0
         for batch in batches:
             if self._stopping():
                 return
             self._pass_over("test", batch)
-            if count := self.task.count(batch):
-                self._tested += count
-                yield batch
+            yield batch
 
     def _checkpoint_due(self) -> bool:
         if self.checkpoint_batches and self.step % self.checkpoint_batches == 0:

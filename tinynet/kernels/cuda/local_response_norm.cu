@@ -5,7 +5,7 @@
 //
 // The window of c is c - SIZE/2 ... c + (SIZE-1)/2, clipped; the mirrored one m - (SIZE-1)/2 ... m + SIZE/2.
 
-// s^-beta, for beta = 0.75 by two square roots: the general power is several times dearer, and these kernels would then
+// s^-beta, for beta = 0.75 by two square roots: the general power is several times slower, and these kernels would then
 // wait for it and not for memory.
 __device__ REAL power(REAL s, REAL beta)
 {

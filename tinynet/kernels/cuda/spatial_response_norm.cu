@@ -5,7 +5,7 @@
 //
 // The patch of (h, w) is h - size/2 ... h + (size-1)/2 and the same along w, clipped; the mirrored one the other way round.
 
-// s^-beta, for beta = 0.75 by two square roots: the general power is several times dearer, and these kernels would then
+// s^-beta, for beta = 0.75 by two square roots: the general power is several times slower, and these kernels would then
 // wait for it and not for memory.
 __device__ REAL power(REAL s, REAL beta)
 {

@@ -33,6 +33,22 @@ from tinynet.kernels.layout import elementwise
 _step = Scratch()
 
 
+def sgd_step_definition(
+    weight: np.ndarray,
+    grad: np.ndarray,
+    velocity: np.ndarray,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first rule at the top, one weight at a time: the new weights, the new velocity."""
+    weight, velocity = weight.copy(), velocity.copy()
+    for i in np.ndindex(weight.shape):
+        velocity[i] = momentum * velocity[i] - lr * (grad[i] + weight_decay * weight[i])
+        weight[i] += velocity[i]
+    return weight, velocity
+
+
 def sgd_step(
     weight: np.ndarray,
     grad: np.ndarray,

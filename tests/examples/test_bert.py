@@ -1,0 +1,77 @@
+"""examples/history/bert.py: against PyTorch, resumed, asked."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from history import Torch, losses_here, resumed_to_the_same_bits
+
+import tinynet
+from tinynet.data import Masked, SequenceLoader, Vocabulary, shakespeare
+from tinynet.training.language import LanguageModel
+
+import bert  # isort: skip  # its folder is on the path now
+
+CPU = tinynet.device("cpu")
+
+
+def test_first_losses_are_those_of_pytorch():
+    torch = pytest.importorskip("torch")
+    text = shakespeare()[:3000]
+    vocabulary = Vocabulary(sorted(set(text)))
+    loader = SequenceLoader(Masked(text, vocabulary, 16), 16, train=True, seed=1)
+    batches = list(loader.epoch(0))[:6]
+    net = bert.BERT(len(vocabulary), 16, 32, 4, 2, CPU)
+    other = Torch(torch, net)
+
+    def forward(tokens, targets):
+        x = other.weights["tokens.weight"][tokens] + other.weights["places.weight"]
+        x = other.norm("norm1", x)
+        for block in ("blocks.0", "blocks.1"):
+            x = other.norm(f"{block}.norm1", x + other.attention(f"{block}.attention", 4, x))
+            y = other.TF.gelu(other.linear(f"{block}.widen", x))
+            x = other.norm(f"{block}.norm2", x + other.linear(f"{block}.narrow", y))
+        x = other.norm("norm2", other.TF.gelu(other.linear("head", x)))
+        logits = x @ other.weights["tokens.weight"].T + other.weights["bias"]
+        return other.TF.cross_entropy(logits.transpose(1, 2), targets, ignore_index=-1)
+
+    named = dict(net.named_parameters())
+    groups = [
+        ([n for n, p in named.items() if p.ndim > 1], dict(weight_decay=0.01)),
+        ([n for n, p in named.items() if p.ndim == 1], dict(weight_decay=0.0)),
+    ]
+    theirs = other.losses(groups, batches, forward, lambda g: torch.optim.AdamW(g, 1e-3))
+    ours = losses_here(net, bert.adam(net, 1e-3), LanguageModel(CPU, len(vocabulary)), batches)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    assert ours[-1] < ours[0]
+
+
+def test_resumed_to_the_same_bits_then_asked(tmp_path, capsys):
+    path, out = tmp_path / "play.txt", tmp_path / "run"
+    path.write_text("Good " + shakespeare()[:8000])  # all characters of the prompts
+    start = ("--preset", "bert-mini", "--data", path, "--epochs", 2, "--batch-size", 50)
+    resumed_to_the_same_bits(bert.main, out, start, 4)
+    texts = json.loads((out / "evaluation.json").read_text())["texts"]
+    assert len(texts) == 2
+    for prompt, (_, said) in zip(bert.PROMPTS, texts, strict=True):
+        assert len(said) == len(prompt) and "_" not in said
+        assert all(a == b for a, b in zip(prompt, said, strict=True) if a != "_")
+    capsys.readouterr()
+    assert bert.main(["--eval", str(out)]) == 0
+    assert "perplexity" in capsys.readouterr().out
+    assert bert.main(["--predict", str(out), "the k_ng"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("the k") and said.endswith("ng\n") and len(said) == 9
+    for wrong in ("no gap", "_" * 65):
+        assert bert.main(["--predict", str(out), wrong]) == 2
+        assert "at most 64 characters, _ for a hidden one" in capsys.readouterr().err
+
+
+def test_every_place_sees_all_others(rng):
+    net = bert.BERT(11, 9, 8, 2, 2, CPU)
+    tokens = rng.integers(0, 11, (1, 9))
+    before = net(tokens).numpy()
+    tokens[:, 5] = (tokens[:, 5] + 1) % 11
+    assert (before != net(tokens).numpy()).any(axis=(0, 2)).all()
