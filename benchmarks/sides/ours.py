@@ -16,16 +16,16 @@ from tinynet.optim import SGD
 
 class Net:
     def __init__(self, preset: str, lrn: bool):
-        config = CONFIGS[preset]
+        config, self.preset = CONFIGS[preset], preset
         self.model = AlexNet(config.classes, preset, in_channels=config.channels)
         if not lrn:
             for tower in (self.model.a, self.model.b):
-                tower.after = [
-                    nn.Sequential(
+                tower.after = {
+                    name: nn.Sequential(
                         *(layer for layer in after if not isinstance(layer, nn.LocalResponseNorm))
                     )
-                    for after in tower.after
-                ]
+                    for name, after in tower.after.items()
+                }
         self.model.load_state_dict(_in_towers(random_weights(preset)))
         self.optimizer = SGD(self.model.parameters(), LEARNING_RATE, MOMENTUM, WEIGHT_DECAY)
 
@@ -38,7 +38,7 @@ class Net:
         logits = self.model.eval()(tinynet.tensor(x))
         F.cross_entropy(logits, labels).backward()
         found = {"logits": logits.numpy()}
-        for name in random_weights(self.model.preset):
+        for name in random_weights(self.preset):
             parameters = dict(self.model.named_parameters())
             towers = (
                 [parameters[f"{t}.{name}"] for t in "ab"]
