@@ -285,7 +285,7 @@ def test_the_program_waits_for_no_gpu_inside_a_step(
 def test_the_program_finds_a_batch_size_that_fits(
     machine: fake_cupy.Machine, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    machine.memory = 5 << 20
+    machine.memory = 9 << 20
     out = run(tmp_path, "cuda:0,cuda:1", batch_size="auto", pictures=16)
     said = capsys.readouterr().out.splitlines()[0]
     assert (

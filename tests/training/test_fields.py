@@ -209,7 +209,10 @@ def test_frozen_layers_stand_still_and_thawed_ones_learn(tmp_path):
         run_to(trainer, stop)
         weights.append([trainer.model.conv.weight.numpy(), trainer.model.fc.weight.numpy()])
         if stop == 9:
-            assert [g["lr_scale"] for g in trainer.optimizer.param_groups] == [2.0, 0.5]
+            assert [g["lr_scale"] for g in trainer.optimizer.param_groups] == [
+                2.0,
+                0.5,
+            ]  # as it had
     moved = [
         [(a != b).any() for a, b in zip(weights[k], weights[k + 1], strict=True)] for k in (0, 1)
     ]
