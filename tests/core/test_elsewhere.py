@@ -15,7 +15,7 @@ from tinynet.data import ArrayDataset, Loader
 ROOT = Path(__file__).parents[2]
 # What Windows lacks of Python's library; macOS lacks a part of it.
 ELSEWHERE = """
-import ctypes, os, signal, sys
+import ctypes, os, random, signal, sys  # random wants register_at_fork, where it is
 sys.modules["fcntl"], sys.platform = None, "elsewhere"
 gone = "memfd_create sched_getaffinity pread pwrite register_at_fork".split()
 for name in gone:

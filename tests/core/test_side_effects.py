@@ -56,7 +56,7 @@ def test_the_pool_loses_no_range_and_gives_none_twice(rng):
         assert stats.used == sum(-(-a.nbytes // ALIGN) * ALIGN for a in alive.values())
         ends = sorted(pool.free)
         assert all(a[1] < b[0] for a, b in zip(ends, ends[1:], strict=False))  # joined, apart
-    assert stats.peak > stats.used
+    assert stats.peak >= stats.used
     alive.clear()
     assert pool.stats().used == 0 and len(pool.free) == len(pool.segments)
 

@@ -37,7 +37,7 @@ def test_a_net_is_tested_by_views_it_was_trained_on(rng, channels, crop, flip, v
     dataset = ArrayDataset(pictures, np.arange(7) % 6, CLASSES)
     data = Pictures(flip=flip, crop=crop)
     settings = {**data.settings(), "batch_size": 4, "seed": 0, "workers": 0}
-    about = {**data.describe(settings, dataset), "preset": "x"}
+    about = {**data.describe(settings, dataset), **data.state(), "preset": "x"}
     task = data.task(about, data.arrays(about, dataset), (tinynet.device("cpu"),))
     seen = []
 

@@ -8,61 +8,69 @@ from tinynet import kernels
 from tinynet.exercises.exercise import Exercise, gradchecks
 
 
-def dropout_backward(dy, mask, p):
+def dropout_backward(dy, mask, p, inverted=True):
     """y = x * mask / (1 - p), so dx = dy * mask / (1 - p)        dx = 0 for p = 1
 
     mask: booleans, True for what forward kept. p: the probability to be dropped, from 0 to 1.
-    dy and mask have one shape, which is that of dx.
+    dy and mask have one shape, which is that of dx. inverted=False is the dropout of 2012, which
+    does not scale in training: y = x * mask.
     """
+    if not inverted:
+        return dy * mask
     if p == 1:
         return np.zeros_like(dy)
     return dy * mask / (1 - p)
 
 
-def not_scaled(dy, mask, p):
+def not_scaled(dy, mask, p, inverted=True):
     return dy * mask
 
 
-def divides_by_p(dy, mask, p):
+def divides_by_p(dy, mask, p, inverted=True):
     return dy * mask / p
 
 
-def scaled_down(dy, mask, p):
+def scaled_down(dy, mask, p, inverted=True):
     return dy * mask * (1 - p)
 
 
-def mask_inverted(dy, mask, p):
-    return dropout_backward(dy, ~mask, p)
+def mask_inverted(dy, mask, p, inverted=True):
+    return dropout_backward(dy, ~mask, p, inverted)
 
 
-def no_mask(dy, mask, p):
+def no_mask(dy, mask, p, inverted=True):
     return np.zeros_like(dy) if p == 1 else dy / (1 - p)
 
 
-def new_mask(dy, mask, p):
-    return dropout_backward(dy, np.random.default_rng(0).random(dy.shape) >= p, p)
+def new_mask(dy, mask, p, inverted=True):
+    return dropout_backward(dy, np.random.default_rng(0).random(dy.shape) >= p, p, inverted)
 
 
-def divides_by_zero(dy, mask, p):
+def divides_by_zero(dy, mask, p, inverted=True):
     return dy * mask / (1 - p)
 
 
-def python_divides_by_zero(dy, mask, p):
+def python_divides_by_zero(dy, mask, p, inverted=True):
     return dy * mask * (1 / (1 - p))
 
 
-def changes_dy(dy, mask, p):
+def changes_dy(dy, mask, p, inverted=True):
     dy[~mask] = 0
-    return dropout_backward(dy, mask, p)
+    return dropout_backward(dy, mask, p, inverted)
 
 
 def example():
-    return np.array([[1.0, 2, 3], [4, 5, 6]]), np.array([[1, 0, 1], [0, 0, 1]]).astype(bool), 0.5
+    return (
+        np.array([[1.0, 2, 3], [4, 5, 6]]),
+        np.array([[1, 0, 1], [0, 0, 1]]).astype(bool),
+        0.5,
+        True,
+    )
 
 
 def probes(rng):
     for p in (0.2, 0.75, 1):
-        yield rng.normal(size=(4, 5)), rng.random((4, 5)) >= p, p
+        yield rng.normal(size=(4, 5)), rng.random((4, 5)) >= p, p, True
 
 
 EXERCISE = Exercise(
