@@ -15,6 +15,8 @@ import sys
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from variants import VARIANTS, varied
+
 import tinynet
 import tinynet.functional as F
 from tinynet import Tensor, nn
@@ -25,6 +27,7 @@ from tinynet.optim.lr_scheduler import DivideOnPlateau
 from tinynet.program import Pictures, Program, Recipe
 
 # --- The network ----------------------------------------------------------------------------------
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class Preset:
     hidden: int  # outputs of fc6 and of fc7
     after: dict[str, str]  # what follows a layer; its ReLU too, where that comes late
     weights: dict[str, init.Initialiser]  # "conv1" ... "fc8" -> how weights start
+    others: dict[str, Any] = field(default_factory=lambda: dict(kernel_size=3, padding=1))
+    layers: tuple[str, ...] = LAYERS[:-1]  # in their order; fc8 comes last and sees both towers
+    crossings: tuple[str, ...] = ("conv3", "fc6", "fc7")  # see both towers, the others their own
+    towers: int = 2
     ones: tuple[str, ...] = ()  # layers whose biases start at 1; the others start at 0
     rates: dict[str, float] = field(default_factory=dict)  # of layers, x the common rate; 1
     bias_lr: float | None = None  # of biases, and no schedule changes it; None: as their weights
@@ -49,7 +56,6 @@ class Preset:
     border: int = 3  # zeros at the bottom and the right: conv1's last windows hang over the edge
 
 
-LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 PAPER = Preset(
     image_size=224, kernels=[48, 128, 192, 192, 128], hidden=2048,
     conv1=dict(kernel_size=11, stride=4), conv2=dict(kernel_size=5, padding=2),
@@ -76,44 +82,45 @@ CFG145 = replace(
 PRESETS = {"mini": MINI, "photos": PHOTOS, "paper": PAPER, "cfg145": CFG145}
 
 
-def after(layer: str, p: Preset) -> nn.Module:
-    """What follows a layer and its ReLU, before the next one."""
-    kinds = dict(
+def after(kinds: str, p: Preset) -> nn.Module:
+    """What follows a layer, before the next one: "norm pool"."""
+    known = dict(
         norm=nn.LocalResponseNorm(5, alpha=p.alpha, beta=0.75, k=2.0),
         same_map=nn.SpatialResponseNorm(5, alpha=0.001, beta=0.75, k=1.0),
         pool=nn.MaxPool2d(3, stride=2, ceil_mode=True),
-        relu=nn.ReLU(inplace=True),
+        pool_apart=nn.MaxPool2d(2), pool_mean=nn.AvgPool2d(3, stride=2, ceil_mode=True),
+        relu=nn.ReLU(inplace=True), tanh=nn.Tanh(), flatten=nn.Flatten(),
         dropout=nn.Dropout(p.dropout, p.inverted),
-    )
-    return nn.Sequential(*(kinds[kind] for kind in p.after.get(layer, "").split()))
+    )  # fmt: skip
+    return nn.Sequential(*(known[kind] for kind in kinds.split()))
 
 
 class Tower(nn.Module):
     """Half of the network, on one device: half the kernels, half the neurons of fc6 and fc7."""
 
     def __init__(self, p: Preset, in_channels: int, image_size: int, device: Device):
-        k1, k2, k3, k4, k5 = p.kernels
-        self.device = device
-
-        def start(layer: str) -> dict[str, Any]:
-            bias = init.constant(1 if layer in p.ones else 0)
-            relu = "relu" not in p.after.get(layer, "")  # at once, unless it comes late
-            return dict(weight_init=p.weights[layer], bias_init=bias, device=device, relu=relu)
-
-        self.conv1 = nn.Conv2d(in_channels, k1, **p.conv1, **start("conv1"))
-        self.conv2 = nn.Conv2d(k1, k2, **p.conv2, **start("conv2"))
-        self.conv3 = nn.Conv2d(2 * k2, k3, 3, padding=1, **start("conv3"))  # sees both towers
-        self.conv4 = nn.Conv2d(k3, k4, 3, padding=1, **start("conv4"))
-        self.conv5 = nn.Conv2d(k4, k5, 3, padding=1, **start("conv5"))
-        self.after = {layer: after(layer, p) for layer in LAYERS}
-        seen = image_size + p.border + 2 * p.conv1.get("padding", 0)
-        side = (seen - p.conv1["kernel_size"]) // p.conv1.get("stride", 1) + 1  # 55 of 224
-        for _ in range(3):
-            side = (side - 2) // 2 + 1  # after a pool, rounded up: 27, 13, 6
-        if side < 1:
-            raise ValueError(f"AlexNet: {image_size} x {image_size} is too small for its layers")
-        self.fc6 = nn.Linear(2 * k5 * side * side, p.hidden, **start("fc6"))  # sees both towers
-        self.fc7 = nn.Linear(2 * p.hidden, p.hidden, **start("fc7"))  # sees both towers
+        self.device, follows = device, {}
+        maps, side = in_channels, image_size + p.border
+        last = max(name for name in p.layers if name.startswith("conv"))
+        for name in p.layers:
+            kinds = p.after.get(name, "") + " flatten" * (name == last)
+            relu = "relu" not in kinds and "tanh" not in kinds  # at once, unless it comes late
+            bias = init.constant(1 if name in p.ones else 0)
+            start: Any = dict(weight_init=p.weights[name], bias_init=bias, device=device, relu=relu)
+            seen = maps * (p.towers if name in p.crossings else 1)
+            if name.startswith("conv"):
+                how, maps = getattr(p, name, p.others), p.kernels[int(name[4:]) - 1]
+                setattr(self, name, nn.Conv2d(seen, maps, **how, **start))
+                padded = side + 2 * how.get("padding", 0)
+                side = (padded - how["kernel_size"]) // how.get("stride", 1) + 1  # 55 of 224
+                side //= 2 ** kinds.count("pool")  # 27, 13, 6
+                if side < 1:
+                    raise ValueError(f"AlexNet: {image_size} x {image_size} is too small for it")
+            else:
+                setattr(self, name, nn.Linear(seen * side * side, p.hidden, **start))
+                maps, side = p.hidden, 1
+            follows[name] = after(kinds, p)
+        self.after, self.outputs = follows, maps * side * side
 
     def forward(self, layer: str, x: Tensor) -> Tensor:
         """A layer, its ReLU, and what follows it."""
@@ -131,60 +138,57 @@ class AlexNet(nn.Module):
     """
 
     def __init__(
-        self,
-        num_classes: int = 1000,
-        preset: str | Preset = "paper",
+        self, num_classes: int = 1000, preset: str | Preset = "paper",
         devices: tuple[str | Device, ...] = ("cpu", "cpu"),
-        in_channels: int = 3,
-        image_size: int | None = None,
-    ):
+        in_channels: int = 3, image_size: int | None = None,
+    ):  # fmt: skip
         if not isinstance(preset, Preset) and preset not in PRESETS:
             raise ValueError(f"AlexNet: expected a preset of {sorted(PRESETS)}, got {preset!r}")
         self.preset = p = preset if isinstance(preset, Preset) else PRESETS[preset]
-        self.in_channels, self.border = in_channels, p.border
-        self.image_size = image_size or p.image_size
-        places = [tinynet.device(name) for name in devices]
-        self.a, self.b = (Tower(p, in_channels, self.image_size, place) for place in places)
-        start = p.weights["fc8"]
-        self.fc8 = nn.Linear(2 * p.hidden, num_classes, weight_init=start, device=places[0])
+        self.border, self.in_channels, side = p.border, in_channels, image_size or p.image_size
+        self.image_size = side
+        for name, device in zip("ab"[: p.towers], devices, strict=False):
+            setattr(self, name, Tower(p, in_channels, side, tinynet.device(device)))
+        start, seen = p.weights["fc8"], sum(tower.outputs for tower in self.towers)
+        self.fc8 = nn.Linear(seen, num_classes, weight_init=start, device=self.a.device)
+
+    @property
+    def towers(self) -> list[Tower]:
+        return [getattr(self, name) for name in "ab"[: self.preset.towers]]
 
     def forward(self, x: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         logits: Tensor = self.fc8(self.features(x))
         return logits
 
-    def features(self, x: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-        """The 4096 (mini: 512) values that fc8 sees, on devices[0].
+    def features(self, x: Tensor | tuple[Tensor, Tensor], layer: str = "") -> Tensor:
+        """What comes out after `layer`, tower a's maps first, on devices[0]; if none is named, the
+        4096 (mini: 512) values that fc8 sees.
 
         x may be a pair, the same pictures on each device. It may have the border of zeros already
         (Pictures adds it while it makes floats of bytes); else it is added here.
         """
-        a, b = self.a, self.b
-        xs = [self._bordered(x) for x in (x if isinstance(x, tuple) else (x,))]
-        xa, xb = xs[0].to(a.device), xs[-1].to(b.device)  # both towers see the pictures
-        xa, xb = a("conv1", xa), b("conv1", xb)
-        xa, xb = a("conv2", xa), b("conv2", xb)  # own tower only
-        xa, xb = self.cross(xa, xb)
-        xa, xb = a("conv3", xa), b("conv3", xb)  # both towers' maps
-        xa, xb = a("conv4", xa), b("conv4", xb)  # own tower only
-        xa, xb = a("conv5", xa), b("conv5", xb)  # own tower only
-        xa, xb = self.cross(xa.flatten(1), xb.flatten(1))
-        xa, xb = a("fc6", xa), b("fc6", xb)  # both
-        xa, xb = self.cross(xa, xb)
-        xa, xb = a("fc7", xa), b("fc7", xb)  # both
-        return tinynet.concat([xa, xb.to(a.device)], axis=1)
+        seen = [self._bordered(x) for x in (x if isinstance(x, tuple) else (x,))] * 2
+        xs = [x.to(tower.device) for tower, x in zip(self.towers, seen, strict=False)]
+        for name in self.preset.layers:
+            if name in self.preset.crossings:
+                xs = self.cross(xs)
+            xs = [tower(name, x) for tower, x in zip(self.towers, xs, strict=True)]
+            if name == layer:
+                break
+        return tinynet.concat([x.to(self.a.device) for x in xs], axis=1)
 
-    def cross(self, xa: Tensor, xb: Tensor) -> tuple[Tensor, Tensor]:
+    def cross(self, xs: list[Tensor]) -> list[Tensor]:
         """Each tower gets a copy of what the other made: tower a's channels first, on both."""
-        xb_on_a, xa_on_b = xb.to(self.a.device), xa.to(self.b.device)  # these two run side by side
-        return tinynet.concat([xa, xb_on_a], axis=1), tinynet.concat([xa_on_b, xb], axis=1)
+        copies = [[x.to(tower.device) for x in xs] for tower in self.towers]  # run side by side
+        return [tinynet.concat(maps, axis=1) for maps in copies]
 
     def param_groups(self) -> list[dict[str, Any]]:
         """Weights and biases of each layer, with the preset's rates and decay, for an optimiser."""
         p = self.preset
         of_biases = dict(fixed_lr=p.bias_lr) | ({} if p.bias_decay else dict(weight_decay=0.0))
         groups: list[dict[str, Any]] = []
-        for name in LAYERS:
-            layers = [getattr(part, name) for part in (self.a, self.b, self) if hasattr(part, name)]
+        for name in (*p.layers, "fc8"):
+            layers = [part[name] for part in map(vars, (*self.towers, self)) if name in part]
             for kind, more in (("weight", {}), ("bias", of_biases)):
                 params, rate = [getattr(layer, kind) for layer in layers], p.rates.get(name, 1.0)
                 groups.append(dict(name=f"{name}.{kind}", params=params, lr_scale=rate, **more))
@@ -211,11 +215,10 @@ def plateau(optimizer: Optimizer, epochs: int) -> DivideOnPlateau:
 
 
 IMAGENET = Pictures(picture_size=256, crop=224, colour=0.1, border=PAPER.border)
-ADVICE = (
-    "Small first weights often do this. Try --preset cfg145 (larger weights in conv3 to conv5), "
-    "another --lr (a third, or three times as much), or another --seed."
-)
-LONG: dict[str, Any] = dict(batch_size=128, lr=0.01, optimizer=sgd, schedule=plateau, advice=ADVICE)
+LONG: dict[str, Any] = dict(
+    batch_size=128, lr=0.01, optimizer=sgd, schedule=plateau, advice="Small first weights often do "
+    "this. Try --preset cfg145 (larger ones in conv3 to conv5), another --lr, or another --seed.",
+)  # fmt: skip
 SHORT: dict[str, Any] = dict(epochs=6, batch_size=64, lr=0.02, milestones=(4, 5), optimizer=sgd)
 RECIPES = {
     "mini": Recipe("mini AlexNet", Pictures(largest=64, scale=1 / 64), **SHORT),
@@ -229,29 +232,27 @@ RECIPES = {
 }  # fmt: skip
 
 
-def state(preset: str) -> dict[str, Any]:
+def state(preset: str, variant: str | None) -> dict[str, Any]:
     """What a checkpoint states of its net, so that it is the same net when presets change. One that
     states nothing is from before: its geometry is today's, its dropout inverted.
     """
-    net = "kernels", "conv1", "conv2", "hidden", "after", "dropout", "inverted", "alpha", "border"
-    return {name: getattr(PRESETS[preset], name) for name in net}
+    p = varied(PRESETS[preset], variant)
+    return {name: value for name, value in vars(p).items() if name not in ("image_size", "weights")}
 
 
 def build(about: dict[str, Any], devices: tuple[Device, ...]) -> AlexNet:
     """The net that a checkpoint says it is."""
-    preset = replace(PRESETS[about["preset"]], **about.get("net", dict(inverted=True)))
+    preset = varied(PRESETS[about["preset"]], about.get("variant"))
+    preset = replace(preset, **about.get("net", dict(inverted=True)))
     classes, side = len(about["classes"]), about["image_size"]
     return AlexNet(classes, preset, devices, about["in_channels"], side)
 
 
 PROGRAM = Program(
     "Trains AlexNet, tests it, uses it. Without arguments: a small one on embedded pictures.",
-    RECIPES,
-    build,
-    state=state,
-    devices=2,
-    kernels=["a.conv1.weight", "b.conv1.weight"],
-)
+    RECIPES, build, state=state, devices=2, kernels=["a.conv1.weight", "b.conv1.weight"],
+    variants=VARIANTS, head="fc8",
+)  # fmt: skip
 main = PROGRAM.main
 
 if __name__ == "__main__":

@@ -84,8 +84,10 @@ def test_order_after_the_convolutions(full_size):
         for preset in ("paper", "cfg145")
     }
     norm, same_map, pool = "LocalResponseNorm", "SpatialResponseNorm", "MaxPool2d"
-    assert names["paper"] == [[norm, pool], [norm, pool], [], [], [pool]]
-    assert names["cfg145"] == [[norm, pool, "ReLU"], [norm, same_map, pool], [], [], [pool, "ReLU"]]
+    flat = "Flatten"
+    assert names["paper"] == [[norm, pool], [norm, pool], [], [], [pool, flat]]
+    first, second, last = [norm, pool, "ReLU"], [norm, same_map, pool], [pool, "ReLU", flat]
+    assert names["cfg145"] == [first, second, [], [], last]
     at_once = {
         preset: [getattr(net.a, f"conv{i}").relu for i in range(1, 6)]
         for preset, net in full_size.items()
@@ -93,7 +95,7 @@ def test_order_after_the_convolutions(full_size):
     assert at_once["paper"] == [True] * 5 and at_once["cfg145"] == [False, True, True, True, False]
     for net in full_size.values():  # the dropout of 2012
         (dropout,) = net.b.after["fc6"].layers
-        assert (dropout.p, dropout.inverted) == (0.5, False) and not net.a.after["fc8"].layers
+        assert (dropout.p, dropout.inverted) == (0.5, False) and "fc8" not in net.a.after
     assert (
         all(fc.relu for net in full_size.values() for fc in (net.a.fc6, net.b.fc7))
         and not full_size["paper"].fc8.relu

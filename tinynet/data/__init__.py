@@ -1,7 +1,14 @@
 """Pictures and text: data sets, what happens to them before the network sees it, and loading."""
 
 from tinynet.data.batch import Batch
-from tinynet.data.dataset import ArrayDataset, Dataset, PaddedDataset, colour_axes, mean_picture
+from tinynet.data.dataset import (
+    ArrayDataset,
+    Dataset,
+    PaddedDataset,
+    PartDataset,
+    colour_axes,
+    mean_picture,
+)
 from tinynet.data.formats import open_data
 from tinynet.data.idx import fashion_mnist
 from tinynet.data.loader import Loader, ten_views
@@ -16,6 +23,7 @@ __all__ = [
     "Masked",
     "PaddedDataset",
     "Pairs",
+    "PartDataset",
     "SequenceLoader",
     "Sequences",
     "Vocabulary",

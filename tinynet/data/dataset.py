@@ -119,6 +119,25 @@ class PaddedDataset(Dataset):
         return moments
 
 
+class PartDataset(Dataset):
+    """`count` pictures of another data set, spread evenly over it; a set that is sorted by class
+    gives so many of each class, to within one.
+    """
+
+    def __init__(self, dataset: Dataset, count: int):
+        if not 1 <= count <= len(dataset):
+            raise DataError(
+                f"PartDataset: expected a count of 1 to {len(dataset)}, the pictures there are, "
+                f"got {count}"
+            )
+        self.dataset, self.places = dataset, np.arange(count) * len(dataset) // count
+        self.labels, self.classes = dataset.labels[self.places], dataset.classes
+        self.in_memory, self.source, self.shape = dataset.in_memory, dataset.source, dataset.shape
+
+    def picture(self, i: int) -> np.ndarray:
+        return self.dataset.picture(int(self.places[i]))
+
+
 class Moments:
     """First and second moments of uint8 pictures, summed in integers.
 

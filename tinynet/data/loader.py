@@ -32,6 +32,7 @@ class Loader:
     `train=False`: the data set's order, whole pictures with the offsets of their centre, the last
     batch may be smaller.
 
+    `centred`: in training, too, the centre is cut out, not a random place.
     `crop_chunk=32` is the habit of the program of 2012: 32 pictures in a row share crop and flip.
     `skip_damaged`: a picture that cannot be read is left out of its batch, which names it in
     `damaged`; else it is a DataError.
@@ -54,6 +55,7 @@ class Loader:
         colour_sigma: float = 0.1,
         colour_story: Sequence[tuple[int, float]] = (),
         crop_chunk: int = 1,
+        centred: bool = False,
         ahead: int = 2,
         skip_damaged: bool = False,
     ):
@@ -81,6 +83,7 @@ class Loader:
         self.colour_sigma = colour_sigma
         self.colour_story = colour_story
         self.crop_chunk = crop_chunk
+        self.centred = centred
         self.ahead = ahead
         self.skip_damaged = skip_damaged
         self.workers = workers
@@ -161,21 +164,27 @@ class Loader:
             indices = order[places]
             labels = self.dataset.labels[indices]
             count = len(indices)
+            top = np.full(count, (height - self.crop) // 2, np.int32)
+            left = np.full(count, (width - self.crop) // 2, np.int32)
             if lanes is None:
-                top = np.full(count, (height - self.crop) // 2, np.int32)
-                left = np.full(count, (width - self.crop) // 2, np.int32)
                 yield Batch(none, labels, top, left, np.zeros(count, bool), None, indices)
                 continue
             # With chunks, the first picture of a chunk lends its draws to the others.
             mine = lanes[order[places - places % self.crop_chunk]].astype(np.uint64)
-            top = (mine[:, 0] * np.uint64(height - self.crop + 1) >> np.uint64(32)).astype(np.int32)
-            left = (mine[:, 1] * np.uint64(width - self.crop + 1) >> np.uint64(32)).astype(np.int32)
+            if not self.centred:
+                top = _scaled(mine[:, 0], height - self.crop + 1)
+                left = _scaled(mine[:, 1], width - self.crop + 1)
             flip = (mine[:, 2] >> np.uint64(31) == 1) & self.flip
             colour = None
             if self.colour is not None and sigma:
                 a = sigma * normal(lanes[indices, 4:])[:, : len(self.colour)]
                 colour = (a @ self.colour.T.astype(np.float64)).astype(np.float32)  # (N, C)
             yield Batch(none, labels, top, left, flip, colour, indices)
+
+
+def _scaled(lanes: np.ndarray, many: int) -> np.ndarray:
+    """Whole numbers from 0 to many - 1 of random 32-bit lanes (N,), int32."""
+    return (lanes * np.uint64(many) >> np.uint64(32)).astype(np.int32)
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:

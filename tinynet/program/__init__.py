@@ -5,7 +5,7 @@ An example gives a network and its recipes; everything else is here, for every e
 
 from tinynet.program.pictures import Pictures
 from tinynet.program.program import Program
-from tinynet.program.recipe import Recipe
+from tinynet.program.recipe import Recipe, Variant
 from tinynet.program.text import Language, Text, Translations
 
-__all__ = ["Language", "Pictures", "Program", "Recipe", "Text", "Translations"]
+__all__ = ["Language", "Pictures", "Program", "Recipe", "Text", "Translations", "Variant"]

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tinynet.program import options
-from tinynet.program.recipe import Recipe
+from tinynet.program.recipe import Recipe, Variant
 
 WHERE = {"device", "threads", "tf32"}
 TAKES = {"eval": WHERE | {"data", "val_share", "batch_size", "workers", "out"}, "predict": WHERE}
 
 
-def make_parser(description: str, recipes: dict[str, Recipe], devices: int) -> options.Parser:
+def make_parser(
+    description: str,
+    recipes: dict[str, Recipe],
+    devices: int,
+    variants: Mapping[str, Variant] = {},
+    head: bool = False,
+) -> options.Parser:
     """The parser of a Program's command line; its help names the recipes' values."""
 
     def defaults(name: str) -> str:
@@ -41,6 +48,16 @@ def make_parser(description: str, recipes: dict[str, Recipe], devices: int) -> o
     natural = options.at_least(1)
     first = next(iter(recipes))
     add("--preset", f"the net and its recipe ({first})", choices=recipes)
+    rows = "; ".join(f"{name}: {row.about}" for name, row in variants.items())
+    if variants:
+        add("--variant", f"what differs from the preset. {rows}", choices=variants, metavar="NAME")
+    if head:
+        add(
+            "--start-from",
+            "the first weights of the layers that fit are those of a trained net; the last layer "
+            "is new if the classes are others",
+            metavar="CHECKPOINT",
+        )
     if devices == 1:
         add("--device", "where the net lives (the GPU there is, or else cpu:0)", metavar="D0")
     else:

@@ -71,6 +71,14 @@ def share(text: str) -> float:
     raise argparse.ArgumentTypeError(f"a number between 0 and 1 was expected, got {text!r}")
 
 
+def one_or_two(text: str) -> list[int]:
+    """`4000` or `4000,5000` as a list of whole numbers from 1 on."""
+    numbers = [at_least(1)(number) for number in text.split(",")]
+    if len(numbers) > 2:
+        raise argparse.ArgumentTypeError(f"one number or two were expected, got {text!r}")
+    return numbers
+
+
 def edits(text: str) -> list[tuple[str, str]]:
     """`lr=0.001,freeze=conv1` as [("lr", "0.001"), ("freeze", "conv1")]."""
     parts = [tuple(part.strip() for part in each.split("=", 1)) for each in text.split(",")]

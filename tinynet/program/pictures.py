@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from tinynet.data import (
     Dataset,
     Loader,
     PaddedDataset,
+    PartDataset,
     colour_axes,
     fashion_mnist,
     mean_picture,
@@ -24,7 +26,7 @@ from tinynet.devices import Device
 from tinynet.devices.cores import available_cores
 from tinynet.errors import CheckpointError
 from tinynet.nn import Module
-from tinynet.program.options import Parser, at_least, not_negative, share
+from tinynet.program.options import Parser, at_least, not_negative, one_or_two, share
 from tinynet.tensor import Tensor
 from tinynet.training.evaluate import Evaluation, evaluate, probabilities, save_evaluation
 from tinynet.training.inputs import Inputs, batch_of, read_picture
@@ -50,6 +52,7 @@ class Pictures:
     noise_scale      what they are multiplied by besides while there is colour noise: the program of
                      2012 divided by 1.1 then, in training alone
     centre_mean      subtract the mean picture's centre, not the part of it under the crop
+    centred          in training, too, the centre is cut out, not a random place
     crop_chunk       so many pictures in a row share crop and mirroring
     flip             mirror pictures at random; None: photographs yes, grey drawings no
     border           zeros at the bottom and the right of what the net sees
@@ -64,6 +67,7 @@ class Pictures:
     scale: float = 1.0
     noise_scale: float = 1.0
     centre_mean: bool = False
+    centred: bool = False
     crop_chunk: int = 1
     flip: bool | None = None
     border: int = 0
@@ -78,6 +82,7 @@ class Pictures:
             "crop": self.crop,
             "colour": self.colour,
             "val_share": None,
+            "limit_pictures": None,
         }
 
     def add_options(self, parser: Parser, defaults: Callable[[str], str]) -> None:
@@ -117,6 +122,13 @@ class Pictures:
             type=not_negative,
             metavar="SIGMA",
         )
+        add(
+            "--limit-pictures",
+            "for trials: only so many pictures, spread evenly over all, to train on (and M to test "
+            "on)",
+            type=one_or_two,
+            metavar="N[,M]",
+        )
 
     def open(self, settings: dict) -> tuple[Dataset, Dataset]:
         sets: tuple[Dataset, Dataset]
@@ -137,6 +149,9 @@ class Pictures:
                 self.largest,
                 settings.get("val_share"),  # runs of older versions have none
             )
+        limits = settings.get("limit_pictures") or []  # runs of older versions have none
+        parts = [PartDataset(each, count) for each, count in zip(sets, limits, strict=False)]
+        sets = (*parts, *sets[len(parts) :])  # type: ignore[assignment]
         if not self.padding:
             return sets
         return PaddedDataset(sets[0], self.padding), PaddedDataset(sets[1], self.padding)
@@ -181,6 +196,7 @@ class Pictures:
             workers=workers,
             crop=about["image_size"],
             crop_chunk=self.crop_chunk,
+            centred=self.centred,
             flip=self.mirrors(dataset),
             colour=colour_axes(inner.moments().covariance())
             if sigma or any(each for _, each in story)
@@ -200,6 +216,8 @@ class Pictures:
         for name in ("in_channels", "picture_size", "image_size"):  # a checkpoint's may lack one
             if int(about[name]) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {about[name]}")
+        if not math.isfinite(about["scale"]):
+            raise ValueError(f"scale: expected a number, got {about['scale']}")
         # bytes from the host to each GPU, not floats from one GPU to the other
         second = devices[-1] if devices[-1].kind == "cuda" else None
         inputs = Inputs(
@@ -234,7 +252,7 @@ class Pictures:
             )
         several = ten_views(tests.dataset.shape, tests.crop, self.mirrors(tests.dataset))
         return {
-            views: evaluate(models, tests.epoch(0), task.make_inputs, task.classes, views)
+            views: evaluate(models, tests.epoch(0), task.each, task.classes, views)
             for views in sorted({1, len(several) if full else 1})
         }
 

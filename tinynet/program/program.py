@@ -7,16 +7,18 @@ import contextlib
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 import tinynet
 from tinynet.devices import Device
 from tinynet.nn import Module
 from tinynet.program import options, runs
 from tinynet.program.commandline import make_parser, refuse_others
-from tinynet.program.recipe import Recipe
+from tinynet.program.recipe import Recipe, Variant
 from tinynet.program.warned import warnings_in_words
 from tinynet.training import checkpoint
 from tinynet.training.batch_size import fitting_batch_size
@@ -30,10 +32,11 @@ from tinynet.training.trainer import Trainer
 CHANGEABLE = {"device", "data", "epochs", "tf32", "workers", "skip_damaged"}
 SHARED = (
     "preset", "device", "data", "epochs", "batch_size", "lr", "milestones", "seed", "workers",
-    "tf32", "limit_batches", "skip_damaged",
+    "tf32", "limit_batches", "skip_damaged", "variant", "start_from",
 )  # fmt: skip
 KEEP = 3  # checkpoints besides the best
 LATER = {"net", "noise_scale"}  # what checkpoints of older versions do not state
+OWN = {"net", "preset", "variant", "scale", "noise_scale"}  # nets that are averaged may differ so
 
 
 class Loaded(NamedTuple):
@@ -49,10 +52,11 @@ class Program:
     """`Program(...).main()` is a whole command line.
 
     description: for --help. recipes: by the name that --preset takes, the default first.
-    build(about, devices): a net. state(preset): what checkpoints state of it, JSON, as
+    build(about, devices): a net. state(preset, variant): what checkpoints state of it, JSON, as
     about["net"]; build finds there what a run was started with, not what the preset says today.
     devices: the most devices that a net is split over. kernels: names of the first layer's weights,
-    (O, C, h, w), one a tower: the report draws them.
+    (O, C, h, w), one a tower: the report draws them. variants: by the name that --variant takes.
+    head: the name of the layer that names classes: --start-from leaves it new for other classes.
     """
 
     def __init__(
@@ -60,19 +64,24 @@ class Program:
         description: str,
         recipes: dict[str, Recipe],
         build: Callable[[dict, tuple[Device, ...]], Module],
-        state: Callable[[str], dict] | None = None,
+        state: Callable[[str, str | None], dict] | None = None,
         devices: int = 1,
         kernels: Sequence[str] = (),
+        variants: Mapping[str, Variant] = {},
+        head: str = "",
     ):
         self.description, self.recipes = description, recipes
         self.build, self.state = build, state
         self.devices, self.kernels = devices, kernels
+        self.variants, self.head = variants, head
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Run a command line. Returns the exit status: 2 after a mistake, 129, 130 or 143 if
         stopped by a signal.
         """
-        parser = make_parser(self.description, self.recipes, self.devices)
+        parser = make_parser(
+            self.description, self.recipes, self.devices, self.variants, bool(self.head)
+        )
         args = parser.parse_args(arguments)
         with warnings_in_words(parser.prog):
             return self._main(args, parser)
@@ -106,14 +115,16 @@ class Program:
             if args.resume:  # held before anything in it is read
                 args.out = held.enter_context(runs.go_on_in(args.out))
             settings = self._settings(args)
-            recipe = self.recipes[settings["preset"]]
+            preset, variant = settings["preset"], settings.get("variant")
+            recipe = self.recipe(preset, variant)
             devices = self._find_devices(settings["device"])
             train_set, test_set = recipe.data.open(settings)
             saved = checkpoint.newest_whole(args.out)[:2] if args.resume else None
             about = {
-                "preset": settings["preset"],
+                "preset": preset,
+                **({"variant": variant} if variant else {}),
                 **recipe.data.describe(settings, train_set),
-                **self._stated(settings["preset"], saved),
+                **self._stated(preset, variant, saved),
             }
             task = recipe.data.task(about, recipe.data.arrays(about, train_set), devices)
             if settings["batch_size"] == "auto":
@@ -123,6 +134,8 @@ class Program:
             tinynet.manual_seed(settings["seed"])
             with checkpoint.understood(saved[0]) if saved else contextlib.nullcontext():
                 model = self.build(about, devices)
+            if settings.get("start_from") and not args.resume:
+                print(self._begin(model, about, settings["start_from"]))
             optimizer = recipe.optimizer(model, settings["lr"])
             schedule = recipe.make_schedule(optimizer, settings)
             of_data = recipe.data.changeable  # the loader looks for these itself
@@ -132,7 +145,7 @@ class Program:
             held.enter_context(batches)
             held.enter_context(tests)
             if not args.resume:  # made last: no mistake leaves an empty run behind
-                args.out = held.enter_context(runs.start_in(args.out, settings["preset"]))
+                args.out = held.enter_context(runs.start_in(args.out, preset))
             trainer = Trainer(
                 model, optimizer, batches, tests, task, args.out, epochs=settings["epochs"],
                 about=about, schedule=schedule, story=story,
@@ -150,8 +163,10 @@ class Program:
                 for name, each in (("train", train_set), ("test", test_set))
             }
             write_config(
-                args.out, settings, recipe.title, task, data, self.kernels, resumed=args.resume
-            )
+                args.out, settings, recipe.title, task, data,
+                [name for name in self.kernels if name in dict(model.named_parameters())],
+                resumed=args.resume,
+            )  # fmt: skip
             self._tell(settings, recipe, trainer, data)
             ended = trainer.fit()
             if ended in signal.Signals.__members__:
@@ -218,39 +233,73 @@ class Program:
     def load(self, paths: Sequence[str | Path], device: str | None = None) -> Loaded:
         """The nets of some checkpoints (or of runs' folders: their best), in eval() mode.
 
-        Raises CheckpointError if one is damaged, or not of the same net and classes as the first.
+        Raises CheckpointError if one is damaged, or does not see the same pictures and classes as
+        the first.
         """
         devices = self._find_devices(device)
         models: list[Any] = []
-        first: Any = None
+        loaded: Any = None
         for path in map(runs.find_checkpoint, paths):
             saved = checkpoint.load(path)
-            first = first or saved
             with checkpoint.understood(path):
                 about = saved.state["about"]
-                alike = first.state["about"].items()  # but each has a net of its own
-                check_same(saved, {key: value for key, value in alike if key != "net"}, path)
-                if about["preset"] not in self.recipes:
-                    known = ", ".join(self.recipes)
-                    raise tinynet.CheckpointError(
-                        f"{path}: expected a net of this program ({known}), got {about['preset']}"
-                    )
+                if loaded:
+                    alike = {key: each for key, each in loaded.about.items() if key not in OWN}
+                    check_same(saved, alike, path)
+                recipe = self.recipe(about["preset"], about.get("variant"), str(path))
                 models.append(self.build(about, devices))
                 models[-1].load_state_dict(saved.model)
                 models[-1].eval()
-        about = first.state["about"]
-        recipe = self.recipes[about["preset"]]
-        with checkpoint.understood(Path(paths[0])):
-            task = recipe.data.task(about, first.arrays, devices)
-        return Loaded(models, task, about, recipe)
+                task = recipe.data.task(about, saved.arrays, devices)
+                if loaded:
+                    loaded.task.also(task)
+                loaded = loaded or Loaded(models, task, about, recipe)
+        return loaded
 
     # ------------------------------------------------------------------ parts of it
 
-    def _stated(self, preset: str, saved: tuple[Path, checkpoint.Checkpoint] | None) -> dict:
+    def recipe(self, preset: str, variant: str | None = None, where: str = "recipe") -> Recipe:
+        """How a net is trained. Raises CheckpointError for names that the program does not have."""
+        for name, known in ((preset, self.recipes), (variant or "", {"": 0, **self.variants})):
+            if name not in known:
+                raise tinynet.CheckpointError(
+                    f"{where}: expected a net of this program ({', '.join(filter(None, known))}), "
+                    f"got {name}"
+                )
+        recipe = self.recipes[preset]
+        return self.variants[variant].of(recipe, variant) if variant else recipe
+
+    def _begin(self, model: Module, about: dict, path: str) -> str:
+        """Copy the layers that another net has, too; a line that says which. Its last layer is left
+        out if it names other classes.
+        """
+        found = runs.find_checkpoint(path)
+        saved, mine = checkpoint.load(found), model.state_dict()
+        with checkpoint.understood(found):
+            same = saved.state["about"]["classes"] == about["classes"]
+        layers: dict[str, list[str]] = {}
+        for name in mine:
+            layers.setdefault(name.rpartition(".")[0], []).append(name)
+        new = [] if same else [self.head]
+        for layer, names in layers.items():
+            if layer not in new and any(
+                np.shape(saved.model.get(n)) != mine[n].shape for n in names
+            ):
+                new.append(layer)
+        if len(new) == len(layers):
+            raise tinynet.CheckpointError(f"{found}: expected layers of this net, got none of them")
+        for layer in layers.keys() - set(new):
+            mine.update((name, saved.model[name]) for name in layers[layer])
+        model.load_state_dict(mine)
+        return f"first weights from {found}; new: {', '.join(new) or 'none'}"
+
+    def _stated(
+        self, preset: str, variant: str | None, saved: tuple[Path, checkpoint.Checkpoint] | None
+    ) -> dict:
         """What the recipe says in `about`; of a run that goes on, what its checkpoint says."""
-        stated = self.recipes[preset].data.state()
+        stated = self.recipe(preset, variant).data.state()
         if self.state:
-            stated = {**stated, "net": self.state(preset)}
+            stated = {**stated, "net": self.state(preset, variant)}
         if saved is None:
             return stated
         with checkpoint.understood(saved[0]):
@@ -329,14 +378,12 @@ class Program:
         """
         recipe = next(iter(self.recipes.values()))
         names = dict.fromkeys([*SHARED, *recipe.data.settings()])
-        given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+        asked = {name: getattr(args, name, None) for name in names}  # some have no such option
+        given = {name: value for name, value in asked.items() if value is not None}
         if args.resume:
             changeable = CHANGEABLE | recipe.data.changeable
             settings = runs.settings_of(args.out, given, changeable)
-            if settings["preset"] not in self.recipes:
-                raise tinynet.CheckpointError(
-                    f"{args.out}: expected a run of this program, got one of {settings['preset']}"
-                )
+            self.recipe(settings["preset"], settings.get("variant"), str(args.out))
             by_hand = given.keys() & recipe.data.changeable  # so the story no longer changes it
             story = [row for row in settings.get("story", ()) if row[1] not in by_hand]
             settings["story"] = story
@@ -344,7 +391,7 @@ class Program:
         if args.set:
             raise ValueError("--set changes a run that goes on: it needs --resume")
         preset = given.get("preset", next(iter(self.recipes)))
-        recipe = self.recipes[preset]
+        recipe = self.recipe(preset, given.get("variant"))
         if "epochs" in given:
             given.setdefault("milestones", recipe.milestones_of(given["epochs"]))
             given["story"] = recipe.story_of(given["epochs"])
@@ -357,6 +404,8 @@ class Program:
             "workers": None,
             "limit_batches": None,
             "skip_damaged": 0,
+            "variant": None,
+            "start_from": None,
             **given,
         }
 

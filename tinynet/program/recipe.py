@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -134,3 +134,20 @@ class Recipe:
         if settings["milestones"]:
             return MultiStep(optimizer, settings["milestones"])
         return self.schedule(optimizer, settings["epochs"])
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs from a recipe and its net, a row behind --variant. about: in words, for the
+    help. net(preset): fields of the net's preset, read by the program that builds it. data: fields
+    of the recipe's data room.
+    """
+
+    about: str
+    net: Callable[[Any], Mapping[str, Any]] = lambda preset: {}
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, recipe: Recipe, name: str) -> Recipe:
+        """The recipe, changed so."""
+        data: Any = recipe.data
+        return replace(recipe, title=f"{recipe.title} ({name})", data=replace(data, **self.data))

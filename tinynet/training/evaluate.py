@@ -66,7 +66,7 @@ class Evaluation:
 def evaluate(
     models: Sequence,
     batches: Iterable[Batch],
-    inputs: Inputs,
+    inputs: Inputs | Sequence[Inputs],
     classes: Sequence[str],
     views: int = 1,
 ) -> Evaluation:
@@ -74,7 +74,8 @@ def evaluate(
 
     The softmax outputs of all models and all views of a picture are averaged (paper, sections 4.1
     and 6.1). views: 1, the centre; or more, as many of `ten_views`, for which the batches must hold
-    whole pictures. The models must be in eval() mode, on the devices of `inputs`.
+    whole pictures. The models must be in eval() mode, on the devices of `inputs`: what all of them
+    see, or one for each.
     """
     count = len(classes)
     result = Evaluation(list(classes), np.zeros((count, count), int), np.zeros(count, int))
@@ -84,14 +85,18 @@ def evaluate(
     return result
 
 
-def probabilities(models: Sequence, batch: Batch, inputs: Inputs, views: int = 1) -> np.ndarray:
+def probabilities(
+    models: Sequence, batch: Batch, inputs: Inputs | Sequence[Inputs], views: int = 1
+) -> np.ndarray:
     """The mean of the softmax outputs of all models and views: (N, classes) float32."""
-    seen = [batch] if views == 1 else islice(views_of(batch, inputs.size), views)
+    each = list(inputs) if isinstance(inputs, Sequence) else [inputs] * len(models)
+    seen = [batch] if views == 1 else islice(views_of(batch, each[0].size), views)
     outputs = []
     with no_grad():
         for view in seen:
-            x, _ = inputs(view)
-            outputs += [F.softmax(model(x), dim=1).numpy() for model in models]
+            x = {make: make(view)[0] for make in dict.fromkeys(each)}
+            pairs = zip(models, each, strict=True)
+            outputs += [F.softmax(model(x[make]), dim=1).numpy() for model, make in pairs]
     return np.mean(outputs, axis=0)
 
 

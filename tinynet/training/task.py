@@ -64,6 +64,9 @@ class Task:
         """The figures of a test: "loss", and others that `measures` names."""
         raise NotImplementedError
 
+    def also(self, other: Task) -> None:
+        """Another net, which sees what `other` makes, will be averaged with those before."""
+
     def save(self, folder: Path) -> None:
         """Write what the last test found besides its figures; called when it was the best one."""
 
@@ -89,6 +92,7 @@ class Classification(Task):
 
     def __init__(self, inputs: Inputs, classes: Sequence[str], label_smoothing: float = 0.0):
         self.make_inputs, self.classes = inputs, list(classes)
+        self.each = [inputs]  # of nets that are averaged
         self.label_smoothing = label_smoothing
         self.device = inputs.device
         self.chance = math.log(len(self.classes))
@@ -119,6 +123,14 @@ class Classification(Task):
         """loss, top1_error and, of more than five classes, top5_error through the centre view."""
         self._found = found = evaluate([model], batches, self.make_inputs, self.classes)
         return {"loss": found.loss} | {name: getattr(found, name) for name in self.measures}
+
+    def also(self, other: Task) -> None:
+        """Its pictures may have another mean, scale or border."""
+        assert isinstance(other, Classification)
+        mine, its = self.make_inputs, other.make_inputs
+        alike = (mine.scale, mine.border) == (its.scale, its.border)
+        alike = alike and np.array_equal(mine.mean, its.mean)
+        self.each.append(mine if alike else its)  # what is alike is made once
 
     def save(self, folder: Path) -> None:
         """Confusion, errors by class, samples."""
