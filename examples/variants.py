@@ -72,6 +72,11 @@ def tuned(p: Any) -> Changes:
     return sixth(p) | {"rates": {**slow, "conv1": 0.01 * p.rates.get("conv1", 1.0)}}
 
 
+def many(p: Any) -> Changes:
+    """Kernels enough to tell whether towers part: 2012's 48, or 32 where there are fewer."""
+    return {"kernels": [max(32, p.kernels[0]), *p.kernels[1:]]}
+
+
 def tanh(p: Any) -> Changes:
     """tanh at once, in the place of every ReLU."""
     late = said("relu", "")(p)["after"]
@@ -121,8 +126,10 @@ VARIANTS = {
     "noise": Variant("trained with colour noise", data=dict(colour=0.1)),
     "no-noise": Variant("trained without colour noise", data=dict(colour=0.0)),
     "no-talk": Variant("towers that meet in fc8 alone", lambda p: {"crossings": ()}),
-    "early-talk": Variant(
-        "conv2 sees both towers too", lambda p: {"crossings": ("conv2", *p.crossings)}
+    "many-kernels": Variant("at least 32 kernels in each tower's conv1", many),
+    "many-kernels-early-talk": Variant(
+        "the same, and conv2 sees both towers",
+        lambda p: many(p) | {"crossings": ("conv2", *p.crossings)},
     ),
     "one-tower": Variant(
         "one tower, with half of all kernels but conv5's",

@@ -212,6 +212,50 @@ def share_pictures(
         return _png(figure, 110)
 
 
+def draw_differences(
+    rows: Sequence[tuple[str, Sequence[float], tuple[float, float], float | None]],
+    label: str,
+    path: Path,
+) -> None:
+    """Paired differences, a line each: (title, differences, interval (low, high), what was
+    expected or None). A dot is a pair, the bar the interval, a cross what was expected.
+    """
+    with _themed("light"):
+        figure = _figure(6.4, 1.1 + 0.45 * len(rows))
+        axes = figure.subplots()
+        for place, (_, differences, (low, high), expected) in enumerate(rows):
+            axes.plot([low, high], [place, place], color="C0", linewidth=5, alpha=0.35)
+            axes.plot(differences, [place] * len(differences), "o", color="C0", markersize=4)
+            if expected is not None:
+                axes.plot([expected], [place], "x", color="C1", markersize=8, markeredgewidth=2)
+        axes.axvline(0, color=TRAIN, linewidth=0.8)
+        axes.set_yticks(range(len(rows)), [title for title, *_ in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlabel(f"{label}: pairs, 95 % interval, x the paper")
+        axes.spines[["top", "right"]].set_visible(False)
+        path.write_bytes(_png(figure, 120))
+
+
+def draw_many(
+    curves: dict[str, list[list[float]]], across: str, up: str, target: float, path: Path
+) -> None:
+    """Curves from 1 on, those of one name in one colour, and a line at `target`."""
+    with _themed("light"):
+        figure = _figure(6.4, 4)
+        axes = figure.subplots()
+        for number, (name, several) in enumerate(curves.items()):
+            for curve in several:
+                axes.plot(range(1, len(curve) + 1), curve, color=f"C{number}", linewidth=1.3)
+            axes.plot([], [], color=f"C{number}", label=name)
+        axes.axhline(target, color=TRAIN, linewidth=0.8, linestyle="--")
+        axes.set_xlabel(across)
+        axes.set_ylabel(up)
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+        path.write_bytes(_png(figure, 120))
+
+
 def contact_sheet(
     rows: Sequence[Sequence[tuple[np.ndarray, str]]], path: Path, side: int = 128
 ) -> None:
