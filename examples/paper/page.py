@@ -68,17 +68,11 @@ def is_ratio(row: Comparison) -> bool:
     return row.figure == "epochs_to_25"
 
 
-def rows_of(plan: Plan) -> list[Comparison]:
-    """The comparisons whose arms this scale has."""
-    arms = {*plan.arms, ""}
-    return [row for row in plan.statement.comparisons if {row.arm, row.against} <= arms]
-
-
 def told(name: str, plan: Plan, lines: Lines) -> Iterator[str]:
     """A statement's tables and sentences; before its first line, that it has none."""
     columns = dict.fromkeys(
         (arm, figure)
-        for row in rows_of(plan)
+        for row in plan.comparisons
         for arm, figure in ((row.arm, row.figure), (row.against, row.other or row.figure))
         if arm
     )
@@ -98,7 +92,7 @@ def told(name: str, plan: Plan, lines: Lines) -> Iterator[str]:
     yield "| difference | the paper | here (95 % interval) | pairs | |"
     yield "|---|---|---|---|---|"
     sentences = []
-    for row in rows_of(plan):
+    for row in plan.comparisons:
         difference_ = found_of(plan, row, lines)
         title = f"{row.arm} - {row.against or '0'}".replace(
             " - ", " / " if is_ratio(row) else " - "
@@ -178,7 +172,7 @@ def draw(out: Path, name: str, plan: Plan, lines: Lines) -> str:
     path = out / f"{name}{'-full' * (plan.scale == 'full')}.png"
     out.mkdir(parents=True, exist_ok=True)
     curves = {}
-    if any(map(is_ratio, rows_of(plan))):
+    if any(map(is_ratio, plan.comparisons)):
         for arm in plan.arms:
             found = [lines.get(plan.job(arm, s, lines).command()) for s in range(plan.seeds)]
             curves[arm] = [line["training_error"] for line in found if line]
@@ -187,13 +181,13 @@ def draw(out: Path, name: str, plan: Plan, lines: Lines) -> str:
             return path.name
         return ""
     rows = []
-    for row in rows_of(plan):
+    for row in plan.comparisons:
         if found := found_of(plan, row, lines):
             pairs = zip(*(side.values() for side in compared(plan, row, lines)), strict=True)
             title = f"{row.arm} - {row.against}" if row.against else row.arm
             rows.append((title, [a - b for a, b in pairs], (found.low, found.high), row.paper))
     if not rows:
         return ""
-    unit = UNITS.get(rows_of(plan)[0].figure, "")
+    unit = UNITS.get(plan.comparisons[0].figure, "")
     draw_differences(rows, f"difference of {unit}", path)
     return path.name

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import figures
-from statements import FULL, SMALL, Arm, Statement
+from statements import FULL, SMALL, Arm, Comparison, Statement
 
 from tinynet.errors import DataError, TinynetError
 
@@ -107,6 +107,12 @@ class Plan:
     def arms(self) -> Mapping[str, Arm]:
         return (self.scale == "full" and self.statement.full_arms) or self.statement.arms
 
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """Those whose arms this scale has."""
+        there = {*self.arms, ""}
+        return [c for c in self.statement.comparisons if {c.arm, c.against} <= there]
+
     def job(self, arm: str, seed: int, lines: Mapping[str, Line]) -> Job:
         """The run of an arm with a seed. Of an arm with several rates: with the best of its trials,
         as far as they are in `lines`.
@@ -149,12 +155,14 @@ class Plan:
         """(arm, seed, run) in the order in which they are to be done, seed by seed: trials first,
         averages when their nets are there. Lines must have come in when the next one is asked for.
         """
-        for arm in self.arms:
+        names = dict.fromkeys(name for row in self.comparisons for name in (row.arm, row.against))
+        arms = [name for name in names if name]  # others come with those that need them
+        for arm in arms:
             for job in self.trials(arm):
                 yield arm, 0, job
         done = set()
         for seed in range(self.seeds):
-            for arm in self.arms:
+            for arm in arms:
                 job = self.job(arm, seed, lines)
                 for each in (*([job.start] if job.start else []), *job.averaged, job):
                     if each.command() not in done:
