@@ -2,26 +2,35 @@
 
     python examples/features.py CHECKPOINT OUT.npy PICTURE...    one row a picture
     python examples/features.py CHECKPOINT OUT.npy --data PATH   all training pictures of a data set
+    python examples/features.py CHECKPOINT OUT.npy --data PATH --layer conv3       of another layer
+    python examples/features.py CHECKPOINT OUT.png --data PATH --layer conv3
 
 CHECKPOINT may be a run's folder: its best. OUT ends in .npy or .safetensors (then rows are called
-"features" and, of a data set, labels "labels").
+"features" and, of a data set, labels "labels"); or in .png: then it is a sheet with, for each map
+of the layer, the nine patches of pictures that excite it most, the maps of tower a over those of
+tower b.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from alexnet import PROGRAM
+from alexnet import PROGRAM, AlexNet
 
 import tinynet
-from tinynet.data import Loader
+from tinynet.data import Batch, Loader
 from tinynet.program import Pictures
 from tinynet.program.options import Parser
 from tinynet.training.checkpoint import save_arrays
-from tinynet.training.features import features
-from tinynet.training.inputs import batch_of
+from tinynet.training.features import features, most_exciting, receptive_field
+from tinynet.training.inputs import Inputs, batch_of
+from tinynet.training.plots import draw_patches
+
+SIDE = 32  # of a patch in the sheet, in pixels; small patches are enlarged to half of it
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,40 +43,62 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="PATH",
         help="a data set, as for alexnet.py; 'embedded' for the embedded one",
     )
+    parser.add_argument(
+        "--layer",
+        default="",
+        metavar="NAME",
+        help="what comes out of this layer and what follows it, as the next one sees it (fc7)",
+    )
     parser.add_argument("--device", metavar="D0[,D1]", help="as for alexnet.py")
     args = parser.parse_args(arguments)
     try:
-        if args.out.suffix not in (".npy", ".safetensors"):
-            raise ValueError(f"OUT must end in .npy or .safetensors, got {args.out}")
+        if args.out.suffix not in (".npy", ".safetensors", ".png"):
+            raise ValueError(f"OUT must end in .npy, .safetensors or .png, got {args.out}")
         if bool(args.pictures) == bool(args.data):
             raise ValueError("give either pictures or --data")
         (model,), task, about, recipe = PROGRAM.load([args.checkpoint], args.device)
         inputs, reader = task.make_inputs, recipe.data
         assert isinstance(reader, Pictures)  # as all recipes of AlexNet
-        found = {}
-        if args.data:
-            data = None if args.data == "embedded" else args.data
-            train, _ = reader.open(about | {"data": data})
-            with Loader(train, 128, crop=inputs.size, train=False) as loader:
-                found["features"] = features(model, loader.epoch(0), inputs)
-            found["labels"] = train.labels
-        else:
-            pictures = [reader.read(about, path) for path in args.pictures]
-            found["features"] = features(
-                model, [batch_of([picture], inputs.size) for picture in pictures], inputs
-            )
+        if args.layer not in ("", *model.preset.layers):
+            raise ValueError(f"--layer: expected one of {model.preset.layers}, got {args.layer}")
+        found: dict[str, np.ndarray] = {}
+        with contextlib.ExitStack() as held:
+            if args.data:
+                data = None if args.data == "embedded" else args.data
+                train, _ = reader.open(about | {"data": data})
+                loader = held.enter_context(Loader(train, 128, crop=inputs.size, train=False))
+                batches, found["labels"] = loader.epoch(0), train.labels
+            else:
+                pictures = [reader.read(about, path) for path in args.pictures]
+                batches = iter([batch_of([picture], inputs.size) for picture in pictures])
+            if args.out.suffix == ".png":
+                return sheet(
+                    model, batches, inputs, args.layer or model.preset.layers[-1], args.out
+                )
+            found["features"] = features(model, batches, inputs, args.layer)
         if args.out.suffix == ".npy":
             np.save(args.out, found["features"])
         else:
             save_arrays(args.out, found)
-        print(
-            f"{args.out}: {len(found['features']):,} pictures, {found['features'].shape[1]} values "
-            f"each"
-        )
+        count, *shape = found["features"].shape
+        print(f"{args.out}: {count:,} pictures, {' x '.join(map(str, shape))} values each")
         return 0
     except (tinynet.TinynetError, OSError, ValueError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
+
+
+def sheet(model: AlexNet, batches: Iterator[Batch], inputs: Inputs, layer: str, out: Path) -> int:
+    """Draw the patches that excite each map of a layer most."""
+    before = model.preset.layers[: model.preset.layers.index(layer) + 1]
+    parts = [(getattr(model.a, name), *model.a.after[name].layers) for name in before]
+    field = receptive_field([part for several in parts for part in several])
+    side = min(SIDE, field.size if field else SIDE)
+    patches = most_exciting(model, batches, inputs, layer, field, max(side, SIDE // 2))
+    draw_patches(patches, out, groups=model.preset.towers)
+    seen = f"{field.size} x {field.size} pixels" if field else "the whole picture"
+    print(f"{out}: {len(patches)} maps of {layer}, each unit of which sees {seen}")
+    return 0
 
 
 if __name__ == "__main__":

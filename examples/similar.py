@@ -1,10 +1,11 @@
-"""The six training pictures that look most like a picture in AlexNet's eyes (paper, section 6.1).
+"""Pictures, what AlexNet says of them, and what looks like them in its eyes (paper, section 6.1).
 
     python examples/similar.py CHECKPOINT PICTURE... --out sheet.png
 
 Alike is what has a small Euclidean distance between the 4096 values before the last layer (mini:
-512). Each picture gives one row of the contact sheet: itself, then the six nearest, each under its
-true class. CHECKPOINT may be a run's folder: its best.
+512). Each picture gives one row of the contact sheet: itself with its true class, the five classes
+that the net finds likeliest (the bar of the true one in orange), then the six nearest training
+pictures, each over its class. CHECKPOINT may be a run's folder: its best.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ import tinynet
 from tinynet.data import Loader
 from tinynet.program import Pictures, runs
 from tinynet.program.options import Parser
+from tinynet.training.evaluate import probabilities
 from tinynet.training.features import features, nearest
 from tinynet.training.inputs import batch_of
-from tinynet.training.plots import contact_sheet
+from tinynet.training.plots import bars, contact_sheet
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,10 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
             known = features(model, loader.epoch(0), inputs)
         rows = []
         for said, picture in zip(captions, queries, strict=True):
-            places, distances = nearest(
-                features(model, [batch_of([picture], inputs.size)], inputs)[0], known
-            )
-            row = [(picture, said)]
+            seen = batch_of([picture], inputs.size)
+            shares = probabilities([model], seen, inputs)[0]
+            likely = np.argsort(-shares)[:5]
+            names, truth = [train.classes[k] for k in likely], said.split("\n")[0]
+            row = [(picture, said), (bars(names, shares[likely], truth), f"{shares.max():.0%}")]
+            places, distances = nearest(features(model, [seen], inputs)[0], known)
             for place, distance in zip(places, distances, strict=True):
                 row.append(
                     (
@@ -64,8 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
             rows.append(row)
         contact_sheet(rows, args.out)
         print(
-            f"{args.out}: each row a picture and the six of {len(train):,} training pictures that "
-            f"are nearest to it"
+            f"{args.out}: each row a picture, what the net says of it, and the six of "
+            f"{len(train):,} training pictures that are nearest to it"
         )
         return 0
     except (tinynet.TinynetError, OSError, ValueError) as error:

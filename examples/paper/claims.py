@@ -35,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args, more = make_parser().parse_args(words[:cut]), tuple(words[cut + 1 :])
     out = args.out
     try:
+        if (args.what == "run") != bool(args.name):
+            raise ValueError("expected `run NAME`, `list` or `page`; list has the names")
         book = Book(out / "runs.jsonl")
         if args.what == "list":
             for name, statement in STATEMENTS.items():
@@ -62,24 +64,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make_parser() -> Parser:
     parser = Parser(description=__doc__.split("\n\n")[0])
-    parser.add_argument(
-        "--out", type=Path, default=OUT, help="where lines and pictures are (docs/paper)"
-    )
-    whats = parser.add_subparsers(dest="what", required=True, parser_class=Parser)
-    whats.add_parser("list", help="the statements, and the pictures they need")
-    whats.add_parser("page", help="write the page of all that has been run")
-    one = whats.add_parser("run", help="do what is missing of a statement, and say what is seen")
-    one.add_argument("name", choices=STATEMENTS, metavar="NAME")
-    one.add_argument(
+    add = parser.add_argument
+    add(
+        "what", choices=("list", "run", "page"),
+        help="list: the statements, and the pictures they need; run NAME: do what is missing of "
+        "one, and say what is seen; page: write the page of all that has been run",
+    )  # fmt: skip
+    add("name", nargs="?", choices=STATEMENTS, metavar="NAME", help="of a statement")
+    add(
         "--scale", choices=("small", "full"), default="small",
         help="small: minutes on two cores (default); full: 224x224, from prepared shards",
     )  # fmt: skip
-    one.add_argument("--seeds", type=at_least(1), help="paired seeds (as the statement has it)")
-    one.add_argument("--data", metavar="PATH", help="CIFAR-10, or the shards; as for alexnet.py")
-    one.add_argument(
-        "--more-data", metavar="PATH", help="photographs of other classes, or their shards"
-    )
-    one.add_argument("--device", metavar="D0[,D1]", help="as for alexnet.py")
+    add("--seeds", type=at_least(1), metavar="K", help="paired seeds (as the statement has it)")
+    add("--data", metavar="PATH", help="CIFAR-10, or the shards; as for alexnet.py")
+    add("--more-data", metavar="PATH", help="photographs of other classes, or their shards")
+    add("--device", metavar="D0[,D1]", help="as for alexnet.py")
+    add("--out", type=Path, default=OUT, help="where lines and pictures are (docs/paper)")
     return parser
 
 

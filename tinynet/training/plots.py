@@ -279,6 +279,43 @@ def contact_sheet(
     sheet.save(path)
 
 
+def draw_patches(patches: np.ndarray, path: Path, groups: int = 1) -> None:
+    """What excites each map, uint8 (maps, k k, side, side, C): a block of k x k for each map, with
+    its number; the first maps / groups of them (a tower's) over the next.
+    """
+    maps, each, side = patches.shape[:3]
+    across = math.isqrt(each)
+    block, font = across * side + 8, ImageFont.load_default(11)
+    of_group = maps // groups
+    columns = min(of_group, max(4, 1600 // block))
+    rows = -(-of_group // columns)
+    tall, gap = block + 14, 12
+    sheet = Image.new("RGB", (columns * block, groups * rows * tall + (groups - 1) * gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number in range(maps):
+        group, place = divmod(number, of_group)
+        row, column = divmod(place, columns)
+        left, top = column * block + 4, (group * rows + row) * tall + group * gap
+        draw.text((left, top), str(place), "black", font)
+        for rank, patch in enumerate(patches[number]):
+            down, right = divmod(rank, across)
+            sheet.paste(as_image(patch), (left + right * side, top + 14 + down * side))
+    sheet.save(path)
+
+
+def bars(names: Sequence[str], shares: Sequence[float], truth: str, side: int = 128) -> np.ndarray:
+    """Five bars with their names (paper, figure 4), uint8 (side, side, 3): shares of 1, the bar of
+    the true class in another colour.
+    """
+    picture = Image.new("RGB", (side, side), "white")
+    draw, font, tall = ImageDraw.Draw(picture), ImageFont.load_default(11), side // len(names)
+    for row, (name, share) in enumerate(zip(names, shares, strict=True)):
+        top, colour = row * tall, "#e07a1f" if name == truth else "#0b6bcb"
+        draw.text((0, top), name.split(",")[0], "black", font)
+        draw.rectangle((0, top + tall - 10, max(1, share * (side - 1)), top + tall - 5), colour)
+    return np.asarray(picture)
+
+
 def as_image(picture: np.ndarray) -> Image.Image:
     """A uint8 picture (H, W, 1 or 3) as a Pillow image."""
     return Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).convert("RGB")
