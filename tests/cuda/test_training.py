@@ -304,10 +304,10 @@ def test_coarser_products_stay_with_a_run(
     out = run(tmp_path, "cuda:0", "--tf32", "--limit-batches", 1)
     assert asked and read_config(out)["settings"]["tf32"] is True
     asked.clear()
-    assert program("--resume", "--out", out, "--epochs", 9, "--limit-batches", 1) == 0
+    assert program("--resume", "--out", out, "--epochs", 2) == 0
     assert asked == [True]
     asked.clear()
-    assert program("--resume", "--out", out, "--epochs", 10, "--device", "cpu:0") == 0
+    assert program("--resume", "--out", out, "--epochs", 3, "--device", "cpu:0") == 0
     assert asked == []
 
 
