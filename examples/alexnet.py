@@ -150,7 +150,7 @@ class AlexNet(nn.Module):
         for name, device in zip("ab"[: p.towers], devices, strict=False):
             setattr(self, name, Tower(p, in_channels, side, tinynet.device(device)))
         start, seen = p.weights["fc8"], sum(tower.outputs for tower in self.towers)
-        self.fc8 = nn.Linear(seen, num_classes, weight_init=start, device=self.a.device)
+        self.fc8 = nn.Linear(seen, num_classes, weight_init=start, device=self.towers[0].device)
 
     @property
     def towers(self) -> list[Tower]:
@@ -175,7 +175,7 @@ class AlexNet(nn.Module):
             xs = [tower(name, x) for tower, x in zip(self.towers, xs, strict=True)]
             if name == layer:
                 break
-        return tinynet.concat([x.to(self.a.device) for x in xs], axis=1)
+        return tinynet.concat([x.to(self.towers[0].device) for x in xs], axis=1)
 
     def cross(self, xs: list[Tensor]) -> list[Tensor]:
         """Each tower gets a copy of what the other made: tower a's channels first, on both."""

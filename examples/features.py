@@ -17,9 +17,10 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from alexnet import PROGRAM, AlexNet
+from alexnet import PROGRAM
 
 import tinynet
 from tinynet.data import Batch, Loader
@@ -56,7 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"OUT must end in .npy, .safetensors or .png, got {args.out}")
         if bool(args.pictures) == bool(args.data):
             raise ValueError("give either pictures or --data")
-        (model,), task, about, recipe = PROGRAM.load([args.checkpoint], args.device)
+        loaded: Any = PROGRAM.load([args.checkpoint], args.device)
+        (model,), task, about, recipe = loaded
         inputs, reader = task.make_inputs, recipe.data
         assert isinstance(reader, Pictures)  # as all recipes of AlexNet
         if args.layer not in ("", *model.preset.layers):
@@ -88,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def sheet(model: AlexNet, batches: Iterator[Batch], inputs: Inputs, layer: str, out: Path) -> int:
+def sheet(model: Any, batches: Iterator[Batch], inputs: Inputs, layer: str, out: Path) -> int:
     """Draw the patches that excite each map of a layer most."""
     before = model.preset.layers[: model.preset.layers.index(layer) + 1]
     parts = [(getattr(model.a, name), *model.a.after[name].layers) for name in before]

@@ -98,7 +98,7 @@ def places_of(wanted: set[str], data: str | None, more_data: str | None) -> dict
 def run(plan: Plan, book: Book, places: dict[str, str], device: str | None) -> None:
     """Do what is not in the book, and say how long the rest will take."""
     views = any("ten_views" in (c.figure, c.other) for c in plan.statement.comparisons)
-    total, took = sum(1 for _ in plan.jobs(book.lines)), []
+    total, took = sum(1 for _ in plan.jobs(book.lines)), list[float]()
     for number, (arm, seed, job) in enumerate(plan.jobs(book.lines), 1):
         known = book.lines.get(job.command())
         if known and (not views or "ten_views" in known):

@@ -20,11 +20,11 @@ def of_training(folder: Path) -> dict[str, Any]:
     lines = read_metrics(folder)
     test = [line for line in lines if line["kind"] == "test"][-1]
     epochs = int(test["epoch"])
-    by_epoch: list[list[dict]] = [[] for _ in range(epochs)]
+    by_epoch: list[list[dict[str, Any]]] = [[] for _ in range(epochs)]
     for line in lines:
         if line["kind"] == "train":
             by_epoch[min(int(np.ceil(line["epoch"])), epochs) - 1].append(line)
-    found = {
+    found: dict[str, Any] = {
         "seconds": sum(test["seconds"].values()),
         "top1_error": test["top1_error"],
         "test_loss": test["loss"],
@@ -32,14 +32,16 @@ def of_training(folder: Path) -> dict[str, Any]:
         "training_error": [_mean(each, "top1_error") for each in by_epoch],
         "training_loss": [_mean(each, "loss") for each in by_epoch],
     }
-    return _rounded(found | {"epochs_to_25": _epochs_to(found["training_error"])} | colours(folder))
+    found["epochs_to_25"] = _epochs_to(found["training_error"])
+    return {name: _rounded(value) for name, value in (found | colours(folder)).items()}
 
 
 def of_evaluation(folder: Path) -> dict[str, float]:
     """Of an evaluation through one view, and through all there are."""
     views = json.loads((folder / "evaluation.json").read_text())["views"]
     most = views[max(views, key=int)]
-    return _rounded({"top1_error": views["1"]["top1_error"], "ten_views": most["top1_error"]})
+    found = {"top1_error": views["1"]["top1_error"], "ten_views": most["top1_error"]}
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def colours(folder: Path) -> dict[str, float]:
@@ -51,8 +53,8 @@ def colours(folder: Path) -> dict[str, float]:
     to two towers; colour_p: how many of these ways part them at least as far.
     """
     model = checkpoint.newest_whole(folder)[1].model
-    towers = [model.get(f"{tower}.conv1.weight") for tower in "ab"]
-    if any(weight is None or weight.shape[1] != 3 for weight in towers):
+    towers = [model[name] for tower in "ab" if (name := f"{tower}.conv1.weight") in model]
+    if len(towers) < 2 or towers[0].shape[1] != 3:
         return {}
     kernels = np.concatenate(towers).astype(np.float64)  # (O, 3, h, w)
     energy = (kernels**2).sum(axis=(1, 2, 3))
@@ -78,7 +80,7 @@ def colours(folder: Path) -> dict[str, float]:
     }
 
 
-def _mean(lines: list[dict], name: str) -> float:
+def _mean(lines: list[dict[str, Any]], name: str) -> float:
     return float(np.mean([line[name] for line in lines])) if lines else float("nan")
 
 
@@ -88,8 +90,6 @@ def _epochs_to(errors: list[float]) -> int | None:
 
 
 def _rounded(found: Any) -> Any:
-    if isinstance(found, dict):
-        return {name: _rounded(value) for name, value in found.items()}
     if isinstance(found, list):
         return [_rounded(value) for value in found]
     return round(found, 4) if isinstance(found, float) else found

@@ -182,10 +182,10 @@ def draw(out: Path, name: str, plan: Plan, lines: Lines) -> str:
         return ""
     rows = []
     for row in plan.comparisons:
-        if found := found_of(plan, row, lines):
+        if apart := found_of(plan, row, lines):
             pairs = zip(*(side.values() for side in compared(plan, row, lines)), strict=True)
             title = f"{row.arm} - {row.against}" if row.against else row.arm
-            rows.append((title, [a - b for a, b in pairs], (found.low, found.high), row.paper))
+            rows.append((title, [a - b for a, b in pairs], (apart.low, apart.high), row.paper))
     if not rows:
         return ""
     unit = UNITS.get(plan.comparisons[0].figure, "")

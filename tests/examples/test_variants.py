@@ -227,7 +227,7 @@ def test_layers_of_another_net_are_the_first_weights(data, few, tmp_path, capsys
     said = capsys.readouterr().out
     assert "new: fc8\n" in said and "new: none\n" in said
     assert train(data[0], tmp_path / "six", *start, "--variant", "conv6") == 0
-    assert "new: fc8, a.conv6, b.conv6" in capsys.readouterr().out
+    assert "new: a.conv6, b.conv6, fc8" in capsys.readouterr().out
     assert train(data[0], tmp_path / "bad", "--start-from", tmp_path / "nothing") == 2
     assert not (tmp_path / "bad").exists()
 

@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 import tinynet
 from tinynet.devices import Device
 from tinynet.nn import Module
@@ -280,16 +278,19 @@ class Program:
         layers: dict[str, list[str]] = {}
         for name in mine:
             layers.setdefault(name.rpartition(".")[0], []).append(name)
-        new = [] if same else [self.head]
-        for layer, names in layers.items():
-            if layer not in new and any(
-                np.shape(saved.model.get(n)) != mine[n].shape for n in names
-            ):
-                new.append(layer)
+        fit = {
+            name
+            for name in mine.keys() & saved.model.keys()
+            if saved.model[name].shape == mine[name].shape
+        }
+        heads = set() if same else {self.head}
+        new = [
+            layer for layer, names in layers.items() if layer in heads or not fit.issuperset(names)
+        ]
         if len(new) == len(layers):
             raise tinynet.CheckpointError(f"{found}: expected layers of this net, got none of them")
-        for layer in layers.keys() - set(new):
-            mine.update((name, saved.model[name]) for name in layers[layer])
+        for layer, names in layers.items():
+            mine.update((name, saved.model[name]) for name in names if layer not in new)
         model.load_state_dict(mine)
         return f"first weights from {found}; new: {', '.join(new) or 'none'}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -70,8 +70,9 @@ def receptive_field(layers: Sequence[nn.Module]) -> Field | None:
 
 def _window(layer: nn.Module) -> tuple[int, int, int]:
     """Kernel, stride and padding of a layer; 1, 1, 0 of one that looks at single pixels."""
+    of: dict[str, Any] = vars(layer)
     if isinstance(layer, nn.Conv2d):
-        return layer.weight.shape[2], layer.stride, layer.padding
+        return of["weight"].shape[2], of["stride"], of["padding"]
     if isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)):
         kernel = layer.options["kernel_size"]
         return kernel, layer.options["stride"] or kernel, layer.options["padding"]
