@@ -38,7 +38,7 @@ from tinynet.profiler import Profile as profile
 from tinynet.random import manual_seed
 from tinynet.recording import no_grad
 from tinynet.saving import load, save
-from tinynet.tensor import Tensor, tensor
+from tinynet.tensors import Tensor, tensor
 from tinynet.tracer import Trace as tracing
 from tinynet.types import *
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinynet import random
 from tinynet.devices import Device, find_device
-from tinynet.tensor import Tensor, tensor
+from tinynet.tensors import Tensor, tensor
 
 __all__ = [
     "arange", "eye", "from_dlpack", "from_numpy", "full", "linspace", "ones", "ones_like", "rand",

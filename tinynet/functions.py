@@ -24,7 +24,7 @@ from tinynet.arithmetic import (
     where,
 )
 from tinynet.functional import log_softmax, relu, sigmoid, softmax, tanh
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 __all__ = [
     "abs", "add", "all", "any", "argmax", "argmin", "cat", "clamp", "clip", "concat", "cos",

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinynet import profiler
 from tinynet.function import Function, common_device
-from tinynet.tensor import Tensor, tensor
+from tinynet.tensors import Tensor, tensor
 
 
 def unbroadcast(grad: Any, shape: tuple[int, ...]) -> Any:

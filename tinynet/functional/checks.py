@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 def tensor(operation: str, name: str, x: Any) -> None:

@@ -14,7 +14,7 @@ from tinynet.functional import checks
 from tinynet.nn import init
 from tinynet.nn.init import Initialiser
 from tinynet.nn.module import Buffer, Module, Parameter
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 Size = int | tuple[int, int]
 

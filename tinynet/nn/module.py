@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinynet.devices import Device, find_device
-from tinynet.tensor import Tensor, as_array
+from tinynet.tensors import Tensor, as_array
 from tinynet.tracer import active, current
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.tensor import Tensor, as_array
+from tinynet.tensors import Tensor, as_array
 
 # What a group of any rule may set, besides the rule's options.
 UNSET = {"fixed_lr": None, "frozen": False}

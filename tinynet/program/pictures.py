@@ -25,7 +25,7 @@ from tinynet.devices.cores import available_cores
 from tinynet.errors import CheckpointError
 from tinynet.nn import Module
 from tinynet.program.options import Parser, at_least, not_negative, share
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 from tinynet.training.evaluate import Evaluation, evaluate, probabilities, save_evaluation
 from tinynet.training.inputs import Inputs, batch_of, read_picture
 from tinynet.training.plots import draw_confusion
