@@ -30,7 +30,11 @@ class Tensor(Operators["Tensor"]):
 
     __slots__ = ()
 
-    def __init__(self, data: Any, device: Device, requires_grad: bool = False, node: Any = None):
+    def __init__(
+        self, data: Any, device: Any = None, requires_grad: bool = False, node: Any = None
+    ):
+        if not isinstance(device, Device):  # torch.Tensor(2, 3), torch.Tensor([1, 2])
+            raise TypeError("Tensor: made by tinynet.tensor([1, 2]), tinynet.zeros(2, 3), ...")
         # past the checks of holder.py, which are for what a user sets
         self._data, self._requires_grad = data, requires_grad
         self._grad: Tensor | None = None

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 # From the bottom to the top. A module belongs to the room whose name its own begins with, the
 # longest one; `tinynet` is the package's own __init__.
 ROOMS = [
-    ("tinynet.errors",),
+    ("tinynet.errors", "tinynet.instead"),
     ("tinynet.lock",),
     ("tinynet.devices",),
     ("tinynet.marks", "tinynet.profiler", "tinynet.random", "tinynet.recording"),
