@@ -165,7 +165,10 @@ def tensor(
         with where.activate("tensor"):
             array = where.upload(array)
     if requires_grad and array.dtype not in (np.float32, np.float64):
-        raise ValueError(f"requires_grad: expected dtype float32 or float64, got {array.dtype}")
+        raise ValueError(
+            f"requires_grad: expected dtype float32 or float64, got {array.dtype}; write "
+            f"dtype=tinynet.float32"
+        )
     return Tensor(array, where, bool(requires_grad))
 
 
