@@ -143,6 +143,11 @@ class Pictures:
 
     def describe(self, settings: dict, train: Dataset) -> dict[str, Any]:
         side, channels = train.shape[0] - 2 * self.padding, train.shape[2]
+        if (settings["crop"] or 0) > train.shape[0]:
+            raise ValueError(
+                f"--crop: expected at most {train.shape[0]}, the side of the whole pictures, got "
+                f"{settings['crop']}"
+            )
         whole = self.padding or is_drawing(train)
         return {
             "classes": train.classes,
