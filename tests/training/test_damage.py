@@ -15,7 +15,7 @@ import pytest
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
-@pytest.mark.parametrize("count", [5, pytest.param(20, marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize("count", [pytest.param(15, marks=pytest.mark.slow)], indirect=True)
 def test_killed_and_damaged_ends_with_the_same_bytes_or_with_a_line(count, rng, tmp_path):
     program = Path(__file__).parent / "damage.py"
     done = subprocess.run(
