@@ -4,9 +4,9 @@
 
 Statements moved, a copy or a lock forgotten, arguments exchanged, a default that differs, one epoch
 too many. The tests must notice every one. faults/ROOM.py holds them: {file below tinynet/: {name:
-(what stands there, what it becomes, and so on for each place)}}. A text must occur once: faults
-whose text is no longer in the source are named and make the end a failure. Printed is which test
-noticed which fault, and how many were noticed in each room.
+(what stands there, what it becomes, and so on for each place)}}. A text must occur once, and what
+comes out must be Python: faults that no longer fit the source are named and make the end a failure.
+Printed is which test noticed which fault, and how many were noticed in each room.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rooms import ROOMS, ROOT
-from runner import Mutant, Result, run
+from runner import Mutant, Result, compiles, run
 
 
 def mutants_of(room: str, lost: list[str]) -> Iterator[Mutant]:
-    """The faults of a room; `lost` gets those whose text is not in the source, or twice."""
+    """The faults of a room; `lost` gets those that no longer fit the source, and why."""
     if not (Path(__file__).parent / "faults" / f"{room}.py").exists():
         return
     for file, faults in importlib.import_module(f"faults.{room}").FAULTS.items():
@@ -40,6 +40,9 @@ def mutants_of(room: str, lost: list[str]) -> Iterator[Mutant]:
                     break
                 changed = changed.replace(old, new)
             else:
+                if file.endswith(".py") and not compiles(changed):
+                    lost.append(f"{file}: {name}: what comes out is no Python")
+                    continue
                 yield Mutant(f"{file}: {name}", file, changed)
 
 

@@ -29,7 +29,7 @@ from copy import deepcopy
 from pathlib import Path
 
 from rooms import ROOMS, ROOT, files_of, tests_of
-from runner import Mutant, Result, run
+from runner import Mutant, Result, compiles, run
 
 TUNING = {
     "COLUMN_BYTES",
@@ -186,15 +186,7 @@ def mutants_of(file: str) -> list[Mutant]:
         )
         name = f"{file}:{one.lineno}: exchanged: {' '.join(shown.decode().split())}"
         found.append(Mutant(name, file, (source[:begin] + text + source[end:]).decode()))
-    return [m for m in found if _compiles(m.source)]
-
-
-def _compiles(source: str) -> bool:
-    try:
-        compile(source, "mutant", "exec")
-    except SyntaxError:
-        return False
-    return True
+    return [m for m in found if compiles(m.source)]
 
 
 def key(name: str) -> str:
