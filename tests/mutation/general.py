@@ -228,16 +228,17 @@ def main() -> int:
     arguments = parser.parse_args()
     lines = (Path(__file__).parent / "equivalent.txt").read_text().splitlines()
     equivalent = {line for line in lines if line and not line.startswith((" ", "#"))}
-    chosen, room_of, skipped = [], {}, 0
+    chosen, room_of, skipped, lost = [], {}, 0, []
     for place in arguments.places or ROOMS:
         if place not in ROOMS:
             try:
                 tests_of(place)
             except ValueError as error:
                 parser.error(str(error))
-        found = [
-            m for file in (files_of(place) if place in ROOMS else [place]) for m in mutants_of(file)
-        ]
+        files = files_of(place) if place in ROOMS else [place]
+        found = [m for file in files for m in mutants_of(file)]
+        gone = equivalent - {key(m.name) for m in found}
+        lost += [line for line in gone if line.partition(":")[0] in files]
         kept = [m for m in found if key(m.name) not in equivalent]
         skipped += len(found) - len(kept)
         kept = sample(kept, arguments.sample or len(kept), arguments.seed)
@@ -259,7 +260,9 @@ def main() -> int:
     for place in [*dict.fromkeys(room_of.values()), "all"]:
         mine = [bool(r.killer) for r in results if place in ("all", room_of[r.mutant.name])]
         print(f"{place:<36} {sum(mine):>4} of {len(mine):>4} killed  {sum(mine) / len(mine):6.1%}")
-    return 0 if seen[True] >= 0.95 * seen.total() else 1
+    for line in sorted(lost):
+        print(f"equivalent.txt: no longer a change of the source: {line}")
+    return 0 if seen[True] >= 0.95 * seen.total() and not lost else 1
 
 
 if __name__ == "__main__":
