@@ -2,8 +2,9 @@
 
 A few working copies (one a job) lie in a temporary folder. For each mutant one source file of a
 copy is replaced, and the tests that should notice run in a forked child until the first one fails,
-so NumPy, pytest and the other packages are imported only once. The tests that noticed other changes
-of the same file come first, then the quickest ones, and hypothesis does not shrink what it found.
+so NumPy, pytest and the other packages are imported only once. A test file is read when its turn
+comes: those that noticed other changes of the same source first, then as rooms.py has them; in each
+the tests that noticed others, then the quickest. Hypothesis does not shrink what it found.
 Results can be kept in a file, one JSON object a line, so that a run that was broken off goes on
 where it was. Tests that fail without any change are named, and not asked.
 """
@@ -86,12 +87,20 @@ class _Watch:
     ) -> None:
         self.failed: list[str] = []
         self.kills, self.durations, self.running = kills, durations, running
+        self.asked = set(durations)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        if self.durations:
-            items[:] = [item for item in items if item.nodeid in self.durations]
+        if self.asked:
+            items[:] = [item for item in items if item.nodeid in self.asked]
         items.sort(key=lambda item: (-self.kills[item.nodeid], self.durations.get(item.nodeid, 0)))
+
+    def in_order(self, files: list[str]) -> list[str]:
+        """The files whose tests noticed the most come first."""
+        counts = Counter[str]()
+        for nodeid, count in self.kills.items():
+            counts[nodeid.partition("::")[0]] += count
+        return sorted(files, key=lambda file: -counts[file])
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         if self.running:  # whoever waits for us reads there how long this test has been running
@@ -145,21 +154,16 @@ def _child(folder: Path, tests: list[str], watch: _Watch, write_bytecode: bool) 
         log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        options = [
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "_hypothesis_pytestplugin",
-            "-W",
-            "ignore",
-            "--tb=line",
-        ]
+        options = ["-q", "-W", "ignore", "--tb=line", "-p", "no:cacheprovider"]
+        options += ["-p", "_hypothesis_pytestplugin", "--seed=1", "--hypothesis-profile=mutation"]
         options += [] if write_bytecode else ["-x"]
-        paths = [f"tests/{t}" if t.endswith(".py") else t for t in tests]
-        code = pytest.main([*options, "--seed=1", "--hypothesis-profile=mutation", *paths], [watch])
-        if code != 0 and not watch.failed:
-            watch.failed.append("(import)")
+        some = [t for t in tests if not t.endswith(".py")]  # -k and its words
+        for file in watch.in_order([f"tests/{t}" for t in tests if t.endswith(".py")]):
+            code = pytest.main([*options, *some, file], [watch])
+            if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+                watch.failed += [] if watch.failed else ["(import)"]
+                if not write_bytecode:
+                    break
         (folder / "result.json").write_text(
             json.dumps([watch.failed, watch.durations if write_bytecode else {}])
         )

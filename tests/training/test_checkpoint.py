@@ -6,7 +6,9 @@ import os
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
+from tinynet import saving
 from tinynet.errors import CheckpointError
 from tinynet.training import checkpoint as files
 from tinynet.training.checkpoint import Checkpoint
@@ -110,14 +112,18 @@ def test_newest_whole_passes_over_damaged_ones(rng, tmp_path):
         files.newest_whole(tmp_path / "empty")
 
 
-def test_a_failed_write_leaves_the_old_file(rng, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "where, name, error",
+    [(os, "fsync", OSError), (saving, "save_file", SafetensorError)],  # the library's own error
+)
+def test_a_failed_write_leaves_the_old_file(where, name, error, rng, tmp_path, monkeypatch):
     path = tmp_path / "c.safetensors"
     files.save(path, make(rng, 1))
 
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
+    def full(*arguments):
+        raise error("No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(where, name, full)
     with pytest.raises(OSError, match="No space left"):
         files.save(path, make(rng, 2))
     assert files.load(path).state["step"] == 1
