@@ -190,7 +190,7 @@ def _result(folder: Path) -> tuple[list[str], dict[str, float]]:
 
 
 def read(path: Path) -> dict[str, dict]:
-    """The results kept in a file, by the digest of the mutant; the last of several."""
+    """What is kept in a file, by digests of mutants and of test files; the last of several."""
     lines = path.read_text().splitlines() if path.exists() else []
     return {record["digest"]: record for record in map(json.loads, lines)}
 
@@ -221,38 +221,55 @@ def run(
         return done
     kills: dict[str, Counter[str]] = {m.file: Counter() for m in waiting}
     for record in known.values():
-        kills.get(record["name"].partition(":")[0], Counter())[record["killer"]] += 1
+        kills.get(record["name"].partition(":")[0], Counter())[record.get("killer", "")] += 1
 
     def finished(result: Result) -> None:
         kills[result.mutant.file][result.killer] += 1
-        if keep:
-            m = result.mutant
-            record = {
-                "name": m.name,
-                "killer": result.killer,
-                "seconds": round(result.seconds, 2),
-                "digest": m.digest(),
-            }
-            with keep.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+        name, digest = result.mutant.name, result.mutant.digest()
+        seconds = round(result.seconds, 2)
+        _add(keep, dict(name=name, killer=result.killer, seconds=seconds, digest=digest))
         report(result)
 
     with tempfile.TemporaryDirectory(prefix="tinynet-mutation-") as temporary:
         first = Path(temporary) / "copy0"
         first.mkdir()
         _copy(first)
-        needed = dict.fromkeys(t for m in waiting for t in tests_of(m.file) if t.endswith(".py"))
-        os.waitpid(_fork(first, list(needed), _Watch(Counter(), {}), write_bytecode=True), 0)
-        failed, durations = _result(first)
-        for name in failed:
-            print(f"fails without any change: {name}", flush=True)
-            durations.pop(name, None)
-        if not durations or not set(failed).isdisjoint(("(import)", "(crash)")):
-            raise RuntimeError((first / "log").read_text()[-3000:])
+        tests = dict.fromkeys(t for m in waiting for t in tests_of(m.file) if t.endswith(".py"))
+        durations: dict[str, float] = {}
+        for test in tests:
+            durations |= _unchanged(first, test, known, keep)
         folders = [first] + [Path(temporary) / f"copy{n}" for n in range(1, jobs)]
         for folder in folders[1:]:
             shutil.copytree(first, folder)
         return done + list(_schedule(waiting, folders, kills, durations, finished))
+
+
+def _unchanged(folder: Path, test: str, known: dict, keep: Path | None) -> dict[str, float]:
+    """The seconds of each test of a file without any change, but not of those that fail. Kept,
+    too, as long as the file and the whole package stay as they are.
+    """
+    digest = hashlib.sha256((folder / "tests" / test).read_bytes())
+    for path in sorted((folder / "tinynet").rglob("*.*")):
+        if path.suffix in (".py", ".cu", ".cuh"):
+            digest.update(path.read_bytes())
+    key = digest.hexdigest()[:16]
+    if key not in known:
+        os.waitpid(_fork(folder, [test], _Watch(Counter(), {}), write_bytecode=True), 0)
+        failed, seconds = _result(folder)
+        if not set(failed).isdisjoint(("(import)", "(crash)")):
+            raise RuntimeError((folder / "log").read_text()[-3000:])
+        seconds = {name: round(s, 3) for name, s in seconds.items() if name not in failed}
+        known[key] = {"name": test, "seconds": seconds, "failed": failed, "digest": key}
+        _add(keep, known[key])
+    for name in known[key]["failed"]:
+        print(f"fails without any change: {name}", flush=True)
+    return known[key]["seconds"]
+
+
+def _add(keep: Path | None, record: dict) -> None:
+    if keep:
+        with keep.open("a") as file:
+            file.write(json.dumps(record) + "\n")
 
 
 def _schedule(
