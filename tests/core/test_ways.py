@@ -51,7 +51,7 @@ def pairwise(options: dict[str, tuple]) -> list[dict]:
     return cases
 
 
-LEAST = 1000  # cases of a kind in the slow run
+LEAST = 600  # cases of a kind in the slow run
 
 
 def every(options: dict[str, tuple]) -> list[dict]:

@@ -40,18 +40,18 @@ _READING = "data/test_odd_pictures.py data/test_data_formats.py data/test_folder
 
 ROOMS = {
     "kernels": f"""
-        kernels/conv2d.py {_KERNELS} core/test_winograd.py -k 'conv2d or threads or empty or winograd or nan or layout'
-        kernels/winograd.py core/test_winograd.py
+        kernels/conv2d.py {_KERNELS} core/test_winograd.py core/test_ways.py -k 'conv2d or threads or empty or winograd or nan or layout or every_pair'
+        kernels/winograd.py core/test_winograd.py core/test_ways.py
         kernels/im2col.py {_KERNELS} core/test_winograd.py -k 'conv2d or im2col or winograd or read_only or layout'
-        kernels/max_pool2d.py {_KERNELS} -k 'pool or threads or empty or read_only or layout or denormal'
-        kernels/avg_pool2d.py {_KERNELS} -k 'avg or threads or empty or read_only or layout'
-        kernels/local_response_norm.py {_KERNELS} -k 'response or threads or empty or nan or layout'
-        kernels/spatial_response_norm.py {_KERNELS} -k 'spatial or response or threads or empty or layout'
-        kernels/relu.py {_KERNELS} core/test_nn_optim.py -k 'relu or elementwise or threads or layout'
-        kernels/layout.py {_KERNELS}
-        kernels/linear.py {_KERNELS} {_NORMS} -k 'linear or matmul or threads or empty or layout'
-        kernels/dropout.py {_KERNELS} -k 'dropout or threads or elementwise'
-        kernels/batch_norm.py {_NORMS} {_KERNELS} -k 'batch_norm or nan or empty'
+        kernels/max_pool2d.py {_KERNELS} core/test_ways.py -k 'pool or threads or empty or read_only or layout or denormal or every_pair'
+        kernels/avg_pool2d.py {_KERNELS} core/test_ways.py -k 'avg or threads or empty or read_only or layout or every_pair'
+        kernels/local_response_norm.py {_KERNELS} core/test_ways.py -k 'response or threads or empty or nan or layout or every_pair'
+        kernels/spatial_response_norm.py {_KERNELS} core/test_ways.py -k 'spatial or response or threads or empty or layout or every_pair'
+        kernels/relu.py {_KERNELS} core/test_nn_optim.py core/test_ways.py -k 'relu or elementwise or threads or layout or every_pair'
+        kernels/layout.py {_KERNELS} core/test_ways.py
+        kernels/linear.py {_KERNELS} {_NORMS} core/test_ways.py -k 'linear or matmul or threads or empty or layout or every_pair'
+        kernels/dropout.py {_KERNELS} core/test_ways.py -k 'dropout or threads or elementwise or every_pair'
+        kernels/batch_norm.py {_NORMS} {_KERNELS} core/test_ways.py -k 'batch_norm or nan or empty or every_pair'
         kernels/adaptive_avg_pool2d.py {_NORMS} -k adaptive
         kernels/gelu.py {_KERNELS} -k 'gelu or elementwise'
         kernels/*_loss.py {_NORMS} core/test_gradcheck.py core/test_operations.py
