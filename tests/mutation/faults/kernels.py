@@ -32,7 +32,6 @@ FAULTS = {
         "dx: every piece starts at the top": ("stride, rows.start, cols.start)", "stride, 0, cols.start)"),
         "dx: kernel turned by its columns alone": ("weight[:, :, ::-1, ::-1].reshape", "weight[:, :, :, ::-1].reshape"),
         "dx: padding of forward": ("(kh - 1 - ph, kw - 1 - pw)", "(ph, pw)"),
-        "dx: stride 1 without looking at the padding": ("stride == (1, 1) and ph < kh and pw < kw", "stride == (1, 1)"),
         "db: mean instead of sum": ("np.sum(dy[o], axis=1, out=db[o])", "np.mean(dy[o], axis=1, out=db[o])"),
         "dx computed where dw is asked for": ("groups) if needs[0] else None", "groups) if needs[1] else None"),
         "every piece reads the first rows": ("top, left = rows.start * sh - padding[0], cols.start * sw - padding[1]", "top, left = -padding[0], cols.start * sw - padding[1]"),
