@@ -66,7 +66,10 @@ ROOMS = {
         kernels/steps/*.py core/test_optim.py
         kernels/attention.py core/test_attention.py
         kernels/layer_norm.py core/test_layer_norm.py
-        kernels/*.py {_KERNELS} {_NORMS}
+        kernels/elementwise.py core/test_operations.py core/test_edges.py core/test_gradcheck.py {_KERNELS}
+        kernels/index.py core/test_operations.py core/test_gradcheck.py
+        kernels/order.py core/test_operations.py core/test_gradcheck.py core/test_counts.py
+        kernels/*.py {_KERNELS} {_NORMS} core/test_operations.py core/test_gradcheck.py
     """,
     "tape": f"""
         tensor.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py
