@@ -1,6 +1,7 @@
 """Named faults, as people make them: a line or two of the source that say something else.
 
-    python tests/mutation/catalogue.py [--results FILE [--again]] [--jobs N] [ROOM | NAME ...]
+    python tests/mutation/catalogue.py [--sample N --seed N] [--results FILE [--again]] [--jobs N]
+                                       [ROOM | NAME ...]
 
 Statements moved, a copy or a lock forgotten, arguments exchanged, a default that differs, one epoch
 too many. The tests must notice every one. faults/ROOM.py holds them: {file below tinynet/: {name:
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rooms import ROOMS, ROOT
-from runner import Mutant, Result, compiles, run
+from runner import Mutant, Result, compiles, run, sample
 
 
 def mutants_of(room: str, lost: list[str]) -> Iterator[Mutant]:
@@ -54,6 +55,8 @@ def main() -> int:
         metavar="NAME",
         help="rooms, or faults whose 'file: name' contains this (default: all)",
     )
+    parser.add_argument("--sample", type=int, help="so many faults of each room")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--results",
         type=Path,
@@ -64,16 +67,14 @@ def main() -> int:
     arguments = parser.parse_args()
     room_of: dict[str, str] = {}
     mutants, lost = [], []
+    names = [name for name in arguments.names if name not in ROOMS]
     for room in ROOMS:
-        for mutant in mutants_of(room, lost):
-            names = [name for name in arguments.names if name not in ROOMS]
-            if (
-                room in arguments.names
-                or any(name in mutant.name for name in names)
-                or not arguments.names
-            ):
-                mutants.append(mutant)
-                room_of[mutant.name] = room
+        mine = list(mutants_of(room, lost))
+        if arguments.names and room not in arguments.names:
+            mine = [m for m in mine if any(name in m.name for name in names)]
+        mine = sample(mine, arguments.sample or len(mine), arguments.seed)
+        mutants += mine
+        room_of |= {m.name: room for m in mine}
     start = time.monotonic()
 
     def report(result: Result) -> None:

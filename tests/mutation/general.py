@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import ast
 import itertools
-import random
 import sys
 import time
 from collections import Counter
@@ -29,7 +28,7 @@ from copy import deepcopy
 from pathlib import Path
 
 from rooms import ROOMS, ROOT, files_of, tests_of
-from runner import Mutant, Result, compiles, run
+from runner import Mutant, Result, compiles, run, sample
 
 TUNING = {
     "COLUMN_BYTES",
@@ -193,19 +192,6 @@ def key(name: str) -> str:
     """A mutant's name without its line number, which moves."""
     file, _, rest = name.split(":", 2)
     return f"{file}:{rest}"
-
-
-def sample(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:
-    """So many of them, from each file its share to one more or less: shuffled within each file,
-    then every so-manieth of the whole row.
-    """
-    if count >= len(mutants):
-        return mutants
-    shuffled = list(mutants)
-    random.Random(seed).shuffle(shuffled)
-    shuffled.sort(key=lambda m: m.file)
-    step = len(shuffled) / count
-    return [shuffled[int((i + 0.5) * step)] for i in range(count)]
 
 
 def main() -> int:

@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import os
+import random
 import resource
 import shutil
 import signal
@@ -114,6 +115,19 @@ class _Watch:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
             self.failed.append("(import)")
+
+
+def sample(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:
+    """So many of them, from each file its share to one more or less: shuffled within each file,
+    then every so-manieth of the whole row.
+    """
+    if count >= len(mutants):
+        return mutants
+    shuffled = list(mutants)
+    random.Random(seed).shuffle(shuffled)
+    shuffled.sort(key=lambda m: m.file)
+    step = len(shuffled) / count
+    return [shuffled[int((i + 0.5) * step)] for i in range(count)]
 
 
 def compiles(source: str) -> bool:
