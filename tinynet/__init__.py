@@ -27,6 +27,7 @@ from tinynet.errors import (
     DeviceMismatchError,
     DeviceUnavailableError,
     GradcheckError,
+    ModelFileError,
     OutOfMemoryError,
     TinynetError,
 )
@@ -43,7 +44,7 @@ from tinynet.tracer import Trace as tracing
 from tinynet.types import *
 
 if TYPE_CHECKING:
-    from tinynet import data
+    from tinynet import data, onnx
 
 __version__ = "0.1.0"
 
@@ -54,6 +55,7 @@ __all__ = [
     "DeviceUnavailableError",
     "Function",
     "GradcheckError",
+    "ModelFileError",
     "OutOfMemoryError",
     "Tensor",
     "TinynetError",
@@ -69,6 +71,7 @@ __all__ = [
     "memory_stats",
     "nn",
     "no_grad",
+    "onnx",
     "optim",
     "profile",
     "save",
@@ -83,8 +86,8 @@ __all__ += types.__all__
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Python comes here for what is not there: `data`, loaded with Pillow when it is first used."""
-    if name == "data":
-        return importlib.import_module("tinynet.data")
+    """Python comes here for what is not there: `data` and `onnx`, loaded when first used."""
+    if name in ("data", "onnx"):
+        return importlib.import_module(f"tinynet.{name}")
     instead = f"; write {functions.INSTEAD[name]}" if name in functions.INSTEAD else ""
     raise AttributeError(f"tinynet has no {name!r}{instead}", name=name)
