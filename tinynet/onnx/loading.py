@@ -120,13 +120,15 @@ def _net(onnx: Any, model: Any) -> OnnxNet:
     left = LARGEST
     for proto in graph.node:
         node = Node(proto.op_type, proto.name, list(proto.input), list(proto.output), {}, opset)
-        if not node.outputs or not node.outputs[0] or node.outputs[0] in (*values, *inputs):
-            raise ModelFileError(f"{said(node)}: expected a result with a name of its own")
+        if not node.outputs:
+            raise ModelFileError(f"node {node.name!r} ({node.op}): expected a result, got none")
         if proto.domain not in ("", "ai.onnx"):
             raise ModelFileError(f"{said(node)}: expected ONNX's operators, got {proto.domain}'s")
         if node.op in ("Constant", "ConstantOfShape"):
             made = _constant(onnx, proto, node, values, left)
             left -= made.size
+            if node.outputs[0] in values or node.outputs[0] in inputs:
+                raise ModelFileError(f"{said(node)}: expected a result with a name of its own")
             values[node.outputs[0]] = made
         else:
             node.attributes = {a.name: _attribute(onnx, a, node) for a in proto.attribute}
