@@ -28,7 +28,7 @@ ROOMS = [
     ("tinynet.functional",),
     ("tinynet.functions",),
     ("tinynet.nn", "tinynet.gradcheck"),
-    ("tinynet.optim", "tinynet.drawing", "tinynet.onnx"),
+    ("tinynet.optim", "tinynet.drawing", "tinynet.onnx", "tinynet.foreign"),
     ("tinynet.data",),
     ("tinynet",),
     ("tinynet.training",),

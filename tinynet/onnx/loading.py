@@ -114,7 +114,7 @@ def _net(onnx: Any, model: Any) -> OnnxNet:
     if graph.sparse_initializer:
         raise ModelFileError("expected dense weights, got sparse ones")
     values = {proto.name: _array(onnx, proto, proto.name) for proto in graph.initializer}
-    inputs = [given.name for given in graph.input if given.name not in values]
+    inputs = {given.name: _type(onnx, given) for given in graph.input if given.name not in values}
     outputs = [made.name for made in graph.output]
     nodes: list[Node] = []
     left = LARGEST
@@ -188,6 +188,13 @@ def _check(nodes: list[Node], known: set[str], outputs: list[str]) -> None:
             raise ModelFileError(f"expected a node that makes the result {name!r}, got none")
     if not outputs:
         raise ModelFileError("expected a graph with a result, got none")
+
+
+def _type(onnx: Any, given: Any) -> list[Any]:
+    """[dtype, sizes] of an input; None for a size that is open."""
+    kind = given.type.tensor_type
+    dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    return [dtype, [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]]
 
 
 def _words(attributes: dict[str, type]) -> str:
