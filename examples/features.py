@@ -61,8 +61,13 @@ def main(arguments: list[str] | None = None) -> int:
         (model,), task, about, recipe = loaded
         inputs, reader = task.make_inputs, recipe.data
         assert isinstance(reader, Pictures)  # as all recipes of AlexNet
-        if args.layer not in ("", *model.preset.layers):
-            raise ValueError(f"--layer: expected one of {model.preset.layers}, got {args.layer}")
+        layers = model.preset.layers if hasattr(model, "preset") else ()  # a net of others has none
+        drawn = args.out.suffix == ".png"
+        layer = args.layer or (layers[-1] if drawn and layers else "")
+        if (layer or drawn) and layer not in layers:
+            raise ValueError(
+                f"--layer: expected one of AlexNet's {', '.join(layers)}, got {layer!r}"
+            )
         found: dict[str, np.ndarray] = {}
         with contextlib.ExitStack() as held:
             if args.data:
@@ -73,11 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
             else:
                 pictures = [reader.read(about, path) for path in args.pictures]
                 batches = iter([batch_of([picture], inputs.size) for picture in pictures])
-            if args.out.suffix == ".png":
-                return sheet(
-                    model, batches, inputs, args.layer or model.preset.layers[-1], args.out
-                )
-            found["features"] = features(model, batches, inputs, args.layer)
+            if drawn:
+                return sheet(model, batches, inputs, layer, args.out)
+            found["features"] = features(model, batches, inputs, layer)
         if args.out.suffix == ".npy":
             np.save(args.out, found["features"])
         else:

@@ -11,11 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import tinynet
 from tinynet.devices import Device
 from tinynet.nn import Module
-from tinynet.program import options, runs
+from tinynet.program import exchange, options, published, runs
 from tinynet.program.commandline import make_parser, refuse_others
+from tinynet.program.pictures import Pictures
+from tinynet.program.published import PUBLISHED, Imported
 from tinynet.program.recipe import Recipe, Variant
 from tinynet.program.warned import warnings_in_words
 from tinynet.training import checkpoint
@@ -72,6 +76,8 @@ class Program:
         self.build, self.state = build, state
         self.devices, self.kernels = devices, kernels
         self.variants, self.head = variants, head
+        pictures = isinstance(next(iter(recipes.values())).data, Pictures)
+        self._known = {**recipes, **(PUBLISHED if pictures else {})}
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Run a command line. Returns the exit status: 2 after a mistake, 129, 130 or 143 if
@@ -90,12 +96,17 @@ class Program:
             if args.threads:
                 tinynet.set_num_threads(args.threads)
             if args.tf32:
-                if self._find_devices(args.device)[0].kind != "cuda":
+                if self.find_devices(args.device)[0].kind != "cuda":
                     raise ValueError("--tf32 is for GPUs: give --device cuda:0")
                 tinynet.set_tf32(True)
+            if args.export:
+                return exchange.export(self, args)
+            imported = self._imported(args)
+            if imported and args.epochs is None:
+                return exchange.keep(imported, args, self)
             if args.eval:
                 return self.evaluate(args)
-            return self.predict(args) if args.predict else self.train(args)
+            return self.predict(args) if args.predict else self.train(args, imported)
         except TrainingError as error:
             _complain(f"error: {error}{self._way_on(args, error)}")
             return 2
@@ -107,31 +118,36 @@ class Program:
 
     # ------------------------------------------------------------------ what it does
 
-    def train(self, args: argparse.Namespace) -> int:
-        """From data to a trained network, and a page that tells how it went."""
+    def train(self, args: argparse.Namespace, imported: Imported | None = None) -> int:
+        """From data to a trained network, and a page that tells how it went. imported: the weights
+        that it starts from.
+        """
         with contextlib.ExitStack() as held:
             if args.resume:  # held before anything in it is read
                 args.out = held.enter_context(runs.go_on_in(args.out))
-            settings = self._settings(args)
+            settings = self._settings(args, imported)
             preset, variant = settings["preset"], settings.get("variant")
             recipe = self.recipe(preset, variant)
-            devices = self._find_devices(settings["device"])
+            devices = self.find_devices(settings["device"])
             train_set, test_set = recipe.data.open(settings)
             saved = checkpoint.newest_whole(args.out)[:2] if args.resume else None
             about = {
                 "preset": preset,
                 **({"variant": variant} if variant else {}),
                 **recipe.data.describe(settings, train_set),
-                **self._stated(preset, variant, saved),
+                **self._stated(preset, variant, saved, imported),
             }
-            task = recipe.data.task(about, recipe.data.arrays(about, train_set), devices)
+            arrays = self._arrays(recipe, about, train_set, saved, imported)
+            task = recipe.data.task(about, arrays, devices)
             if settings["batch_size"] == "auto":
                 size = self._batch_size(recipe, about, devices, task, len(train_set))
                 settings["batch_size"] = size
 
             tinynet.manual_seed(settings["seed"])
             with checkpoint.understood(saved[0]) if saved else contextlib.nullcontext():
-                model = self.build(about, devices)
+                model = self.build_of(about, devices)
+            if imported:
+                published.start_from(model, imported)
             if settings.get("start_from") and not args.resume:
                 print(self._begin(model, about, settings["start_from"]))
             optimizer = recipe.optimizer(model, settings["lr"])
@@ -160,11 +176,9 @@ class Program:
                 name: [len(each), each.source if settings["data"] else "embedded"]
                 for name, each in (("train", train_set), ("test", test_set))
             }
-            write_config(
-                args.out, settings, recipe.title, task, data,
-                [name for name in self.kernels if name in dict(model.named_parameters())],
-                resumed=args.resume,
-            )  # fmt: skip
+            drawn = (*self.kernels, *published.KERNELS)
+            kernels = [name for name, _ in model.named_parameters() if name in drawn]
+            write_config(args.out, settings, recipe.title, task, data, kernels, resumed=args.resume)
             self._tell(settings, recipe, trainer, data)
             ended = trainer.fit()
             if ended in signal.Signals.__members__:
@@ -234,7 +248,7 @@ class Program:
         Raises CheckpointError if one is damaged, or does not see the same pictures and classes as
         the first.
         """
-        devices = self._find_devices(device)
+        devices = self.find_devices(device)
         models: list[Any] = []
         loaded: Any = None
         for path in map(runs.find_checkpoint, paths):
@@ -245,7 +259,7 @@ class Program:
                     alike = {key: each for key, each in loaded.about.items() if key not in OWN}
                     check_same(saved, alike, path)
                 recipe = self.recipe(about["preset"], about.get("variant"), str(path))
-                models.append(self.build(about, devices))
+                models.append(self.build_of(about, devices))
                 models[-1].load_state_dict(saved.model)
                 models[-1].eval()
                 task = recipe.data.task(about, saved.arrays, devices)
@@ -258,18 +272,22 @@ class Program:
 
     def recipe(self, preset: str, variant: str | None = None, where: str = "recipe") -> Recipe:
         """How a net is trained. Raises CheckpointError for names that the program does not have."""
-        for name, known in ((preset, self.recipes), (variant or "", {"": 0, **self.variants})):
+        for name, known in ((preset, self._known), (variant or "", {"": 0, **self.variants})):
             if name not in known:
                 raise tinynet.CheckpointError(
                     f"{where}: expected a net of this program ({', '.join(filter(None, known))}), "
                     f"got {name}"
                 )
-        recipe = self.recipes[preset]
+        recipe = self._known[preset]
         return self.variants[variant].of(recipe, variant) if variant else recipe
 
+    def build_of(self, about: dict, devices: tuple[Device, ...]) -> Module:
+        """The net that `about` says it is: this program's, or one of others."""
+        return (self.build if about["preset"] in self.recipes else published.build)(about, devices)
+
     def _begin(self, model: Module, about: dict, path: str) -> str:
-        """Copy the layers that another net has, too; a line that says which. Its last layer is left
-        out if it names other classes.
+        """Copy the layers that another net has, too; a line that says which are new. Its last layer
+        is left out if it names other classes.
         """
         found = runs.find_checkpoint(path)
         saved, mine = checkpoint.load(found), model.state_dict()
@@ -278,28 +296,56 @@ class Program:
         layers: dict[str, list[str]] = {}
         for name in mine:
             layers.setdefault(name.rpartition(".")[0], []).append(name)
-        fit = {
-            name
-            for name in mine.keys() & saved.model.keys()
-            if saved.model[name].shape == mine[name].shape
-        }
-        heads = set() if same else {self.head}
-        new = [
-            layer for layer, names in layers.items() if layer in heads or not fit.issuperset(names)
-        ]
+        shapes = {name: array.shape for name, array in saved.model.items()}
+        fit = {name for name, array in mine.items() if shapes.get(name) == array.shape}
+        new = {layer for layer, names in layers.items() if not fit.issuperset(names)}
+        new |= set() if same else {self.head}
         if len(new) == len(layers):
             raise tinynet.CheckpointError(f"{found}: expected layers of this net, got none of them")
-        for layer, names in layers.items():
-            mine.update((name, saved.model[name]) for name in names if layer not in new)
+        for layer in layers.keys() - new:
+            mine.update((name, saved.model[name]) for name in layers[layer])
         model.load_state_dict(mine)
-        return f"first weights from {found}; new: {', '.join(new) or 'none'}"
+        return f"first weights from {found}; new: {', '.join(sorted(new)) or 'none'}"
+
+    def _imported(self, args: argparse.Namespace) -> Imported | None:
+        """The weights that --import names."""
+        path = getattr(args, "import", None)
+        return published.read(path, args.looks) if path else None
+
+    def _arrays(
+        self,
+        recipe: Recipe,
+        about: dict,
+        train_set: Any,
+        saved: tuple[Path, checkpoint.Checkpoint] | None,
+        imported: Imported | None,
+    ) -> dict[str, np.ndarray]:
+        """What the task needs of the training set; a net of others brings its own along."""
+        if imported is None:
+            if saved and about["preset"] in PUBLISHED:
+                return saved[1].arrays
+            return recipe.data.arrays(about, train_set)
+        for name in ("in_channels", "picture_size", "image_size"):
+            if about[name] != imported.about[name]:
+                raise ValueError(
+                    f"--import: expected {name} {imported.about[name]}, as the net was trained on, "
+                    f"got {about[name]}"
+                )
+        return {"mean": imported.mean}
 
     def _stated(
-        self, preset: str, variant: str | None, saved: tuple[Path, checkpoint.Checkpoint] | None
+        self,
+        preset: str,
+        variant: str | None,
+        saved: tuple[Path, checkpoint.Checkpoint] | None,
+        imported: Imported | None,
     ) -> dict:
         """What the recipe says in `about`; of a run that goes on, what its checkpoint says."""
         stated = self.recipe(preset, variant).data.state()
-        if self.state:
+        if preset in PUBLISHED:
+            stated["net"] = imported.net if imported else None
+            stated["scale"] = imported.about["scale"] if imported else None
+        elif self.state:
             stated = {**stated, "net": self.state(preset, variant)}
         if saved is None:
             return stated
@@ -354,7 +400,7 @@ class Program:
         """--batch-size auto: the recipe's if it fits the memory and there are so many examples,
         else the largest of its halves for which both hold. Says so.
         """
-        model = self.build(about, devices)
+        model = self.build_of(about, devices)
         optimizer = recipe.optimizer(model, recipe.lr)
 
         def step(count: int) -> None:
@@ -373,7 +419,7 @@ class Program:
         )
         return size
 
-    def _settings(self, args: argparse.Namespace) -> dict:
+    def _settings(self, args: argparse.Namespace, imported: Imported | None) -> dict:
         """What was given, and for the rest the recipe or, if a run goes on, what it was started
         with.
         """
@@ -392,6 +438,12 @@ class Program:
         if args.set:
             raise ValueError("--set changes a run that goes on: it needs --resume")
         preset = given.get("preset", next(iter(self.recipes)))
+        if imported:
+            if given.keys() & {"variant", "start_from"}:
+                raise ValueError("--import: expected no --variant or --start-from; leave them out")
+            preset = given["preset"] = imported.preset
+            given.setdefault("picture_size", imported.about["picture_size"])
+            given.setdefault("crop", imported.about["image_size"])
         recipe = self.recipe(preset, given.get("variant"))
         if "epochs" in given:
             given.setdefault("milestones", recipe.milestones_of(given["epochs"]))
@@ -410,7 +462,7 @@ class Program:
             **given,
         }
 
-    def _find_devices(self, names: str | None) -> tuple[Device, ...]:
+    def find_devices(self, names: str | None) -> tuple[Device, ...]:
         return runs.find_devices(names or runs.default_devices(self.devices), self.devices)
 
     def _way_on(self, args: argparse.Namespace, error: TrainingError) -> str:
