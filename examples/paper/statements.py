@@ -113,7 +113,9 @@ STATEMENTS = {
         small=FEW,
     ),
     "ensembles": Statement(
-        "7, table 2", "The average of five nets; of seven, two of them with a sixth convolution.",
+        "7, table 2",
+        "The average of five nets; of seven, two of them with a sixth convolution. An average is "
+        "the same in all pairs: the interval is about which single net one happens to have.",
         {
             "one": BASE, "conv6": Arm("conv6"), "five": Arm(average={"one": 5}),
             "seven": Arm(average={"one": 5, "conv6": 2}),
