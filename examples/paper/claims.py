@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from page import told, write_page
-from running import Book, Plan, RunError, perform
+from running import Book, Job, Plan, RunError, perform
 from statements import STATEMENTS
 
 import tinynet
@@ -99,14 +99,18 @@ def run(plan: Plan, book: Book, places: dict[str, str], device: str | None) -> N
     """Do what is not in the book, and say how long the rest will take."""
     views = any("ten_views" in (c.figure, c.other) for c in plan.statement.comparisons)
     total, took = sum(1 for _ in plan.jobs(book.lines)), list[float]()
-    for number, (arm, seed, job) in enumerate(plan.jobs(book.lines), 1):
+
+    def missing(job: Job) -> bool:
         known = book.lines.get(job.command())
-        if known and (not views or "ten_views" in known):
+        return known is None or (views and "ten_views" not in known)
+
+    for number, (arm, seed, job) in enumerate(plan.jobs(book.lines), 1):
+        if not missing(job):
             continue
         left = ""
         if took:
-            minutes = (total - number + 1) * sum(took) / len(took) / 60
-            left = f", about {minutes:.0f} min left"
+            count = sum(missing(each) for _, _, each in plan.jobs(book.lines))
+            left = f", about {count * sum(took) / len(took) / 60:.0f} min left"
         print(f"{number} of {total}: {arm}, seed {seed}{left}: {job.command()}", flush=True)
         began = time.monotonic()
         book.add(perform(job, places, device, views))

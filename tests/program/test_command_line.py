@@ -161,7 +161,16 @@ def test_features_similar_and_report(finished, program, data, tmp_path, capsys):
     assert program("features", finished, tmp_path / "f.safetensors", "--data", data) == 0
     assert (tmp_path / "f.safetensors").stat().st_size > 32 * 512 * 4
     assert program("similar", finished, picture, "test:0", "--out", tmp_path / "s.png") == 0
-    assert Image.open(tmp_path / "s.png").width == 7 * (128 + 12)
+    assert Image.open(tmp_path / "s.png").width == 8 * (128 + 12)  # itself, five bars, the six
+    assert program("features", finished, tmp_path / "c.npy", picture, "--layer", "conv2") == 0
+    assert np.load(tmp_path / "c.npy").shape == (1, 64, 3, 3)
+    sheet = tmp_path / "conv3.png"
+    assert program("features", finished, sheet, "--data", data, "--layer", "conv3") == 0
+    assert Image.open(sheet).width > 400
+    said = capsys.readouterr().out
+    assert "96 maps of conv3, each unit of which sees 23 x 23 pixels" in said
+    assert program("features", finished, sheet, picture, "--layer", "conv9") == 2
+    assert "one of AlexNet's conv1, conv2" in capsys.readouterr().err
     assert program("report", finished) == 0
     assert "report.html" in capsys.readouterr().out
 
