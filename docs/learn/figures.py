@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+import tinynet
 from tinynet.drawing.style import DARK, LIGHT
+from tinynet.exercises import EXERCISES
 
 FOLDER = Path(__file__).parent / "figures"
 CELL = 34  # side of a pixel
@@ -108,14 +110,19 @@ def figure(make: Callable[[], Any]) -> Callable[[], Any]:
 def order() -> str:
     """b = 2a, c = 3b, L = b + c: visited newest first, and as met."""
     picture = Picture(640, 250, "the same tape visited in the right and in a wrong order")
-    ways = [
-        ("newest first: L, c, b", {"L": "1", "c": "1", "b": "1 + 3 = 4", "a": "8"}, "c b".split()),
-        (
-            "as they are met: L, b, c",
-            {"L": "1", "c": "1", "b": "1", "a": "2: wrong"},
-            "b c".split(),
-        ),
-    ]
+    walk = EXERCISES["walk"]
+    wrong = next(m for m in walk.mistakes if m.__name__ == "as_they_are_met")
+    L, _ = walk.example()
+    ways = []
+    for title, function, then in (
+        ("newest first: L, c, b", walk.solution, "c b"),
+        ("as they are met: L, b, c", wrong, "b c"),
+    ):
+        gradients = {step.name[0]: f"{g:g}" for step, g in function(L, 1).items()}
+        ways.append((title, gradients, then.split()))
+    assert ways[0][1]["b"] == "4"
+    ways[0][1]["b"] = "1 + 3 = 4"
+    ways[1][1].update(b="1, then 3 more", a=ways[1][1]["a"] + ": wrong")
     for left, (title, gradients, then) in zip((0, 320), ways, strict=True):
         picture.text(left + 150, 24, title, "strong")
         places = {"L": (150, 60), "c": (220, 110), "b": (80, 150), "a": (80, 215)}
@@ -132,6 +139,78 @@ def order() -> str:
             if name in then:
                 picture.text(left + x - 46, y + 5, f"{then.index(name) + 2}.", "faint")
         picture.text(left + 104, 65, "1.", "faint")
+    return picture.svg()
+
+
+# ------------------------------------------------------------------ chapter 3
+
+
+@figure
+def repeat() -> str:
+    """(2, 1) to (2, 3), and the gradients back."""
+    picture = Picture(560, 260, "forward repeats a column, backward sums along the same axis")
+    a, dy = np.array([[1], [2]]), np.array([[1.0, 2, 3], [4, 5, 6]])
+    x = tinynet.tensor(a.astype(float), requires_grad=True)
+    y = x + tinynet.tensor(np.zeros((2, 3)))
+    y.backward(dy)
+    for top, left, right, label, shade in (
+        (50, a, y.numpy(), "forward repeats", "value"),
+        (170, x.grad.numpy(), dy, "backward sums", "grad"),
+    ):
+        picture.text(280, top - 18, label, "strong")
+        picture.grid(90, top, left, shade)
+        picture.grid(350, top, right, shade)
+        ends = [(140, top + CELL), (335, top + CELL)]
+        picture.path(ends if shade == "value" else ends[::-1], arrow=True)
+    picture.text(107, 32, "x (2, 1)", "faint")
+    picture.text(401, 32, "y (2, 3)", "faint")
+    picture.text(107, 152, "dx", "faint")
+    picture.text(401, 152, "dy", "faint")
+    return picture.svg()
+
+
+# ------------------------------------------------------------------ chapter 4
+
+
+@figure
+def v_curve() -> str:
+    """The derivative of x^3 at 1.1, by both ways, for steps from 1 to 1e-16. Products and sums
+    alone: every computer gives the same bits.
+    """
+    picture = Picture(620, 320, "relative error of the derivative of x^3, by the size of the step")
+    x, right = 1.1, 3 * 1.1 * 1.1
+    left, top, side, high = 80, 30, 30, 15  # pixels a power of ten
+
+    def place(power: int, error: float) -> tuple[float, float]:
+        exponent = max(-16.0, round(float(np.log10(max(error, 1e-16))), 1))
+        return left + side * (16 - power), top - high * exponent
+
+    for exponent in range(0, -17, -4):
+        _, y = place(0, 10.0**exponent)
+        picture.path([(left, y), (left + 16 * side, y)])
+        picture.text(left - 30, y + 4, f"1e{exponent}" if exponent else "1", "faint")
+    for power in range(0, 17, 4):
+        picture.text(
+            place(power, 1)[0], top + 16 * high + 24, f"1e-{power}" if power else "1", "faint"
+        )
+    picture.text(left + 8 * side, top + 16 * high + 44, "step", "faint")
+    curves: tuple[list, list] = ([], [])
+    for power in range(17):
+        t = float(f"1e-{power}")
+        up, down, z = x + t, x - t, complex(x, t)
+        central = (up * up * up - down * down * down) / (2 * t)
+        complex_step = (z * z * z).imag / t
+        for curve, found in zip(curves, (central, complex_step), strict=True):
+            curve.append(place(power, abs(found - right) / right))
+    for curve, kind, name, at in zip(
+        curves,
+        ("w1", "w0"),
+        ("central difference", "complex step"),
+        ((250, 118), (100, 262)),
+        strict=True,
+    ):
+        picture.path(curve, kind)
+        picture.text(*at, name, "left")
     return picture.svg()
 
 

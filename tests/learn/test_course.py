@@ -17,7 +17,10 @@ PAGES = sorted(LEARN.glob("*.md"))
 CHAPTERS = [page for page in PAGES if re.match(r"\d\d-", page.name)]
 LEAST = 12  # checked outputs and claims in a chapter
 WIDGETS = {"tape", "columns", "pool", "order", "momentum"}
-SECTIONS: list[str] = []
+SECTIONS = [
+    "A network learns with a broken backward",
+    "What the gradient checker cannot see",
+]
 FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
 # what counts as no number of the prose: names of things, sizes, code, and where links lead
 NO_NUMBER = re.compile(
