@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import tinynet
+from tinynet import kernels
 from tinynet.drawing.style import DARK, LIGHT
 from tinynet.exercises import EXERCISES
 
@@ -211,6 +212,36 @@ def v_curve() -> str:
     ):
         picture.path(curve, kind)
         picture.text(*at, name, "left")
+    return picture.svg()
+
+
+# ------------------------------------------------------------------ chapter 5
+
+
+@figure
+def classes() -> str:
+    """Three classes, the first one right: from logits to the gradient."""
+    picture = Picture(640, 250, "p minus one-hot: the right class is pulled up, others pushed down")
+    x, one_hot = np.array([[1.0, 2, 0]]), np.array([1.0, 0, 0])
+    _, p = kernels.cross_entropy_forward(x, np.array([0]))
+    dx = kernels.cross_entropy_backward(np.ones(1), p, np.array([0]))[0]
+    groups = [
+        ("logits x", x[0] / 2, x[0], "bar"),
+        ("p = softmax", p[0], p[0], "bar"),
+        ("one-hot", one_hot, one_hot, "bar"),
+        ("p - one-hot", dx, dx, "barg"),
+    ]
+    base, high = 130, 80
+    for left, (title, heights, values, kind) in zip((30, 185, 340, 495), groups, strict=True):
+        picture.text(left + 55, 24, title, "strong")
+        picture.path([(left - 5, base), (left + 115, base)])
+        for k, (height, value) in enumerate(zip(heights, values, strict=True)):
+            size = round(high * abs(float(height)), 1)
+            top = base - size if height > 0 else base
+            picture.box(left + 40 * k, top, 30, size, kind)
+            at = top - 6 if height >= 0 else top + size + 16
+            picture.text(left + 40 * k + 15, at, number(value))
+    picture.text(320, 235, "the first class is right", "faint")
     return picture.svg()
 
 

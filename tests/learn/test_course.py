@@ -76,7 +76,7 @@ def test_a_chapter_has_all_its_parts(page):
     by_hand = [part for part in re.split(r"^## ", text, flags=re.M) if part.startswith("By hand")]
     assert by_hand
     for part in by_hand:  # numbers by hand, and then the kernel's own
-        assert re.search(r">>> .*# tinynet's own\n.*\n```\s", part), part.partition("\n")[0]
+        assert re.search(r">>> .*# tinynet's own\n([^>`].*\n)+```", part), part.partition("\n")[0]
 
 
 def test_sections_that_are_known_by_name():
