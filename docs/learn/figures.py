@@ -245,6 +245,65 @@ def classes() -> str:
     return picture.svg()
 
 
+# ------------------------------------------------------------------ chapter 6
+
+
+@figure
+def stamps() -> str:
+    """Each output stamps the kernel, times its dy, onto the window it saw."""
+    picture = Picture(720, 330, "dx is the sum of the stamps that the outputs leave")
+    w, dy = np.array([[1.0, 2], [3, 4]]), np.array([[1.0, 0], [2, 1]])
+    x = np.zeros((1, 1, 3, 3))
+    needs = (True, False, False)
+    for n, (oh, ow) in enumerate(np.ndindex(2, 2)):
+        one = np.zeros((2, 2))
+        one[oh, ow] = dy[oh, ow]
+        dx, _, _ = kernels.conv2d_backward(
+            one[None, None], x, w[None, None], (1, 1), (0, 0), 1, needs
+        )
+        left, top = 20 + 140 * n, 60
+        picture.text(left + 51, 24, f"output ({oh}, {ow})", "strong")
+        picture.text(left + 51, 44, f"dy = {dy[oh, ow]:g}", "grad")
+        shade = np.zeros((3, 3))
+        shade[oh : oh + 2, ow : ow + 2] = 1
+        picture.grid(left, top, dx[0, 0], "grad", shade)
+        picture.text(left + 121, top + 56, "+" if n < 3 else "", "strong")
+    dx, _, _ = kernels.conv2d_backward(dy[None, None], x, w[None, None], (1, 1), (0, 0), 1, needs)
+    picture.text(180, 262, "dx =", "strong")
+    picture.grid(230, 205, dx[0, 0], "grad")
+    picture.text(470, 230, "the kernel", "faint")
+    picture.grid(436, 240, w, "value")
+    return picture.svg()
+
+
+# ------------------------------------------------------------------ chapter 7
+
+
+@figure
+def pool() -> str:
+    """Four overlapping windows and one winner."""
+    picture = Picture(640, 250, "overlapping windows: one pixel wins in four of them")
+    x = np.array(
+        [[1.0, 5, 2, 0, 3], [0, 4, 1, 7, 2], [3, 0, 9, 1, 0], [1, 0, 2, 6, 1], [4, 2, 0, 3, 8]]
+    )
+    rule = (3, 3), (2, 2), (0, 0)
+    _, winner = kernels.max_pool2d_forward(x[None, None], *rule, False)
+    dy = np.array([[1.0, 2], [4, 8]])
+    dx = kernels.max_pool2d_backward(dy[None, None], winner, (1, 1, 5, 5), *rule)[0, 0]
+    picture.text(105, 24, "x", "strong")
+    picture.grid(20, 40, x, "value", dx != 0)
+    for n, (oh, ow) in enumerate(np.ndindex(2, 2)):
+        left, top, shift = 20 + 2 * ow * CELL, 40 + 2 * oh * CELL, 3 * n - 5
+        picture.box(left + shift, top + shift, 3 * CELL, 3 * CELL, f"w{n}")
+    picture.text(285, 24, "dy", "strong")
+    picture.grid(251, 40, dy, "grad")
+    for n, (oh, ow) in enumerate(np.ndindex(2, 2)):
+        picture.box(254 + ow * CELL, 43 + oh * CELL, CELL - 6, CELL - 6, f"w{n}")
+    picture.text(465, 24, "dx", "strong")
+    picture.grid(380, 40, dx, "grad", dx != 0)
+    return picture.svg()
+
+
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name, make in FIGURES.items():
