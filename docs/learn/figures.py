@@ -304,6 +304,55 @@ def pool() -> str:
     return picture.svg()
 
 
+# ------------------------------------------------------------------ chapter 8
+
+
+@figure
+def lrn() -> str:
+    """What moves when one channel moves, by the Jacobian of the kernel."""
+    picture = Picture(640, 260, "channel 1 acts on its own output, and on those of its neighbours")
+    x = np.array([[2.0, 1, 0, 3]])
+    rows = []
+    for c in range(4):
+        unit = np.eye(4)[c : c + 1]
+        rows.append(kernels.local_response_norm_backward(unit, x, 3, 3.0, 1.0, 1.0)[0])
+    jacobian = np.array(rows)  # d y_c / d x_m
+    for c in range(4):
+        left = 80 + 130 * c
+        picture.box(left, 40, 70, 30, "meet" if c == 1 else "cell")
+        picture.text(left + 35, 60, f"x{c} = {x[0, c]:g}", "value")
+        picture.box(left, 190, 70, 30, "shade")
+        picture.text(left + 35, 210, f"y{c}")
+        if abs(c - 1) <= 1:
+            picture.path([(245, 72), (left + 35, 186)], arrow=True)
+            if c == 1:
+                picture.text(252, 174, "direct, shared", "faint left")
+            else:
+                picture.text(left + 35, 130, "shared", "faint")
+        picture.text(left + 35, 245, f"{number(jacobian[c, 1])}", "grad")
+    picture.text(35, 60, "x", "strong")
+    picture.text(35, 210, "y", "strong")
+    picture.text(35, 245, "dy/dx1", "grad")
+    return picture.svg()
+
+
+@figure
+def dropout() -> str:
+    """A mask drawn by our rule, and the same cells of y and dx."""
+    picture = Picture(640, 190, "dropout: the mask of forward is the mask of backward")
+    x, dy = np.full((3, 4), 3.0), np.arange(1.0, 13).reshape(3, 4)
+    y, mask = kernels.dropout_forward(x, 0.5, 0, 1)
+    dx = kernels.dropout_backward(dy, mask, 0.5)
+    for left, title, values, kind in (
+        (20, "mask", mask, ""), (175, "y, of x = 3", y, "value"),
+        (330, "dy", dy, "grad"), (485, "dx", dx, "grad"),
+    ):  # fmt: skip
+        picture.text(left + 2 * CELL, 24, title, "strong")
+        picture.grid(left, 45, values, kind, mask)
+    picture.text(320, 172, "p = 0.5: what is kept is doubled", "faint")
+    return picture.svg()
+
+
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name, make in FIGURES.items():
