@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 import tinynet
-from tinynet import kernels
+import tinynet.functional as F
+from tinynet import kernels, nn
 from tinynet.drawing.style import DARK, LIGHT
 from tinynet.exercises import EXERCISES
 
@@ -350,6 +351,58 @@ def dropout() -> str:
         picture.text(left + 2 * CELL, 24, title, "strong")
         picture.grid(left, 45, values, kind, mask)
     picture.text(320, 172, "p = 0.5: what is kept is doubled", "faint")
+    return picture.svg()
+
+
+# ------------------------------------------------------------------ chapter 9
+
+
+@figure
+def kept() -> str:
+    """The bytes that each operation of the chapter's net keeps."""
+    picture = Picture(640, 220, "bytes kept for backward, two pictures of 9x9")
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1, relu=True),
+        nn.LocalResponseNorm(5),
+        nn.MaxPool2d(3, stride=2),
+        nn.Flatten(),
+        nn.Linear(8 * 4 * 4, 10),
+    )
+    pictures = tinynet.tensor(np.zeros((2, 1, 9, 9), np.float32))
+    loss = F.cross_entropy(net(pictures), np.array([3, 7]))
+    boxes = [b for b in tinynet.draw(loss, net).graph.steps[::-1] if b.title not in ("Sum", "Div")]
+    for n, box in enumerate(boxes):
+        y = 24 + 32 * n
+        picture.text(20, y + 14, box.title, "left")
+        picture.box(180, y, max(box.kept * 360 / boxes[0].kept, 1), 20, "bar")
+        picture.text(190 + box.kept * 360 / boxes[0].kept, y + 14, f"{box.kept:,}", "left faint")
+    return picture.svg()
+
+
+@figure
+def valley() -> str:
+    """25 steps down f = (x^2 + 20 y^2) / 2, rate 0.09: plain, and with momentum."""
+    picture = Picture(640, 300, "a long valley: plain descent, and descent with momentum")
+    slope = np.array([1.0, 20.0])
+
+    def place(w: Any) -> tuple[float, float]:
+        return 166 + 62 * float(w[0]), 150 - 85 * float(w[1])
+
+    for level in (2, 8, 24):
+        across, along = np.sqrt(level / 10), np.sqrt(2 * level)
+        turn = np.linspace(0, 2 * np.pi, 61)
+        picture.path(
+            [place(w) for w in zip(along * np.cos(turn), across * np.sin(turn), strict=True)]
+        )
+    for kind, momentum, name, y in (("w1", 0.0, "plain", 40), ("w0", 0.5, "momentum 0.5", 62)):
+        w, v = np.array([7.0, 1.0]), np.zeros(2)
+        way = [place(w)]
+        for _ in range(25):
+            kernels.sgd_step(w, slope * w, v, 0.09, momentum, 0.0)
+            way.append(place(w))
+        picture.path(way, kind)
+        picture.path([(20, y), (60, y)], kind)
+        picture.text(70, y + 4, name, "left")
     return picture.svg()
 
 
