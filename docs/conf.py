@@ -41,6 +41,6 @@ html_static_path = ["_static"]
 html_css_files = ["widgets.css"]
 html_js_files = [("widgets.js", {"defer": "defer"})]
 html_theme_options = {"top_of_page_buttons": []}
-html_show_sphinx = False
+html_show_sphinx = html_show_copyright = False
 smartquotes = False  # code is quoted as it is
 html_copy_source = False

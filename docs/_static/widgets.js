@@ -50,7 +50,9 @@ for (const root of document.querySelectorAll(".tinynet-widget")) {
     range.oninput = () => set(Number(range.value));
     words.textContent = slider.values[0];
     label.append(slider.label, " ", range);
-    controls.append(button("\u2190", -1), label, button("\u2192", 1), words);
+    const line = document.createElement("div");
+    line.append(button("\u2190", -1), label, button("\u2192", 1), words);
+    controls.append(line);
   });
   root.querySelector(".scroll").before(controls);
 

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from docutils import nodes
-from making.notebooks import is_chapter, notebook
+from making.notebooks import ORDINAL, is_chapter, notebook
 from making.widgets import REQUEST, WIDGETS
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 def _source(app: Sphinx, docname: str, text: list[str]) -> None:
     """Without the checks: a space before one would stand between a number and its full stop."""
-    text[0] = CHECK.sub("", text[0])
+    text[0] = CHECK.sub("", ORDINAL.sub(r"\1\\", text[0]))
 
 
 def _read(app: Sphinx, doctree: nodes.document) -> None:

@@ -5,6 +5,8 @@ Docutils turns LaTeX into it. A formula that it does not know is a warning, so t
 
 from __future__ import annotations
 
+import re
+
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -19,7 +21,7 @@ def mathml(formula: str, block: bool) -> str:
     """LaTeX -> <math>. Raises MathError."""
     if block and r"\begin{align" not in formula and "&" in formula:
         formula = rf"\begin{{aligned}}{formula}\end{{aligned}}"
-    return tex2mathml(formula, as_block=block)
+    return tex2mathml(re.sub(r"\\dots\b", r"\\ldots", formula), as_block=block)
 
 
 def _inline(self: HTML5Translator, node: nodes.math) -> None:

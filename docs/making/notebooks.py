@@ -18,6 +18,7 @@ from making.widgets import REQUEST, WIDGETS
 
 SESSION = re.compile(r"^```pycon\n(.*?)^```\n", re.S | re.M)
 COMMENT = re.compile(r" ?<!--.*?-->", re.S)
+ORDINAL = re.compile(r"^(\d+) ?<!--((?!-->).)*-->(?=[.)])", re.S | re.M)
 BESIDE = re.compile(REQUEST.pattern + r"\n+(?=!\[)")  # a picture follows, which says the same
 IMAGE = re.compile(r"!\[([^]]*)\]\(([^)\s]+\.svg)\)")
 LINK = re.compile(r"(?<!!)\[([^]]*)\]\((?!https?:)[^)\s]*\)")
@@ -25,6 +26,13 @@ LINK = re.compile(r"(?<!!)\[([^]]*)\]\((?!https?:)[^)\s]*\)")
 
 def is_chapter(page: Path) -> bool:
     return page.parent.name == "learn" and bool(re.match(r"\d\d-.*\.md$", page.name))
+
+
+def without_comments(text: str) -> str:
+    """The Markdown that a reader sees. A number that begins a line, and lost the comment between it
+    and its full stop, must not become the first of a list.
+    """
+    return COMMENT.sub("", ORDINAL.sub(r"\1\\", text))
 
 
 def notebook(page: Path) -> dict[str, Any]:
@@ -85,7 +93,7 @@ def _words(text: str, page: Path) -> dict[str, Any]:
 
     text = IMAGE.sub(image, BESIDE.sub("", text))
     text = REQUEST.sub(widget, text)
-    text = LINK.sub(r"\1", COMMENT.sub("", text))
+    text = LINK.sub(r"\1", without_comments(text))
     cell: dict[str, Any] = {"cell_type": "markdown", "metadata": {}, "source": text.strip()}
     if pictures:
         cell["attachments"] = {

@@ -145,4 +145,5 @@ class Picture:
 
 def way(points: Iterable[tuple[float, float]]) -> str:
     """Straight lines through the points, as the d of a <path>."""
-    return "M" + " L".join(f"{round(x, 1):g},{round(y, 1):g}" for x, y in points)
+    places = " L".join(f"{round(x, 1):g},{round(y, 1):g}" for x, y in points)
+    return f"M{places}" if places else ""

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from making.figures import crossings, dropout, normalisation
+from making.figures import crossings
 from making.picture import Picture
 
 FIGURES: dict[str, Callable[[], Picture]] = {
     "crossings": crossings.draw,
-    "dropout": dropout.draw,
-    "normalisation": normalisation.draw,
 }
 FOLDER = Path(__file__).parents[2] / "learn" / "pictures"

@@ -22,7 +22,7 @@ def make() -> Widget:
     number = np.arange(float(X.size)).reshape(shape)  # of each pixel
     holds = im2col(number, *GEOMETRY).astype(int)  # the pixel that lies in each place of col
 
-    picture = Picture(330, 300, "im2col and col2im")
+    picture = Picture(330, 322, "im2col and col2im")
     for title, place, grid, name, kind in (
         ("x", (10, 30), X, "x", "value"),
         ("col = im2col(x)", (150, 30), col, "col", "value"),

@@ -8,13 +8,13 @@ from making.widgets.widget import Slider, Widget
 
 from tinynet.kernels.steps.sgd import sgd_step
 
-CURVES = np.array([1.0, 12.0])  # f(w) = (1 w0^2 + 12 w1^2) / 2: its valley lies along w0
-START = np.array([-4.0, 1.0])
-STEPS = 40
-RATES = (0.01, 0.03, 0.06, 0.1, 0.16)
-MOMENTA = (0.0, 0.3, 0.6, 0.8, 0.9, 0.95)
-SCALE = 62  # pixels for 1
-CENTRE = 310, 115
+CURVES = np.array([1.0, 20.0])  # f(w) = (1 w0^2 + 20 w1^2) / 2: its valley lies along w0
+START = np.array([7.0, 1.0])
+STEPS = 25
+RATES = (0.01, 0.03, 0.06, 0.09, 0.11)
+MOMENTA = (0.0, 0.3, 0.5, 0.7, 0.9, 0.95)
+SCALE = np.array([40.0, -80.0])  # pixels for 1
+CENTRE = np.array([310.0, 130.0])
 
 
 def path(lr: float, momentum: float) -> np.ndarray:
@@ -32,10 +32,10 @@ def loss(w: np.ndarray) -> float:
 
 
 def make() -> Widget:
-    picture = Picture(620, 230, "the way of SGD with momentum down a valley")
+    picture = Picture(620, 260, "the way of SGD with momentum down a valley")
     turn = np.linspace(0, 2 * np.pi, 49)
     circle = np.stack([np.cos(turn), np.sin(turn)], 1)
-    for level in (0.25, 1.0, 2.5, 5.0, 8.0, 14.0):
+    for level in (0.5, 3.0, 8.0, 16.0, 26.0):
         picture.line(_places(circle * np.sqrt(2 * level / CURVES)), "level")
     picture.line([], "way d0", "way")
     picture.text(*_places(START[None])[0], "start", "faint")
@@ -67,5 +67,4 @@ def _remark(points: np.ndarray) -> str:
 
 def _places(points: np.ndarray) -> list[tuple[float, float]]:
     """Pixels, kept near the picture: a way that diverges soon leaves it."""
-    inside = np.clip(points * SCALE, -2000, 2000)
-    return [(CENTRE[0] + x, CENTRE[1] - y) for x, y in inside]
+    return [(float(x), float(y)) for x, y in CENTRE + np.clip(points * SCALE, -2000, 2000)]

@@ -1,4 +1,4 @@
-"""Overlapping max-pooling: a pixel that wins in two windows gets both gradients."""
+"""Overlapping max-pooling: a pixel that wins in several windows gets all of their gradients."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from making.widgets.widget import Slider, Widget
 
 from tinynet.kernels.max_pool2d import max_pool2d_backward, max_pool2d_forward
 
-X = np.array([[
-    [[1, 3, 2, 0, 4],
-     [5, 0, 9, 1, 2],
-     [2, 6, 3, 4, 1],
-     [0, 2, 1, 7, 3],
-     [8, 1, 0, 2, 5]],
-]], float)  # fmt: skip
-DY = np.array([[[[1, 2], [3, 4]]]], float)
+X = np.array(  # chapter 7's, as DY
+    [[[[1.0, 5, 2, 0, 3], [0, 4, 1, 7, 2], [3, 0, 9, 1, 0], [1, 0, 2, 6, 1], [4, 2, 0, 3, 8]]]]
+)
+DY = np.array([[[[1.0, 2], [4, 8]]]])
 KERNEL, STRIDE, PADDING = (3, 3), (2, 2), (0, 0)
 
 
@@ -69,10 +65,10 @@ def make() -> Widget:
             f"{won[window]}. "
         )
         frame.note += (
-            f"It won in a window before: {before:g} + {DY[0, 0][window]:g} = "
+            f"It won before: {before:g} + {DY[0, 0][window]:g} = "
             f"{dx[won[window]]:g}. This is why the line says <code>+=</code>."
             if before
-            else "The others get nothing from this window."
+            else "The other eight get nothing."
         )
         return frame
 
