@@ -26,8 +26,8 @@ SECTIONS = [
 FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
 # what counts as no number of the prose: names of things, sizes, code, and where links lead
 NO_NUMBER = re.compile(
-    r"`[^`]*`|\$[^$]*\$|\]\([^)]*\)|<[^>]*>|^\d+\. |\*\*\d+\.\d\*\*|About \d+ minutes"
-    r"|\b(19|20)\d\d\b|\b[Cc]hapters? \d+(, \d+)*( (and|to) \d+)?|\b(step|section) \d+"
+    r"`[^`]*`|\$[^$]*\$|\]\([^)]*\)|<[^>]*>|^\d+\. |\*\*\d+\.\d\*\*|About\s\d+\sminutes"
+    r"|\b(19|20)\d\d\b|\b[Cc]hapters?\s\d+(,\s\d+)*(\s(and|to)\s\d+)?|\b(step|section)\s\d+"
     r"|im2col|col2im|\b\d+x\d+\b|\b\d[a-z]\b|\b(conv|fc|float|cpu:)\d+|\b\d+-bit\b",
     re.M,
 )
