@@ -6,6 +6,7 @@ with what this program makes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -16,10 +17,13 @@ import numpy as np
 import tinynet
 import tinynet.functional as F
 from tinynet import kernels, nn
+from tinynet.data.idx import read_idx
 from tinynet.drawing.style import DARK, LIGHT
 from tinynet.exercises import EXERCISES
+from tinynet.optim import SGD
 
 FOLDER = Path(__file__).parent / "figures"
+ROOT = Path(__file__).parents[2]
 CELL = 34  # side of a pixel
 FIGURES: dict[str, Callable[[], str]] = {}
 
@@ -403,6 +407,78 @@ def valley() -> str:
         picture.path(way, kind)
         picture.path([(20, y), (60, y)], kind)
         picture.text(70, y + 4, name, "left")
+    return picture.svg()
+
+
+# ------------------------------------------------------------------ chapter 10 and the capstone
+
+
+def mini(**options: Any) -> Any:
+    sys.path.insert(0, str(ROOT))
+    from examples.alexnet import AlexNet
+
+    sys.path.remove(str(ROOT))
+    tinynet.manual_seed(0)
+    return AlexNet(10, "mini", ("cpu", "cpu:1"), in_channels=1, **options)
+
+
+@figure
+def towers() -> str:
+    """The towers of mini, and the bytes of each copy for 64 pictures: measured with one."""
+    picture = Picture(640, 520, "two towers, and what crosses between them")
+    net = mini()
+    one = tinynet.tensor(np.zeros((1, 1, 28, 28), np.float32))
+    with tinynet.profile() as profile, tinynet.no_grad():
+        net(one)
+    copies = [64 * event.bytes // 2 for event in profile.events if event.operation == "Copy"]
+    across = {"conv1": copies[:1], "conv3": copies[1:3], "fc6": copies[3:5], "fc7": copies[5:7]}
+    across["fc8"] = copies[7:]
+    picture.text(150, 24, "tower a, on cpu", "strong")
+    picture.text(490, 24, "tower b, on cpu:1", "strong")
+    layers = ["pictures", "conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
+    for row, layer in enumerate(layers):
+        y = 44 + 52 * row
+        for x, tower in ((150, net.a), (490, net.b)):
+            if x == 490 and layer in ("pictures", "fc8"):
+                continue
+            picture.box(x - 75, y, 150, 30, "shade" if row else "cell")
+            weight = getattr(getattr(tower, layer, None), "weight", None)
+            size = "" if weight is None else f" {weight.shape[1]} > {weight.shape[0]}"
+            picture.text(x, y + 20, layer + size)
+            if row:
+                picture.path([(x, y - 22), (x, y - 2)], arrow=True)
+        if layer in across:
+            both = len(across[layer]) == 2
+            ways = [(238, 402), (402, 238)] if both else [(238, 402)]
+            for n, (start, end) in enumerate(ways if layer != "fc8" else [(402, 238)]):
+                picture.path([(start, y - 18 + 14 * n), (end, y - 18 + 14 * n)], arrow=True)
+            each = " each way" if both else ""
+            picture.text(320, y - 26, f"{across[layer][0]:,} bytes{each}", "grad")
+    return picture.svg()
+
+
+@figure
+def loss() -> str:
+    """Eight steps of the capstone's training."""
+    picture = Picture(640, 260, "the loss of eight steps on eight pictures")
+    folder = ROOT / "tinynet" / "data" / "fashion"
+    pictures = read_idx(folder / "t10k-images-idx3-ubyte.gz")[:8, None, ::2, ::2]
+    labels = read_idx(folder / "t10k-labels-idx1-ubyte.gz")[:8]
+    net = mini(image_size=14)
+    optimizer = SGD(net.param_groups(), lr=0.02, momentum=0.9, weight_decay=5e-4)
+    points = []
+    for step in range(8):
+        optimizer.zero_grad()
+        x = tinynet.tensor((pictures.astype(np.float32) - 60) / 64)
+        value = F.cross_entropy(net(x), labels)
+        value.backward()
+        optimizer.step()
+        points.append((90.0 + 70 * step, 220 - 80 * value.item()))
+        picture.text(90 + 70 * step, 244, step, "faint")
+    for level in (0, 1, 2):
+        picture.path([(70, 220 - 80 * level), (600, 220 - 80 * level)])
+        picture.text(50, 224 - 80 * level, level, "faint")
+    picture.path(points, "w1")
     return picture.svg()
 
 

@@ -37,7 +37,7 @@ def sessions(document: Document) -> Iterator[Region]:
 
 def claims(document: Document) -> Iterator[Region]:
     for match in CHECK.finditer(document.text):
-        yield Region(*match.span(), match[1], _claim)
+        yield Region(*match.span(), " ".join(match[1].split()), _claim)
 
 
 def quotes(document: Document) -> Iterator[Region]:
