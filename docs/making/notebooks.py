@@ -25,7 +25,7 @@ LINK = re.compile(r"(?<!!)\[([^]]*)\]\((?!https?:)[^)\s]*\)")
 
 
 def is_chapter(page: Path) -> bool:
-    return page.parent.name == "learn" and bool(re.match(r"\d\d-.*\.md$", page.name))
+    return page.parent.name == "learn" and bool(re.match(r"(\d\d-.*|capstone)\.md$", page.name))
 
 
 def without_comments(text: str) -> str:

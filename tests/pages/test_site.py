@@ -60,6 +60,20 @@ def test_an_operation_is_found_where_a_user_calls_it():
     assert reference.place(OPERATIONS["conv2d"]) == "tinynet.functional.conv2d"
 
 
+def test_each_cell_of_the_comparison_is_a_link_to_a_line():
+    rows = re.findall(r"^\| ([^|].*) \|$", (DOCS / "learn" / "compare.md").read_text(), re.M)
+    elsewhere = r"https://github\.com/[\w./-]+/blob/[0-9a-f]{40}/[\w./-]+(\?plain=1)?#L\d+"
+    here = r"[\w./-]+\.md#[\w-]+"  # tests/learn follows these
+    assert len(rows) > 15
+    for row in rows[1:]:
+        _, ours, *theirs = row.split(" | ")
+        assert re.fullmatch(rf"\[[^]]+\]\({here}\)", ours), row
+        assert len(theirs) == 7
+        for cell in theirs:
+            link = rf"\[[^]]+\]\({elsewhere}\)"
+            assert cell == "\u2013" or re.fullmatch(rf"{link}(, {link})*", cell), cell
+
+
 # ------------------------------------------------------------------ notebooks
 
 

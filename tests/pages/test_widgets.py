@@ -1,4 +1,4 @@
-"""Widgets and still pictures of the course: what they show is what tinynet computes."""
+"""Widgets of the course: what they show is what tinynet computes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from tinynet.kernels.steps.sgd import sgd_step_definition
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "docs"))
-from making.figures import FIGURES, FOLDER  # noqa: E402
-from making.figures.crossings import copies  # noqa: E402
 from making.widgets import WIDGETS, columns, momentum, order, pool  # noqa: E402
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -130,26 +128,3 @@ def test_the_way_down_the_valley_is_that_of_the_rule():
 def test_the_tape_is_drawn_step_by_step():
     html = WIDGETS["tape"]().html()
     assert 'data-steps="3"' in html and "-10 + -5 = -15" in html
-
-
-LARGE = pytest.mark.slow  # the whole network of 2012
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=LARGE) if n == "crossings" else n for n in FIGURES]
-)
-def test_a_still_picture_is_what_its_program_draws(name):
-    """To write them anew: cd docs && python -m making.figures."""
-    assert (FOLDER / f"{name}.svg").read_text() == FIGURES[name]().svg() + "\n"
-
-
-def test_no_other_picture_lies_there():
-    assert {file.stem for file in FOLDER.glob("*.svg")} == set(FIGURES)
-
-
-@LARGE
-def test_what_crosses_is_what_the_layers_after_it_see():
-    sizes = [(copy.shape, copy.size) for copy in copies()]
-    maps, flat, hidden = (1, 128, 13, 13), (1, 128 * 6 * 6), (1, 2048)
-    expected = [maps, maps, flat, flat, hidden, hidden, hidden]
-    assert sizes == [(shape, 4 * prod(shape)) for shape in expected]
