@@ -329,7 +329,7 @@ def test_a_signal_is_answered_in_a_line(larger, tmp_path, name):
     assert "Traceback" not in said and not (out / ".lock").exists()
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [pytest.param(15, marks=pytest.mark.slow)])
 def test_kills_with_damage_in_between(larger, tmp_path, rng, kills):
     """Prepare is killed while it writes, or repair, which it advises; then a shard, a part or a
     table is cut or changed. A run that comes to its end has the right bytes, or says what to do;

@@ -243,7 +243,8 @@ def _decode_all(
             try:
                 pictures[i] = decode(read_file(path), path, size)
             except (DataError, OSError) as error:
-                problems[i] = str(error)
+                # a name may be any bytes, what is printed is text
+                problems[i] = str(error).encode("utf-8", "backslashreplace").decode()
 
     blocks = [range(i, min(i + 64, len(listing))) for i in range(0, len(listing), 64)]
     with ThreadPoolExecutor(
