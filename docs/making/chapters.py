@@ -20,7 +20,7 @@ from sphinx.util import logging
 from tinynet.drawing.style import themed
 
 CHECK = re.compile(r" ?<!-- check: .*?-->", re.S)
-OURS = re.compile(r'class="(tinynet-picture|figure|tape)"')
+OURS = re.compile(r'<svg [^>]*class="(tinynet-picture|tape)"')
 log = logging.getLogger(__name__)
 
 

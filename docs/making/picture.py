@@ -1,4 +1,7 @@
-"""Small pictures as SVG text: boxes with words in them, lines, arrows.
+"""Pictures as SVG text: boxes with words in them, lines, arrows. Lengths in pixels, from the upper
+left.
+
+As a file a picture is light or dark as the system is; inside a page it follows the page's theme.
 
 A part with a name can be changed: a Frame says what is in it, and how it is marked. So one picture
 has many states. widgets.js shows them as `Picture.show` does here.
@@ -11,33 +14,37 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+import numpy as np
+
 from tinynet.drawing.style import themed
 
-CELL = 30.0, 30.0  # pixels: a box with a number in it
+CELL = 34  # side of a box with a number in it
 STYLE = """
-.tinynet-picture { max-width: 100%; height: auto; background: var(--paper) }
-.tinynet-picture text { font: 12px ui-monospace, Menlo, Consolas, monospace; fill: var(--ink);
-  text-anchor: middle }
-.tinynet-picture .left { text-anchor: start }
-.tinynet-picture .title { font: 600 13px system-ui, sans-serif }
+.tinynet-picture { background: var(--paper); max-width: 100%; height: auto }
+.tinynet-picture text { font: 13px ui-monospace, Menlo, Consolas, monospace; fill: var(--ink);
+  stroke: none; text-anchor: middle }
+.tinynet-picture .left { text-anchor: start } .tinynet-picture .strong { font-weight: 600 }
 .tinynet-picture .faint { fill: var(--faint) }
-.tinynet-picture .value { fill: var(--value) }
-.tinynet-picture .grad { fill: var(--grad) }
-.tinynet-picture rect { fill: var(--shade); stroke: var(--line) }
-.tinynet-picture rect.empty { fill: none; stroke-dasharray: 3 3 }
-.tinynet-picture path { fill: none; stroke: var(--line); stroke-width: 1.5; stroke-linejoin: round }
-.tinynet-picture .level { stroke-width: .8 }
-.tinynet-picture .tip { fill: var(--line); stroke: none }
-.tinynet-picture .d0 { stroke: var(--d0) } .tinynet-picture .d1 { stroke: var(--d1) }
-.tinynet-picture text.d0 { fill: var(--d0); stroke: none }
-.tinynet-picture text.d1 { fill: var(--d1); stroke: none }
-.tinynet-picture .wide { stroke-width: 3 }
-.tinynet-picture .off rect { fill: none } .tinynet-picture .off text { opacity: .25 }
-.tinynet-picture .on rect { stroke: var(--d0); stroke-width: 3 }
-.tinynet-picture .won rect { fill: var(--meet); stroke: var(--d0); stroke-width: 2 }
-.tinynet-picture .given rect { stroke: var(--grad); stroke-width: 3 }
-.tinynet-picture .both rect { fill: var(--meet); stroke: var(--grad); stroke-width: 3 }
+.tinynet-picture .value { fill: var(--value) } .tinynet-picture .grad { fill: var(--grad) }
+.tinynet-picture .cell { fill: var(--leaf); stroke: var(--line) }
+.tinynet-picture .shade { fill: var(--shade); stroke: var(--line) }
+.tinynet-picture .meet { fill: var(--meet); stroke: var(--line) }
+.tinynet-picture .bar { fill: var(--value) } .tinynet-picture .barg { fill: var(--grad) }
+.tinynet-picture .line { fill: none; stroke: var(--line); stroke-width: 1.4 }
+.tinynet-picture .w0 { fill: none; stroke: var(--d0); stroke-width: 3 }
+.tinynet-picture .w1 { fill: none; stroke: var(--d1); stroke-width: 3 }
+.tinynet-picture .w2 { fill: none; stroke: var(--d2); stroke-width: 3 }
+.tinynet-picture .w3 { fill: none; stroke: var(--d3); stroke-width: 3 }
+.tinynet-picture .on { stroke: var(--d0); stroke-width: 3 }
+.tinynet-picture .given { stroke: var(--grad); stroke-width: 3 }
+.tinynet-picture .won { fill: var(--meet); stroke: var(--d0); stroke-width: 3 }
+.tinynet-picture .both { fill: var(--meet); stroke: var(--grad); stroke-width: 3 }
+.tinynet-picture marker path { fill: var(--line) }
 """
+TIP = (
+    '<marker id="tinynet-tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
+    'markerHeight="8" orient="auto"><path d="M0 0 L8 4 L0 8 z"/></marker>'
+)
 
 
 @dataclass
@@ -56,67 +63,67 @@ class Frame:
 
 @dataclass
 class Part:
-    """One element. words: of a <text>, at `place` if the element is not one itself."""
+    """One element: <text> with words, a <path>, or a <g> with a rectangle and words in it."""
 
     tag: str
-    name: str = ""
-    kind: str = ""
-    attributes: dict[str, str] = field(default_factory=dict)
+    kind: str
+    attributes: dict[str, str]
     words: str = ""
-    place: tuple[float, float] | None = None
-    inner: str = ""
+    name: str = ""
+    inner: str = ""  # <g>: all but its words, which stand between {}
 
     def svg(self) -> str:
         given = {"data-part": self.name, "class": self.kind} | self.attributes
         names = "".join(f' {name}="{escape(value)}"' for name, value in given.items() if value)
         words = escape(self.words)
-        if self.place:
-            words = f'<text x="{self.place[0]:g}" y="{self.place[1]:g}">{words}</text>'
-        return f"<{self.tag}{names}>{self.inner}{words}</{self.tag}>"
+        return f"<{self.tag}{names}>{self.inner.format(words) or words}</{self.tag}>"
 
 
 class Picture:
     """Elements in the order in which they are drawn."""
 
-    def __init__(self, width: float, height: float, title: str):
+    def __init__(self, width: int, height: int, title: str):
         self.width, self.height, self.title = width, height, title
         self.parts: list[Part] = []
 
+    def text(self, x: float, y: float, words: Any, kind: str = "", name: str = "") -> None:
+        place = {"x": f"{x:g}", "y": f"{y:g}"}
+        self.parts.append(Part("text", kind, place, str(words), name))
+
     def box(
-        self, x: float, y: float, words: Any = "", name: str = "", kind: str = "",
-        size: tuple[float, float] = CELL,
+        self, x: float, y: float, width: float, height: float, kind: str = "cell",
+        words: Any = None, of: str = "", name: str = "",
     ) -> None:  # fmt: skip
-        """A rectangle with its top left corner at (x, y), and words in its middle."""
-        width, height = size
-        rect = f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"/>'
-        middle = x + width / 2, y + height / 2 + 4
-        self.parts.append(Part("g", name, kind, words=str(words), place=middle, inner=rect))
+        """A rectangle, with words in its middle. of: the class of the words."""
+        inner = f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"/>'
+        if words is not None:
+            kind_of = f' class="{of}"' * bool(of)
+            place = f'x="{x + width / 2:g}" y="{y + height / 2 + 5:g}"'
+            inner += f"<text{kind_of} {place}>{{}}</text>"
+        self.parts.append(Part("g", kind, {}, number(words), name, inner))
 
     def grid(
-        self, x: float, y: float, rows: Iterable[Sequence[Any]], name: str = "", kind: str = "",
-        cell: tuple[float, float] = CELL,
-    ) -> None:  # fmt: skip
-        """A matrix of boxes; the one in row 1, column 2 has the name "NAME1-2"."""
-        for i, row in enumerate(rows):
+        self, x: float, y: float, rows: Any, kind: str = "", shade: Any = None, name: str = ""
+    ) -> None:
+        """A matrix of numbers, each in its cell. shade: which cells are marked. The cell in row 1,
+        column 2 has the name "NAME1-2".
+        """
+        for i, row in enumerate(np.asarray(rows)):
             for j, value in enumerate(row):
-                place = x + j * cell[0], y + i * cell[1]
-                self.box(*place, value, f"{name}{i}-{j}" if name else "", kind, cell)
+                marked = shade is not None and bool(np.asarray(shade)[i][j])
+                place = x + j * CELL, y + i * CELL, CELL, CELL, "meet" if marked else "cell"
+                self.box(*place, value, kind, f"{name}{i}-{j}" if name else "")
 
-    def text(self, x: float, y: float, words: str, kind: str = "", name: str = "") -> None:
-        place = {"x": f"{x:g}", "y": f"{y:g}"}
-        self.parts.append(Part("text", name, kind, place, words))
-
-    def line(self, points: Sequence[tuple[float, float]], kind: str = "", name: str = "") -> None:
-        self.parts.append(Part("path", name, kind, {"d": way(points)}))
-
-    def arrow(self, points: Sequence[tuple[float, float]], kind: str = "") -> None:
-        """A line with a tip; its last piece is horizontal or vertical."""
-        (x0, y0), (x, y) = points[-2:]
-        across, along = (y > y0) - (y < y0), (x > x0) - (x < x0)
-        back = x - 8 * along, y - 8 * across
-        sides = [(back[0] + 4 * s * across, back[1] + 4 * s * along) for s in (1, -1)]
-        self.line([*points[:-1], back], kind)
-        self.parts.append(Part("path", kind="tip", attributes={"d": way([(x, y), *sides]) + " z"}))
+    def path(
+        self,
+        points: Sequence[tuple[float, float]],
+        kind: str = "line",
+        arrow: bool = False,
+        name: str = "",
+    ) -> None:
+        """Straight lines through the points."""
+        end = {"marker-end": "url(#tinynet-tip)"} if arrow else {}
+        self.parts.append(Part("path", kind, {"d": way(points)} | end, name=name))
 
     def show(self, frame: Frame) -> None:
         """Put the picture, which shows no frame yet, into this state."""
@@ -126,24 +133,33 @@ class Picture:
             if part.name in frame.path:
                 part.attributes["d"] = frame.path[part.name]
 
-    def state(self, names: Iterable[str]) -> dict[str, Part]:
-        """The parts of these names."""
+    def named(self, names: Iterable[str]) -> dict[str, Part]:
         found = {part.name: part for part in self.parts}
         return {name: found[name] for name in names}
 
     def svg(self) -> str:
-        """The whole picture. As a file it follows the system's theme, inside a page the page's."""
-        inside = "\n".join(part.svg() for part in self.parts)
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="tinynet-picture" '
-            f'width="{self.width:g}" height="{self.height:g}" '
-            f'viewBox="0 0 {self.width:g} {self.height:g}" role="img">'
-            f"<title>{escape(self.title)}</title><style>{themed('.tinynet-picture')}{STYLE}</style>"
-            f"\n{inside}\n</svg>"
-        )
+        lines = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="tinynet-picture" role="img" '
+            f'width="{self.width}" height="{self.height}" '
+            f'viewBox="0 0 {self.width} {self.height}">',
+            f"<title>{escape(self.title)}</title>",
+            f"<style>{themed('.tinynet-picture')}{STYLE}</style>",
+            TIP,
+            *(part.svg() for part in self.parts),
+            "</svg>\n",
+        ]
+        return "\n".join(lines)
+
+
+def number(value: Any) -> str:
+    """A number with two digits after the point at most; words as they are."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    text = f"{float(value):.2f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
 
 
 def way(points: Iterable[tuple[float, float]]) -> str:
-    """Straight lines through the points, as the d of a <path>."""
-    places = " L".join(f"{round(x, 1):g},{round(y, 1):g}" for x, y in points)
+    """The d of a <path>."""
+    places = " L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     return f"M{places}" if places else ""

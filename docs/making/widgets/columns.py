@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from making.picture import CELL, Frame, Picture
+from making.picture import Frame, Picture
 from making.widgets.widget import Slider, Widget
 
 from tinynet.kernels.im2col import col2im, im2col
@@ -22,15 +22,15 @@ def make() -> Widget:
     number = np.arange(float(X.size)).reshape(shape)  # of each pixel
     holds = im2col(number, *GEOMETRY).astype(int)  # the pixel that lies in each place of col
 
-    picture = Picture(330, 322, "im2col and col2im")
-    for title, place, grid, name, kind in (
-        ("x", (10, 30), X, "x", "value"),
-        ("col = im2col(x)", (150, 30), col, "col", "value"),
-        ("dx = col2im(dcol)", (10, 190), np.zeros(X.shape), "dx", "grad"),
-        ("dcol", (192, 190), dcol, "dcol", "grad"),
+    picture = Picture(340, 350, "im2col and col2im")
+    for title, left, top, grid, name, kind in (
+        ("x", 10, 30, X, "x", "value"),
+        ("col = im2col(x)", 150, 30, col, "col", "value"),
+        ("dx = col2im(dcol)", 10, 204, np.zeros(X.shape), "dx", "grad"),
+        ("dcol", 194, 204, dcol, "dcol", "grad"),
     ):
-        picture.text(place[0], place[1] - 10, title, "left title")
-        picture.grid(*place, [[f"{v:g}" for v in row] for row in grid], name, kind, CELL)
+        picture.text(left, top - 10, title, "left strong")
+        picture.grid(left, top, grid, kind, name=name)
 
     def state(done: int) -> Frame:
         """After the first `done` columns of dcol were added."""

@@ -36,10 +36,10 @@ def make() -> Widget:
     turn = np.linspace(0, 2 * np.pi, 49)
     circle = np.stack([np.cos(turn), np.sin(turn)], 1)
     for level in (0.5, 3.0, 8.0, 16.0, 26.0):
-        picture.line(_places(circle * np.sqrt(2 * level / CURVES)), "level")
-    picture.line([], "way d0", "way")
+        picture.path(_places(circle * np.sqrt(2 * level / CURVES)))
+    picture.path([], "w0", name="way")
     picture.text(*_places(START[None])[0], "start", "faint")
-    picture.text(CENTRE[0], CENTRE[1] + 4, "+", "title")
+    picture.text(CENTRE[0], CENTRE[1] + 4, "+", "strong")
     frames = []
     for rate in RATES:
         for m in MOMENTA:

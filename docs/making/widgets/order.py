@@ -55,16 +55,17 @@ def make() -> Widget:
     picture = Picture(370, 400, "the same tape in two orders")
     titles = {"right": "newest first", "wrong": "as they are met"}
     for side, sequence, x in (("right", right, 10), ("wrong", wrong, 205)):
-        picture.text(x, 16, titles[side], "left title")
-        picture.text(x, 32, ", ".join(sequence), "left faint")
+        picture.text(x, 16, titles[side], "left strong")
+        picture.text(x, 33, ", ".join(sequence), "left faint")
         top = {name: 44 + 90 * rank for rank, name in enumerate(FORMULAS)}
         for low, high in (("a", "b"), ("b", "c"), ("c", "L")):
-            picture.arrow([(x + WIDE / 2, top[low]), (x + WIDE / 2, top[high] + HIGH)])
-        start, end = top["b"] + HIGH / 2, top["L"] + HIGH / 2
-        aside = x + WIDE + 36
-        picture.arrow([(x + WIDE, start), (aside, start), (aside, end), (x + WIDE, end)])
+            middle = x + WIDE / 2
+            picture.path([(middle, top[low]), (middle, top[high] + HIGH)], arrow=True)
+        start, end, aside = top["b"] + HIGH / 2, top["L"] + HIGH / 2, x + WIDE + 36
+        around = [(x + WIDE, start), (aside, start), (aside, end), (x + WIDE, end)]
+        picture.path(around, arrow=True)
         for name, y in top.items():
-            picture.box(x, y, FORMULAS[name], f"{side}-{name}", size=(WIDE, HIGH))
+            picture.box(x, y, WIDE, HIGH, "shade", FORMULAS[name], name=f"{side}-{name}")
             picture.text(x, y + HIGH + 16, "", "left grad", f"{side}-d{name}")
 
     def state(k: int) -> Frame:

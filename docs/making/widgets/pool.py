@@ -23,15 +23,15 @@ def make() -> Widget:
         i, j = divmod(int(winner[0, 0][window]), KERNEL[1])
         won[window] = window[0] * STRIDE[0] + i, window[1] * STRIDE[1] + j
 
-    picture = Picture(272, 400, "overlapping max-pooling, 3x3 with stride 2")
-    for title, place, grid, name, kind in (
-        ("x", (10, 30), X[0, 0], "x", "value"),
-        ("y", (192, 30), y[0, 0], "y", "value"),
-        ("dx", (10, 230), np.zeros(X.shape[2:]), "dx", "grad"),
-        ("dy", (192, 230), DY[0, 0], "dy", "grad"),
+    picture = Picture(292, 430, "overlapping max-pooling, 3x3 with stride 2")
+    for title, left, top, grid, name, kind in (
+        ("x", 10, 30, X[0, 0], "x", "value"),
+        ("y", 212, 30, y[0, 0], "y", "value"),
+        ("dx", 10, 246, np.zeros(X.shape[2:]), "dx", "grad"),
+        ("dy", 212, 246, DY[0, 0], "dy", "grad"),
     ):
-        picture.text(place[0], place[1] - 10, title, "left title")
-        picture.grid(*place, [[f"{v:g}" for v in row] for row in grid], name, kind)
+        picture.text(left, top - 10, title, "left strong")
+        picture.grid(left, top, grid, kind, name=name)
 
     def state(done: int) -> Frame:
         """After `done` of the steps: forward window by window, then backward window by window."""

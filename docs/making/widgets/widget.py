@@ -44,7 +44,7 @@ class Widget:
         texts = {name for frame in self.frames for name in frame.text}
         paths = {name for frame in self.frames for name in frame.path}
         marks = {name for frame in self.frames for name in frame.mark}
-        parts = self.picture.state(texts | paths | marks)
+        parts = self.picture.named(texts | paths | marks)
         before = Frame(
             "",
             {name: parts[name].words for name in sorted(texts)},
