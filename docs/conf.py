@@ -44,3 +44,4 @@ html_theme_options = {"top_of_page_buttons": []}
 html_show_sphinx = html_show_copyright = False
 smartquotes = False  # code is quoted as it is
 html_copy_source = False
+html_show_search_summary = False  # it is fetched from each page, which no browser does from a disk
