@@ -85,7 +85,9 @@ def test_a_notebook_says_what_its_chapter_says(page):
     sessions = "".join(notebooks.SESSION.findall(text))
     code = [cell for cell in made["cells"] if cell["cell_type"] == "code"]
     lines = [line[4:] for line in sessions.splitlines() if line[:4] in (">>> ", "... ")]
-    assert "\n".join(cell["source"] for cell in code).split() == "\n".join(lines).split()
+    written = "\n".join(cell["source"] for cell in code)
+    written = re.sub(r"^( +)display\((.*)\)$", r"\1\2", written, flags=re.M)  # inside `with`
+    assert written.split() == "\n".join(lines).split()
     for cell in made["cells"]:
         if cell["cell_type"] == "markdown":
             prose = re.sub(r"`[^`]*`", "", cell["source"])
