@@ -1,9 +1,9 @@
 """Networks: Module, Parameter, layers, initialisers."""
 
 from tinynet.nn import init
+from tinynet.nn.activation import ELU, GELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from tinynet.nn.attention import Embedding, MultiHeadAttention
 from tinynet.nn.layers import (
-    GELU,
     AdaptiveAvgPool2d,
     AvgPool2d,
     BatchNorm1d,
@@ -21,11 +21,8 @@ from tinynet.nn.layers import (
     MaxPool2d,
     MSELoss,
     NLLLoss,
-    ReLU,
     Sequential,
-    Sigmoid,
     SpatialResponseNorm,
-    Tanh,
     Upsample,
 )
 from tinynet.nn.module import Buffer, Module, Parameter
@@ -44,10 +41,12 @@ __all__ = [
     "ConvTranspose2d",
     "CrossEntropyLoss",
     "Dropout",
+    "ELU",
     "Embedding",
     "Flatten",
     "GELU",
     "LayerNorm",
+    "LeakyReLU",
     "Linear",
     "LocalResponseNorm",
     "MaxPool2d",
@@ -57,6 +56,7 @@ __all__ = [
     "ReLU",
     "Sequential",
     "Sigmoid",
+    "Softmax",
     "SpatialResponseNorm",
     "Tanh",
     "Upsample",
