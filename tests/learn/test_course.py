@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -179,3 +181,11 @@ def test_what_is_wrong_is_told_with_its_line(text, told, tmp_path):
 
 def test_a_number_without_a_check_is_found():
     assert unchecked("It is 4.\n\nIt is `4` in chapter 4.\n\n4 <!-- check: 1 -->") == ["It is 4."]
+
+
+@pytest.mark.slow
+def test_the_exercises_notice_more_faults_than_square_shapes_without_overlap():
+    command = [sys.executable, str(Path(__file__).with_name("share.py")), "kernels/max_pool2d.py"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    faults, ours, theirs = map(int, told.splitlines()[-1].split()[-3:])
+    assert faults > 8 and ours >= 2 * theirs > 0, told
