@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,9 +94,23 @@ def test_sections_that_are_known_by_name():
         assert f"\n## {title}\n" in text
 
 
-def test_the_index_lists_every_page_in_order():
-    links = re.findall(r"\]\(([\w-]+\.md)\)", (LEARN / "index.md").read_text())
-    assert links == [page.name for page in (*TEXTS, LEARN / "quiz.md")]
+def test_the_index_lists_the_chapters_in_order():
+    links = re.findall(r"^\| \[\w+\]\(([\w-]+\.md)\)", (LEARN / "index.md").read_text(), re.M)
+    assert links == [page.name for page in TEXTS]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_nothing_is_passed_over(page):
+    """A session, a quotation or a check that is not written as chapters.py says would not run."""
+    text = page.read_text()
+    fences = re.findall(r"^```([^\n]*)\n(.*?)^```$", text, re.M | re.S)
+    assert {kind for kind, _ in fences} <= {"pycon", "py", "sh"}
+    sessions = "".join(code for kind, code in fences if kind == "pycon")
+    assert text.count(">>> ") == sessions.count(">>> ")
+    quoted = len(QUOTE.findall(text))
+    assert page.stem == "quiz" or quoted == sum(kind == "py" for kind, _ in fences)
+    known = len(CHECK.findall(text)) + quoted + len(re.findall("<!-- widget: ", text))
+    assert text.count("<!--") == known
 
 
 def test_the_quiz_has_three_questions_a_chapter():
@@ -165,3 +181,11 @@ def test_what_is_wrong_is_told_with_its_line(text, told, tmp_path):
 
 def test_a_number_without_a_check_is_found():
     assert unchecked("It is 4.\n\nIt is `4` in chapter 4.\n\n4 <!-- check: 1 -->") == ["It is 4."]
+
+
+@pytest.mark.slow
+def test_the_exercises_notice_more_faults_than_square_shapes_without_overlap():
+    command = [sys.executable, str(Path(__file__).with_name("share.py")), "kernels/max_pool2d.py"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    faults, ours, theirs = map(int, told.splitlines()[-1].split()[-3:])
+    assert faults > 8 and ours >= 2 * theirs > 0, told

@@ -186,6 +186,13 @@ def test_warnings_are_told_in_our_words_once(capsys):
             warnings.warn("invalid value encountered in add", RuntimeWarning, stacklevel=1)
             warnings.warn("Glyph 12354 (x) missing from font(s) DejaVu.", stacklevel=1)
             warnings.warn("something else", stacklevel=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # python -W error
+        with warnings_in_words("net.py"):
+            np.float32(3e38) * np.float32(10)
+            with pytest.raises(UserWarning):
+                warnings.warn("something else", stacklevel=1)
     lines = capsys.readouterr().err.splitlines()
+    assert "NaN" in lines.pop()
     assert len(lines) == 3 and all(line.startswith("net.py: warning: ") for line in lines)
     assert "NaN" in lines[0] and "font" in lines[1] and lines[2].endswith("something else")

@@ -20,7 +20,7 @@ from tinynet.errors import DataError
 from tinynet.nn import Module
 from tinynet.optim import Optimizer
 from tinynet.optim.lr_scheduler import Constant
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 from tinynet.training import checkpoint as files
 from tinynet.training.console import Console
 from tinynet.training.metrics import MetricsLog
@@ -204,6 +204,7 @@ class Trainer:
             figures.setdefault(self.task.best_by, found[self.task.best_by])
             self.best = {**figures, "epoch": self.epoch, "step": self.step}
             self.task.save(self.out)
+        self.task.after_epoch(self.model, self.out, self.epoch)
         self._console.tested(self.epoch, found, rate, is_best)
         self._console.health(health)
         for epoch, name, value in self.story:
