@@ -10,7 +10,7 @@ from tinynet.arithmetic.shapes import Index
 from tinynet.function import Context, Function
 from tinynet.functional import checks
 from tinynet.operations import operation
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 class Attention(Function):
@@ -84,12 +84,14 @@ def embedding(tokens: Any, weight: Tensor) -> Tensor:
     """
     checks.floats("embedding", weight=weight)
     checks.rank("embedding", "weight", weight, "(K, D)")
-    tokens = np.asarray(tokens.numpy() if isinstance(tokens, Tensor) else tokens)
-    if tokens.dtype.kind not in "iu":
-        raise TypeError(f"embedding: expected tokens to be integers, got {tokens.dtype}")
-    if tokens.size and not 0 <= tokens.min() <= tokens.max() < len(weight):
+    numbers = np.asarray(tokens.numpy() if isinstance(tokens, Tensor) else tokens)
+    if numbers.dtype.kind not in "iu":
+        raise TypeError(f"embedding: expected tokens to be integers, got {numbers.dtype}")
+    if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(weight):
         raise ValueError(
-            f"embedding: expected tokens from 0 to {len(weight) - 1}, got {tokens.min()} to "
-            f"{tokens.max()}"
+            f"embedding: expected tokens from 0 to {len(weight) - 1}, got {numbers.min()} to "
+            f"{numbers.max()}"
         )
-    return Index.apply(weight, weight.device.upload(tokens))
+    if isinstance(tokens, Tensor) and tokens.device == weight.device:
+        return Index.apply(weight, tokens)  # a trace sees where they come from
+    return Index.apply(weight, weight.device.upload(numbers))
