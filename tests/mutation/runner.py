@@ -172,6 +172,7 @@ def _child(folder: Path, tests: list[str], watch: _Watch, unchanged: bool) -> No
         os.dup2(log, 1)
         os.dup2(log, 2)
         options = ["-q", "-x", "-W", "ignore", "--tb=line", "-p", "no:cacheprovider"]
+        options += ["-o", "addopts="]  # the usual ones ask for processes; this is one
         options += ["-p", "_hypothesis_pytestplugin", "--seed=1", "--hypothesis-profile=mutation"]
         files = [t for t in tests if ".py" in t]
         options += [t for t in tests if t not in files]  # -k and its words
