@@ -32,7 +32,7 @@ from tinynet.kernels.order import along_memory
 from tinynet.marks import mark
 from tinynet.recording import this_thread
 from tinynet.tape import Node, clock
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 from tinynet.tracer import active, current
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from tinynet.tensor import Tensor, as_array, tensor
+from tinynet.tensors import Tensor, as_array, tensor
 
 PART = ".part"  # a file still being written
 

@@ -25,7 +25,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from tinynet.devices import Device, find_device
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 SHOWN = 16  # values of an array that are copied
 PIECE = 1 << 13  # elements that go to double precision at once: in the cache, thrice as fast

@@ -133,7 +133,11 @@ def test_a_folder_of_test_pictures_by_any_of_its_names(tmp_path, name):
 
 def test_two_folders_of_test_pictures_are_one_too_many(tmp_path):
     make_tree(tmp_path, splits=("train", "val", "test"))
-    both(tmp_path, r"one folder of test pictures beside train .*got \S+/val and \S+/test; rename")
+    both(tmp_path, r"one folder of test pictures beside train .*got \S+/test and \S+/val; rename")
+    (tmp_path / "test").rename(tmp_path / "Val")
+    both(tmp_path, r"got \S+/Val and \S+/val; rename")
+    (tmp_path / "Val").rename(tmp_path / "Train")
+    both(tmp_path, r"one folder of training pictures, got \S+/Train and \S+/train; rename")
 
 
 def test_no_folder_of_test_pictures(tmp_path):

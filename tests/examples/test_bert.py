@@ -48,6 +48,7 @@ def test_first_losses_are_those_of_pytorch():
     assert ours[-1] < ours[0]
 
 
+@pytest.mark.slow
 def test_resumed_to_the_same_bits_then_asked(tmp_path, capsys):
     path, out = tmp_path / "play.txt", tmp_path / "run"
     path.write_text("Good " + shakespeare()[:8000])  # all characters of the prompts

@@ -10,7 +10,7 @@ from tinynet.arithmetic.shapes import Index
 from tinynet.function import Context, Function
 from tinynet.functional import checks
 from tinynet.operations import operation
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 class Attention(Function):

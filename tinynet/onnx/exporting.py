@@ -17,7 +17,7 @@ from tinynet.onnx.recording import record
 from tinynet.onnx.writer import Writer, parts_of
 from tinynet.onnx.writing import WRITERS
 from tinynet.saving import write_parts
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 def package() -> ModuleType:

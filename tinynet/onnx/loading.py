@@ -17,7 +17,7 @@ from tinynet.nn import Buffer, Module, Parameter
 from tinynet.onnx import reading, windows  # noqa: F401  they fill the table
 from tinynet.onnx.exporting import package
 from tinynet.onnx.operators import READERS, Node
-from tinynet.tensor import Tensor, tensor
+from tinynet.tensors import Tensor, tensor
 
 LARGEST = 2**28  # elements that one node of a file may make of nothing, or as its result
 TYPES = ("float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")

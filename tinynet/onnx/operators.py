@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 @dataclass

@@ -9,7 +9,7 @@ import math
 import tinynet.arithmetic as A
 import tinynet.functional as F
 from tinynet.onnx.operators import Node, axis_of, need, numbers, reads
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 WIDEST = 4096  # elements of a border: a file that asks for more is damaged
 

@@ -19,7 +19,7 @@ from tinynet.devices import find_device
 from tinynet.errors import ModelFileError
 from tinynet.nn import Module
 from tinynet.recording import no_grad
-from tinynet.tensor import Tensor, tensor
+from tinynet.tensors import Tensor, tensor
 from tinynet.tracer import Trace, argument_names
 
 

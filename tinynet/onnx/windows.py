@@ -9,7 +9,7 @@ import numpy as np
 
 import tinynet.functional as F
 from tinynet.onnx.operators import Node, need, reads
-from tinynet.tensor import Tensor, tensor
+from tinynet.tensors import Tensor, tensor
 
 WIDEST = 4096  # pixels of padding: a file that asks for more is damaged
 Size = list[tuple[int, int]]  # (before, after) of rows, of columns

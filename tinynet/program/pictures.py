@@ -28,7 +28,7 @@ from tinynet.errors import CheckpointError
 from tinynet.nn import Module
 from tinynet.program.options import Parser, at_least, not_negative, share
 from tinynet.program.recipe import Feeding
-from tinynet.tensor import Tensor, tensor
+from tinynet.tensors import Tensor, tensor
 from tinynet.training.evaluate import Evaluation, evaluate, probabilities, save_evaluation
 from tinynet.training.inputs import Inputs, batch_of, read_picture
 from tinynet.training.plots import draw_confusion
@@ -146,6 +146,11 @@ class Pictures:
 
     def describe(self, settings: dict, train: Dataset) -> dict[str, Any]:
         side, channels = train.shape[0] - 2 * self.padding, train.shape[2]
+        if (settings["crop"] or 0) > train.shape[0]:
+            raise ValueError(
+                f"--crop: expected at most {train.shape[0]}, the side of the whole pictures, got "
+                f"{settings['crop']}"
+            )
         whole = self.padding or is_drawing(train)
         return {
             "classes": train.classes,

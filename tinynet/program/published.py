@@ -23,7 +23,7 @@ from tinynet.program.pictures import Pictures
 from tinynet.program.recipe import Recipe
 from tinynet.recording import no_grad
 from tinynet.saving import load
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 # What pictures are before these nets see them: mean and width of red, green, blue, of 255.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # torchvision's 0.485, 0.456, 0.406

@@ -27,7 +27,7 @@ from tinynet.nn import Module, MultiHeadAttention
 from tinynet.program.options import Parser
 from tinynet.program.recipe import Feeding
 from tinynet.recording import no_grad
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 from tinynet.training.checkpoint import write_whole
 from tinynet.training.language import LanguageModel, Translation
 from tinynet.training.plots import share_pictures
