@@ -145,16 +145,18 @@ def close(ours, theirs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["zip", "row", "safetensors"])
-def test_alexnet_of_torchvision(form, rng, tmp_path):
+def test_alexnet_of_torchvision(rng, tmp_path):
     torch.manual_seed(1)
     theirs = Torchvision(1000).eval()
-    path = tmp_path / ("net.safetensors" if form == "safetensors" else "net.pth")
-    if form == "safetensors":
-        tinynet.save({name: x.numpy() for name, x in theirs.state_dict().items()}, path)
-    else:
-        torch.save(theirs.state_dict(), path, _use_new_zipfile_serialization=form == "zip")
-    imported = published.read(str(path), None)
+    state = theirs.state_dict()
+    paths = [str(tmp_path / name) for name in ("zip.pth", "row.pth", "net.safetensors")]
+    torch.save(state, paths[0])
+    torch.save(state, paths[1], _use_new_zipfile_serialization=False)
+    tinynet.save({name: x.numpy() for name, x in state.items()}, paths[2])
+    imported = published.read(paths[0], None)
+    for path in paths[1:]:
+        weights = published.read(path, None).weights
+        assert all(np.array_equal(weights[name], x) for name, x in imported.weights.items())
     net, fresh = net_of(imported)
     assert not fresh and imported.about["image_size"] == 224
     pixels = rng.integers(0, 256, (2, 3, 224, 224)).astype(np.float32)
@@ -171,8 +173,7 @@ def test_alexnet_of_torchvision(form, rng, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("old", [True, False])
-def test_alexnet_of_caffe(old, rng, tmp_path):
+def test_alexnet_of_caffe(rng, tmp_path):
     shapes = dict(
         conv1=(96, 3, 11, 11), conv2=(256, 48, 5, 5), conv3=(384, 256, 3, 3),
         conv4=(384, 192, 3, 3), conv5=(256, 192, 3, 3), fc6=(4096, 9216), fc7=(4096, 4096),
@@ -185,8 +186,11 @@ def test_alexnet_of_caffe(old, rng, tmp_path):
         )
         layers[name] = [weight, rng.standard_normal(shape[0], np.float32)]
     path = tmp_path / "bvlc_alexnet.caffemodel"
-    path.write_bytes(caffemodel(layers, old))
+    path.write_bytes(caffemodel(layers, old=True))
     imported = published.read(str(path), None)
+    path.write_bytes(caffemodel(layers, old=False))
+    weights = published.read(str(path), None).weights
+    assert all(np.array_equal(weights[name], x) for name, x in imported.weights.items())
     net, _ = net_of(imported)
     pixels = rng.integers(0, 256, (2, 3, 227, 227)).astype(np.float32)
     x = pixels - imported.mean[:227, :227].transpose(2, 0, 1)

@@ -79,6 +79,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(CASES.keys() - NOT_IN_USE))
 def test_every_operation(name, rng, tmp_path):
     path, written, refused = tmp_path / "net.onnx", 0, 0
@@ -250,8 +251,9 @@ def changed(model, rng):
     return model.SerializeToString()
 
 
-def test_damaged_files_end_in_one_line(rng, tmp_path):
-    """1,000 files, half with changed bytes, half with changed parts: a net or one line. What loads
+@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.slow)])
+def test_damaged_files_end_in_one_line(count, rng, tmp_path):
+    """Many files, half with changed bytes, half with changed parts: a net or one line. What loads
     is run as well. Nothing takes more memory than some tens of MB.
     """
     path, side = tmp_path / "net.onnx", 8
@@ -262,7 +264,7 @@ def test_damaged_files_end_in_one_line(rng, tmp_path):
     limit = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (memory_now() + 2**29, limit[1]))
     try:
-        for i in range(1000):
+        for i in range(count):
             data = changed(good, rng) if i % 2 else bytearray(good)
             if not i % 2:
                 for _ in range(rng.integers(1, 4)):
@@ -278,7 +280,7 @@ def test_damaged_files_end_in_one_line(rng, tmp_path):
                 refused += 1
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limit)
-    assert refused > 300 and ran > 50
+    assert refused > count // 4 and ran > count // 20
 
 
 def memory_now():

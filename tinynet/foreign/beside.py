@@ -13,7 +13,7 @@ import numpy as np
 
 from tinynet.devices import find_device
 from tinynet.function import Function
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 def torch_function(function: type[Function]) -> Callable[..., Any]:
