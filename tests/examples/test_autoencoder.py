@@ -31,8 +31,8 @@ def test_first_losses_are_those_of_pytorch(rng):
         return ((y.sigmoid() - x.flatten(1)) ** 2).sum() / len(x)
 
     groups = [(list(other.weights), {})]
-    theirs = other.losses(groups, batches, forward, lambda g: torch.optim.Adam(g, 1e-2))
-    adam = tinynet.optim.Adam(net.parameters(), 1e-2)
+    theirs = other.losses(groups, batches, forward, lambda g: torch.optim.Adam(g, 1e-3))
+    adam = tinynet.optim.Adam(net.parameters(), 1e-3)
     ours = losses_here(net, adam, Objective(CPU, autoencoder.loss, {}), batches)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert len({round(loss, 3) for loss in ours}) == 5
