@@ -40,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         book = Book(out / "runs.jsonl")
         if args.what == "list":
             for name, statement in STATEMENTS.items():
-                print(
-                    f"{name:10} {statement.data:10} {statement.text} (section {statement.section})"
-                )
+                pictures = {arm.data or statement.data for arm in statement.arms.values()}
+                print(f"{name} (section {statement.section}; {', '.join(sorted(pictures))})")
+                print(f"    {statement.text}")
             return 0
         if args.what == "run":
             statement = STATEMENTS[args.name]
