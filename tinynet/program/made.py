@@ -98,7 +98,9 @@ class Made(Shown):
         shapes = about["inputs"], about["targets"]
         return tuple(tensor(np.zeros((count, *s), np.float32), device=device) for s in shapes)
 
-    def samples(self, model: Module, task: Objective, tests: SequenceLoader) -> dict[str, Any]:
+    def samples(
+        self, model: Module, task: Objective, tests: SequenceLoader[Table]
+    ) -> dict[str, Any]:
         return self.show(model, *task.inputs(tests.dataset.arrays))
 
     def predict(self, models: Sequence[Module], task: Objective, about: dict, what: str) -> list:
