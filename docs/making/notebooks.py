@@ -6,6 +6,7 @@ in a kernel of its own and compares again.
 
 from __future__ import annotations
 
+import ast
 import base64
 import os
 import re
@@ -56,12 +57,26 @@ def _session(text: str) -> Iterator[dict[str, Any]]:
     """A cell ends where something is printed."""
     source = ""
     for example in DocTestParser().get_examples(text):
-        source += example.source
         if example.want:
-            yield _code(source, example.want)
+            yield _code(source + _shown(example.source), example.want)
             source = ""
+        else:
+            source += example.source
     if source:
         yield _code(source, "")
+
+
+def _shown(source: str) -> str:
+    """A session shows a value inside `with` as well; a cell does only if it is told to."""
+    last = ast.parse(source).body[-1]
+    if not isinstance(last, ast.With):
+        return source
+    inner = last.body[-1]
+    words = ast.get_source_segment(source, inner) or ""
+    if not isinstance(inner, ast.Expr) or words.startswith("print("):
+        return source
+    before, _, after = source.rpartition(words)
+    return f"{before}display({words}){after}"
 
 
 def _code(source: str, want: str) -> dict[str, Any]:

@@ -105,7 +105,7 @@ PROGRAM = Program(
     "Trains LeNet-5, tests it, uses it.",
     {
         "lenet5": Recipe(
-            "LeNet-5", Pictures(scale=1 / 64, largest=32), epochs=20, batch_size=32, lr=0.003,
+            "LeNet-5", Pictures(scale=1 / 64, largest=32), epochs=24, batch_size=32, lr=0.006,
             optimizer=lambda net, lr: SGD(net.parameters(), lr, momentum=0.9),
             schedule=lambda optimizer, epochs: Cosine(optimizer, epochs),
         )

@@ -74,7 +74,7 @@ ROOMS = {
         kernels/*.py {_KERNELS} {_NORMS} core/test_operations.py core/test_gradcheck.py
     """,
     "tape": f"""
-        tensor.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py
+        tensors.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py
         function.py {_TAPE} core/test_tracing.py core/test_devices.py {_CALLS}
         arithmetic/*.py core/test_operations.py core/test_edges.py core/test_gradcheck.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py
         random.py core/test_devices.py core/test_wrong_calls.py
@@ -156,6 +156,9 @@ ROOMS = {
         devices/scratch.py core/test_devices.py {_KERNELS}
         devices/base.py core/test_devices.py cuda/test_host.py
         devices/*.py core/test_devices.py core/test_interrupts.py core/test_side_effects.py core/test_elsewhere.py
+    """,
+    "onnx": """
+        onnx/*.py against/test_onnx_export.py against/test_onnx.py
     """,
     "drawing": """
         drawing/*.py drawing/test_reading.py drawing/test_folding.py drawing/test_picture.py cuda/test_drawing_device.py
