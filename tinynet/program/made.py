@@ -12,6 +12,7 @@ from tinynet.data import SequenceLoader, Sequences
 from tinynet.devices import Device
 from tinynet.nn import Module
 from tinynet.program.options import Parser
+from tinynet.program.recipe import Feeding
 from tinynet.program.shown import Shown
 from tinynet.recording import no_grad
 from tinynet.tensors import Tensor, tensor
@@ -102,6 +103,15 @@ class Made(Shown):
         self, model: Module, task: Objective, tests: SequenceLoader[Table]
     ) -> dict[str, Any]:
         return self.show(model, *task.inputs(tests.dataset.arrays))
+
+    def feeding(self, task: Objective, about: dict, raw: bool) -> Feeding:
+        """Rows of numbers."""
+        if raw:
+            raise ValueError("--raw is for pictures: leave it out")
+        shape = about["inputs"]
+        example = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+        words = f"rows, float32 (N, {', '.join(map(str, shape))})"
+        return Feeding(example, None, words, "y", {})
 
     def predict(self, models: Sequence[Module], task: Objective, about: dict, what: str) -> list:
         with no_grad():
