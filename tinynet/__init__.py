@@ -26,6 +26,7 @@ from tinynet.errors import (
     DeviceMismatchError,
     DeviceUnavailableError,
     GradcheckError,
+    ModelFileError,
     OutOfMemoryError,
     TinynetError,
 )
@@ -43,7 +44,7 @@ from tinynet.tracer import Trace as tracing
 from tinynet.types import *
 
 if TYPE_CHECKING:
-    from tinynet import data
+    from tinynet import data, onnx
 
 __version__ = "0.1.0"
 
@@ -54,6 +55,7 @@ __all__ = [
     "DeviceUnavailableError",
     "Function",
     "GradcheckError",
+    "ModelFileError",
     "OutOfMemoryError",
     "Tensor",
     "TinynetError",
@@ -69,6 +71,7 @@ __all__ = [
     "memory_stats",
     "nn",
     "no_grad",
+    "onnx",
     "optim",
     "profile",
     "save",
@@ -84,7 +87,7 @@ __all__ += types.__all__
 if not TYPE_CHECKING:  # or a type checker would believe that every name is there
 
     def __getattr__(name):
-        """Python comes here for what is not there: `data`, loaded with Pillow when first used."""
-        if name == "data":
-            return importlib.import_module("tinynet.data")
+        """Python comes here for what is not there: `data` and `onnx`, loaded when first used."""
+        if name in ("data", "onnx"):
+            return importlib.import_module(f"tinynet.{name}")
         raise missing("tinynet", name, TINYNET, "(x.numpy())")

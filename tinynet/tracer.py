@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +132,8 @@ class Trace:
     Raises RuntimeError if this thread is traced already.
     """
 
+    whole = False  # a subclass also wants what goes on no tape
+
     def __init__(self, net: Any = None):
         self.notes: list[Note] = []
         self._net = net
@@ -155,7 +157,7 @@ class Trace:
         self._name_locals(self._frame)  # results that no operation has used yet
         self._frame = None  # a frame keeps all its variables alive
 
-    def look(self, cls: type, args: tuple, kwargs: dict) -> dict[str, Any]:
+    def look(self, cls: Any, args: Sequence, kwargs: dict) -> dict[str, Any]:
         """Before forward, which may overwrite its inputs: the first half of a Note."""
         frame = _frame_of_program()
         tensors = [a for a in args if isinstance(a, Tensor)]

@@ -28,7 +28,7 @@ ROOMS = [
     ("tinynet.functional",),
     ("tinynet.functions",),
     ("tinynet.nn", "tinynet.gradcheck"),
-    ("tinynet.optim", "tinynet.drawing"),
+    ("tinynet.optim", "tinynet.drawing", "tinynet.onnx", "tinynet.foreign"),
     ("tinynet.data",),
     ("tinynet",),
     ("tinynet.training",),
@@ -222,7 +222,7 @@ def test_a_beginners_path_is_short(kernel):
     assert sum(lines.values()) < READER, lines
     rooms = {room(name) for name in all_of_it}
     strangers = rooms & {"tinynet.program", "tinynet.training", "tinynet.data", "tinynet.optim"}
-    strangers |= rooms & {"tinynet.drawing"}
+    strangers |= rooms & {"tinynet.drawing", "tinynet.onnx"}
     assert not strangers
 
 

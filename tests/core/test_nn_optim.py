@@ -39,6 +39,9 @@ LAYERS = {  # layer, the call it stands for, shape of x
     "ReLU": (nn.ReLU(), F.relu, (3, 4)),
     "Tanh": (nn.Tanh(), F.tanh, (3, 4)),
     "Sigmoid": (nn.Sigmoid(), F.sigmoid, (3, 4)),
+    "LeakyReLU": (nn.LeakyReLU(0.2), lambda x: F.leaky_relu(x, 0.2), (3, 4)),
+    "ELU": (nn.ELU(0.5), lambda x: F.elu(x, 0.5), (3, 4)),
+    "Softmax": (nn.Softmax(0), lambda x: F.softmax(x, 0), (3, 4)),
     "Upsample": (nn.Upsample((2, 1)), lambda x: F.interpolate(x, (2, 1)), (2, 3, 2, 2)),
     "Flatten": (nn.Flatten(), lambda x: x.reshape(2, 12), (2, 3, 4)),
     "Sequential": (nn.Sequential(nn.Tanh(), nn.Sigmoid()), lambda x: F.sigmoid(F.tanh(x)), (3, 4)),
@@ -60,12 +63,52 @@ def test_layers_have_the_defaults_of_their_operations():
         (nn.SpatialResponseNorm, F.spatial_response_norm),
         (nn.Dropout, F.dropout),
         (nn.ReLU, F.relu),
+        (nn.LeakyReLU, F.leaky_relu),
+        (nn.ELU, F.elu),
+        (nn.Softmax, F.softmax),
         (nn.CrossEntropyLoss, F.cross_entropy),
         (nn.Conv2d, F.conv2d),
     ]:
         ours, theirs = inspect.signature(layer).parameters, inspect.signature(function).parameters
         for name in set(ours) & set(theirs) - {"bias"}:
             assert ours[name].default == theirs[name].default, (layer, name)
+
+
+OPTIONS = {  # layer: what it must be given, shape of x, another value of each option
+    nn.Conv2d: ((2, 4, 3), (2, 2, 5, 6), dict(stride=2, padding=1, relu=True)),
+    nn.ConvTranspose2d: ((2, 4, 3), (2, 2, 3, 4), dict(stride=3, padding=1)),
+    nn.Linear: ((3, 4), (2, 3), dict(relu=True)),
+    nn.MaxPool2d: ((3,), (2, 3, 6, 8), dict(stride=2, padding=1, ceil_mode=True)),
+    nn.AvgPool2d: (
+        (3, 2, 1),
+        (2, 3, 6, 8),
+        dict(stride=3, padding=0, ceil_mode=True, count_include_pad=False),
+    ),
+    nn.BatchNorm1d: ((4,), (3, 4), dict(eps=1.0, relu=True)),
+    nn.BatchNorm2d: ((4,), (3, 4, 2, 2), dict(eps=1.0, relu=True)),
+    nn.LayerNorm: ((4,), (3, 4), dict(eps=1.0)),
+    nn.LocalResponseNorm: ((3,), (2, 5, 2, 2), dict(alpha=1.0, beta=0.5, k=2.0)),
+    nn.SpatialResponseNorm: ((3,), (2, 2, 5, 4), dict(alpha=1.0, beta=0.5, k=2.0)),
+    nn.GELU: ((), (3, 4), dict(approximate="tanh")),
+    nn.Dropout: ((), (30, 4), dict(p=0.1, inverted=False)),
+}
+ELSEWHERE = {"bias", "weight_init", "bias_init", "device", "affine", "groups", "inplace"}
+ELSEWHERE |= {"output_padding", "momentum", "reduction", "label_smoothing"}  # have tests below
+
+
+def test_no_option_of_a_layer_is_ignored(rng):
+    for layer, (given, shape, others) in OPTIONS.items():
+        x = tinynet.tensor(rng.normal(size=shape).astype(np.float32))
+        optional = [p for p in inspect.signature(layer).parameters.values() if p.default != p.empty]
+        assert {p.name for p in optional} - ELSEWHERE == others.keys(), layer
+        values = []
+        for change in [{}, *({name: value} for name, value in others.items())]:
+            tinynet.manual_seed(7)
+            arguments = inspect.signature(layer).bind(*given).arguments
+            values.append(layer(**{**arguments, **change})(x).numpy())
+        for name, value in zip(others, values[1:], strict=True):
+            same = value.shape == values[0].shape and np.allclose(value, values[0], atol=1e-6)
+            assert not same, (layer, name)
 
 
 def test_conv2d_and_linear_layers(rng):

@@ -10,6 +10,7 @@ import numpy as np
 from tinynet import profiler
 from tinynet.function import Function, common_device
 from tinynet.tensors import Tensor, tensor
+from tinynet.tracer import active, current
 
 
 def unbroadcast(grad: Any, shape: tuple[int, ...]) -> Any:
@@ -83,10 +84,15 @@ def without_gradient(name: str, function: Callable[..., Any], *tensors: Tensor) 
     """function(arrays) as a tensor that is not on the tape."""
     device = common_device(name, tensors)
     arrays = [t.data for t in tensors]
+    trace = current() if active else None
+    seen = trace.look(name, tensors, {}) if trace and trace.whole else None
     with device.activate(name, arrays), profiler.record(name, "forward", device) as record:
         y = device.xp.asarray(function(*arrays))
         record(arrays, [y])
-    return Tensor(y, device)
+    found = Tensor(y, device)
+    if trace and seen is not None:
+        trace.note(seen, (found,))
+    return found
 
 
 def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
