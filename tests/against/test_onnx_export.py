@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 import time
 from pathlib import Path
@@ -78,6 +79,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(CASES.keys() - NOT_IN_USE))
 def test_every_operation(name, rng, tmp_path):
     path, written, refused = tmp_path / "net.onnx", 0, 0
@@ -213,3 +215,74 @@ def test_what_would_be_wrong_is_refused(way, words, tmp_path):
     with pytest.raises(ModelFileError, match=words):
         tinynet.onnx.export(Odd(way), example, tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def changed(model, rng):
+    """A model with a few of its parts changed: names, attributes, shapes, order."""
+    model = onnx.ModelProto.FromString(model)
+    graph = model.graph
+    for _ in range(rng.integers(1, 4)):
+        node = graph.node[rng.integers(len(graph.node))]
+        other = graph.node[rng.integers(len(graph.node))]
+        weight = graph.initializer[rng.integers(len(graph.initializer))]
+        odd = int(rng.choice([-(2**40), -1, 0, 1, 3, 2**20, 2**31, 2**62]))
+        way = rng.integers(8)
+        if way == 0 and node.input:
+            node.input[int(rng.integers(len(node.input)))] = str(
+                rng.choice([*other.input, *other.output, "nothing", ""])
+            )
+        elif way == 1 and node.attribute:
+            attribute = node.attribute[int(rng.integers(len(node.attribute)))]
+            if attribute.ints:
+                attribute.ints[int(rng.integers(len(attribute.ints)))] = odd
+            attribute.i, attribute.f = odd, float(rng.choice([np.nan, -1, 1e30]))
+        elif way == 2:
+            node.op_type = str(rng.choice([other.op_type, "If", "Loop", "PyOp", "Reshape"]))
+        elif way == 3 and weight.dims:
+            weight.dims[int(rng.integers(len(weight.dims)))] = abs(odd)
+        elif way == 4:
+            weight.data_type = int(rng.integers(0, 25))
+        elif way == 5:
+            weight.raw_data = weight.raw_data[: int(rng.integers(len(weight.raw_data) + 1))]
+        elif way == 6:
+            del graph.node[int(rng.integers(len(graph.node)))]
+        else:
+            node.output[0] = str(rng.choice([other.output[0], "", "y"]))
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.slow)])
+def test_damaged_files_end_in_one_line(count, rng, tmp_path):
+    """Many files, half with changed bytes, half with changed parts: a net or one line. What loads
+    is run as well. Nothing takes more memory than some tens of MB.
+    """
+    path, side = tmp_path / "net.onnx", 8
+    net = resnet.ResNet(3, 1, 1, True, CPU)
+    tinynet.onnx.export(net, rng.normal(size=(1, 1, side, side)).astype(np.float32), path)
+    good = path.read_bytes()
+    refused = ran = 0
+    limit = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (memory_now() + 2**29, limit[1]))
+    try:
+        for i in range(count):
+            data = changed(good, rng) if i % 2 else bytearray(good)
+            if not i % 2:
+                for _ in range(rng.integers(1, 4)):
+                    at = int(rng.integers(len(data)))
+                    data[at : at + int(rng.integers(0, 3))] = rng.bytes(int(rng.integers(0, 3)))
+            path.write_bytes(data)
+            try:
+                with tinynet.no_grad(), np.errstate(all="ignore"):
+                    tinynet.onnx.load(path).eval()(np.zeros((1, 1, side, side), np.float32))
+                ran += 1
+            except ModelFileError as error:
+                assert "\n" not in str(error)[:-1], str(error)
+                refused += 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limit)
+    assert refused > count // 4 and ran > count // 20
+
+
+def memory_now():
+    """Bytes of this process's address space."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

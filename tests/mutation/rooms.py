@@ -65,6 +65,8 @@ ROOMS = {
         kernels/steps/sgd.py {_KERNELS} core/test_optim.py -k 'sgd or rules'
         kernels/steps/*.py core/test_optim.py
         kernels/attention.py core/test_attention.py
+        kernels/dilation.py core/test_dilation.py
+        kernels/elementwise.py core/test_operations.py core/test_gradcheck.py core/test_nn_optim.py
         kernels/layer_norm.py core/test_layer_norm.py
         kernels/elementwise.py core/test_operations.py core/test_edges.py core/test_gradcheck.py {_KERNELS}
         kernels/index.py core/test_operations.py core/test_gradcheck.py
@@ -92,6 +94,7 @@ ROOMS = {
         functional/normalization.py {_OPERATIONS} {_NORMS}
         functional/pooling.py {_OPERATIONS} {_NORMS}
         functional/regularization.py {_OPERATIONS} core/test_devices.py
+        functional/convolution.py {_OPERATIONS} core/test_dilation.py
         functional/*.py {_OPERATIONS}
     """,
     "gradcheck": """
@@ -100,6 +103,7 @@ ROOMS = {
     "nn": f"""
         nn/module.py core/test_modules.py core/test_nn_optim.py
         nn/layers.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
+        nn/activation.py core/test_nn_optim.py
         nn/init.py core/test_nn_optim.py
         nn/attention.py core/test_attention.py
     """,

@@ -75,8 +75,8 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
         NotImplementedError, RuntimeError, zipfile.BadZipFile,
     ) as error:  # fmt: skip
         raise ModelFileError(
-            f"{path}: expected a state dict that torch.save wrote, got something else, or a "
-            f"damaged one ({error or type(error).__name__})"
+            f"{path}: expected torch.save(net.state_dict(), path), got something else, or it is "
+            f"damaged ({error or type(error).__name__})"
         ) from None
 
 
@@ -233,4 +233,4 @@ def _called(function: Any, arguments: Any) -> Any:
         return Part(storage, offset, shape, strides)
     if name == "torch._utils _rebuild_parameter" and isinstance(arguments[0], Part):
         return arguments[0]
-    raise ValueError(f"{name or 'a call'}, which would be run; save net.state_dict() instead")
+    raise ValueError(f"{name or 'a call'}, which would be run")

@@ -18,7 +18,7 @@ class Attention(Function):
 
     @staticmethod
     def forward(ctx: Context, q: Any, k: Any, v: Any, heads: int, mask: Any) -> Any:
-        if mask is not None:
+        if isinstance(mask, np.ndarray):  # no tensor's, or on the host
             mask = ctx.device.upload(mask)
         y, p = ctx.kernels.attention_forward(q, k, v, heads, mask)
         ctx.save_for_backward(q, k, v, p)
@@ -57,7 +57,8 @@ def attention(
     if D % heads or E % heads:
         raise ValueError(f"attention: expected D and E divisible by heads={heads}, got {D} and {E}")
     if mask is not None:
-        mask = np.asarray(mask.numpy() if isinstance(mask, Tensor) else mask)
+        if not isinstance(mask, Tensor) or mask.device != q.device:
+            mask = np.asarray(mask.numpy() if isinstance(mask, Tensor) else mask)
         if mask.dtype != bool or mask.shape not in ((T, S), (N, T, S)):
             raise ValueError(
                 f"attention: expected a mask of bool, {(T, S)} or {(N, T, S)}, got {mask.dtype} "
@@ -66,7 +67,8 @@ def attention(
     if causal:
         below = np.tri(T, S, dtype=bool)
         mask = below if mask is None else mask & below
-    if mask is not None and not mask.any(axis=-1).all():
+    seen = mask.numpy() if isinstance(mask, Tensor) else mask
+    if seen is not None and not seen.any(axis=-1).all():
         raise ValueError(
             "attention: expected a mask that lets every query look at one key at least, got a row "
             "without; pad with a key that may be seen, and leave its result out of the loss"

@@ -46,7 +46,8 @@ class OneTower(nn.Module):
     "torchvision": Krizhevsky 2014, "One weird trick for parallelizing convolutional neural
     networks", footnote 1, without normalisation; S = 224, dropout before fc6 and fc7. "caffe": the
     net of 2012, whose towers are two groups in conv2, conv4 and conv5; S = 227, dropout after fc6
-    and fc7. Both divide by 1 - p in training.
+    and fc7. Both divide by 1 - p in training. Weights come from a file: only fc8, which other
+    classes make anew, has a start.
     """
 
     def __init__(self, kind: str, classes: int, device: Device):
@@ -54,7 +55,8 @@ class OneTower(nn.Module):
         of_caffe = kind == "caffe"
         groups = 2 if of_caffe else 1
         k1, k2, k3, k4, k5 = (96, 256, 384, 384, 256) if of_caffe else (64, 192, 384, 256, 256)
-        more: dict[str, Any] = dict(relu=True, device=device)
+        zeros = nn.init.constant(0)
+        more: dict[str, Any] = dict(relu=True, device=device, weight_init=zeros)
         self.conv1 = nn.Conv2d(3, k1, 11, 4, 0 if of_caffe else 2, **more)
         self.conv2 = nn.Conv2d(k1, k2, 5, 1, 2, groups, **more)
         self.conv3 = nn.Conv2d(k2, k3, 3, 1, 1, **more)
@@ -204,7 +206,9 @@ def _alexnet(path: str, kind: str, arrays: dict[str, Any], names: dict[str, str]
     classes = len(last) if last is not None and last.ndim >= 1 else 0
     if classes == 1 and last is not None and last.ndim == 4:  # Caffe's (1, 1, out, in)
         classes = last.shape[2]
-    net = OneTower(kind, max(classes, 1), find_device("cpu"))
+    if classes < 2:
+        raise ModelFileError(f"{path}: expected {names['fc8']}.weight, of two classes at least")
+    net = OneTower(kind, classes, find_device("cpu"))
     weights = {}
     for name, parameter in net.named_parameters():
         layer, _, what = name.partition(".")
