@@ -75,7 +75,7 @@ def test_layers_have_the_defaults_of_their_operations():
 
 
 OPTIONS = {  # layer: what it must be given, shape of x, another value of each option
-    nn.Conv2d: ((2, 4, 3), (2, 2, 5, 6), dict(stride=2, padding=1, relu=True)),
+    nn.Conv2d: ((2, 4, 3), (2, 2, 5, 6), dict(stride=2, padding=1, relu=True, dilation=2)),
     nn.ConvTranspose2d: ((2, 4, 3), (2, 2, 3, 4), dict(stride=3, padding=1)),
     nn.Linear: ((3, 4), (2, 3), dict(relu=True)),
     nn.MaxPool2d: ((3,), (2, 3, 6, 8), dict(stride=2, padding=1, ceil_mode=True)),
@@ -90,6 +90,9 @@ OPTIONS = {  # layer: what it must be given, shape of x, another value of each o
     nn.LocalResponseNorm: ((3,), (2, 5, 2, 2), dict(alpha=1.0, beta=0.5, k=2.0)),
     nn.SpatialResponseNorm: ((3,), (2, 2, 5, 4), dict(alpha=1.0, beta=0.5, k=2.0)),
     nn.GELU: ((), (3, 4), dict(approximate="tanh")),
+    nn.LeakyReLU: ((), (3, 4), dict(negative_slope=0.5)),
+    nn.ELU: ((), (3, 4), dict(alpha=2.0)),
+    nn.Softmax: ((), (3, 4), dict(dim=0)),
     nn.Dropout: ((), (30, 4), dict(p=0.1, inverted=False)),
 }
 ELSEWHERE = {"bias", "weight_init", "bias_init", "device", "affine", "groups", "inplace"}
