@@ -105,6 +105,7 @@ ROOMS = {
         nn/layers.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
         nn/activation.py core/test_nn_optim.py
         nn/init.py core/test_nn_optim.py
+        nn/activation.py core/test_nn_optim.py core/test_operations.py
         nn/attention.py core/test_attention.py
     """,
     "optim": """
