@@ -33,6 +33,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--seed", type=int, help="seed of all random numbers in the tests (default: a random one)"
     )
+    parser.addoption(
+        "--times", type=int, help="how often a slow test damages or kills (default: its own number)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -90,3 +93,10 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 
 def _test_seed(request: pytest.FixtureRequest) -> int:
     return request.config.option.seed * 2**32 + zlib.crc32(request.node.nodeid.encode())
+
+
+@pytest.fixture
+def count(request: pytest.FixtureRequest) -> int:
+    """How often a test damages or kills: its parameter; for a slow one `--times`, if given."""
+    times = request.config.option.times if request.node.get_closest_marker("slow") else None
+    return times or request.param

@@ -11,7 +11,6 @@ The names are those of torch:
 """
 
 import importlib  # noqa: I001
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from tinynet.kernels import backends  # noqa: F401  first: devices get their kernels there
@@ -27,23 +26,25 @@ from tinynet.errors import (
     DeviceMismatchError,
     DeviceUnavailableError,
     GradcheckError,
+    ModelFileError,
     OutOfMemoryError,
     TinynetError,
 )
 from tinynet.function import Function
 from tinynet.functions import *
 from tinynet.gradcheck import gradcheck
+from tinynet.instead import TINYNET, missing
 from tinynet.kernels.winograd import direct_convolution
 from tinynet.profiler import Profile as profile
 from tinynet.random import manual_seed
 from tinynet.recording import no_grad
 from tinynet.saving import load, save
-from tinynet.tensor import Tensor, tensor
+from tinynet.tensors import Tensor, tensor
 from tinynet.tracer import Trace as tracing
 from tinynet.types import *
 
 if TYPE_CHECKING:
-    from tinynet import data
+    from tinynet import data, onnx
 
 __version__ = "0.1.0"
 
@@ -54,6 +55,7 @@ __all__ = [
     "DeviceUnavailableError",
     "Function",
     "GradcheckError",
+    "ModelFileError",
     "OutOfMemoryError",
     "Tensor",
     "TinynetError",
@@ -69,6 +71,7 @@ __all__ = [
     "memory_stats",
     "nn",
     "no_grad",
+    "onnx",
     "optim",
     "profile",
     "save",
@@ -81,10 +84,10 @@ __all__ += creation.__all__
 __all__ += functions.__all__
 __all__ += types.__all__
 
+if not TYPE_CHECKING:  # or a type checker would believe that every name is there
 
-def __getattr__(name: str) -> ModuleType:
-    """Python comes here for what is not there: `data`, loaded with Pillow when it is first used."""
-    if name == "data":
-        return importlib.import_module("tinynet.data")
-    instead = f"; write {functions.INSTEAD[name]}" if name in functions.INSTEAD else ""
-    raise AttributeError(f"tinynet has no {name!r}{instead}", name=name)
+    def __getattr__(name):
+        """Python comes here for what is not there: `data` and `onnx`, loaded when first used."""
+        if name in ("data", "onnx"):
+            return importlib.import_module(f"tinynet.{name}")
+        raise missing("tinynet", name, TINYNET, "(x.numpy())")

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinynet import random
 from tinynet.devices import Device, find_device
-from tinynet.tensor import Tensor, tensor
+from tinynet.tensors import Tensor, tensor
 
 __all__ = [
     "arange", "eye", "from_dlpack", "from_numpy", "full", "linspace", "ones", "ones_like", "rand",
@@ -139,9 +139,11 @@ def _drawn(
 
 
 def randint(
-    low: int, high: int, size: Any, dtype: Any = None, device: str | Device = "cpu"
+    low: int, high: Any, size: Any = None, dtype: Any = None, device: str | Device = "cpu"
 ) -> Tensor:
-    """Random whole numbers, low ... high - 1."""
+    """Random whole numbers, low ... high - 1; randint(high, size) begins at 0."""
+    if size is None:
+        low, high, size = 0, low, high
     if not low < high:
         raise ValueError(f"randint: expected low < high, got {low} and {high}")
     values = random.generator().integers(low, high, _shape("randint", (size,)))

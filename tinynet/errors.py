@@ -37,5 +37,11 @@ class CheckpointError(TinynetError, ValueError):
     """A checkpoint that is damaged, or belongs to another network or run."""
 
 
+class ModelFileError(TinynetError, ValueError):
+    """A net that cannot be written to a file of others, or such a file that cannot be read; the
+    message names the file or the node.
+    """
+
+
 class GradcheckError(TinynetError, AssertionError):
     """A gradient computed backward is not the derivative of forward."""

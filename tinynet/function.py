@@ -32,7 +32,7 @@ from tinynet.kernels.order import along_memory
 from tinynet.marks import mark
 from tinynet.recording import this_thread
 from tinynet.tape import Node, clock
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 from tinynet.tracer import active, current
 
 
@@ -128,7 +128,9 @@ class Function:
             are_tensors.append(is_tensor)
         ctx = Context(cls, device or common_device(cls.__name__, args), tuple(needs))
         recorded = True in needs
-        trace = current() if active and recorded else None
+        trace = current() if active else None
+        if trace and not (recorded or trace.whole):
+            trace = None
         seen = trace.look(cls, args, kwargs) if trace else None  # forward may overwrite its inputs
         forward = functools.partial(cls.forward, **kwargs) if kwargs else cls.forward
         given = _run(ctx, "forward", forward, arrays)

@@ -1,7 +1,7 @@
 """torch's functions of tensors, `tinynet.exp(x)`: most are the methods of that name.
 
-`max` and `min` differ from the methods in one thing: their second argument is torch's `dim`, and so
-`values, indices = tinynet.max(x, 1)`.
+Three differ from the methods, which have NumPy's meaning: `transpose` exchanges two axes, and the
+second argument of `max` and `min` is torch's `dim`, so `values, indices = tinynet.max(x, 1)`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from tinynet.arithmetic import (
     sub,
     where,
 )
+from tinynet.arithmetic.operands import axis_of
 from tinynet.functional import log_softmax, relu, sigmoid, softmax, tanh
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 __all__ = [
     "abs", "add", "all", "any", "argmax", "argmin", "cat", "clamp", "clip", "concat", "cos",
@@ -33,21 +34,6 @@ __all__ = [
     "sigmoid", "sin", "softmax", "split", "sqrt", "squeeze", "stack", "std", "sub", "sum", "tanh",
     "transpose", "unsqueeze", "var", "where",
 ]  # fmt: skip
-
-# What people know from torch and is not here -> what to write.
-INSTEAD = {
-    "allclose": "numpy.allclose(x, y)", "equal": "bool((x == y).all())", "mm": "x @ y",
-    "bmm": "x @ y", "dot": "x @ y", "isnan": "x != x", "nonzero": "numpy.argwhere(x.numpy())",
-    "square": "x * x", "bincount": "numpy.bincount(x.numpy())", "tensordot": "tinynet.einsum",
-    "sort": "numpy.sort(x.numpy())", "argsort": "numpy.argsort(x.numpy())", "t": "x.T",
-    "topk": "numpy.argsort(-x.numpy())", "unique": "numpy.unique(x.numpy())",
-    "cuda": "tinynet.device('cuda:0'), DeviceUnavailableError without a GPU",
-    "utils": "a loop over x.split(batch_size), or tinynet.data",
-    "FloatTensor": "tinynet.tensor(values)", "LongTensor": "tinynet.tensor(values, tinynet.int64)",
-    "as_tensor": "tinynet.tensor(values)", "from_file": "tinynet.load(path)",
-    "empty": "tinynet.zeros(shape)", "chunk": "tinynet.split(x, sizes, dim)",
-    "set_default_device": "device=... where a tensor is made", "no_grad_": "tinynet.no_grad()",
-}  # fmt: skip
 
 abs = Tensor.abs
 all = Tensor.all
@@ -72,7 +58,6 @@ sqrt = Tensor.sqrt
 squeeze = Tensor.squeeze
 std = Tensor.std
 sum = Tensor.sum
-transpose = Tensor.transpose
 unsqueeze = Tensor.unsqueeze
 var = Tensor.var
 
@@ -85,6 +70,14 @@ def cat(tensors: Sequence[Tensor], axis: int = 0, *, dim: int | None = None) -> 
 def stack(tensors: Sequence[Tensor], axis: int = 0, *, dim: int | None = None) -> Tensor:
     """Tensors of one shape along a new axis."""
     return arithmetic.stack(tensors, axis if dim is None else dim)
+
+
+def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Two axes exchanged."""
+    order = list(range(x.ndim))
+    a, b = (axis_of("transpose", dim, x.ndim) for dim in (dim0, dim1))
+    order[a], order[b] = b, a
+    return x.permute(order)
 
 
 def max(x: Tensor, dim: int | Tensor | None = None, keepdim: bool = False) -> Any:

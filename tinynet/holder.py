@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from tinynet.devices import Device
+from tinynet.instead import TENSOR, missing
 from tinynet.operations import call
 
 Result = TypeVar("Result")  # Tensor, which is defined above this file
@@ -24,31 +25,6 @@ UFUNCS = {
     "greater": "gt", "greater_equal": "ge", "bitwise_and": "logical_and",
     "bitwise_or": "logical_or", "invert": "logical_not", "remainder": "remainder",
     "floor_divide": "floor_divide",
-}  # fmt: skip
-
-# What people know from torch and NumPy and is not here -> what to write.
-INSTEAD = {
-    "add_": "x = x + y; a leaf: x.data += y", "sub_": "x = x - y; a leaf: x.data -= y",
-    "mul_": "x = x * y; a leaf: x.data *= y", "div_": "x = x / y; a leaf: x.data /= y",
-    "copy_": "x.data = y.data.copy()", "fill_": "x.data[...] = value",
-    "zero_": "x.data[...] = 0; for a gradient: w.grad = None", "uniform_": "tinynet.rand(shape)",
-    "normal_": "tinynet.randn(shape)", "clamp": "x.clip(min=..., max=...)",
-    "t": "x.T", "mm": "x @ y", "bmm": "x @ y", "dot": "x @ y", "matmul": "x @ y",
-    "add": "x + y", "sub": "x - y", "mul": "x * y", "div": "x / y", "square": "x * x",
-    "relu": "tinynet.relu(x)", "sigmoid": "tinynet.sigmoid(x)", "tanh": "tinynet.tanh(x)",
-    "softmax": "tinynet.softmax(x, dim)", "log_softmax": "tinynet.log_softmax(x, dim)",
-    "double": "x.astype('float64')", "half": "x.astype('float16')", "int": "x.astype('int32')",
-    "bool": "x != 0", "type": "x.astype(dtype)", "contiguous": "x, it needs no other memory",
-    "expand": "x + tinynet.zeros(shape)", "repeat": "tinynet.cat([x, x], dim)",
-    "swapaxes": "x.permute(...)", "movedim": "x.permute(...)", "chunk": "x.split(sizes, dim)",
-    "gather": "x[rows, columns]", "masked_fill": "tinynet.where(mask, value, x)",
-    "is_leaf": "x.node is None", "grad_fn": "x.node", "retain_grad": "a leaf keeps .grad alone",
-    "copy": "x.clone()", "nonzero": "numpy.argwhere(x.numpy())", "isnan": "x != x",
-    "eq": "x == y", "ne": "x != y", "gt": "x > y", "lt": "x < y", "view_as": "x.view(*y.shape)",
-    "reshape_as": "x.reshape(*y.shape)", "type_as": "x.to(y.dtype)", "new_zeros": "tinynet.zeros",
-    "tanh_": "tinynet.tanh(x)", "relu_": "tinynet.relu(x)", "sort": "numpy.sort(x.numpy())",
-    "topk": "numpy.argsort(-x.numpy())", "unique": "numpy.unique(x.numpy())",
-    "tobytes": "x.numpy().tobytes()", "ravel": "x.flatten()",
 }  # fmt: skip
 
 
@@ -211,8 +187,7 @@ class Holder(Generic[Result]):
 
         def __getattr__(self, name: str) -> Any:
             """Python comes here for what there is not."""
-            instead = f"; write {INSTEAD[name]}" if name in INSTEAD else ""
-            raise AttributeError(f"a tensor has no {name!r}{instead}", name=name, obj=self)
+            raise missing("a tensor", name, TENSOR, "(x.numpy())", self)
 
     # What others read: NumPy, then everyone.
 
@@ -258,6 +233,15 @@ class Holder(Generic[Result]):
         np.copyto(out[0], result._readable(f"numpy.{ufunc.__name__}"))
         return out[0]
 
+    def __array_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> Any:
+        """numpy.sum(x), numpy.stack([x, y]) and all that is no ufunc: NumPy's own, of the values.
+
+        The result is NumPy's and not on the tape: TypeError for a tensor that requires a gradient.
+        """
+        return function(*_values(args), **_values(options))
+
     def __dlpack_device__(self) -> tuple[int, int]:
         return self._data.__dlpack_device__()
 
@@ -275,3 +259,12 @@ class Holder(Generic[Result]):
         array = self._readable("__cuda_array_interface__")
         with self.device.activate("__cuda_array_interface__"):
             return array.__cuda_array_interface__
+
+
+def _values(given: Any) -> Any:
+    """The same lists, tuples and dicts, with arrays in the place of tensors."""
+    if isinstance(given, Holder):
+        return np.asarray(given)
+    if type(given) in (list, tuple):
+        return type(given)(map(_values, given))
+    return {key: _values(v) for key, v in given.items()} if type(given) is dict else given

@@ -7,6 +7,7 @@ tinynet/arithmetic. Names and arguments are torch's, and NumPy's where they diff
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, overload
 
@@ -82,6 +83,9 @@ class Operators(Holder[Result]):
     def __neg__(self) -> Result:
         return call.neg(self)
 
+    def __pos__(self) -> Operators[Result]:
+        return self
+
     def __abs__(self) -> Result:
         return call.abs(self)
 
@@ -149,6 +153,12 @@ class Operators(Holder[Result]):
 
     def __itruediv__(self, other: Any) -> Result:
         return self._new("/") / other
+
+    def __ipow__(self, other: Any) -> Result:
+        return self._new("**") ** other
+
+    def __imatmul__(self, other: Any) -> Result:
+        return self._new("@") @ other
 
     # Element by element.
 
@@ -321,7 +331,16 @@ class Operators(Holder[Result]):
         return call.flatten(self, _axis("flatten", start_axis, start_dim) or 0)
 
     def transpose(self, *axes: Any) -> Result:
-        """The axes in another order; reversed if none is given."""
+        """The axes in another order, as in NumPy; reversed if none is given.
+
+        torch's exchange of two axes is `tinynet.transpose(x, 0, 1)`.
+        """
+        if axes in ((0, 1), (-2, -1)) and self.ndim == 2:
+            warnings.warn(
+                f"transpose{axes}: the axes stay as they are, since the arguments are their new "
+                f"order, as in NumPy; to exchange them write x.T",
+                stacklevel=2,
+            )
         return call.transpose(self, *axes)
 
     def permute(self, *dims: Any) -> Result:
@@ -362,9 +381,12 @@ class Operators(Holder[Result]):
         """In int64; itself if it is."""
         return self.to("int64")
 
-    def to(self, target: Any) -> Result:
-        """On another device, or in another dtype; itself if it is so already."""
-        return call.to(self, target)
+    def to(self, *targets: Any, device: Any = None, dtype: Any = None) -> Any:
+        """On another device, in another dtype, or both; itself if it is so already."""
+        x: Any = self
+        for target in (*targets, device, dtype):
+            x = x if target is None else call.to(x, target)
+        return x
 
     def cpu(self) -> Result:
         """On the CPU; itself if it is there."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from tinynet.tensor import Tensor, as_array, tensor
+from tinynet.tensors import Tensor, as_array, tensor
 
 PART = ".part"  # a file still being written
 
@@ -79,6 +79,24 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, 
         if isinstance(error, SafetensorError):  # what the library makes of a full disk
             raise OSError(f"{path}: {error}") from None
         raise
+
+
+def write_parts(path: Path, parts: Iterable[Any]) -> None:
+    """Write bytes, or arrays in C order, one after another; the file is there whole, or as it was
+    before. OSError.
+    """
+    part = path.with_name(path.name + PART)
+    try:
+        with open(part, "wb") as file:
+            for data in parts:
+                file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,7 +3,7 @@
 Every operation (a Function, see function.py) on tensors that require a gradient adds a Node. A node
 knows what backward needs, and the nodes its inputs came from. `walk` visits the nodes from the
 newest to the oldest: a node is always younger than those it was made from, so when its turn comes
-all of its gradient has arrived. `backward` (tensor.py) is such a walk that keeps the gradients of
+all of its gradient has arrived. `backward` (tensors.py) is such a walk that keeps the gradients of
 the leaves.
 """
 

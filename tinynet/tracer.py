@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from tinynet.devices import Device, find_device
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 SHOWN = 16  # values of an array that are copied
 PIECE = 1 << 13  # elements that go to double precision at once: in the cache, thrice as fast
@@ -132,6 +132,8 @@ class Trace:
     Raises RuntimeError if this thread is traced already.
     """
 
+    whole = False  # a subclass also wants what goes on no tape
+
     def __init__(self, net: Any = None):
         self.notes: list[Note] = []
         self._net = net
@@ -155,7 +157,7 @@ class Trace:
         self._name_locals(self._frame)  # results that no operation has used yet
         self._frame = None  # a frame keeps all its variables alive
 
-    def look(self, cls: type, args: tuple, kwargs: dict) -> dict[str, Any]:
+    def look(self, cls: Any, args: Sequence, kwargs: dict) -> dict[str, Any]:
         """Before forward, which may overwrite its inputs: the first half of a Note."""
         frame = _frame_of_program()
         tensors = [a for a in args if isinstance(a, Tensor)]

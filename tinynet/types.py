@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 __all__ = [
-    "bool", "float", "float32", "float64", "int", "int32", "int64", "long", "uint8",
+    "bool", "double", "float", "float32", "float64", "int", "int32", "int64", "long", "uint8",
 ]  # fmt: skip
 
 float32 = np.dtype(np.float32)
@@ -14,4 +14,4 @@ int32 = np.dtype(np.int32)
 int64 = np.dtype(np.int64)
 uint8 = np.dtype(np.uint8)
 bool = np.dtype(np.bool_)
-float, int, long = float32, int32, int64
+double, float, int, long = float64, float32, int32, int64

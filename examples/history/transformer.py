@@ -80,7 +80,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, words: np.ndarray, encoded: Tensor | None = None) -> Tensor:
         """words (N, S): True where the sentence to be translated has a word, not PAD."""
-        mask = np.broadcast_to(words[:, None], (*x.shape[:2], words.shape[1]))
+        mask = words[:, None] | np.zeros((x.shape[1], 1), bool)  # (N, T, S)
         if encoded is None:
             x = self.norms[0](x + self.look(x, mask=mask))
         else:

@@ -122,6 +122,7 @@ def test_a_program_that_is_not_installed_has_a_row_that_says_so(program, package
 
 
 @needs_torch
+@pytest.mark.slow
 @pytest.mark.parametrize("error", ["1e-3", "float('nan')"])
 def test_another_net_is_not_timed(error):
     """A net that is compared in earnest, and an answer that is changed on the way."""

@@ -400,7 +400,12 @@ def test_gelu_of_nan_and_infinity():
 
 
 def test_relu_in_place(rng):
-    for x in (rng.normal(size=(3, 4, 5, 6)), np.moveaxis(rng.normal(size=(4, 5, 6, 3)), -1, 0)):
+    dense = rng.normal(size=(3, 4, 5, 6))
+    batch_innermost, gaps = (
+        np.moveaxis(rng.normal(size=(4, 5, 6, 3)), -1, 0),
+        dense.copy()[:, ::2, 1:],
+    )
+    for x in (dense, batch_innermost, gaps, dense.copy()[::-1, :, ::-1]):
         expected = np.maximum(x, 0)
         assert kernels.relu_forward(x, out=x) is x
         np.testing.assert_array_equal(x, expected)

@@ -17,18 +17,18 @@ ROOT = Path(__file__).parents[2]
 # From the bottom to the top. A module belongs to the room whose name its own begins with, the
 # longest one; `tinynet` is the package's own __init__.
 ROOMS = [
-    ("tinynet.errors",),
+    ("tinynet.errors", "tinynet.instead"),
     ("tinynet.lock",),
     ("tinynet.devices",),
     ("tinynet.marks", "tinynet.profiler", "tinynet.random", "tinynet.recording"),
     ("tinynet.kernels",),
     ("tinynet.operations", "tinynet.holder", "tinynet.operators", "tinynet.types"),
-    ("tinynet.tape", "tinynet.tensor", "tinynet.tracer", "tinynet.function"),
+    ("tinynet.tape", "tinynet.tensors", "tinynet.tracer", "tinynet.function"),
     ("tinynet.arithmetic", "tinynet.creation", "tinynet.saving"),
     ("tinynet.functional",),
     ("tinynet.functions",),
     ("tinynet.nn", "tinynet.gradcheck"),
-    ("tinynet.optim", "tinynet.drawing"),
+    ("tinynet.optim", "tinynet.drawing", "tinynet.onnx", "tinynet.foreign"),
     ("tinynet.data",),
     ("tinynet",),
     ("tinynet.training",),
@@ -169,13 +169,13 @@ def test_imports_run_in_no_circle():
         ("tinynet.devices.cpu", "from tinynet import Tensor"),
         ("tinynet.devices.base", "def later():\n    import tinynet.kernels.relu as r"),
         ("tinynet.devices.cuda.lane", "def later():\n    from tinynet.random import next_call"),
-        ("tinynet.kernels.relu", "import importlib\nimportlib.import_module('tinynet.tensor')"),
-        ("tinynet.tensor", "from importlib import import_module\nimport_module('tinynet.nn')"),
+        ("tinynet.kernels.relu", "import importlib\nimportlib.import_module('tinynet.tensors')"),
+        ("tinynet.tensors", "from importlib import import_module\nimport_module('tinynet.nn')"),
         ("tinynet.function", "f = lambda: __import__('tinynet.optim')"),
         ("tinynet.nn.module", "try:\n    from tinynet.training import trainer\nfinally:\n    pass"),
         ("tinynet.optim.sgd", "class A:\n    from tinynet.data import Batch"),
         ("tinynet.training.trainer", "import alexnet"),
-        ("tinynet.data.loader", "from tinynet.tensor import Tensor"),
+        ("tinynet.data.loader", "from tinynet.tensors import Tensor"),
         ("tinynet.data.loader", "from tinynet.devices import find_device"),
     ],
 )
@@ -213,16 +213,16 @@ def test_a_beginners_path_is_short(kernel):
     tracer, which only looks on.
     """
     modules = sources()
-    read = ["tinynet.tensor", "tinynet.tape", "tinynet.function", f"tinynet.kernels.{kernel}"]
+    read = ["tinynet.tensors", "tinynet.tape", "tinynet.function", f"tinynet.kernels.{kernel}"]
     read.append("tinynet.gradcheck.check")
     all_of_it = reached(modules, *read)
-    path = {m for m in all_of_it if FLOOR[room(m)] == FLOOR["tinynet.tensor"]} | set(read)
+    path = {m for m in all_of_it if FLOOR[room(m)] == FLOOR["tinynet.tensors"]} | set(read)
     path.remove("tinynet.tracer")
     lines = {name: len(modules[name].splitlines()) for name in sorted(path)}
     assert sum(lines.values()) < READER, lines
     rooms = {room(name) for name in all_of_it}
     strangers = rooms & {"tinynet.program", "tinynet.training", "tinynet.data", "tinynet.optim"}
-    strangers |= rooms & {"tinynet.drawing"}
+    strangers |= rooms & {"tinynet.drawing", "tinynet.onnx"}
     assert not strangers
 
 
@@ -234,3 +234,17 @@ def test_cupy_is_not_imported_before_a_gpu_is_asked_for():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout.strip() == "[]", run.stdout + run.stderr
+
+
+def test_no_name_of_tinynet_hides_a_module_of_the_same_name():
+    """`import tinynet.x as x` gives what `tinynet.x` is. gradcheck alone is both: a function, and
+    a program to run."""
+    code = (
+        "import importlib, pkgutil, tinynet\n"
+        "for module in pkgutil.iter_modules(tinynet.__path__):\n"
+        "    found = importlib.import_module('tinynet.' + module.name)\n"
+        "    if getattr(tinynet, module.name) is not found:\n"
+        "        print(module.name)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout.split() == ["gradcheck"], run.stderr

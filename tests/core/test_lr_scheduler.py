@@ -31,6 +31,7 @@ EVERY = {
     "MultiStep": lambda opt: MultiStep(opt, [2, 4]),
     "Cosine": lambda opt: Cosine(opt, 10, min_lr=0.01),
     "DivideOnPlateau": lambda opt: DivideOnPlateau(opt, patience=0),
+    "DivideOnPlateau, patient": lambda opt: DivideOnPlateau(opt, patience=1),
     "WarmUp": lambda opt: WarmUp(MultiStep(opt, [4, 6]), 3),
     "WarmUp, plateau": lambda opt: WarmUp(DivideOnPlateau(opt, patience=0), 3),
 }
@@ -47,18 +48,19 @@ def test_every_schedule_is_here():
 
 
 @every_schedule
-def test_saved_in_the_middle_and_loaded_it_goes_on_alike(make):
+@pytest.mark.parametrize("at", range(1, 8))
+def test_saved_in_the_middle_and_loaded_it_goes_on_alike(make, at):
     errors = [0.9, 0.95, 0.8, 0.85, 0.85, 0.7, 0.75, 0.75]
     epochs = np.arange(1, 9) / 1.5
     opt, other = optimizer(0.4), optimizer(0.4)
     whole, begun = make(opt), make(other)
     expected = rates(whole, epochs, errors)
-    assert rates(begun, epochs[:4], errors[:4]) == expected[:4]
+    assert rates(begun, epochs[:at], errors[:at]) == expected[:at]
     state = json.loads(json.dumps(begun.state_dict()))
     resumed = make(third := optimizer(0.4))
     resumed.load_state_dict(state)
-    assert third.lr == expected[3]
-    assert rates(resumed, epochs[4:], errors[4:]) == expected[4:]
+    assert third.lr == expected[at - 1]
+    assert rates(resumed, epochs[at:], errors[at:]) == expected[at:]
 
 
 @every_schedule
@@ -70,6 +72,7 @@ def test_between_tests_there_are_no_metrics(make):
     for epoch, error in enumerate(errors):
         rates(schedule, epoch + np.arange(5) / 5)
         found += rates(schedule, [epoch + 1], [error])
+        rates(schedule, [epoch + 1.0])
     assert found == pytest.approx(expected, rel=1e-12)
 
 

@@ -78,12 +78,13 @@ def test_load_state_dict_is_strict_and_changes_nothing_when_it_refuses():
             lambda s: s.update({"towers.1.weight": np.ones((3, 2))}),
             r"towers.1.weight of shape \(2, 3\), got \(3, 2\)",
         ),
+        (lambda s: s.update(scale=np.array(["a", "b"])), "scale: expected numbers"),
     ]:
         wrong = dict(state)
         change(wrong)
         with pytest.raises(ValueError, match=message):
             net.load_state_dict(wrong)
-        assert net.first.weight.numpy().any()
+        assert net.first.weight.numpy().any() and net.scale.numpy().all()
 
 
 def test_train_and_eval_reach_every_module(rng):
@@ -187,6 +188,13 @@ def test_layers_in_dicts_and_nested_lists():
     assert list(twin.state_dict()) == list(net.state_dict())
     net.train(False)
     assert not net.blocks[0][0].training and twin.blocks[0][0].training
+
+
+def test_a_list_that_holds_itself_is_left():
+    net, layer = nn.Module(), nn.Linear(1, 1)
+    net.parts = [layer]
+    net.parts += [net.parts, net.parts]  # twice: a walk that goes in would never end
+    assert [name for name, _ in net.named_children()] == ["parts.0"]
 
 
 def test_two_parts_of_one_name_are_refused():
@@ -324,6 +332,9 @@ def test_what_a_parameter_or_buffer_is_made_of(kind):
     made = kind(x.transpose())
     assert made.device == "cpu:1" and made.node is None and made.data.flags.c_contiguous
     assert made.numpy().tolist() == [[1, 3], [2, 4]]
+    array = np.ones(2, np.float32)
+    kind(array).data[:] = 0
+    assert array.all()
     made.data[:] = 0
     assert x.data.all()
     assert kind(x, device="cpu").device == "cpu" and kind(np.ones(2)).device == "cpu"

@@ -74,6 +74,43 @@ def test_layers_have_the_defaults_of_their_operations():
             assert ours[name].default == theirs[name].default, (layer, name)
 
 
+OPTIONS = {  # layer: what it must be given, shape of x, another value of each option
+    nn.Conv2d: ((2, 4, 3), (2, 2, 5, 6), dict(stride=2, padding=1, relu=True)),
+    nn.ConvTranspose2d: ((2, 4, 3), (2, 2, 3, 4), dict(stride=3, padding=1)),
+    nn.Linear: ((3, 4), (2, 3), dict(relu=True)),
+    nn.MaxPool2d: ((3,), (2, 3, 6, 8), dict(stride=2, padding=1, ceil_mode=True)),
+    nn.AvgPool2d: (
+        (3, 2, 1),
+        (2, 3, 6, 8),
+        dict(stride=3, padding=0, ceil_mode=True, count_include_pad=False),
+    ),
+    nn.BatchNorm1d: ((4,), (3, 4), dict(eps=1.0, relu=True)),
+    nn.BatchNorm2d: ((4,), (3, 4, 2, 2), dict(eps=1.0, relu=True)),
+    nn.LayerNorm: ((4,), (3, 4), dict(eps=1.0)),
+    nn.LocalResponseNorm: ((3,), (2, 5, 2, 2), dict(alpha=1.0, beta=0.5, k=2.0)),
+    nn.SpatialResponseNorm: ((3,), (2, 2, 5, 4), dict(alpha=1.0, beta=0.5, k=2.0)),
+    nn.GELU: ((), (3, 4), dict(approximate="tanh")),
+    nn.Dropout: ((), (30, 4), dict(p=0.1, inverted=False)),
+}
+ELSEWHERE = {"bias", "weight_init", "bias_init", "device", "affine", "groups", "inplace"}
+ELSEWHERE |= {"output_padding", "momentum", "reduction", "label_smoothing"}  # have tests below
+
+
+def test_no_option_of_a_layer_is_ignored(rng):
+    for layer, (given, shape, others) in OPTIONS.items():
+        x = tinynet.tensor(rng.normal(size=shape).astype(np.float32))
+        optional = [p for p in inspect.signature(layer).parameters.values() if p.default != p.empty]
+        assert {p.name for p in optional} - ELSEWHERE == others.keys(), layer
+        values = []
+        for change in [{}, *({name: value} for name, value in others.items())]:
+            tinynet.manual_seed(7)
+            arguments = inspect.signature(layer).bind(*given).arguments
+            values.append(layer(**{**arguments, **change})(x).numpy())
+        for name, value in zip(others, values[1:], strict=True):
+            same = value.shape == values[0].shape and np.allclose(value, values[0], atol=1e-6)
+            assert not same, (layer, name)
+
+
 def test_conv2d_and_linear_layers(rng):
     layer = nn.Conv2d(4, 6, (3, 2), stride=2, padding=1, groups=2, bias_init=init.constant(3))
     assert layer.weight.shape == (6, 2, 3, 2) and (layer.bias.numpy() == 3).all()

@@ -381,10 +381,18 @@ def test_one_parameter_and_groups_of_different_options():
 
 def test_zero_grad_forgets_all_gradients():
     a, b = nn.Parameter(np.ones(2)), nn.Parameter(np.ones(2))
-    opt = optim.SGD([a, b], lr=0.1)
-    a.grad = tinynet.tensor(np.ones(2))
+    opt = optim.SGD([{"params": [a]}, {"params": [b]}], lr=0.1)
+    a.grad, b.grad = tinynet.tensor(np.ones(2)), tinynet.tensor(np.ones(2))
     opt.zero_grad()
     assert a.grad is None and b.grad is None
+
+
+def test_a_parameter_without_a_gradient_does_not_stop_those_after_it():
+    a, b = nn.Parameter(np.ones(2)), nn.Parameter(np.ones(2))
+    opt = optim.SGD([a, b], lr=0.1)
+    b.grad = tinynet.tensor(np.ones(2))
+    opt.step()
+    assert a.numpy().tolist() == [1, 1] and b.numpy().tolist() == [0.9, 0.9]
 
 
 def test_what_an_optimiser_says_of_itself():
@@ -414,6 +422,8 @@ def test_states_that_do_not_fit_are_refused_whole(rng):
         ({**good, "steps.0.1": np.array(2.5)}, "steps.0.1 to be an integer .* got 2.5"),
         ({**good, "steps.0.1": np.array(-1)}, "steps.0.1 to be an integer .* got -1"),
     ]:
+        if "mean.0.0" in wrong and wrong["mean.0.0"].shape == (2, 3):
+            wrong["mean.0.0"] = wrong["mean.0.0"] + 1  # right, and before the wrong one
         with pytest.raises(ValueError, match=message):
             opt.load_state_dict(wrong)
         for name, array in opt.state_dict().items():
@@ -472,6 +482,7 @@ W = nn.Parameter(np.ones(2))
         (lambda: optim.SGD([W], 1).last_step(tinynet.tensor(1.0)), ["SGD.last_step", "Tensor"]),
         (lambda: optim.clip_grad_norm([W], 0), ["clip_grad_norm: expected max_norm", "got 0"]),
         (lambda: optim.clip_grad_norm([W], math.nan), ["clip_grad_norm: expected", "got nan"]),
+        (lambda: optim.clip_grad_norm([W], math.inf), ["clip_grad_norm: expected", "got inf"]),
         (lambda: optim.clip_grad_norm([W], True), ["clip_grad_norm: expected", "got True"]),
     ],
 )

@@ -85,8 +85,11 @@ def test_forward_and_both_gradients(case, side, run, piece, rng, set_pieces, mon
     ("r", "side", "rms", "most"),
     [(3, None, 5e-7, 4e-6), (3, 6, 3e-6, 3e-5), (3, 7, 7e-6, 1.3e-4), (5, 7, 7e-6, 1e-4)],
 )
-def test_rounding_errors_are_as_large_as_the_file_says(r, side, rms, most, rng, monkeypatch):
-    """Of 512 channels. A third below the bounds at least: so worse points are noticed."""
+def test_rounding_errors_are_as_large_as_the_file_says(r, side, rms, most, monkeypatch):
+    """Of 512 channels. A third below the bounds at least: so worse points are noticed. The largest
+    error of a draw varies by more than that: one draw for all.
+    """
+    rng = np.random.default_rng(512)
     x, weight = rng.normal(size=(3, 512, 13, 13)), rng.normal(size=(16, 512, r, r))
     dy = rng.normal(size=(3, 16, 13, 13))
 

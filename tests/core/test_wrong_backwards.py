@@ -349,6 +349,12 @@ TABLE = [
         [TIES],
     ),
     Wrong(
+        "both of two equal maxima, far above the others",
+        "all inputs together",
+        operation(np.max, lambda ctx, x, dy: dy * (x == x.max())),
+        [np.array([2.0, 2.0, 0.5])],
+    ),
+    Wrong(
         "both of equal inputs",
         "all inputs together",
         operation(np.maximum, lambda ctx, a, b, dy: (dy * (a >= b), dy * (b >= a))),

@@ -80,6 +80,7 @@ def test_one_part_alone(
     assert "expected one of memcheck of the kernels, " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["is killed", "takes too long", "stops in silence"])
 def test_a_part_that_dies_harms_no_other(gpu_benchmark: Any, tmp_path: Path, end: str) -> None:
     """What it printed is kept, and what it started dies with it."""
@@ -208,6 +209,7 @@ def test_pytorchs_side_runs(gpu_benchmark: Any, monkeypatch: pytest.MonkeyPatch)
     torch.backends.cudnn.benchmark = False
 
 
+@pytest.mark.slow
 def test_pytorch_is_measured_where_cupy_is_not(gpu_benchmark: Any) -> None:
     """A process that measures PyTorch imports no CuPy: each brings CUDA libraries of its own."""
     script = (

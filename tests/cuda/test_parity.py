@@ -20,7 +20,7 @@ from tinynet.devices import Device, find_device
 from tinynet.gradcheck.cases import CASES, has_gradient
 from tinynet.gradcheck.cases.table import Case
 from tinynet.operations import OPERATIONS
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 TOLERANCE = {np.float64: 1e-12, np.float32: 1e-4}
 

@@ -92,7 +92,10 @@ def compiler() -> Callable[[str, str, dict[str, str]], str] | None:
     return nvcc
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "arch",
+    [a if a == "90" else pytest.param(a, marks=pytest.mark.slow) for a in ARCHITECTURES],
+)
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
 def test_compiles_for_every_gpu(source: Path, arch: str) -> None:
     if compiler() is None:
@@ -241,6 +244,7 @@ else:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_list_of_what_we_use_is_whole(machine: object, tmp_path: Path) -> None:
     """What the program calls on the stand-in is in the list above."""
     importlib.import_module("test_training").run(tmp_path, "cuda:0,cuda:1", "--colour", 0.1)

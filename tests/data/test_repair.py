@@ -1,7 +1,8 @@
 """A prepared folder that is damaged, half done, or in use: the same bytes in the end, or one line
 that says how to get there.
 
-`pytest -m slow -s` damages more, kills a hundred times, and shows the counts.
+`pytest -m slow -s --times 1000 -k damaged` damages a thousand times and shows the counts, and
+`--times 100 -k kills` kills a hundred times.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "examples" / "prepare_imagenet.py"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 SMALL = Options(size=16, shard=5)
-COUNTS = [15, pytest.param(1000, marks=pytest.mark.slow)]
+COUNTS = [15, pytest.param(200, marks=pytest.mark.slow)]
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -164,7 +165,7 @@ def test_what_cannot_be_repaired_says_what_can_be_done(source, out, tmp_path):
         repair(tmp_path)
 
 
-@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("count", COUNTS, indirect=True)
 def test_damaged_folders_are_repaired(out, rng, count):
     """Any file: the same bytes again, or a line that names it; what is read then is right."""
     right, outcome = digests(out), collections.Counter()
@@ -200,7 +201,7 @@ def interrupted(source: Path, out: Path, monkeypatch) -> None:
     assert len(list((out / "parts").glob("*.npz"))) == 6
 
 
-@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("count", COUNTS, indirect=True)
 def test_damaged_parts_are_work_not_done(source, out, rng, monkeypatch, count, caplog):
     """Shards, parts and plan of an interrupted run."""
     right, outcome = digests(out), collections.Counter()
@@ -329,8 +330,8 @@ def test_a_signal_is_answered_in_a_line(larger, tmp_path, name):
     assert "Traceback" not in said and not (out / ".lock").exists()
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(100, marks=pytest.mark.slow)])
-def test_kills_with_damage_in_between(larger, tmp_path, rng, kills):
+@pytest.mark.parametrize("count", [pytest.param(15, marks=pytest.mark.slow)], indirect=True)
+def test_kills_with_damage_in_between(larger, tmp_path, rng, count):
     """Prepare is killed while it writes, or repair, which it advises; then a shard, a part or a
     table is cut or changed. A run that comes to its end has the right bytes, or says what to do;
     what it took for finished is right too, or --verify says no.
@@ -338,7 +339,7 @@ def test_kills_with_damage_in_between(larger, tmp_path, rng, kills):
     out, outcome = tmp_path / "out", collections.Counter()
     assert start(larger, tmp_path / "whole").wait() == 0
     right, command = digests(tmp_path / "whole"), (larger, out)
-    while outcome["killed"] < kills:
+    while outcome["killed"] < count:
         finished = (out / "dataset.json").exists()
         process, written = start(*command), time.time()
         wait = rng.choice([0.1, 0.5, 3.0]) * rng.random()  # seconds after its first shard

@@ -62,6 +62,7 @@ def test_after_300_steps_within_a_hundredth_of_pytorch():
     assert np.mean(ours[-50:]) < 3.3
 
 
+@pytest.mark.slow
 def test_resumed_to_the_same_bits_then_asked(tmp_path, capsys):
     path, out = tmp_path / "play.txt", tmp_path / "run"
     path.write_text("Good " + shakespeare()[:8000])  # all characters of the prompts

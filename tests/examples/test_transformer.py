@@ -108,6 +108,7 @@ def test_padding_changes_nothing():
     assert said and said == same[: len(said)]
 
 
+@pytest.mark.slow
 def test_resumed_to_the_same_bits_then_asked(tmp_path, capsys):
     path, out = tmp_path / "pairs.txt", tmp_path / "run"
     numbers = [*range(40), 345_678, 21_001]

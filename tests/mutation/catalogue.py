@@ -1,12 +1,13 @@
 """Named faults, as people make them: a line or two of the source that say something else.
 
-    python tests/mutation/catalogue.py [--results FILE [--again]] [--jobs N] [ROOM | NAME ...]
+    python tests/mutation/catalogue.py [--sample N --seed N] [--results FILE [--again]] [--jobs N]
+                                       [ROOM | NAME ...]
 
 Statements moved, a copy or a lock forgotten, arguments exchanged, a default that differs, one epoch
 too many. The tests must notice every one. faults/ROOM.py holds them: {file below tinynet/: {name:
-(what stands there, what it becomes, and so on for each place)}}. A text must occur once: faults
-whose text is no longer in the source are named and make the end a failure. Printed is which test
-noticed which fault, and how many were noticed in each room.
+(what stands there, what it becomes, and so on for each place)}}. A text must occur once, and what
+comes out must be Python: faults that no longer fit the source are named and make the end a failure.
+Printed is which test noticed which fault, and how many were noticed in each room.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rooms import ROOMS, ROOT
-from runner import Mutant, Result, run
+from runner import Mutant, Result, compiles, run, sample
 
 
 def mutants_of(room: str, lost: list[str]) -> Iterator[Mutant]:
-    """The faults of a room; `lost` gets those whose text is not in the source, or twice."""
+    """The faults of a room; `lost` gets those that no longer fit the source, and why."""
     if not (Path(__file__).parent / "faults" / f"{room}.py").exists():
         return
     for file, faults in importlib.import_module(f"faults.{room}").FAULTS.items():
@@ -40,6 +41,9 @@ def mutants_of(room: str, lost: list[str]) -> Iterator[Mutant]:
                     break
                 changed = changed.replace(old, new)
             else:
+                if file.endswith(".py") and not compiles(changed):
+                    lost.append(f"{file}: {name}: what comes out is no Python")
+                    continue
                 yield Mutant(f"{file}: {name}", file, changed)
 
 
@@ -51,6 +55,8 @@ def main() -> int:
         metavar="NAME",
         help="rooms, or faults whose 'file: name' contains this (default: all)",
     )
+    parser.add_argument("--sample", type=int, help="so many faults of each room")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--results",
         type=Path,
@@ -61,16 +67,14 @@ def main() -> int:
     arguments = parser.parse_args()
     room_of: dict[str, str] = {}
     mutants, lost = [], []
+    names = [name for name in arguments.names if name not in ROOMS]
     for room in ROOMS:
-        for mutant in mutants_of(room, lost):
-            names = [name for name in arguments.names if name not in ROOMS]
-            if (
-                room in arguments.names
-                or any(name in mutant.name for name in names)
-                or not arguments.names
-            ):
-                mutants.append(mutant)
-                room_of[mutant.name] = room
+        mine = list(mutants_of(room, lost))
+        if arguments.names and room not in arguments.names:
+            mine = [m for m in mine if any(name in m.name for name in names)]
+        mine = sample(mine, arguments.sample or len(mine), arguments.seed)
+        mutants += mine
+        room_of |= {m.name: room for m in mine}
     start = time.monotonic()
 
     def report(result: Result) -> None:

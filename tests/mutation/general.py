@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import ast
 import itertools
-import random
 import sys
 import time
 from collections import Counter
@@ -29,7 +28,7 @@ from copy import deepcopy
 from pathlib import Path
 
 from rooms import ROOMS, ROOT, files_of, tests_of
-from runner import Mutant, Result, run
+from runner import Mutant, Result, compiles, run, sample
 
 TUNING = {
     "COLUMN_BYTES",
@@ -186,34 +185,13 @@ def mutants_of(file: str) -> list[Mutant]:
         )
         name = f"{file}:{one.lineno}: exchanged: {' '.join(shown.decode().split())}"
         found.append(Mutant(name, file, (source[:begin] + text + source[end:]).decode()))
-    return [m for m in found if _compiles(m.source)]
-
-
-def _compiles(source: str) -> bool:
-    try:
-        compile(source, "mutant", "exec")
-    except SyntaxError:
-        return False
-    return True
+    return [m for m in found if compiles(m.source)]
 
 
 def key(name: str) -> str:
     """A mutant's name without its line number, which moves."""
     file, _, rest = name.split(":", 2)
     return f"{file}:{rest}"
-
-
-def sample(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:
-    """So many of them, from each file its share to one more or less: shuffled within each file,
-    then every so-manieth of the whole row.
-    """
-    if count >= len(mutants):
-        return mutants
-    shuffled = list(mutants)
-    random.Random(seed).shuffle(shuffled)
-    shuffled.sort(key=lambda m: m.file)
-    step = len(shuffled) / count
-    return [shuffled[int((i + 0.5) * step)] for i in range(count)]
 
 
 def main() -> int:
@@ -236,16 +214,17 @@ def main() -> int:
     arguments = parser.parse_args()
     lines = (Path(__file__).parent / "equivalent.txt").read_text().splitlines()
     equivalent = {line for line in lines if line and not line.startswith((" ", "#"))}
-    chosen, room_of, skipped = [], {}, 0
+    chosen, room_of, skipped, lost = [], {}, 0, []
     for place in arguments.places or ROOMS:
         if place not in ROOMS:
             try:
                 tests_of(place)
             except ValueError as error:
                 parser.error(str(error))
-        found = [
-            m for file in (files_of(place) if place in ROOMS else [place]) for m in mutants_of(file)
-        ]
+        files = files_of(place) if place in ROOMS else [place]
+        found = [m for file in files for m in mutants_of(file)]
+        gone = equivalent - {key(m.name) for m in found}
+        lost += [line for line in gone if line.partition(":")[0] in files]
         kept = [m for m in found if key(m.name) not in equivalent]
         skipped += len(found) - len(kept)
         kept = sample(kept, arguments.sample or len(kept), arguments.seed)
@@ -267,7 +246,9 @@ def main() -> int:
     for place in [*dict.fromkeys(room_of.values()), "all"]:
         mine = [bool(r.killer) for r in results if place in ("all", room_of[r.mutant.name])]
         print(f"{place:<36} {sum(mine):>4} of {len(mine):>4} killed  {sum(mine) / len(mine):6.1%}")
-    return 0 if seen[True] >= 0.95 * seen.total() else 1
+    for line in sorted(lost):
+        print(f"equivalent.txt: no longer a change of the source: {line}")
+    return 0 if seen[True] >= 0.95 * seen.total() and not lost else 1
 
 
 if __name__ == "__main__":

@@ -20,32 +20,38 @@ _KERNELS = "core/test_cpu_kernels.py"
 _NORMS = "core/test_batch_norm_and_losses.py"
 _CALLS = "core/test_wrong_calls.py core/test_wrong_calls_of_all.py"
 _OPERATIONS = f"{_CALLS} core/test_operations.py core/test_gradcheck.py core/test_nn_optim.py"
-_TAPE = "core/test_tape.py core/test_walk.py"
+_TAPE = "core/test_tape.py core/test_walk.py core/test_tape_safety.py"
 _RUN = "training/test_figures.py training/test_fields.py training/test_edits.py training/test_trainer.py"
 _PROGRAM = (
-    "program/test_options.py program/test_parts.py program/test_runs.py program/test_batch_size.py "
-    "program/test_old_checkpoints.py program/test_command_line.py"
+    "program/test_parts.py program/test_runs.py program/test_batch_size.py data/test_views.py "
+    "program/test_old_checkpoints.py program/test_crafted_checkpoints.py "
+    "program/test_command_line.py training/test_whole_runs.py"
 )
 _CUDA = (
     "cuda/test_host.py cuda/test_steps.py cuda/test_norm_and_losses.py cuda/test_kernels.py "
     "cuda/test_parity.py"
 )
 _LOADING = "data/test_data_draws.py data/test_data_workers.py data/test_data_loader.py"
+_PREPARING = (
+    "data/test_data_robust.py data/test_data_mistakes.py data/test_data_prepare.py "
+    "data/test_repair.py data/test_crafted.py"
+)
+_READING = "data/test_odd_pictures.py data/test_data_formats.py data/test_folders.py"
 
 ROOMS = {
     "kernels": f"""
-        kernels/conv2d.py {_KERNELS} core/test_winograd.py -k 'conv2d or threads or empty or winograd or nan or layout'
-        kernels/winograd.py core/test_winograd.py
+        kernels/conv2d.py {_KERNELS} core/test_winograd.py core/test_ways.py -k 'conv2d or threads or empty or winograd or nan or layout or every_pair'
+        kernels/winograd.py core/test_winograd.py core/test_ways.py
         kernels/im2col.py {_KERNELS} core/test_winograd.py -k 'conv2d or im2col or winograd or read_only or layout'
-        kernels/max_pool2d.py {_KERNELS} -k 'pool or threads or empty or read_only or layout or denormal'
-        kernels/avg_pool2d.py {_KERNELS} -k 'avg or threads or empty or read_only or layout'
-        kernels/local_response_norm.py {_KERNELS} -k 'response or threads or empty or nan or layout'
-        kernels/spatial_response_norm.py {_KERNELS} -k 'spatial or response or threads or empty or layout'
-        kernels/relu.py {_KERNELS} core/test_nn_optim.py -k 'relu or elementwise or threads or layout'
-        kernels/layout.py {_KERNELS}
-        kernels/linear.py {_KERNELS} {_NORMS} -k 'linear or matmul or threads or empty or layout'
-        kernels/dropout.py {_KERNELS} -k 'dropout or threads or elementwise'
-        kernels/batch_norm.py {_NORMS} {_KERNELS} -k 'batch_norm or nan or empty'
+        kernels/max_pool2d.py {_KERNELS} core/test_ways.py -k 'pool or threads or empty or read_only or layout or denormal or every_pair'
+        kernels/avg_pool2d.py {_KERNELS} core/test_ways.py -k 'avg or threads or empty or read_only or layout or every_pair'
+        kernels/local_response_norm.py {_KERNELS} core/test_ways.py -k 'response or threads or empty or nan or layout or every_pair'
+        kernels/spatial_response_norm.py {_KERNELS} core/test_ways.py -k 'spatial or response or threads or empty or layout or every_pair'
+        kernels/relu.py {_KERNELS} core/test_nn_optim.py core/test_ways.py -k 'relu or elementwise or threads or layout or every_pair'
+        kernels/layout.py {_KERNELS} core/test_ways.py
+        kernels/linear.py {_KERNELS} {_NORMS} core/test_ways.py -k 'linear or matmul or threads or empty or layout or every_pair'
+        kernels/dropout.py {_KERNELS} core/test_ways.py -k 'dropout or threads or elementwise or every_pair'
+        kernels/batch_norm.py {_NORMS} {_KERNELS} core/test_ways.py -k 'batch_norm or nan or empty or every_pair'
         kernels/adaptive_avg_pool2d.py {_NORMS} -k adaptive
         kernels/gelu.py {_KERNELS} -k 'gelu or elementwise'
         kernels/*_loss.py {_NORMS} core/test_gradcheck.py core/test_operations.py
@@ -60,16 +66,22 @@ ROOMS = {
         kernels/steps/*.py core/test_optim.py
         kernels/attention.py core/test_attention.py
         kernels/dilation.py core/test_dilation.py
-        kernels/elementwise.py core/test_operations.py core/test_gradcheck.py core/test_nn_optim.py
         kernels/layer_norm.py core/test_layer_norm.py
-        kernels/*.py {_KERNELS} {_NORMS}
+        kernels/elementwise.py core/test_operations.py core/test_edges.py core/test_gradcheck.py {_KERNELS}
+        kernels/index.py core/test_operations.py core/test_gradcheck.py
+        kernels/order.py core/test_operations.py core/test_gradcheck.py core/test_counts.py
+        kernels/*.py {_KERNELS} {_NORMS} core/test_operations.py core/test_gradcheck.py
     """,
     "tape": f"""
-        tensor.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py
+        tensors.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py
         function.py {_TAPE} core/test_tracing.py core/test_devices.py {_CALLS}
-        arithmetic/*.py core/test_operations.py core/test_gradcheck.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py
+        arithmetic/*.py core/test_operations.py core/test_edges.py core/test_gradcheck.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py
         random.py core/test_devices.py core/test_wrong_calls.py
-        tracer.py core/test_tracing.py
+        tracer.py core/test_tracing.py drawing/test_reading.py
+        recording.py core/test_tape_safety.py core/test_tape.py
+        marks.py core/test_tape_safety.py core/test_tape.py
+        holder.py core/test_tensor_mistakes.py core/test_exchange.py core/test_tape.py
+        functions.py core/test_operations.py core/test_wrong_calls.py core/test_tensor_mistakes.py
         profiler.py core/test_devices.py
         lock.py data/test_lock.py
         saving.py training/test_disk.py training/test_checkpoint.py core/test_exchange.py
@@ -85,7 +97,7 @@ ROOMS = {
         functional/*.py {_OPERATIONS}
     """,
     "gradcheck": """
-        gradcheck/*.py core/test_gradcheck.py core/test_wrong_backwards.py
+        gradcheck/*.py core/test_wrong_backwards.py core/test_gradcheck.py -k 'not every_operation'
     """,
     "nn": f"""
         nn/module.py core/test_modules.py core/test_nn_optim.py
@@ -105,13 +117,16 @@ ROOMS = {
         data/dataset.py {_LOADING} data/test_data_mistakes.py data/test_data_prepare.py
         data/loader.py {_LOADING} data/test_data_mistakes.py
         data/workers.py data/test_data_workers.py data/test_data_loader.py
-        data/matfile.py data/test_data_robust.py data/test_data_prepare.py
-        data/tar.py data/test_data_robust.py data/test_data_formats.py data/test_data_mistakes.py data/test_data_prepare.py
-        data/imagenet.py data/test_data_robust.py data/test_data_mistakes.py data/test_data_prepare.py
-        data/prepare.py data/test_data_robust.py data/test_data_mistakes.py data/test_data_prepare.py
-        data/shards.py training/test_disk.py data/test_data_robust.py data/test_data_mistakes.py data/test_data_prepare.py
-        data/pictures.py data/test_data_robust.py data/test_data_formats.py data/test_data_mistakes.py data/test_data_prepare.py
-        data/*.py data/test_data_robust.py data/test_data_formats.py data/test_data_mistakes.py
+        data/matfile.py data/test_data_robust.py data/test_data_prepare.py data/test_crafted.py
+        data/tar.py data/test_data_formats.py {_PREPARING}
+        data/imagenet.py {_PREPARING}
+        data/prepare.py {_PREPARING}
+        data/repair.py data/test_repair.py data/test_data_prepare.py
+        data/shards.py training/test_disk.py {_PREPARING}
+        data/pictures.py {_READING} {_PREPARING}
+        data/text.py data/test_text.py examples/test_gpt.py
+        data/sequences.py data/test_text.py examples/test_gpt.py examples/test_transformer.py
+        data/*.py {_READING} data/test_data_robust.py data/test_data_mistakes.py data/test_crafted.py
     """,
     "training": f"""
         training/checkpoint.py training/test_disk.py training/test_checkpoint.py {_RUN}
@@ -125,21 +140,33 @@ ROOMS = {
         training/signals.py training/test_signals.py training/test_trainer.py
         training/batch_size.py program/test_batch_size.py
         training/task.py training/test_evaluate.py {_RUN}
-        training/console.py training/test_console.py {_RUN}
+        training/language.py training/test_language.py examples/test_gpt.py examples/test_bert.py examples/test_transformer.py
+        training/console.py training/test_console.py training/test_terminal.py {_RUN}
         training/stopwatch.py training/test_console.py {_RUN}
+        training/trainer.py {_RUN} training/test_damaged_data.py training/test_signals.py
         training/*.py {_RUN}
     """,
     "program": f"""
         program/pictures.py {_PROGRAM} examples/test_resnet.py
+        program/text.py data/test_text.py examples/test_gpt.py {_PROGRAM}
         program/*.py {_PROGRAM}
     """,
     "devices": f"""
         devices/scratch.py core/test_devices.py {_KERNELS}
         devices/base.py core/test_devices.py cuda/test_host.py
-        devices/*.py core/test_devices.py
+        devices/*.py core/test_devices.py core/test_interrupts.py core/test_side_effects.py core/test_elsewhere.py
+    """,
+    "onnx": """
+        onnx/*.py against/test_onnx_export.py against/test_onnx.py
+    """,
+    "drawing": """
+        drawing/*.py drawing/test_reading.py drawing/test_folding.py drawing/test_picture.py cuda/test_drawing_device.py
+    """,
+    "exercises": """
+        exercises/*.py exercises/test_exercises.py
     """,
     "cuda": f"""
-        devices/cuda/*.py {_CUDA} cuda/test_training.py
+        devices/cuda/*.py {_CUDA} cuda/test_training.py cuda/test_gradcheck_device.py
         kernels/cuda/steps/* cuda/test_steps.py cuda/test_host.py
         kernels/cuda/clip.* cuda/test_kernels.py cuda/test_steps.py cuda/test_parity.py
         kernels/cuda/*.py {_CUDA}

@@ -2,9 +2,12 @@
 
 A few working copies (one a job) lie in a temporary folder. For each mutant one source file of a
 copy is replaced, and the tests that should notice run in a forked child until the first one fails,
-so NumPy and pytest are imported only once. The tests that noticed other changes of the same file
-come first, then the quickest ones, and hypothesis does not shrink what it found. Results can be
-kept in a file, one JSON object a line, so that a run that was broken off goes on where it was.
+so NumPy, pytest and the other packages are imported only once. A test file is read when its turn
+comes: those that noticed other changes of the same source first, then as rooms.py has them; in each
+the tests that noticed others, then the quickest. Hypothesis does not shrink what it found.
+Results can be kept in a file, one JSON object a line, so that a run that was broken off goes on
+where it was. A test that notices something for the first time is run without any change as well;
+if it fails then, too, it is named, and not asked again.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import os
+import random
 import resource
 import shutil
 import signal
@@ -30,10 +34,17 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "TINYNET_NUM_THREADS"):
     os.environ[_name] = "1"
 os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
 
-import _hypothesis_pytestplugin  # noqa: E402, F401  (imported before forking, like the three below)
-import hypothesis  # noqa: E402
+# Imported before forking, so that no child needs the time.
+import _hypothesis_pytestplugin  # noqa: E402, F401
+import hypothesis.extra.numpy  # noqa: E402
+import matplotlib.backends.backend_agg  # noqa: E402, F401
+import matplotlib.figure  # noqa: E402, F401
 import numpy as np  # noqa: E402, F401
+import PIL.ImageOps  # noqa: E402, F401
 import pytest  # noqa: E402
+import safetensors.numpy  # noqa: E402, F401
+import threadpoolctl  # noqa: E402, F401
+import tqdm  # noqa: E402, F401
 from rooms import tests_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +52,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CPU_SECONDS = 150
 # ... and for a change that only waits, the times that we looked after a test, every POLL seconds:
 # as many as SECONDS have, and six times the test's own time.
-POLL, SECONDS = 0.01, 40
+POLL, SECONDS = 0.01, 30
 
 hypothesis.settings.register_profile(
     "mutation",
@@ -69,31 +80,66 @@ class Result(NamedTuple):
 
 
 class _Watch:
-    """A pytest plugin: the order of the tests, the name of the first that failed, and the time that
-    each took.
+    """A pytest plugin: the order of the tests, the names of those that failed, and the seconds that
+    each took. kills, durations: what is known of tests by now. unsound: those not to be asked.
     """
 
     def __init__(
-        self, kills: Counter[str], durations: dict[str, float], running: Path | None = None
+        self,
+        running: Path,
+        kills: Counter[str],
+        durations: dict[str, float],
+        unsound: set[str],
     ) -> None:
-        self.killer, self.kills, self.durations, self.running = "", kills, durations, running
+        self.running, self.kills, self.durations, self.unsound = running, kills, durations, unsound
+        self.failed: list[str] = []
+        self.took: Counter[str] = Counter()
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [item for item in items if item.nodeid not in self.unsound]
         items.sort(key=lambda item: (-self.kills[item.nodeid], self.durations.get(item.nodeid, 0)))
 
+    def in_order(self, files: list[str]) -> list[str]:
+        """The files whose tests noticed the most come first."""
+        counts = Counter[str]()
+        for nodeid, count in self.kills.items():
+            counts[nodeid.partition("::")[0]] += count
+        return sorted(files, key=lambda file: -counts[file])
+
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        if self.running:  # whoever waits for us reads there how long this test has been running
-            self.running.write_text(nodeid)
+        self.running.write_text(nodeid)  # whoever waits for us reads there which one it is
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.durations[report.nodeid] = self.durations.get(report.nodeid, 0) + report.duration
-        if report.failed and not self.killer:
-            self.killer = report.nodeid
+        self.took[report.nodeid] += report.duration
+        if report.failed:
+            self.failed.append(report.nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.failed and not self.killer:
-            self.killer = "(import)"
+        if report.failed:
+            self.failed.append("(import)")
+
+
+def sample(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:
+    """So many of them, from each file its share to one more or less: shuffled within each file,
+    then every so-manieth of the whole row.
+    """
+    if count >= len(mutants):
+        return mutants
+    shuffled = list(mutants)
+    random.Random(seed).shuffle(shuffled)
+    shuffled.sort(key=lambda m: m.file)
+    step = len(shuffled) / count
+    return [shuffled[int((i + 0.5) * step)] for i in range(count)]
+
+
+def compiles(source: str) -> bool:
+    """Whether a changed file is still Python."""
+    try:
+        compile(source, "mutant", "exec")
+    except SyntaxError:
+        return False
+    return True
 
 
 def _copy(folder: Path) -> None:
@@ -105,7 +151,7 @@ def _copy(folder: Path) -> None:
         shutil.copy2(ROOT / name, folder / name)
 
 
-def _child(folder: Path, tests: list[str], watch: _Watch, write_bytecode: bool) -> None:
+def _child(folder: Path, tests: list[str], watch: _Watch, unchanged: bool) -> None:
     """Run tests in this forked process and leave the result in the folder; does not return."""
     status = 1
     try:
@@ -113,11 +159,11 @@ def _child(folder: Path, tests: list[str], watch: _Watch, write_bytecode: bool) 
         # As in a terminal: a shell lets what it runs in the background ignore these.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        if not write_bytecode:
+        if not unchanged:
             resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
         os.chdir(folder)
         sys.path[:0] = [str(folder)]
-        sys.dont_write_bytecode = not write_bytecode
+        sys.dont_write_bytecode = not unchanged
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         os.environ["PYTHONPATH"] = str(folder)  # for the programs that tests start
         # Processes that tests spawn import the main module once more: they need none of ours.
@@ -125,43 +171,38 @@ def _child(folder: Path, tests: list[str], watch: _Watch, write_bytecode: bool) 
         log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        options = [
-            "-x",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "_hypothesis_pytestplugin",
-            "-W",
-            "ignore",
-            "--tb=line",
-        ]
-        paths = [f"tests/{t}" if t.endswith(".py") else t for t in tests]
-        code = pytest.main([*options, "--seed=1", "--hypothesis-profile=mutation", *paths], [watch])
-        if code != 0 and not watch.killer:
-            watch.killer = "(import)"
-        (folder / "result.json").write_text(
-            json.dumps([watch.killer, watch.durations if write_bytecode else {}])
-        )
+        options = ["-q", "-x", "-W", "ignore", "--tb=line", "-p", "no:cacheprovider"]
+        options += ["-o", "addopts="]  # the usual ones ask for processes; this is one
+        options += ["-p", "_hypothesis_pytestplugin", "--seed=1", "--hypothesis-profile=mutation"]
+        files = [t for t in tests if ".py" in t]
+        options += [t for t in tests if t not in files]  # -k and its words
+        for file in watch.in_order([f"tests/{file}" for file in files]):
+            code = pytest.main([*options, file], [watch])
+            if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+                watch.failed += [] if watch.failed else ["(import)"]
+                break
+        (folder / "result.json").write_text(json.dumps([watch.failed, watch.took]))
         status = 0
     finally:
         os._exit(status)
 
 
-def _fork(folder: Path, tests: list[str], watch: _Watch, write_bytecode: bool = False) -> int:
+def _fork(folder: Path, tests: list[str], watch: _Watch, unchanged: bool = False) -> int:
     (folder / "result.json").unlink(missing_ok=True)
+    (folder / "running").write_text("")
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
-        _child(folder, tests, watch, write_bytecode)
+        _child(folder, tests, watch, unchanged)
     return pid
 
 
-def _result(folder: Path) -> tuple[str, dict[str, float]]:
+def _result(folder: Path) -> tuple[list[str], dict[str, float]]:
+    """The tests that failed, and the seconds of each that ran."""
     try:
         return tuple(json.loads((folder / "result.json").read_text()))
     except FileNotFoundError:
-        return "(crash)", {}
+        return ["(crash)"], {}
 
 
 def read(path: Path) -> dict[str, dict]:
@@ -177,7 +218,7 @@ def run(
     keep: Path | None = None,
     again: bool = False,
 ) -> list[Result]:
-    """All mutants, `jobs` at a time. RuntimeError if the tests fail without any change.
+    """All mutants, `jobs` at a time. RuntimeError if the tests do not run without any change.
 
     Mutants whose result stands in the file `keep` are not run once more, except survivors if
     `again`. New results are added.
@@ -195,9 +236,8 @@ def run(
     if not waiting:
         return done
     kills: dict[str, Counter[str]] = {m.file: Counter() for m in waiting}
-    for result in done:
-        if result.mutant.file in kills:
-            kills[result.mutant.file][result.killer] += 1
+    for record in known.values():
+        kills.get(record["name"].partition(":")[0], Counter())[record["killer"]] += 1
 
     def finished(result: Result) -> None:
         kills[result.mutant.file][result.killer] += 1
@@ -217,28 +257,34 @@ def run(
         first = Path(temporary) / "copy0"
         first.mkdir()
         _copy(first)
-        needed = dict.fromkeys(t for m in waiting for t in tests_of(m.file) if t.endswith(".py"))
-        os.waitpid(_fork(first, list(needed), _Watch(Counter(), {}), write_bytecode=True), 0)
-        killer, durations = _result(first)
-        if killer:
-            raise RuntimeError(
-                f"the tests fail without any change: {killer}\n"
-                f"{(first / 'log').read_text()[-3000:]}"
-            )
+        tests = dict.fromkeys(t for m in waiting for t in tests_of(m.file) if t.endswith(".py"))
+        # Imports everything, and so leaves bytecode behind.
+        failed, _ = _unchanged(first, [*tests, "--collect-only"])
+        if failed:
+            raise RuntimeError((first / "log").read_text()[-3000:])
         folders = [first] + [Path(temporary) / f"copy{n}" for n in range(1, jobs)]
         for folder in folders[1:]:
             shutil.copytree(first, folder)
-        return done + list(_schedule(waiting, folders, kills, durations, finished))
+        return done + list(_schedule(waiting, folders, kills, finished))
+
+
+def _unchanged(folder: Path, tests: list[str]) -> tuple[list[str], dict[str, float]]:
+    """What the tests give without any change."""
+    watch = _Watch(folder / "running", Counter(), {}, set())
+    os.waitpid(_fork(folder, tests, watch, unchanged=True), 0)
+    return _result(folder)
 
 
 def _schedule(
     mutants: list[Mutant],
     folders: list[Path],
     kills: dict[str, Counter[str]],
-    durations: dict[str, float],
     finished: Callable[[Result], None],
 ) -> Iterator[Result]:
     waiting, running = list(mutants)[::-1], {}
+    durations: dict[str, float] = {}
+    sound: set[str] = set()  # tests that pass without any change
+    unsound: set[str] = set()
     while waiting or running:
         while waiting and len(running) < len(folders):
             mutant = waiting.pop()
@@ -250,7 +296,7 @@ def _schedule(
             for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
                 compiled.unlink()
             path.write_text(mutant.source)
-            watch = _Watch(kills[mutant.file], durations, folder / "running")
+            watch = _Watch(folder / "running", kills[mutant.file], durations, unsound)
             pid = _fork(folder, tests_of(mutant.file), watch)
             running[folder] = [mutant, path, original, pid, time.monotonic(), 0, ""]
         time.sleep(POLL)
@@ -258,7 +304,7 @@ def _schedule(
             mutant, path, original, pid, start, polls, test = job
             ended, status = os.waitpid(pid, os.WNOHANG)
             if not ended:
-                now = (folder / "running").read_text() if (folder / "running").exists() else ""
+                now = (folder / "running").read_text()
                 job[-2:] = (polls + 1, test) if now == test else (0, now)
                 if polls * POLL < SECONDS + 6 * durations.get(test, 0):
                     continue
@@ -268,9 +314,19 @@ def _schedule(
                 os.killpg(pid, signal.SIGKILL)
             over = not ended or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU)
             path.write_text(original)
-            result = Result(
-                mutant, "(timeout)" if over else _result(folder)[0], time.monotonic() - start
-            )
+            failed, took = (["(timeout)"], {}) if over else _result(folder)
+            durations |= took
             del running[folder]
+            doubted = (folder / "running").read_text() if over else "".join(failed[:1])
+            if "::" in doubted and doubted not in sound:
+                wrong, took = _unchanged(folder, [doubted.removeprefix("tests/")])
+                durations |= took
+                (unsound if wrong else sound).add(doubted)
+                if wrong:
+                    print(f"fails without any change: {doubted}", flush=True)
+                if wrong or (over and polls * POLL < SECONDS + 6 * durations.get(doubted, 0)):
+                    waiting.append(mutant)
+                    continue
+            result = Result(mutant, "".join(failed[:1]), time.monotonic() - start)
             finished(result)
             yield result

@@ -40,6 +40,7 @@ def run(copy: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_example_passes_its_checks(copy):
     assert "rms_norm" in run(copy, "tinynet.gradcheck", "rms_norm")
     assert "PASSED tests/core/test_rms_norm.py" in run(

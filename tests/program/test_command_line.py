@@ -201,7 +201,7 @@ def mistakes(data, finished, tmp_path):
         (("--device", "cpu:0,cpu:1,cpu:2", *out), "one device or two"),
         (("--tf32", "--device", "cpu", *out), "--tf32"),
         (("--data", data, "--batch-size", 999, *out), "999"),
-        (("--data", data, "--batch-size", 8, "--crop", 99, *out), "99"),
+        (("--data", data, "--batch-size", 8, "--crop", 99, *out), "--crop: expected at most 16"),
         (("--data", data, "--set", "lr=1", *out), "needs --resume"),
         (("--resume", "--out", tmp_path / "new"), "not the folder of a run"),
         (("--resume", "--out", finished, "--preset", "paper"), "preset"),

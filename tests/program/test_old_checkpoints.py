@@ -145,7 +145,7 @@ def small(alexnet, monkeypatch, preset):
     monkeypatch.setitem(alexnet.PRESETS, preset, few)
 
 
-@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("frozen", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_large_run_of_before_goes_on_as_it_was(alexnet, frozen, folder, monkeypatch):
     """cfg145 with few kernels, and the metadata as that commit wrote them: dropout inverted, biases
     at twice the rate, the picture always divided by 1.1, nothing that changes by itself.

@@ -19,7 +19,7 @@ from tinynet.optim.lr_scheduler import Cosine, MultiStep
 from tinynet.program import Program, Recipe
 from tinynet.program import program as module
 from tinynet.program.options import interval, rising_numbers
-from tinynet.tensor import tensor
+from tinynet.tensors import tensor
 from tinynet.training import checkpoint as files
 from tinynet.training.measure import Measure
 from tinynet.training.metrics import read_config

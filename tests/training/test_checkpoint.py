@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError, safe_open
 
+from tinynet import saving
 from tinynet.errors import CheckpointError
 from tinynet.training import checkpoint as files
 from tinynet.training.checkpoint import Checkpoint
@@ -110,14 +113,18 @@ def test_newest_whole_passes_over_damaged_ones(rng, tmp_path):
         files.newest_whole(tmp_path / "empty")
 
 
-def test_a_failed_write_leaves_the_old_file(rng, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "where, name, error",
+    [(os, "fsync", OSError), (saving, "save_file", SafetensorError)],  # the library's own error
+)
+def test_a_failed_write_leaves_the_old_file(where, name, error, rng, tmp_path, monkeypatch):
     path = tmp_path / "c.safetensors"
     files.save(path, make(rng, 1))
 
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
+    def full(*arguments):
+        raise error("No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(where, name, full)
     with pytest.raises(OSError, match="No space left"):
         files.save(path, make(rng, 2))
     assert files.load(path).state["step"] == 1
@@ -150,3 +157,29 @@ def test_best_without_hard_links(rng, tmp_path, monkeypatch):
     files.save(path, make(rng, 4))
     files.keep_best(path)
     assert files.load(tmp_path / files.BEST).state["step"] == 4
+
+
+def test_the_checksum_is_of_metadata_names_types_shapes_and_values(rng, tmp_path):
+    """By its definition: a checkpoint of one version has to load in all later ones."""
+    arrays = {
+        "model.b": rng.normal(size=(2, 3)),
+        "model.a": np.full((), 2, np.float32),
+        "arrays.none": np.ones((0, 2), np.int64),
+    }
+    files.save_arrays(tmp_path / "c.safetensors", arrays, {"step": 1})
+    with safe_open(tmp_path / "c.safetensors", framework="numpy") as file:
+        found = file.metadata()
+    text = '{"format": "tinynet", "state": "{\\"step\\": 1}"}'
+    expected = hashlib.sha256(text.encode())
+    for name, lies in [("arrays.none", "int64 (0, 2)"), ("model.a", "float32 (1,)"),
+                       ("model.b", "float64 (2, 3)")]:  # fmt: skip
+        expected.update(f"{name} {lies}".encode() + arrays[name].tobytes(order="C"))
+    assert found.pop("sha256") == expected.hexdigest()
+    assert found == {"format": "tinynet", "state": '{"step": 1}'}
+    assert files.load(tmp_path / "c.safetensors").model["b"].tolist() == arrays["model.b"].tolist()
+
+
+def test_a_file_that_holds_more_than_a_run_wrote_is_refused(tmp_path):
+    files.save_arrays(tmp_path / "c.safetensors", {"model.w": np.ones(1), "other.w": np.ones(1)})
+    with pytest.raises(CheckpointError, match="not a checkpoint of a run: it holds other.w"):
+        files.load(tmp_path / "c.safetensors")

@@ -82,6 +82,15 @@ def test_best_as_a_copy_is_on_the_disk_before_it_has_its_name(tmp_path, events, 
     ]
 
 
+def test_what_a_killed_run_left_beside_best_is_no_way_into_another_checkpoint(tmp_path):
+    older, newer = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    files.save(older, make(1)), files.save(newer, make(2))
+    os.link(older, tmp_path / "best.safetensors.part")  # killed before it had its name
+    files.keep_best(newer)
+    assert [files.load(each).state["step"] for each in (older, newer)] == [1, 2]
+    assert files.load(tmp_path / "best.safetensors").state["step"] == 2
+
+
 def test_a_text_is_on_the_disk_before_it_has_its_name(tmp_path, events):
     files.write_whole(tmp_path / "t.json", "äöü")
     assert events == [

@@ -10,7 +10,7 @@ import tinynet
 from tinynet import nn
 from tinynet.optim import SGD, Adam
 from tinynet.optim.lr_scheduler import Constant, Cosine, WarmUp
-from tinynet.tensor import tensor
+from tinynet.tensors import tensor
 from tinynet.training import checkpoint as files
 from tinynet.training.metrics import read_metrics
 from tinynet.training.replay import first_nonfinite

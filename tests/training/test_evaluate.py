@@ -10,7 +10,7 @@ import pytest
 
 from tinynet.data import ArrayDataset, Loader
 from tinynet.devices import find_device
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 from tinynet.training.evaluate import (
     evaluate,
     probabilities,

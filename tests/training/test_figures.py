@@ -9,7 +9,7 @@ import tinynet
 from tinynet import nn
 from tinynet.optim import SGD
 from tinynet.optim.lr_scheduler import MultiStep
-from tinynet.tensor import tensor
+from tinynet.tensors import tensor
 from tinynet.training import checkpoint as files
 from tinynet.training import console, saving
 from tinynet.training import trainer as loop

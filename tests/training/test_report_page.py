@@ -13,7 +13,7 @@ from PIL import Image
 
 from tinynet.data import ArrayDataset, Loader
 from tinynet.devices import find_device
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 from tinynet.training import plots, report
 from tinynet.training.evaluate import evaluate, save_evaluation
 from tinynet.training.inputs import Inputs

@@ -19,7 +19,7 @@ from tinynet import Function, nn
 from tinynet.errors import CheckpointError
 from tinynet.optim import SGD, Adam
 from tinynet.optim.lr_scheduler import Cosine, DivideOnPlateau
-from tinynet.tensor import tensor
+from tinynet.tensors import tensor
 from tinynet.training import checkpoint as files
 from tinynet.training.inputs import Inputs
 from tinynet.training.measure import Measure

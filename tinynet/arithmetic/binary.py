@@ -14,7 +14,7 @@ from tinynet.arithmetic.operands import binary, on_device_of, operands, unbroadc
 from tinynet.function import Context, Function
 from tinynet.kernels.order import elementwise
 from tinynet.operations import operation
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 @elementwise

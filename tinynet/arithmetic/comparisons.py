@@ -14,7 +14,7 @@ from typing import Any
 from tinynet.arithmetic.operands import axes_of, axis_of, check_tensor, operands, without_gradient
 from tinynet.kernels.order import along_memory
 from tinynet.operations import operation
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 def _compare(name: str, function: Callable[[Any, Any], Any], a: Any, b: Any) -> Tensor:

@@ -10,7 +10,7 @@ from tinynet.arithmetic.operands import check_tensor
 from tinynet.arithmetic.reductions import Sum, sum
 from tinynet.arithmetic.shapes import Reshape, Transpose, reshape, transpose
 from tinynet.operations import operation
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 class _Term(NamedTuple):

@@ -14,7 +14,7 @@ from tinynet.arithmetic.shapes import astype
 from tinynet.function import Context, Function
 from tinynet.kernels.elementwise import ROWS
 from tinynet.operations import operation
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 class Elementwise(Function):

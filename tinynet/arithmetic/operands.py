@@ -9,7 +9,8 @@ import numpy as np
 
 from tinynet import profiler
 from tinynet.function import Function, common_device
-from tinynet.tensor import Tensor, tensor
+from tinynet.tensors import Tensor, tensor
+from tinynet.tracer import active, current
 
 
 def unbroadcast(grad: Any, shape: tuple[int, ...]) -> Any:
@@ -35,8 +36,9 @@ def binary(function: type[Function], name: str, a: Any, b: Any) -> Tensor:
 def operands(name: str, *given: Any) -> list[Tensor]:
     """Tensors, numbers, arrays and lists as tensors of one device that broadcast together.
 
-    A number takes the first tensor's dtype, as an array without axes; an array or a list becomes a
-    tensor of its own dtype. ValueError where the shapes do not fit, TypeError without any tensor.
+    A number takes the first tensor's dtype, if that can hold such numbers, as an array without
+    axes; an array or a list becomes a tensor of its own dtype. ValueError where the shapes do not
+    fit, TypeError without any tensor.
     """
     like = next((x for x in given if isinstance(x, Tensor)), None)
     if like is None:
@@ -56,8 +58,11 @@ def _operand(name: str, x: Any, like: Tensor) -> Tensor:
     if isinstance(x, Tensor):
         return x
     if isinstance(x, (bool, int, float, complex)):
-        whole = like.dtype.kind in "biu"
-        dtype = np.dtype(np.float32) if whole and isinstance(x, (float, complex)) else like.dtype
+        dtype = like.dtype
+        if dtype.kind in "biu" and isinstance(x, (float, complex)):
+            dtype = np.dtype(np.float32)
+        elif dtype.kind == "b" and not isinstance(x, bool):
+            dtype = np.dtype(np.int64)  # (x > 0) * 2 is 0 or 2
         with like.device.activate(name):  # filled there: an upload costs a GPU five calls
             array = like.device.empty((), dtype)
             array.fill(x)
@@ -79,10 +84,15 @@ def without_gradient(name: str, function: Callable[..., Any], *tensors: Tensor) 
     """function(arrays) as a tensor that is not on the tape."""
     device = common_device(name, tensors)
     arrays = [t.data for t in tensors]
+    trace = current() if active else None
+    seen = trace.look(name, tensors, {}) if trace and trace.whole else None
     with device.activate(name, arrays), profiler.record(name, "forward", device) as record:
         y = device.xp.asarray(function(*arrays))
         record(arrays, [y])
-    return Tensor(y, device)
+    found = Tensor(y, device)
+    if trace and seen is not None:
+        trace.note(seen, (found,))
+    return found
 
 
 def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
@@ -116,4 +126,5 @@ def axis_of(name: str, axis: Any, ndim: int) -> int:
 def check_tensor(name: str, x: Any) -> None:
     """TypeError for what is no tensor."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
+        write = "; write tinynet.tensor(x), and x for x.data" if hasattr(x, "__array__") else ""
+        raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}{write}")

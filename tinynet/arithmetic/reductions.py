@@ -18,7 +18,7 @@ from tinynet.arithmetic.operands import axes_of, axis_of, check_tensor
 from tinynet.function import Context, Function
 from tinynet.kernels.order import inner_axes, order_of, reordered, restored
 from tinynet.operations import operation
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 def _without(y: Any, axes: tuple[int, ...]) -> Any:

@@ -15,7 +15,7 @@ from tinynet.arithmetic.operands import axes_of, axis_of, check_tensor
 from tinynet.devices import Device, find_device
 from tinynet.function import Context, Function
 from tinynet.operations import operation
-from tinynet.tensor import Tensor, as_array
+from tinynet.tensors import Tensor, as_array
 
 
 class Reshape(Function):

@@ -60,9 +60,15 @@ def find_splits(root: Path, share: float | None = None) -> Splits | None:
     """
     if share is not None and not 0 < share < 1:
         raise DataError(f"--val-share: expected a number between 0 and 1, got {share:g}")
-    folders = {p.name.lower(): p for p in root.iterdir() if p.is_dir()}
-    train = folders.get("train")
-    vals = [folders[name] for name in VALS if name in folders]
+    folders = sorted(p for p in root.iterdir() if p.is_dir())
+    trains = [p for p in folders if p.name.lower() == "train"]
+    vals = [p for p in folders if p.name.lower() in VALS]
+    if len(trains) > 1:
+        raise DataError(
+            f"{root}: expected one folder of training pictures, got {_listed(trains)}; rename "
+            f"those not to be used"
+        )
+    train = trains[0] if trains else None
     if train is None and (vals or share is None or not _class_folders(root)):
         return None
     if share is not None:
@@ -243,7 +249,8 @@ def _decode_all(
             try:
                 pictures[i] = decode(read_file(path), path, size)
             except (DataError, OSError) as error:
-                problems[i] = str(error)
+                # a name may be any bytes, what is printed is text
+                problems[i] = str(error).encode("utf-8", "backslashreplace").decode()
 
     blocks = [range(i, min(i + 64, len(listing))) for i in range(0, len(listing), 64)]
     with ThreadPoolExecutor(

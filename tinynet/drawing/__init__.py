@@ -21,7 +21,7 @@ from tinynet.drawing.page import fragment, page
 from tinynet.drawing.reading import nodes_of, read
 from tinynet.drawing.svg import svg
 from tinynet.nn.module import Module
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 MOST = 3000  # boxes of a picture
 

@@ -19,7 +19,7 @@ from tinynet.drawing.graph import Box, Edge, Graph, Output
 from tinynet.drawing.text import listed
 from tinynet.nn.module import Parameter
 from tinynet.tape import Node, add_up, walk
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 from tinynet.tracer import SHOWN, Value, argument_names
 
 

@@ -6,6 +6,8 @@ names the argument, what was expected, what came. The files here go by kind; an 
 them, decorated with @operation, is a name of this package.
 """
 
+from typing import TYPE_CHECKING
+
 from tinynet.arithmetic import concat, exp, log, maximum
 from tinynet.functional.activation import *
 from tinynet.functional.affine import *
@@ -16,6 +18,13 @@ from tinynet.functional.normalization import *
 from tinynet.functional.pooling import *
 from tinynet.functional.regularization import *
 from tinynet.functional.shape import *
+from tinynet.instead import FUNCTIONAL, missing
 from tinynet.operations import OPERATIONS
 
 __all__ = sorted(name for name, row in OPERATIONS.items() if globals().get(name) is row.call)
+
+if not TYPE_CHECKING:  # or a type checker would believe that every name is there
+
+    def __getattr__(name):
+        """Python comes here for what is not there."""
+        raise missing("tinynet.functional", name, FUNCTIONAL)

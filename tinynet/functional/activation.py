@@ -9,7 +9,7 @@ from tinynet.function import Context, Function
 from tinynet.functional import checks
 from tinynet.operations import operation
 from tinynet.recording import is_grad_enabled
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 class ReLU(Function):

@@ -10,7 +10,7 @@ from tinynet.arithmetic.shapes import Index
 from tinynet.function import Context, Function
 from tinynet.functional import checks
 from tinynet.operations import operation
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 class Attention(Function):
@@ -18,7 +18,7 @@ class Attention(Function):
 
     @staticmethod
     def forward(ctx: Context, q: Any, k: Any, v: Any, heads: int, mask: Any) -> Any:
-        if mask is not None:
+        if isinstance(mask, np.ndarray):  # no tensor's, or on the host
             mask = ctx.device.upload(mask)
         y, p = ctx.kernels.attention_forward(q, k, v, heads, mask)
         ctx.save_for_backward(q, k, v, p)
@@ -57,7 +57,8 @@ def attention(
     if D % heads or E % heads:
         raise ValueError(f"attention: expected D and E divisible by heads={heads}, got {D} and {E}")
     if mask is not None:
-        mask = np.asarray(mask.numpy() if isinstance(mask, Tensor) else mask)
+        if not isinstance(mask, Tensor) or mask.device != q.device:
+            mask = np.asarray(mask.numpy() if isinstance(mask, Tensor) else mask)
         if mask.dtype != bool or mask.shape not in ((T, S), (N, T, S)):
             raise ValueError(
                 f"attention: expected a mask of bool, {(T, S)} or {(N, T, S)}, got {mask.dtype} "
@@ -66,7 +67,8 @@ def attention(
     if causal:
         below = np.tri(T, S, dtype=bool)
         mask = below if mask is None else mask & below
-    if mask is not None and not mask.any(axis=-1).all():
+    seen = mask.numpy() if isinstance(mask, Tensor) else mask
+    if seen is not None and not seen.any(axis=-1).all():
         raise ValueError(
             "attention: expected a mask that lets every query look at one key at least, got a row "
             "without; pad with a key that may be seen, and leave its result out of the loss"
@@ -84,12 +86,14 @@ def embedding(tokens: Any, weight: Tensor) -> Tensor:
     """
     checks.floats("embedding", weight=weight)
     checks.rank("embedding", "weight", weight, "(K, D)")
-    tokens = np.asarray(tokens.numpy() if isinstance(tokens, Tensor) else tokens)
-    if tokens.dtype.kind not in "iu":
-        raise TypeError(f"embedding: expected tokens to be integers, got {tokens.dtype}")
-    if tokens.size and not 0 <= tokens.min() <= tokens.max() < len(weight):
+    numbers = np.asarray(tokens.numpy() if isinstance(tokens, Tensor) else tokens)
+    if numbers.dtype.kind not in "iu":
+        raise TypeError(f"embedding: expected tokens to be integers, got {numbers.dtype}")
+    if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(weight):
         raise ValueError(
-            f"embedding: expected tokens from 0 to {len(weight) - 1}, got {tokens.min()} to "
-            f"{tokens.max()}"
+            f"embedding: expected tokens from 0 to {len(weight) - 1}, got {numbers.min()} to "
+            f"{numbers.max()}"
         )
-    return Index.apply(weight, weight.device.upload(tokens))
+    if isinstance(tokens, Tensor) and tokens.device == weight.device:
+        return Index.apply(weight, tokens)  # a trace sees where they come from
+    return Index.apply(weight, weight.device.upload(numbers))

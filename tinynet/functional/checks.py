@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 def tensor(operation: str, name: str, x: Any) -> None:
     """A tensor of any dtype."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"{operation}: expected {name} to be a tensor, got {type(x).__name__}")
+        write = f"; write tinynet.tensor({name})" if hasattr(x, "__array__") else ""
+        raise TypeError(
+            f"{operation}: expected {name} to be a tensor, got {type(x).__name__}{write}"
+        )
 
 
 def floats(operation: str, **tensors: Any) -> None:

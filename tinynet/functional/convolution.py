@@ -11,7 +11,7 @@ from tinynet.kernels.dilation import Apart, Axis, dilated_size
 from tinynet.kernels.im2col import Pair, output_size
 from tinynet.kernels.order import along_memory, inner_axes, order_of, reordered
 from tinynet.operations import operation
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 class Conv2d(Function):

@@ -13,7 +13,7 @@ import numpy as np
 from tinynet.function import Context, Function
 from tinynet.functional import checks
 from tinynet.operations import operation
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 class CrossEntropy(Function):

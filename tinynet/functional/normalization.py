@@ -8,7 +8,7 @@ from typing import Any
 from tinynet.function import Context, Function
 from tinynet.functional import checks
 from tinynet.operations import operation
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 class LocalResponseNorm(Function):
@@ -138,7 +138,9 @@ def batch_norm(
         if t is not None and not isinstance(t, Tensor):
             raise TypeError(f"batch_norm: expected {name} to be a tensor, got {type(t).__name__}")
         if t is not None and t.shape != (C,):
-            raise ValueError(f"batch_norm: expected {name} of shape ({C},), got {t.shape}")
+            raise ValueError(
+                f"batch_norm: x has {C} channels, so expected {name} of shape ({C},), got {t.shape}"
+            )
     missing = [name for name, t in running.items() if t is None]
     if len(missing) == 1 or (missing and not training):
         raise ValueError(

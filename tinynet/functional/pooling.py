@@ -8,7 +8,7 @@ from tinynet.function import Context, Function
 from tinynet.functional import checks
 from tinynet.kernels.max_pool2d import pool_output_size
 from tinynet.operations import operation
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 class MaxPool2d(Function):

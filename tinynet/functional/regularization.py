@@ -8,7 +8,7 @@ from tinynet import random
 from tinynet.function import Context, Function
 from tinynet.functional import checks
 from tinynet.operations import operation
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 class Dropout(Function):

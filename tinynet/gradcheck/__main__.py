@@ -15,7 +15,7 @@ from tinynet.devices import Device, find_device
 from tinynet.errors import DeviceUnavailableError, GradcheckError
 from tinynet.gradcheck.cases import CASES, has_gradient
 from tinynet.gradcheck.check import worst_error
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -62,6 +62,7 @@ class Slope(NamedTuple):
     value: float
     error: float  # how far `value` may be off; inf if fn is not finite nearby
     method: str
+    noise: float = 0.0  # the same by luckless rounding: what differs by less is not called wrong
     kink: bool = False
     left: float = 0.0
     right: float = 0.0
@@ -105,13 +106,14 @@ class Numerical:
 
     def central(self, u: Direction) -> Slope:
         """As `slope`, by central differences."""
-        value, error, kink, left, right = self.differences(u)
+        value, error, kink, left, right, noise = self.differences(u)
         v = self.v
         one = np.where(kink, v * left, v * value)
         other = np.where(kink, v * right, v * value)
         return Slope(
             value=float(v @ value),
             error=float(np.abs(v) @ np.where(kink, 0, error)),
+            noise=float(np.abs(v) @ noise),
             method="central differences",
             kink=bool(kink.any()),
             left=float(one.sum()),
@@ -121,19 +123,22 @@ class Numerical:
         )
 
     def differences(self, u: Direction) -> tuple[np.ndarray, ...]:
-        """dy/dt, its error, whether there is a kink, slopes on the left and right: for each output.
+        """dy/dt, its error, whether there is a kink, slopes on the left and right, the noise: for
+        each output.
 
         C is taken at steps t, t/10, t/100 ... R is two of them combined, its error the distance
         to the R before, plus rounding. Each output keeps its best R. At a smooth point the
-        one-sided slopes differ by a multiple of t, which shrinks with t; where it does not go to
-        0 for t -> 0 there is a kink.
+        one-sided slopes differ by a multiple of t, and what is left of it for t -> 0 (the gap) by
+        rounding alone, which grows with 1/t: the noise. Where the gap stays the same there is a
+        kink.
         """
         y, size = self.subject.outputs, self._size(u)
         best = [np.zeros(y.shape), np.full(y.shape, np.inf), np.zeros(y.shape, bool)]
-        best += [np.zeros(y.shape), np.zeros(y.shape)]
+        best += [np.zeros(y.shape) for _ in range(3)]
         before: list[np.ndarray] = []  # what the step before gave: left, right, C
-        R, moved = None, np.zeros(y.shape, bool)
+        R, gap, moved = None, np.full(y.shape, np.nan), np.zeros(y.shape, bool)
         steps = max(3, round(np.log10(self.eps / LAST)) + 1)
+        digit = np.spacing(np.abs(y).max(initial=0))
         with np.errstate(all="ignore"):
             for step in size * self.eps * 10.0 ** -np.arange(steps):
                 right = (self._moved(u, step) - y) / step
@@ -146,12 +151,19 @@ class Numerical:
                     left_at_0, right_at_0 = (
                         (10 * n - b) / 9 for n, b in zip(now[:2], before, strict=False)
                     )
+                    gap_before, gap = gap, right_at_0 - left_at_0
                     if R_before is not None:
-                        rounding = np.where(moved, 5 * self.spread / step, 0)
-                        error = np.abs(R - R_before) + rounding
+                        # Moved by a larger step and by this one no more: flat here, or lost in
+                        # the rounding of what lies between, as tanh(x) in 1 + tanh(x), x << 0.
+                        lost = moved & (left == 0) & (right == 0) & (y != 0)
+                        spread = np.where(lost, digit, self.spread)
+                        rounding = np.where(moved, 5 * spread / step, 0)
                         slopes = np.maximum(np.abs(left), np.abs(right))
-                        kink = np.abs(right_at_0 - left_at_0) > 1e-6 * slopes + 100 * rounding
-                        found = R, error, kink, left_at_0, right_at_0
+                        kink = np.abs(gap) > 1e-6 * slopes + 100 * rounding
+                        kink &= np.abs(gap - gap_before) < 0.03 * np.abs(gap)
+                        error = np.abs(R - R_before) + rounding
+                        noise = np.where(kink, 0, np.maximum(abs(gap), 10 * abs(gap_before)))
+                        found = R, error, kink, left_at_0, right_at_0, noise
                         better = error < best[1]  # never for NaN
                         best = [np.where(better, *pair) for pair in zip(found, best, strict=True)]
                     if (best[1] <= 1e-8 * np.abs(best[0]).max(initial=0)).all():

@@ -32,14 +32,26 @@ class Comparison(NamedTuple):
         return np.array([s.error for s in self.slopes])
 
     @property
+    def noises(self) -> np.ndarray:
+        return np.array([s.noise for s in self.slopes])
+
+    @property
     def kinks(self) -> np.ndarray:
         return np.array([s.kink for s in self.slopes], bool)
 
     @property
     def wrong(self) -> np.ndarray:
-        # Not `>`: NaN is wrong as well. An infinite error means that there is nothing to compare.
-        apart = np.abs(self.analytical - self.numerical)
-        return ~(apart <= self.allowed + self.errors)
+        return ~(self.apart <= np.maximum(self.allowed + self.errors, self.noises))
+
+    @property
+    def unknown(self) -> np.ndarray:
+        lost = ~self.wrong & ~(self.apart <= self.allowed + self.errors)
+        return lost | (self.errors > self.allowed.max())
+
+    @property
+    def apart(self) -> np.ndarray:
+        # Compared by ~(<=): NaN is wrong. An infinite error: there is nothing to compare.
+        return np.abs(self.analytical - self.numerical)
 
 
 def verdict(comparisons: list[Comparison]) -> float:
@@ -50,9 +62,8 @@ def verdict(comparisons: list[Comparison]) -> float:
     if wrong:
         raise GradcheckError(_wrong(wrong))
     for c in comparisons:
-        for n, label in enumerate(c.labels):
-            if c.errors[n] > c.allowed.max():
-                raise GradcheckError(_unknown(c, n, label))
+        for n in np.flatnonzero(c.unknown):
+            raise GradcheckError(_unknown(c, n, c.labels[n]))
     for c in comparisons:
         if c.shape is not None and c.kinks.any():
             _tell_kinks(c)
@@ -85,9 +96,10 @@ def _unknown(c: Comparison, n: int, label: str) -> str:
             f"gradcheck: the function gives NaN or infinity next to {c.name}{label}, where its "
             f"derivative was to be taken; choose other inputs"
         )
+    error = max(c.errors[n], c.noises[n])
     return (
         f"gradcheck: the gradient of {c.name}{label} cannot be checked: central differences give "
-        f"{c.numerical[n]:.9g} with an error of {c.errors[n]:.2g}, allowed is {c.allowed[n]:.2g}; "
+        f"{c.numerical[n]:.9g} with an error of {error:.2g}, allowed is {c.allowed[n]:.2g}; "
         f"choose other inputs, or pass a larger atol or rtol"
     )
 

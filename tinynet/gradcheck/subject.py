@@ -16,7 +16,7 @@ from tinynet.errors import GradcheckError
 from tinynet.function import Context, Function
 from tinynet.gradcheck.layouts import like
 from tinynet.recording import no_grad
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 class Variable(NamedTuple):

@@ -1,5 +1,8 @@
 """Networks: Module, Parameter, layers, initialisers."""
 
+from typing import TYPE_CHECKING
+
+from tinynet.instead import NN, missing
 from tinynet.nn import init
 from tinynet.nn.activation import ELU, GELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from tinynet.nn.attention import Embedding, MultiHeadAttention
@@ -62,3 +65,9 @@ __all__ = [
     "Upsample",
     "init",
 ]
+
+if not TYPE_CHECKING:  # or a type checker would believe that every name is there
+
+    def __getattr__(name):
+        """Python comes here for what is not there."""
+        raise missing("tinynet.nn", name, NN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tinynet.functional as F
 from tinynet.nn.module import Module, listed
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 class ReLU(Module):

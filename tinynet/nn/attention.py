@@ -12,7 +12,7 @@ from tinynet.nn import init
 from tinynet.nn.init import Initialiser
 from tinynet.nn.layers import Linear
 from tinynet.nn.module import Module, Parameter
-from tinynet.tensor import Tensor, tensor
+from tinynet.tensors import Tensor, tensor
 
 
 class Embedding(Module):

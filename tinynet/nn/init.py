@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinynet import random
+from tinynet.instead import INIT, missing
 
 Initialiser = Callable[[tuple[int, ...]], np.ndarray]
 
@@ -50,3 +52,10 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
         raise ValueError(f"fans: expected weights of shape (out, in, ...), got {shape}")
     kernel = math.prod(shape[2:])
     return shape[1] * kernel, shape[0] * kernel
+
+
+if not TYPE_CHECKING:  # or a type checker would believe that every name is there
+
+    def __getattr__(name):
+        """Python comes here for what is not there."""
+        raise missing("tinynet.nn.init", name, INIT)

@@ -14,7 +14,7 @@ from tinynet.functional import checks
 from tinynet.nn import init
 from tinynet.nn.init import Initialiser
 from tinynet.nn.module import Buffer, Module, Parameter, listed
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 Size = int | tuple[int, int]
 
@@ -84,10 +84,11 @@ class Conv2d(Module):
         checks.pair("Conv2d", "dilation", dilation, 1)
         if isinstance(padding, str):
             kh, kw = kernel
-            write = f"padding={kh // 2}" if kh == kw else f"padding=({kh // 2}, {kw // 2})"
+            same = f"padding={kh // 2}" if kh == kw else f"padding=({kh // 2}, {kw // 2})"
+            write = f"'same' for this kernel and stride 1 is {same}, " if kh % 2 and kw % 2 else ""
             raise ValueError(
                 f"Conv2d: expected padding to be an integer or a pair of them, got {padding!r}; "
-                f"'same' for this kernel and stride 1 is {write}, 'valid' is padding=0"
+                f"{write}'valid' is padding=0"
             )
         checks.pair("Conv2d", "padding", padding, 0)
         self.stride, self.padding, self.groups, self.relu = stride, padding, groups, relu

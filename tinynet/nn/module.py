@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinynet.devices import Device, find_device
-from tinynet.tensor import Tensor, as_array
+from tinynet.instead import MODULE, missing
+from tinynet.tensors import Tensor, as_array
 from tinynet.tracer import active, current
 
 
@@ -81,6 +82,12 @@ class Module:
                     f"Tensor; set {name}.data to its array"
                 )
         super().__setattr__(name, value)
+
+    if not TYPE_CHECKING:  # or a type checker would believe that every name is there
+
+        def __getattr__(self, name: str) -> Any:
+            """Python comes here for what there is not."""
+            raise missing(f"{type(self).__name__}", name, MODULE, obj=self)
 
     def _owned(self) -> Iterator[tuple[str, Parameter | Buffer | Module]]:
         """(name, part) of all parts directly owned, in the order of the attributes."""

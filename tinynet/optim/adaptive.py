@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tinynet.optim.optimizer import Optimizer
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 __all__ = ["Adam", "AdamW", "RMSprop"]
 

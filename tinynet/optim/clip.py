@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from tinynet.tensor import Tensor, tensor
+from tinynet.tensors import Tensor, tensor
 
 
 def clip_grad_norm(parameters: Tensor | Iterable[Tensor], max_norm: float) -> Tensor:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tinynet.instead import SCHEDULES, missing
 from tinynet.optim.optimizer import Optimizer
 
 
@@ -218,3 +219,10 @@ def _above_zero(where: str, name: str, value: float) -> float:
     if not 0 < value < math.inf:
         raise ValueError(f"{where}: expected {name} to be a number above 0, got {value!r}")
     return value
+
+
+if not TYPE_CHECKING:  # or a type checker would believe that every name is there
+
+    def __getattr__(name):
+        """Python comes here for what is not there."""
+        raise missing("tinynet.optim.lr_scheduler", name, SCHEDULES)

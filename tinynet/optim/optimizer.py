@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.tensor import Tensor, as_array
+from tinynet.tensors import Tensor, as_array
 
 # What a group of any rule may set, besides the rule's options.
 UNSET = {"fixed_lr": None, "frozen": False}
@@ -43,6 +43,11 @@ class Optimizer:
         self.rule = type(self).__name__
         self.lr = float(self.not_negative("lr", lr))
         options = {"weight_decay": weight_decay, **options}
+        if not isinstance(params, (Iterable, Tensor)):
+            raise TypeError(
+                f"{self.rule}: expected parameters, got {type(params).__name__}; write "
+                f"net.parameters()"
+            )
         given: list[Any] = [params] if isinstance(params, Tensor) else list(params)
         groups = given if given and isinstance(given[0], dict) else [{"params": given}]
         self.param_groups = [self._group(group, options) for group in groups]
@@ -52,6 +57,11 @@ class Optimizer:
         if not every or not all(isinstance(p, Tensor) and p.requires_grad for p in every):
             raise ValueError(
                 f"{self.rule}: expected at least one parameter, all tensors that require a gradient"
+            )
+        if any(p.node is not None for p in every):
+            raise ValueError(
+                f"{self.rule}: expected leaves, got the result of an operation, which no step "
+                f"would change for good; write w = (...).detach().requires_grad_()"
             )
         if len({id(p) for p in every}) < len(every):
             raise ValueError(f"{self.rule}: expected each parameter in one group, got one twice")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tinynet.optim.optimizer import Optimizer
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 class SGD(Optimizer):

@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from tinynet.program import options
+from tinynet.program.pictures import Pictures
 from tinynet.program.recipe import Recipe
 
 WHERE = {"device", "threads", "tf32"}
-TAKES = {"eval": WHERE | {"data", "val_share", "batch_size", "workers", "out"}, "predict": WHERE}
+TAKES = {
+    "eval": WHERE | {"data", "val_share", "batch_size", "workers", "out"},
+    "predict": WHERE,
+    "export": {"device", "threads", "raw"},
+    "import": {"looks", "data", "val_share", "out", "threads"},
+}
+WITH = {"raw": "export", "looks": "import"}  # options that say more of another one
 
 
 def make_parser(description: str, recipes: dict[str, Recipe], devices: int) -> options.Parser:
@@ -34,6 +41,31 @@ def make_parser(description: str, recipes: dict[str, Recipe], devices: int) -> o
     )
     data = next(iter(recipes.values())).data
     add("--predict", data.asks[1], nargs="+", metavar=("CHECKPOINT", data.asks[0]))
+
+    add(
+        "--export",
+        "the net of a checkpoint as FILE.onnx, or its weights as FILE.safetensors",
+        nargs=2,
+        metavar=("FILE", "CHECKPOINT"),
+    )
+    add(
+        "--raw",
+        "with --export FILE.onnx: the file takes whole pictures as bytes and prepares them itself",
+        action="store_true",
+    )
+    if isinstance(data, Pictures):
+        add(
+            "--import",
+            "a run's folder of weights of others: torchvision's AlexNet (FILE.pth, "
+            "FILE.safetensors), Caffe's (FILE.caffemodel), FILE.onnx; --data names its classes. "
+            "With --epochs: training on --data starts from these weights",
+            metavar="FILE",
+        )
+        add(
+            "--looks",
+            "with --import FILE.onnx: how its pictures are prepared, if it does not say",
+            choices=["torchvision", "caffe"],
+        )
 
     data.add_options(parser, defaults)
 
@@ -141,10 +173,18 @@ def make_parser(description: str, recipes: dict[str, Recipe], devices: int) -> o
 
 
 def refuse_others(args: argparse.Namespace, parser: options.Parser) -> None:
-    """--eval and --predict take what they need from the checkpoint: ValueError for an option that
-    would be read and forgotten.
+    """--eval, --predict, --export and --import take what they need from a file: ValueError for an
+    option that would be read and forgotten.
     """
     given = {name for name, value in vars(args).items() if value != parser.get_default(name)}
+    for name, other in WITH.items():
+        if name in given and other not in given:
+            raise ValueError(f"--{name} is for --{other}: leave it out")
+    if "import" in given and "epochs" in given:
+        if others := sorted(given & {"preset", "resume", "picture_size", "crop"}):
+            flags = ", ".join("--" + name.replace("_", "-") for name in others)
+            raise ValueError(f"--import does not take {flags}: its net says so itself")
+        given.remove("import")
     for what, takes in TAKES.items():
         if what in given and (others := sorted(given - takes - {what})):
             flags = ", ".join("--" + name.replace("_", "-") for name in others)

@@ -14,7 +14,7 @@ from tinynet.nn import Module
 from tinynet.program.options import Parser
 from tinynet.program.shown import Shown
 from tinynet.recording import no_grad
-from tinynet.tensor import Tensor, tensor
+from tinynet.tensors import Tensor, tensor
 from tinynet.training.measure import Measure
 from tinynet.training.objective import Figures, Objective
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+import tinynet.functional as F
 from tinynet.data import (
     Dataset,
     Loader,
@@ -25,7 +27,8 @@ from tinynet.devices.cores import available_cores
 from tinynet.errors import CheckpointError
 from tinynet.nn import Module
 from tinynet.program.options import Parser, at_least, not_negative, share
-from tinynet.tensor import Tensor
+from tinynet.program.recipe import Feeding
+from tinynet.tensors import Tensor, tensor
 from tinynet.training.evaluate import Evaluation, evaluate, probabilities, save_evaluation
 from tinynet.training.inputs import Inputs, batch_of, read_picture
 from tinynet.training.plots import draw_confusion
@@ -145,6 +148,11 @@ class Pictures:
 
     def describe(self, settings: dict, train: Dataset) -> dict[str, Any]:
         side, channels = train.shape[0] - 2 * self.padding, train.shape[2]
+        if (settings["crop"] or 0) > train.shape[0]:
+            raise ValueError(
+                f"--crop: expected at most {train.shape[0]}, the side of the whole pictures, got "
+                f"{settings['crop']}"
+            )
         whole = self.padding or is_drawing(train)
         return {
             "classes": train.classes,
@@ -263,6 +271,54 @@ class Pictures:
             f"names {100 - found.top1_error:.2f} % of the {found.count:,} test pictures right: "
             f"{_errors(found)}"
         )
+
+    def feeding(self, task: Classification, about: dict, raw: bool) -> Feeding:
+        """Floats (N, C, S, S), S the crop; or bytes (N, H, W, C), whole pictures seen through their
+        centre.
+        """
+        inputs, channels = task.make_inputs, about["in_channels"]
+        side, mean = about["image_size"], inputs.mean
+        rng = np.random.default_rng(0)
+        edges = (0, self.border, 0, self.border)
+        whole = about["picture_size"] + 2 * self.padding
+        about_pictures = {name: about[name] for name in ("classes", "in_channels", "picture_size",
+                                                         "image_size", "scale")}  # fmt: skip
+        seen = mean[
+            self.padding : len(mean) - self.padding, self.padding : len(mean) - self.padding
+        ]
+        picture = base64.b64encode(np.ascontiguousarray(seen, "<f4").tobytes()).decode()
+        metadata = {
+            "classes": about["classes"],
+            "mean": [round(float(m), 3) for m in mean.mean(axis=(0, 1))],
+            "scale": inputs.scale,
+            "crop": side,
+            "tinynet": about_pictures | {"mean": picture, "mean_shape": seen.shape},
+        }
+
+        def bordered(pictures: Tensor) -> Tensor:
+            return F.pad(pictures, edges) if self.border else pictures
+
+        def from_bytes(pictures: Tensor) -> Tensor:
+            x = pictures.permute(0, 3, 1, 2).astype(np.float32)
+            x = F.pad(x, [self.padding] * 4) if self.padding else x
+            top = (whole - side) // 2
+            x = x[:, :, top : top + side, top : top + side]
+            start = (len(mean) - side) // 2
+            centre = mean[start : start + side, start : start + side].transpose(2, 0, 1)
+            return bordered((x - tensor(centre, device=x.device)) * inputs.scale)
+
+        if raw:
+            n = about["picture_size"]
+            example = rng.integers(0, 256, (1, n, n, channels)).astype(np.uint8)
+            del metadata["tinynet"]  # these pictures are prepared in the file
+            words = f"pictures, uint8 (N, {n}, {n}, {channels}), as they are"
+            return Feeding(example, from_bytes, words, "logits", metadata)
+        example = rng.normal(size=(1, channels, side, side)).astype(np.float32)
+        words = (
+            f"pictures, float32 (N, {channels}, {side}, {side}), the centre of {whole} x {whole}, "
+            f"less the mean, times {inputs.scale:g}"
+        )
+        return Feeding(example, bordered, words, "logits", metadata)
 
     def files(self, what: str) -> list[str]:
         """A file; or the pictures in a folder and in those below it, sorted by name."""

@@ -11,11 +11,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import tinynet
 from tinynet.devices import Device
 from tinynet.nn import Module
-from tinynet.program import options, runs
+from tinynet.program import exchange, options, published, runs
 from tinynet.program.commandline import make_parser, refuse_others
+from tinynet.program.pictures import Pictures
+from tinynet.program.published import PUBLISHED, Imported
 from tinynet.program.recipe import Recipe
 from tinynet.program.warned import warnings_in_words
 from tinynet.training import checkpoint
@@ -67,6 +71,8 @@ class Program:
         self.description, self.recipes = description, recipes
         self.build, self.state = build, state
         self.devices, self.kernels = devices, kernels
+        pictures = isinstance(next(iter(recipes.values())).data, Pictures)
+        self._known = {**recipes, **(PUBLISHED if pictures else {})}
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Run a command line. Returns the exit status: 2 after a mistake, 129, 130 or 143 if
@@ -83,12 +89,17 @@ class Program:
             if args.threads:
                 tinynet.set_num_threads(args.threads)
             if args.tf32:
-                if self._find_devices(args.device)[0].kind != "cuda":
+                if self.find_devices(args.device)[0].kind != "cuda":
                     raise ValueError("--tf32 is for GPUs: give --device cuda:0")
                 tinynet.set_tf32(True)
+            if args.export:
+                return exchange.export(self, args)
+            imported = self._imported(args)
+            if imported and args.epochs is None:
+                return exchange.keep(imported, args, self)
             if args.eval:
                 return self.evaluate(args)
-            return self.predict(args) if args.predict else self.train(args)
+            return self.predict(args) if args.predict else self.train(args, imported)
         except TrainingError as error:
             _complain(f"error: {error}{self._way_on(args, error)}")
             return 2
@@ -100,29 +111,34 @@ class Program:
 
     # ------------------------------------------------------------------ what it does
 
-    def train(self, args: argparse.Namespace) -> int:
-        """From data to a trained network, and a page that tells how it went."""
+    def train(self, args: argparse.Namespace, imported: Imported | None = None) -> int:
+        """From data to a trained network, and a page that tells how it went. imported: the weights
+        that it starts from.
+        """
         with contextlib.ExitStack() as held:
             if args.resume:  # held before anything in it is read
                 args.out = held.enter_context(runs.go_on_in(args.out))
-            settings = self._settings(args)
-            recipe = self.recipes[settings["preset"]]
-            devices = self._find_devices(settings["device"])
+            settings = self._settings(args, imported)
+            recipe = self._known[settings["preset"]]
+            devices = self.find_devices(settings["device"])
             train_set, test_set = recipe.data.open(settings)
             saved = checkpoint.newest_whole(args.out)[:2] if args.resume else None
             about = {
                 "preset": settings["preset"],
                 **recipe.data.describe(settings, train_set),
-                **self._stated(settings["preset"], saved),
+                **self._stated(settings["preset"], saved, imported),
             }
-            task = recipe.data.task(about, recipe.data.arrays(about, train_set), devices)
+            arrays = self._arrays(recipe, about, train_set, saved, imported)
+            task = recipe.data.task(about, arrays, devices)
             if settings["batch_size"] == "auto":
                 size = self._batch_size(recipe, about, devices, task, len(train_set))
                 settings["batch_size"] = size
 
             tinynet.manual_seed(settings["seed"])
             with checkpoint.understood(saved[0]) if saved else contextlib.nullcontext():
-                model = self.build(about, devices)
+                model = self.build_of(about, devices)
+            if imported:
+                published.start_from(model, imported)
             optimizer = recipe.optimizer(model, settings["lr"])
             schedule = recipe.make_schedule(optimizer, settings)
             of_data = recipe.data.changeable  # the loader looks for these itself
@@ -149,9 +165,9 @@ class Program:
                 name: [len(each), each.source if settings["data"] else "embedded"]
                 for name, each in (("train", train_set), ("test", test_set))
             }
-            write_config(
-                args.out, settings, recipe.title, task, data, self.kernels, resumed=args.resume
-            )
+            drawn = (*self.kernels, *published.KERNELS)
+            kernels = [name for name, _ in model.named_parameters() if name in drawn]
+            write_config(args.out, settings, recipe.title, task, data, kernels, resumed=args.resume)
             self._tell(settings, recipe, trainer, data)
             ended = trainer.fit()
             if ended in signal.Signals.__members__:
@@ -220,7 +236,7 @@ class Program:
 
         Raises CheckpointError if one is damaged, or not of the same net and classes as the first.
         """
-        devices = self._find_devices(device)
+        devices = self.find_devices(device)
         models: list[Any] = []
         first: Any = None
         for path in map(runs.find_checkpoint, paths):
@@ -230,26 +246,64 @@ class Program:
                 about = saved.state["about"]
                 alike = first.state["about"].items()  # but each has a net of its own
                 check_same(saved, {key: value for key, value in alike if key != "net"}, path)
-                if about["preset"] not in self.recipes:
-                    known = ", ".join(self.recipes)
+                if about["preset"] not in self._known:
+                    known = ", ".join(self._known)
                     raise tinynet.CheckpointError(
                         f"{path}: expected a net of this program ({known}), got {about['preset']}"
                     )
-                models.append(self.build(about, devices))
+                models.append(self.build_of(about, devices))
                 models[-1].load_state_dict(saved.model)
                 models[-1].eval()
         about = first.state["about"]
-        recipe = self.recipes[about["preset"]]
+        recipe = self._known[about["preset"]]
         with checkpoint.understood(Path(paths[0])):
             task = recipe.data.task(about, first.arrays, devices)
         return Loaded(models, task, about, recipe)
 
     # ------------------------------------------------------------------ parts of it
 
-    def _stated(self, preset: str, saved: tuple[Path, checkpoint.Checkpoint] | None) -> dict:
+    def build_of(self, about: dict, devices: tuple[Device, ...]) -> Module:
+        """The net that `about` says it is: this program's, or one of others."""
+        return (self.build if about["preset"] in self.recipes else published.build)(about, devices)
+
+    def _imported(self, args: argparse.Namespace) -> Imported | None:
+        """The weights that --import names."""
+        path = getattr(args, "import", None)
+        return published.read(path, args.looks) if path else None
+
+    def _arrays(
+        self,
+        recipe: Recipe,
+        about: dict,
+        train_set: Any,
+        saved: tuple[Path, checkpoint.Checkpoint] | None,
+        imported: Imported | None,
+    ) -> dict[str, np.ndarray]:
+        """What the task needs of the training set; a net of others brings its own along."""
+        if imported is None:
+            if saved and about["preset"] in PUBLISHED:
+                return saved[1].arrays
+            return recipe.data.arrays(about, train_set)
+        for name in ("in_channels", "picture_size", "image_size"):
+            if about[name] != imported.about[name]:
+                raise ValueError(
+                    f"--import: expected {name} {imported.about[name]}, as the net was trained on, "
+                    f"got {about[name]}"
+                )
+        return {"mean": imported.mean}
+
+    def _stated(
+        self,
+        preset: str,
+        saved: tuple[Path, checkpoint.Checkpoint] | None,
+        imported: Imported | None,
+    ) -> dict:
         """What the recipe says in `about`; of a run that goes on, what its checkpoint says."""
-        stated = self.recipes[preset].data.state()
-        if self.state:
+        stated = self._known[preset].data.state()
+        if preset in PUBLISHED:
+            stated["net"] = imported.net if imported else None
+            stated["scale"] = imported.about["scale"] if imported else None
+        elif self.state:
             stated = {**stated, "net": self.state(preset)}
         if saved is None:
             return stated
@@ -304,7 +358,7 @@ class Program:
         """--batch-size auto: the recipe's if it fits the memory and there are so many examples,
         else the largest of its halves for which both hold. Says so.
         """
-        model = self.build(about, devices)
+        model = self.build_of(about, devices)
         optimizer = recipe.optimizer(model, recipe.lr)
 
         def step(count: int) -> None:
@@ -323,7 +377,7 @@ class Program:
         )
         return size
 
-    def _settings(self, args: argparse.Namespace) -> dict:
+    def _settings(self, args: argparse.Namespace, imported: Imported | None) -> dict:
         """What was given, and for the rest the recipe or, if a run goes on, what it was started
         with.
         """
@@ -333,7 +387,7 @@ class Program:
         if args.resume:
             changeable = CHANGEABLE | recipe.data.changeable
             settings = runs.settings_of(args.out, given, changeable)
-            if settings["preset"] not in self.recipes:
+            if settings["preset"] not in self._known:
                 raise tinynet.CheckpointError(
                     f"{args.out}: expected a run of this program, got one of {settings['preset']}"
                 )
@@ -344,7 +398,11 @@ class Program:
         if args.set:
             raise ValueError("--set changes a run that goes on: it needs --resume")
         preset = given.get("preset", next(iter(self.recipes)))
-        recipe = self.recipes[preset]
+        if imported:
+            preset = given["preset"] = imported.preset
+            given.setdefault("picture_size", imported.about["picture_size"])
+            given.setdefault("crop", imported.about["image_size"])
+        recipe = self._known[preset]
         if "epochs" in given:
             given.setdefault("milestones", recipe.milestones_of(given["epochs"]))
             given["story"] = recipe.story_of(given["epochs"])
@@ -360,7 +418,7 @@ class Program:
             **given,
         }
 
-    def _find_devices(self, names: str | None) -> tuple[Device, ...]:
+    def find_devices(self, names: str | None) -> tuple[Device, ...]:
         return runs.find_devices(names or runs.default_devices(self.devices), self.devices)
 
     def _way_on(self, args: argparse.Namespace, error: TrainingError) -> str:

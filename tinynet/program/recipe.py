@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -16,6 +16,20 @@ from tinynet.optim import SGD, Optimizer
 from tinynet.optim.lr_scheduler import Constant, MultiStep
 from tinynet.program.options import Parser
 from tinynet.training.task import Task
+
+
+class Feeding(NamedTuple):
+    """What an exported file needs to know of a net's input.
+
+    example: an input as tinynet.onnx.export takes it. before: what is done to it first. takes: it,
+    in words. result: the name of what the net gives. metadata: what a user of the file must know.
+    """
+
+    example: Any
+    before: Callable | None
+    takes: str
+    result: str
+    metadata: dict[str, Any]
 
 
 class DataRoom(Protocol):
@@ -70,6 +84,11 @@ class DataRoom(Protocol):
 
     def reached(self, result: Any) -> str:
         """A sentence on the end of a run: what the net can do now, "names 88 % right"."""
+
+    def feeding(self, task: Any, about: dict, raw: bool) -> Feeding:
+        """How an exported net is fed; raw: with bytes, as files hold them. ValueError if it cannot
+        be.
+        """
 
     def files(self, what: str) -> list[str]:
         """What an argument of --predict stands for: itself, or a folder's files, sorted."""

@@ -24,9 +24,10 @@ from tinynet.devices import Device
 from tinynet.errors import CheckpointError, DataError
 from tinynet.nn import Module, MultiHeadAttention
 from tinynet.program.options import Parser
+from tinynet.program.recipe import Feeding
 from tinynet.program.shown import Shown
 from tinynet.recording import no_grad
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 from tinynet.training.language import LanguageModel, Translation
 from tinynet.training.plots import share_pictures
 
@@ -36,8 +37,8 @@ TEST = 0.1  # this share of a text, its end, is tested on
 class Language(Shown):
     """The base of data rooms whose examples are sequences.
 
-    Subclasses write `open`, `describe` with the tokens as "vocabulary", `zeros`, `samples` and
-    `predict`.
+    Subclasses write `open`, `describe` with the tokens as "vocabulary", `zeros`, `tokens`,
+    `samples` and `predict`.
     """
 
     changeable: set[str] = set()
@@ -74,6 +75,21 @@ class Language(Shown):
         return (
             f"{exact}names {figures['right']:.2f} % of the tokens right: loss {figures['loss']:.4f}"
         )
+
+    def tokens(self, about: dict) -> tuple[np.ndarray, ...]:
+        """Numbers of words (1, T), as the net takes them, for `feeding`."""
+        raise NotImplementedError
+
+    def feeding(self, task: LanguageModel, about: dict, raw: bool) -> Feeding:
+        """Numbers of words."""
+        if raw:
+            raise ValueError("--raw is for pictures: leave it out")
+        example = self.tokens(about)
+        metadata = {name: about[name] for name in ("source", "vocabulary") if name in about}
+        words = "numbers of the vocabulary, int64 " + " and ".join(
+            f"(N, {tokens.shape[1]})" for tokens in example
+        )
+        return Feeding(example, None, words, "logits", metadata)
 
 
 @dataclass(frozen=True)
@@ -133,6 +149,10 @@ class Text(Language):
 
     def zeros(self, about: dict, count: int, device: Device) -> tuple[np.ndarray, ...]:
         return np.zeros((count, self.length), np.int64), np.zeros((count, self.length), np.int64)
+
+    def tokens(self, about: dict) -> tuple[np.ndarray, ...]:
+        rng = np.random.default_rng(0)
+        return (rng.integers(0, len(about["vocabulary"]), (1, self.length)),)
 
     def samples(self, model: Module, task: LanguageModel, tests: SequenceLoader) -> dict[str, Any]:
         texts, vocabulary = {}, tests.dataset.vocabulary
@@ -211,6 +231,15 @@ class Translations(Language):
     def zeros(self, about: dict, count: int, device: Device) -> tuple[np.ndarray, ...]:
         """A batch of long sentences: 16 words."""
         return tuple(np.ones((count, 16), np.int64) for _ in range(3))
+
+    def tokens(self, about: dict) -> tuple[np.ndarray, ...]:
+        """A sentence and its translation so far, 16 words each; a file holds one length."""
+        rng = np.random.default_rng(0)
+        sizes = len(about["source"]), len(about["vocabulary"])
+        source, said = (rng.integers(0, size, (1, 16)) for size in sizes)
+        source[0, 0] = max(PAD + 1, 3)
+        source[0, -1] = PAD
+        return source, said
 
     def samples(self, model: Module, task: Translation, tests: SequenceLoader) -> dict[str, Any]:
         source, target = tests.dataset.languages

@@ -17,7 +17,7 @@ from tinynet.nn import Module
 from tinynet.program.pictures import Pictures
 from tinynet.program.shown import Shown
 from tinynet.recording import no_grad
-from tinynet.tensor import Tensor, tensor
+from tinynet.tensors import Tensor, tensor
 from tinynet.training.inputs import Inputs, batch_of
 from tinynet.training.measure import Measure
 from tinynet.training.objective import Figures, Objective, same_luck

@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from tinynet.errors import CheckpointError
-from tinynet.saving import PART, sync_folder, write_arrays
+from tinynet.saving import PART, sync_folder, write_arrays, write_parts
 
 SUFFIX = ".safetensors"
 BEST = "best" + SUFFIX
@@ -172,13 +172,7 @@ def remove_parts(folder: Path) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a small text file so that it is there whole or not at all."""
-    part = path.with_name(path.name + PART)
-    with open(part, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-    sync_folder(path.parent)
+    write_parts(path, [text.encode()])
 
 
 def _digest(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 from tinynet.data import Batch
 from tinynet.data.pictures import decode
 from tinynet.devices import Device, find_device
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 class Inputs:

@@ -13,7 +13,7 @@ from tinynet.data.sequences import NOWHERE
 from tinynet.devices import Device
 from tinynet.nn import Module
 from tinynet.recording import no_grad
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 from tinynet.training.measure import Measure
 from tinynet.training.task import Task
 

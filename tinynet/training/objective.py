@@ -15,7 +15,7 @@ from tinynet import random
 from tinynet.devices import Device
 from tinynet.nn import Module
 from tinynet.recording import no_grad
-from tinynet.tensor import Tensor, tensor
+from tinynet.tensors import Tensor, tensor
 from tinynet.training.measure import Measure
 from tinynet.training.task import Task
 

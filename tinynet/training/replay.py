@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from tinynet.nn import Module
 from tinynet.optim import Optimizer
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 from tinynet.training.task import Task
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import tinynet.functional as F
 from tinynet.devices import Device
 from tinynet.nn import Module
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 from tinynet.training.evaluate import evaluate, rank_of_truth, save_evaluation
 from tinynet.training.inputs import Inputs
 from tinynet.training.measure import Measure

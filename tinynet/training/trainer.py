@@ -20,7 +20,7 @@ from tinynet.errors import DataError
 from tinynet.nn import Module
 from tinynet.optim import Optimizer
 from tinynet.optim.lr_scheduler import Constant
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 from tinynet.training import checkpoint as files
 from tinynet.training.console import Console
 from tinynet.training.metrics import MetricsLog

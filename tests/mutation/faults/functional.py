@@ -16,8 +16,8 @@ FAULTS = {
         "pooling stride 1 by default": ("stride = kernel if stride is None", "stride = (1, 1) if stride is None"),
     },
     "functional/regularization.py": {
-        "dropout in use": ("if training and p > 0 else x", "if p > 0 else x"),
-        "dropout: the same mask every time": ("*random.next_call())", "7, 7)"),
+        "dropout in use": ("    if training:\n        return Dropout.apply", "    if True:\n        return Dropout.apply"),
+        "dropout: the same mask every time": ("*random.next_call(), inverted)", "0, 1, inverted)"),
     },
     "functional/shape.py": {
         "pad: last axis first forgotten": ("strict=True)\n    )[::-1]", "strict=True)\n    )"),

@@ -51,7 +51,7 @@ FAULTS = {
         "weight and bias exchanged": ("self.weight = Parameter(ones, device) if affine else None\n        self.bias = Parameter(zeros, device) if affine else None", "self.weight = Parameter(zeros, device) if affine else None\n        self.bias = Parameter(ones, device) if affine else None"),
         "affine is forgotten": ("self.bias = Parameter(zeros, device) if affine else None", "self.bias = Parameter(zeros, device)"),
         "any number of axes": ("        if x.ndim not in [form.count(\",\") + 1 for form in self.forms]:", "        if False:"),
-        "dropout in eval": ("return F.dropout(x, self.p, self.training)", "return F.dropout(x, self.p)"),
+        "dropout in eval": ("F.dropout(x, self.p, self.training, self.inverted)", "F.dropout(x, self.p, True, self.inverted)"),
         "flatten all": ("return x.flatten(1)", "return x.flatten(0)"),
         "layers in the other order": ("        for layer in self.layers:\n            x = layer(x)", "        for layer in self.layers[::-1]:\n            x = layer(x)"),
         "layers from their own input": ("            x = layer(x)\n        return x", "            y = layer(x)\n        return y"),

@@ -10,7 +10,7 @@ import numpy as np
 from tinynet import arithmetic
 from tinynet.gradcheck.cases.inputs import layouts
 from tinynet.gradcheck.cases.table import Case, cases
-from tinynet.tensor import Tensor
+from tinynet.tensors import Tensor
 
 
 def _whole(rng: np.random.Generator, *shape: int) -> np.ndarray:

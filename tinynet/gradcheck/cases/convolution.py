@@ -11,7 +11,7 @@ import numpy as np
 import tinynet.functional as F
 from tinynet.gradcheck.cases.inputs import layouts, off_kinks
 from tinynet.gradcheck.cases.table import Case, cases
-from tinynet.tensor import tensor
+from tinynet.tensors import tensor
 
 
 @cases("conv2d")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.tensor import tensor
+from tinynet.tensors import tensor
 
 
 def apart(rng: np.random.Generator, *shape: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import tinynet.functional as F
 from tinynet.gradcheck.cases.inputs import layouts, off_kinks
 from tinynet.gradcheck.cases.table import Case, cases
-from tinynet.tensor import Tensor, tensor
+from tinynet.tensors import Tensor, tensor
 
 
 @cases("local_response_norm")

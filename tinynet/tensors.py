@@ -30,7 +30,11 @@ class Tensor(Operators["Tensor"]):
 
     __slots__ = ()
 
-    def __init__(self, data: Any, device: Device, requires_grad: bool = False, node: Any = None):
+    def __init__(
+        self, data: Any, device: Any = None, requires_grad: bool = False, node: Any = None
+    ):
+        if not isinstance(device, Device):  # torch.Tensor(2, 3), torch.Tensor([1, 2])
+            raise TypeError("Tensor: made by tinynet.tensor([1, 2]), tinynet.zeros(2, 3), ...")
         # past the checks of holder.py, which are for what a user sets
         self._data, self._requires_grad = data, requires_grad
         self._grad: Tensor | None = None
@@ -161,7 +165,10 @@ def tensor(
         with where.activate("tensor"):
             array = where.upload(array)
     if requires_grad and array.dtype not in (np.float32, np.float64):
-        raise ValueError(f"requires_grad: expected dtype float32 or float64, got {array.dtype}")
+        raise ValueError(
+            f"requires_grad: expected dtype float32 or float64, got {array.dtype}; write "
+            f"dtype=tinynet.float32"
+        )
     return Tensor(array, where, bool(requires_grad))
 
 

@@ -1,0 +1,78 @@
+"""Functions of tinynet inside torch: torch's own check of gradients, and torch's own operations."""
+
+from __future__ import annotations
+
+import pytest
+
+import tinynet
+from tinynet.arithmetic.reductions import Sum
+from tinynet.foreign import torch_function
+from tinynet.functional.affine import Linear
+from tinynet.functional.convolution import Conv2d
+from tinynet.functional.normalization import LocalResponseNorm
+
+torch = pytest.importorskip("torch")
+
+
+class Both(tinynet.Function):
+    """Two results."""
+
+    @staticmethod
+    def forward(ctx, x, k):
+        ctx.save_for_backward(x)
+        ctx.k = k
+        return x * x, k * x
+
+    @staticmethod
+    def backward(ctx, dy, dz):
+        (x,) = ctx.saved_tensors
+        return 2 * x * dy + ctx.k * dz
+
+
+def double(*shape):
+    torch.manual_seed(sum(shape))
+    return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+
+def test_torch_checks_our_gradients():
+    both = torch_function(Both)
+    assert torch.autograd.gradcheck(lambda x: both(x, 3.0), [double(3, 4)])
+    assert torch.autograd.gradcheck(lambda x: both(x, 3.0)[1], [double(3, 4)])
+    linear = torch_function(Linear)
+    assert torch.autograd.gradcheck(
+        lambda *a: linear(*a, relu=False), [double(2, 3), double(4, 3), double(4)]
+    )
+    assert torch.autograd.gradcheck(lambda x: torch_function(Sum)(x, 1, False), [double(2, 3)])
+
+
+def test_side_by_side_with_torchs_own():
+    conv, norm = torch_function(Conv2d), torch_function(LocalResponseNorm)
+    ours, theirs = [], []
+    for found, way in ((ours, "tinynet"), (theirs, "torch")):
+        x, w, b = double(2, 4, 7, 7), double(6, 2, 3, 3), double(6)
+        if way == "tinynet":
+            y = conv(x, w, b, relu=True, stride=(2, 2), padding=(1, 1), groups=2)
+            y = norm(y, size=3, alpha=0.5, beta=0.75, k=2.0)
+        else:
+            y = torch.relu(torch.nn.functional.conv2d(x, w, b, 2, 1, groups=2))
+            y = torch.nn.functional.local_response_norm(y, 3, 0.5, 0.75, 2.0)
+        (y * torch.arange(y.numel()).reshape(y.shape)).sum().backward()
+        found += [y.detach(), x.grad, w.grad, b.grad]
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_its_inputs_stay_and_only_what_asks_gets_a_gradient():
+    relu = torch_function(tinynet.functional.activation.ReLU)
+    x = double(5)
+    before = x.detach().clone()
+    relu(x, True).sum().backward()
+    assert torch.equal(x.detach(), before)
+    w, b = double(4, 3), double(4)
+    linear = torch_function(Linear)
+    y = linear(torch.ones(2, 3, dtype=torch.float64), w, b.detach(), relu=False)
+    y.sum().backward()
+    assert w.grad is not None and b.grad is None
+    assert not linear(torch.ones(2, 3), w.detach().float(), None, relu=False).requires_grad
+    with pytest.raises(TypeError, match="expected a class of Function"):
+        torch_function(torch.relu)
