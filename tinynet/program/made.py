@@ -85,7 +85,7 @@ class Made(Shown):
     def loader(self, settings: dict, about: dict, dataset: Table, train: bool) -> SequenceLoader:
         if settings["workers"]:
             raise ValueError("--workers: expected none, since a table lies in memory; leave it out")
-        if self.sweeps and settings["batch_size"] != 1:
+        if self.sweeps and train and settings["batch_size"] != 1:
             raise ValueError("--batch-size: expected 1, since a step sees the whole table")
         return SequenceLoader(dataset, settings["batch_size"], train=train, seed=settings["seed"])
 
