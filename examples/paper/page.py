@@ -68,6 +68,14 @@ def is_ratio(row: Comparison) -> bool:
     return row.figure == "epochs_to_25"
 
 
+def title_of(row: Comparison) -> str:
+    """What is compared: "none - whole", "tanh / ReLU"."""
+    if not row.against:
+        return row.arm
+    other = ", ten views" * (row.other == "ten_views")
+    return f"{row.arm} {'/' if is_ratio(row) else '-'} {row.against}{other}"
+
+
 def told(name: str, plan: Plan, lines: Lines) -> Iterator[str]:
     """A statement's tables and sentences; before its first line, that it has none."""
     columns = dict.fromkeys(
@@ -94,9 +102,7 @@ def told(name: str, plan: Plan, lines: Lines) -> Iterator[str]:
     sentences = []
     for row in plan.comparisons:
         difference_ = found_of(plan, row, lines)
-        title = f"{row.arm} - {row.against or '0'}".replace(
-            " - ", " / " if is_ratio(row) else " - "
-        )
+        title = title_of(row)
         paper = size(row.paper, is_ratio(row))
         if difference_ is None:
             yield f"| {title} | {paper} | not run yet | | |"
@@ -184,8 +190,9 @@ def draw(out: Path, name: str, plan: Plan, lines: Lines) -> str:
     for row in plan.comparisons:
         if apart := found_of(plan, row, lines):
             pairs = zip(*(side.values() for side in compared(plan, row, lines)), strict=True)
-            title = f"{row.arm} - {row.against}" if row.against else row.arm
-            rows.append((title, [a - b for a, b in pairs], (apart.low, apart.high), row.paper))
+            rows.append(
+                (title_of(row), [a - b for a, b in pairs], (apart.low, apart.high), row.paper)
+            )
     if not rows:
         return ""
     unit = UNITS.get(plan.comparisons[0].figure, "")
