@@ -56,11 +56,12 @@ def test_pca_leaves_what_the_smaller_axes_hold(rng):
     flat = (x - x.mean(axis=0)).reshape(30, 12)
     axes = np.linalg.eigvalsh(flat.T @ flat)[::-1]
     for size in (1, 3):
-        left = ((autoencoder.pca(x, size) - x) ** 2).sum()
+        left = ((autoencoder.pca(x, x, size) - x) ** 2).sum()
         assert left == pytest.approx(axes[size:].sum())
 
 
 @pytest.mark.parametrize("preset", ["codes", "denoising"])
+@pytest.mark.slow
 def test_resumed_to_the_same_bits_then_asked(preset, data, tmp_path, capsys):
     out = tmp_path / "run"
     start = ("--preset", preset, "--data", data, "--epochs", 2, "--batch-size", 8)

@@ -76,6 +76,7 @@ def test_learnt_from_several_seeds(preset, seed, tmp_path):
     assert last["wrong"] <= 2
 
 
+@pytest.mark.slow
 def test_resumed_to_the_same_bits_then_asked(tmp_path, capsys):
     out = tmp_path / "run"
     resumed_to_the_same_bits(backprop.main, out, ("--epochs", 2, "--limit-batches", 3), 6)
@@ -85,5 +86,7 @@ def test_resumed_to_the_same_bits_then_asked(tmp_path, capsys):
     found = capsys.readouterr()
     assert found.out.startswith("Colin aunt: ") and found.out.count(",") == 2
     assert "got 'Colin cousin'" in found.err
+    assert backprop.main(["--eval", str(out)]) == 0
+    assert "questions it was never taught" in capsys.readouterr().out
     assert backprop.main(["--batch-size", "2", "--out", str(tmp_path / "no")]) == 2
     assert "a step sees the whole table" in capsys.readouterr().err

@@ -29,7 +29,16 @@ from tinynet.arithmetic.operands import axes_of
 from tinynet.arithmetic.reductions import Cumsum, Max, Min, Prod, Sum
 from tinynet.arithmetic.shapes import Cast, Concat, Copy, Index, Reshape, Transpose
 from tinynet.errors import ModelFileError
-from tinynet.functional.activation import GELU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
+from tinynet.functional.activation import (
+    GELU,
+    Elu,
+    LeakyRelu,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
 from tinynet.functional.affine import Linear
 from tinynet.functional.attention import Attention
 from tinynet.functional.convolution import Conv2d, ConvTranspose2d
@@ -96,6 +105,12 @@ COMPARED = {
 @writes(*ONE)
 def one(w: Writer, step: Step) -> str:
     return w.node(ONE[step.function], [w.name(first(step))])
+
+
+@writes(LeakyRelu, Elu)
+def bent(w: Writer, step: Step) -> str:
+    op = "LeakyRelu" if step.function is LeakyRelu else "Elu"
+    return w.node(op, [w.name(first(step))], alpha=options(step)[0])
 
 
 @writes(*TWO)
@@ -181,6 +196,7 @@ def conv2d(w: Writer, step: Step) -> str:
     y = w.node(
         "Conv", given(w, step, "x", "weight", "bias"), kernel_shape=kernel,
         strides=list(plain(step, "stride")), pads=[ph, pw, ph, pw], group=plain(step, "groups"),
+        dilations=list(plain(step, "dilation")),
     )  # fmt: skip
     return with_relu(w, step, y)
 
