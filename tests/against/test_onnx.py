@@ -11,6 +11,7 @@ import glob
 import os
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,3 +188,9 @@ def test_light_models_node_by_node(name, rng, tmp_path):
     loss = net(x).sum()  # and it can be trained: every weight gets a gradient
     loss.backward()
     assert all(p.grad is not None for p in net.parameters())
+
+
+def test_the_page_counts_the_operators():
+    page = (Path(__file__).parents[2] / "docs" / "exchange.md").read_text()
+    folded = {"Constant", "ConstantOfShape"}
+    assert f"writes, {len(READERS.keys() | folded)} in all" in page
