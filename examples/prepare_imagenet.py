@@ -71,6 +71,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
             if others := sorted(given - takes - {what}):
                 parser.error(f"--{what} does not take {', '.join(others)}: it is kept in OUT")
             return args
+    if args.raw and (others := sorted(given & {"quality", "chroma"})):
+        parser.error(f"--raw does not take {', '.join(others)}: it keeps pixels, not JPEG")
     if not args.out:
         parser.error("SOURCE and OUT are needed, or --verify OUT, or --repair OUT")
     return args

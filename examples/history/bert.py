@@ -114,7 +114,7 @@ PROMPTS = (
 )
 RECIPE: dict[str, Any] = dict(
     data=Text(64, Masked, speak, PROMPTS),
-    epochs=8, batch_size=32, lr=1e-3, optimizer=adam,
+    epochs=5, batch_size=32, lr=3e-3, optimizer=adam,
     schedule=lambda optimizer, epochs: WarmUp(Cosine(optimizer, epochs), epochs / 20),
 )  # fmt: skip
 PROGRAM = Program(

@@ -109,7 +109,10 @@ RECIPE: dict[str, Any] = dict(
     epochs=12, batch_size=32, lr=0.05, optimizer=sgd,
     schedule=lambda optimizer, epochs: Cosine(optimizer, epochs),
 )  # fmt: skip
-DEPTHS = {"resnet20": (3, True), "plain20": (3, False), "resnet32": (5, True)}
+DEPTHS = {  # n, and whether there are shortcuts
+    "resnet20": (3, True), "plain20": (3, False), "resnet32": (5, True),
+    "plain56": (9, False), "resnet56": (9, True),
+}  # fmt: skip
 PROGRAM = Program(
     "Trains ResNet-20 for small pictures, tests it, uses it.",
     {name: Recipe(name, **RECIPE) for name in DEPTHS},

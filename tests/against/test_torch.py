@@ -43,6 +43,12 @@ def conv2d(rng, draw):
         rng.normal(size=(O, C // groups, *kernel)),
     )
     options = dict(stride=stride, padding=padding, groups=groups)
+    if draw(0, 2) == 0:
+        h, w_ = x.shape[2:]
+        options["dilation"] = pair(draw, 1, 5)
+        wide = [(k - 1) * d + 1 for k, d in zip(kernel, both(options["dilation"]), strict=True)]
+        shape = [max(n, m) for n, m in zip((h, w_), wide, strict=True)]
+        x = rng.normal(size=(*x.shape[:2], *shape))
     inputs = [x, w, rng.normal(size=O)] if draw(0, 1) else [x, w]
     return lambda L, *a: L.conv2d(*a, **options), inputs
 
@@ -102,6 +108,16 @@ def unary(name):
 def gelu(rng, draw):
     approximate = ["none", "tanh"][draw(0, 1)]
     return lambda L, x: L.gelu(x, approximate=approximate), [4 * rng.normal(size=any_shape(draw))]
+
+
+def leaky_relu(rng, draw):
+    slope = rng.normal()
+    return lambda L, x: L.leaky_relu(x, slope), [rng.normal(size=any_shape(draw))]
+
+
+def elu(rng, draw):
+    alpha = rng.uniform(0.1, 3)
+    return lambda L, x: L.elu(x, alpha), [4 * rng.normal(size=any_shape(draw))]
 
 
 def softmax(rng, draw, name="softmax"):
@@ -343,6 +359,8 @@ OPERATIONS = [
     unary("tanh"),
     unary("sigmoid"),
     gelu,
+    leaky_relu,
+    elu,
     softmax,
     log_softmax,
     cross_entropy,

@@ -308,7 +308,10 @@ def test_options_that_cannot_be(tmp_path):
             Options(**options)
     for max_bad in (-1, 1.5, float("nan"), float("inf")):
         with pytest.raises(DataError, match=f"expected max_bad of 0 to 1, got {max_bad}"):
-            prepare(make_tree, tmp_path, max_bad=max_bad)
+            prepare(tmp_path, tmp_path / "out", max_bad=max_bad)
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(DataError, match="expected a folder beside the source, got the source its"):
+        prepare(tmp_path, tmp_path / "link")
 
 
 def test_chroma_is_an_option(tmp_path, rng):

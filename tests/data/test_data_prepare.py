@@ -392,6 +392,11 @@ def test_the_program_says_what_is_wrong_in_one_line(tmp_path, capsys):
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1 and lines[0].startswith("error: ")
     assert main(["--verify", str(tmp_path / "empty")]) == 1
+    capsys.readouterr()
+    for option in (["--quality", "50"], ["--chroma", "4:4:4"]):
+        with pytest.raises(SystemExit):
+            main([str(tmp_path / "empty"), str(tmp_path / "out"), "--raw", *option])
+        assert f"--raw does not take {option[0][2:]}: it keeps pixels" in capsys.readouterr().err
 
 
 # ---- who writes

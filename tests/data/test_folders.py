@@ -76,6 +76,24 @@ def test_what_is_passed_over_is_told_once_for_each_folder(tmp_path, caplog):
         ]
 
 
+def test_classes_and_pictures_are_in_the_order_of_their_names(tmp_path, rng):
+    """In whatever order they were made; hidden folders are no classes."""
+    names = [f"class {k:02d}" for k in range(12)]
+    for split in ("train", "val"):
+        (tmp_path / split / ".ipynb_checkpoints").mkdir(parents=True)
+        for k in rng.permutation(12):
+            for i in rng.permutation(5):
+                save(tmp_path / split / names[k] / f"{i}.png", 10 * k + i, (4, 4))
+    for data in open_data(tmp_path):
+        assert data.classes == names
+        assert data.labels.tolist() == [k for k in range(12) for _ in range(5)]
+        found = [data.picture(i)[0, 0, 0] for i in range(60)]
+        assert found == [10 * k + i for k in range(12) for i in range(5)]
+    source = open_source(tmp_path)
+    assert [name for _, name in source.classes] == names
+    assert [entry.name for entry in source.val] == sorted(entry.name for entry in source.val)
+
+
 def test_at_most_five_kinds_are_named(tmp_path):
     for k, ending in enumerate("abcdefg"):
         for i in range(9 - k):

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from sequence_programs import Torch, losses_here, resumed_to_the_same_bits
+from history_programs import Torch, losses_here, resumed_to_the_same_bits
 
 import tinynet
 from tinynet.data import Masked, SequenceLoader, Vocabulary, shakespeare

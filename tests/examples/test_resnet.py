@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import tinynet
 from tinynet.training import checkpoint as files
@@ -17,21 +16,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "history"))
 import resnet  # noqa: E402
 
 CPU = tinynet.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """{train,val}/{dark,light}/*.png of 16 x 16 pixels."""
-    root = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(1)
-    for split, count in (("train", 8), ("val", 3)):
-        for label, name in enumerate(("dark", "light")):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                picture = rng.integers(0, 200, (16, 16, 3)) + 50 * label
-                Image.fromarray(picture.astype(np.uint8)).save(folder / f"{number}.png")
-    return root
 
 
 def run(*arguments) -> int:

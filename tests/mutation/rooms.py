@@ -65,6 +65,8 @@ ROOMS = {
         kernels/steps/sgd.py {_KERNELS} core/test_optim.py -k 'sgd or rules'
         kernels/steps/*.py core/test_optim.py
         kernels/attention.py core/test_attention.py
+        kernels/dilation.py core/test_dilation.py
+        kernels/elementwise.py core/test_operations.py core/test_gradcheck.py core/test_nn_optim.py
         kernels/layer_norm.py core/test_layer_norm.py
         kernels/elementwise.py core/test_operations.py core/test_edges.py core/test_gradcheck.py {_KERNELS}
         kernels/index.py core/test_operations.py core/test_gradcheck.py
@@ -72,7 +74,7 @@ ROOMS = {
         kernels/*.py {_KERNELS} {_NORMS} core/test_operations.py core/test_gradcheck.py
     """,
     "tape": f"""
-        tensor.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py
+        tensors.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py
         function.py {_TAPE} core/test_tracing.py core/test_devices.py {_CALLS}
         arithmetic/*.py core/test_operations.py core/test_edges.py core/test_gradcheck.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py
         random.py core/test_devices.py core/test_wrong_calls.py
@@ -92,6 +94,7 @@ ROOMS = {
         functional/normalization.py {_OPERATIONS} {_NORMS}
         functional/pooling.py {_OPERATIONS} {_NORMS}
         functional/regularization.py {_OPERATIONS} core/test_devices.py
+        functional/convolution.py {_OPERATIONS} core/test_dilation.py
         functional/*.py {_OPERATIONS}
     """,
     "gradcheck": """
@@ -100,6 +103,7 @@ ROOMS = {
     "nn": f"""
         nn/module.py core/test_modules.py core/test_nn_optim.py
         nn/layers.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
+        nn/activation.py core/test_nn_optim.py
         nn/init.py core/test_nn_optim.py
         nn/attention.py core/test_attention.py
     """,
@@ -152,6 +156,9 @@ ROOMS = {
         devices/scratch.py core/test_devices.py {_KERNELS}
         devices/base.py core/test_devices.py cuda/test_host.py
         devices/*.py core/test_devices.py core/test_interrupts.py core/test_side_effects.py core/test_elsewhere.py
+    """,
+    "onnx": """
+        onnx/*.py against/test_onnx_export.py against/test_onnx.py
     """,
     "drawing": """
         drawing/*.py drawing/test_reading.py drawing/test_folding.py drawing/test_picture.py cuda/test_drawing_device.py

@@ -6,7 +6,8 @@ so NumPy, pytest and the other packages are imported only once. A test file is r
 comes: those that noticed other changes of the same source first, then as rooms.py has them; in each
 the tests that noticed others, then the quickest. Hypothesis does not shrink what it found.
 Results can be kept in a file, one JSON object a line, so that a run that was broken off goes on
-where it was. Tests that fail without any change are named, and not asked.
+where it was. A test that notices something for the first time is run without any change as well;
+if it fails then, too, it is named, and not asked again.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CPU_SECONDS = 150
 # ... and for a change that only waits, the times that we looked after a test, every POLL seconds:
 # as many as SECONDS have, and six times the test's own time.
-POLL, SECONDS = 0.01, 20
+POLL, SECONDS = 0.01, 30
 
 hypothesis.settings.register_profile(
     "mutation",
@@ -79,21 +80,24 @@ class Result(NamedTuple):
 
 
 class _Watch:
-    """A pytest plugin: the order of the tests, the names of those that failed, and the time that
-    each took. Only those in `durations` run, if there are any.
+    """A pytest plugin: the order of the tests, the names of those that failed, and the seconds that
+    each took. kills, durations: what is known of tests by now. unsound: those not to be asked.
     """
 
     def __init__(
-        self, kills: Counter[str], durations: dict[str, float], running: Path | None = None
+        self,
+        running: Path,
+        kills: Counter[str],
+        durations: dict[str, float],
+        unsound: set[str],
     ) -> None:
+        self.running, self.kills, self.durations, self.unsound = running, kills, durations, unsound
         self.failed: list[str] = []
-        self.kills, self.durations, self.running = kills, durations, running
-        self.asked = set(durations)
+        self.took: Counter[str] = Counter()
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        if self.asked:
-            items[:] = [item for item in items if item.nodeid in self.asked]
+        items[:] = [item for item in items if item.nodeid not in self.unsound]
         items.sort(key=lambda item: (-self.kills[item.nodeid], self.durations.get(item.nodeid, 0)))
 
     def in_order(self, files: list[str]) -> list[str]:
@@ -104,11 +108,10 @@ class _Watch:
         return sorted(files, key=lambda file: -counts[file])
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        if self.running:  # whoever waits for us reads there how long this test has been running
-            self.running.write_text(nodeid)
+        self.running.write_text(nodeid)  # whoever waits for us reads there which one it is
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.durations[report.nodeid] = self.durations.get(report.nodeid, 0) + report.duration
+        self.took[report.nodeid] += report.duration
         if report.failed:
             self.failed.append(report.nodeid)
 
@@ -148,7 +151,7 @@ def _copy(folder: Path) -> None:
         shutil.copy2(ROOT / name, folder / name)
 
 
-def _child(folder: Path, tests: list[str], watch: _Watch, write_bytecode: bool) -> None:
+def _child(folder: Path, tests: list[str], watch: _Watch, unchanged: bool) -> None:
     """Run tests in this forked process and leave the result in the folder; does not return."""
     status = 1
     try:
@@ -156,11 +159,11 @@ def _child(folder: Path, tests: list[str], watch: _Watch, write_bytecode: bool) 
         # As in a terminal: a shell lets what it runs in the background ignore these.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        if not write_bytecode:
+        if not unchanged:
             resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
         os.chdir(folder)
         sys.path[:0] = [str(folder)]
-        sys.dont_write_bytecode = not write_bytecode
+        sys.dont_write_bytecode = not unchanged
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         os.environ["PYTHONPATH"] = str(folder)  # for the programs that tests start
         # Processes that tests spawn import the main module once more: they need none of ours.
@@ -168,35 +171,34 @@ def _child(folder: Path, tests: list[str], watch: _Watch, write_bytecode: bool) 
         log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        options = ["-q", "-W", "ignore", "--tb=line", "-p", "no:cacheprovider"]
+        options = ["-q", "-x", "-W", "ignore", "--tb=line", "-p", "no:cacheprovider"]
+        options += ["-o", "addopts="]  # the usual ones ask for processes; this is one
         options += ["-p", "_hypothesis_pytestplugin", "--seed=1", "--hypothesis-profile=mutation"]
-        options += [] if write_bytecode else ["-x"]
-        some = [t for t in tests if not t.endswith(".py")]  # -k and its words
-        for file in watch.in_order([f"tests/{t}" for t in tests if t.endswith(".py")]):
-            code = pytest.main([*options, *some, file], [watch])
+        files = [t for t in tests if ".py" in t]
+        options += [t for t in tests if t not in files]  # -k and its words
+        for file in watch.in_order([f"tests/{file}" for file in files]):
+            code = pytest.main([*options, file], [watch])
             if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
                 watch.failed += [] if watch.failed else ["(import)"]
-                if not write_bytecode:
-                    break
-        (folder / "result.json").write_text(
-            json.dumps([watch.failed, watch.durations if write_bytecode else {}])
-        )
+                break
+        (folder / "result.json").write_text(json.dumps([watch.failed, watch.took]))
         status = 0
     finally:
         os._exit(status)
 
 
-def _fork(folder: Path, tests: list[str], watch: _Watch, write_bytecode: bool = False) -> int:
+def _fork(folder: Path, tests: list[str], watch: _Watch, unchanged: bool = False) -> int:
     (folder / "result.json").unlink(missing_ok=True)
+    (folder / "running").write_text("")
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
-        _child(folder, tests, watch, write_bytecode)
+        _child(folder, tests, watch, unchanged)
     return pid
 
 
 def _result(folder: Path) -> tuple[list[str], dict[str, float]]:
-    """The tests that failed, and the time of each."""
+    """The tests that failed, and the seconds of each that ran."""
     try:
         return tuple(json.loads((folder / "result.json").read_text()))
     except FileNotFoundError:
@@ -204,7 +206,7 @@ def _result(folder: Path) -> tuple[list[str], dict[str, float]]:
 
 
 def read(path: Path) -> dict[str, dict]:
-    """What is kept in a file, by digests of mutants and of test files; the last of several."""
+    """The results kept in a file, by the digest of the mutant; the last of several."""
     lines = path.read_text().splitlines() if path.exists() else []
     return {record["digest"]: record for record in map(json.loads, lines)}
 
@@ -235,13 +237,20 @@ def run(
         return done
     kills: dict[str, Counter[str]] = {m.file: Counter() for m in waiting}
     for record in known.values():
-        kills.get(record["name"].partition(":")[0], Counter())[record.get("killer", "")] += 1
+        kills.get(record["name"].partition(":")[0], Counter())[record["killer"]] += 1
 
     def finished(result: Result) -> None:
         kills[result.mutant.file][result.killer] += 1
-        name, digest = result.mutant.name, result.mutant.digest()
-        seconds = round(result.seconds, 2)
-        _add(keep, dict(name=name, killer=result.killer, seconds=seconds, digest=digest))
+        if keep:
+            m = result.mutant
+            record = {
+                "name": m.name,
+                "killer": result.killer,
+                "seconds": round(result.seconds, 2),
+                "digest": m.digest(),
+            }
+            with keep.open("a") as file:
+                file.write(json.dumps(record) + "\n")
         report(result)
 
     with tempfile.TemporaryDirectory(prefix="tinynet-mutation-") as temporary:
@@ -249,51 +258,33 @@ def run(
         first.mkdir()
         _copy(first)
         tests = dict.fromkeys(t for m in waiting for t in tests_of(m.file) if t.endswith(".py"))
-        durations: dict[str, float] = {}
-        for test in tests:
-            durations |= _unchanged(first, test, known, keep)
+        # Imports everything, and so leaves bytecode behind.
+        failed, _ = _unchanged(first, [*tests, "--collect-only"])
+        if failed:
+            raise RuntimeError((first / "log").read_text()[-3000:])
         folders = [first] + [Path(temporary) / f"copy{n}" for n in range(1, jobs)]
         for folder in folders[1:]:
             shutil.copytree(first, folder)
-        return done + list(_schedule(waiting, folders, kills, durations, finished))
+        return done + list(_schedule(waiting, folders, kills, finished))
 
 
-def _unchanged(folder: Path, test: str, known: dict, keep: Path | None) -> dict[str, float]:
-    """The seconds of each test of a file without any change, but not of those that fail. Kept,
-    too, as long as the file and the whole package stay as they are.
-    """
-    digest = hashlib.sha256((folder / "tests" / test).read_bytes())
-    for path in sorted((folder / "tinynet").rglob("*.*")):
-        if path.suffix in (".py", ".cu", ".cuh"):
-            digest.update(path.read_bytes())
-    key = digest.hexdigest()[:16]
-    if key not in known:
-        os.waitpid(_fork(folder, [test], _Watch(Counter(), {}), write_bytecode=True), 0)
-        failed, seconds = _result(folder)
-        if not set(failed).isdisjoint(("(import)", "(crash)")):
-            raise RuntimeError((folder / "log").read_text()[-3000:])
-        seconds = {name: round(s, 3) for name, s in seconds.items() if name not in failed}
-        known[key] = {"name": test, "seconds": seconds, "failed": failed, "digest": key}
-        _add(keep, known[key])
-    for name in known[key]["failed"]:
-        print(f"fails without any change: {name}", flush=True)
-    return known[key]["seconds"]
-
-
-def _add(keep: Path | None, record: dict) -> None:
-    if keep:
-        with keep.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+def _unchanged(folder: Path, tests: list[str]) -> tuple[list[str], dict[str, float]]:
+    """What the tests give without any change."""
+    watch = _Watch(folder / "running", Counter(), {}, set())
+    os.waitpid(_fork(folder, tests, watch, unchanged=True), 0)
+    return _result(folder)
 
 
 def _schedule(
     mutants: list[Mutant],
     folders: list[Path],
     kills: dict[str, Counter[str]],
-    durations: dict[str, float],
     finished: Callable[[Result], None],
 ) -> Iterator[Result]:
     waiting, running = list(mutants)[::-1], {}
+    durations: dict[str, float] = {}
+    sound: set[str] = set()  # tests that pass without any change
+    unsound: set[str] = set()
     while waiting or running:
         while waiting and len(running) < len(folders):
             mutant = waiting.pop()
@@ -305,7 +296,7 @@ def _schedule(
             for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
                 compiled.unlink()
             path.write_text(mutant.source)
-            watch = _Watch(kills[mutant.file], durations, folder / "running")
+            watch = _Watch(folder / "running", kills[mutant.file], durations, unsound)
             pid = _fork(folder, tests_of(mutant.file), watch)
             running[folder] = [mutant, path, original, pid, time.monotonic(), 0, ""]
         time.sleep(POLL)
@@ -313,7 +304,7 @@ def _schedule(
             mutant, path, original, pid, start, polls, test = job
             ended, status = os.waitpid(pid, os.WNOHANG)
             if not ended:
-                now = (folder / "running").read_text() if (folder / "running").exists() else ""
+                now = (folder / "running").read_text()
                 job[-2:] = (polls + 1, test) if now == test else (0, now)
                 if polls * POLL < SECONDS + 6 * durations.get(test, 0):
                     continue
@@ -323,8 +314,19 @@ def _schedule(
                 os.killpg(pid, signal.SIGKILL)
             over = not ended or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU)
             path.write_text(original)
-            failed = ["(timeout)"] if over else _result(folder)[0]
-            result = Result(mutant, failed[0] if failed else "", time.monotonic() - start)
+            failed, took = (["(timeout)"], {}) if over else _result(folder)
+            durations |= took
             del running[folder]
+            doubted = (folder / "running").read_text() if over else "".join(failed[:1])
+            if "::" in doubted and doubted not in sound:
+                wrong, took = _unchanged(folder, [doubted.removeprefix("tests/")])
+                durations |= took
+                (unsound if wrong else sound).add(doubted)
+                if wrong:
+                    print(f"fails without any change: {doubted}", flush=True)
+                if wrong or (over and polls * POLL < SECONDS + 6 * durations.get(doubted, 0)):
+                    waiting.append(mutant)
+                    continue
+            result = Result(mutant, "".join(failed[:1]), time.monotonic() - start)
             finished(result)
             yield result

@@ -144,6 +144,8 @@ def prepare(
     out = Path(out)
     if not 0 <= max_bad <= 1:
         raise DataError(f"prepare: expected max_bad of 0 to 1, got {max_bad}")
+    if out.resolve() == Path(source).resolve():
+        raise DataError(f"{out}: expected a folder beside the source, got the source itself")
     plan = {"source": str(Path(source).resolve()), **asdict(options)}
     about = _finished(out, plan)
     if about and not (out / "parts").exists() and not (out / LOCK).exists():

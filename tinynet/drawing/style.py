@@ -25,18 +25,20 @@ def svg_style() -> str:
 
 
 def page_style() -> str:
-    """For a picture inside a page: it follows the system, unless the page has a theme of its own,
-    as pages of Furo and of Jupyter have.
+    """For a picture inside a page."""
+    return themed(".tinynet-drawing") + _read("picture.css") + _read("page.css")
+
+
+def themed(root: str) -> str:
+    """The colours below `root`: they follow the system, unless the page has a theme of its own, as
+    pages of Furo and of Jupyter have.
     """
-    root = ".tinynet-drawing"
     dark = ('[data-theme="dark"]', '[data-jp-theme-light="false"]')
     light = ('[data-theme="light"]', '[data-jp-theme-light="true"]')
     return (
         _follow_system(root)
         + _colours(", ".join(f"{theme} {root}" for theme in light), LIGHT)
         + _colours(", ".join(f"{theme} {root}" for theme in dark), DARK)
-        + _read("picture.css")
-        + _read("page.css")
     )
 
 

@@ -147,6 +147,7 @@ def probes(rng):
         ((2, 3, 2), (5, 6), (3, 2), (2, 1), (1, 0)),
         ((2, 2, 3), (6, 5), (2, 3), (1, 2), (1, 2)),
         ((1, 2, 2), (9, 8), (3, 3), (2, 2), (0, 1)),
+        ((1, 2, 3), (4, 5), (2, 1), (1, 1), (0, 1)),  # a window may lie in the padding alone
     ]:
         OH, OW = (size[0] + 2 * ph - kh) // sh + 1, (size[1] + 2 * pw - kw) // sw + 1
         dy, x = rng.normal(size=(N, O, OH, OW)), rng.normal(size=(N, C, *size))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinynet.arithmetic.elementwise import Elementwise
 from tinynet.function import Context, Function
 from tinynet.functional import checks
 from tinynet.operations import operation
@@ -38,6 +39,38 @@ def relu(x: Tensor, inplace: bool = False) -> Tensor:
             "relu: a leaf that requires a gradient cannot be changed in place; use inplace=False"
         )
     return ReLU.apply(x, bool(inplace))
+
+
+class LeakyRelu(Elementwise):
+    """y = x above 0, else s x        dx = dy where x > 0, else s dy"""
+
+
+@operation(LeakyRelu)
+def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """x where x > 0, else negative_slope * x: a unit that is off still learns.
+
+    Kernel: tinynet/kernels/elementwise.py. Source: Maas, Hannun, Ng, "Rectifier nonlinearities
+    improve neural network acoustic models", 2013, section 2.
+    """
+    checks.floats("leaky_relu", x=x)
+    (slope,) = checks.numbers("leaky_relu", negative_slope=negative_slope).values()
+    return LeakyRelu.apply(x, slope)
+
+
+class Elu(Elementwise):
+    """y = x above 0, else a (e^x - 1)        dx = dy where x > 0, else dy a e^x"""
+
+
+@operation(Elu)
+def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    """x where x > 0, else alpha (e^x - 1): smooth for alpha = 1, and never below -alpha.
+
+    Kernel: tinynet/kernels/elementwise.py. Source: Clevert, Unterthiner, Hochreiter, "Fast and
+    accurate deep network learning by exponential linear units", 2015, equation 15.
+    """
+    checks.floats("elu", x=x)
+    (alpha,) = checks.numbers("elu", alpha=alpha).values()
+    return Elu.apply(x, alpha)
 
 
 class Tanh(Function):

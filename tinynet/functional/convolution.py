@@ -7,28 +7,43 @@ from typing import Any
 
 from tinynet.function import Context, Function
 from tinynet.functional import checks
-from tinynet.kernels.im2col import output_size
+from tinynet.kernels.dilation import Apart, Axis, dilated_size
+from tinynet.kernels.im2col import Pair, output_size
 from tinynet.kernels.order import along_memory, inner_axes, order_of, reordered
 from tinynet.operations import operation
 from tinynet.tensors import Tensor
 
 
 class Conv2d(Function):
-    """y = w * x + b, maximum with 0 if relu        dx = w^T * dy, dw = dy * x, db = sum of dy"""
+    """y = w * x + b, maximum with 0 if relu        dx = w^T * dy, dw = dy * x, db = sum of dy
+
+    With dilation the picture falls apart into several, whose convolution has none.
+    """
 
     @staticmethod
-    def forward(ctx: Context, x: Any, weight: Any, bias: Any, relu: bool, **options: Any) -> Any:
+    def forward(
+        ctx: Context, x: Any, weight: Any, bias: Any, relu: bool, dilation: Pair, **options: Any
+    ) -> Any:
+        ctx.apart = None
+        if dilation != (1, 1):
+            sizes = x.shape[2:], weight.shape[2:], options["stride"], options["padding"], dilation
+            ctx.apart = Apart(ctx.device, *(Axis(*each) for each in zip(*sizes, strict=True)))
+            x = ctx.apart.inputs(x)
+            options.update(stride=ctx.apart.stride, padding=(0, 0))
         y = ctx.kernels.conv2d_forward(x, weight, bias, **options, relu=relu)
         ctx.save_for_backward(x, weight, y if relu else None)
         ctx.options = options
-        return y
+        return ctx.apart.outputs(y) if ctx.apart else y
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
         x, weight, y = ctx.saved_tensors
-        return ctx.kernels.conv2d_backward(
+        if ctx.apart:
+            dy = ctx.apart.outputs_backward(dy)
+        dx, dw, db = ctx.kernels.conv2d_backward(
             dy, x, weight, **ctx.options, needs=ctx.needs_input_grad, y=y
         )
+        return ctx.apart.inputs_backward(dx) if ctx.apart and dx is not None else dx, dw, db
 
 
 @operation(Conv2d)
@@ -40,22 +55,22 @@ def conv2d(
     padding: int | tuple[int, int] = 0,
     groups: int = 1,
     relu: bool = False,
+    dilation: int | tuple[int, int] = 1,
 ) -> Tensor:
-    """Convolution: y[n,o] = b[o] + sum over c,i,j of w[o,c,i,j] x[n,c, oh*stride+i-padding,
-    ow*stride+j-padding].
+    """Convolution: y[n,o] = b[o] + sum over c,i,j of w[o,c,i,j] x[n,c, oh*stride + i*dilation -
+    padding, ow*stride + j*dilation - padding].
 
     x (N, C, H, W), weight (O, C/groups, kh, kw), bias (O,) -> (N, O, OH, OW), OH = (H + 2 padding -
-    kh) // stride + 1. Output channels of group g see the input channels of group g alone. relu=True
-    gives max(y, 0) in the same operation, which saves a pass over memory. Kernel:
-    tinynet/kernels/conv2d.py.
+    dilation (kh - 1) - 1) // stride + 1. Output channels of group g see the input channels of group
+    g alone. relu=True gives max(y, 0) in the same operation, which saves a pass over memory.
+    Kernel: tinynet/kernels/conv2d.py; of dilation, dilation.py.
     """
     checks.floats("conv2d", x=x, weight=weight, bias=bias)
     checks.rank("conv2d", "x", x, "(N, C, H, W)")
     checks.rank("conv2d", "weight", weight, "(O, C/groups, kh, kw)")
-    stride, padding = (
-        checks.pair("conv2d", "stride", stride, 1),
-        checks.pair("conv2d", "padding", padding, 0),
-    )
+    stride = checks.pair("conv2d", "stride", stride, 1)
+    padding = checks.pair("conv2d", "padding", padding, 0)
+    dilation = checks.pair("conv2d", "dilation", dilation, 1)
     groups = checks.integer("conv2d", "groups", groups, 1)
     (_, C, H, W), (O, C_group, kh, kw) = x.shape, weight.shape
     if C != C_group * groups:
@@ -71,15 +86,17 @@ def conv2d(
         )
     if bias is not None and bias.shape != (O,):
         raise ValueError(f"conv2d: expected bias of shape ({O},), got {bias.shape}")
-    if min(kh, kw) < 1 or min(output_size((H, W), (kh, kw), stride, padding)) < 1:
+    wide = dilated_size((kh, kw), dilation)
+    if min(kh, kw) < 1 or min(output_size((H, W), wide, stride, padding)) < 1:
+        spread = f" with dilation {dilation}" if dilation != (1, 1) else ""
         raise ValueError(
             f"conv2d: expected a kernel of at least 1x1 that fits the padded picture, got kernel "
-            f"{kh, kw} on "
-            f"{H}x{W} with padding {padding}"
+            f"{kh, kw}{spread} on {H}x{W} with padding {padding}"
         )
     return Conv2d.apply(
-        x, weight, bias, relu=bool(relu), stride=stride, padding=padding, groups=groups
-    )
+        x, weight, bias,
+        relu=bool(relu), dilation=dilation, stride=stride, padding=padding, groups=groups,
+    )  # fmt: skip
 
 
 class ConvTranspose2d(Function):

@@ -12,6 +12,9 @@ tinynet/kernels/cuda/elementwise.py a CUDA kernel.
     erf(x)          y = 2 / sqrt(pi) times the integral of exp(-t^2), t = 0 ... x
     norm_root(x)    sqrt(x), but with gradient 0 at x = 0, where sqrt has none: for norms, whose
                     smallest value is 0
+    leaky_relu(x)   x above 0, s x elsewhere, s the negative_slope: dy/dx = 1 or s; at 0 it is s
+    elu(x)          x above 0, a (e^x - 1) elsewhere: dy/dx = 1 or a e^x. exp and expm1 (e^x - 1,
+                    exact near 0) see min(x, 0), so that what is not taken does not overflow
 
 NumPy has no erf. Near 0 it is its Maclaurin series, elsewhere 1 - erfc by tinynet/kernels/gelu.py:
 1 - erfc alone would lose the last digits of small values.
@@ -58,6 +61,16 @@ ROWS = {
         "where(x < least, 0, where(x > most, 0, dy))",
         ("least", "most"),
     ),
+    "leaky_relu": Row(
+        "where(x > 0, x, negative_slope * x)",
+        "where(x > 0, dy, negative_slope * dy)",
+        ("negative_slope",),
+    ),
+    "elu": Row(
+        "where(x > 0, x, alpha * expm1(where(x > 0, 0, x)))",
+        "dy * where(x > 0, 1, alpha * exp(where(x > 0, 0, x)))",
+        ("alpha",),
+    ),
 }
 
 # 2 / sqrt(pi) times the sum over n of (-1)^n x^(2n+1) / (n! (2n+1)); the last term is 1e-18 at 1/2.
@@ -79,8 +92,8 @@ def erf(x: np.ndarray) -> np.ndarray:
 
 
 _NAMES = {
-    "exp": np.exp, "log": np.log, "sqrt": np.sqrt, "sin": np.sin, "cos": np.cos, "erf": erf,
-    "where": np.where, "REAL": float,
+    "exp": np.exp, "expm1": np.expm1, "log": np.log, "sqrt": np.sqrt, "sin": np.sin,
+    "cos": np.cos, "erf": erf, "where": np.where, "REAL": float,
 }  # fmt: skip
 
 

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 from tinynet.instead import NN, missing
 from tinynet.nn import init
+from tinynet.nn.activation import ELU, GELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from tinynet.nn.attention import Embedding, MultiHeadAttention
 from tinynet.nn.layers import (
-    GELU,
     AdaptiveAvgPool2d,
     AvgPool2d,
     BatchNorm1d,
@@ -24,11 +24,8 @@ from tinynet.nn.layers import (
     MaxPool2d,
     MSELoss,
     NLLLoss,
-    ReLU,
     Sequential,
-    Sigmoid,
     SpatialResponseNorm,
-    Tanh,
     Upsample,
 )
 from tinynet.nn.module import Buffer, Module, Parameter
@@ -47,10 +44,12 @@ __all__ = [
     "ConvTranspose2d",
     "CrossEntropyLoss",
     "Dropout",
+    "ELU",
     "Embedding",
     "Flatten",
     "GELU",
     "LayerNorm",
+    "LeakyReLU",
     "Linear",
     "LocalResponseNorm",
     "MaxPool2d",
@@ -60,6 +59,7 @@ __all__ = [
     "ReLU",
     "Sequential",
     "Sigmoid",
+    "Softmax",
     "SpatialResponseNorm",
     "Tanh",
     "Upsample",

@@ -13,19 +13,10 @@ from tinynet.devices import Device
 from tinynet.functional import checks
 from tinynet.nn import init
 from tinynet.nn.init import Initialiser
-from tinynet.nn.module import Buffer, Module, Parameter
+from tinynet.nn.module import Buffer, Module, Parameter, listed
 from tinynet.tensors import Tensor
 
 Size = int | tuple[int, int]
-
-
-def _listed(**options: Any) -> str:
-    """Options for repr: "stride 4, padding 2, relu"; None and False are left out."""
-    return ", ".join(
-        name if value is True else f"{name} {value}"
-        for name, value in options.items()
-        if value is not None and value is not False
-    )
 
 
 class Sequential(Module):
@@ -78,6 +69,7 @@ class Conv2d(Module):
         bias_init: Initialiser | None = None,
         device: str | Device = "cpu",
         relu: bool = False,
+        dilation: Size = 1,
     ):
         in_channels = checks.integer("Conv2d", "in_channels", in_channels, 1)
         out_channels = checks.integer("Conv2d", "out_channels", out_channels, 1)
@@ -89,6 +81,7 @@ class Conv2d(Module):
             )
         kernel = checks.pair("Conv2d", "kernel_size", kernel_size, 1)
         checks.pair("Conv2d", "stride", stride, 1)
+        checks.pair("Conv2d", "dilation", dilation, 1)
         if isinstance(padding, str):
             kh, kw = kernel
             same = f"padding={kh // 2}" if kh == kw else f"padding=({kh // 2}, {kw // 2})"
@@ -99,6 +92,7 @@ class Conv2d(Module):
             )
         checks.pair("Conv2d", "padding", padding, 0)
         self.stride, self.padding, self.groups, self.relu = stride, padding, groups, relu
+        self.dilation = dilation
         shape = (out_channels, in_channels // groups, *kernel)
         self.weight = Parameter((weight_init or init.he())(shape), device)
         self.bias = (
@@ -107,15 +101,18 @@ class Conv2d(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(
-            x, self.weight, self.bias, self.stride, self.padding, self.groups, self.relu
-        )
+            x, self.weight, self.bias, self.stride, self.padding, self.groups, self.relu,
+            self.dilation,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         out_channels, in_channels, kh, kw = self.weight.shape
         several = self.groups if self.groups > 1 else None
-        return f"{in_channels * self.groups} -> {out_channels}, kernel {kh}x{kw}, " + _listed(
-            stride=self.stride, padding=self.padding, groups=several, relu=self.relu
-        )
+        spread = None if self.dilation in (1, (1, 1)) else self.dilation
+        return f"{in_channels * self.groups} -> {out_channels}, kernel {kh}x{kw}, " + listed(
+            stride=self.stride, padding=self.padding, dilation=spread, groups=several,
+            relu=self.relu,
+        )  # fmt: skip
 
 
 class ConvTranspose2d(Module):
@@ -161,7 +158,7 @@ class ConvTranspose2d(Module):
     def extra_repr(self) -> str:
         C, O_group, kh, kw = self.weight.shape
         O = O_group * self.options["groups"]
-        return f"{C} -> {O}, kernel {kh}x{kw}, {_listed(**self.options)}"
+        return f"{C} -> {O}, kernel {kh}x{kw}, {listed(**self.options)}"
 
 
 class Linear(Module):
@@ -221,7 +218,7 @@ class MaxPool2d(Module):
         return F.max_pool2d(x, **self.options)
 
     def extra_repr(self) -> str:
-        return _listed(**self.options)
+        return listed(**self.options)
 
 
 class AvgPool2d(Module):
@@ -248,7 +245,7 @@ class AvgPool2d(Module):
         return F.avg_pool2d(x, **self.options)
 
     def extra_repr(self) -> str:
-        return _listed(**self.options)
+        return listed(**self.options)
 
 
 class AdaptiveAvgPool2d(Module):
@@ -261,7 +258,7 @@ class AdaptiveAvgPool2d(Module):
         return F.adaptive_avg_pool2d(x, self.output_size)
 
     def extra_repr(self) -> str:
-        return _listed(output_size=self.output_size)
+        return listed(output_size=self.output_size)
 
 
 class Upsample(Module):
@@ -274,7 +271,7 @@ class Upsample(Module):
         return F.interpolate(x, self.scale_factor)
 
     def extra_repr(self) -> str:
-        return _listed(scale=self.scale_factor)
+        return listed(scale=self.scale_factor)
 
 
 class BatchNorm1d(Module):
@@ -322,7 +319,7 @@ class BatchNorm1d(Module):
         )
 
     def extra_repr(self) -> str:
-        options = _listed(eps=self.eps, momentum=self.momentum, relu=self.relu)
+        options = listed(eps=self.eps, momentum=self.momentum, relu=self.relu)
         return f"{self.running_mean.size} channels, {options}"
 
 
@@ -356,7 +353,7 @@ class LayerNorm(Module):
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, {_listed(eps=self.eps)}"
+        return f"{self.normalized_shape}, {listed(eps=self.eps)}"
 
 
 class LocalResponseNorm(Module):
@@ -369,7 +366,7 @@ class LocalResponseNorm(Module):
         return F.local_response_norm(x, **self.options)
 
     def extra_repr(self) -> str:
-        return _listed(**self.options)
+        return listed(**self.options)
 
 
 class SpatialResponseNorm(Module):
@@ -382,46 +379,7 @@ class SpatialResponseNorm(Module):
         return F.spatial_response_norm(x, **self.options)
 
     def extra_repr(self) -> str:
-        return _listed(**self.options)
-
-
-class ReLU(Module):
-    """max(x, 0). inplace: the result takes x's place in memory (safe after layers that do not need
-    their own output for backward: convolution and linear are such).
-    """
-
-    def __init__(self, inplace: bool = False):
-        self.inplace = inplace
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x, self.inplace)
-
-    def extra_repr(self) -> str:
-        return _listed(inplace=self.inplace)
-
-
-class GELU(Module):
-    """x Phi(x), Phi the normal distribution; see functional.gelu."""
-
-    def __init__(self, approximate: str = "none"):
-        self.approximate = approximate
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(x, self.approximate)
-
-
-class Tanh(Module):
-    """The hyperbolic tangent."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.tanh(x)
-
-
-class Sigmoid(Module):
-    """1 / (1 + exp(-x))."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.sigmoid(x)
+        return listed(**self.options)
 
 
 class Dropout(Module):
@@ -436,7 +394,7 @@ class Dropout(Module):
         return F.dropout(x, self.p, self.training, self.inverted)
 
     def extra_repr(self) -> str:
-        return _listed(p=self.p) if self.inverted else f"{_listed(p=self.p)}, scaled in use"
+        return listed(p=self.p) if self.inverted else f"{listed(p=self.p)}, scaled in use"
 
 
 class Identity(Module):
@@ -463,7 +421,7 @@ class CrossEntropyLoss(Module):
         return F.cross_entropy(logits, target, self.reduction, self.label_smoothing)
 
     def extra_repr(self) -> str:
-        smoothing = _listed(label_smoothing=self.label_smoothing or None)
+        smoothing = listed(label_smoothing=self.label_smoothing or None)
         return ", ".join(filter(None, [self.reduction, smoothing]))
 
 

@@ -256,3 +256,12 @@ def _once(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
 
 def _join(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
+
+
+def listed(**options: Any) -> str:
+    """Options for repr: "stride 4, padding 2, relu"; None and False are left out."""
+    return ", ".join(
+        name if value is True else f"{name} {value}"
+        for name, value in options.items()
+        if value is not None and value is not False
+    )

@@ -57,6 +57,7 @@ class Pictures:
     flip             mirror pictures at random; None: photographs yes, grey drawings no
     border           zeros at the bottom and the right of what the net sees
     label_smoothing  see functional.cross_entropy
+    auxiliary        see training.task.Classification
     """
 
     picture_size: int | None = None
@@ -71,6 +72,7 @@ class Pictures:
     flip: bool | None = None
     border: int = 0
     label_smoothing: float = 0.0
+    auxiliary: float = 0.0
 
     changeable = {"colour"}
     asks = ("FILE", "what the net says of files, or of all in a folder")
@@ -214,7 +216,7 @@ class Pictures:
             devices[0], arrays["mean"], about["image_size"], about["scale"], second, self.border,
             noise_scale=about.get("noise_scale", 1.0),
         )  # fmt: skip
-        return Classification(inputs, about["classes"], self.label_smoothing)
+        return Classification(inputs, about["classes"], self.label_smoothing, self.auxiliary)
 
     def zeros(self, about: dict, count: int, device: Device) -> tuple[Tensor, Tensor]:
         side = about["image_size"] + self.border

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,16 +25,16 @@ from tinynet.errors import CheckpointError, DataError
 from tinynet.nn import Module, MultiHeadAttention
 from tinynet.program.options import Parser
 from tinynet.program.recipe import Feeding
+from tinynet.program.shown import Shown
 from tinynet.recording import no_grad
 from tinynet.tensors import Tensor
-from tinynet.training.checkpoint import write_whole
 from tinynet.training.language import LanguageModel, Translation
 from tinynet.training.plots import share_pictures
 
 TEST = 0.1  # this share of a text, its end, is tested on
 
 
-class Language:
+class Language(Shown):
     """The base of data rooms whose examples are sequences.
 
     Subclasses write `open`, `describe` with the tokens as "vocabulary", `zeros`, `tokens`,
@@ -65,32 +64,10 @@ class Language:
     ) -> LanguageModel:
         return LanguageModel(devices[0], len(about["vocabulary"]))
 
-    def evaluate(
-        self, models: Sequence[Module], task: LanguageModel, tests: SequenceLoader, full: bool
-    ) -> dict[str, Any]:
-        """The task's figures; and samples, of the first net."""
-        figures = task.measure(models, tests.epoch(0))
-        return {"figures": figures, **self.samples(models[0], tests.dataset)}
-
-    def samples(self, model: Module, tests: Any) -> dict[str, Any]:
-        """What a report shows: "texts", by title; "pictures", bytes of PNG by title."""
-        raise NotImplementedError
-
-    def tell(self, result: dict[str, Any]) -> Iterator[str]:
-        figures = result["figures"]
-        measures = Translation.measures.items()
-        words = [measure.words(figures[name]) for name, measure in measures if name in figures]
-        yield f"test loss {figures['loss']:.4f}, {', '.join(words)}"
-        for title, text in result["texts"].items():
-            yield f"{title}:\n{text}"
-
-    def save(self, result: dict[str, Any], folder: Path) -> None:
-        pictures = []
-        for title, png in result.get("pictures", {}).items():
-            pictures.append((title, f"{title.split()[0]}.png"))
-            (folder / pictures[-1][1]).write_bytes(png)
-        found = result | {"texts": list(result["texts"].items()), "pictures": pictures}
-        write_whole(folder / "evaluation.json", json.dumps(found))
+    def figures(
+        self, models: Sequence[Module], task: LanguageModel, tests: SequenceLoader
+    ) -> dict[str, float]:
+        return task.measure(models, tests.epoch(0))
 
     def reached(self, result: dict[str, Any]) -> str:
         figures = result["figures"]
@@ -113,10 +90,6 @@ class Language:
             f"(N, {tokens.shape[1]})" for tokens in example
         )
         return Feeding(example, None, words, "logits", metadata)
-
-    def files(self, what: str) -> list[str]:
-        """A text stands for itself."""
-        return [what]
 
 
 @dataclass(frozen=True)
@@ -181,11 +154,11 @@ class Text(Language):
         rng = np.random.default_rng(0)
         return (rng.integers(0, len(about["vocabulary"]), (1, self.length)),)
 
-    def samples(self, model: Module, tests: Windows) -> dict[str, Any]:
-        texts = {}
+    def samples(self, model: Module, task: LanguageModel, tests: SequenceLoader) -> dict[str, Any]:
+        texts, vocabulary = {}, tests.dataset.vocabulary
         for prompt in self.prompts:
             try:
-                texts[f"from {prompt!r}"] = self.speak(model, tests.vocabulary, prompt)
+                texts[f"from {prompt!r}"] = self.speak(model, vocabulary, prompt)
             except DataError as error:  # a text of one's own may lack a prompt's characters
                 texts[f"from {prompt!r}"] = f"({error})"
         return {"texts": texts}
@@ -268,9 +241,9 @@ class Translations(Language):
         source[0, -1] = PAD
         return source, said
 
-    def samples(self, model: Module, tests: Pairs) -> dict[str, Any]:
-        source, target = tests.languages
-        own = tests.pairs[0][0]  # sentences of a file have other words than the examples
+    def samples(self, model: Module, task: Translation, tests: SequenceLoader) -> dict[str, Any]:
+        source, target = tests.dataset.languages
+        own = tests.dataset.pairs[0][0]  # sentences of a file have other words than the examples
         known = all(word in source.symbols for each in self.examples for word in self.read(each))
         asked = [self.read(each) for each in self.examples] if known else [own]
         rows = padded([source.encode(words) for words in asked], PAD)

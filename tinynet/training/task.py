@@ -67,6 +67,9 @@ class Task:
     def save(self, folder: Path) -> None:
         """Write what the last test found besides its figures; called when it was the best one."""
 
+    def after_epoch(self, model: Module, folder: Path, epoch: int) -> None:
+        """Write what is to be seen of the net after every epoch; it is in eval mode."""
+
     def arrays(self) -> dict[str, np.ndarray]:
         """What a checkpoint keeps besides the net, to use it alone (a mean picture)."""
         return {}
@@ -75,8 +78,10 @@ class Task:
 class Classification(Task):
     """Pictures and their classes: cross-entropy, top-1 and top-5 error in % of the pictures.
 
-    inputs   makes the net's input of a Batch
-    classes  the names of the classes
+    inputs     makes the net's input of a Batch
+    classes    the names of the classes
+    auxiliary  in training a net may give a list of logits, its own and those of classifiers that
+               help lower layers to learn; the loss of these counts so much
     """
 
     measures = {
@@ -87,9 +92,15 @@ class Classification(Task):
     best_by = "top1_error"
     unit = "pictures"
 
-    def __init__(self, inputs: Inputs, classes: Sequence[str], label_smoothing: float = 0.0):
+    def __init__(
+        self,
+        inputs: Inputs,
+        classes: Sequence[str],
+        label_smoothing: float = 0.0,
+        auxiliary: float = 0.0,
+    ):
         self.make_inputs, self.classes = inputs, list(classes)
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.auxiliary = label_smoothing, auxiliary
         self.device = inputs.device
         self.chance = math.log(len(self.classes))
         if len(self.classes) <= 5:  # of five, five are always right
@@ -100,9 +111,12 @@ class Classification(Task):
         return self.make_inputs(batch)
 
     def loss(self, model: Module, x: Any, labels: Tensor) -> tuple[Tensor, list[Any]]:
-        """The mean cross-entropy; top1_error of this batch."""
-        logits = model(x)
+        """The mean cross-entropy, and that of auxiliary classifiers; top1_error of this batch."""
+        said = model(x)
+        logits, *early = said if isinstance(said, list) else [said]
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        for each in early:
+            loss = loss + self.auxiliary * F.cross_entropy(each, labels)
         with self.device.activate("top1_error"):
             wrong = rank_of_truth(self.device.xp, logits.data, labels.data) > 0
             return loss, [100 * wrong.mean()]

@@ -204,6 +204,7 @@ class Trainer:
             figures.setdefault(self.task.best_by, found[self.task.best_by])
             self.best = {**figures, "epoch": self.epoch, "step": self.step}
             self.task.save(self.out)
+        self.task.after_epoch(self.model, self.out, self.epoch)
         self._console.tested(self.epoch, found, rate, is_best)
         self._console.health(health)
         for epoch, name, value in self.story:

@@ -35,7 +35,7 @@ FAULTS = {
         "gradients shared between leaves": ("elif not _shares_memory(node, g, i, arrived, leaving):", "elif True:"),
         "missing gradients of outputs are not zeros": ("node.output_device.xp.zeros(*node.outputs[output])", "node.output_device.xp.ones(*node.outputs[output])"),
     },
-    "tensor.py": {
+    "tensors.py": {
         "gradients of a leaf not added": ("        if self.grad is not None:\n            with self.device.activate(\"backward\"):\n                grad = along", "        if False:\n            with self.device.activate(\"backward\"):\n                grad = along"),
         "deep copy shares memory": ("twin.data = self.data.copy()", "twin.data = self.data"),
         "a moved leaf's gradient stays": ("self.grad.move(device)", "pass"),
@@ -63,6 +63,10 @@ FAULTS = {
         "the seed does not begin anew": ("_seed, _calls = int(n), 0", "_seed = int(n)"),
     },
     "saving.py": {
+        "parts are not synced": ("            file.flush()\n            os.fsync(file.fileno())\n        os.replace(part, path)", "            file.flush()\n        os.replace(part, path)"),
+        "the folder of parts is not synced": ("        raise\n    sync_folder(path.parent)\n", "        raise\n"),
+        "a failed text leaves its part": ("        part.unlink(missing_ok=True)\n        raise\n", "        raise\n"),
+        "parts straight into the file": ("        with open(part, \"wb\") as file:", "        part = path\n        with open(part, \"wb\") as file:"),
         "the checkpoint's folder is not synced": ("part.rmdir()\n        sync_folder(path.parent)", "part.rmdir()"),
         "synced before the name is there": ("os.replace(file, path)\n        part.rmdir()\n        sync_folder(path.parent)", "sync_folder(path.parent)\n        os.replace(file, path)\n        part.rmdir()"),
         "the file is not synced": ("os.fsync(opened.fileno())\n        os.replace(file, path)", "pass\n        os.replace(file, path)"),

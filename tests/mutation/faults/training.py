@@ -7,8 +7,6 @@ FAULTS = {
     "training/checkpoint.py": {
         "best is copied over what it links to": ("    os.replace(part, best)\n    sync_folder(path.parent)\n\n\ndef prune", "    shutil.copyfile(part, best)\n    part.unlink()\n    sync_folder(path.parent)\n\n\ndef prune"),
         "best's folder is not synced": ("    os.replace(part, best)\n    sync_folder(path.parent)\n", "    os.replace(part, best)\n"),
-        "a text's folder is not synced": ("    os.replace(part, path)\n    sync_folder(path.parent)\n", "    os.replace(part, path)\n"),
-        "the text is not synced": ("        file.flush()\n        os.fsync(file.fileno())\n    os.replace(part, path)", "        pass\n    os.replace(part, path)"),
         "the copy is not synced": ("        with open(part, \"r+b\") as file:\n            os.fsync(file.fileno())\n", ""),
         "an old part of best is in the way": ("    part.unlink(missing_ok=True)\n", ""),
         "one too many is kept": ("all_in(folder)[keep:]", "all_in(folder)[keep + 1 :]"),

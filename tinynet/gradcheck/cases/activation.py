@@ -20,6 +20,19 @@ def _relu(rng: np.random.Generator) -> Iterator[Case]:
     yield lambda x: F.relu(x + 0, inplace=True), [layouts(rng, apart(rng, 2, 3, 4, 2))]
 
 
+@cases("leaky_relu")
+def _leaky_relu(rng: np.random.Generator) -> Iterator[Case]:
+    yield F.leaky_relu, [layouts(rng, apart(rng, 2, 3, 4))]
+    for slope in (0.2, -0.5, 0.0):
+        yield lambda x, s=slope: F.leaky_relu(x, s), [apart(rng, 2, 3, 4)]
+
+
+@cases("elu")
+def _elu(rng: np.random.Generator) -> Iterator[Case]:
+    yield F.elu, [layouts(rng, apart(rng, 2, 3, 4))]
+    yield lambda x: F.elu(x, 0.3), [FAR]
+
+
 @cases("tanh")
 def _tanh(rng: np.random.Generator) -> Iterator[Case]:
     yield F.tanh, [layouts(rng, rng.normal(size=(2, 3, 4)))]

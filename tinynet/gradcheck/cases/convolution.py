@@ -33,6 +33,19 @@ def _conv2d(rng: np.random.Generator) -> Iterator[Case]:
         )
     yield F.conv2d, [rng.normal(size=(2, 3, 4, 4)), rng.normal(size=(2, 3, 2, 2))]  # no bias
     yield partial(F.conv2d, relu=True), off_kinks(rng, F.conv2d, (2, 3, 4, 4), (2, 3, 2, 2), (2,))
+    for kernel, stride, padding, dilation in [
+        ((3, 2), 1, 2, 2),
+        ((2, 3), (2, 3), (0, 3), (3, 2)),  # they share no divisor
+        ((3, 2), (4, 2), 1, (2, 4)),  # they do
+        ((1, 2), 2, 0, (5, 6)),  # pixels that no window sees
+    ]:
+        x, w = rng.normal(size=(2, 2, 7, 8)), rng.normal(size=(4, 1, *kernel))
+        options: dict[str, Any] = dict(stride=stride, padding=padding, dilation=dilation, groups=2)
+        yield partial(F.conv2d, **options), [layouts(rng, x), layouts(rng, w), rng.normal(size=4)]
+    yield (
+        partial(F.conv2d, dilation=2, relu=True),
+        off_kinks(rng, partial(F.conv2d, dilation=2), (2, 2, 6, 5), (2, 2, 3, 2), (2,)),
+    )
     yield from _winograd(rng)
 
 

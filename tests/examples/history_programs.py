@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+import tinynet
 from tinynet.training import checkpoint as files
+from tinynet.training.inputs import Inputs
+from tinynet.training.task import Classification
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "history"))
 
@@ -43,6 +46,24 @@ def losses_here(net, optimizer, task, batches) -> list[float]:
     return losses
 
 
+def random_batches(rng, count, *shape) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pictures (N, C, S, S), 0 to 1, and labels of three classes."""
+    return [
+        (rng.random(shape, np.float32), rng.integers(0, 3, shape[0]).astype(np.int64))
+        for _ in range(count)
+    ]
+
+
+class Labelled(Classification):
+    """The task of a program of pictures, fed with arrays."""
+
+    def __init__(self, auxiliary=0.0):
+        super().__init__(Inputs("cpu", np.zeros((8, 8, 1), np.float32), 8), "abc", 0.0, auxiliary)
+
+    def inputs(self, batch):
+        return tuple(map(tinynet.tensor, batch))
+
+
 class Torch:
     """The same nets in PyTorch: functions of tensors, with the weights of a net of ours by name."""
 
@@ -53,8 +74,15 @@ class Torch:
             for name, p in net.named_parameters()
         }
 
+    def of(self, name):
+        """The weight of a layer, and its bias or None."""
+        return self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias")
+
     def linear(self, name, x):
-        return self.TF.linear(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
+        return self.TF.linear(x, *self.of(name))
+
+    def conv(self, name, x, **options):
+        return self.TF.conv2d(x, *self.of(name), **options)
 
     def norm(self, name, x):
         weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]

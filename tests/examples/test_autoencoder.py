@@ -1,0 +1,76 @@
+"""examples/history/autoencoder.py: against PyTorch, PCA, resumed, asked."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from history_programs import Torch, losses_here, random_batches, resumed_to_the_same_bits
+
+import tinynet
+from tinynet.training.objective import Objective
+
+import autoencoder  # isort: skip  # its folder is on the path now
+
+CPU = tinynet.device("cpu")
+
+
+def test_first_losses_are_those_of_pytorch(rng):
+    torch = pytest.importorskip("torch")
+    batches = [(x,) for x, _ in random_batches(rng, 5, 6, 1, 8, 8)]
+    net = autoencoder.Autoencoder((1, 8, 8), 2, 0.0, CPU)
+    other = Torch(torch, net)
+
+    def forward(x):
+        y = x.flatten(1)
+        for name in ("down", "up"):
+            for number in (0, 2, 4):
+                y = other.linear(f"{name}.layers.{number}", y)
+                y = y if number == 4 else other.TF.elu(y)
+        return ((y.sigmoid() - x.flatten(1)) ** 2).sum() / len(x)
+
+    groups = [(list(other.weights), {})]
+    theirs = other.losses(groups, batches, forward, lambda g: torch.optim.Adam(g, 1e-3))
+    adam = tinynet.optim.Adam(net.parameters(), 1e-3)
+    ours = losses_here(net, adam, Objective(CPU, autoencoder.loss, {}), batches)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    assert len({round(loss, 3) for loss in ours}) == 5
+
+
+def test_noise_hides_a_share_of_the_pixels_and_not_of_the_target(rng):
+    net = autoencoder.Autoencoder((1, 8, 8), 2, 0.25, CPU)
+    x = tinynet.tensor(rng.uniform(0.1, 1, (50, 1, 8, 8)).astype(np.float32))
+    spoilt = net.spoil(x).numpy()
+    hidden = spoilt == 0
+    assert 0.2 < hidden.mean() < 0.3 and (spoilt[~hidden] == x.numpy()[~hidden]).all()
+    tinynet.manual_seed(3)
+    loss = autoencoder.loss(net, x)["loss"].item()
+    tinynet.manual_seed(3)
+    given_back = net(net.spoil(x)).numpy()
+    assert loss == pytest.approx(((given_back - x.numpy()) ** 2).sum() / 50, rel=1e-5)
+
+
+def test_pca_leaves_what_the_smaller_axes_hold(rng):
+    x = rng.normal(size=(30, 1, 3, 4))
+    flat = (x - x.mean(axis=0)).reshape(30, 12)
+    axes = np.linalg.eigvalsh(flat.T @ flat)[::-1]
+    for size in (1, 3):
+        left = ((autoencoder.pca(x, size) - x) ** 2).sum()
+        assert left == pytest.approx(axes[size:].sum())
+
+
+@pytest.mark.parametrize("preset", ["codes", "denoising"])
+def test_resumed_to_the_same_bits_then_asked(preset, data, tmp_path, capsys):
+    out = tmp_path / "run"
+    start = ("--preset", preset, "--data", data, "--epochs", 2, "--batch-size", 8)
+    resumed_to_the_same_bits(autoencoder.main, out, start, 4)
+    assert (out / "pictures.png").exists() and (out / "codes.png").exists() == (preset == "codes")
+    found = json.loads((out / "evaluation.json").read_text())
+    assert "PCA of the same size" in found["texts"][0][1]
+    capsys.readouterr()
+    assert autoencoder.main(["--eval", str(out)]) == 0
+    assert f"test loss {found['figures']['loss']:.4f}" in capsys.readouterr().out
+    assert autoencoder.main(["--predict", str(out), str(data / "val" / "dark" / "0.png")]) == 0
+    assert "squared error" in capsys.readouterr().out
+    assert autoencoder.main(["--eval", str(out), "--data", str(out)]) == 2

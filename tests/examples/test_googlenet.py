@@ -1,0 +1,109 @@
+"""examples/history/googlenet.py: the counts of 2014, against PyTorch, resumed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from history_programs import (
+    Labelled,
+    Torch,
+    losses_here,
+    random_batches,
+    resumed_to_the_same_bits,
+)
+
+import tinynet
+from tinynet.optim import SGD
+
+import googlenet  # isort: skip  # its folder is on the path now
+
+CPU = tinynet.device("cpu")
+
+
+def test_the_counts_of_2014():
+    """6,998,552 weights and biases; with both auxiliary classifiers 13,378,280. Table 1: what an
+    inception module gives, and the sides of its maps.
+    """
+    net = googlenet.GoogLeNet(1000, 3, 224, "googlenet", CPU)
+    early = [step for step in net.steps if isinstance(step, googlenet.Auxiliary)]
+    extra = sum(p.size for step in early for p in step.parameters())
+    assert len(early) == 2 and sum(p.size for p in net.parameters()) == 13_378_280
+    assert extra == 13_378_280 - 6_998_552
+    modules = [step for step in net.steps if isinstance(step, googlenet.Inception)]
+    assert [m.maps for m in modules] == [256, 480, 512, 512, 512, 528, 832, 832, 1024]
+
+
+@pytest.mark.parametrize("side", [20, 28, 29, 32])
+def test_small_nets_take_small_pictures(side, rng):
+    net = googlenet.GoogLeNet(3, 1, side, "googlenet-mini", CPU)
+    x = tinynet.tensor(rng.normal(size=(2, 1, side, side)).astype(np.float32))
+    assert [logits.shape for logits in net(x)] == [(2, 3), (2, 3)]
+    assert net.eval()(x).shape == (2, 3)
+
+
+def test_first_losses_are_those_of_pytorch(rng):
+    torch = pytest.importorskip("torch")
+    batches = random_batches(rng, 3, 4, 1, 20, 20)
+    net = googlenet.GoogLeNet(3, 1, 20, "googlenet-mini", CPU)
+    for module in net.modules():
+        if type(module).__name__ == "Dropout":
+            module.p = 0.0
+    other = Torch(torch, net)
+    TF = other.TF
+
+    def conv(name, x):
+        kernel = other.weights[f"{name}.weight"].shape[2]
+        return other.conv(name, x, padding=kernel // 2).relu()
+
+    def pool(x):
+        return TF.max_pool2d(x, 3, 2, ceil_mode=True)
+
+    def inception(name, x):
+        three = conv(f"{name}.three.1", conv(f"{name}.three.0", x))
+        five = conv(f"{name}.five.1", conv(f"{name}.five.0", x))
+        pooled = conv(f"{name}.pooled", TF.max_pool2d(x, 3, 1, 1))
+        return torch.cat([conv(f"{name}.one", x), three, five, pooled], 1)
+
+    def forward(x, labels):
+        x = TF.local_response_norm(conv("conv1", x), 5)
+        x = pool(TF.local_response_norm(conv("conv3", conv("conv2", x)), 5))
+        loss = 0
+        for number, step in enumerate(googlenet.MINI[0].split()):
+            name = f"steps.{number}"
+            if step == "/":
+                x = pool(x)
+            elif step == "*":
+                y = conv(f"{name}.conv", TF.avg_pool2d(x, 5, 3)).flatten(1)
+                y = other.linear(f"{name}.fc2", other.linear(f"{name}.fc1", y).relu())
+                loss = 0.3 * TF.cross_entropy(y, labels)
+            else:
+                x = inception(name, x)
+        return loss + TF.cross_entropy(other.linear("fc", x.mean((2, 3))), labels)
+
+    groups = [(list(other.weights), {})]
+    make = lambda groups: torch.optim.SGD(groups, 1e-2, momentum=0.9)  # noqa: E731
+    theirs = other.losses(groups, batches, forward, make)
+    optimizer = SGD(net.parameters(), 1e-2, momentum=0.9)
+    ours = losses_here(net, optimizer, Labelled(auxiliary=0.3), batches)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    assert min(ours) > 1.3 and len({round(loss, 5) for loss in ours}) == 3
+
+
+def test_resumed_to_the_same_bits_then_asked(data, tmp_path, capsys):
+    out = tmp_path / "run"
+    start = ("--data", data, "--epochs", 2, "--batch-size", 8)
+    resumed_to_the_same_bits(googlenet.main, out, start, 4)
+    capsys.readouterr()
+    assert googlenet.main(["--eval", str(out)]) == 0
+    assert "centre view" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_step_of_the_full_form(rng):
+    net = googlenet.GoogLeNet(1000, 3, 224, "googlenet", CPU)
+    before = {name: p.numpy().ravel()[:100].copy() for name, p in net.named_parameters()}
+    batch = rng.normal(size=(2, 3, 224, 224)).astype(np.float32), np.array([3, 500])
+    (loss,) = losses_here(net, SGD(net.parameters(), 0.01), Labelled(auxiliary=0.3), [batch])
+    assert 6 < loss < 20
+    for name, p in net.named_parameters():
+        assert np.isfinite(p.numpy()).all() and (p.numpy().ravel()[:100] != before[name]).any()

@@ -1,0 +1,77 @@
+"""examples/history/lenet5.py: the numbers of 1998, against PyTorch, resumed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from history_programs import (
+    Labelled,
+    Torch,
+    losses_here,
+    random_batches,
+    resumed_to_the_same_bits,
+)
+
+import tinynet
+from tinynet.optim import SGD
+
+import lenet5  # isort: skip  # its folder is on the path now
+
+CPU = tinynet.device("cpu")
+
+
+def test_the_numbers_of_1998():
+    """Section II.B: trained weights by layer, 60,000 in all; table I: 60 connections."""
+    net = lenet5.LeNet5(10, 1, 28, CPU)
+    counts = {
+        name: sum(p.size for p in getattr(net, name).parameters())
+        for name in ("c1", "s2", "c3", "s4", "c5", "f6")
+    }
+    unused = 25 * int((net.c3.seen.numpy() == 0).sum())
+    counts["c3"] -= unused
+    assert counts == {"c1": 156, "s2": 12, "c3": 1516, "s4": 32, "c5": 48120, "f6": 10164}
+    assert sum(counts.values()) == 60_000
+    assert len({*lenet5.TABLE}) == 16 and sum(map(len, lenet5.TABLE)) == 60
+    seen = np.bincount([source for sources in lenet5.TABLE for source in sources])
+    assert (seen == 10).all()
+
+
+def test_first_losses_are_those_of_pytorch(rng):
+    torch = pytest.importorskip("torch")
+    batches = random_batches(rng, 5, 6, 1, 12, 12)
+    net = lenet5.LeNet5(3, 1, 12, CPU)
+    other = Torch(torch, net)
+    codes, seen = (torch.tensor(b.numpy()) for b in (net.codes, net.c3.seen))
+
+    def squash(x):
+        return 1.7159 * torch.tanh(2 * x / 3)
+
+    def sampled(name, x):
+        weight, bias = other.of(name)
+        return squash(other.TF.avg_pool2d(x, 2) * 4 * weight + bias)
+
+    def forward(x, labels):
+        x = sampled("s2", squash(other.conv("c1", x, padding=2)))
+        weight, bias = other.of("c3")
+        x = sampled("s4", squash(other.TF.conv2d(x, weight * seen, bias)))
+        x = squash(other.linear("f6", squash(other.conv("c5", x)).flatten(1)))
+        away = torch.cdist(x, codes) ** 2
+        return (away.gather(1, labels[:, None])[:, 0] + torch.logsumexp(-away, 1)).mean()
+
+    groups = [(list(other.weights), {})]
+    make = lambda groups: torch.optim.SGD(groups, 1e-3, momentum=0.9)  # noqa: E731
+    theirs = other.losses(groups, batches, forward, make)
+    optimizer = SGD(net.parameters(), 1e-3, momentum=0.9)
+    ours = losses_here(net, optimizer, Labelled(), batches)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-5)  # of distances near 84
+    unseen = np.broadcast_to(net.c3.seen.numpy() == 0, net.c3.weight.shape)
+    assert not net.c3.weight.numpy()[unseen].any() and net.c3.weight.numpy()[~unseen].all()
+
+
+def test_resumed_to_the_same_bits_then_asked(data, tmp_path, capsys):
+    out = tmp_path / "run"
+    start = ("--data", data, "--epochs", 2, "--batch-size", 8)
+    resumed_to_the_same_bits(lenet5.main, out, start, 4)
+    capsys.readouterr()
+    assert lenet5.main(["--predict", str(out), str(data / "val" / "dark" / "0.png")]) == 0
+    assert "light" in capsys.readouterr().out

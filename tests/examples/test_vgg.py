@@ -1,0 +1,82 @@
+"""examples/history/vgg.py: the counts of 2014, against PyTorch, resumed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from history_programs import (
+    Labelled,
+    Torch,
+    losses_here,
+    random_batches,
+    resumed_to_the_same_bits,
+)
+
+import tinynet
+from tinynet import nn
+
+import vgg  # isort: skip  # its folder is on the path now
+
+CPU = tinynet.device("cpu")
+
+
+def empty(monkeypatch):
+    """Weights of zeros, which cost nothing: only their shapes are of interest."""
+    monkeypatch.setattr(nn.init, "he", lambda: nn.init.constant(0))
+    monkeypatch.setattr(nn.init, "normal", lambda sigma: nn.init.constant(0))
+
+
+@pytest.mark.parametrize("preset, parameters", [("vgg16", 138_357_544), ("vgg11", 132_863_336)])
+def test_the_counts_of_2014(preset, parameters, monkeypatch):
+    """Table 2: 138 and 133 million, with 1,000 classes and pictures of 224x224."""
+    empty(monkeypatch)
+    net = vgg.VGG(1000, 3, 224, preset, CPU)
+    assert sum(p.size for p in net.parameters()) == parameters
+    layers = [m for m in net.modules() if type(m).__name__ in ("Conv2d", "Linear")]
+    assert len(layers) == int(preset[3:])
+
+
+def test_first_losses_are_those_of_pytorch(rng):
+    torch = pytest.importorskip("torch")
+    batches = random_batches(rng, 4, 6, 1, 16, 16)
+    net = vgg.VGG(3, 1, 16, "vgg-mini", CPU)
+    net.dropout.p = 0.0
+    other = Torch(torch, net)
+
+    def forward(x, labels):
+        for number, layer in enumerate(vgg.LAYERS["vgg-mini"][0].split()):
+            if layer == "/":
+                x = other.TF.max_pool2d(x, 2)
+            else:
+                x = other.conv(f"features.{number}", x, padding=1).relu()
+        for name in ("fc1", "fc2"):
+            x = other.linear(name, x.flatten(1)).relu()
+        return other.TF.cross_entropy(other.linear("fc3", x), labels)
+
+    groups = [(list(other.weights), dict(weight_decay=5e-4))]
+    make = lambda groups: torch.optim.SGD(groups, 1e-2, momentum=0.9)  # noqa: E731
+    theirs = other.losses(groups, batches, forward, make)
+    ours = losses_here(net, vgg.sgd(net, 1e-2), Labelled(), batches)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    assert len({round(loss, 5) for loss in ours}) == 4
+
+
+def test_resumed_to_the_same_bits_then_asked(data, tmp_path, capsys):
+    out = tmp_path / "run"
+    start = ("--data", data, "--epochs", 2, "--batch-size", 8)
+    resumed_to_the_same_bits(vgg.main, out, start, 4)
+    capsys.readouterr()
+    assert vgg.main(["--predict", str(out), str(data / "val" / "dark" / "0.png")]) == 0
+    assert "light" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_step_of_the_full_form(rng):
+    """138 million weights, a picture of 224x224: finite, and every weight moves."""
+    net = vgg.VGG(1000, 3, 224, "vgg16", CPU)
+    before = {name: p.numpy().ravel()[:100].copy() for name, p in net.named_parameters()}
+    batch = rng.normal(size=(2, 3, 224, 224)).astype(np.float32), np.array([3, 500])
+    (loss,) = losses_here(net, vgg.sgd(net, 0.01), Labelled(), [batch])
+    assert 5 < loss < 12
+    for name, p in net.named_parameters():
+        assert np.isfinite(p.numpy()).all() and (p.numpy().ravel()[:100] != before[name]).any()

@@ -1,0 +1,65 @@
+"""What data rooms share whose tests end in figures, texts and pictures."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tinynet.errors import CheckpointError
+from tinynet.nn import Module
+from tinynet.recording import no_grad
+from tinynet.training.checkpoint import write_whole
+from tinynet.training.objective import GLIMPSES, same_luck
+
+NAME = r"\w+"  # of a picture's file: the first word of its title
+
+
+class Shown:
+    """The part of a data room that comes after training. Subclasses write `samples`."""
+
+    def samples(self, model: Module, task: Any, tests: Any) -> dict[str, Any]:
+        """What a report shows of a net and of test batches: "texts", by title; "pictures", bytes of
+        PNG by title, whose first word is the name of its file.
+        """
+        raise NotImplementedError
+
+    def figures(self, models: Sequence[Module], task: Any, tests: Any) -> dict[str, float]:
+        """What `task.test` says. A mean of several nets makes no sense here: CheckpointError."""
+        if len(models) > 1:
+            raise CheckpointError(f"expected one run, got {len(models)}: they have no mean here")
+        return task.test(models[0], tests.epoch(0))
+
+    def evaluate(
+        self, models: Sequence[Module], task: Any, tests: Any, full: bool
+    ) -> dict[str, Any]:
+        """The task's figures; and samples, of the first net."""
+        figures = self.figures(models, task, tests)
+        measures = task.measures.items()
+        words = [measure.words(figures[name]) for name, measure in measures if name in figures]
+        with no_grad(), same_luck():
+            return {"figures": figures, "words": words, **self.samples(models[0], task, tests)}
+
+    def tell(self, result: dict[str, Any]) -> Iterator[str]:
+        yield ", ".join([f"test loss {result['figures']['loss']:.4f}", *result["words"]])
+        for title, text in result.get("texts", {}).items():
+            yield f"{title}:\n{text}"
+
+    def save(self, result: dict[str, Any], folder: Path) -> None:
+        pictures = []
+        for title, png in result.get("pictures", {}).items():
+            pictures.append((title, f"{re.match(NAME, title)[0]}.png"))
+            (folder / pictures[-1][1]).write_bytes(png)
+        for glimpse in sorted(folder.glob(GLIMPSES.replace("{:03}", "*"))):
+            pictures.append((f"after epoch {int(glimpse.stem.split('-')[1])}", glimpse.name))
+        found = result | {"texts": list(result.get("texts", {}).items()), "pictures": pictures}
+        write_whole(folder / "evaluation.json", json.dumps(found))
+
+    def reached(self, result: dict[str, Any]) -> str:
+        return "has " + ", ".join([f"test loss {result['figures']['loss']:.4f}", *result["words"]])
+
+    def files(self, what: str) -> list[str]:
+        """An argument of --predict stands for itself."""
+        return [what]
