@@ -94,6 +94,16 @@ def clip(node: Node, x: Tensor, least: Tensor | None = None, most: Tensor | None
     return A.clip(x, lowest, highest)
 
 
+@reads("LeakyRelu", alpha=float, consumed_inputs=list)
+def leaky_relu(node: Node, x: Tensor) -> Tensor:
+    return F.leaky_relu(x, node.get("alpha", 0.01))
+
+
+@reads("Elu", alpha=float, consumed_inputs=list)
+def elu(node: Node, x: Tensor) -> Tensor:
+    return F.elu(x, node.get("alpha", 1.0))
+
+
 @reads("Gelu", approximate=str)
 def gelu(node: Node, x: Tensor) -> Tensor:
     return F.gelu(x, node.get("approximate", "none"))
@@ -223,7 +233,7 @@ def unsqueeze(node: Node, x: Tensor, axes: Tensor | None = None) -> Tensor:
 
 @reads("Transpose", perm=list)
 def transpose(node: Node, x: Tensor) -> Tensor:
-    return x.transpose(*node.get("perm", ()))
+    return x.transpose(tuple(node.get("perm", range(x.ndim)[::-1])))
 
 
 @reads("Concat", axis=int)

@@ -31,12 +31,15 @@ def geometry(
     need(fits, "two sides and strides above 0, four pads", f"{wanted}, {strides}, {pads}")
     need(kernel is None or list(wanted) == list(kernel), f"the weight's kernel {kernel}", wanted)
     dilations = node.get("dilations", [1, 1])
-    need(set(dilations) <= {1}, "no dilation", dilations)
+    need(node.op == "Conv" or set(dilations) <= {1}, "no dilation", dilations)
+    need(len(dilations) == 2 and 0 < min(dilations) <= max(dilations) <= WIDEST, "two dilations",
+         dilations)  # fmt: skip
     how = node.get("auto_pad", "NOTSET")
     need(how in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"), "a known auto_pad", how)
     widths = [(pads[0], pads[2]), (pads[1], pads[3])] if how == "NOTSET" else [(0, 0)] * 2
     if how.startswith("SAME"):
-        for i, (n, k, s) in enumerate(zip(x.shape[2:], wanted, strides, strict=True)):
+        wide = [(k - 1) * d + 1 for k, d in zip(wanted, dilations, strict=True)]
+        for i, (n, k, s) in enumerate(zip(x.shape[2:], wide, strides, strict=True)):
             total = max(0, (-(-n // s) - 1) * s + k - n)
             less, more = total // 2, total - total // 2
             widths[i] = (less, more) if how == "SAME_UPPER" else (more, less)
@@ -55,7 +58,8 @@ def conv(node: Node, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     padding = (top, left)
     if (bottom, right) != padding:
         x, padding = bordered(x, widths), (0, 0)
-    return F.conv2d(x, w, b, stride, padding, node.get("group", 1))
+    dilation = tuple(node.get("dilations", (1, 1)))
+    return F.conv2d(x, w, b, stride, padding, node.get("group", 1), dilation=dilation)
 
 
 @reads("ConvTranspose", group=int, output_padding=list, output_shape=list, **WINDOW)

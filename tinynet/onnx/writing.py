@@ -29,7 +29,16 @@ from tinynet.arithmetic.operands import axes_of
 from tinynet.arithmetic.reductions import Cumsum, Max, Min, Prod, Sum
 from tinynet.arithmetic.shapes import Cast, Concat, Copy, Index, Reshape, Transpose
 from tinynet.errors import ModelFileError
-from tinynet.functional.activation import GELU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
+from tinynet.functional.activation import (
+    GELU,
+    Elu,
+    LeakyRelu,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
 from tinynet.functional.affine import Linear
 from tinynet.functional.attention import Attention
 from tinynet.functional.convolution import Conv2d, ConvTranspose2d
@@ -64,7 +73,7 @@ def given(w: Writer, step: Step, *names: str) -> list[str]:
 
 def first(step: Step) -> Wire:
     """x."""
-    return next(iter(step.arguments.values()))
+    return step.arguments[next(iter(step.arguments))]
 
 
 def options(step: Step) -> list[Any]:
@@ -142,6 +151,12 @@ def clip(w: Writer, step: Step) -> str:
     return w.node("Clip", [w.name(first(step)), *ends])
 
 
+@writes(LeakyRelu, Elu)
+def with_slope(w: Writer, step: Step) -> str:
+    """Both call their one number alpha."""
+    return w.node(step.function.__name__, [w.name(first(step))], alpha=float(options(step)[0]))
+
+
 @writes(GELU)
 def gelu(w: Writer, step: Step) -> str:
     return w.node("Gelu", given(w, step, "x"), approximate=plain(step, "approximate"))
@@ -181,6 +196,7 @@ def conv2d(w: Writer, step: Step) -> str:
     y = w.node(
         "Conv", given(w, step, "x", "weight", "bias"), kernel_shape=kernel,
         strides=list(plain(step, "stride")), pads=[ph, pw, ph, pw], group=plain(step, "groups"),
+        dilations=list(plain(step, "dilation")),
     )  # fmt: skip
     return with_relu(w, step, y)
 

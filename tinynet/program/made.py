@@ -12,6 +12,7 @@ from tinynet.data import SequenceLoader, Sequences
 from tinynet.devices import Device
 from tinynet.nn import Module
 from tinynet.program.options import Parser
+from tinynet.program.recipe import Feeding
 from tinynet.program.shown import Shown
 from tinynet.recording import no_grad
 from tinynet.tensors import Tensor, tensor
@@ -97,6 +98,14 @@ class Made(Shown):
     def zeros(self, about: dict, count: int, device: Device) -> tuple[Tensor, ...]:
         shapes = about["inputs"], about["targets"]
         return tuple(tensor(np.zeros((count, *s), np.float32), device=device) for s in shapes)
+
+    def feeding(self, task: Objective, about: dict, raw: bool) -> Feeding:
+        """Rows of the table."""
+        if raw:
+            raise ValueError("--raw is for pictures: leave it out")
+        shape = (2, *about["inputs"])
+        example = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        return Feeding(example, None, f"float32 {('N', *shape[1:])}", "y", {})
 
     def samples(self, model: Module, task: Objective, tests: SequenceLoader) -> dict[str, Any]:
         return self.show(model, *task.inputs(tests.dataset.arrays))

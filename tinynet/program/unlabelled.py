@@ -30,11 +30,11 @@ class PictureObjective(Objective):
 
     def __init__(self, make: Inputs, *rest: Any, **options: Any):
         super().__init__(make.device, *rest, unit="pictures", **options)
-        self.make = make
+        self.make_inputs = make
 
     def inputs(self, batch: Batch) -> tuple[Any, ...]:
         """The pictures (N, C, S, S) alone."""
-        return self.make(batch)[:1]
+        return self.make_inputs(batch)[:1]
 
     def count(self, batch: Batch) -> int:
         """Pictures."""
@@ -46,7 +46,7 @@ class PictureObjective(Objective):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The grey that is subtracted."""
-        return {"mean": self.make.mean}
+        return {"mean": self.make_inputs.mean}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,7 @@ class Unlabelled(Shown, Pictures):  # type: ignore[misc]  # Shown's evaluation, 
     glimpse: Callable[[Any], bytes] | None = None
 
     asks = ("FILE", "what the net makes of picture files, or of all in a folder")
+    result = "y"
 
     def arrays(self, about: dict, train: Dataset) -> dict[str, np.ndarray]:
         return {"mean": np.full(train.shape, self.grey, np.float32)}
@@ -86,7 +87,7 @@ class Unlabelled(Shown, Pictures):  # type: ignore[misc]  # Shown's evaluation, 
     def evaluate(  # type: ignore[override]
         self, models: Sequence[Module], task: PictureObjective, tests: Loader, full: bool
     ) -> dict[str, Any]:
-        known, given = task.make.mean.shape, tests.dataset.shape
+        known, given = task.make_inputs.mean.shape, tests.dataset.shape
         if known != given:
             raise CheckpointError(
                 f"expected pictures of {known}, as the net was trained on, got {given}; name other "
