@@ -218,7 +218,7 @@ def _common(first: Graph, second: Graph) -> Graph:
         if not same:
             raise ModelFileError(
                 f"export: {where} takes an array that changes with the input and that no recorded "
-                f"operation has made (NumPy did, or .detach()); compute it from "
+                f"operation has made (NumPy did, chance, or .detach()); compute it from "
                 f"tensors with tinynet's operations"
             )
         a.shape = tuple(n if n == m else None for n, m in zip(a.shape, b.shape, strict=True))
