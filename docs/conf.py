@@ -35,6 +35,7 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 autodoc_typehints = "none"  # the signature shows defaults; types stand in the source
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # an override that says nothing new is left out
 
 html_theme = "furo"
 html_static_path = ["_static"]

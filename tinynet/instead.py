@@ -70,17 +70,17 @@ NN = {
     "ModuleList": "self.layers = [layer, ...]: modules in lists are found",
     "ModuleDict": "self.layers = {name: layer}: modules in dicts are found",
     "ParameterList": "self.weights = [nn.Parameter(...), ...]: parameters in lists are found",
-    "MultiheadAttention": "nn.MultiHeadAttention", "Softmax": "tinynet.softmax(x, dim)",
+    "MultiheadAttention": "nn.MultiHeadAttention",
     "LogSoftmax": "tinynet.log_softmax(x, dim)", "L1Loss": "(x - y).abs().mean()",
     "BCELoss": "nn.BCEWithLogitsLoss(), of what goes into the sigmoid",
-    "LeakyReLU": "tinynet.maximum(x, 0.01 * x)", "SiLU": "x * tinynet.sigmoid(x)",
+    "SiLU": "x * tinynet.sigmoid(x)",
     "Dropout2d": "nn.Dropout(p)", "Unflatten": "x.reshape(...)",
     "DataParallel": "a tower on each device, as in examples/alexnet.py",
 }  # fmt: skip
 
 FUNCTIONAL = {
     "one_hot": "tinynet.eye(classes)[labels]", "l1_loss": "(x - y).abs().mean()",
-    "normalize": "x / x.norm(dim=1, keepdim=True)", "leaky_relu": "tinynet.maximum(x, 0.01 * x)",
+    "normalize": "x / x.norm(dim=1, keepdim=True)",
     "silu": "x * F.sigmoid(x)", "softplus": "(1 + x.exp()).log()",
     "binary_cross_entropy": "F.bce_with_logits, of what goes into the sigmoid",
     "binary_cross_entropy_with_logits": "F.bce_with_logits(x, y)",

@@ -51,7 +51,7 @@ def test_side_by_side_with_torchs_own():
     for found, way in ((ours, "tinynet"), (theirs, "torch")):
         x, w, b = double(2, 4, 7, 7), double(6, 2, 3, 3), double(6)
         if way == "tinynet":
-            y = conv(x, w, b, relu=True, stride=(2, 2), padding=(1, 1), groups=2)
+            y = conv(x, w, b, relu=True, stride=(2, 2), padding=(1, 1), dilation=(1, 1), groups=2)
             y = norm(y, size=3, alpha=0.5, beta=0.75, k=2.0)
         else:
             y = torch.relu(torch.nn.functional.conv2d(x, w, b, 2, 1, groups=2))

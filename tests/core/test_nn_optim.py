@@ -75,7 +75,7 @@ def test_layers_have_the_defaults_of_their_operations():
 
 
 OPTIONS = {  # layer: what it must be given, shape of x, another value of each option
-    nn.Conv2d: ((2, 4, 3), (2, 2, 5, 6), dict(stride=2, padding=1, relu=True)),
+    nn.Conv2d: ((2, 4, 3), (2, 2, 5, 6), dict(stride=2, padding=1, dilation=2, relu=True)),
     nn.ConvTranspose2d: ((2, 4, 3), (2, 2, 3, 4), dict(stride=3, padding=1)),
     nn.Linear: ((3, 4), (2, 3), dict(relu=True)),
     nn.MaxPool2d: ((3,), (2, 3, 6, 8), dict(stride=2, padding=1, ceil_mode=True)),

@@ -61,6 +61,7 @@ def test_pca_leaves_what_the_smaller_axes_hold(rng):
 
 
 @pytest.mark.parametrize("preset", ["codes", "denoising"])
+@pytest.mark.slow
 def test_resumed_to_the_same_bits_then_asked(preset, data, tmp_path, capsys):
     out = tmp_path / "run"
     start = ("--preset", preset, "--data", data, "--epochs", 2, "--batch-size", 8)

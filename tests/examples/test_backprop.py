@@ -76,6 +76,7 @@ def test_learnt_from_several_seeds(preset, seed, tmp_path):
     assert last["wrong"] <= 2
 
 
+@pytest.mark.slow
 def test_resumed_to_the_same_bits_then_asked(tmp_path, capsys):
     out = tmp_path / "run"
     resumed_to_the_same_bits(backprop.main, out, ("--epochs", 2, "--limit-batches", 3), 6)

@@ -82,6 +82,7 @@ def test_the_distance_of_distributions(rng):
     assert gan.energy(x, z).item() == pytest.approx(2 * far - sum(near))
 
 
+@pytest.mark.slow
 def test_resumed_to_the_same_bits_then_asked(data, tmp_path, capsys):
     out = tmp_path / "run"
     start = ("--data", data, "--epochs", 2, "--batch-size", 8, "--crop", 16)

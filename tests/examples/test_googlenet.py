@@ -89,6 +89,7 @@ def test_first_losses_are_those_of_pytorch(rng):
     assert min(ours) > 1.3 and len({round(loss, 5) for loss in ours}) == 3
 
 
+@pytest.mark.slow
 def test_resumed_to_the_same_bits_then_asked(data, tmp_path, capsys):
     out = tmp_path / "run"
     start = ("--data", data, "--epochs", 2, "--batch-size", 8)

@@ -68,6 +68,7 @@ def test_first_losses_are_those_of_pytorch(rng):
     assert not net.c3.weight.numpy()[unseen].any() and net.c3.weight.numpy()[~unseen].all()
 
 
+@pytest.mark.slow
 def test_resumed_to_the_same_bits_then_asked(data, tmp_path, capsys):
     out = tmp_path / "run"
     start = ("--data", data, "--epochs", 2, "--batch-size", 8)

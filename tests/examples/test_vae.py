@@ -83,6 +83,7 @@ def test_the_distance_from_a_normal_distribution(rng):
     )
 
 
+@pytest.mark.slow
 def test_resumed_to_the_same_bits_then_asked(data, tmp_path, capsys):
     out = tmp_path / "run"
     start = ("--data", data, "--epochs", 2, "--batch-size", 8)

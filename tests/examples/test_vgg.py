@@ -61,6 +61,7 @@ def test_first_losses_are_those_of_pytorch(rng):
     assert len({round(loss, 5) for loss in ours}) == 4
 
 
+@pytest.mark.slow
 def test_resumed_to_the_same_bits_then_asked(data, tmp_path, capsys):
     out = tmp_path / "run"
     start = ("--data", data, "--epochs", 2, "--batch-size", 8)
