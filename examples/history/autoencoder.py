@@ -73,19 +73,21 @@ def loss(net: Autoencoder, x: Tensor) -> dict[str, Tensor]:
     return {"loss": F.mse_loss(y, x, "sum") / len(x)}
 
 
-def pca(x: np.ndarray, size: int) -> np.ndarray:
-    """What the best linear code of these very pictures gives back: no other does better on them."""
+def pca(x: np.ndarray, seen: np.ndarray, size: int) -> np.ndarray:
+    """What the best linear code of these very pictures gives back of what is seen: of the pictures
+    themselves no linear code gives back more.
+    """
     flat = x.reshape(len(x), -1)
     mean = flat.mean(axis=0)
     _, _, axes = np.linalg.svd(flat - mean, full_matrices=False)
     best = axes[:size]
-    return np.asarray((flat - mean) @ best.T @ best + mean).reshape(x.shape)
+    return np.asarray((seen.reshape(flat.shape) - mean) @ best.T @ best + mean).reshape(x.shape)
 
 
 def show(net: Autoencoder, x: Tensor, labels: np.ndarray, classes: list[str]) -> dict[str, Any]:
     seen = net.spoil(x) if net.noise else x
     codes = net.encode(seen)
-    y, linear = net.decode(codes).numpy(), pca(x.numpy(), codes.shape[1])
+    y, linear = net.decode(codes).numpy(), pca(x.numpy(), seen.numpy(), codes.shape[1])
     few = [np.flatnonzero(labels == k)[:2] for k in range(min(8, len(classes)))]
     rows = np.concatenate(few)
     errors = [((each - x.numpy()) ** 2).sum() / len(x) for each in (y, linear)]

@@ -130,10 +130,8 @@ def say(net: Any, what: str) -> str:
 
 ASKS = "TEXT", "who it is: 'Colin aunt'; of xor, its answer: '0 1'"
 WRONG = {"wrong": Measure("wrong", "%")}  # a case with a unit on the wrong side of 1/2
-NETS: dict[str, Any] = {  # epochs, rate
-    "families": (families, show_hidden, 12, 0.06),
-    "xor": (xor, show_plane, 8, 0.25),
-}
+NETS: dict[str, Any] = {"families": (families, show_hidden, 12, 0.06)}  # epochs, rate
+NETS["xor"] = xor, show_plane, 8, 0.25
 main = Program(
     "Trains a net with hidden units, tests it, uses it.",
     {

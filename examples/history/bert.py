@@ -16,7 +16,8 @@ New was the hiding: 15 % of the words, of which 80 % are hidden, 10 % replaced b
 left as they are, so that no place can be trusted. Left out here: pairs of sentences (the second
 task, and the segments), dropout; characters stand for words.
 Look at Block.forward beside that of gpt.py: `causal=True` is gone, and that is all. Look at the
-curve too: only one place in seven teaches, and the loss stands near 3.1 for hundreds of batches.
+curve too: the loss stands near 3.1, that of characters by themselves, until attention has found the
+neighbours of a hidden place. It takes some 400 batches; with a rate of 1e-3 it takes 800.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ PROGRAM = Program(
                 measures={"judge": Measure("judge's loss"), "forger": Measure("forger's loss"),
                           "distance": Measure("distance", digits=3)},
             ),
-            epochs=30, batch_size=64, lr=5e-4,
+            epochs=20, batch_size=64, lr=5e-4,
             optimizer=lambda net, lr: Adam(net.parameters(), lr, betas=(0.5, 0.999)),
         )
     },

@@ -86,6 +86,9 @@ def test_a_rate_set_by_hand_is_the_rate_from_then_on(make):
     assert opt.lr == 3 * now
     schedule.step(1.5, {})
     assert opt.lr == pytest.approx(3 * now)
+    resumed = make(fourth := optimizer(0.4))
+    resumed.load_state_dict(schedule.state_dict())
+    assert fourth.lr == opt.lr
     before = make(third := optimizer(0.4))
     rates(before, [1.5])
     before.set_lr(third.lr, 1.5)  # to what it is: nothing changes

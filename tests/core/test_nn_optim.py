@@ -90,6 +90,9 @@ OPTIONS = {  # layer: what it must be given, shape of x, another value of each o
     nn.LocalResponseNorm: ((3,), (2, 5, 2, 2), dict(alpha=1.0, beta=0.5, k=2.0)),
     nn.SpatialResponseNorm: ((3,), (2, 2, 5, 4), dict(alpha=1.0, beta=0.5, k=2.0)),
     nn.GELU: ((), (3, 4), dict(approximate="tanh")),
+    nn.LeakyReLU: ((), (3, 4), dict(negative_slope=0.5)),
+    nn.ELU: ((), (3, 4), dict(alpha=2.0)),
+    nn.Softmax: ((), (3, 4), dict(dim=0)),
     nn.Dropout: ((), (30, 4), dict(p=0.1, inverted=False)),
 }
 ELSEWHERE = {"bias", "weight_init", "bias_init", "device", "affine", "groups", "inplace"}

@@ -20,6 +20,7 @@ X = np.array([[0.7, -1.3, 0.9], [-0.6, 1.1, 1.4], [0.8, -0.9, -1.2], [1.5, 0.5, 
 W = np.array([[0.3, -1.1, 0.8], [1.2, 0.4, -0.5], [-0.9, 0.6, 0.2]])
 BIAS = np.array([0.4, -0.8, 1.3])
 TIES = np.array([1.0, 2.0, 2.0, 0.5])
+STEEP = np.array([1.0, 1e-3])
 
 
 def operation(forward: Callable, backward: Callable) -> Callable:
@@ -340,6 +341,14 @@ TABLE = [
         "gives another value",
         lambda x: x * x if is_grad_enabled() else x * x + x.detach() * 0 + 1,
         [X],
+    ),
+    Wrong(
+        "a small gradient beside a large one, by 1e-7 of itself",
+        "[1] is wrong: analytical",
+        operation(
+            lambda x: (STEEP * x).sum(), lambda ctx, x, dy: dy * STEEP * (1 + 1e-7 * (STEEP < 1))
+        ),
+        [np.array([0.7, -0.4])],
     ),
     # kinks
     Wrong(

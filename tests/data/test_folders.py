@@ -158,6 +158,12 @@ def test_two_folders_of_test_pictures_are_one_too_many(tmp_path):
     both(tmp_path, r"one folder of training pictures, got \S+/Train and \S+/train; rename")
 
 
+def test_the_pictures_to_train_on_are_no_test(tmp_path):
+    make_tree(tmp_path, splits=("train",))
+    (tmp_path / "val").symlink_to("train")
+    both(tmp_path, "val: expected other pictures than those to train on, got the same folder")
+
+
 def test_no_folder_of_test_pictures(tmp_path):
     both(
         make_tree(tmp_path / "a", splits=("train",)),

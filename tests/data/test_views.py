@@ -69,3 +69,10 @@ def test_the_top_five_of_five_classes_is_not_told(rng, count):
     found = Evaluation(CLASSES[:count], np.eye(count, dtype=int), np.zeros(count, int), count)
     for text in (next(iter(Pictures().tell({1: found}))), Pictures().reached({1: found})):
         assert ("top-5" in text) == (count > 5) and "top-1 error 0.00 %" in text
+
+
+def test_what_is_right_and_what_is_wrong_is_not_exchanged():
+    confusion = np.array([[2, 0], [1, 1]])
+    found = Evaluation(["a", "b"], confusion, np.array([0, 1]), 4)
+    assert Pictures().reached({1: found}).startswith("names 75.00 % of the 4 test pictures right")
+    assert "top-1 error 25.00 %" in Pictures().reached({1: found})

@@ -56,7 +56,7 @@ def test_pca_leaves_what_the_smaller_axes_hold(rng):
     flat = (x - x.mean(axis=0)).reshape(30, 12)
     axes = np.linalg.eigvalsh(flat.T @ flat)[::-1]
     for size in (1, 3):
-        left = ((autoencoder.pca(x, size) - x) ** 2).sum()
+        left = ((autoencoder.pca(x, x, size) - x) ** 2).sum()
         assert left == pytest.approx(axes[size:].sum())
 
 

@@ -86,5 +86,7 @@ def test_resumed_to_the_same_bits_then_asked(tmp_path, capsys):
     found = capsys.readouterr()
     assert found.out.startswith("Colin aunt: ") and found.out.count(",") == 2
     assert "got 'Colin cousin'" in found.err
+    assert backprop.main(["--eval", str(out)]) == 0
+    assert "questions it was never taught" in capsys.readouterr().out
     assert backprop.main(["--batch-size", "2", "--out", str(tmp_path / "no")]) == 2
     assert "a step sees the whole table" in capsys.readouterr().err

@@ -17,12 +17,11 @@ import bert  # isort: skip  # its folder is on the path now
 CPU = tinynet.device("cpu")
 
 
-def test_first_losses_are_those_of_pytorch():
-    torch = pytest.importorskip("torch")
-    text = shakespeare()[:3000]
+def compared(torch, text, count, rate):
+    """The losses of training here, and those of the same net in PyTorch."""
     vocabulary = Vocabulary(sorted(set(text)))
     loader = SequenceLoader(Masked(text, vocabulary, 16), 16, train=True, seed=1)
-    batches = list(loader.epoch(0))[:6]
+    batches = [batch for batch, _ in zip(loader.epoch(0), range(count), strict=False)]
     net = bert.BERT(len(vocabulary), 16, 32, 4, 2, CPU)
     other = Torch(torch, net)
 
@@ -42,10 +41,25 @@ def test_first_losses_are_those_of_pytorch():
         ([n for n, p in named.items() if p.ndim > 1], dict(weight_decay=0.01)),
         ([n for n, p in named.items() if p.ndim == 1], dict(weight_decay=0.0)),
     ]
-    theirs = other.losses(groups, batches, forward, lambda g: torch.optim.AdamW(g, 1e-3))
-    ours = losses_here(net, bert.adam(net, 1e-3), LanguageModel(CPU, len(vocabulary)), batches)
+    theirs = other.losses(groups, batches, forward, lambda g: torch.optim.AdamW(g, rate))
+    ours = losses_here(net, bert.adam(net, rate), LanguageModel(CPU, len(vocabulary)), batches)
+    return ours, theirs
+
+
+def test_first_losses_are_those_of_pytorch():
+    torch = pytest.importorskip("torch")
+    ours, theirs = compared(torch, shakespeare()[:3000], 6, 1e-3)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert ours[-1] < ours[0]
+
+
+@pytest.mark.slow
+def test_after_300_steps_within_a_hundredth_of_pytorch():
+    torch = pytest.importorskip("torch")
+    tinynet.manual_seed(0)
+    ours, theirs = compared(torch, shakespeare()[:100_000], 300, 3e-3)
+    assert np.mean(ours[-50:]) == pytest.approx(np.mean(theirs[-50:]), rel=0.01)
+    assert np.mean(ours[-50:]) < 3.3
 
 
 @pytest.mark.slow

@@ -30,10 +30,8 @@ def batches_of(text, count):
     return vocabulary, [batch for batch, _ in zip(loader.epoch(0), range(count), strict=False)]
 
 
-def test_first_losses_are_those_of_pytorch():
-    torch = pytest.importorskip("torch")
-    vocabulary, batches = batches_of(shakespeare()[:3000], 6)
-    net = gpt.GPT(len(vocabulary), 16, 32, 4, 2, CPU)
+def compared(torch, vocabulary, batches, net, rate):
+    """The losses of training here, and those of the same net in PyTorch."""
     other = Torch(torch, net)
 
     def forward(tokens, targets):
@@ -53,10 +51,29 @@ def test_first_losses_are_those_of_pytorch():
         (matrices, dict(weight_decay=0.01)),
         ([n for n in named if n not in matrices], dict(weight_decay=0.0)),
     ]
-    theirs = other.losses(groups, batches, forward, lambda g: torch.optim.AdamW(g, 1e-3))
-    ours = losses_here(net, gpt.adam(net, 1e-3), LanguageModel(CPU, len(vocabulary)), batches)
+    theirs = other.losses(groups, batches, forward, lambda g: torch.optim.AdamW(g, rate))
+    ours = losses_here(net, gpt.adam(net, rate), LanguageModel(CPU, len(vocabulary)), batches)
+    return ours, theirs
+
+
+def test_first_losses_are_those_of_pytorch():
+    torch = pytest.importorskip("torch")
+    vocabulary, batches = batches_of(shakespeare()[:3000], 6)
+    net = gpt.GPT(len(vocabulary), 16, 32, 4, 2, CPU)
+    ours, theirs = compared(torch, vocabulary, batches, net, 1e-3)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert ours[-1] < ours[0] - 0.05
+
+
+@pytest.mark.slow
+def test_after_300_steps_within_a_hundredth_of_pytorch():
+    torch = pytest.importorskip("torch")
+    vocabulary, batches = batches_of(shakespeare()[:60_000], 300)
+    tinynet.manual_seed(0)
+    net = gpt.GPT(len(vocabulary), 16, 32, 4, 2, CPU)
+    ours, theirs = compared(torch, vocabulary, batches, net, 3e-3)
+    assert np.mean(ours[-50:]) == pytest.approx(np.mean(theirs[-50:]), rel=0.01)
+    assert np.mean(ours[-50:]) < 2.7
 
 
 def test_resumed_to_the_same_bits_then_asked(text, tmp_path, capsys, monkeypatch):

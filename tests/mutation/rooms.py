@@ -66,7 +66,6 @@ ROOMS = {
         kernels/steps/*.py core/test_optim.py
         kernels/attention.py core/test_attention.py
         kernels/dilation.py core/test_dilation.py
-        kernels/elementwise.py core/test_operations.py core/test_gradcheck.py core/test_nn_optim.py
         kernels/layer_norm.py core/test_layer_norm.py
         kernels/elementwise.py core/test_operations.py core/test_edges.py core/test_gradcheck.py {_KERNELS}
         kernels/index.py core/test_operations.py core/test_gradcheck.py
@@ -105,6 +104,7 @@ ROOMS = {
         nn/layers.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
         nn/activation.py core/test_nn_optim.py
         nn/init.py core/test_nn_optim.py
+        nn/activation.py core/test_nn_optim.py core/test_operations.py
         nn/attention.py core/test_attention.py
     """,
     "optim": """

@@ -177,3 +177,18 @@ def test_every_example_exports(name, program, tmp_path, capsys):
     with tinynet.no_grad():
         ours = model(*(tinynet.tensor(x) for x in inputs)).numpy()
     assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(ours).max()
+
+
+@pytest.mark.parametrize("name, preset", [("perceptron", "xor"), ("backprop", "families")])
+def test_nets_of_tables_export(name, preset, program, tmp_path, capsys):
+    ort = pytest.importorskip("onnxruntime")
+    path, run = tmp_path / "net.onnx", tmp_path / "run"
+    assert program(name, "--preset", preset, "--epochs", 1, "--out", run) == 0
+    assert program(name, "--export", path, run) == 0
+    assert "; in: rows, float32 (N, " in capsys.readouterr().out
+    assert program(name, "--export", path, run, "--raw") == 2
+    module = importlib.import_module(name)
+    (model,), _, about, _ = module.main.__self__.load([run])
+    x = np.random.default_rng(1).normal(size=(5, *about["inputs"])).astype(np.float32)
+    (theirs,) = ort.InferenceSession(path).run(["y"], {"x": x})
+    np.testing.assert_allclose(theirs, model(tinynet.tensor(x)).numpy(), rtol=1e-5, atol=1e-6)

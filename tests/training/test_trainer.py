@@ -229,6 +229,17 @@ def test_a_loss_that_is_not_finite_names_layer_and_checkpoint(tmp_path):
         assert all(np.isfinite(array).all() for array in files.load(path).model.values())
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_test_loss_that_is_not_finite_ends_the_run(tmp_path):
+    """One batch: its loss is finite, and the weights after it are so large that the test's is not.
+    The run would otherwise end well."""
+    trainer = make_trainer(tmp_path, lr=1e25, epochs=1, limit_batches=1)
+    with pytest.raises(TrainingError, match="the loss of the test is NaN or infinite: ") as error:
+        trainer.fit()
+    assert str(files.path_of(tmp_path, 0)) in str(error.value)
+    assert not list(tmp_path.glob("best*")) and len(files.all_in(tmp_path)) == 1
+
+
 def test_weights_that_are_nan_from_the_start(tmp_path):
     trainer = make_trainer(tmp_path)
     trainer.model.fc.weight.data[0, 0] = np.nan

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shlex
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -84,6 +85,11 @@ def find_splits(root: Path, share: float | None = None) -> Splits | None:
             f"{got}; {what}, or split a part of train off with --val-share 0.1"
         )
     assert train is not None  # or there would be no vals
+    if train.resolve() == vals[0].resolve():
+        raise DataError(
+            f"{vals[0]}: expected other pictures than those to train on, got the same folder; "
+            f"split a part off with --val-share 0.1"
+        )
     return Splits(train, vals[0])
 
 
@@ -226,7 +232,7 @@ def open_folder(
             f"{root}: expected at most {MAX_MEMORY / 2**30:g} GiB of pictures, got "
             f"{sum(map(len, listings)):,} of {size} x {size}, which take "
             f"{needed / 2**30:.1f} GiB of memory; prepare them once with "
-            f"`python examples/prepare_imagenet.py {root} OUT` and use OUT"
+            f"`python examples/prepare_imagenet.py {shlex.quote(str(root))} OUT` and use OUT"
         )
     train, test = (
         _decode_all(name, listing, size, classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from tinynet.data.cifar import FOLDERS as CIFAR_FOLDERS
@@ -96,7 +97,7 @@ def _open_fixed(path: Path) -> tuple[Dataset, Dataset]:
     if (path / "ILSVRC").is_dir() or any(path.glob("ILSVRC2012_img_*.tar")):
         raise DataError(
             f"{path}: expected a prepared folder, got ImageNet's archives; first run "
-            f"`python examples/prepare_imagenet.py {path} OUT`, then use OUT"
+            f"`python examples/prepare_imagenet.py {shlex.quote(str(path))} OUT`, then use OUT"
         )
     raise DataError(
         f"{path}: expected train/<class>/*.jpg and val/<class>/*.jpg (or test), CIFAR-10's "

@@ -102,7 +102,7 @@ class Loader:
             f"{use}, {self.workers} workers)"
         )
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
         """The batches of an epoch (0, 1, ...), from batch number `start` on."""
         plans = self._plan(epoch, start)
         if self._pool is not None:
@@ -127,7 +127,7 @@ class Loader:
         )
         return batch
 
-    def _whole(self, batches: Generator[Batch, None, None]) -> Iterator[Batch]:
+    def _whole(self, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
         """The batches without the pictures that cannot be read. DataError for the first of these,
         unless they are to be skipped, or for a batch of nothing else.
         """

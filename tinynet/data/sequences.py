@@ -6,6 +6,7 @@ As with pictures, every choice is a function of (seed, epoch, index) alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -36,14 +37,17 @@ class Sequences:
         raise NotImplementedError
 
 
-class SequenceLoader:
+Data = TypeVar("Data", bound=Sequences)
+
+
+class SequenceLoader(Generic[Data]):
     """Batches of a data set of sequences, each a tuple of arrays; see Sequences.batch.
 
     train=True: a new random order each epoch; the last incomplete batch is dropped. train=False:
     the data set's order, and all of it.
     """
 
-    def __init__(self, dataset: Sequences, batch_size: int, *, train: bool, seed: int = 0):
+    def __init__(self, dataset: Data, batch_size: int, *, train: bool, seed: int = 0):
         if batch_size < 1:
             raise DataError(
                 f"SequenceLoader: expected a batch size of at least 1, got {batch_size}"
@@ -72,7 +76,7 @@ class SequenceLoader:
             places = order[number * self.batch_size : (number + 1) * self.batch_size]
             yield self.dataset.batch(places, None if lanes is None else lanes[places])
 
-    def __enter__(self) -> SequenceLoader:
+    def __enter__(self) -> SequenceLoader[Data]:
         return self
 
     def __exit__(self, *exception: object) -> None:

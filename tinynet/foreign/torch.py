@@ -17,7 +17,7 @@ import pickletools
 import struct
 import zipfile
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 
@@ -106,7 +106,7 @@ def _from_row(file: IO[bytes]) -> dict[str, np.ndarray]:
     parts, keys = _tensors(unpickled(file)), unpickled(file)
     known = {part.storage.key: part.storage for part in parts.values()}
     storages = {}
-    order = "<" if about["little_endian"] else ">"
+    order: Literal["<", ">"] = "<" if about["little_endian"] else ">"
     for key in keys:
         each = known[key]
         count = int(np.frombuffer(file.read(8), order + "i8")[0])
@@ -163,6 +163,7 @@ def unpickled(file: IO[bytes]) -> Any:
             raise ValueError("a dict whose keys are no names")
         target.update(zip(names, values, strict=True))
 
+    arg: Any  # what an opcode brings, if it brings something
     for opcode, arg, place in pickletools.genops(file):
         if (place or 0) - start > LARGEST:
             raise ValueError("a pickle of more than names and shapes")

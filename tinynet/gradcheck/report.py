@@ -62,7 +62,7 @@ def verdict(comparisons: list[Comparison]) -> float:
     if wrong:
         raise GradcheckError(_wrong(wrong))
     for c in comparisons:
-        for n in np.flatnonzero(c.unknown):
+        for n in np.flatnonzero(c.unknown).tolist():
             raise GradcheckError(_unknown(c, n, c.labels[n]))
     for c in comparisons:
         if c.shape is not None and c.kinks.any():

@@ -12,6 +12,9 @@ from tinynet.instead import MODULE, missing
 from tinynet.tensors import Tensor, as_array
 from tinynet.tracer import active, current
 
+if TYPE_CHECKING:
+    from typing_extensions import Self  # a type checker's own
+
 
 class Parameter(Tensor):
     """A leaf tensor that is learned: float32 or float64, copied to the device, C-contiguous.
@@ -183,17 +186,17 @@ class Module:
             with part.device.activate("load_state_dict"):
                 part.data = part.device.upload(np.asarray(arrays[name], order="C"))
 
-    def train(self, mode: bool = True) -> Module:
+    def train(self, mode: bool = True) -> Self:
         """Training mode (dropout drops) for this module and all below it."""
         for module in self.modules():
             module.training = mode
         return self
 
-    def eval(self) -> Module:
+    def eval(self) -> Self:
         """Use mode (dropout does nothing)."""
         return self.train(False)
 
-    def to(self, device: str | Device) -> Module:
+    def to(self, device: str | Device) -> Self:
         """Move all parameters with their gradients, and all buffers, to a device."""
         target = find_device(device)
         for part in self._state().values():

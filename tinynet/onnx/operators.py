@@ -66,10 +66,8 @@ def need(condition: bool, expected: str, got: Any) -> None:
         raise ValueError(f"expected {expected}, got {got}")
 
 
-def numbers(x: Tensor | None) -> list[int] | None:
+def numbers(x: Tensor) -> list[int]:
     """An input that is a list of whole numbers: a shape, axes."""
-    if x is None:
-        return None
     need(x.dtype.kind in "iu" and x.ndim <= 1, "whole numbers", f"{x.dtype} {x.shape}")
     return [int(n) for n in x.numpy().reshape(-1)]
 

@@ -214,6 +214,7 @@ def _common(first: Graph, second: Graph) -> Graph:
         if twins.setdefault(a, b) is not b and a.kind != "constant":
             same = False
         if same and a.kind == "constant":
+            assert a.array is not None and b.array is not None  # it was not made
             same = a.shape == b.shape and np.array_equal(a.array, b.array, a.dtype.kind in "fc")
         if not same:
             raise ModelFileError(

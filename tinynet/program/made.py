@@ -85,7 +85,7 @@ class Made(Shown):
     def loader(self, settings: dict, about: dict, dataset: Table, train: bool) -> SequenceLoader:
         if settings["workers"]:
             raise ValueError("--workers: expected none, since a table lies in memory; leave it out")
-        if self.sweeps and settings["batch_size"] != 1:
+        if self.sweeps and train and settings["batch_size"] != 1:
             raise ValueError("--batch-size: expected 1, since a step sees the whole table")
         return SequenceLoader(dataset, settings["batch_size"], train=train, seed=settings["seed"])
 
@@ -99,16 +99,19 @@ class Made(Shown):
         shapes = about["inputs"], about["targets"]
         return tuple(tensor(np.zeros((count, *s), np.float32), device=device) for s in shapes)
 
+    def samples(
+        self, model: Module, task: Objective, tests: SequenceLoader[Table]
+    ) -> dict[str, Any]:
+        return self.show(model, *task.inputs(tests.dataset.arrays))
+
     def feeding(self, task: Objective, about: dict, raw: bool) -> Feeding:
-        """Rows of the table."""
+        """Rows of numbers."""
         if raw:
             raise ValueError("--raw is for pictures: leave it out")
-        shape = (2, *about["inputs"])
-        example = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-        return Feeding(example, None, f"float32 {('N', *shape[1:])}", "y", {})
-
-    def samples(self, model: Module, task: Objective, tests: SequenceLoader) -> dict[str, Any]:
-        return self.show(model, *task.inputs(tests.dataset.arrays))
+        shape = about["inputs"]
+        example = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+        words = f"rows, float32 (N, {', '.join(map(str, shape))})"
+        return Feeding(example, None, words, "y", {})
 
     def predict(self, models: Sequence[Module], task: Objective, about: dict, what: str) -> list:
         with no_grad():

@@ -301,7 +301,7 @@ class Pictures:
 
         def from_bytes(pictures: Tensor) -> Tensor:
             x = pictures.permute(0, 3, 1, 2).astype(np.float32)
-            x = F.pad(x, [self.padding] * 4) if self.padding else x
+            x = F.pad(x, (self.padding,) * 4) if self.padding else x
             top = (whole - side) // 2
             x = x[:, :, top : top + side, top : top + side]
             start = (len(mean) - side) // 2

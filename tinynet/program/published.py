@@ -87,9 +87,11 @@ class OneTower(nn.Module):
 class Prepared(nn.Module):
     """A net and what its pictures need besides their mean: the order of colours, their widths."""
 
-    def __init__(self, net: nn.Module, order: str, width: tuple[float, ...], device: Device):
+    def __init__(
+        self, net: OneTower | FromOnnx, order: str, width: tuple[float, ...], device: Device
+    ):
         self.net, self.order = net, order
-        self.share = nn.Buffer(1 / np.reshape(np.float32(width), (-1, 1, 1)), device)
+        self.share = nn.Buffer(1 / np.reshape(np.asarray(width, np.float32), (-1, 1, 1)), device)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.net(self.prepared(x))
@@ -97,8 +99,7 @@ class Prepared(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """What the last layer with weights sees."""
-        found: Tensor = self.net.features(self.prepared(x))  # type: ignore[operator]
-        return found
+        return self.net.features(self.prepared(x))
 
     def prepared(self, x: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         """The net's input. x may be a pair, the same pictures on two devices."""
@@ -140,12 +141,13 @@ class Imported(NamedTuple):
 
 
 def constant_picture(colours: tuple[float, ...], side: int) -> np.ndarray:
-    return np.broadcast_to(np.float32(colours), (side, side, len(colours))).copy()
+    return np.broadcast_to(np.asarray(colours, np.float32), (side, side, len(colours))).copy()
 
 
 def build(about: dict[str, Any], devices: tuple[Device, ...]) -> nn.Module:
     """The net that about["net"] says it is, for the classes of `about`."""
-    said, classes, net = about["net"], len(about["classes"]), None
+    said, classes = about["net"], len(about["classes"])
+    net: OneTower | FromOnnx
     if said["kind"] == "onnx":
         net = FromOnnx(with_classes(said["description"], classes))
         net.to(devices[0])
@@ -209,7 +211,7 @@ def _alexnet(path: str, kind: str, arrays: dict[str, Any], names: dict[str, str]
     if classes < 2:
         raise ModelFileError(f"{path}: expected {names['fc8']}.weight, of two classes at least")
     net = OneTower(kind, classes, find_device("cpu"))
-    weights = {}
+    weights: dict[str, np.ndarray] = {}
     for name, parameter in net.named_parameters():
         layer, _, what = name.partition(".")
         theirs = f"{names[layer]}.{what}"

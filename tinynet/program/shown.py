@@ -50,7 +50,7 @@ class Shown:
     def save(self, result: dict[str, Any], folder: Path) -> None:
         pictures = []
         for title, png in result.get("pictures", {}).items():
-            pictures.append((title, f"{re.match(NAME, title)[0]}.png"))
+            pictures.append((title, f"{re.findall(NAME, title)[0]}.png"))
             (folder / pictures[-1][1]).write_bytes(png)
         for glimpse in sorted(folder.glob(GLIMPSES.replace("{:03}", "*"))):
             pictures.append((f"after epoch {int(glimpse.stem.split('-')[1])}", glimpse.name))

@@ -154,7 +154,9 @@ class Text(Language):
         rng = np.random.default_rng(0)
         return (rng.integers(0, len(about["vocabulary"]), (1, self.length)),)
 
-    def samples(self, model: Module, task: LanguageModel, tests: SequenceLoader) -> dict[str, Any]:
+    def samples(
+        self, model: Module, task: LanguageModel, tests: SequenceLoader[Windows]
+    ) -> dict[str, Any]:
         texts, vocabulary = {}, tests.dataset.vocabulary
         for prompt in self.prompts:
             try:
@@ -241,7 +243,9 @@ class Translations(Language):
         source[0, -1] = PAD
         return source, said
 
-    def samples(self, model: Module, task: Translation, tests: SequenceLoader) -> dict[str, Any]:
+    def samples(
+        self, model: Module, task: Translation, tests: SequenceLoader[Pairs]
+    ) -> dict[str, Any]:
         source, target = tests.dataset.languages
         own = tests.dataset.pairs[0][0]  # sentences of a file have other words than the examples
         known = all(word in source.symbols for each in self.examples for word in self.read(each))

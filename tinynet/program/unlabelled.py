@@ -28,8 +28,15 @@ SHOWN = 1000  # test pictures that `show` sees
 class PictureObjective(Objective):
     """An Objective whose batches are of pictures."""
 
-    def __init__(self, make: Inputs, *rest: Any, **options: Any):
-        super().__init__(make.device, *rest, unit="pictures", **options)
+    def __init__(
+        self,
+        make: Inputs,
+        function: Callable[..., Figures],
+        measures: dict[str, Measure],
+        best_by: str,
+        glimpse: Callable[[Any], bytes] | None,
+    ):
+        super().__init__(make.device, function, measures, best_by, "pictures", glimpse)
         self.make_inputs = make
 
     def inputs(self, batch: Batch) -> tuple[Any, ...]:
@@ -79,7 +86,7 @@ class Unlabelled(Shown, Pictures):  # type: ignore[misc]  # Shown's evaluation, 
         self, about: dict, arrays: dict[str, np.ndarray], devices: Sequence[Device]
     ) -> PictureObjective:
         made = super().task(about, arrays, devices).make_inputs
-        return PictureObjective(made, self.loss, self.measures, self.best_by, glimpse=self.glimpse)
+        return PictureObjective(made, self.loss, self.measures, self.best_by, self.glimpse)
 
     def zeros(self, about: dict, count: int, device: Device) -> tuple[Tensor]:  # type: ignore[override]
         return super().zeros(about, count, device)[:1]

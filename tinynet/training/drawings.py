@@ -87,7 +87,7 @@ def plane_picture(
     with _themed("light"):
         figure = _figure(4.2, 3.6)
         axes = figure.subplots()
-        side = np.linspace(-0.5, 1.5, 81)
+        side = np.linspace(-1, 2, 121)
         x, y = np.meshgrid(side, side)
         values = value(np.stack([x.ravel(), y.ravel()], 1).astype(np.float32)).reshape(x.shape)
         largest = np.abs(values).max() or 1.0

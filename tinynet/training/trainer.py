@@ -187,6 +187,8 @@ class Trainer:
             found = self.task.test(self.model, self._unless_stopped(batches))
         if self._stopping():
             return
+        if not math.isfinite(found.get("loss", 0.0)):
+            raise NotFiniteError("the loss of the test is NaN or infinite")
         took = time.perf_counter() - began
         self.watch.seconds["testing"] += took
         self._line_at += took  # examples a second are those of training

@@ -56,10 +56,12 @@ FAULTS = {
         "layers in the other order": ("        for layer in self.layers:\n            x = layer(x)", "        for layer in self.layers[::-1]:\n            x = layer(x)"),
         "layers from their own input": ("            x = layer(x)\n        return x", "            y = layer(x)\n        return y"),
         "smoothing is forgotten": ("return F.cross_entropy(logits, target, self.reduction, self.label_smoothing)", "return F.cross_entropy(logits, target, self.reduction)"),
-        "in place is forgotten": ("return F.relu(x, self.inplace)", "return F.relu(x)"),
-        "approximation is forgotten": ("return F.gelu(x, self.approximate)", "return F.gelu(x)"),
         "padding counts": ("        count_include_pad: bool = True,", "        count_include_pad: bool = False,"),
         "ceil mode is forgotten": ("kernel_size=kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode\n", "kernel_size=kernel_size, stride=stride, padding=padding, ceil_mode=False\n"),
         "the device of the weight alone": ("Parameter((bias_init or init.constant(0))((out_features,)), device) if bias else None", "Parameter((bias_init or init.constant(0))((out_features,))) if bias else None"),
+    },
+    "nn/activation.py": {
+        "in place is forgotten": ("return F.relu(x, self.inplace)", "return F.relu(x)"),
+        "approximation is forgotten": ("return F.gelu(x, self.approximate)", "return F.gelu(x)"),
     },
 }

@@ -127,7 +127,7 @@ FAULTS = {
         "no processes": ("workers = 0 if dataset.in_memory else available_cores()", "workers = 0"),
         "scale of the recipe is lost": ("\"scale\": self.scale,", "\"scale\": 1.0,"),
         "border is lost": ("second, self.border,\n", "second,\n"),
-        "smoothing is lost": ("Classification(inputs, about[\"classes\"], self.label_smoothing)", "Classification(inputs, about[\"classes\"])"),
+        "smoothing is lost": ("self.label_smoothing, self.auxiliary)", "0.0, self.auxiliary)"),
         "other classes are tested": ("if tests.dataset.classes != task.classes:", "if len(tests.dataset.classes) != len(task.classes):"),
         "other channels are tested": ("        if knows != has:", "        if knows < has:"),
         "ten views alone": ("for views in sorted({1, len(several) if full else 1})", "for views in {len(several) if full else 1}"),
