@@ -98,6 +98,7 @@ def test_raw_pictures_go_in(program, folder, capsys):
     assert line == f"  {100 * shares.max():5.1f} %  {['dark', 'light'][shares.argmax()]}"
 
 
+@pytest.mark.slow
 def test_trained_on_from_there(program, folder, capsys, tmp_path):
     """On pictures with another class; stopped and resumed, it ends with the same bits."""
     start = ("--import", folder / "a.onnx", "--data", folder / "three", "--batch-size", 8)
