@@ -189,5 +189,5 @@ def batch_norm(node: Node, x: Tensor, w: Tensor, b: Tensor, mean: Tensor, var: T
 @reads("LayerNormalization", axis=int, epsilon=float, stash_type=int)
 def layer_norm(node: Node, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     row = x.shape[node.axis(-1, x.ndim) :]
-    w, b = (None if t is None else t.reshape(row) for t in (w, b))
-    return F.layer_norm(x, row, w, b, node.get("epsilon", 1e-5))
+    b = None if b is None else b.reshape(row)
+    return F.layer_norm(x, row, w.reshape(row), b, node.get("epsilon", 1e-5))
