@@ -211,11 +211,14 @@ def test_alexnet_of_caffe(rng, tmp_path):
 
 def test_a_file_of_another_net_is_refused(tmp_path):
     path = tmp_path / "net.pth"
-    torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, path)
-    with pytest.raises(
-        ModelFileError, match=r"expected features.0.weight of shape \(64, 3, 11, 11\)"
+    state = {"features.0.weight": torch.zeros(64, 3, 3, 3)}
+    for more, words in (
+        ({}, "expected classifier.6.weight, of two classes"),
+        ({"classifier.6.weight": torch.zeros(5, 4096)}, "expected features.0.weight of shape"),
     ):
-        published.read(str(path), None)
+        torch.save(state | more, path)
+        with pytest.raises(ModelFileError, match=words):
+            published.read(str(path), None)
     path = tmp_path / "net.caffemodel"
     path.write_bytes(caffemodel({"conv1": [np.zeros((2, 2))]}, old=False))
     with pytest.raises(ModelFileError, match="expected fc8.weight"):

@@ -490,6 +490,12 @@ def test_the_command_shows_what_is_wrong(capsys, monkeypatch):
     )
 
 
+def test_the_command_tells_what_was_passed_over(capsys, monkeypatch):
+    monkeypatch.setitem(CASES, "relu", Cases(lambda rng: [(F.relu, [np.array([0.0, 1])])], ()))
+    assert main(["relu"]) == 0
+    assert "relu: gradcheck: 1 of 2 elements of x lie at a kink" in capsys.readouterr().err
+
+
 def test_the_module_runs_without_warnings():
     run = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tinynet.gradcheck", "neg"],

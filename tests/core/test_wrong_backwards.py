@@ -214,6 +214,15 @@ TABLE = [
     Wrong(
         "x backwards", LAYOUT, square(lambda ctx, x, dy: 2 * x * dy * (1 + (x.strides[0] < 0))), [X]
     ),
+    Wrong(
+        "batch innermost, in an input whose gradient is the smaller one",
+        LAYOUT,
+        operation(
+            lambda x, y: 1e6 * x + y,
+            lambda ctx, x, y, dy: (1e6 * dy, dy * (1 + 1e-6 * innermost(dy))),
+        ),
+        [X, X[::-1].copy()],
+    ),
     # linear in dy
     Wrong("dy clipped", LINEAR, square(lambda ctx, x, dy: 2 * x * np.clip(dy, -3, 3)), [X]),
     Wrong("dy added to", WRONG, square(lambda ctx, x, dy: 2 * x * dy + 1), [X]),

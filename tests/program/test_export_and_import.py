@@ -98,6 +98,7 @@ def test_raw_pictures_go_in(program, folder, capsys):
     assert line == f"  {100 * shares.max():5.1f} %  {['dark', 'light'][shares.argmax()]}"
 
 
+@pytest.mark.slow
 def test_trained_on_from_there(program, folder, capsys, tmp_path):
     """On pictures with another class; stopped and resumed, it ends with the same bits."""
     start = ("--import", folder / "a.onnx", "--data", folder / "three", "--batch-size", 8)
@@ -148,16 +149,21 @@ def test_mistakes_are_answered_in_a_line(program, folder, arguments, words, caps
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet", "gpt", "bert", "transformer"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet", "gpt", "bert", "transformer", "perceptron", "backprop", "lenet5", "autoencoder"],
+)
 def test_every_example_exports(name, program, tmp_path, capsys):
     ort = pytest.importorskip("onnxruntime")
     data = tmp_path / "text.txt"
     data.write_text("ROMEO:\nThe king is dead, long live the king of all the lands.\n" * 40)
-    given = {
-        "resnet": ("--data", make_pictures(tmp_path / "p", ("dark", "light"))),
-        "transformer": ("--limit-batches", 2),
-    }.get(name, ("--data", data))
-    assert program(name, *given, "--epochs", 1, "--batch-size", 8, "--out", tmp_path / "run") == 0
+    if name in ("resnet", "lenet5", "autoencoder"):
+        data = make_pictures(tmp_path / "p", ("dark", "light"))
+    if name == "transformer":
+        data.write_text("ein zwei\tone two\nzwei drei vier\ttwo three\n" * 10)
+    made = name in ("perceptron", "backprop")
+    given = () if made else ("--data", data, "--batch-size", 8)
+    assert program(name, *given, "--epochs", 1, "--out", tmp_path / "run") == 0
     path = tmp_path / "net.onnx"
     assert program(name, "--export", path, tmp_path / "run") == 0
     module = importlib.import_module(name)

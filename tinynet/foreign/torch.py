@@ -14,6 +14,7 @@ import io
 import math
 import os
 import pickletools
+import struct
 import zipfile
 from dataclasses import dataclass
 from typing import IO, Any, Literal
@@ -72,7 +73,7 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
         raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from None
     except (
         ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError,
-        NotImplementedError, RuntimeError, zipfile.BadZipFile,
+        EOFError, NotImplementedError, RuntimeError, struct.error, zipfile.BadZipFile,
     ) as error:  # fmt: skip
         raise ModelFileError(
             f"{path}: expected torch.save(net.state_dict(), path), got something else, or it is "

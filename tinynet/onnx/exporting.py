@@ -19,6 +19,9 @@ from tinynet.onnx.writing import WRITERS
 from tinynet.saving import write_parts
 from tinynet.tensors import Tensor
 
+# What does not change a result in use, or is seen in its shape.
+UNSEEN = {"inplace", "momentum", "shape", "target"}
+
 
 def package() -> ModuleType:
     """The package onnx. ModelFileError where it is not installed."""
@@ -70,6 +73,11 @@ def export(
                 f"for, got {step.name.split()[0]}; leave it out of forward, or out of the file"
             )
         writer.made(step.outputs[0], write(writer, step))
+        if unread := step.arguments.keys() - step.arguments.read - UNSEEN:
+            raise ModelFileError(
+                f"export: {step.name}: expected options that tinynet writes, got "
+                f"{', '.join(sorted(unread))}, too"
+            )
     words = {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in (metadata or {}).items()

@@ -193,6 +193,8 @@ def _check(nodes: list[Node], known: set[str], outputs: list[str]) -> None:
 def _type(onnx: Any, given: Any) -> list[Any]:
     """[dtype, sizes] of an input; None for a size that is open."""
     kind = given.type.tensor_type
+    if kind.elem_type not in onnx.TensorProto.DataType.values()[1:]:
+        raise ModelFileError(f"input {given.name!r}: expected a tensor of a known type, got none")
     dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
     return [dtype, [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]]
 

@@ -233,7 +233,7 @@ def unsqueeze(node: Node, x: Tensor, axes: Tensor | None = None) -> Tensor:
 
 @reads("Transpose", perm=list)
 def transpose(node: Node, x: Tensor) -> Tensor:
-    return x.transpose(*node.get("perm", ()))
+    return x.transpose(tuple(node.get("perm", range(x.ndim)[::-1])))
 
 
 @reads("Concat", axis=int)

@@ -46,6 +46,24 @@ class Varies:
     second: Any
 
 
+class Arguments(dict):
+    """Arguments by name; `read`: those that someone has asked for."""
+
+    def __init__(self, given: dict[str, Any]):
+        super().__init__(given)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+    def values(self) -> Any:
+        return [self[name] for name in self]
+
+    def items(self) -> Any:
+        return [(name, self[name]) for name in self]
+
+
 @dataclass(eq=False)
 class Step:
     """One operation: a Function, or the name of an operation that has no gradient. arguments: by
@@ -53,7 +71,7 @@ class Step:
     """
 
     function: Any
-    arguments: dict[str, Any]
+    arguments: Any
     outputs: list[Wire]
     path: str
 
@@ -126,6 +144,11 @@ def record(net: Module, example: Sequence[np.ndarray], before: Callable | None =
     """The graph of net(before(*example)), or of net(*example). before: what is done to the inputs
     first, on tensors. ModelFileError where a file of it would be wrong.
     """
+    if type(net).forward is Module.forward:
+        raise ModelFileError(
+            f"export: expected a net with a forward, got {type(net).__name__}, which has none; "
+            f"export a part of it from Python"
+        )
     rng = np.random.default_rng(0)
     training = {module: module.training for module in net.modules()}
     device = next((p.device for p in (*net.parameters(), *net.buffers())), find_device("cpu"))
@@ -196,7 +219,7 @@ def _common(first: Graph, second: Graph) -> Graph:
         if not same:
             raise ModelFileError(
                 f"export: {where} takes an array that changes with the input and that no recorded "
-                f"operation has made (NumPy did, or .detach()); compute it from "
+                f"operation has made (NumPy did, chance, or .detach()); compute it from "
                 f"tensors with tinynet's operations"
             )
         a.shape = tuple(n if n == m else None for n, m in zip(a.shape, b.shape, strict=True))
@@ -206,9 +229,9 @@ def _common(first: Graph, second: Graph) -> Graph:
         meet(a, b, "the net")
     for one, two in zip(first.steps, second.steps, strict=True):
         where = one.name
-        one.arguments = {
-            name: meet(a, two.arguments.get(name), where) for name, a in one.arguments.items()
-        }
+        one.arguments = Arguments(
+            {name: meet(a, two.arguments.get(name), where) for name, a in one.arguments.items()}
+        )
         for a, b in zip(one.outputs, two.outputs, strict=True):
             meet(a, b, where)
     for a, b in zip(first.outputs, second.outputs, strict=True):

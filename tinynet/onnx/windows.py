@@ -19,9 +19,9 @@ WINDOW: dict[str, type] = dict(
 
 
 def geometry(
-    node: Node, x: Tensor, kernel: Sequence[int] | None = None, dilates: bool = False
+    node: Node, x: Tensor, kernel: Sequence[int] | None = None
 ) -> tuple[tuple[int, int], tuple[int, int], Size]:
-    """kernel, stride, (before, after) of rows and of columns. dilates: the operation can do so."""
+    """kernel, stride, (before, after) of rows and of columns."""
     need(x.ndim == 4, "pictures (N, C, H, W)", x.shape)
     wanted = node.get("kernel_shape", kernel)
     need(wanted is not None, "kernel_shape", "none")
@@ -31,14 +31,14 @@ def geometry(
     need(fits, "two sides and strides above 0, four pads", f"{wanted}, {strides}, {pads}")
     need(kernel is None or list(wanted) == list(kernel), f"the weight's kernel {kernel}", wanted)
     dilations = node.get("dilations", [1, 1])
-    need(dilates or set(dilations) <= {1}, "no dilation", dilations)
-    fits = len(dilations) == 2 and 1 <= min(dilations) <= max(dilations) <= WIDEST
-    need(fits, "two dilations from 1 on", dilations)
-    wide = [(k - 1) * d + 1 for k, d in zip(wanted, dilations, strict=True)]
+    need(node.op == "Conv" or set(dilations) <= {1}, "no dilation", dilations)
+    need(len(dilations) == 2 and 0 < min(dilations) <= max(dilations) <= WIDEST, "two dilations",
+         dilations)  # fmt: skip
     how = node.get("auto_pad", "NOTSET")
     need(how in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"), "a known auto_pad", how)
     widths = [(pads[0], pads[2]), (pads[1], pads[3])] if how == "NOTSET" else [(0, 0)] * 2
     if how.startswith("SAME"):
+        wide = [(k - 1) * d + 1 for k, d in zip(wanted, dilations, strict=True)]
         for i, (n, k, s) in enumerate(zip(x.shape[2:], wide, strides, strict=True)):
             total = max(0, (-(-n // s) - 1) * s + k - n)
             less, more = total // 2, total - total // 2
@@ -53,12 +53,12 @@ def bordered(x: Tensor, widths: Size, value: float = 0.0) -> Tensor:
 @reads("Conv", group=int, **WINDOW)
 def conv(node: Node, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     need(w.ndim == 4, "a weight (O, C, h, w)", w.shape)
-    _, stride, widths = geometry(node, x, w.shape[2:], dilates=True)
-    dilation = tuple(node.get("dilations", [1, 1]))
+    _, stride, widths = geometry(node, x, w.shape[2:])
     (top, bottom), (left, right) = widths
     padding = (top, left)
     if (bottom, right) != padding:
         x, padding = bordered(x, widths), (0, 0)
+    dilation = tuple(node.get("dilations", (1, 1)))
     return F.conv2d(x, w, b, stride, padding, node.get("group", 1), dilation=dilation)
 
 
@@ -189,5 +189,5 @@ def batch_norm(node: Node, x: Tensor, w: Tensor, b: Tensor, mean: Tensor, var: T
 @reads("LayerNormalization", axis=int, epsilon=float, stash_type=int)
 def layer_norm(node: Node, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     row = x.shape[node.axis(-1, x.ndim) :]
-    weight, bias = (None if t is None else t.reshape(row) for t in (w, b))
-    return F.layer_norm(x, row, weight, bias, node.get("epsilon", 1e-5))
+    b = None if b is None else b.reshape(row)
+    return F.layer_norm(x, row, w.reshape(row), b, node.get("epsilon", 1e-5))

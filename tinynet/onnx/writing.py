@@ -73,7 +73,7 @@ def given(w: Writer, step: Step, *names: str) -> list[str]:
 
 def first(step: Step) -> Wire:
     """x."""
-    return next(iter(step.arguments.values()))
+    return step.arguments[next(iter(step.arguments))]
 
 
 def options(step: Step) -> list[Any]:
@@ -155,6 +155,12 @@ def clip(w: Writer, step: Step) -> str:
     dtype = step.outputs[0].dtype
     ends = ["" if np.isinf(limit) else w.constant(limit, dtype) for limit in options(step)]
     return w.node("Clip", [w.name(first(step)), *ends])
+
+
+@writes(LeakyRelu, Elu)
+def with_slope(w: Writer, step: Step) -> str:
+    """Both call their one number alpha."""
+    return w.node(step.function.__name__, [w.name(first(step))], alpha=float(options(step)[0]))
 
 
 @writes(GELU)

@@ -80,6 +80,7 @@ class Pictures:
 
     changeable = {"colour"}
     asks = ("FILE", "what the net says of files, or of all in a folder")
+    result = "logits"  # what an exported file calls what the net gives
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -330,13 +331,13 @@ class Pictures:
             example = rng.integers(0, 256, (1, n, n, channels)).astype(np.uint8)
             del metadata["tinynet"]  # these pictures are prepared in the file
             words = f"pictures, uint8 (N, {n}, {n}, {channels}), as they are"
-            return Feeding(example, from_bytes, words, "logits", metadata)
+            return Feeding(example, from_bytes, words, self.result, metadata)
         example = rng.normal(size=(1, channels, side, side)).astype(np.float32)
         words = (
             f"pictures, float32 (N, {channels}, {side}, {side}), the centre of {whole} x {whole}, "
             f"less the mean, times {inputs.scale:g}"
         )
-        return Feeding(example, bordered, words, "logits", metadata)
+        return Feeding(example, bordered, words, self.result, metadata)
 
     def files(self, what: str) -> list[str]:
         """A file; or the pictures in a folder and in those below it, sorted by name."""

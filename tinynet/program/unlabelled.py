@@ -37,11 +37,11 @@ class PictureObjective(Objective):
         glimpse: Callable[[Any], bytes] | None,
     ):
         super().__init__(make.device, function, measures, best_by, "pictures", glimpse)
-        self.make = make
+        self.make_inputs = make
 
     def inputs(self, batch: Batch) -> tuple[Any, ...]:
         """The pictures (N, C, S, S) alone."""
-        return self.make(batch)[:1]
+        return self.make_inputs(batch)[:1]
 
     def count(self, batch: Batch) -> int:
         """Pictures."""
@@ -53,7 +53,7 @@ class PictureObjective(Objective):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The grey that is subtracted."""
-        return {"mean": self.make.mean}
+        return {"mean": self.make_inputs.mean}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,7 @@ class Unlabelled(Shown, Pictures):  # type: ignore[misc]  # Shown's evaluation, 
     glimpse: Callable[[Any], bytes] | None = None
 
     asks = ("FILE", "what the net makes of picture files, or of all in a folder")
+    result = "y"
 
     def arrays(self, about: dict, train: Dataset) -> dict[str, np.ndarray]:
         return {"mean": np.full(train.shape, self.grey, np.float32)}
@@ -93,7 +94,7 @@ class Unlabelled(Shown, Pictures):  # type: ignore[misc]  # Shown's evaluation, 
     def evaluate(  # type: ignore[override]
         self, models: Sequence[Module], task: PictureObjective, tests: Loader, full: bool
     ) -> dict[str, Any]:
-        known, given = task.make.mean.shape, tests.dataset.shape
+        known, given = task.make_inputs.mean.shape, tests.dataset.shape
         if known != given:
             raise CheckpointError(
                 f"expected pictures of {known}, as the net was trained on, got {given}; name other "

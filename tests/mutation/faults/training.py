@@ -103,7 +103,7 @@ FAULTS = {
         "stuck is never forgotten": ("self._stuck = self._stuck + batches if at_chance else 0", "self._stuck = self._stuck + batches if at_chance else self._stuck"),
         "stuck counts lines": ("self._stuck + batches if at_chance", "self._stuck + 1 if at_chance"),
         "a loss below chance is stuck": ("abs(loss - chance) < near * chance", "loss - chance < near * chance"),
-        "the test goes on after a stop": ("        if self._stopping():\n            return\n        took", "        took"),
+        "the test goes on after a stop": ("        if self._stopping():\n            return\n        if not math.isfinite(found", "        if not math.isfinite(found"),
         "a stop is not saved": ("            if self._stopping():\n                self._save()\n                return str", "            if self._stopping():\n                return str"),
         "the epoch ends after a stop": ("            if not self._stopping():\n                self._finish_epoch()", "            self._finish_epoch()"),
         "time before signals": ("        if self._signals.received is not None:\n            return self._signals.received.name\n", ""),
