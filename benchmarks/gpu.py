@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 
 from measure import RESULTS, ROOT, installed, machine, write_json
 
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
 from gpu_parts import checks, figures  # noqa: E402
 from gpu_parts.step import SMALL, WHOLE, Size  # noqa: E402
 from gpu_parts.table import failed, table  # noqa: E402

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 # tinynet and examples, installed or not
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "examples"))
 
 from measure import seconds
 from sides.small import NETS, OPERATIONS, random_pictures

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+from alexnet import AlexNet
 
 import tinynet
 import tinynet.functional as F
-from examples.alexnet import AlexNet
 from tinynet.devices import Device
 from tinynet.program.runs import find_devices
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from alexnet import AlexNet
 
 import tinynet
 import tinynet.functional as F
-from examples.alexnet import AlexNet
 from sides import CONFIGS, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, random_batch, random_weights
 from tinynet import nn
 from tinynet.optim import SGD

@@ -339,10 +339,10 @@ def valley() -> str:
 
 
 def mini(**options: Any) -> Any:
-    sys.path.insert(0, str(ROOT))
-    from examples.alexnet import AlexNet
+    sys.path.insert(0, str(ROOT / "examples"))
+    from alexnet import AlexNet
 
-    sys.path.remove(str(ROOT))
+    sys.path.remove(str(ROOT / "examples"))
     tinynet.manual_seed(0)
     return AlexNet(10, "mini", ("cpu", "cpu:1"), in_channels=1, **options)
 

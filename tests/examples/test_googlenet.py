@@ -86,7 +86,7 @@ def test_first_losses_are_those_of_pytorch(rng):
     optimizer = SGD(net.parameters(), 1e-2, momentum=0.9)
     ours = losses_here(net, optimizer, Labelled(auxiliary=0.3), batches)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
-    assert min(ours) > 1.3 and len({round(loss, 5) for loss in ours}) == 3
+    assert len({round(loss, 5) for loss in ours}) == 3
 
 
 @pytest.mark.slow
