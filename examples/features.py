@@ -69,6 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
                 f"--layer: expected one of AlexNet's {', '.join(layers)}, got {layer!r}"
             )
         found: dict[str, np.ndarray] = {}
+        batches: Iterator[Batch]
         with contextlib.ExitStack() as held:
             if args.data:
                 data = None if args.data == "embedded" else args.data
