@@ -133,7 +133,9 @@ def test_compiles_for_every_gpu(source: Path, arch: str) -> None:
         used = PTXAS.findall(compiler()(text, arch, macros))
         assert len(used) == text.count("__global__")
         for name, stack, stores, loads, registers in used:
-            assert stack == stores == loads == "0", f"{name}: registers spill to memory"
+            assert stores == loads == "0", f"{name}: registers spill to memory"
+            # sin and cos keep digits of 2/pi in memory, for the angles beyond 100,000
+            assert stack == "0" or name.startswith(("sin_", "cos_")), f"{name}: {stack} bytes"
             # A multiprocessor has 65,536: so two blocks of 256 threads at least live on it at once.
             assert int(registers) * 256 <= 32 << 10, f"{name}: {registers} registers a thread"
 
