@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 import operator
 import pickle
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
@@ -173,7 +174,7 @@ def test_memory_of_a_source_is_not_used_again_before_it_was_read(
 
 
 def test_the_stand_in_notices_what_is_not_ordered(machine: fake_cupy.Machine) -> None:
-    cupy, a, b = fake_cupy.sys.modules["cupy"], tinynet.device("cuda:0"), tinynet.device("cuda:1")
+    cupy, a, b = sys.modules["cupy"], tinynet.device("cuda:0"), tinynet.device("cuda:1")
     x = a.upload(np.ones(5))
     with cupy.cuda.Device(0), cupy.cuda.Stream(), pytest.raises(fake_cupy.Unordered):
         x + 1
@@ -332,7 +333,7 @@ def test_every_product_is_made_by_the_handle_of_its_own_lane(
 ) -> None:
     """Two lanes that share a handle share its workspace, and so may get other bits."""
     zero = tinynet.device("cuda:0")
-    blas, handles = fake_cupy.sys.modules["cupy"].cuda.cublas, []
+    blas, handles = sys.modules["cupy"].cuda.cublas, []
     for name in ("sgemm", "sgemmStridedBatched"):
         routine = getattr(blas, name)
         monkeypatch.setattr(

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import fake_cupy
 import on_cpu
 import pytest
 
@@ -245,12 +246,10 @@ else:
 
 
 @pytest.mark.slow
-def test_the_list_of_what_we_use_is_whole(machine: object, tmp_path: Path) -> None:
+def test_the_list_of_what_we_use_is_whole(machine: fake_cupy.Machine, tmp_path: Path) -> None:
     """What the program calls on the stand-in is in the list above."""
     importlib.import_module("test_training").run(tmp_path, "cuda:0,cuda:1", "--colour", 0.1)
-    import fake_cupy
-
-    names = {name for name in fake_cupy.machine.used_names if not inspect.isbuiltin(name)}
+    names = {name for name in machine.used_names if not inspect.isbuiltin(name)}
     ufunc_methods = {
         name.rsplit(".", 1)[0] if name.endswith(".__call__") else name for name in names
     }
