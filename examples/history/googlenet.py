@@ -105,10 +105,9 @@ class GoogLeNet(nn.Module):
         self.fc = nn.Linear(maps, classes, weight_init=nn.init.normal(0.01), device=device)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        x = self.conv1(x)
+        x = self.norm(F.max_pool2d(self.conv1(x), 3, 2, ceil_mode=True))
+        x, early = self.norm(self.conv3(self.conv2(x))), []
         x = x if self.small else F.max_pool2d(x, 3, 2, ceil_mode=True)
-        x = self.norm(self.conv3(self.conv2(self.norm(x))))
-        x, early = F.max_pool2d(x, 3, 2, ceil_mode=True), []
         for step in self.steps:
             if not isinstance(step, Auxiliary):
                 x = step(x)
@@ -132,7 +131,7 @@ main = Program(
     {
         "googlenet-mini": Recipe(
             "small GoogLeNet", Pictures(padding=2, largest=32, scale=1 / 64, auxiliary=0.3),
-            epochs=8, batch_size=64, lr=0.02, **RECIPE,
+            epochs=12, batch_size=32, lr=0.02, **RECIPE,
         ),
         "googlenet": Recipe(
             "GoogLeNet", Pictures(picture_size=256, crop=224, scale=1 / 64, auxiliary=0.3),

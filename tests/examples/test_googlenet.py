@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from history_programs import (
     Labelled,
-    Torch,
     losses_here,
+    losses_of_both,
     random_batches,
     resumed_to_the_same_bits,
 )
@@ -42,49 +42,10 @@ def test_small_nets_take_small_pictures(side, rng):
 
 
 def test_first_losses_are_those_of_pytorch(rng):
-    torch = pytest.importorskip("torch")
     batches = random_batches(rng, 3, 4, 1, 20, 20)
     net = googlenet.GoogLeNet(3, 1, 20, "googlenet-mini", CPU)
-    for module in net.modules():
-        if type(module).__name__ == "Dropout":
-            module.p = 0.0
-    other = Torch(torch, net)
-    TF = other.TF
-
-    def conv(name, x):
-        kernel = other.weights[f"{name}.weight"].shape[2]
-        return other.conv(name, x, padding=kernel // 2).relu()
-
-    def pool(x):
-        return TF.max_pool2d(x, 3, 2, ceil_mode=True)
-
-    def inception(name, x):
-        three = conv(f"{name}.three.1", conv(f"{name}.three.0", x))
-        five = conv(f"{name}.five.1", conv(f"{name}.five.0", x))
-        pooled = conv(f"{name}.pooled", TF.max_pool2d(x, 3, 1, 1))
-        return torch.cat([conv(f"{name}.one", x), three, five, pooled], 1)
-
-    def forward(x, labels):
-        x = TF.local_response_norm(conv("conv1", x), 5)
-        x = pool(TF.local_response_norm(conv("conv3", conv("conv2", x)), 5))
-        loss = 0
-        for number, step in enumerate(googlenet.MINI[0].split()):
-            name = f"steps.{number}"
-            if step == "/":
-                x = pool(x)
-            elif step == "*":
-                y = conv(f"{name}.conv", TF.avg_pool2d(x, 5, 3)).flatten(1)
-                y = other.linear(f"{name}.fc2", other.linear(f"{name}.fc1", y).relu())
-                loss = 0.3 * TF.cross_entropy(y, labels)
-            else:
-                x = inception(name, x)
-        return loss + TF.cross_entropy(other.linear("fc", x.mean((2, 3))), labels)
-
-    groups = [(list(other.weights), {})]
-    make = lambda groups: torch.optim.SGD(groups, 1e-2, momentum=0.9)  # noqa: E731
-    theirs = other.losses(groups, batches, forward, make)
-    optimizer = SGD(net.parameters(), 1e-2, momentum=0.9)
-    ours = losses_here(net, optimizer, Labelled(auxiliary=0.3), batches)
+    optimizer, task = SGD(net.parameters(), 1e-2, momentum=0.9), Labelled(auxiliary=0.3)
+    ours, theirs = losses_of_both("googlenet", net, optimizer, task, batches)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert len({round(loss, 5) for loss in ours}) == 3
 

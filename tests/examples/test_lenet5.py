@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from history_programs import (
     Labelled,
-    Torch,
-    losses_here,
+    losses_of_both,
     random_batches,
     resumed_to_the_same_bits,
 )
@@ -37,32 +36,10 @@ def test_the_numbers_of_1998():
 
 
 def test_first_losses_are_those_of_pytorch(rng):
-    torch = pytest.importorskip("torch")
     batches = random_batches(rng, 5, 6, 1, 12, 12)
     net = lenet5.LeNet5(3, 1, 12, CPU)
-    other = Torch(torch, net)
-    codes, seen = (torch.tensor(b.numpy()) for b in (net.codes, net.c3.seen))
-
-    def squash(x):
-        return 1.7159 * torch.tanh(2 * x / 3)
-
-    def sampled(name, x):
-        weight, bias = other.of(name)
-        return squash(other.TF.avg_pool2d(x, 2) * 4 * weight + bias)
-
-    def forward(x, labels):
-        x = sampled("s2", squash(other.conv("c1", x, padding=2)))
-        weight, bias = other.of("c3")
-        x = sampled("s4", squash(other.TF.conv2d(x, weight * seen, bias)))
-        x = squash(other.linear("f6", squash(other.conv("c5", x)).flatten(1)))
-        away = torch.cdist(x, codes) ** 2
-        return (away.gather(1, labels[:, None])[:, 0] + torch.logsumexp(-away, 1)).mean()
-
-    groups = [(list(other.weights), {})]
-    make = lambda groups: torch.optim.SGD(groups, 1e-3, momentum=0.9)  # noqa: E731
-    theirs = other.losses(groups, batches, forward, make)
     optimizer = SGD(net.parameters(), 1e-3, momentum=0.9)
-    ours = losses_here(net, optimizer, Labelled(), batches)
+    ours, theirs = losses_of_both("lenet5", net, optimizer, Labelled(), batches)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-5)  # of distances near 84
     unseen = np.broadcast_to(net.c3.seen.numpy() == 0, net.c3.weight.shape)
     assert not net.c3.weight.numpy()[unseen].any() and net.c3.weight.numpy()[~unseen].all()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from history_programs import (
     Labelled,
-    Torch,
     losses_here,
+    losses_of_both,
     random_batches,
     resumed_to_the_same_bits,
 )
@@ -37,26 +37,9 @@ def test_the_counts_of_2014(preset, parameters, monkeypatch):
 
 
 def test_first_losses_are_those_of_pytorch(rng):
-    torch = pytest.importorskip("torch")
     batches = random_batches(rng, 4, 6, 1, 16, 16)
     net = vgg.VGG(3, 1, 16, "vgg-mini", CPU)
-    net.dropout.p = 0.0
-    other = Torch(torch, net)
-
-    def forward(x, labels):
-        for number, layer in enumerate(vgg.LAYERS["vgg-mini"][0].split()):
-            if layer == "/":
-                x = other.TF.max_pool2d(x, 2)
-            else:
-                x = other.conv(f"features.{number}", x, padding=1).relu()
-        for name in ("fc1", "fc2"):
-            x = other.linear(name, x.flatten(1)).relu()
-        return other.TF.cross_entropy(other.linear("fc3", x), labels)
-
-    groups = [(list(other.weights), dict(weight_decay=5e-4))]
-    make = lambda groups: torch.optim.SGD(groups, 1e-2, momentum=0.9)  # noqa: E731
-    theirs = other.losses(groups, batches, forward, make)
-    ours = losses_here(net, vgg.sgd(net, 1e-2), Labelled(), batches)
+    ours, theirs = losses_of_both("vgg", net, vgg.sgd(net, 1e-2), Labelled(), batches)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert len({round(loss, 5) for loss in ours}) == 4
 
