@@ -30,5 +30,10 @@ def key(text: str) -> str:
 
 
 if __name__ == "__main__":
-    page, *options = sys.argv[1:]
-    print((key if options == ["--key"] else without_answers)(Path(page).read_text()), end="")
+    match sys.argv[1:]:
+        case [page]:
+            print(without_answers(Path(page).read_text()), end="")
+        case [page, "--key"]:
+            print(key(Path(page).read_text()), end="")
+        case _:
+            sys.exit(__doc__)
