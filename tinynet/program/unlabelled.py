@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -38,6 +38,10 @@ class PictureObjective(Objective):
     ):
         super().__init__(make.device, function, measures, best_by, "pictures", glimpse)
         self.make_inputs = make
+
+    def ahead(self, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+        """As Inputs.ahead."""
+        return self.make_inputs.ahead(batches)
 
     def inputs(self, batch: Batch) -> tuple[Any, ...]:
         """The pictures (N, C, S, S) alone."""
