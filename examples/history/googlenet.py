@@ -82,7 +82,7 @@ class Auxiliary(nn.Module):
 
 
 class GoogLeNet(nn.Module):
-    """Pictures (N, channels, S, S) -> logits (N, classes); in training a list: auxiliary ones too."""
+    """Pictures (N, channels, S, S) -> logits (N, classes); in training a list, early ones too."""
 
     def __init__(self, classes: int, channels: int, side: int, preset: str, device: Device):
         order, share = FULL if preset == "googlenet" else MINI
