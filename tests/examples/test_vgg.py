@@ -58,7 +58,7 @@ def test_steps_of_the_full_form_are_those_of_pytorch(rng):
     """138 million weights, pictures of 224x224: every layer has its gradient."""
     net = vgg.VGG(1000, 3, 224, "vgg16", CPU)
     batch = rng.normal(size=(1, 3, 224, 224)).astype(np.float32), np.array([500])
-    ours, theirs = losses_of_both("vgg", net, vgg.sgd(net, 1e-4), Labelled(), [batch] * 2)
+    ours, theirs = losses_of_both("vgg", net, vgg.sgd(net, 1e-6), Labelled(), [batch] * 2)
     np.testing.assert_allclose(ours, theirs, rtol=1e-4)
     assert ours[1] < ours[0]
     for name, p in net.named_parameters():
