@@ -189,10 +189,12 @@ def vgg(t: Torch, x: Tensor, labels: Tensor) -> Tensor:
 
 
 def googlenet(t: Torch, x: Tensor, labels: Tensor) -> Tensor:
-    """The small one."""
-
-    def conv(name: str, x: Tensor) -> Tensor:
-        return t.conv(name, x).relu_()
+    def conv(name: str, x: Tensor, stride: int = 1) -> Tensor:
+        if t.net.small:
+            x = t.batch_norm(f"{name}.layers.1", t.conv(f"{name}.layers.0", x, stride))
+        else:
+            x = t.conv(name, x, stride)
+        return x.relu_()
 
     def pool(x: Tensor) -> Tensor:
         return F.max_pool2d(x, 3, 2, ceil_mode=True)
@@ -206,8 +208,9 @@ def googlenet(t: Torch, x: Tensor, labels: Tensor) -> Tensor:
     def named(name: str, x: Tensor, p: float) -> Tensor:
         return F.cross_entropy(t.linear(name, F.dropout(x, p)), labels)
 
-    x = F.local_response_norm(pool(conv("conv1", x)), 5)
+    x = F.local_response_norm(pool(conv("conv1", x, 1 if t.net.small else 2)), 5)
     x = F.local_response_norm(conv("conv3", conv("conv2", x)), 5)
+    x = x if t.net.small else pool(x)
     loss: Any = 0.0
     for number, step in enumerate(t.net.steps):
         name = f"steps.{number}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import pytest
 from history_programs import (
@@ -10,9 +12,11 @@ from history_programs import (
     random_batches,
     resumed_to_the_same_bits,
 )
+from PIL import Image, ImageDraw, ImageFont
 
 import tinynet
 from tinynet.optim import SGD
+from tinynet.training.metrics import read_metrics
 
 import lenet5  # isort: skip  # its folder is on the path now
 
@@ -53,3 +57,30 @@ def test_resumed_to_the_same_bits_then_asked(data, tmp_path, capsys):
     capsys.readouterr()
     assert lenet5.main(["--predict", str(out), str(data / "val" / "dark" / "0.png")]) == 0
     assert "light" in capsys.readouterr().out
+
+
+def digit(k, rng):
+    """A printed digit, white on black, turned a little and not quite in the middle."""
+    picture = Image.new("L", (28, 28))
+    place = 14 + rng.uniform(-2, 2, 2)
+    ImageDraw.Draw(picture).text(tuple(place), str(k), 255, ImageFont.load_default(20), anchor="mm")
+    return np.asarray(picture.rotate(rng.uniform(-20, 20), Image.Resampling.BILINEAR))
+
+
+@pytest.mark.slow
+def test_digits_in_idx_files_as_those_of_mnist(tmp_path, rng, capsys):
+    for split, count in (("train", 800), ("t10k", 200)):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        pictures = np.stack([digit(k, rng) for k in labels])
+        for kind, array in (("images-idx3", pictures), ("labels-idx1", labels)):
+            head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+            path = tmp_path / f"{split}-{kind}-ubyte.gz"
+            path.write_bytes(gzip.compress(head + array.tobytes()))
+    out = tmp_path / "run"
+    assert lenet5.main(["--data", str(tmp_path), "--epochs", "8", "--out", str(out)]) == 0
+    last = [line for line in read_metrics(out) if line["kind"] == "test"][-1]
+    assert last["top1_error"] < 10
+    Image.fromarray(digit(7, rng)).save(tmp_path / "seven.png")
+    capsys.readouterr()
+    assert lenet5.main(["--predict", str(out), str(tmp_path / "seven.png")]) == 0
+    assert capsys.readouterr().out.count("%") >= 1
