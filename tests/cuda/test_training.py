@@ -270,10 +270,11 @@ def test_the_program_waits_for_no_gpu_inside_a_step(
     )  # a ring that is not full
     waits, step = [], Trainer._train_step
 
-    def counting(self: Trainer, batch: Batch) -> None:
+    def counting(self: Trainer, batch: Batch) -> int:
         before = machine.host_waits
-        step(self, batch)
+        count = step(self, batch)
         waits.append(machine.host_waits - before)
+        return count
 
     monkeypatch.setattr(Trainer, "_train_step", counting)
     run(tmp_path, "cuda:0,cuda:1", "--colour", 0.1)
