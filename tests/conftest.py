@@ -9,6 +9,7 @@ that one test alone can be repeated. Tests marked `slow` run only when markers a
 from __future__ import annotations
 
 import random
+import signal
 import zlib
 
 import hypothesis
@@ -83,6 +84,16 @@ def _no_gpu() -> str:
 def _seeds(request: pytest.FixtureRequest) -> None:
     """tinynet's own randomness (first weights, dropout masks) is that of the test as well."""
     tinynet.manual_seed(_test_seed(request))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_of_a_terminal() -> None:
+    """Who starts the tests in the background (nohup, CI) may have a terminal's signals ignored, and
+    every program that a test starts would inherit that: it could not be stopped."""
+    for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ PROGRAM = Program(
         "gan": Recipe(
             "DCGAN", Unlabelled(
                 loss=duel, show=show, say=say, glimpse=glimpse, grey=127.5, scale=1 / 127.5,
-                best_by="distance",
+                best_by="distance", undivided="`distance` compares the pictures of a whole batch",
                 measures={"judge": Measure("judge's loss"), "forger": Measure("forger's loss"),
                           "distance": Measure("distance", digits=3)},
             ),

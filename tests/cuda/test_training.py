@@ -5,8 +5,8 @@ losses.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +24,10 @@ from tinynet.training.inputs import Inputs
 from tinynet.training.metrics import read_config, read_metrics
 from tinynet.training.trainer import Trainer
 
-ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+from alexnet import AlexNet, main  # noqa: E402
+
 N, STEPS = 4, 3
-
-
-def alexnet() -> Any:
-    spec = importlib.util.spec_from_file_location(
-        "alexnet_example", ROOT / "examples" / "alexnet.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    importlib.import_module("sys").modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def devices(names: str) -> tuple[Device, Device]:
@@ -48,9 +40,9 @@ def train(
     """A few steps from pictures as bytes to new weights: the losses, read at the end only, and the
     weights.
     """
-    example, pair, data = alexnet(), devices(names), np.random.default_rng(5)
+    pair, data = devices(names), np.random.default_rng(5)
     tinynet.manual_seed(3)
-    net = example.AlexNet(10, preset, pair)
+    net = AlexNet(10, preset, pair)
     optimiser = tinynet.optim.SGD(net.param_groups(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     size = net.image_size
     mean = data.uniform(0, 255, (size + 2, size + 2, 3)).astype(np.float32)
@@ -196,7 +188,7 @@ def test_arithmetic_on_pictures_goes_along_memory(
 
 def program(*arguments: object) -> int:
     """examples/alexnet.py's command line."""
-    return alexnet().main([str(a) for a in arguments])
+    return main([str(a) for a in arguments])
 
 
 def run(

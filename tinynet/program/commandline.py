@@ -10,6 +10,7 @@ from typing import Any
 from tinynet.program import options
 from tinynet.program.pictures import Pictures
 from tinynet.program.recipe import Recipe, Variant
+from tinynet.program.starting import SCALES
 
 WHERE = {"device", "threads", "tf32"}
 TAKES = {
@@ -117,6 +118,12 @@ def make_parser(
         f"the first learning rate ({defaults('lr')})",
         type=options.rate,
         metavar="RATE",
+    )
+    add(
+        "--scale-lr",
+        "a whole batch k times the recipe's has k times its rates (linear), or the root of k times "
+        "(sqrt); without this option rates stay",
+        choices=list(SCALES),
     )
     add(
         "--milestones",
