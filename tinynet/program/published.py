@@ -322,10 +322,11 @@ def _told(path: str, words: str, channels: int, side: int) -> tuple[dict[str, An
         kept = "in_channels", "picture_size", "image_size", "scale", "classes"
         about = {name: known[name] for name in kept}
         whole, classes = about["picture_size"], about["classes"]
-        shape = known["mean_shape"]
+        shape = high, *_ = known["mean_shape"]  # of whole pictures, or of the crop alone
         fits = about["in_channels"] == channels and about["image_size"] == side
-        fits = fits and whole in range(side, WIDEST + 1) and shape == [whole, whole, channels]
-        fits = fits and type(about["scale"]) is float and 0 < about["scale"] < np.inf
+        fits = fits and whole in range(side, WIDEST + 1) and high in (side, whole)
+        fits = fits and shape == [high, high, channels]
+        fits = fits and type(about["scale"]) in (int, float) and 0 < about["scale"] < np.inf
         fits = fits and type(classes) is list and {*map(type, classes)} == {str}
         fits = fits and "".join(classes).isprintable()
         raw = np.frombuffer(base64.b64decode(known["mean"], validate=True), "<f4")
