@@ -134,6 +134,7 @@ PROGRAM = Program(
             "DCGAN", Unlabelled(
                 loss=duel, show=show, say=say, glimpse=glimpse, grey=127.5, scale=1 / 127.5,
                 best_by="distance", undivided="`distance` compares the pictures of a whole batch",
+                make=lambda net, z: net.forger(z) / 2 + 0.5, codes=LUCK, best_by="distance",
                 measures={"judge": Measure("judge's loss"), "forger": Measure("forger's loss"),
                           "distance": Measure("distance", digits=3)},
             ),
