@@ -57,8 +57,10 @@ class SharedSteps(Steps):
     def __init__(self, ranks: Ranks, parameters: Iterable[Tensor]):
         self.ranks, self.parameters = ranks, list(parameters)
         self.buckets: list[Bucket] = []
+        self.place: dict[Tensor, Bucket] = {}
         self.weight = 1.0  # of this rank in the batch, from 0 to 1
         self.sent = 0  # bytes handed over to be summed, since the start
+        self.gpus: Any = None  # who sums on GPUs
 
     @contextlib.contextmanager
     def share(self, count: int, weight: float) -> Iterator[int]:
@@ -106,7 +108,13 @@ class SharedSteps(Steps):
 
     def _begin(self, array: Any, device: Device) -> Any:
         self.sent += array.nbytes
-        return self.ranks.begin_sum(array)
+        if device.kind == "cpu":
+            return self.ranks.begin_sum(array)
+        if self.gpus is None:
+            from tinynet.parallel.nccl import NcclSums  # CuPy may be missing where no GPU is used
+
+            self.gpus = NcclSums(self.ranks)
+        return self.gpus.begin(array, device)
 
     def _lay_out(self, in_order: list[Tensor]) -> None:
         """Make the buckets, in the order of rank 0's backward; what it did not use comes last."""
@@ -114,21 +122,20 @@ class SharedSteps(Steps):
         order = [number[leaf] for leaf in in_order if leaf in number]
         order += sorted(set(number.values()) - set(order))
         ordered = [self.parameters[i] for i in self.ranks.gather(order)[0]]
-        together: dict[tuple[Device, Any], list[Tensor]] = {}
-        self.place: dict[Tensor, Bucket] = {}
+        made: list[list[Tensor]] = []
+        filling: dict[tuple[Device, Any], list[Tensor]] = {}
         for parameter in ordered:
             kind = parameter.device, parameter.dtype
-            open_one = together.setdefault(kind, [])
-            if open_one and sum(p.data.nbytes for p in [*open_one, parameter]) > BUCKET:
-                self._close(together.pop(kind))
-                open_one = together.setdefault(kind, [])
-            open_one.append(parameter)
-        for left in together.values():
-            self._close(left)
-
-    def _close(self, parameters: list[Tensor]) -> None:
-        self.buckets.append(Bucket(parameters))
-        self.place |= dict.fromkeys(parameters, self.buckets[-1])
+            bucket = filling.get(kind)
+            if bucket is None or sum(p.data.nbytes for p in [*bucket, parameter]) > BUCKET:
+                bucket = filling[kind] = []
+                made.append(bucket)
+            bucket.append(parameter)
+        # Those that are full first are first: their last parameters come early.
+        when = {parameter: i for i, parameter in enumerate(ordered)}
+        made.sort(key=lambda bucket: when[bucket[-1]])
+        self.buckets = [Bucket(parameters) for parameters in made]
+        self.place = {p: bucket for bucket in self.buckets for p in bucket.parameters}
 
 
 def steps_of(ranks: Ranks, parameters: Iterable[Tensor] = ()) -> Steps:
