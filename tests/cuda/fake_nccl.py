@@ -51,3 +51,14 @@ class Communicator:
         values = block.bytes[first : first + count * np.dtype(dtype).itemsize].view(dtype)
         values *= self.size
         self.nccl.calls.append((self.gpu, ptr, count))
+
+    def allGather(self, source: int, target: int, count: int, kind: int, ptr: int) -> None:
+        assert fake_cupy.current_gpu() == self.gpu
+        stream = self.nccl.streams[ptr]
+        of, to = fake_cupy.block_at(source), fake_cupy.block_at(target)
+        fake_cupy.operate("allGather", stream, [of], [to])
+        size = count * {self.nccl.NCCL_FLOAT32: 4, self.nccl.NCCL_FLOAT64: 8}[kind]
+        first, begin = source - of.bytes.ctypes.data, target - to.bytes.ctypes.data
+        for rank in range(self.size):
+            to.bytes[begin + rank * size :][:size] = of.bytes[first : first + size]
+        self.nccl.calls.append((self.gpu, ptr, count))

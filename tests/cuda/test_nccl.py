@@ -35,8 +35,8 @@ class Net(nn.Module):
 
     def __init__(self, devices: Any):
         self.devices = devices
-        self.one = nn.Linear(6, 8, relu=True, device=devices[0])
-        self.two = nn.Linear(8, 3, device=devices[1])
+        self.one = nn.Linear(12, 16, relu=True, device=devices[0])
+        self.two = nn.Linear(16, 3, device=devices[1])
         self.unused = nn.Linear(2, 2, device=devices[0])
 
     def forward(self, x: Any) -> Any:
@@ -54,16 +54,18 @@ def nccl(machine: fake_cupy.Machine, monkeypatch: pytest.MonkeyPatch) -> fake_nc
     return nccl
 
 
-def train(devices: list[str], ranks: Ranks, batches: int = 3) -> tuple[list[np.ndarray], Any]:
+def train(
+    devices: list[str], ranks: Ranks, batches: int = 3, factors: bool = False
+) -> tuple[list[np.ndarray], Any]:
     """The weights after some steps, and the steps."""
     tinynet.manual_seed(1)
     rng = np.random.default_rng(0)
     places = [tinynet.device(name) for name in devices]
     net = Net(places)
     optimizer = SGD(net.parameters(), 0.1, momentum=0.9)
-    how = steps.steps_of(ranks, net.parameters())
+    how = steps.steps_of(ranks, net.parameters(), factors)
     for _ in range(batches):
-        x = tinynet.tensor(rng.normal(size=(4, 6)).astype(np.float32), device=places[0])
+        x = tinynet.tensor(rng.normal(size=(4, 12)).astype(np.float32), device=places[0])
         labels = rng.integers(0, 3, 4)
         with how.share(4, 4):
             loss = F.cross_entropy(net(x), labels)
@@ -85,6 +87,16 @@ def test_sums_give_the_whole_batchs_gradients(devices, nccl):
     assert len(nccl.calls) == 3 * (len(how.buckets) + 1) and len(how.buckets) > 2
     lanes = {device._lane.stream.ptr for device in how.gpus.known}
     assert not lanes & {ptr for _, ptr, _ in nccl.calls}  # on streams of their own
+
+
+@pytest.mark.parametrize("devices", [["cuda:0", "cuda:0"], ["cuda:0", "cuda:1"]])
+def test_gathered_factors_give_the_whole_batchs_gradients(devices, nccl):
+    one, _ = train(devices, Ranks())
+    two, how = train(devices, Two(), factors=True)
+    for mine, its in zip(one, two, strict=True):
+        np.testing.assert_allclose(mine, its, rtol=1e-6, atol=1e-7)
+    assert len(how.factors.weights) == 1
+    assert len(nccl.calls) == 3 * (len(how.buckets) + 1 + 2)  # x and dy of a layer
 
 
 def test_the_first_bucket_goes_before_the_last_gradient(nccl, monkeypatch):

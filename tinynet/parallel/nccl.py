@@ -13,6 +13,7 @@ The host waits for none of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tinynet.devices.cuda import CudaDevice, cupy
@@ -36,15 +37,33 @@ class NcclSums:
         """Begin to replace an array, contiguous on the device, by its sum over all ranks. All must
         begin the same sums in the same order.
         """
+        size, op = array.size, self.nccl.NCCL_SUM
+
+        def add_up(communicator: Any, place: int, kind: int, stream: int) -> None:
+            communicator.allReduce(place, place, size, kind, op, stream)
+
+        return self._begin(array, device, add_up)
+
+    def begin_gather(self, array: Any, device: CudaDevice) -> tuple[Summing, Any]:
+        """Begin to gather arrays (rows, width) of one size from all ranks; see Ranks."""
+        with device.activate("gather"):
+            whole = cupy.empty((self.ranks.size * len(array), *array.shape[1:]), array.dtype)
+        size, target = array.size, whole.data.ptr
+
+        def collect(communicator: Any, place: int, kind: int, stream: int) -> None:
+            communicator.allGather(place, target, size, kind, stream)
+
+        return self._begin(array, device, collect), whole
+
+    def _begin(self, array: Any, device: CudaDevice, call: Callable[..., None]) -> Summing:
         communicator, stream = self._of(device)
         lane, kinds = device._lane, {"f4": self.nccl.NCCL_FLOAT32, "f8": self.nccl.NCCL_FLOAT64}
         lane.queue_waits()
         written = lane.mark(lane.stream)
         with lane.gpu:
             stream.wait_event(written)
-            kind, place = kinds[array.dtype.str[1:]], array.data.ptr
-            communicator.allReduce(place, place, array.size, kind, self.nccl.NCCL_SUM, stream.ptr)
-        return Summing(lane, lane.mark(stream))
+            call(communicator, array.data.ptr, kinds[array.dtype.str[1:]], stream.ptr)
+        return Summing(lane, lane.mark(stream), array)
 
     def _of(self, device: CudaDevice) -> tuple[Any, Any]:
         """The communicator and the stream of a device; the first time all ranks make them."""
@@ -57,10 +76,11 @@ class NcclSums:
 
 
 class Summing:
-    """A sum under way, as MPI's requests are."""
+    """A sum, or a gathering, under way; as MPI's requests are."""
 
-    def __init__(self, lane: Any, done: Any):
+    def __init__(self, lane: Any, done: Any, array: Any):
         self.lane, self.done = lane, done
+        self.array = array  # alive until then: the pool knows nothing of the other stream
 
     def Test(self) -> None:
         """Nothing: a GPU goes on by itself."""
