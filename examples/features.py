@@ -13,6 +13,7 @@ tower b.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import sys
 from collections.abc import Iterator
@@ -24,7 +25,8 @@ from alexnet import PROGRAM
 
 import tinynet
 from tinynet.data import Batch, Loader
-from tinynet.program import Pictures
+from tinynet.parallel.ranks import Ranks
+from tinynet.program import Pictures, together
 from tinynet.program.options import Parser
 from tinynet.training.checkpoint import save_arrays
 from tinynet.training.features import features, most_exciting, receptive_field
@@ -51,12 +53,25 @@ def main(arguments: list[str] | None = None) -> int:
         help="what comes out of this layer and what follows it, as the next one sees it (fc7)",
     )
     parser.add_argument("--device", metavar="D0[,D1]", help="as for alexnet.py")
-    args = parser.parse_args(arguments)
+    job = together.started()
+    with together.heard(job):
+        return run(together.parsed(job, parser.parse_args, arguments), job)
+
+
+def run(args: argparse.Namespace, job: Ranks) -> int:
+    """Do what was asked, on each rank its part; returns the exit status."""
     try:
         if args.out.suffix not in (".npy", ".safetensors", ".png"):
             raise ValueError(f"OUT must end in .npy, .safetensors or .png, got {args.out}")
         if bool(args.pictures) == bool(args.data):
             raise ValueError("give either pictures or --data")
+        if job.size > 1:
+            if args.pictures or args.out.suffix == ".png":
+                raise ValueError(
+                    "a sheet, and single pictures, are for one rank: leave mpiexec out"
+                )
+            together.begin(job, args)
+        PROGRAM.ranks = job
         loaded: Any = PROGRAM.load([args.checkpoint], args.device)
         (model,), task, about, recipe = loaded
         inputs, reader = task.make_inputs, recipe.data
@@ -77,13 +92,16 @@ def main(arguments: list[str] | None = None) -> int:
                 data = None if args.data == "embedded" else args.data
                 train, _ = reader.open(about | {"data": data})
                 loader = held.enter_context(Loader(train, 128, crop=inputs.size, train=False))
+                loader.every = job.rank, job.size
                 batches, found["labels"] = loader.epoch(0), train.labels
             else:
                 pictures = [reader.read(about, path) for path in args.pictures]
                 batches = iter([batch_of([picture], inputs.size) for picture in pictures])
             if drawn:
                 return sheet(model, batches, inputs, layer, args.out)
-            found["features"] = features(model, batches, inputs, layer)
+            found["features"] = features(model, batches, inputs, layer, job)
+        if job.rank:
+            return 0
         if args.out.suffix == ".npy":
             np.save(args.out, found["features"])
         else:
@@ -92,8 +110,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{args.out}: {count:,} pictures, {' x '.join(map(str, shape))} values each")
         return 0
     except (tinynet.TinynetError, OSError, ValueError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
+        name = Path(sys.argv[0]).name
+        return together.fail(
+            job, f"{name}: error: {error}", lambda line: print(line, file=sys.stderr)
+        )
 
 
 def sheet(model: Any, batches: Iterator[Batch], inputs: Inputs, layer: str, out: Path) -> int:

@@ -7,6 +7,7 @@
 SOURCE holds the official ILSVRC2012 archives (train, val and devkit_t12), or Kaggle's layout
 (ILSVRC/Data/CLS-LOC), or {train,val}/<class>/ with pictures. OUT is what
 `python examples/alexnet.py --data OUT` then reads. Interrupted, it goes on where it stopped.
+Under mpiexec each rank writes its part of the shards.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from pathlib import Path
 from types import FrameType
 
 from tinynet.data.imagenet import check_md5
-from tinynet.data.prepare import Options, prepare
+from tinynet.data.over_ranks import prepare_over
+from tinynet.data.prepare import Options
 from tinynet.data.repair import repair
 from tinynet.data.shards import repair_command, verify
 from tinynet.errors import TinynetError
+from tinynet.parallel.ranks import Ranks
 from tinynet.program import options as of
+from tinynet.program import together
 
 SIGNALS = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -78,8 +82,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def run(args: argparse.Namespace) -> int:
-    """Do what was asked; returns the exit status."""
+def run(args: argparse.Namespace, job: Ranks) -> int:
+    """Do what was asked, on each rank its part; returns the exit status."""
+    if job.size > 1:
+        if args.verify or args.repair:
+            raise TinynetError("--verify and --repair are for one rank: leave mpiexec out")
+        together.begin(job, args)
     if args.verify:
         problems = verify(args.verify, progress=True)
         for problem in problems:
@@ -99,9 +107,9 @@ def run(args: argparse.Namespace) -> int:
         form=form, **{name: value for name, value in kept.items() if value is not None}
     )
     if args.md5:
-        check_md5(args.source, progress=True)
+        job.first(lambda: check_md5(args.source, progress=True))
     max_bad = 0.01 if args.max_bad is None else args.max_bad
-    about = prepare(args.source, args.out, options, workers=args.workers, max_bad=max_bad)
+    about = prepare_over(job, args.source, args.out, options, workers=args.workers, max_bad=max_bad)
     pictures = about["pictures"]
     print(
         f"{args.out}: {pictures['train']:,} training and {pictures['val']:,} validation pictures "
@@ -111,6 +119,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    job = together.started()
+    with together.heard(job):
+        return attempt(arguments, job)
+
+
+def attempt(arguments: list[str] | None, job: Ranks) -> int:
+    """Run a command line; a signal or a mistake ends it in one line."""
     # for paths that are no UTF-8
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
@@ -122,11 +137,10 @@ def main(arguments: list[str] | None = None) -> int:
     before = {name: signal.signal(getattr(signal, name), stop) for name in SIGNALS}
     args = argparse.Namespace(out=None)
     try:
-        args = parse(arguments)
-        return run(args)
+        args = together.parsed(job, parse, arguments)
+        return run(args, job)
     except (TinynetError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return together.fail(job, f"error: {error}", lambda line: print(line, file=sys.stderr))
     except Stopped as stopped:
         number: int = stopped.args[0]
         done = len(list((args.out / "parts").glob("*.npz"))) if args.out else 0
@@ -135,6 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
             f"stopped by {signal.Signals(number).name}: {kept}the same command goes on from here",
             file=sys.stderr,
         )
+        job.abort(128 + number)
         return 128 + number
     finally:
         for name, handler in before.items():

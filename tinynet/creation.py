@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet import random
+from tinynet import random, sharing
 from tinynet.devices import Device, find_device
 from tinynet.tensors import Tensor, tensor
 
@@ -135,6 +135,10 @@ def _drawn(
     device: str | Device,
     requires_grad: bool,
 ) -> Tensor:
+    share = sharing.current()
+    if share and shape and shape[0] == share.count:  # those of this rank, of the whole batch's
+        rows, total = share.rows("random numbers", shape[0])
+        return _made(draw((total, *shape[1:]))[rows], dtype, device, requires_grad)
     return _made(draw(shape), dtype, device, requires_grad)
 
 

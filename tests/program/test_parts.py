@@ -404,7 +404,7 @@ def test_auto_is_a_size_that_fits_the_set_and_is_kept(told, monkeypatch, capsys)
             calls.append(count)
         return 64, "there is room"
 
-    monkeypatch.setattr(module, "fitting_batch_size", fitting)
+    monkeypatch.setattr("tinynet.program.starting.fitting_batch_size", fitting)
     assert told.run("--out", "a", "--batch-size", "auto") == 0
     assert settings_in("a")["batch_size"] == 8  # of 12 rows: 64, 32, 16 are too many
     assert told.trainers[0].train.batch_size == 8 and calls == [2, 4]

@@ -97,7 +97,7 @@ def make(folder, task, clock=None, model=None, lr=0.5, **options):
     )
     if clock is not None:  # a batch takes ten seconds, a test a hundred
         step, test = trainer._train_step, task.test
-        trainer._train_step = lambda batch: (step(batch), setattr(clock, "now", clock.now + 10))
+        trainer._train_step = lambda batch: (step(batch), setattr(clock, "now", clock.now + 10))[0]
 
         def slow(model, batches):
             clock.now += 100

@@ -8,12 +8,11 @@ epoch sees what an undisturbed run would have seen.
 from __future__ import annotations
 
 import contextlib
-import queue
-import threading
 from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 
+from tinynet.data.background import in_background
 from tinynet.data.batch import Batch, crop_pictures
 from tinynet.data.dataset import Dataset
 from tinynet.data.workers import WorkerPool
@@ -39,6 +38,9 @@ class Loader:
     `workers=0` loads in a thread of this process, `workers=N` in N processes; the batches are the
     same. At most `ahead` batches (a worker) wait to be used. Processes end with `close()`, at the
     end of a `with` block, or with the loader.
+    `share`, an attribute: (r, R), of each batch only the r-th of R parts is loaded; it may be empty
+    in tests. `every`: (r, R), only the batches number r, r + R, ... are loaded, whole. Both are
+    (0, 1) if not set otherwise.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class Loader:
         self.centred = centred
         self.ahead = ahead
         self.skip_damaged = skip_damaged
-        self.workers = workers
+        self.workers, self.share, self.every = workers, (0, 1), (0, 1)
         self._cut_shape = (crop, crop, channels) if train else dataset.shape
         self._pool = None
         if workers:
@@ -107,10 +109,16 @@ class Loader:
 
     def epoch(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
         """The batches of an epoch (0, 1, ...), from batch number `start` on."""
+        if self.train and self.batch_size < self.share[1]:
+            raise DataError(
+                f"Loader: expected a batch size of at least {self.share[1]}, the number of ranks "
+                f"that share it, got {self.batch_size}"
+            )
         plans = self._plan(epoch, start)
         if self._pool is not None:
             return self._whole(self._pool.run(plans))
-        return self._whole(_in_background(map(self._load, plans), self.ahead))
+        loaded = (self._load(plan) for plan in plans)
+        return self._whole(in_background(loaded, self.ahead))
 
     def close(self) -> None:
         """End the worker processes."""
@@ -159,8 +167,9 @@ class Loader:
         sigma = [self.colour_sigma, *story][-1]
         order = epoch_order(self.seed, epoch, total) if self.train else np.arange(total)
         lanes = epoch_draws(self.seed, epoch, total) if self.train else None
-        for number in range(start, len(self)):
+        for number in range(start + self.every[0], len(self), self.every[1]):
             places = np.arange(number * self.batch_size, min((number + 1) * self.batch_size, total))
+            places = places[part_of(self.share, len(places))]
             indices = order[places]
             labels = self.dataset.labels[indices]
             count = len(indices)
@@ -180,6 +189,12 @@ class Loader:
                 a = sigma * normal(lanes[indices, 4:])[:, : len(self.colour)]
                 colour = (a @ self.colour.T.astype(np.float64)).astype(np.float32)  # (N, C)
             yield Batch(none, labels, top, left, flip, colour, indices)
+
+
+def part_of(share: tuple[int, int], count: int) -> slice:
+    """The rows of part r of R, share = (r, R), of a batch of `count`; sizes differ by 1 at most."""
+    r, R = share
+    return slice(count * r // R, count * (r + 1) // R)
 
 
 def _scaled(lanes: np.ndarray, many: int) -> np.ndarray:
@@ -234,40 +249,3 @@ def ten_views(
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
     flips = (False, True) if mirrored else (False,)
     return list(dict.fromkeys((top, left, flip) for flip in flips for top, left in corners))
-
-
-def _in_background(batches: Iterator[Batch], ahead: int) -> Generator[Batch, None, None]:
-    """What `batches` yields, computed in a thread that runs at most `ahead` items in advance."""
-    ready: queue.Queue = queue.Queue(ahead)
-    stop = threading.Event()
-
-    def put(item: tuple[Batch | None, BaseException | None]) -> None:
-        while not stop.is_set():
-            try:
-                return ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for batch in batches:
-                put((batch, None))
-                if stop.is_set():
-                    return
-            put((None, None))
-        except BaseException as error:  # handed on to whoever consumes the batches
-            put((None, error))
-
-    thread = threading.Thread(target=work, name="tinynet-loader", daemon=True)
-    thread.start()
-    try:
-        while True:
-            batch, error = ready.get()
-            if error is not None:
-                raise error
-            if batch is None:
-                return
-            yield batch
-    finally:
-        stop.set()
-        thread.join()

@@ -146,7 +146,7 @@ def prepare(
         raise DataError(f"prepare: expected max_bad of 0 to 1, got {max_bad}")
     if out.resolve() == Path(source).resolve():
         raise DataError(f"{out}: expected a folder beside the source, got the source itself")
-    plan = {"source": str(Path(source).resolve()), **asdict(options)}
+    plan = plan_of(source, options)
     about = _finished(out, plan)
     if about and not (out / "parts").exists() and not (out / LOCK).exists():
         return about
@@ -162,6 +162,11 @@ def prepare(
             about = _finish(out, found, jobs, options, plan)
         shutil.rmtree(out / "parts", ignore_errors=True)
         return about
+
+
+def plan_of(source: str | Path, options: Options) -> dict:
+    """What a folder says that it is made of."""
+    return {"source": str(Path(source).resolve()), **asdict(options)}
 
 
 def jobs_of(out: Path, source: Source, options: Options) -> list[Job]:

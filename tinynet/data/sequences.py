@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from tinynet.data.loader import epoch_lanes, epoch_order
+from tinynet.data.loader import epoch_lanes, epoch_order, part_of
 from tinynet.errors import DataError
 
 NOWHERE = -1  # the target of a place whose token is not asked for
@@ -45,6 +45,9 @@ class SequenceLoader(Generic[Data]):
 
     train=True: a new random order each epoch; the last incomplete batch is dropped. train=False:
     the data set's order, and all of it.
+
+    share: (r, R), of each batch only the r-th of R parts; it may be empty in tests. Its rows are as
+    long as the whole batch's. (0, 1) if not set otherwise.
     """
 
     def __init__(self, dataset: Data, batch_size: int, *, train: bool, seed: int = 0):
@@ -58,6 +61,7 @@ class SequenceLoader(Generic[Data]):
                 f"sequences, got {batch_size}"
             )
         self.dataset, self.batch_size, self.train, self.seed = dataset, batch_size, train, seed
+        self.share = (0, 1)
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -74,7 +78,13 @@ class SequenceLoader(Generic[Data]):
             lanes = epoch_lanes(self.seed, epoch, total, self.dataset.lanes)
         for number in range(start, len(self)):
             places = order[number * self.batch_size : (number + 1) * self.batch_size]
-            yield self.dataset.batch(places, None if lanes is None else lanes[places])
+            batch = self.dataset.batch(places, None if lanes is None else lanes[places])
+            if self.train and len(batch[0]) < self.share[1]:
+                raise DataError(
+                    f"SequenceLoader: expected batches of at least {self.share[1]}, the number of "
+                    f"ranks that share them, got {len(batch[0])}"
+                )
+            yield tuple(array[part_of(self.share, len(array))] for array in batch)
 
     def __enter__(self) -> SequenceLoader[Data]:
         return self

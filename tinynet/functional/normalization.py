@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+from tinynet import sharing
 from tinynet.function import Context, Function
 from tinynet.functional import checks
 from tinynet.operations import operation
@@ -92,8 +93,10 @@ class BatchNorm(Function):
         eps: float,
         relu: bool,
     ) -> Any:
+        share = sharing.current() if training else None
+        ctx.gather = share.gather if share else None
         y, mean, inverse = ctx.kernels.batch_norm_forward(
-            x, weight, bias, running_mean, running_var, training, momentum, eps, relu
+            x, weight, bias, running_mean, running_var, training, momentum, eps, relu, ctx.gather
         )
         ctx.save_for_backward(x, weight, mean, inverse, y if relu else None)
         ctx.training = training
@@ -103,7 +106,7 @@ class BatchNorm(Function):
     def backward(ctx: Context, dy: Any) -> Any:
         x, weight, mean, inverse, y = ctx.saved_tensors
         gradients = ctx.kernels.batch_norm_backward(
-            dy, x, weight, mean, inverse, ctx.training, ctx.needs_input_grad[:3], y
+            dy, x, weight, mean, inverse, ctx.training, ctx.needs_input_grad[:3], y, ctx.gather
         )
         return *gradients, None, None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinynet import random
+from tinynet import random, sharing
 from tinynet.function import Context, Function
 from tinynet.functional import checks
 from tinynet.operations import operation
@@ -15,8 +15,10 @@ class Dropout(Function):
     """y = s x m, m = 0 with probability p, else 1; s = 1 / (1 - p) or 1        dx = s dy m"""
 
     @staticmethod
-    def forward(ctx: Context, x: Any, p: float, seed: int, call: int, inverted: bool) -> Any:
-        y, mask = ctx.kernels.dropout_forward(x, p, seed, call, inverted)
+    def forward(
+        ctx: Context, x: Any, p: float, seed: int, call: int, inverted: bool, **share: Any
+    ) -> Any:
+        y, mask = ctx.kernels.dropout_forward(x, p, seed, call, inverted, **share)
         ctx.save_for_backward(mask)
         ctx.p, ctx.inverted = p, inverted
         return y
@@ -46,5 +48,8 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, inverted: bool = T
     if p == 0:
         return x
     if training:
-        return Dropout.apply(x, p, *random.next_call(), inverted)
+        share, rows = sharing.current(), {}
+        if share and x.shape:
+            rows = dict(zip(("rows", "total"), share.rows("dropout", len(x)), strict=True))
+        return Dropout.apply(x, p, *random.next_call(), inverted, **rows)
     return x if inverted else x * (1 - p)

@@ -25,6 +25,9 @@ values:
 
     m = 1/P sum of n_k m_k        v = 1/P sum of (q_k + n_k (m_k - m)^2)
 
+Where several ranks share a batch, each has a part of it, and parts combine as blocks do. `gather`
+brings what each rank has.
+
 Sources: Ioffe and Szegedy, ICML 2015, algorithm 1; Chan, Golub and LeVeque, The American
 Statistician 37 (1983) 242, for the variance from blocks.
 """
@@ -32,6 +35,7 @@ Statistician 37 (1983) 242, for the variance from blocks.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -44,6 +48,7 @@ from tinynet.kernels.layout import batch_first, batch_last, cut_to_zero, reject
 # Values in a block: 1 MB of float32. Smaller ones would fit a nearer cache, and lose more than that
 # to threads that hand the interpreter lock to each other.
 BLOCK = 1 << 18
+Gather = Callable[[Any], list[Any]]  # a value -> those of all ranks
 _passed = Scratch()  # what a rectifier lets through of dy
 
 
@@ -80,10 +85,12 @@ def batch_norm_forward(
     momentum: float,
     eps: float,
     relu: bool = False,
+    gather: Gather | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(N, C, ...) -> y, its negative values cut to 0 if `relu`; m (C,); r (C,).
 
     In training the running arrays (C,), if any, move to m and P/(P-1) v by the share `momentum`.
+    gather: m, v and P are those of all ranks.
     """
     x = batch_last(x)
     C, dtype, wide = len(x), x.dtype, np.result_type(x.dtype, np.float64)
@@ -96,17 +103,22 @@ def batch_norm_forward(
     else:
         mean, var = running_mean.astype(wide), running_var.astype(wide)
 
-    def piece(channels: slice) -> None:
+    shifts = np.empty((len(blocks), C), wide)
+
+    def centre(channels: slice) -> None:
         x_, y_ = x2[channels], y2[channels]
         if training:
-            shifts, mean[channels], var[channels] = _centre(x_, y_, blocks, ones)
+            shifts[:, channels], mean[channels], var[channels] = _centre(x_, y_, blocks, ones)
         else:
             np.subtract(x_, mean[channels, None].astype(dtype), out=y_)
-            shifts = np.broadcast_to(mean[channels], (len(blocks), *mean[channels].shape))
+            shifts[:, channels] = mean[channels]
+
+    def scale(channels: slice) -> None:
+        y_ = y2[channels]
         scale = 1 / np.sqrt(var[channels] + eps)
         if weight is not None:
             scale = scale * weight[channels]
-        for block, shift in zip(blocks, shifts, strict=True):
+        for block, shift in zip(blocks, shifts[:, channels], strict=True):
             y_block, offset = y_[:, block], (shift - mean[channels]) * scale
             if bias is not None:
                 offset = offset + bias[channels]
@@ -115,7 +127,16 @@ def batch_norm_forward(
             if relu:
                 cut_to_zero(y_block, y_block)
 
-    parallel_for(piece, _pieces(C, P))
+    def piece(channels: slice) -> None:
+        centre(channels)
+        scale(channels)
+
+    if gather is None:
+        parallel_for(piece, _pieces(C, P))
+    else:
+        parallel_for(centre, _pieces(C, P))
+        P, mean, var = combined(gather, P, mean, var)
+        parallel_for(scale, _pieces(C, x2.shape[1]))
     if training and running_mean is not None:
         # Their real part: gradcheck calls with complex x, and a running mean takes no gradient.
         for running, now in ((running_mean, mean), (running_var, var * (P / (P - 1)))):
@@ -132,11 +153,12 @@ def batch_norm_backward(
     training: bool,
     needs: tuple[bool, bool, bool],
     y: np.ndarray | None = None,
+    gather: Gather | None = None,
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """dy (N, C, ...) -> (dx, dw, db), None for each one that `needs` does not ask for.
 
     mean and inverse are m and r of forward. y is what a forward with `relu` gave: dy counts 0
-    where y <= 0.
+    where y <= 0. gather: dx counts the sums of all ranks; dw and db are this rank's.
     """
     x, dy = batch_last(x), batch_last(dy)
     C, dtype, wide = len(x), x.dtype, np.result_type(x.dtype, np.float64)
@@ -147,34 +169,64 @@ def batch_norm_backward(
     ones, blocks = np.ones(min(P, BLOCK), dtype), ranges(P, BLOCK)
     dw, db = np.empty((2, C), wide)
 
-    def piece(channels: slice) -> None:
-        dx_, dy_, r = dx2[channels], dy2[channels], inverse[channels].astype(wide)
-        if y2 is not None:
-            dy_ = _passed.array(dx_.shape, dtype)
-            reject(y2[channels] <= 0, dy2[channels], out=dy_)
+    def passed(channels: slice) -> np.ndarray:
+        if y2 is None:
+            return dy2[channels]
+        dy_ = _passed.array(dy2[channels].shape, dtype)
+        reject(y2[channels] <= 0, dy2[channels], out=dy_)
+        return dy_
+
+    def add_up(channels: slice) -> np.ndarray:
+        dx_, dy_, r = dx2[channels], passed(channels), inverse[channels].astype(wide)
         sums, products = np.empty((2, len(blocks), len(dx_)), wide)
         for k, block in enumerate(blocks):
             np.subtract(x2[channels, block], mean[channels, None], out=dx_[:, block])
             sums[k], products[k] = _dot(dy_[:, block], ones), _dot(dy_[:, block], dx_[:, block])
         db[channels] = sums.sum(axis=0)
         dw[channels] = products.sum(axis=0) * r
-        if not needs[0]:
-            return
+        return dy_
+
+    def send(channels: slice, dy_: np.ndarray) -> None:
+        dx_, r = dx2[channels], inverse[channels].astype(wide)
         scale = r if weight is None else r * weight[channels]
         for block in blocks:
             part = dx_[:, block]
             if training:
-                part *= (dw[channels] * -r / P)[:, None].astype(dtype)
-                part -= (db[channels] / P)[:, None].astype(dtype)
+                part *= (all_dw[channels] * -r / P)[:, None].astype(dtype)
+                part -= (all_db[channels] / P)[:, None].astype(dtype)
                 part += dy_[:, block]
                 part *= scale[:, None].astype(dtype)
             else:
                 np.multiply(dy_[:, block], scale[:, None].astype(dtype), out=part)
 
-    parallel_for(piece, _pieces(C, P))
+    def piece(channels: slice) -> None:
+        dy_ = add_up(channels)
+        if needs[0]:
+            send(channels, dy_)
+
+    all_dw, all_db, pieces = dw, db, _pieces(C, P)
+    if gather is None or not training:
+        parallel_for(piece, pieces)
+    else:
+        parallel_for(add_up, pieces)
+        counts, dws, dbs = zip(*gather((P, dw, db)), strict=True)
+        P, all_dw, all_db = sum(counts), sum(dws), sum(dbs)
+        if needs[0]:
+            parallel_for(lambda channels: send(channels, passed(channels)), pieces)
     gradients = batch_first(dx), dw.astype(dtype), db.astype(dtype)
     x_, w_, b_ = (g if needed else None for g, needed in zip(gradients, needs, strict=True))
     return x_, w_, b_
+
+
+def combined(
+    gather: Gather, P: int, mean: np.ndarray, var: np.ndarray
+) -> tuple[int, np.ndarray, np.ndarray]:
+    """Count, mean and variance of the values of all ranks, from those of this one."""
+    counts, means, variances = zip(*gather((P, mean, var)), strict=True)
+    total = sum(counts)
+    m = sum(n * m_k for n, m_k in zip(counts, means, strict=True)) / total
+    squares = zip(counts, means, variances, strict=True)
+    return total, m, sum(n * (v_k + (m_k - m) ** 2) for n, m_k, v_k in squares) / total
 
 
 def _centre(

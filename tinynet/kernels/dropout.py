@@ -66,10 +66,19 @@ def dropout_scale(p: float, inverted: bool) -> float:
 
 
 def dropout_forward(
-    x: np.ndarray, p: float, seed: int, call: int, inverted: bool = True
+    x: np.ndarray,
+    p: float,
+    seed: int,
+    call: int,
+    inverted: bool = True,
+    rows: slice | None = None,
+    total: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Any shape -> y and the mask."""
-    mask = dropout_mask(x.shape, p, seed, call)
+    """Any shape -> y and the mask. rows: x is these rows of a batch of `total`, so is the mask."""
+    if rows is None:
+        mask = dropout_mask(x.shape, p, seed, call)
+    else:
+        mask = dropout_mask((total, *x.shape[1:]), p, seed, call)[rows]
     return dropout_backward(x, mask, p, inverted), mask
 
 

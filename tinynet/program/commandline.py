@@ -10,6 +10,7 @@ from typing import Any
 from tinynet.program import options
 from tinynet.program.pictures import Pictures
 from tinynet.program.recipe import Recipe, Variant
+from tinynet.program.starting import SCALES
 
 WHERE = {"device", "threads", "tf32"}
 TAKES = {
@@ -119,6 +120,12 @@ def make_parser(
         metavar="RATE",
     )
     add(
+        "--scale-lr",
+        "a whole batch k times the recipe's has k times its rates (linear), or the root of k times "
+        "(sqrt); without this option rates stay",
+        choices=list(SCALES),
+    )
+    add(
         "--milestones",
         "epochs after which the rate is divided by ten "
         f"({defaults('milestones').replace('none', 'none: the schedule of the recipe')}; with "
@@ -139,6 +146,12 @@ def make_parser(
         metavar="N",
     )
     add("--threads", "of the CPU kernels (one a core)", type=natural, metavar="N")
+    add(
+        "--exchange",
+        "what ranks exchange of fully connected layers: sums of gradients; or factors, fewer bytes "
+        "and more arithmetic, for slow links (gradients)",
+        choices=["gradients", "factors"],
+    )
     add("--tf32", "quicker, coarser matrix products on a GPU", action="store_true", default=None)
 
     add = parser.group("the run")

@@ -93,7 +93,10 @@ class Made(Shown):
         self, about: dict, arrays: dict[str, np.ndarray], devices: Sequence[Device]
     ) -> Objective:
         unit = "sweeps" if self.sweeps else "examples"
-        return Objective(devices[0], self.loss, self.measures, self.best_by, unit, self.glimpse)
+        undivided = "a step sees the whole table" if self.sweeps else ""
+        return Objective(
+            devices[0], self.loss, self.measures, self.best_by, unit, self.glimpse, undivided
+        )
 
     def zeros(self, about: dict, count: int, device: Device) -> tuple[Tensor, ...]:
         shapes = about["inputs"], about["targets"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -261,9 +262,14 @@ class Pictures:
                 f"expected the classes that the net was trained on, {_some(task.classes)}, got "
                 f"{_some(tests.dataset.classes)}; name other data with --data"
             )
+        ranks = task.steps.ranks
+        mine = copy.copy(
+            tests
+        )  # whole batches: the same outputs, bit for bit, whoever computes them
+        mine.share, mine.every = (0, 1), (ranks.rank, ranks.size)
         several = ten_views(tests.dataset.shape, tests.crop, self.mirrors(tests.dataset))
         return {
-            views: evaluate(models, tests.epoch(0), task.each, task.classes, views)
+            views: evaluate(models, mine.epoch(0), task.each, task.classes, views, ranks)
             for views in sorted({1, len(several) if full else 1})
         }
 

@@ -16,25 +16,32 @@ import numpy as np
 import tinynet
 from tinynet.devices import Device
 from tinynet.nn import Module
-from tinynet.program import exchange, options, published, runs
+from tinynet.parallel.ranks import ALONE
+from tinynet.parallel.steps import steps_of
+from tinynet.program import exchange, options, published, runs, together
 from tinynet.program.commandline import make_parser, refuse_others
 from tinynet.program.pictures import Pictures
 from tinynet.program.published import PUBLISHED, Imported
 from tinynet.program.recipe import Recipe, Variant
+from tinynet.program.starting import (
+    batch_size_that_fits,
+    begin_from,
+    scale_fixed,
+    scaled,
+    tell,
+)
 from tinynet.program.warned import warnings_in_words
 from tinynet.training import checkpoint
-from tinynet.training.batch_size import fitting_batch_size
 from tinynet.training.metrics import write_config
 from tinynet.training.report import write_report
 from tinynet.training.saving import TrainingError, check_same
-from tinynet.training.task import Task
 from tinynet.training.trainer import Trainer
 
 # What may change when a run goes on; all else stays.
 CHANGEABLE = {"device", "data", "epochs", "tf32", "workers", "skip_damaged"}
 SHARED = (
     "preset", "device", "data", "epochs", "batch_size", "lr", "milestones", "seed", "workers",
-    "tf32", "limit_batches", "skip_damaged", "variant", "start_from",
+    "tf32", "limit_batches", "skip_damaged", "variant", "start_from", "scale_lr",
 )  # fmt: skip
 KEEP = 3  # checkpoints besides the best
 LATER = {"net", "noise_scale"}  # what checkpoints of older versions do not state
@@ -76,6 +83,7 @@ class Program:
         self.build, self.state = build, state
         self.devices, self.kernels = devices, kernels
         self.variants, self.head = variants, head
+        self.ranks = ALONE
         pictures = isinstance(next(iter(recipes.values())).data, Pictures)
         self._known = {**recipes, **(PUBLISHED if pictures else {})}
 
@@ -86,13 +94,16 @@ class Program:
         parser = make_parser(
             self.description, self.recipes, self.devices, self.variants, bool(self.head)
         )
-        args = parser.parse_args(arguments)
-        with warnings_in_words(parser.prog):
+        self.ranks = together.started()
+        with together.heard(self.ranks), warnings_in_words(parser.prog):
+            args = together.parsed(self.ranks, parser.parse_args, arguments)
             return self._main(args, parser)
 
     def _main(self, args: argparse.Namespace, parser: options.Parser) -> int:
         try:
             refuse_others(args, parser)
+            if self.ranks.size > 1:
+                together.begin(self.ranks, args)
             if args.threads:
                 tinynet.set_num_threads(args.threads)
             if args.tf32:
@@ -108,12 +119,11 @@ class Program:
                 return self.evaluate(args)
             return self.predict(args) if args.predict else self.train(args, imported)
         except TrainingError as error:
-            _complain(f"error: {error}{self._way_on(args, error)}")
-            return 2
+            return self._fail(f"error: {error}{self._way_on(args, error)}")
         except (tinynet.TinynetError, OSError, ValueError, MemoryError) as error:
-            _complain(f"error: {str(error) or 'out of memory'}")
-            return 2
+            return self._fail(f"error: {str(error) or 'out of memory'}")
         except KeyboardInterrupt:  # outside of training, where there is nothing to save
+            self.ranks.abort(130)
             return 130
 
     # ------------------------------------------------------------------ what it does
@@ -123,14 +133,22 @@ class Program:
         that it starts from.
         """
         with contextlib.ExitStack() as held:
+            first = self.ranks.first
             if args.resume:  # held before anything in it is read
-                args.out = held.enter_context(runs.go_on_in(args.out))
-            settings = self._settings(args, imported)
+                args.out = first(lambda: held.enter_context(runs.go_on_in(args.out)))
+            settings = first(lambda: self._settings(args, imported))
+            settings |= together.of_host(self.ranks, args)
             preset, variant = settings["preset"], settings.get("variant")
             recipe = self.recipe(preset, variant)
             devices = self.find_devices(settings["device"])
             train_set, test_set = recipe.data.open(settings)
-            saved = checkpoint.newest_whole(args.out)[:2] if args.resume else None
+            together.check_alike(
+                self.ranks,
+                lambda: (
+                    together.of_data("training", train_set) | together.of_data("test", test_set)
+                ),
+            )
+            saved = first(lambda: checkpoint.newest_whole(args.out)[:2]) if args.resume else None
             about = {
                 "preset": preset,
                 **({"variant": variant} if variant else {}),
@@ -140,7 +158,10 @@ class Program:
             arrays = self._arrays(recipe, about, train_set, saved, imported)
             task = recipe.data.task(about, arrays, devices)
             if settings["batch_size"] == "auto":
-                size = self._batch_size(recipe, about, devices, task, len(train_set))
+                if self.ranks.size > 1:
+                    raise ValueError("--batch-size auto is for one rank: give the whole batch's")
+                trial = self.build_of(about, devices)
+                size = batch_size_that_fits(trial, recipe, about, devices, task, len(train_set))
                 settings["batch_size"] = size
 
             tinynet.manual_seed(settings["seed"])
@@ -149,17 +170,21 @@ class Program:
             if imported:
                 published.start_from(model, imported)
             if settings.get("start_from") and not args.resume:
-                print(self._begin(model, about, settings["start_from"]))
+                print(begin_from(model, about, settings["start_from"], self.head))
+            self._share(task, model, args.exchange)
             optimizer = recipe.optimizer(model, settings["lr"])
+            if not args.resume:
+                scale_fixed(optimizer, settings, recipe)
             schedule = recipe.make_schedule(optimizer, settings)
             of_data = recipe.data.changeable  # the loader looks for these itself
             story = [row for row in settings.get("story", ()) if row[1] not in of_data]
             batches = recipe.data.loader(settings, about, train_set, train=True)
             tests = recipe.data.loader(settings, about, test_set, train=False)
-            held.enter_context(batches)
-            held.enter_context(tests)
+            for loader in (batches, tests):
+                held.enter_context(loader)
+                loader.share = self.ranks.rank, self.ranks.size
             if not args.resume:  # made last: no mistake leaves an empty run behind
-                args.out = held.enter_context(runs.start_in(args.out, preset))
+                args.out = first(lambda: held.enter_context(runs.start_in(args.out, preset)))
             trainer = Trainer(
                 model, optimizer, batches, tests, task, args.out, epochs=settings["epochs"],
                 about=about, schedule=schedule, story=story,
@@ -178,13 +203,15 @@ class Program:
             }
             drawn = (*self.kernels, *published.KERNELS)
             kernels = [name for name, _ in model.named_parameters() if name in drawn]
-            write_config(args.out, settings, recipe.title, task, data, kernels, resumed=args.resume)
-            self._tell(settings, recipe, trainer, data)
+            about_run = settings, recipe.title, task, data, kernels, args.resume, self.ranks.size
+            first(lambda: write_config(args.out, *about_run))
+            tell(settings, recipe, trainer, data)
             ended = trainer.fit()
             if ended in signal.Signals.__members__:
+                report = first(lambda: write_report(args.out))
                 print(
                     f"stopped by {ended}\nsaved: {trainer.saver.last}\n"
-                    f"to go on: {self._command(args.out)}\nreport: {write_report(args.out)}"
+                    f"to go on: {self._command(args.out)}\nreport: {report}"
                 )
                 return 128 + signal.Signals[ended]
             self._finish(trainer, recipe)
@@ -206,12 +233,16 @@ class Program:
             "picture_size": about.get("picture_size"),
         }
         _, test_set = recipe.data.open(settings)
+        together.check_alike(self.ranks, lambda: together.of_data("test", test_set))
+        for model in models:
+            self._share(task, model)
         with recipe.data.loader(settings, about, test_set, train=False) as tests:
+            tests.share = self.ranks.rank, self.ranks.size
             result = recipe.data.evaluate(models, task, tests, full=True)
         print(*recipe.data.tell(result), sep="\n")
         if chosen := runs.chosen_on(args.eval, settings["data"]):
             print(f"{chosen} on these {task.unit}: on new ones it will do a little worse")
-        if args.out:
+        if args.out and self.ranks.rank == 0:
             args.out.mkdir(parents=True, exist_ok=True)
             recipe.data.save(result, args.out)
             print(f"the same, in numbers and pictures, in {args.out}")
@@ -285,28 +316,6 @@ class Program:
         """The net that `about` says it is: this program's, or one of others."""
         return (self.build if about["preset"] in self.recipes else published.build)(about, devices)
 
-    def _begin(self, model: Module, about: dict, path: str) -> str:
-        """Copy the layers that another net has, too; a line that says which are new. Its last layer
-        is left out if it names other classes.
-        """
-        found = runs.find_checkpoint(path)
-        saved, mine = checkpoint.load(found), model.state_dict()
-        with checkpoint.understood(found):
-            same = saved.state["about"]["classes"] == about["classes"]
-        layers: dict[str, list[str]] = {}
-        for name in mine:
-            layers.setdefault(name.rpartition(".")[0], []).append(name)
-        shapes = {name: array.shape for name, array in saved.model.items()}
-        fit = {name for name, array in mine.items() if shapes.get(name) == array.shape}
-        new = {layer for layer, names in layers.items() if not fit.issuperset(names)}
-        new |= set() if same else {self.head}
-        if len(new) == len(layers):
-            raise tinynet.CheckpointError(f"{found}: expected layers of this net, got none of them")
-        for layer in layers.keys() - new:
-            mine.update((name, saved.model[name]) for name in layers[layer])
-        model.load_state_dict(mine)
-        return f"first weights from {found}; new: {', '.join(sorted(new)) or 'none'}"
-
     def _imported(self, args: argparse.Namespace) -> Imported | None:
         """The weights that --import names."""
         path = getattr(args, "import", None)
@@ -353,35 +362,14 @@ class Program:
             about = saved[1].state["about"]
             return {name: about[name] for name in stated if name in about or name not in LATER}
 
-    def _tell(self, settings: dict, recipe: Recipe, trainer: Trainer, data: dict) -> None:
-        """What is about to be trained on what, and what of it is not as in the recipe."""
-        unit = trainer.task.unit
-        (count, source), (tests, test_source) = data["train"], data["test"]
-        print(
-            f"training {recipe.title} on {settings['device']} with {count:,} {unit} ({source}), "
-            f"tested on {tests:,} ({test_source}); see {trainer.out}"
-        )
-        given, own = settings["milestones"], list(recipe.milestones or [])
-        if own and given == recipe.milestones_of(settings["epochs"]) != own:
-            print(
-                f"the rate is divided by ten after epochs {_list(given)}: the {_list(own)} of the "
-                f"recipe's {recipe.epochs}, at the same shares of {settings['epochs']}"
-            )
-        if story := settings.get("story"):
-            told = ", ".join(f"{name}={value} after epoch {epoch}" for epoch, name, value in story)
-            print(f"as the recipe has it: {told}")
-        if trainer.limit_batches:
-            print(
-                f"an epoch is {trainer.batches:,} of {len(trainer.train):,} batches "
-                "(--limit-batches); the test is whole"
-            )
-
     def _finish(self, trainer: Trainer, recipe: Recipe) -> None:
         """Test the best checkpoint once more, write the report, say what was reached."""
         folder, model, epochs = trainer.out, trainer.model, trainer.epoch
-        best = runs.find_checkpoint(folder)
-        model.load_state_dict(checkpoint.load(best).model)
+        best = self.ranks.first(lambda: runs.find_checkpoint(folder))
+        model.load_state_dict(self.ranks.first(lambda: checkpoint.load(best).model))
         result = recipe.data.evaluate([model.eval()], trainer.task, trainer.test, full=False)
+        if self.ranks.rank:
+            return
         recipe.data.save(result, folder)
         report = write_report(folder)
         size = sum(parameter.size for parameter in model.parameters())
@@ -393,31 +381,6 @@ class Program:
             f"{trainer.epochs} epochs. Its checkpoint {best}{chosen} "
             f"{recipe.data.reached(result)}. Look at {report} in a browser for {shown} else."
         )
-
-    def _batch_size(
-        self, recipe: Recipe, about: dict, devices: tuple[Device, ...], task: Task, examples: int
-    ) -> int:
-        """--batch-size auto: the recipe's if it fits the memory and there are so many examples,
-        else the largest of its halves for which both hold. Says so.
-        """
-        model = self.build_of(about, devices)
-        optimizer = recipe.optimizer(model, recipe.lr)
-
-        def step(count: int) -> None:
-            loss, _ = task.loss(model, *recipe.data.zeros(about, count, devices[0]))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-
-        size, reason = fitting_batch_size(step, devices, recipe.batch_size)
-        if size > examples:
-            reason = f"there are {examples} {task.unit} to train on"
-        while size > examples:
-            size //= 2
-        print(
-            f"batch size {size}: {reason}; the recipe of {about['preset']} has {recipe.batch_size}"
-        )
-        return size
 
     def _settings(self, args: argparse.Namespace, imported: Imported | None) -> dict:
         """What was given, and for the rest the recipe or, if a run goes on, what it was started
@@ -448,10 +411,12 @@ class Program:
         if "epochs" in given:
             given.setdefault("milestones", recipe.milestones_of(given["epochs"]))
             given["story"] = recipe.story_of(given["epochs"])
-        return {
+        if given.keys() >= {"lr", "scale_lr"}:
+            raise ValueError("--scale-lr is of the recipe's rate: leave it out, or --lr")
+        new = {
             **recipe.settings(),
             "preset": preset,
-            "device": runs.default_devices(self.devices),
+            "device": runs.default_devices(self.devices, self.ranks.beside),
             "data": None,
             "seed": 0,
             "workers": None,
@@ -459,11 +424,27 @@ class Program:
             "skip_damaged": 0,
             "variant": None,
             "start_from": None,
+            "scale_lr": None,
             **given,
         }
+        return scaled(new, recipe)
 
     def find_devices(self, names: str | None) -> tuple[Device, ...]:
-        return runs.find_devices(names or runs.default_devices(self.devices), self.devices)
+        names = names or runs.default_devices(self.devices, self.ranks.beside)
+        return runs.find_devices(runs.devices_of_rank(names, self.ranks.local), self.devices)
+
+    def _share(self, task: Any, model: Module, exchange: str | None = None) -> None:
+        """Let the ranks share each batch, if there are several: all with the same net."""
+        if self.ranks.size > 1 and task.undivided:
+            raise ValueError(f"expected one rank, got {self.ranks.size}: {task.undivided}")
+        together.check_alike(self.ranks, lambda: together.of_net(model))
+        if exchange and self.ranks.size == 1:
+            raise ValueError("--exchange is for several ranks: start with mpiexec, or leave it out")
+        factors = exchange == "factors"
+        task.steps = steps_of(self.ranks, model.parameters(), factors)
+
+    def _fail(self, line: str) -> int:
+        return together.fail(self.ranks, line, _complain)
 
     def _way_on(self, args: argparse.Namespace, error: TrainingError) -> str:
         """How to go on where training could not: with another rate; or, after a full disk or with
@@ -483,10 +464,6 @@ class Program:
         """What goes on with the run in `folder`, to be pasted."""
         program, out = shlex.quote(sys.argv[0]), shlex.quote(str(folder))
         return f"python {program} --resume --out {out}"
-
-
-def _list(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
 
 
 def _complain(line: str) -> None:

@@ -33,16 +33,31 @@ def find_devices(names: str, most: int) -> tuple[Device, ...]:
     return tuple(devices + [devices[-1]] * (most - len(devices)))
 
 
-def default_devices(most: int) -> str:
-    """The GPUs that can be used, at most `most`, or else the CPU as so many logical devices."""
-    found = []
-    for index in range(most):
+def default_devices(most: int, ranks: int = 1) -> str:
+    """The GPUs that can be used, at most `most` for each of so many ranks on this host, or else the
+    CPU as so many logical devices.
+    """
+    for count in range(most, 0, -1):
         try:
-            find_device(f"cuda:{index}")
+            find_device(f"cuda:{count * ranks - 1}")
         except DeviceUnavailableError:
-            break
-        found.append(f"cuda:{index}")
-    return ",".join(found or [f"cpu:{index}" for index in range(most)])
+            continue
+        return ",".join(f"cuda:{index}" for index in range(count))
+    return ",".join(f"cpu:{index}" for index in range(most))
+
+
+def devices_of_rank(names: str, local: int) -> str:
+    """The devices of rank number `local` on its host, where `names` are those of number 0: the next
+    GPUs. All ranks of a host share its CPU.
+    """
+    known = [name.strip() for name in names.split(",")]
+    shift = local * len({name for name in known if name.startswith("cuda")})
+
+    def of_rank(name: str) -> str:
+        kind, _, index = name.partition(":")
+        return f"cuda:{int(index or 0) + shift}" if kind == "cuda" else name
+
+    return ",".join(map(of_rank, known))
 
 
 def new_folder(root: Path, name: str) -> Path:
@@ -113,7 +128,7 @@ def find_checkpoint(path: str | Path) -> Path:
         return path / BEST
     if found := all_in(path):
         return found[0]
-    raise CheckpointError(f"{path} holds no checkpoint")
+    raise CheckpointError(f"{path} holds no checkpoint; name a run's folder or a file")
 
 
 def chosen_on(checkpoints: Sequence[str | Path], data: str | None) -> str:

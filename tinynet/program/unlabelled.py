@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -36,9 +37,14 @@ class PictureObjective(Objective):
         measures: dict[str, Measure],
         best_by: str,
         glimpse: Callable[[Any], bytes] | None,
+        undivided: str = "",
     ):
-        super().__init__(make.device, function, measures, best_by, "pictures", glimpse)
+        super().__init__(make.device, function, measures, best_by, "pictures", glimpse, undivided)
         self.make_inputs = make
+
+    def ahead(self, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+        """As Inputs.ahead."""
+        return self.make_inputs.ahead(batches)
 
     def inputs(self, batch: Batch) -> tuple[Any, ...]:
         """The pictures (N, C, S, S) alone."""
@@ -66,6 +72,7 @@ class Unlabelled(Shown, Pictures):  # type: ignore[misc]  # Shown's evaluation, 
     say       (net, one picture (1, C, S, S)) -> what the net makes of it
     best_by   the figure that is lowest for the best checkpoint
     glimpse   net -> a PNG that is kept of every epoch
+    undivided see Task
     make      (net, codes (N, `codes`) drawn from N(0, 1)) -> pictures: what --export writes of a
               net whose use is to make some
     """
@@ -78,6 +85,7 @@ class Unlabelled(Shown, Pictures):  # type: ignore[misc]  # Shown's evaluation, 
     scale: float = 1 / 255
     best_by: str = "loss"
     glimpse: Callable[[Any], bytes] | None = None
+    undivided: str = ""
     make: Callable[[Any, Tensor], Tensor] | None = None
     codes: int = 0
 
@@ -91,7 +99,9 @@ class Unlabelled(Shown, Pictures):  # type: ignore[misc]  # Shown's evaluation, 
         self, about: dict, arrays: dict[str, np.ndarray], devices: Sequence[Device]
     ) -> PictureObjective:
         made = super().task(about, arrays, devices).make_inputs
-        return PictureObjective(made, self.loss, self.measures, self.best_by, self.glimpse)
+        return PictureObjective(
+            made, self.loss, self.measures, self.best_by, self.glimpse, self.undivided
+        )
 
     def zeros(self, about: dict, count: int, device: Device) -> tuple[Tensor]:  # type: ignore[override]
         return super().zeros(about, count, device)[:1]
@@ -108,7 +118,9 @@ class Unlabelled(Shown, Pictures):  # type: ignore[misc]  # Shown's evaluation, 
         return Shown.evaluate(self, models, task, tests, full)
 
     def samples(self, model: Module, task: PictureObjective, tests: Loader) -> dict[str, Any]:
-        with contextlib.closing(tests.epoch(0)) as batches:
+        whole = copy.copy(tests)
+        whole.share = (0, 1)  # this rank's alone would be other pictures
+        with contextlib.closing(whole.epoch(0)) as batches:
             some = list(islice(batches, -(-SHOWN // tests.batch_size)))
         pictures = np.concatenate([task.inputs(batch)[0].numpy() for batch in some])[:SHOWN]
         labels = np.concatenate([batch.labels for batch in some])[:SHOWN]

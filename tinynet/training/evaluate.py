@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import io
 import json
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,6 +19,7 @@ import numpy as np
 
 import tinynet.functional as F
 from tinynet.data import Batch, ten_views
+from tinynet.parallel.ranks import ALONE, Ranks
 from tinynet.recording import no_grad
 from tinynet.training.checkpoint import write_whole
 from tinynet.training.inputs import Inputs
@@ -30,6 +33,8 @@ class Evaluation:
     """What a test found. Errors are in % of the pictures.
 
     confusion[true, said] and wrong[true] count pictures; samples are by kind and class.
+    log_losses: of each batch the place of its first picture, and the sum over its pictures of
+    -log(probability of the true class).
     """
 
     classes: list[str]
@@ -37,13 +42,14 @@ class Evaluation:
     wrong: np.ndarray
     count: int = 0
     wrong5: int = 0
-    log_loss: float = 0.0
+    log_losses: list[tuple[int, float]] = field(default_factory=list)
     samples: dict[str, dict[int, dict]] = field(default_factory=lambda: {"wrong": {}, "right": {}})
 
     @property
     def loss(self) -> float:
         """Mean negative log-probability of the true class."""
-        return self.log_loss / max(self.count, 1)
+        in_order = sorted(self.log_losses, key=operator.itemgetter(0))
+        return sum(loss for _, loss in in_order) / max(self.count, 1)
 
     @property
     def top1_error(self) -> float:
@@ -52,6 +58,17 @@ class Evaluation:
     @property
     def top5_error(self) -> float:
         return 100 * self.wrong5 / max(self.count, 1)
+
+    def plus(self, other: Evaluation) -> Evaluation:
+        """The result on the pictures of both; samples: those that come first in the data."""
+        samples = {}
+        for kind, kept in self.samples.items():
+            both = sorted([*kept.items(), *other.samples[kind].items()], key=_place)
+            samples[kind] = dict(reversed(both))
+        names = ("confusion", "wrong", "count", "wrong5")
+        sums = {name: getattr(self, name) + getattr(other, name) for name in names}
+        losses = [*self.log_losses, *other.log_losses]
+        return Evaluation(self.classes, samples=samples, log_losses=losses, **sums)
 
     def error_by_class(self) -> dict[str, float]:
         """Top-1 error, in %, of every class that has pictures."""
@@ -69,20 +86,22 @@ def evaluate(
     inputs: Inputs | Sequence[Inputs],
     classes: Sequence[str],
     views: int = 1,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Top-1 and top-5 error, and which class was taken for which.
 
     The softmax outputs of all models and all views of a picture are averaged (paper, sections 4.1
     and 6.1). views: 1, the centre; or more, as many of `ten_views`, for which the batches must hold
     whole pictures. The models must be in eval() mode, on the devices of `inputs`: what all of them
-    see, or one for each.
+    see, or one for each. ranks: the result is of the batches of all of them.
     """
     count = len(classes)
     result = Evaluation(list(classes), np.zeros((count, count), int), np.zeros(count, int))
     shown = set(np.linspace(0, count - 1, min(SHOWN, count)).astype(int).tolist())
     for batch in batches:
-        _count(result, probabilities(models, batch, inputs, views), batch, shown)
-    return result
+        if len(batch.labels):  # the last batch may be smaller than the ranks are many
+            _count(result, probabilities(models, batch, inputs, views), batch, shown)
+    return functools.reduce(Evaluation.plus, ranks.gather(result))
 
 
 def probabilities(
@@ -131,11 +150,13 @@ def _count(result: Evaluation, output: np.ndarray, batch: Batch, shown: set[int]
     result.count += len(rank)
     result.wrong5 += int((rank >= 5).sum())
     truth = output[np.arange(len(rank)), batch.labels]
-    result.log_loss -= float(np.log(np.maximum(truth, 1e-30), dtype=np.float64).sum())
+    log_truth = np.log(np.maximum(truth, 1e-30), dtype=np.float64)
+    result.log_losses.append((int(batch.indices[0]), -float(log_truth.sum())))
     for index, label in enumerate(batch.labels.tolist()):
         kept = result.samples["wrong" if rank[index] else "right"]
         if label in shown and label not in kept:
             kept[label] = {
+                "place": int(batch.indices[index]),
                 "picture": _data_uri(batch.pictures[index]),
                 "was": result.classes[label],
                 "said": result.classes[said[index]],
@@ -159,9 +180,20 @@ def save_evaluation(results: dict[int, Evaluation], folder: Path) -> None:
         "error_by_class": first.error_by_class(),
         "classes": first.classes,
         "confusion": first.confusion.tolist(),
-        "samples": {key: list(kept.values()) for key, kept in first.samples.items()},
+        "samples": {
+            kind: [
+                {name: value for name, value in sample.items() if name != "place"}
+                for _, sample in sorted(kept.items(), key=_place)
+            ]
+            for kind, kept in first.samples.items()
+        },
     }
     write_whole(Path(folder) / "evaluation.json", json.dumps(found))
+
+
+def _place(sample: tuple[int, dict]) -> int:
+    """Where in the data set the picture of a (class, sample) is."""
+    return sample[1]["place"]
 
 
 def _data_uri(picture: np.ndarray) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -9,17 +10,26 @@ import numpy as np
 
 from tinynet import nn
 from tinynet.data import Batch
+from tinynet.parallel.ranks import ALONE, Ranks
 from tinynet.recording import no_grad
 from tinynet.training.inputs import Inputs
 
 
-def features(model, batches: Iterable[Batch], inputs: Inputs, layer: str = "") -> np.ndarray:
+def features(
+    model,
+    batches: Iterable[Batch],
+    inputs: Inputs,
+    layer: str = "",
+    ranks: Ranks = ALONE,
+) -> np.ndarray:
     """`model.features` of every picture, float32 (N, F): for AlexNet the outputs of fc7, F = 4096;
     of a convolution that is named, (N, maps, H, W).
 
-    The model must be in eval() mode.
+    The model must be in eval() mode. ranks: each has every R-th batch (Loader.every).
     """
-    return np.concatenate([found for _, found in _features(model, batches, inputs, layer)])
+    told = ranks.gather([found for _, found in _features(model, batches, inputs, layer)])
+    in_turns = itertools.zip_longest(*told)
+    return np.concatenate([each for turn in in_turns for each in turn if each is not None])
 
 
 def _features(

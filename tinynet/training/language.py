@@ -49,6 +49,10 @@ class LanguageModel(Task):
         """Sequences."""
         return len(batch[-1])
 
+    def weight(self, batch: Any) -> float:
+        """Tokens that are asked for."""
+        return int((batch[-1] != NOWHERE).sum())
+
     def test(self, model: Module, batches: Iterable[Any]) -> dict[str, float]:
         """loss, perplexity = e^loss, right."""
         return self.measure([model], batches)
@@ -57,6 +61,8 @@ class LanguageModel(Task):
         """The same for the mean of the softmax outputs of several nets, which are in eval mode."""
         loss = right = count = 0.0
         for batch in batches:
+            if not len(batch[-1]):  # the last batch may be smaller than the ranks are many
+                continue
             outputs = []
             with no_grad():
                 for model in models:
@@ -67,6 +73,7 @@ class LanguageModel(Task):
             loss -= float(np.log(np.maximum(truth, 1e-30), dtype=np.float64).sum())
             right += float((mean.argmax(axis=1) == targets).sum())
             count += len(targets)
+        loss, right, count = self.steps.ranks.sum([loss, right, count]).tolist()
         count = max(count, 1)  # a test that was stopped at its first batch
         loss /= count
         return {"loss": loss, "perplexity": math.exp(loss), "right": 100 * right / count}
@@ -102,9 +109,12 @@ class Translation(LanguageModel):
         def seen() -> Iterable[Any]:
             for batch in batches:
                 yield batch
+                if not len(batch[0]):
+                    continue
                 said = self.translate(models[0], batch[0])
                 for words, targets in zip(said, batch[-1], strict=True):
                     exact.append(words == targets[targets != NOWHERE][:-1].tolist())  # but END
 
         figures = super().measure(models, seen())
-        return {**figures, "exact": 100 * sum(exact) / max(len(exact), 1)}
+        right, count = self.steps.ranks.sum([sum(exact), len(exact)]).tolist()
+        return {**figures, "exact": 100 * right / max(count, 1)}

@@ -59,6 +59,20 @@ class MetricsLog:
             self._board.close()
 
 
+class NoMetricsLog(MetricsLog):
+    """That of a rank that writes nothing."""
+
+    def __init__(self) -> None:
+        """No file is opened."""
+
+    def write(self, kind: str, step: int, **values) -> None: ...
+
+    def sync(self) -> int:
+        return 0
+
+    def close(self) -> None: ...
+
+
 def read_metrics(folder: Path) -> list[dict]:
     """All whole lines of a run's metrics; a last line cut by a kill is left out."""
     path = Path(folder) / METRICS
@@ -85,12 +99,13 @@ def write_config(
     data: dict[str, list] | None = None,
     kernels: Sequence[str] = (),
     resumed: bool = False,
+    ranks: int = 1,
 ) -> None:
     """Write `config.json`: the settings, what the task measures, and the command, versions and
     machine they ran with.
 
     data: how many examples there are, and where, [count, source], of "train" and of "test".
-    kernels: names of the weights that the report draws.
+    kernels: names of the weights that the report draws. ranks: how many train it together.
 
     A resumed run adds its command to the list, keeps the settings that it goes on with (the next
     resume goes on with them too), and leaves the rest as the first start wrote it. A new run keeps
@@ -107,7 +122,8 @@ def write_config(
         "commands": [],
     }
     config |= {"settings": settings, "data": data or {}, "kernels": list(kernels)}
-    config["commands"].append(shlex.join([Path(sys.executable).name, *sys.argv]))
+    command = shlex.join([Path(sys.executable).name, *sys.argv])
+    config["commands"].append(f"mpiexec -n {ranks} {command}" if ranks > 1 else command)
     write_whole(Path(folder) / CONFIG, json.dumps(config, indent=2) + "\n")
 
 

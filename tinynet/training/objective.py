@@ -39,9 +39,10 @@ class Objective(Task):
         best_by: str = "loss",
         unit: str = "examples",
         glimpse: Callable[[Any], bytes] | None = None,
+        undivided: str = "",
     ):
         self.device, self.function, self.best_by, self.unit = device, function, best_by, unit
-        self.glimpse = glimpse
+        self.glimpse, self.undivided = glimpse, undivided
         self.measures, self.measured = measures, tuple(measures)
 
     def inputs(self, batch: Any) -> tuple[Any, ...]:
@@ -63,10 +64,14 @@ class Objective(Task):
         sums, count = np.zeros(len(names)), 0
         with no_grad(), same_luck():
             for batch in batches:
-                figures = self.function(model, *self.inputs(batch))
-                sums += self.count(batch) * np.array([figures[name].item() for name in names])
-                count += self.count(batch)
-        means = sums / max(count, 1)  # a test that was stopped at its first batch
+                mine = self.count(batch)
+                with self.steps.share(mine, mine):
+                    if mine:  # the last batch may be smaller than the ranks are many
+                        figures = self.function(model, *self.inputs(batch))
+                        sums += mine * np.array([figures[name].item() for name in names])
+                        count += mine
+        *sums, count = self.steps.ranks.sum([*sums, count])
+        means = np.array(sums) / max(count, 1)  # a test that was stopped at its first batch
         return dict(zip(names, means.tolist(), strict=True))
 
     def after_epoch(self, model: Module, folder: Path, epoch: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tinynet.nn import Module
 from tinynet.optim import Optimizer
@@ -16,12 +16,16 @@ def replay(
 ) -> tuple[str | None, int]:
     """Train on `batches` until a value is not finite: where it was, and in which batch (from 0).
 
-    None if all values stayed finite. `model` must be in train() mode.
+    None if all values stayed finite. `model` must be in train() mode. Of several ranks the first
+    that has such a value says where, and who it is.
     """
-    number = -1
+    number, ranks = -1, task.steps.ranks
     for number, batch in enumerate(batches):
-        if where := first_nonfinite(task, model, optimizer, task.inputs(batch)):
-            return where, number
+        with task.steps.share(task.count(batch), task.weight(batch)):
+            for where in _stages(task, model, optimizer, task.inputs(batch)):
+                for found in ranks.gather(where and (where, ranks.name)):
+                    if found:
+                        return found[0] + f" of {found[1]}" * (ranks.size > 1), number
     return None, number
 
 
@@ -31,31 +35,34 @@ def first_nonfinite(task: Task, model: Module, optimizer: Optimizer, inputs: tup
     Returns the first place that held a NaN or an infinite value ("the output of conv3", "the
     gradient of conv3.weight" ...), or None.
     """
-    if not all(map(_finite, _tensors(inputs))):
-        return "the inputs"
-    for name, parameter in model.named_parameters():
-        if not _finite(parameter):
-            return name
+    return next(filter(None, _stages(task, model, optimizer, inputs)), None)
+
+
+def _stages(task: Task, model: Module, optimizer: Optimizer, inputs: tuple) -> Iterator[str | None]:
+    """Train one batch; after each stage the first place in it that is not finite, or None."""
+    yield None if all(map(_finite, _tensors(inputs))) else "the inputs"
+    yield _first_of(model.named_parameters())
     found: list[str] = []
     with _watched(model, found):
         loss, _ = task.loss(model, *inputs)
-    if found:
-        return f"the output of {found[0]}"
-    for name, buffer in model.named_buffers():  # a running variance overflows before an output
-        if not _finite(buffer):
-            return name
-    if not _finite(loss):
-        return "the loss"
+    yield f"the output of {found[0]}" if found else None
+    # a running variance overflows before an output
+    yield _first_of(model.named_buffers())
+    yield None if _finite(loss) else "the loss"
     optimizer.zero_grad()
-    loss.backward()
-    for name, parameter in reversed(list(model.named_parameters())):
-        if parameter.grad is not None and not _finite(parameter.grad):
-            return f"the gradient of {name}"
+    task.steps.backward(loss)
+    parameters = reversed(list(model.named_parameters()))
+    gradients = ((name, p.grad) for name, p in parameters if p.grad is not None)
+    where = _first_of(gradients)
+    yield where and f"the gradient of {where}"
     optimizer.step()
-    for name, parameter in model.named_parameters():
-        if not _finite(parameter):
-            return f"{name}, after its update"
-    return None
+    where = _first_of(model.named_parameters())
+    yield where and f"{where}, after its update"
+
+
+def _first_of(named: Iterable[tuple[str, Tensor]]) -> str | None:
+    """The name of the first tensor with a value that is not finite."""
+    return next((name for name, tensor in named if not _finite(tensor)), None)
 
 
 class _watched:

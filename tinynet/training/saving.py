@@ -47,8 +47,9 @@ class Saver:
         self.schedule, self.about, self.arrays, self.keep = schedule, about, arrays, keep
         self.last: Path | None = None
 
-    def save(self, step: int, position: dict, best_step: int) -> None:
+    def save(self, step: int, position: dict, best_step: int) -> Path:
         """Write a checkpoint; if this test was the best, link best.safetensors; drop the oldest.
+        Returns its path.
 
         position: where the run stands, JSON. Raises NotFiniteError, and writes nothing, if a value
         of the net is NaN or infinite; OSError if the file cannot be written.
@@ -73,14 +74,15 @@ class Saver:
         self.last = path
         self.keep_best(best_step)
         files.prune(self.folder, self.keep)
+        return path
 
     def keep_best(self, step: int) -> None:
         """Let best.safetensors be the newest checkpoint too, if the best test was at its step."""
         if self.last == files.path_of(self.folder, step):
             files.keep_best(self.last)
 
-    def newest(self) -> tuple[Checkpoint, str]:
-        """The newest whole checkpoint of the folder, and a line that says which it is.
+    def newest(self) -> tuple[Checkpoint, str, Path]:
+        """The newest whole checkpoint of the folder, a line that says which it is, and its path.
 
         Damaged newer ones are renamed, not lost. Raises CheckpointError if there is none, or if it
         is of another net or other classes.
@@ -92,7 +94,7 @@ class Saver:
             each.rename(each.with_name(each.name + ".damaged"))
         self.last = path
         passed = f" (passing over {', '.join(p.name for p in damaged)}: damaged)" if damaged else ""
-        return found, f"resuming from {path}{passed}"
+        return found, f"resuming from {path}{passed}", path
 
     def restore(self, checkpoint: Checkpoint) -> dict:
         """Set net, optimiser, schedule and random numbers; return the position that was saved."""

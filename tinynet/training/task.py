@@ -7,7 +7,7 @@ So one loop trains a classifier, an autoencoder or a language model.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import tinynet.functional as F
 from tinynet.devices import Device
 from tinynet.nn import Module
+from tinynet.parallel.steps import Steps
 from tinynet.tensors import Tensor
 from tinynet.training.evaluate import evaluate, rank_of_truth, save_evaluation
 from tinynet.training.inputs import Inputs
@@ -31,6 +32,8 @@ class Task:
     best_by   the figure of `test` that is lowest for the best checkpoint
     unit      what `count` counts, as the progress bar names it
     chance    the loss of a net that has learnt nothing, or None: the loop warns if it stays there
+    undivided why ranks cannot share a batch, in words; "": they can
+    steps     how ranks share a batch; `test` gives the figures of all shares together
     """
 
     device: Device
@@ -39,6 +42,12 @@ class Task:
     best_by = "loss"
     unit = "examples"
     chance: float | None = None
+    undivided = ""
+    steps = Steps()
+
+    def ahead(self, batches: Generator[Any, None, None]) -> Generator[Any, None, None]:
+        """The batches that `inputs` will be given, with what can be done for them in advance."""
+        return batches
 
     def inputs(self, batch: Any) -> tuple[Any, ...]:
         """The tensors that `loss` needs, on the device; `inputs(batch)[0]` is what the net sees."""
@@ -55,6 +64,10 @@ class Task:
     def count(self, batch: Any) -> int:
         """How many examples a batch holds."""
         raise NotImplementedError
+
+    def weight(self, batch: Any) -> float:
+        """How many values its loss is a mean of."""
+        return self.count(batch)
 
     def damaged(self, batch: Any) -> dict[int, str]:
         """The examples that could not be read and so are not in the batch: {place: why}."""
@@ -110,6 +123,10 @@ class Classification(Task):
         if len(self.classes) <= 5:  # of five, five are always right
             self.measures = {"top1_error": self.measures["top1_error"]}
 
+    def ahead(self, batches: Generator[Any, None, None]) -> Generator[Any, None, None]:
+        """As Inputs.ahead."""
+        return self.make_inputs.ahead(batches)
+
     def inputs(self, batch: Any) -> tuple[Any, Tensor]:
         """The pictures (N, C, size, size), and the labels (N,)."""
         return self.make_inputs(batch)
@@ -135,7 +152,9 @@ class Classification(Task):
 
     def test(self, model: Module, batches: Iterable[Any]) -> dict[str, float]:
         """loss, top1_error and, of more than five classes, top5_error through the centre view."""
-        self._found = found = evaluate([model], batches, self.make_inputs, self.classes)
+        self._found = found = evaluate(
+            [model], batches, self.make_inputs, self.classes, ranks=self.steps.ranks
+        )
         return {"loss": found.loss} | {name: getattr(found, name) for name in self.measures}
 
     def also(self, other: Task) -> None:

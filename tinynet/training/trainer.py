@@ -7,6 +7,7 @@ disturbed; a checkpoint is whole or absent; whatever ends a run names the last g
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import math
 import time
@@ -23,7 +24,7 @@ from tinynet.optim.lr_scheduler import Constant
 from tinynet.tensors import Tensor
 from tinynet.training import checkpoint as files
 from tinynet.training.console import Console
-from tinynet.training.metrics import MetricsLog
+from tinynet.training.metrics import MetricsLog, NoMetricsLog
 from tinynet.training.replay import replay
 from tinynet.training.saving import NotFiniteError, Saver, TrainingError, edit, understand
 from tinynet.training.signals import StopSignals
@@ -54,6 +55,9 @@ class Trainer:
     log_every  batches a line of metrics.jsonl stands for; None: 50, but at least LINES an epoch
     stuck_after
                batches at the loss of chance (Task.chance) before a warning that ends with `advice`
+
+    Where several ranks share each batch (`task.steps`), all of them do the same, and rank 0 alone
+    writes. What depends on a clock or a signal is agreed upon, so that no rank waits for another.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class Trainer:
         self.checkpoint_batches, self.checkpoint_minutes = checkpoint_batches, checkpoint_minutes
         self.max_minutes, self.limit_batches = max_minutes, limit_batches
         self.skip_damaged, self.stuck_after, self.advice = skip_damaged, stuck_after, advice
+        self.steps, self.ranks = task.steps, task.steps.ranks
         self.saver = Saver(self.out, model, optimizer, self.schedule, about, task.arrays(), keep)
         self.batches = min(len(train), limit_batches or len(train))  # an epoch
         self.log_every = log_every or self.lines_every()
@@ -113,15 +118,16 @@ class Trainer:
         Raises TrainingError when the loss is no longer finite, an example cannot be read, or
         nothing can be saved any more.
         """
-        files.remove_parts(self.out)
-        self._started = self._saved_at = self._line_at = self._read_at = time.monotonic()
+        if self._writes:
+            files.remove_parts(self.out)
+        self._started = self._saved_at = self._line_at = self._read_at = self._clock()
         self._line_step = self.step  # a resumed run's first line covers less time than batches
         size = self.train.batch_size
         total, done = self.epochs * self.batches * size, self.step * size
         try:
             with (
                 StopSignals() as self._signals,
-                contextlib.closing(MetricsLog(self.out, self._metrics_size)) as self._log,
+                contextlib.closing(self._open_log()) as self._log,
                 contextlib.closing(Console(self.task, self.epochs, total, done)) as self._console,
             ):
                 return self._run()
@@ -146,32 +152,37 @@ class Trainer:
         """Train from the batch it stands at to the epoch's end, or until it is told to stop."""
         self.model.train()
         self._console.phase(self.epoch)
-        with contextlib.closing(self.train.epoch(self.epoch, start=self.batch)) as batches:
+        epoch = self.train.epoch(self.epoch, start=self.batch)
+        with contextlib.closing(self.task.ahead(epoch)) as batches:
             while self.batch < self.batches and not self._stopping():
                 self.watch.begin(self.step)
                 batch = next(batches)
                 self._pass_over("train", batch)
                 self.watch.lap("loading")
-                self._train_step(batch)
+                count = self._train_step(batch)
                 self.batch += 1
                 self.step += 1
-                self._console.advance(self.task.count(batch))
-                self._report()
+                self._console.advance(count)
+                now = self._clock()
+                self._report(now)
                 self._step_schedule()
-                if self._checkpoint_due():
+                if self._checkpoint_due(now):
                     self._save()
 
-    def _train_step(self, batch: Any) -> None:
-        loss, measured = self.task.loss(self.model, *self.task.inputs(batch))
-        self.watch.lap("forward")
-        self.optimizer.zero_grad()
-        loss.backward()
+    def _train_step(self, batch: Any) -> int:
+        """Train on a batch; the number of its examples."""
+        with self.steps.share(self.task.count(batch), self.task.weight(batch)) as count:
+            loss, measured = self.task.loss(self.model, *self.task.inputs(batch))
+            self.watch.lap("forward")
+            self.optimizer.zero_grad()
+            means = self.steps.backward(loss, [loss.data, *measured])
         self.watch.lap("backward")
         self.optimizer.step()
         with self.task.device.activate():
-            for i, value in enumerate([loss.data, *measured, 1]):
+            for i, value in enumerate([*means, 1]):
                 self._totals[i] += value
         self.watch.lap("update")
+        return count
 
     def _step_schedule(self) -> None:
         """After a batch; but the end of an epoch comes with the test's figures."""
@@ -183,7 +194,7 @@ class Trainer:
         began = time.perf_counter()
         self._console.phase(self.epoch, testing=True)
         self.model.eval()
-        with contextlib.closing(self.test.epoch(0)) as batches:
+        with contextlib.closing(self.task.ahead(self.test.epoch(0))) as batches:
             found = self.task.test(self.model, self._unless_stopped(batches))
         if self._stopping():
             return
@@ -205,8 +216,10 @@ class Trainer:
             figures = {name: found[name] for name in self.task.measures if name in found}
             figures.setdefault(self.task.best_by, found[self.task.best_by])
             self.best = {**figures, "epoch": self.epoch, "step": self.step}
-            self.task.save(self.out)
-        self.task.after_epoch(self.model, self.out, self.epoch)
+            if self._writes:
+                self.task.save(self.out)
+        if self._writes:
+            self.task.after_epoch(self.model, self.out, self.epoch)
         self._console.tested(self.epoch, found, rate, is_best)
         self._console.health(health)
         for epoch, name, value in self.story:
@@ -239,10 +252,9 @@ class Trainer:
         """
         return min(50, max(1, self.batches // LINES))
 
-    def _report(self) -> None:
+    def _report(self, now: float) -> None:
         """Once a second, and where a line of metrics is due: read the sums from the device."""
         line_due = self.step % self.log_every == 0
-        now = time.monotonic()
         if not line_due and now - self._read_at < 1.0:
             return
         self._read_at = now
@@ -270,7 +282,10 @@ class Trainer:
 
     def _pass_over(self, split: str, batch: Any) -> None:
         """Tell, once, what of a batch could not be read. Raises DataError when it is too much."""
-        for place, problem in self.task.damaged(batch).items():
+        found = self.task.damaged(batch)
+        if self.skip_damaged:  # else the first one has ended the run
+            found = dict(itertools.chain(*(each.items() for each in self.ranks.gather(found))))
+        for place, problem in found.items():
             if place in self.damaged[split]:
                 continue
             self.damaged[split].append(place)
@@ -299,13 +314,25 @@ class Trainer:
 
     # ------------------------------------------------------------------ stopping and saving
 
+    @property
+    def _writes(self) -> bool:
+        return self.ranks.rank == 0
+
+    def _open_log(self) -> MetricsLog:
+        return MetricsLog(self.out, self._metrics_size) if self._writes else NoMetricsLog()
+
+    def _clock(self) -> float:
+        """Seconds, by the clock of rank 0."""
+        return self.ranks.gather(time.monotonic())[0]
+
     def _stopping(self) -> str | None:
-        """Why the run is to end before its last epoch, or None."""
+        """Why the run is to end before its last epoch, or None; the same on all ranks."""
+        reason = None
         if self._signals.received is not None:
-            return self._signals.received.name
-        if self.max_minutes and time.monotonic() - self._started > 60 * self.max_minutes:
-            return "time"
-        return None
+            reason = self._signals.received.name
+        elif self.max_minutes and time.monotonic() - self._started > 60 * self.max_minutes:
+            reason = "time"
+        return next(filter(None, self.ranks.gather(reason)), None)
 
     def _unless_stopped(self, batches: Iterable) -> Iterator:
         for batch in batches:
@@ -314,11 +341,11 @@ class Trainer:
             self._pass_over("test", batch)
             yield batch
 
-    def _checkpoint_due(self) -> bool:
+    def _checkpoint_due(self, now: float) -> bool:
         if self.checkpoint_batches and self.step % self.checkpoint_batches == 0:
             return True
         minutes = self.checkpoint_minutes or math.inf
-        return time.monotonic() - self._saved_at > 60 * minutes
+        return now - self._saved_at > 60 * minutes
 
     def _save(self) -> None:
         position = {
@@ -333,8 +360,9 @@ class Trainer:
             "seconds": self.watch.seconds,
             "metrics_size": self._log.sync(),
         }
-        self.saver.save(self.step, position, self.best["step"])
-        self._saved_at = time.monotonic()
+        save = functools.partial(self.saver.save, self.step, position, self.best["step"])
+        self.saver.last = self.ranks.first(save)
+        self._saved_at = self._clock()
 
     # ------------------------------------------------------------------ going on
 
@@ -346,7 +374,7 @@ class Trainer:
         checkpoint, or if it is of another net or other classes; ValueError if it has been through
         more epochs than are wanted.
         """
-        checkpoint, line = self.saver.newest()
+        checkpoint, line, self.saver.last = self.ranks.first(self.saver.newest)
         with files.understood(Path(str(self.saver.last))):
             self._restore(checkpoint)
         if self.epoch > self.epochs:
@@ -356,7 +384,8 @@ class Trainer:
             )
         if checkpoint.state.get("epochs", self.epochs) != self.epochs:
             self._step_schedule()
-        self.saver.keep_best(self.best["step"])  # a kill may have come before its second name
+        if self._writes:
+            self.saver.keep_best(self.best["step"])  # a kill may have come before its second name
         return f"{line}: epoch {self.epoch + 1}, batch {self.batch}"
 
     def edit(self, edits: list[tuple[str, str]]) -> None:
@@ -385,7 +414,7 @@ class Trainer:
             return TrainingError(f"{error}, before the first batch; {self.saver.last_good()}")
         batches_since = self.step
         self._console.say(f"{error}: replaying from {last} to find where it began")
-        self._restore(files.load(last))
+        self._restore(self.ranks.first(functools.partial(files.load, last)))
         batches_since -= self.step
         self.model.train()
         first = self.batch

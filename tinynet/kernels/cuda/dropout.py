@@ -13,10 +13,19 @@ _cu = Source("dropout.cu")
 
 
 def dropout_forward(
-    x: Any, p: float, seed: int, call: int, inverted: bool = True
+    x: Any,
+    p: float,
+    seed: int,
+    call: int,
+    inverted: bool = True,
+    rows: slice | None = None,
+    total: int = 0,
 ) -> tuple[Any, Any]:
-    """Any shape -> y and the mask."""
-    mask = cupy.empty(x.shape[1:] + x.shape[:1], bool)  # elements are numbered batch innermost
-    _cu.dropout_mask((-(-x.size // 16), 1), mask, seed, call, round(p * 65536), x.size)
+    """Any shape -> y and the mask. rows: x is these rows of a batch of `total`, so is the mask."""
+    N = x.shape[:1] if rows is None else (total,)
+    mask = cupy.empty(x.shape[1:] + N, bool)  # elements are numbered batch innermost
+    _cu.dropout_mask((-(-mask.size // 16), 1), mask, seed, call, round(p * 65536), mask.size)
+    if rows is not None:
+        mask = cupy.ascontiguousarray(mask[..., rows])
     mask = batch_first(mask)
     return dropout_backward(x, mask, p, inverted), mask
