@@ -85,8 +85,8 @@ class Worker:
         self.process.stdout.close()
 
     def turn(self) -> dict[str, float]:
-        """seconds: of a step. processor: those that all cores worked for it. peak_mb: the most memory
-        the process ever held, in 10^6 bytes.
+        """seconds: of a step. processor: those that all cores worked. peak_mb: the most memory the
+        process ever held, in 10^6 bytes.
         """
         print("turn", file=self.process.stdin, flush=True)
         return self._answer()
