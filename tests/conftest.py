@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import signal
 import zlib
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -40,11 +41,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.option.seed is None:
+    if hasattr(config, "workerinput"):  # a worker of pytest-xdist: the seed that was printed
+        config.option.seed = config.workerinput["seed"]
+    elif config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(2**31)
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(config.option.seed)
     hypothesis.settings.load_profile(config.getoption("hypothesis_profile") or "tinynet")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["seed"] = node.config.option.seed
 
 
 @pytest.hookimpl(trylast=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from PIL import Image
 
 import tinynet
 import tinynet.functional as F
-from tinynet.data import Batch
+from tinynet.data import Batch, Loader
 from tinynet.devices import Device
 from tinynet.training import checkpoint
 from tinynet.training.inputs import Inputs
@@ -192,10 +193,15 @@ def program(*arguments: object) -> int:
 
 
 def run(
-    folder: Path, devices: str, *more: object, batch_size: object = 4, pictures: int = 8
+    folder: Path,
+    devices: str,
+    *more: object,
+    batch_size: object = 4,
+    pictures: int = 8,
+    status: int = 0,
 ) -> Path:
     """Two epochs of four batches over colour pictures in folders, so many of each class, a
-    checkpoint a batch: the folder of the run.
+    checkpoint a batch: the folder of the run, which ended with that status.
     """
     data, out = folder / "pictures", folder / devices.replace(":", "")
     rng = np.random.default_rng(1)
@@ -218,7 +224,7 @@ def run(
     flags = [
         text for name, value in arguments.items() for text in (f"--{name.replace('_', '-')}", value)
     ]
-    assert program("--device", devices, "--out", out, *flags, *more) == 0
+    assert program("--device", devices, "--out", out, *flags, *more) == status
     return out
 
 
@@ -264,14 +270,41 @@ def test_the_program_waits_for_no_gpu_inside_a_step(
     )  # a ring that is not full
     waits, step = [], Trainer._train_step
 
-    def counting(self: Trainer, batch: Batch) -> None:
+    def counting(self: Trainer, batch: Batch) -> int:
         before = machine.host_waits
-        step(self, batch)
+        count = step(self, batch)
         waits.append(machine.host_waits - before)
+        return count
 
     monkeypatch.setattr(Trainer, "_train_step", counting)
     run(tmp_path, "cuda:0,cuda:1", "--colour", 0.1)
     assert waits[0] > 0 and waits[1:] == [0] * 7
+
+
+def test_a_label_out_of_range_ends_the_run(
+    machine: fake_cupy.Machine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """Nothing on a GPU looks at labels before they are used: the trainer finds the NaN that a wrong
+    one makes, says in which batch, and what was good before is kept.
+    """
+    plan = Loader._plan
+
+    def with_a_wrong_label(self: Loader, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for number, batch in enumerate(plan(self, epoch, start), start):
+            if self.train and number == 2:
+                batch.labels = np.array([0, 1, 2, 0])  # of two classes
+            yield batch
+
+    monkeypatch.setattr(Loader, "_plan", with_a_wrong_label)
+    out = run(tmp_path, "cuda:0", status=2)
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "error: the loss is NaN or infinite: first in " in said and "epoch 1, batch 3;" in said
+    kept = checkpoint.load(checkpoint.path_of(out, 2)).model.values()
+    assert not checkpoint.path_of(out, 3).exists()
+    assert all(np.isfinite(array).all() for array in kept)
 
 
 @pytest.mark.slow

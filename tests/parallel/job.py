@@ -73,6 +73,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--bucket", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--factors", action="store_true")
     parser.add_argument("--stop-at", type=int)
     parser.add_argument("--nan", type=int, nargs=2, metavar=("RANK", "STEP"))
     parser.add_argument("--raise", type=int, nargs=2, metavar=("RANK", "STEP"))
@@ -94,7 +95,7 @@ def main() -> int:
     for parameter in [*net.parameters(), *(buffer for _, buffer in net.named_buffers())]:
         parameter.data = parameter.data.astype(np.float64)
     task = Objective(tinynet.device("cpu"), loss, {"wrong": Measure("wrong", "%")})
-    task.steps = steps.steps_of(job, net.parameters())
+    task.steps = steps.steps_of(job, net.parameters(), args.factors)
     loaders = [
         SequenceLoader(table(48, 1), 8, train=True, seed=5),
         SequenceLoader(table(21, 2), 8, train=False),

@@ -70,6 +70,12 @@ class Ranks:
         """
         raise NotImplementedError("one rank has nothing to sum")
 
+    def begin_gather(self, array: np.ndarray) -> tuple[Any, np.ndarray]:
+        """Begin to gather arrays (rows, width) of one size from all ranks: a request, and the array
+        (all rows, width) that is theirs when it is done.
+        """
+        raise NotImplementedError("one rank has nothing to gather")
+
     def failures(self, text: str) -> tuple[list[str], bool]:
         """What this rank has to say of its failure, `text`, and whether all ranks have failed now.
         If all have, rank 0 speaks for all.
@@ -113,6 +119,10 @@ class MpiRanks(Ranks):
 
     def begin_sum(self, array: np.ndarray) -> Any:
         return self.sums.Iallreduce(self.mpi.IN_PLACE, array)
+
+    def begin_gather(self, array: np.ndarray) -> tuple[Any, np.ndarray]:
+        whole = np.empty((self.size * len(array), *array.shape[1:]), array.dtype)
+        return self.sums.Iallgather(array, whole), whole
 
     def failures(self, text: str) -> tuple[list[str], bool]:
         mine, all_of_them = bytearray(TEXT), bytearray(TEXT * self.size)

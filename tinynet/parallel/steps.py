@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from tinynet.devices import Device
+from tinynet.parallel.factors import Factors
 from tinynet.parallel.ranks import ALONE, Ranks
 from tinynet.sharing import Share, shared
 from tinynet.tape import Node, gather, walk
@@ -54,18 +55,22 @@ class Steps:
 class SharedSteps(Steps):
     """The steps of several ranks with the same parameters."""
 
-    def __init__(self, ranks: Ranks, parameters: Iterable[Tensor]):
+    def __init__(self, ranks: Ranks, parameters: Iterable[Tensor], factors: bool = False):
         self.ranks, self.parameters = ranks, list(parameters)
+        self.factors = Factors() if factors else None
         self.buckets: list[Bucket] = []
+        self.place: dict[Tensor, Bucket] = {}
         self.weight = 1.0  # of this rank in the batch, from 0 to 1
-        self.sent = 0  # bytes handed over to be summed, since the start
+        self.counts: Sequence[int] = ()  # examples of each rank in this batch
+        self.sent = 0.0  # bytes that leave this rank by rings, since the start
+        self.gpus: Any = None  # who sums on GPUs
 
     @contextlib.contextmanager
     def share(self, count: int, weight: float) -> Iterator[int]:
         told = self.ranks.gather((count, weight))
         counts, weights = zip(*told, strict=True)
         self.weight = weight / sum(weights)
-        first = sum(counts[: self.ranks.rank])
+        self.counts, first = counts, sum(counts[: self.ranks.rank])
         with shared(Share(first, count, sum(counts), self.ranks.gather)):
             yield sum(counts)
 
@@ -79,12 +84,16 @@ class SharedSteps(Steps):
             first = device.xp.full(loss.shape, self.weight, loss.dtype)
         under_way = [self._begin(means, device)] if len(figures) else []
         finished_at = last_uses(loss)
+        if self.factors:
+            self.factors.prepare(nodes_behind(loss), self.counts, self.ranks.rank)
         if not self.buckets:
             self._lay_out([leaf for leaves in finished_at.values() for leaf in leaves])
         waiting, leaves = iter(self.buckets), {}
-        bucket: Any = next(waiting)
+        bucket: Any = next(waiting, None)
         for visit in walk(loss, first, False):
             gather(leaves, *visit)
+            if self.factors and visit[0] in self.factors.nodes:
+                self.factors.visit(visit[0], visit[1][0], self._begin_gather)
             for leaf in finished_at.pop(visit[0], ()):
                 if leaf in leaves and leaf in self.place:
                     self.place[leaf].put(leaf, leaves.pop(leaf))
@@ -101,39 +110,60 @@ class SharedSteps(Steps):
             request.Wait()
         for bucket in self.buckets:
             bucket.hand_out()
+        if self.factors:
+            self.factors.hand_out()
         with device.activate("backward"):
             return [means[i] for i in range(len(figures))]
 
     def _begin(self, array: Any, device: Device) -> Any:
-        self.sent += array.nbytes
-        return self.ranks.begin_sum(array)
+        K = self.ranks.size
+        self.sent += array.nbytes * 2 * (K - 1) / K
+        if device.kind == "cpu":
+            return self.ranks.begin_sum(array)
+        return self._on_gpus().begin(array, device)
+
+    def _begin_gather(self, array: Any, device: Device) -> tuple[Any, Any]:
+        self.sent += array.nbytes * (self.ranks.size - 1)
+        if device.kind == "cpu":
+            return self.ranks.begin_gather(array)
+        return self._on_gpus().begin_gather(array, device)
+
+    def _on_gpus(self) -> Any:
+        if self.gpus is None:
+            from tinynet.parallel.nccl import NcclSums  # CuPy may be missing where no GPU is used
+
+            self.gpus = NcclSums(self.ranks)
+        return self.gpus
 
     def _lay_out(self, in_order: list[Tensor]) -> None:
         """Make the buckets, in the order of rank 0's backward; what it did not use comes last."""
         number = {parameter: i for i, parameter in enumerate(self.parameters)}
+        apart = (self.factors.weights if self.factors else None) or set()
         order = [number[leaf] for leaf in in_order if leaf in number]
         order += sorted(set(number.values()) - set(order))
+        order = [i for i in order if self.parameters[i] not in apart]
         ordered = [self.parameters[i] for i in self.ranks.gather(order)[0]]
-        together: dict[tuple[Device, Any], list[Tensor]] = {}
-        self.place: dict[Tensor, Bucket] = {}
+        made: list[list[Tensor]] = []
+        filling: dict[tuple[Device, Any], list[Tensor]] = {}
         for parameter in ordered:
             kind = parameter.device, parameter.dtype
-            open_one = together.setdefault(kind, [])
-            if open_one and sum(p.data.nbytes for p in [*open_one, parameter]) > BUCKET:
-                self._close(together.pop(kind))
-                open_one = together.setdefault(kind, [])
-            open_one.append(parameter)
-        for left in together.values():
-            self._close(left)
+            bucket = filling.get(kind)
+            if bucket is None or sum(p.data.nbytes for p in [*bucket, parameter]) > BUCKET:
+                bucket = filling[kind] = []
+                made.append(bucket)
+            bucket.append(parameter)
+        # Those that are full first are first: their last parameters come early.
+        when = {parameter: i for i, parameter in enumerate(ordered)}
+        made.sort(key=lambda bucket: when[bucket[-1]])
+        self.buckets = [Bucket(parameters) for parameters in made]
+        self.place = {p: bucket for bucket in self.buckets for p in bucket.parameters}
 
-    def _close(self, parameters: list[Tensor]) -> None:
-        self.buckets.append(Bucket(parameters))
-        self.place |= dict.fromkeys(parameters, self.buckets[-1])
 
-
-def steps_of(ranks: Ranks, parameters: Iterable[Tensor] = ()) -> Steps:
-    """The steps of these ranks; the parameters are those that learn."""
-    return SharedSteps(ranks, parameters) if ranks.size > 1 else Steps()
+def steps_of(ranks: Ranks, parameters: Iterable[Tensor] = (), factors: bool = False) -> Steps:
+    """The steps of these ranks; the parameters are those that learn. factors: fully connected
+    layers exchange factors where these are fewer bytes (factors.py).
+    """
+    return SharedSteps(ranks, parameters, factors) if ranks.size > 1 else Steps()
 
 
 class Bucket:
@@ -181,24 +211,28 @@ class Bucket:
         self.arrived.clear()
 
 
+def nodes_behind(y: Tensor) -> Iterator[Node]:
+    """Every node that y was computed by, once."""
+    seen: set[Node] = set()
+    todo = [y.node[0]] if y.node else []
+    while todo:
+        node = todo.pop()
+        if node not in seen:
+            seen.add(node)
+            todo += [source[0] for source in node.inputs or () if type(source) is tuple]
+            yield node
+
+
 def last_uses(y: Tensor) -> dict[Node, list[Tensor]]:
     """For each node behind y the leaves that no older node uses, the newest nodes first: after its
     visit their gradients are finished.
     """
     oldest: dict[Tensor, Node] = {}
-    seen: set[Node] = set()
-    todo = [y.node[0]] if y.node else []
-    while todo:
-        node = todo.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        for source in node.inputs or ():
-            if type(source) is tuple:
-                todo.append(source[0])
-            elif source is not None:
-                if source not in oldest or node.number < oldest[source].number:
-                    oldest[source] = node
+    for node in nodes_behind(y):
+        for leaf in node.inputs or ():
+            if isinstance(leaf, Tensor):
+                if leaf not in oldest or node.number < oldest[leaf].number:
+                    oldest[leaf] = node
     found: dict[Node, list[Tensor]] = {}
     for leaf, node in sorted(oldest.items(), key=lambda pair: -pair[1].number):
         found.setdefault(node, []).append(leaf)

@@ -146,6 +146,12 @@ def make_parser(
         metavar="N",
     )
     add("--threads", "of the CPU kernels (one a core)", type=natural, metavar="N")
+    add(
+        "--exchange",
+        "what ranks exchange of fully connected layers: sums of gradients; or factors, fewer bytes "
+        "and more arithmetic, for slow links (gradients)",
+        choices=["gradients", "factors"],
+    )
     add("--tf32", "quicker, coarser matrix products on a GPU", action="store_true", default=None)
 
     add = parser.group("the run")

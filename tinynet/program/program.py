@@ -171,7 +171,7 @@ class Program:
                 published.start_from(model, imported)
             if settings.get("start_from") and not args.resume:
                 print(begin_from(model, about, settings["start_from"], self.head))
-            self._share(task, model)
+            self._share(task, model, args.exchange)
             optimizer = recipe.optimizer(model, settings["lr"])
             if not args.resume:
                 scale_fixed(optimizer, settings, recipe)
@@ -433,12 +433,15 @@ class Program:
         names = names or runs.default_devices(self.devices, self.ranks.beside)
         return runs.find_devices(runs.devices_of_rank(names, self.ranks.local), self.devices)
 
-    def _share(self, task: Any, model: Module) -> None:
+    def _share(self, task: Any, model: Module, exchange: str | None = None) -> None:
         """Let the ranks share each batch, if there are several: all with the same net."""
         if self.ranks.size > 1 and task.undivided:
             raise ValueError(f"expected one rank, got {self.ranks.size}: {task.undivided}")
         together.check_alike(self.ranks, lambda: together.of_net(model))
-        task.steps = steps_of(self.ranks, model.parameters())
+        if exchange and self.ranks.size == 1:
+            raise ValueError("--exchange is for several ranks: start with mpiexec, or leave it out")
+        factors = exchange == "factors"
+        task.steps = steps_of(self.ranks, model.parameters(), factors)
 
     def _fail(self, line: str) -> int:
         return together.fail(self.ranks, line, _complain)

@@ -78,6 +78,7 @@ def modules() -> dict[str, types.ModuleType]:
         __version__="0 (stand-in)", ndarray=ndarray, RawKernel=RawKernel, empty=new,
         array=creation.asarray, asarray=creation.asarray, asnumpy=creation.asnumpy,
         ascontiguousarray=creation.ascontiguousarray, concatenate=creation.concatenate,
+        take_along_axis=creation.take_along_axis,
         zeros=lambda shape, dtype=float: creation.filled(0, shape, dtype),
         ones=lambda shape, dtype=float: creation.filled(1, shape, dtype),
         full=lambda shape, value, dtype=float: creation.filled(value, shape, dtype),

@@ -1,0 +1,145 @@
+"""Gradients summed by NCCL on streams of their own; the stand-in knows what is ordered."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import fake_cupy
+import fake_nccl
+import numpy as np
+import pytest
+
+import tinynet
+import tinynet.functional as F
+from tinynet import nn
+from tinynet.optim import SGD
+from tinynet.parallel import steps
+from tinynet.parallel.ranks import Ranks, RanksError
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+
+
+class Two(Ranks):
+    """Rank 0 of two that hold the same."""
+
+    size = 2
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, value]
+
+
+class Net(nn.Module):
+    """Two layers, the second on a device of its own, and a parameter that is not used."""
+
+    def __init__(self, devices: Any):
+        self.devices = devices
+        self.one = nn.Linear(12, 16, relu=True, device=devices[0])
+        self.two = nn.Linear(16, 3, device=devices[1])
+        self.unused = nn.Linear(2, 2, device=devices[0])
+
+    def forward(self, x: Any) -> Any:
+        return self.two(self.one(x).to(self.devices[1]))
+
+
+@pytest.fixture
+def nccl(machine: fake_cupy.Machine, monkeypatch: pytest.MonkeyPatch) -> fake_nccl.Nccl:
+    nccl = fake_nccl.Nccl()
+    cuda = sys.modules["cupy"].cuda
+    monkeypatch.setattr(cuda, "nccl", nccl, raising=False)
+    monkeypatch.setattr(cuda, "Stream", nccl.Stream)
+    monkeypatch.setattr(steps, "BUCKET", 200)
+    monkeypatch.delitem(sys.modules, "tinynet.parallel.nccl", raising=False)
+    return nccl
+
+
+def train(
+    devices: list[str], ranks: Ranks, batches: int = 3, factors: bool = False
+) -> tuple[list[np.ndarray], Any]:
+    """The weights after some steps, and the steps."""
+    tinynet.manual_seed(1)
+    rng = np.random.default_rng(0)
+    places = [tinynet.device(name) for name in devices]
+    net = Net(places)
+    optimizer = SGD(net.parameters(), 0.1, momentum=0.9)
+    how = steps.steps_of(ranks, net.parameters(), factors)
+    for _ in range(batches):
+        x = tinynet.tensor(rng.normal(size=(4, 12)).astype(np.float32), device=places[0])
+        labels = rng.integers(0, 3, 4)
+        with how.share(4, 4):
+            loss = F.cross_entropy(net(x), labels)
+            optimizer.zero_grad()
+            (mean,) = how.backward(loss, [loss.data])
+        optimizer.step()
+        with places[1].activate():
+            np.testing.assert_allclose(float(mean), loss.item(), rtol=1e-6)
+    return [parameter.numpy() for parameter in net.parameters()], how
+
+
+@pytest.mark.parametrize("devices", [["cuda:0", "cuda:0"], ["cuda:0", "cuda:1"]])
+def test_sums_give_the_whole_batchs_gradients(devices, nccl):
+    one, _ = train(devices, Ranks())
+    two, how = train(devices, Two())
+    for mine, its in zip(one, two, strict=True):
+        np.testing.assert_allclose(mine, its, rtol=1e-6, atol=1e-7)
+    assert {gpu for gpu, _, _ in nccl.calls} == {int(name[-1]) for name in devices}
+    assert len(nccl.calls) == 3 * (len(how.buckets) + 1) and len(how.buckets) > 2
+    lanes = {device._lane.stream.ptr for device in how.gpus.known}
+    assert not lanes & {ptr for _, ptr, _ in nccl.calls}  # on streams of their own
+
+
+@pytest.mark.parametrize("devices", [["cuda:0", "cuda:0"], ["cuda:0", "cuda:1"]])
+def test_gathered_factors_give_the_whole_batchs_gradients(devices, nccl):
+    one, _ = train(devices, Ranks())
+    two, how = train(devices, Two(), factors=True)
+    for mine, its in zip(one, two, strict=True):
+        np.testing.assert_allclose(mine, its, rtol=1e-6, atol=1e-7)
+    assert len(how.factors.weights) == 1
+    assert len(nccl.calls) == 3 * (len(how.buckets) + 1 + 2)  # x and dy of a layer
+
+
+def test_the_first_bucket_goes_before_the_last_gradient(nccl, monkeypatch):
+    """So that sums and backward overlap."""
+    events: list[str] = []
+    put, all_reduce = steps.Bucket.put, fake_nccl.Communicator.allReduce
+
+    def noted(self: Any, parameter: Any, gradient: Any) -> None:
+        events.append("gradient")
+        put(self, parameter, gradient)
+
+    def summed(*args: Any) -> None:
+        events.append("sum")
+        all_reduce(*args)
+
+    monkeypatch.setattr(steps.Bucket, "put", noted)
+    monkeypatch.setattr(fake_nccl.Communicator, "allReduce", summed)
+    train(["cuda:0", "cuda:1"], Two(), batches=1)
+    last = len(events) - events[::-1].index("gradient") - 1
+    assert "sum" in events[events.index("gradient") : last]
+
+
+def test_a_bucket_sent_before_its_gradients_event_is_found(nccl, monkeypatch):
+    """The stand-in raises if the sums' stream does not wait for what the bucket holds."""
+
+    class Blind(nccl.Stream):
+        def wait_event(self, event: Any) -> None: ...
+
+    tinynet.device("cuda:0")  # whose own streams do wait
+    monkeypatch.setattr(sys.modules["cupy"].cuda, "Stream", Blind)
+    with pytest.raises(fake_cupy.Unordered):
+        train(["cuda:0", "cuda:0"], Two())
+
+
+def test_a_gradient_read_before_its_sum_is_found(nccl, monkeypatch):
+    train(["cuda:0", "cuda:0"], Two(), batches=1)
+    summing = sys.modules["tinynet.parallel.nccl"].Summing
+    monkeypatch.setattr(summing, "Wait", lambda self: None)
+    with pytest.raises(fake_cupy.Unordered):
+        train(["cuda:0", "cuda:0"], Two())
+
+
+def test_missing_nccl_is_told(nccl):
+    nccl.available = False
+    with pytest.raises(RanksError, match="expected NCCL.*pip install nvidia-nccl"):
+        train(["cuda:0", "cuda:0"], Two(), batches=1)
