@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "examples"))
 
 from measure import seconds
+from sides import history
 from sides.small import NETS, OPERATIONS, random_pictures
 
 MODULES = {
@@ -46,12 +47,13 @@ class Side(NamedTuple):
     program: str
     task: str  # "train" or "forward"; "operation" for a single one
     batch: int
-    preset: str = "paper"  # or a net or operation of sides.small
+    preset: str = "paper"  # or a net or operation of sides.small, or a name of sides.history
     lrn: bool = True
 
     @property
     def module(self) -> Any:
-        return importlib.import_module(f"sides.{MODULES[self.program]}{'_small' * self.small}")
+        kind = "_history" if self.preset in history.NAMES else "_small" * self.small
+        return importlib.import_module(f"sides.{MODULES[self.program]}{kind}")
 
     @property
     def small(self) -> bool:

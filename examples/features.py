@@ -82,6 +82,8 @@ def run(args: argparse.Namespace, job: Ranks) -> int:
         if (layer or drawn) and layer not in layers:
             raise ValueError(
                 f"--layer: expected one of AlexNet's {', '.join(layers)}, got {layer!r}"
+                if layers
+                else "a net of others: expected features in .npy or .safetensors; leave --layer out"
             )
         found: dict[str, np.ndarray] = {}
         batches: Iterator[Batch]

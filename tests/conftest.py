@@ -9,7 +9,9 @@ that one test alone can be repeated. Tests marked `slow` run only when markers a
 from __future__ import annotations
 
 import random
+import signal
 import zlib
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -39,11 +41,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.option.seed is None:
+    if hasattr(config, "workerinput"):  # a worker of pytest-xdist: the seed that was printed
+        config.option.seed = config.workerinput["seed"]
+    elif config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(2**31)
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(config.option.seed)
     hypothesis.settings.load_profile(config.getoption("hypothesis_profile") or "tinynet")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["seed"] = node.config.option.seed
 
 
 @pytest.hookimpl(trylast=True)
@@ -83,6 +92,16 @@ def _no_gpu() -> str:
 def _seeds(request: pytest.FixtureRequest) -> None:
     """tinynet's own randomness (first weights, dropout masks) is that of the test as well."""
     tinynet.manual_seed(_test_seed(request))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_of_a_terminal() -> None:
+    """Who starts the tests in the background (nohup, CI) may have a terminal's signals ignored, and
+    every program that a test starts would inherit that: it could not be stopped."""
+    for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ do.
 
 from __future__ import annotations
 
+LONGEST = 1000  # characters of a message about a stranger's file
+
 
 class TinynetError(Exception):
     """Base of every error below: a program may catch this one, print it, and exit without a
@@ -40,7 +42,13 @@ class CheckpointError(TinynetError, ValueError):
 class ModelFileError(TinynetError, ValueError):
     """A net that cannot be written to a file of others, or such a file that cannot be read; the
     message names the file or the node.
+
+    Its words may be a stranger's: what a terminal would not print is escaped, and much is cut.
     """
+
+    def __init__(self, message: str):
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message[:LONGEST])
+        super().__init__(line + " ..." * (len(message) > LONGEST))
 
 
 class GradcheckError(TinynetError, AssertionError):

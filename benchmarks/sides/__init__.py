@@ -7,6 +7,7 @@ Each module here is one side, and imports its framework at its top:
     with_onnxruntime           the same, logits alone
     gemm                       the matrix products alone
     ours_small, pytorch_small  small nets and single operations, which `small` describes
+    ours_history, pytorch_history  the files of examples/history, which `history` begins
     all                        `make_step(preset, lrn, task, batch)`: one step of the task "train"
                                or "forward", to be called again and again; `about()`: version and
                                threads

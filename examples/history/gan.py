@@ -119,8 +119,7 @@ def glimpse(net: GAN) -> bytes:
 
 
 def show(net: GAN, x: Tensor, labels: np.ndarray, classes: list[str]) -> dict[str, Any]:
-    rows = net.forge(120).numpy() / 2 + 0.5
-    return {"pictures": {"samples": picture_rows(np.split(rows, 6))}}
+    return {"pictures": {"samples": picture_rows(np.split(net.forge(120).numpy() / 2 + 0.5, 6))}}
 
 
 def say(net: GAN, x: Tensor) -> str:
@@ -134,6 +133,7 @@ PROGRAM = Program(
             "DCGAN", Unlabelled(
                 loss=duel, show=show, say=say, glimpse=glimpse, grey=127.5, scale=1 / 127.5,
                 best_by="distance", undivided="`distance` compares the pictures of a whole batch",
+                make=lambda net, z: net.forger(z) / 2 + 0.5, codes=LUCK,
                 measures={"judge": Measure("judge's loss"), "forger": Measure("forger's loss"),
                           "distance": Measure("distance", digits=3)},
             ),

@@ -38,13 +38,12 @@ class Block(nn.Module):
     def __init__(self, before: int, after: int, shortcut: bool, device: Device):
         self.stride, self.new, self.shortcut = after // before, after - before, shortcut
         self.conv1 = conv(before, after, self.stride, device)
-        self.norm1 = nn.BatchNorm2d(after, device=device)
+        self.norm1 = nn.BatchNorm2d(after, device=device, relu=True)
         self.conv2 = conv(after, after, 1, device)
         self.norm2 = nn.BatchNorm2d(after, device=device)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(self.conv1(x)))
-        y = self.norm2(self.conv2(y))
+        y = self.norm2(self.conv2(self.norm1(self.conv1(x))))
         return F.relu(y + self.past(x)) if self.shortcut else F.relu(y)
 
     def past(self, x: Tensor) -> Tensor:
@@ -70,7 +69,7 @@ class ResNet(nn.Module):
 
     def __init__(self, classes: int, channels: int, n: int, shortcut: bool, device: Device):
         self.conv = conv(channels, 16, 1, device)
-        self.norm = nn.BatchNorm2d(16, device=device)
+        self.norm = nn.BatchNorm2d(16, device=device, relu=True)
         self.stages = []
         before = 16
         for maps in (16, 32, 64):
@@ -80,7 +79,7 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(64, classes, device=device)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm(self.conv(x)))
+        x = self.norm(self.conv(x))
         for stage in self.stages:
             for block in stage:
                 x = block(x)

@@ -33,6 +33,8 @@ from tinynet.program import Program, Recipe, Unlabelled
 from tinynet.training.drawings import picture_rows
 from tinynet.training.measure import Measure
 
+CODE = 20  # numbers of a code
+
 
 class VAE(nn.Module):
     """Pictures (N, C, S, S) with values 0 to 1 -> logits of the pixels, of a code that is drawn."""
@@ -99,7 +101,7 @@ def say(net: VAE, x: Tensor) -> str:
 
 RECIPE = Recipe(
     "VAE", Unlabelled(
-        loss=bound, show=show, say=say,
+        loss=bound, show=show, say=say, make=lambda net, z: F.sigmoid(net.decode(z)), codes=CODE,
         measures={"painted": Measure("-log p(x|z)", "nats"), "far": Measure("KL", "nats")},
     ),
     epochs=20, batch_size=64, lr=1e-3,
@@ -110,7 +112,7 @@ PROGRAM = Program(
     "Trains a variational autoencoder, tests it, uses it.",
     {"vae": RECIPE},
     lambda about, devices: VAE(
-        (about["in_channels"], about["image_size"], about["image_size"]), 400, 20, devices[0]
+        (about["in_channels"], about["image_size"], about["image_size"]), 400, CODE, devices[0]
     ),
 )
 main = PROGRAM.main

@@ -72,7 +72,7 @@ def sgd(net: VGG, lr: float) -> Optimizer:
 # The paper began deep nets with the weights of a shallower one. He's rule for first weights (2015)
 # is made for rectifiers, and no such help is needed.
 SMALL: dict[str, Any] = dict(
-    data=Pictures(padding=2, largest=32, scale=1 / 64), epochs=12, batch_size=64, lr=0.02,
+    data=Pictures(padding=2, largest=32, scale=1 / 64), epochs=20, batch_size=32, lr=0.02,
     schedule=lambda optimizer, epochs: WarmUp(Cosine(optimizer, epochs), epochs / 20),
 )  # fmt: skip
 LARGE: dict[str, Any] = dict(

@@ -68,7 +68,7 @@ def caffemodel(layers: dict[str, list[np.ndarray]], old: bool) -> bytes:
         layer = several.add(name=name, bottom=["before"], top=[name])
         several.add(name=f"relu_{name}", bottom=[name], top=[name])
         for array in blobs:
-            blob = layer.blobs.add(data=array.ravel())
+            blob = layer.blobs.add(data=array.ravel().tolist())
             if old:
                 sizes = [1] * (4 - array.ndim) + list(array.shape)
                 blob.num, blob.channels, blob.height, blob.width = sizes

@@ -14,6 +14,7 @@ import tinynet
 import tinynet.functional as F
 from tinynet import ModelFileError, nn
 from tinynet.gradcheck.cases import CASES
+from tinynet.program import published
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -281,6 +282,74 @@ def test_damaged_files_end_in_one_line(count, rng, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limit)
     assert refused > count // 4 and ran > count // 20
+
+
+def pictures_net(*nodes, **weights):
+    """A file of such nodes, from "x", pictures of 8 x 8, to "y"."""
+    info = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        nodes, "net", [info("x", 1, ["N", 3, 8, 8])], [info("y", 1, None)],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )  # fmt: skip
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+
+
+def node(op, *inputs, out="y", **options):
+    return onnx.helper.make_node(op, inputs, [out], **options)
+
+
+COLUMN, ROW = np.zeros((200_000, 1), np.float32), np.zeros((1, 200_000), np.float32)
+SMALL = np.zeros((3, 1, 1, 1), np.float32)
+BOMBS = {
+    "sum": pictures_net(node("Add", "a", "b"), a=COLUMN, b=ROW),
+    "product": pictures_net(node("MatMul", "a", "b"), a=COLUMN, b=ROW),
+    "turned product": pictures_net(node("Gemm", "a", "b", transA=1, transB=1), a=ROW, b=COLUMN),
+    "border": pictures_net(
+        node("Pad", "x", "p"), p=np.array([0, 0, 4096, 4096, 0, 4096, 4096, 4096])
+    ),
+    "doubled": pictures_net(
+        *(node("Concat", *[f"c{i}" if i else "x"] * 2, out=f"c{i + 1}", axis=3) for i in range(30)),
+        node("Identity", "c30"),
+    ),
+    "stride": pictures_net(node("ConvTranspose", "x", "w", strides=[2**20, 2**20]), w=SMALL),
+    "blocks": pictures_net(
+        node("Resize", "x", "", "s", mode="nearest", nearest_mode="floor",
+             coordinate_transformation_mode="asymmetric"),
+        s=np.float32([1, 1, 2**15, 2**15]),
+    ),
+    "conv": pictures_net(
+        node("Conv", "x", "w", pads=[4096] * 4), w=np.zeros((900, 3, 1, 1), np.float32)
+    ),
+    "rows": pictures_net(node("Gather", "x", "i", axis=0), i=np.zeros(3_000_000, np.int64)),
+    "window": pictures_net(node("MaxPool", "x", kernel_shape=[4097, 4097], pads=[4096] * 4)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name == "doubled" else ()) for name in BOMBS],
+)
+def test_small_files_that_ask_for_years_or_terabytes_are_refused(name, tmp_path):
+    path = tmp_path / "net.onnx"
+    onnx.save(BOMBS[name], path)
+    limit = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (memory_now() + 2**32, limit[1]))
+    try:
+        with pytest.raises(ModelFileError, match=r"node '\w+' \(\w+\): .* got a larger one"):
+            published.read(str(path), "torchvision")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limit)
+
+
+def test_texts_of_a_file_are_texts(tmp_path):
+    """protobuf gives bytes where a text is no UTF-8; a message is one line."""
+    path = tmp_path / "net.onnx"
+    onnx.save(pictures_net(node("Relu", "x", name="one#two", out="y")), path)
+    path.write_bytes(path.read_bytes().replace(b"one#two", b"one\x82two"))
+    assert tinynet.onnx.load(path).nodes[0].name == "one\ufffdtwo"
+    onnx.save(pictures_net(node("Re\nlu", "x")), path)
+    with pytest.raises(ModelFileError, match=r"node 'y' \(Re\\nlu\): expected an operator"):
+        tinynet.onnx.load(path)
 
 
 def memory_now():

@@ -91,7 +91,7 @@ def test_an_interrupt_at_any_place_leaves_no_blas_held_and_no_piece_running(piec
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
 def test_real_interrupts_leave_no_blas_held():
-    before, number = blas(), 0
+    before = blas()
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -99,13 +99,13 @@ def test_real_interrupts_leave_no_blas_held():
     threads.parallel_for(lambda _: None, [0, 1])  # Python's own Thread.start takes none well
     old = signal.signal(signal.SIGALRM, interrupt)
     try:
-        while number < 100:
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 1e-4 + 1e-6 * number)
+        for number in range(100):
+            try:  # once more after half a second: one that comes in a destructor is lost
+                signal.setitimer(signal.ITIMER_REAL, 1e-4 + 1e-6 * number, 0.5)
                 while True:
                     threads.parallel_for(lambda _: None, [0, 1])
             except KeyboardInterrupt:
-                number += 1
+                signal.setitimer(signal.ITIMER_REAL, 0)
             assert blas() == before
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,4 +1,4 @@
-"""The CUDA path, on a stand-in for CuPy (fake_cupy.py), which runs the kernels' own text on the
+"""The CUDA path, on a stand-in for CuPy (fake_cupy), which runs the kernels' own text on the
 CPU; and on a GPU.
 """
 

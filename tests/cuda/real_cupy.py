@@ -24,14 +24,16 @@ import fake_cupy
 import numpy as np
 import on_cpu
 import pytest
+from fake_cupy.creation import take_wrapped
 
 INSTALLED = importlib.util.find_spec("cupy") is not None
-# CuPy's functions that launch kernels of its own, by NumPy's functions of these names
+# CuPy's functions that launch kernels of its own, besides its ufuncs: NumPy's of these names
 FUNCTIONS = (
-    "arange concatenate exp full isfinite log matmul max maximum ones sqrt sum "
-    "take_along_axis tanh tile where"
+    "all any arange argmax argmin concatenate full matmul max mean min ones prod sum tile where"
 ).split()
-METHODS = "max mean sum argmax min clip cumsum repeat take round".split()
+METHODS = (
+    "all any max mean sum prod argmax argmin min clip cumsum cumprod repeat take round".split()
+)
 OPERATORS = (
     "add sub mul truediv floordiv pow mod lt le gt ge eq ne and or xor matmul neg invert abs pos"
 ).split()
@@ -194,7 +196,8 @@ def install(patch: pytest.MonkeyPatch) -> Counts:
 
     # --- the module -------------------------------------------------------------------------------
 
-    for name in FUNCTIONS:
+    ufuncs = [name for name, thing in vars(cupy).items() if isinstance(thing, cupy.ufunc)]
+    for name in (*FUNCTIONS, *(name for name in ufuncs if hasattr(np, name))):
         patch.setattr(cupy, name, functools.partial(run, name, getattr(np, name)))
 
     def zeros(shape: Any, dtype: Any = float) -> Any:
@@ -206,6 +209,7 @@ def install(patch: pytest.MonkeyPatch) -> Counts:
         zeros=zeros, zeros_like=lambda a: zeros(a.shape, a.dtype),
         asarray=lambda a, dtype=None: a if isinstance(a, core) else given(np.asarray(a, dtype)),
         asnumpy=lambda a: a.get(),
+        take_along_axis=lambda *args, **kw: run("take_along_axis", take_wrapped, *args, **kw),
         argsort=lambda a: run("argsort", lambda v: np.argsort(v, kind="stable"), a),
         ascontiguousarray=lambda a: a if a.flags.c_contiguous else run("pack", np.array, a),
         RawKernel=functools.partial(_Kernel, counts, host),

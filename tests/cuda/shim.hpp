@@ -1,6 +1,10 @@
 // CUDA C on a CPU, enough of it to run tinynet's own kernels: the text of a .cu file is compiled right behind this one.
 // Blocks run one after the other in a shuffled order, and so do the threads of a block, so that a result that depends on
 // the order shows. Kernels that call __syncthreads run each thread on a stack of its own, switched at every barrier.
+//
+// Under the thread sanitizer blocks run on two real threads at once, and the threads of a block are fibers that the
+// sanitizer knows. Only a barrier orders the fibers of a block, and nothing orders blocks: so what two threads do to the
+// same number, with no barrier between, is reported as a race.
 
 #include <algorithm>
 #include <cmath>
@@ -13,15 +17,25 @@
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
 #endif
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#include <thread>
+#define PER_WORKER static thread_local
+#define UNSEEN __attribute__((no_sanitize_thread)) static  // by the sanitizer: what is no part of a kernel
+#else
+#define PER_WORKER static
+#define UNSEEN static
+#endif
 using namespace std;
 
 struct dim3 { unsigned x, y, z; };
 struct alignas(8) float2 { float x, y; };
 struct alignas(16) double2 { double x, y; };
-static dim3 threadIdx, blockIdx, blockDim, gridDim;
+PER_WORKER dim3 threadIdx, blockIdx;
+static dim3 blockDim, gridDim;
 #define __global__
 #define __device__ static
-#define __shared__ static
+#define __shared__ PER_WORKER
 #define __restrict__ __restrict
 
 static unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
@@ -30,13 +44,13 @@ static unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
 }
 
 // --- fibers: stacks for threads that wait for one another. They live on from block to block, and switching between them
-// is a longjmp (with the address sanitizer a swapcontext, which it can be told of).
+// is a longjmp (with a sanitizer a swapcontext, which it can be told of).
 
 static const int MOST = 1024, STACK = 1 << 16;
-static ucontext_t scheduler, fiber[MOST];
-static char* stacks;
-static bool begun[MOST], over[MOST];
-static int current;
+PER_WORKER ucontext_t scheduler, fiber[MOST];
+PER_WORKER char* stacks;
+PER_WORKER bool begun[MOST], over[MOST];
+PER_WORKER int current;
 static void (*body)(void*);
 static void* body_argument;
 
@@ -60,6 +74,27 @@ static void to_scheduler()
     swapcontext(&fiber[t], &scheduler);
     __sanitizer_finish_switch_fiber(fake, &scheduler_stack, &scheduler_size);
 }
+#elif defined(__SANITIZE_THREAD__)
+PER_WORKER void *scheduler_known, *known[MOST];  // the sanitizer's fibers
+PER_WORKER char barrier[2];  // one and the next: a thread may be at the next before all have left the one
+PER_WORKER bool next_barrier[MOST];
+static const unsigned UNORDERED = __tsan_switch_to_fiber_no_sync;
+
+UNSEEN void to_fiber(int t)
+{
+    __tsan_switch_to_fiber(known[t], UNORDERED);
+    swapcontext(&scheduler, &fiber[t]);
+}
+
+UNSEEN void to_scheduler()  // at a barrier, and at the end of a block: what comes after waits for all that was before
+{
+    const int t = current;
+    char* here = &barrier[next_barrier[t] = !next_barrier[t]];
+    __tsan_release(here);
+    __tsan_switch_to_fiber(scheduler_known, UNORDERED);
+    swapcontext(&fiber[t], &scheduler);
+    __tsan_acquire(here);
+}
 #else
 static jmp_buf scheduler_place, place[MOST];
 
@@ -79,7 +114,7 @@ static void to_scheduler()
 
 static void __syncthreads() { to_scheduler(); }
 
-static void fiber_main()
+UNSEEN void fiber_main()
 {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_size);
@@ -91,10 +126,13 @@ static void fiber_main()
     }
 }
 
-static void make_fibers()
+UNSEEN void make_fibers(int count)
 {
-    if (!stacks) stacks = (char*)malloc((size_t)MOST * STACK);
-    for (int t = 0; t < MOST; t++) {
+    if (!stacks) stacks = (char*)malloc((size_t)count * STACK);
+    for (int t = 0; t < count; t++) {
+#if defined(__SANITIZE_THREAD__)
+        known[t] = __tsan_create_fiber(0);
+#endif
         begun[t] = false;
         getcontext(&fiber[t]);
         fiber[t].uc_stack.ss_sp = stacks + (size_t)t * STACK;
@@ -121,11 +159,10 @@ static unsigned* shuffled(unsigned n)
     return order;
 }
 
-static void set_thread(unsigned t) { threadIdx = {t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y}; }
+UNSEEN void set_thread(unsigned t) { threadIdx = {t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y}; }
 
-static bool run_fibers(const unsigned* order, unsigned threads)
+UNSEEN bool run_fibers(const unsigned* order, unsigned threads)
 {
-    if (!stacks) make_fibers();
     for (unsigned t = 0; t < threads; t++) over[t] = false;
     for (;;) {
         unsigned ended = 0;
@@ -137,10 +174,40 @@ static bool run_fibers(const unsigned* order, unsigned threads)
         }
         if (ended == threads) return true;
         if (ended) {  // some threads wait at a barrier that others never reach
-            make_fibers();
             return false;
         }
     }
+}
+
+// A thread that waits for no other. The sanitizer sees it as one of a few fibers, since a fiber costs half a millisecond.
+static const unsigned FEW = 8;
+UNSEEN void run_alone([[maybe_unused]] unsigned t)
+{
+#if defined(__SANITIZE_THREAD__)
+    __tsan_switch_to_fiber(known[t % FEW], UNORDERED);
+#endif
+    body(body_argument);
+#if defined(__SANITIZE_THREAD__)
+    __tsan_release(&barrier[0]);
+    __tsan_switch_to_fiber(scheduler_known, UNORDERED);
+#endif
+}
+
+// Every step-th block from the first on. False if some threads of a block wait at a barrier that others never reach.
+UNSEEN bool run_blocks(const unsigned* order, unsigned first, unsigned blocks, unsigned step, const unsigned* thread_order,
+                       unsigned threads, bool fibers)
+{
+    for (unsigned b = first; b < blocks; b += step) {
+        const unsigned k = order[b];
+        blockIdx = {k % gridDim.x, k / gridDim.x % gridDim.y, k / gridDim.x / gridDim.y};
+        if (!fibers)
+            for (unsigned t = 0; t < threads; t++) {
+                set_thread(thread_order[t]);
+                run_alone(t);
+            }
+        else if (!run_fibers(thread_order, threads)) return false;
+    }
+    return true;
 }
 
 template <class... A, size_t... I> static void call(void (*kernel)(A...), void** a, index_sequence<I...>)
@@ -149,8 +216,8 @@ template <class... A, size_t... I> static void call(void (*kernel)(A...), void**
 }
 
 template <class... A>
-static int launch(void (*kernel)(A...), const unsigned* grid, const unsigned* block, bool fibers, unsigned long long seed,
-                  void** arguments)
+static int launch(void (*kernel)(A...), const unsigned* grid, const unsigned* block, bool fibers,
+                  unsigned long long seed, void** arguments)
 {
     struct Call { void (*kernel)(A...); void** arguments; } the_call = {kernel, arguments};
     body = [](void* p) { Call* c = (Call*)p; call(c->kernel, c->arguments, index_sequence_for<A...>()); };
@@ -161,16 +228,29 @@ static int launch(void (*kernel)(A...), const unsigned* grid, const unsigned* bl
     const unsigned blocks = grid[0] * grid[1] * grid[2], threads = block[0] * block[1];
     unsigned *block_order = shuffled(blocks), *thread_order = shuffled(threads);
     bool met = true;
-    for (unsigned b = 0; b < blocks && met; b++) {
-        const unsigned k = block_order[b];
-        blockIdx = {k % grid[0], k / grid[0] % grid[1], k / grid[0] / grid[1]};
-        if (fibers) met = run_fibers(thread_order, threads);
-        else
-            for (unsigned t = 0; t < threads; t++) {
-                set_thread(thread_order[t]);
-                body(body_argument);
-            }
+#if defined(__SANITIZE_THREAD__)
+    const unsigned workers = min(blocks, 2u);
+    bool each_met[2] = {true, true};
+    thread worker[2];
+    for (unsigned w = 0; w < workers; w++)
+        worker[w] = thread([=, &each_met] {
+            scheduler_known = __tsan_get_current_fiber();
+            const unsigned count = fibers ? threads : FEW;
+            make_fibers(count);
+            each_met[w] = run_blocks(block_order, w, blocks, workers, thread_order, threads, fibers);
+            for (char& one : barrier) __tsan_acquire(&one);  // the launch ends after all of its threads
+            for (unsigned t = 0; t < count; t++) __tsan_destroy_fiber(known[t]);
+            free(stacks);
+        });
+    for (unsigned w = 0; w < workers; w++) {
+        worker[w].join();
+        met = met && each_met[w];
     }
+#else
+    if (fibers && !stacks) make_fibers(MOST);
+    met = run_blocks(block_order, 0, blocks, 1, thread_order, threads, fibers);
+    if (!met) make_fibers(MOST);  // those that wait at a barrier will never end
+#endif
     free(block_order);
     free(thread_order);
     return met ? 0 : 1;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import real_cupy
-from test_training import alexnet
+from test_training import AlexNet
 
 import tinynet
 import tinynet.functional as F
@@ -17,7 +17,7 @@ class PaperStep:
         tinynet.manual_seed(1)
         counts.compute = False
         gpu = tinynet.device("cuda:0")
-        self.net = alexnet().AlexNet(1000, "paper", (gpu, gpu))
+        self.net = AlexNet(1000, "paper", (gpu, gpu))
         self.optimiser = tinynet.optim.SGD(self.net.param_groups(), 0.01, 0.9, 5e-4)
         side = 224 + self.net.border
         x = gpu.empty((3, side, side, 128), np.float32)

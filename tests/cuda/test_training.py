@@ -5,8 +5,9 @@ losses.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,17 @@ from PIL import Image
 
 import tinynet
 import tinynet.functional as F
-from tinynet.data import Batch
+from tinynet.data import Batch, Loader
 from tinynet.devices import Device
 from tinynet.training import checkpoint
 from tinynet.training.inputs import Inputs
 from tinynet.training.metrics import read_config, read_metrics
 from tinynet.training.trainer import Trainer
 
-ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+from alexnet import AlexNet, main  # noqa: E402
+
 N, STEPS = 4, 3
-
-
-def alexnet() -> Any:
-    spec = importlib.util.spec_from_file_location(
-        "alexnet_example", ROOT / "examples" / "alexnet.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    importlib.import_module("sys").modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def devices(names: str) -> tuple[Device, Device]:
@@ -48,9 +41,9 @@ def train(
     """A few steps from pictures as bytes to new weights: the losses, read at the end only, and the
     weights.
     """
-    example, pair, data = alexnet(), devices(names), np.random.default_rng(5)
+    pair, data = devices(names), np.random.default_rng(5)
     tinynet.manual_seed(3)
-    net = example.AlexNet(10, preset, pair)
+    net = AlexNet(10, preset, pair)
     optimiser = tinynet.optim.SGD(net.param_groups(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     size = net.image_size
     mean = data.uniform(0, 255, (size + 2, size + 2, 3)).astype(np.float32)
@@ -196,14 +189,19 @@ def test_arithmetic_on_pictures_goes_along_memory(
 
 def program(*arguments: object) -> int:
     """examples/alexnet.py's command line."""
-    return alexnet().main([str(a) for a in arguments])
+    return main([str(a) for a in arguments])
 
 
 def run(
-    folder: Path, devices: str, *more: object, batch_size: object = 4, pictures: int = 8
+    folder: Path,
+    devices: str,
+    *more: object,
+    batch_size: object = 4,
+    pictures: int = 8,
+    status: int = 0,
 ) -> Path:
     """Two epochs of four batches over colour pictures in folders, so many of each class, a
-    checkpoint a batch: the folder of the run.
+    checkpoint a batch: the folder of the run, which ended with that status.
     """
     data, out = folder / "pictures", folder / devices.replace(":", "")
     rng = np.random.default_rng(1)
@@ -226,7 +224,7 @@ def run(
     flags = [
         text for name, value in arguments.items() for text in (f"--{name.replace('_', '-')}", value)
     ]
-    assert program("--device", devices, "--out", out, *flags, *more) == 0
+    assert program("--device", devices, "--out", out, *flags, *more) == status
     return out
 
 
@@ -272,14 +270,41 @@ def test_the_program_waits_for_no_gpu_inside_a_step(
     )  # a ring that is not full
     waits, step = [], Trainer._train_step
 
-    def counting(self: Trainer, batch: Batch) -> None:
+    def counting(self: Trainer, batch: Batch) -> int:
         before = machine.host_waits
-        step(self, batch)
+        count = step(self, batch)
         waits.append(machine.host_waits - before)
+        return count
 
     monkeypatch.setattr(Trainer, "_train_step", counting)
     run(tmp_path, "cuda:0,cuda:1", "--colour", 0.1)
     assert waits[0] > 0 and waits[1:] == [0] * 7
+
+
+def test_a_label_out_of_range_ends_the_run(
+    machine: fake_cupy.Machine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """Nothing on a GPU looks at labels before they are used: the trainer finds the NaN that a wrong
+    one makes, says in which batch, and what was good before is kept.
+    """
+    plan = Loader._plan
+
+    def with_a_wrong_label(self: Loader, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for number, batch in enumerate(plan(self, epoch, start), start):
+            if self.train and number == 2:
+                batch.labels = np.array([0, 1, 2, 0])  # of two classes
+            yield batch
+
+    monkeypatch.setattr(Loader, "_plan", with_a_wrong_label)
+    out = run(tmp_path, "cuda:0", status=2)
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "error: the loss is NaN or infinite: first in " in said and "epoch 1, batch 3;" in said
+    kept = checkpoint.load(checkpoint.path_of(out, 2)).model.values()
+    assert not checkpoint.path_of(out, 3).exists()
+    assert all(np.isfinite(array).all() for array in kept)
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def values(batches):
 
 
 def loader_threads():
-    return [thread for thread in threading.enumerate() if thread.name == "tinynet-loader"]
+    return [thread for thread in threading.enumerate() if thread.name == "tinynet-background"]
 
 
 # ---- a thread

@@ -6,13 +6,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import tinynet
 from tinynet.training import checkpoint as files
 from tinynet.training.inputs import Inputs
 from tinynet.training.task import Classification
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "history"))
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "examples" / "history"))
+sys.path.append(str(ROOT / "benchmarks"))  # last, since it has a gan.py too
 
 
 def resumed_to_the_same_bits(main, out: Path, start: tuple, last: int) -> None:
@@ -46,6 +49,17 @@ def losses_here(net, optimizer, task, batches) -> list[float]:
     return losses
 
 
+def losses_of_both(name, net, optimizer, task, batches) -> tuple[list[float], list[float]]:
+    """Those of the same steps here and in PyTorch, where benchmarks/sides/pytorch_history.py has
+    the net. Nothing is dropped out.
+    """
+    pytest.importorskip("torch")
+    from sides.pytorch_history import train_both
+
+    ours, theirs = zip(*train_both(name, net, optimizer, task, batches), strict=True)
+    return list(ours), list(theirs)
+
+
 def random_batches(rng, count, *shape) -> list[tuple[np.ndarray, np.ndarray]]:
     """Pictures (N, C, S, S), 0 to 1, and labels of three classes."""
     return [
@@ -62,52 +76,3 @@ class Labelled(Classification):
 
     def inputs(self, batch):
         return tuple(map(tinynet.tensor, batch))
-
-
-class Torch:
-    """The same nets in PyTorch: functions of tensors, with the weights of a net of ours by name."""
-
-    def __init__(self, torch, net):
-        self.torch, self.TF = torch, torch.nn.functional
-        self.weights = {
-            name: torch.tensor(np.array(p.numpy()), requires_grad=True)
-            for name, p in net.named_parameters()
-        }
-
-    def of(self, name):
-        """The weight of a layer, and its bias or None."""
-        return self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias")
-
-    def linear(self, name, x):
-        return self.TF.linear(x, *self.of(name))
-
-    def conv(self, name, x, **options):
-        return self.TF.conv2d(x, *self.of(name), **options)
-
-    def norm(self, name, x):
-        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
-        return self.TF.layer_norm(x, x.shape[-1:], weight, bias)
-
-    def attention(self, name, heads, x, memory=None, mask=None, causal=False):
-        """mask (N, 1 or T, S), True where a query may look."""
-        memory = x if memory is None else memory
-        (N, T, D), S = x.shape, memory.shape[1]
-        q, k, v = (
-            self.linear(f"{name}.{part}", each).view(N, -1, heads, D // heads).transpose(1, 2)
-            for part, each in (("query", x), ("key", memory), ("value", memory))
-        )
-        mask = None if mask is None else mask[:, None].expand(N, heads, T, S)
-        y = self.TF.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        return self.linear(f"{name}.out", y.transpose(1, 2).reshape(N, T, D))
-
-    def losses(self, groups, batches, forward, make):
-        """forward(batch) -> loss; groups: names -> options of make, an optimiser."""
-        optimizer = make([dict(params=[self.weights[n] for n in ns], **o) for ns, o in groups])
-        found = []
-        for batch in batches:
-            loss = forward(*map(self.torch.as_tensor, batch))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            found.append(loss.item())
-        return found

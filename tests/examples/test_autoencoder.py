@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from history_programs import Torch, losses_here, random_batches, resumed_to_the_same_bits
+from history_programs import losses_of_both, random_batches, resumed_to_the_same_bits
 
 import tinynet
 from tinynet.training.objective import Objective
@@ -17,23 +17,11 @@ CPU = tinynet.device("cpu")
 
 
 def test_first_losses_are_those_of_pytorch(rng):
-    torch = pytest.importorskip("torch")
     batches = [(x,) for x, _ in random_batches(rng, 5, 6, 1, 8, 8)]
     net = autoencoder.Autoencoder((1, 8, 8), 2, 0.0, CPU)
-    other = Torch(torch, net)
-
-    def forward(x):
-        y = x.flatten(1)
-        for name in ("down", "up"):
-            for number in (0, 2, 4):
-                y = other.linear(f"{name}.layers.{number}", y)
-                y = y if number == 4 else other.TF.elu(y)
-        return ((y.sigmoid() - x.flatten(1)) ** 2).sum() / len(x)
-
-    groups = [(list(other.weights), {})]
-    theirs = other.losses(groups, batches, forward, lambda g: torch.optim.Adam(g, 1e-3))
     adam = tinynet.optim.Adam(net.parameters(), 1e-3)
-    ours = losses_here(net, adam, Objective(CPU, autoencoder.loss, {}), batches)
+    task = Objective(CPU, autoencoder.loss, {})
+    ours, theirs = losses_of_both("autoencoder", net, adam, task, batches)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert len({round(loss, 3) for loss in ours}) == 5
 

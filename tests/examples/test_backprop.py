@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from history_programs import Torch, losses_here, resumed_to_the_same_bits
+from history_programs import losses_of_both, resumed_to_the_same_bits
 
 import tinynet
 from tinynet.optim import SGD
@@ -40,28 +40,12 @@ def test_the_families_of_1986():
 
 
 def test_first_losses_are_those_of_pytorch():
-    torch = pytest.importorskip("torch")
     (rows, _) = backprop.families()
     tinynet.manual_seed(1)
     net = backprop.Families(CPU)
-    other = Torch(torch, net)
-
-    def layers(name, count, x):
-        for number in range(count):
-            x = other.linear(f"{name}.layers.{number}", x).sigmoid()
-        return x
-
-    def forward(x, target):
-        seen = [layers("person", 1, x[:, :24]), layers("relation", 1, x[:, 24:])]
-        off = (layers("rest", 3, torch.cat(seen, 1)) - target).abs()
-        return 0.5 * ((off - 0.2).clamp(min=0) ** 2).sum()
-
-    theirs = other.losses(
-        [(list(other.weights), {})], [rows] * 8, forward,
-        lambda groups: torch.optim.SGD(groups, 0.01, momentum=0.9),
-    )  # fmt: skip
     task = Objective(CPU, backprop.error, {}, unit="sweeps")
-    ours = losses_here(net, SGD(net.parameters(), 0.01, momentum=0.9), task, [rows] * 8)
+    optimizer = SGD(net.parameters(), 0.01, momentum=0.9)
+    ours, theirs = losses_of_both("backprop", net, optimizer, task, [rows] * 8)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert ours[-1] < ours[0]
 

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from history_programs import Torch, losses_here, resumed_to_the_same_bits
+from history_programs import losses_of_both, resumed_to_the_same_bits
 
 import tinynet
 from tinynet.data import Masked, SequenceLoader, Vocabulary, shakespeare
@@ -17,47 +17,26 @@ import bert  # isort: skip  # its folder is on the path now
 CPU = tinynet.device("cpu")
 
 
-def compared(torch, text, count, rate):
+def compared(text, count, rate):
     """The losses of training here, and those of the same net in PyTorch."""
     vocabulary = Vocabulary(sorted(set(text)))
     loader = SequenceLoader(Masked(text, vocabulary, 16), 16, train=True, seed=1)
     batches = [batch for batch, _ in zip(loader.epoch(0), range(count), strict=False)]
     net = bert.BERT(len(vocabulary), 16, 32, 4, 2, CPU)
-    other = Torch(torch, net)
-
-    def forward(tokens, targets):
-        x = other.weights["tokens.weight"][tokens] + other.weights["places.weight"]
-        x = other.norm("norm1", x)
-        for block in ("blocks.0", "blocks.1"):
-            x = other.norm(f"{block}.norm1", x + other.attention(f"{block}.attention", 4, x))
-            y = other.TF.gelu(other.linear(f"{block}.widen", x))
-            x = other.norm(f"{block}.norm2", x + other.linear(f"{block}.narrow", y))
-        x = other.norm("norm2", other.TF.gelu(other.linear("head", x)))
-        logits = x @ other.weights["tokens.weight"].T + other.weights["bias"]
-        return other.TF.cross_entropy(logits.transpose(1, 2), targets, ignore_index=-1)
-
-    named = dict(net.named_parameters())
-    groups = [
-        ([n for n, p in named.items() if p.ndim > 1], dict(weight_decay=0.01)),
-        ([n for n, p in named.items() if p.ndim == 1], dict(weight_decay=0.0)),
-    ]
-    theirs = other.losses(groups, batches, forward, lambda g: torch.optim.AdamW(g, rate))
-    ours = losses_here(net, bert.adam(net, rate), LanguageModel(CPU, len(vocabulary)), batches)
-    return ours, theirs
+    task = LanguageModel(CPU, len(vocabulary))
+    return losses_of_both("bert", net, bert.adam(net, rate), task, batches)
 
 
 def test_first_losses_are_those_of_pytorch():
-    torch = pytest.importorskip("torch")
-    ours, theirs = compared(torch, shakespeare()[:3000], 6, 1e-3)
+    ours, theirs = compared(shakespeare()[:3000], 6, 1e-3)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert ours[-1] < ours[0]
 
 
 @pytest.mark.slow
 def test_after_300_steps_within_a_hundredth_of_pytorch():
-    torch = pytest.importorskip("torch")
     tinynet.manual_seed(0)
-    ours, theirs = compared(torch, shakespeare()[:100_000], 300, 3e-3)
+    ours, theirs = compared(shakespeare()[:100_000], 300, 3e-3)
     assert np.mean(ours[-50:]) == pytest.approx(np.mean(theirs[-50:]), rel=0.01)
     assert np.mean(ours[-50:]) < 3.3
 

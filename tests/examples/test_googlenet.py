@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from history_programs import (
     Labelled,
-    Torch,
-    losses_here,
+    losses_of_both,
     random_batches,
     resumed_to_the_same_bits,
 )
@@ -42,49 +41,10 @@ def test_small_nets_take_small_pictures(side, rng):
 
 
 def test_first_losses_are_those_of_pytorch(rng):
-    torch = pytest.importorskip("torch")
     batches = random_batches(rng, 3, 4, 1, 20, 20)
     net = googlenet.GoogLeNet(3, 1, 20, "googlenet-mini", CPU)
-    for module in net.modules():
-        if type(module).__name__ == "Dropout":
-            module.p = 0.0
-    other = Torch(torch, net)
-    TF = other.TF
-
-    def conv(name, x):
-        kernel = other.weights[f"{name}.weight"].shape[2]
-        return other.conv(name, x, padding=kernel // 2).relu()
-
-    def pool(x):
-        return TF.max_pool2d(x, 3, 2, ceil_mode=True)
-
-    def inception(name, x):
-        three = conv(f"{name}.three.1", conv(f"{name}.three.0", x))
-        five = conv(f"{name}.five.1", conv(f"{name}.five.0", x))
-        pooled = conv(f"{name}.pooled", TF.max_pool2d(x, 3, 1, 1))
-        return torch.cat([conv(f"{name}.one", x), three, five, pooled], 1)
-
-    def forward(x, labels):
-        x = TF.local_response_norm(conv("conv1", x), 5)
-        x = pool(TF.local_response_norm(conv("conv3", conv("conv2", x)), 5))
-        loss = 0
-        for number, step in enumerate(googlenet.MINI[0].split()):
-            name = f"steps.{number}"
-            if step == "/":
-                x = pool(x)
-            elif step == "*":
-                y = conv(f"{name}.conv", TF.avg_pool2d(x, 5, 3)).flatten(1)
-                y = other.linear(f"{name}.fc2", other.linear(f"{name}.fc1", y).relu())
-                loss = 0.3 * TF.cross_entropy(y, labels)
-            else:
-                x = inception(name, x)
-        return loss + TF.cross_entropy(other.linear("fc", x.mean((2, 3))), labels)
-
-    groups = [(list(other.weights), {})]
-    make = lambda groups: torch.optim.SGD(groups, 1e-2, momentum=0.9)  # noqa: E731
-    theirs = other.losses(groups, batches, forward, make)
-    optimizer = SGD(net.parameters(), 1e-2, momentum=0.9)
-    ours = losses_here(net, optimizer, Labelled(auxiliary=0.3), batches)
+    optimizer, task = SGD(net.parameters(), 1e-2, momentum=0.9), Labelled(auxiliary=0.3)
+    ours, theirs = losses_of_both("googlenet", net, optimizer, task, batches)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert len({round(loss, 5) for loss in ours}) == 3
 
@@ -100,11 +60,13 @@ def test_resumed_to_the_same_bits_then_asked(data, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_step_of_the_full_form(rng):
+def test_steps_of_the_full_form_are_those_of_pytorch(rng):
+    """Pictures of 224x224: every layer has its gradient."""
     net = googlenet.GoogLeNet(1000, 3, 224, "googlenet", CPU)
-    before = {name: p.numpy().ravel()[:100].copy() for name, p in net.named_parameters()}
     batch = rng.normal(size=(2, 3, 224, 224)).astype(np.float32), np.array([3, 500])
-    (loss,) = losses_here(net, SGD(net.parameters(), 0.01), Labelled(auxiliary=0.3), [batch])
-    assert 6 < loss < 20
+    optimizer, task = SGD(net.parameters(), 1e-3), Labelled(auxiliary=0.3)
+    ours, theirs = losses_of_both("googlenet", net, optimizer, task, [batch] * 2)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+    assert ours[1] < ours[0]
     for name, p in net.named_parameters():
-        assert np.isfinite(p.numpy()).all() and (p.numpy().ravel()[:100] != before[name]).any()
+        assert np.isfinite(p.numpy()).all() and p.grad.numpy().any(), name

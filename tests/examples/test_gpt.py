@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from history_programs import Torch, losses_here, resumed_to_the_same_bits
+from history_programs import losses_of_both, resumed_to_the_same_bits
 
 import tinynet
 from tinynet.data import SequenceLoader, Vocabulary, Windows, shakespeare
@@ -30,48 +30,26 @@ def batches_of(text, count):
     return vocabulary, [batch for batch, _ in zip(loader.epoch(0), range(count), strict=False)]
 
 
-def compared(torch, vocabulary, batches, net, rate):
+def compared(vocabulary, batches, net, rate):
     """The losses of training here, and those of the same net in PyTorch."""
-    other = Torch(torch, net)
-
-    def forward(tokens, targets):
-        x = other.weights["tokens.weight"][tokens] + other.weights["places.weight"]
-        for block in ("blocks.0", "blocks.1"):
-            x = other.norm(
-                f"{block}.norm1", x + other.attention(f"{block}.attention", 4, x, causal=True)
-            )
-            y = other.TF.gelu(other.linear(f"{block}.widen", x))
-            x = other.norm(f"{block}.norm2", x + other.linear(f"{block}.narrow", y))
-        logits = x @ other.weights["tokens.weight"].T
-        return other.TF.cross_entropy(logits.transpose(1, 2), targets)
-
-    named = dict(net.named_parameters())
-    matrices = [n for n, p in named.items() if p.ndim > 1]
-    groups = [
-        (matrices, dict(weight_decay=0.01)),
-        ([n for n in named if n not in matrices], dict(weight_decay=0.0)),
-    ]
-    theirs = other.losses(groups, batches, forward, lambda g: torch.optim.AdamW(g, rate))
-    ours = losses_here(net, gpt.adam(net, rate), LanguageModel(CPU, len(vocabulary)), batches)
-    return ours, theirs
+    task = LanguageModel(CPU, len(vocabulary))
+    return losses_of_both("gpt", net, gpt.adam(net, rate), task, batches)
 
 
 def test_first_losses_are_those_of_pytorch():
-    torch = pytest.importorskip("torch")
     vocabulary, batches = batches_of(shakespeare()[:3000], 6)
     net = gpt.GPT(len(vocabulary), 16, 32, 4, 2, CPU)
-    ours, theirs = compared(torch, vocabulary, batches, net, 1e-3)
+    ours, theirs = compared(vocabulary, batches, net, 1e-3)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert ours[-1] < ours[0] - 0.05
 
 
 @pytest.mark.slow
 def test_after_300_steps_within_a_hundredth_of_pytorch():
-    torch = pytest.importorskip("torch")
     vocabulary, batches = batches_of(shakespeare()[:60_000], 300)
     tinynet.manual_seed(0)
     net = gpt.GPT(len(vocabulary), 16, 32, 4, 2, CPU)
-    ours, theirs = compared(torch, vocabulary, batches, net, 3e-3)
+    ours, theirs = compared(vocabulary, batches, net, 3e-3)
     assert np.mean(ours[-50:]) == pytest.approx(np.mean(theirs[-50:]), rel=0.01)
     assert np.mean(ours[-50:]) < 2.7
 

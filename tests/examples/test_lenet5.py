@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import pytest
 from history_programs import (
     Labelled,
-    Torch,
-    losses_here,
+    losses_of_both,
     random_batches,
     resumed_to_the_same_bits,
 )
+from PIL import Image, ImageDraw, ImageFont
 
 import tinynet
 from tinynet.optim import SGD
+from tinynet.training.metrics import read_metrics
 
 import lenet5  # isort: skip  # its folder is on the path now
 
@@ -37,32 +40,10 @@ def test_the_numbers_of_1998():
 
 
 def test_first_losses_are_those_of_pytorch(rng):
-    torch = pytest.importorskip("torch")
     batches = random_batches(rng, 5, 6, 1, 12, 12)
     net = lenet5.LeNet5(3, 1, 12, CPU)
-    other = Torch(torch, net)
-    codes, seen = (torch.tensor(b.numpy()) for b in (net.codes, net.c3.seen))
-
-    def squash(x):
-        return 1.7159 * torch.tanh(2 * x / 3)
-
-    def sampled(name, x):
-        weight, bias = other.of(name)
-        return squash(other.TF.avg_pool2d(x, 2) * 4 * weight + bias)
-
-    def forward(x, labels):
-        x = sampled("s2", squash(other.conv("c1", x, padding=2)))
-        weight, bias = other.of("c3")
-        x = sampled("s4", squash(other.TF.conv2d(x, weight * seen, bias)))
-        x = squash(other.linear("f6", squash(other.conv("c5", x)).flatten(1)))
-        away = torch.cdist(x, codes) ** 2
-        return (away.gather(1, labels[:, None])[:, 0] + torch.logsumexp(-away, 1)).mean()
-
-    groups = [(list(other.weights), {})]
-    make = lambda groups: torch.optim.SGD(groups, 1e-3, momentum=0.9)  # noqa: E731
-    theirs = other.losses(groups, batches, forward, make)
     optimizer = SGD(net.parameters(), 1e-3, momentum=0.9)
-    ours = losses_here(net, optimizer, Labelled(), batches)
+    ours, theirs = losses_of_both("lenet5", net, optimizer, Labelled(), batches)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-5)  # of distances near 84
     unseen = np.broadcast_to(net.c3.seen.numpy() == 0, net.c3.weight.shape)
     assert not net.c3.weight.numpy()[unseen].any() and net.c3.weight.numpy()[~unseen].all()
@@ -76,3 +57,30 @@ def test_resumed_to_the_same_bits_then_asked(data, tmp_path, capsys):
     capsys.readouterr()
     assert lenet5.main(["--predict", str(out), str(data / "val" / "dark" / "0.png")]) == 0
     assert "light" in capsys.readouterr().out
+
+
+def digit(k, rng):
+    """A printed digit, white on black, turned a little and not quite in the middle."""
+    picture = Image.new("L", (28, 28))
+    place = 14 + rng.uniform(-2, 2, 2)
+    ImageDraw.Draw(picture).text(tuple(place), str(k), 255, ImageFont.load_default(20), anchor="mm")
+    return np.asarray(picture.rotate(rng.uniform(-20, 20), Image.Resampling.BILINEAR))
+
+
+@pytest.mark.slow
+def test_digits_in_idx_files_as_those_of_mnist(tmp_path, rng, capsys):
+    for split, count in (("train", 800), ("t10k", 200)):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        pictures = np.stack([digit(k, rng) for k in labels])
+        for kind, array in (("images-idx3", pictures), ("labels-idx1", labels)):
+            head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+            path = tmp_path / f"{split}-{kind}-ubyte.gz"
+            path.write_bytes(gzip.compress(head + array.tobytes()))
+    out = tmp_path / "run"
+    assert lenet5.main(["--data", str(tmp_path), "--epochs", "8", "--out", str(out)]) == 0
+    last = [line for line in read_metrics(out) if line["kind"] == "test"][-1]
+    assert last["top1_error"] < 10
+    Image.fromarray(digit(7, rng)).save(tmp_path / "seven.png")
+    capsys.readouterr()
+    assert lenet5.main(["--predict", str(out), str(tmp_path / "seven.png")]) == 0
+    assert capsys.readouterr().out.count("%") >= 1

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
-from history_programs import losses_here, resumed_to_the_same_bits
+from history_programs import losses_here, losses_of_both, resumed_to_the_same_bits
 
 import tinynet
 from tinynet.optim import SGD
@@ -44,21 +43,12 @@ def test_a_step_is_rosenblatts_rule_and_mistakes_end(rng):
 
 
 def test_first_losses_are_those_of_pytorch(rng):
-    torch = pytest.importorskip("torch")
     x, target = separable(rng, 30)
     net = perceptron.Perceptron(3, CPU)
+    optimizer = SGD(net.parameters(), 1.0)
     task = Objective(CPU, perceptron.rule, perceptron.WRONG)
     batches = [(x[i : i + 5], target[i : i + 5]) for i in range(0, 30, 5)]
-    ours = losses_here(net, SGD(net.parameters(), 1.0), task, batches)
-    w, b = torch.zeros(3, requires_grad=True), torch.zeros(1, requires_grad=True)
-    optimizer, theirs = torch.optim.SGD([w, b], 1.0), []
-    for x, t in batches:
-        agreement = torch.tensor(t) * (torch.tensor(x) @ w + b)
-        loss = torch.where(agreement <= 0, -agreement, 0.0).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        theirs.append(loss.item())
+    ours, theirs = losses_of_both("perceptron", net, optimizer, task, batches)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
     assert max(ours) > 0.01
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from history_programs import Labelled, losses_of_both, random_batches
 
 import tinynet
 from tinynet.training import checkpoint as files
 from tinynet.training.metrics import read_metrics
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "history"))
-import resnet  # noqa: E402
+import resnet  # isort: skip  # its folder is on the path now
 
 CPU = tinynet.device("cpu")
 
@@ -46,6 +43,18 @@ def test_a_block_that_adds_nothing_is_its_shortcut(rng):
     plain = resnet.Block(4, 4, False, CPU)
     plain.norm2.weight.data[...] = 0
     assert not plain(tinynet.tensor(x)).numpy().any()
+
+
+@pytest.mark.parametrize("shortcut", [True, False])
+def test_first_losses_are_those_of_pytorch(shortcut, rng):
+    """In float64: in float32 a rounding may put a value near 0 on the other side of a ReLU."""
+    batches = [(x.astype(np.float64), labels) for x, labels in random_batches(rng, 4, 6, 1, 16, 16)]
+    net = resnet.ResNet(3, 1, 2, shortcut, CPU)
+    for array in (*net.parameters(), *net.buffers()):
+        array.data = array.data.astype(np.float64)
+    ours, theirs = losses_of_both("resnet", net, resnet.sgd(net, 1e-2), Labelled(), batches)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-8)
+    assert len({round(loss, 5) for loss in ours}) == 4
 
 
 def test_resumed_in_the_middle_of_an_epoch_to_the_same_bits(data, tmp_path, capsys):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 
 import numpy as np
 import pytest
-from history_programs import Torch, losses_here, resumed_to_the_same_bits
+from history_programs import losses_of_both, resumed_to_the_same_bits
 
 import tinynet
 from tinynet.data import Pairs, SequenceLoader, Vocabulary
@@ -55,43 +54,13 @@ def test_no_number_is_trained_on_and_tested_on():
 
 
 def test_first_losses_are_those_of_pytorch():
-    torch = pytest.importorskip("torch")
     data = pairs_of(range(7, 900_000, 17_011))
     batches = list(SequenceLoader(data, 8, train=True, seed=1).epoch(0))[:5]
     sizes = [len(language) for language in data.languages]
     net = transformer.Transformer(sizes, CPU, 32)
-    other = Torch(torch, net)
-
-    def vectors(name, numbers):
-        k = torch.arange(16) * 2 / 32
-        angles = torch.arange(numbers.shape[1])[:, None] / 10_000**k
-        places = torch.cat([angles.sin(), angles.cos()], 1)
-        return other.weights[name][numbers] * math.sqrt(32) + places
-
-    def feed(name, x):
-        y = other.linear(f"{name}.narrow", other.linear(f"{name}.widen", x).relu())
-        return other.norm(f"{name}.norms.1", x + y)
-
-    def forward(source, said, targets):
-        mask = (source != PAD)[:, None]
-        x, y = vectors("words.0.weight", source), vectors("words.1.weight", said)
-        for name in ("encoder.0", "encoder.1"):
-            look = other.attention(f"{name}.look", 2, x, mask=mask)
-            x = feed(name, other.norm(f"{name}.norms.0", x + look))
-        for name in ("decoder.0", "decoder.1"):
-            look = other.attention(f"{name}.look", 2, y, causal=True)
-            y = other.norm(f"{name}.norms.0", y + look)
-            cross = other.attention(f"{name}.cross", 2, y, x, mask=mask)
-            y = feed(name, other.norm(f"{name}.norms.2", y + cross))
-        logits = y @ other.weights["words.1.weight"].T
-        return other.TF.cross_entropy(logits.transpose(1, 2), targets, ignore_index=-1)
-
-    theirs = other.losses(
-        [(list(other.weights), {})], batches, forward,
-        lambda g: torch.optim.Adam(g, 2e-3, betas=(0.9, 0.98), eps=1e-9),
-    )  # fmt: skip
     task = Translation(CPU, sizes[1], transformer.translate)
-    ours = losses_here(net, transformer.RECIPE.optimizer(net, 2e-3), task, batches)
+    adam = transformer.RECIPE.optimizer(net, 2e-3)
+    ours, theirs = losses_of_both("transformer", net, adam, task, batches)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert ours[-1] < ours[0] - 0.3
 

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from history_programs import Torch, losses_here, random_batches, resumed_to_the_same_bits
+from history_programs import losses_here, losses_of_both, random_batches, resumed_to_the_same_bits
 
 import tinynet
 from tinynet.data import fashion_mnist
@@ -17,34 +17,11 @@ import vae  # isort: skip  # its folder is on the path now
 CPU = tinynet.device("cpu")
 
 
-def twin(torch, net, luck):
-    """The same net in PyTorch: x -> -ELBO. luck(shape): the e of z = m + s e."""
-    other = Torch(torch, net)
-
-    def forward(x):
-        flat = x.flatten(1)
-        seen = other.linear("see", flat).relu()
-        mean, log_variance = other.linear("mean", seen), other.linear("log_variance", seen)
-        z = mean + (log_variance / 2).exp() * luck(mean.shape)
-        logits = other.linear("paint", other.linear("widen", z).relu())
-        painted = other.TF.binary_cross_entropy_with_logits(logits, flat, reduction="sum")
-        far = (mean**2 + log_variance.exp() - log_variance - 1).sum() / 2
-        return (painted + far) / len(x)
-
-    return other, forward
-
-
 def test_first_losses_are_those_of_pytorch(rng):
-    torch = pytest.importorskip("torch")
     batches = [(x,) for x, _ in random_batches(rng, 5, 6, 1, 8, 8)]
     net = vae.VAE((1, 8, 8), 20, 4, CPU)
-    other, forward = twin(torch, net, lambda shape: torch.tensor(tinynet.randn(*shape).numpy()))
-    tinynet.manual_seed(7)
-    groups = [(list(other.weights), {})]
-    theirs = other.losses(groups, batches, forward, lambda g: torch.optim.Adam(g, 1e-2))
-    tinynet.manual_seed(7)
     adam, task = tinynet.optim.Adam(net.parameters(), 1e-2), Objective(CPU, vae.bound, {})
-    ours = losses_here(net, adam, task, batches)
+    ours, theirs = losses_of_both("vae", net, adam, task, batches)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert ours[-1] < ours[0]
 
@@ -53,19 +30,25 @@ def test_first_losses_are_those_of_pytorch(rng):
 def test_an_epoch_ends_within_a_hundredth_of_pytorch():
     """Each with luck of its own."""
     torch = pytest.importorskip("torch")
+    from sides.pytorch_history import LOSSES, Torch
+
     train, test = fashion_mnist()
     x, tests = (np.moveaxis(part.pictures, 3, 1) / np.float32(255) for part in (train, test))
     batches = [(x[i : i + 64],) for i in range(0, 10_000, 64)]
     tinynet.manual_seed(0)
     net = vae.VAE((1, 28, 28), 400, 20, CPU)
     torch.manual_seed(0)
-    other, forward = twin(torch, net, torch.randn)
-    other.losses([(list(other.weights), {})], batches, forward, lambda g: torch.optim.Adam(g, 1e-3))
-    task = Objective(CPU, vae.bound, {})
-    losses_here(net, tinynet.optim.Adam(net.parameters(), 1e-3), task, batches)
+    other, task = Torch(net), Objective(CPU, vae.bound, {})
+    adam = tinynet.optim.Adam(net.parameters(), 1e-3)
+    theirs = other.optimizer(adam)
+    for (batch,) in batches:
+        theirs.zero_grad()
+        LOSSES["vae"](other, torch.tensor(batch)).backward()
+        theirs.step()
+    losses_here(net, adam, task, batches)
     ours = task.test(net, [(tests,)])["loss"]
     with torch.no_grad():
-        assert ours == pytest.approx(forward(torch.tensor(tests)).item(), rel=0.01)
+        assert ours == pytest.approx(LOSSES["vae"](other, torch.tensor(tests)).item(), rel=0.01)
     assert ours < 300
 
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import questions
 from chapters import CHECK, LEARN, QUOTE, ROOT, run
 
 from tinynet.exercises import EXERCISES
@@ -19,6 +20,7 @@ PAGES = sorted(LEARN.glob("*.md"))
 CHAPTERS = [page for page in PAGES if re.match(r"\d\d-", page.name)]
 TEXTS = [*CHAPTERS, LEARN / "capstone.md"]
 LEAST = 12  # checked outputs and claims in a chapter
+QUIZZES = {"warm-up": "123", "quiz": "abcdefgh"}  # the pages, how questions are numbered
 WIDGETS = {"tape", "columns", "pool", "order", "momentum"}
 SECTIONS = [
     "Five candidates for dx all have the right shape; one is right",
@@ -73,7 +75,8 @@ def test_a_chapter_has_all_its_parts(page):
     assert QUOTE.search(text), "no line of our own code is read"
     assert "](figures/" in text or "](../pictures/" in text
     assert set(re.findall(r"<!-- widget: (.+?) -->", text)) <= WIDGETS
-    assert "Three questions" in titles and f"](quiz.md#chapter-{chapter})" in text
+    assert "Questions" in titles
+    assert all(f"]({page}.md#chapter-{chapter})" in text for page in QUIZZES)
     assert "The exercise" in titles
     commands = re.findall(r"^python -m tinynet\.exercises (\w+)$", text, re.M)
     assert commands == [e.name for e in EXERCISES.values() if e.chapter == chapter]
@@ -108,17 +111,31 @@ def test_nothing_is_passed_over(page):
     sessions = "".join(code for kind, code in fences if kind == "pycon")
     assert text.count(">>> ") == sessions.count(">>> ")
     quoted = len(QUOTE.findall(text))
-    assert page.stem == "quiz" or quoted == sum(kind == "py" for kind, _ in fences)
+    assert page.stem in QUIZZES or quoted == sum(kind == "py" for kind, _ in fences)
     known = len(CHECK.findall(text)) + quoted + len(re.findall("<!-- widget: ", text))
     assert text.count("<!--") == known
 
 
-def test_the_quiz_has_three_questions_a_chapter():
-    text = (LEARN / "quiz.md").read_text()
-    named = re.findall(r"^\*\*(\d+\.\d)\*\* ", text, re.M)
-    assert named == [f"{chapter}.{n}" for chapter in range(1, 11) for n in (1, 2, 3)]
-    answers = re.findall(r"<details><summary>Answer</summary>(.*?)</details>", text, re.S)
-    assert len(answers) == len(named) and all("```pycon" in answer for answer in answers)
+@pytest.mark.parametrize("page, numbers", QUIZZES.items(), ids=QUIZZES)
+def test_a_quiz_has_at_least_three_questions_a_chapter(page, numbers):
+    text = (LEARN / f"{page}.md").read_text()
+    chapters = re.split(r"^## Chapter (\d+)$", text, flags=re.M)[1:]
+    assert chapters[::2] == [str(chapter) for chapter in range(1, 11)]
+    for chapter, part in zip(chapters[::2], chapters[1::2], strict=True):
+        named = questions.NAME.findall(part)
+        assert len(named) >= 3
+        assert named == [f"{chapter}.{n}" for n in numbers[: len(named)]]
+        answers = questions.ANSWER.findall(part)
+        assert len(answers) == len(named) and all("```pycon" in answer for answer in answers)
+
+
+@pytest.mark.parametrize("page", QUIZZES)
+def test_a_reader_can_be_given_the_questions_without_the_answers(page):
+    text = (LEARN / f"{page}.md").read_text()
+    given, key = questions.without_answers(text), questions.key(text)
+    names = questions.NAME.findall(text)
+    assert names == questions.NAME.findall(given) == questions.NAME.findall(key)
+    assert "check:" not in given and "details>" not in given and "```py\n" in given
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))

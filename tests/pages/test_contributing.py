@@ -73,3 +73,10 @@ def test_a_wrong_example_would_fail(copy):
 def test_the_steps_are_commands_of_the_page():
     for command in ("python -m tinynet.gradcheck rms_norm", "pytest tests/core/test_rms_norm.py"):
         assert f"\n{command}\n" in TEXT
+
+
+def test_the_seed_that_is_printed_is_every_workers(request):
+    worker = getattr(request.config, "workerinput", None)
+    if worker is None:
+        pytest.skip("one process: pytest -n 0")
+    assert worker["seed"] == request.config.option.seed

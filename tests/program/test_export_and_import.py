@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import json
 import sys
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 import tinynet
+from tinynet.program import published
 from tinynet.training import checkpoint as files
 
 onnx = pytest.importorskip("onnx")
@@ -148,17 +150,45 @@ def test_mistakes_are_answered_in_a_line(program, folder, arguments, words, caps
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(classes=None), dict(classes=["dark"]), dict(classes=["a\nb", "c"]), dict(scale="1"),
+        dict(scale=-1.0), dict(picture_size=10**12), dict(picture_size=3), dict(image_size=None),
+        dict(in_channels=1), dict(mean="?"), dict(mean_shape=[2**40, 2**40, 3]), dict(mean_shape=3),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_damaged_metadata_is_refused(change, folder, tmp_path):
+    model, path = onnx.load(folder / "a.onnx"), tmp_path / "net.onnx"
+    (told,) = (prop for prop in model.metadata_props if prop.key == "tinynet")
+    known = json.loads(told.value)
+    told.value = json.dumps(known | change)
+    onnx.save(model, path)
+    with pytest.raises(tinynet.ModelFileError, match="expected metadata that --export wrote|class"):
+        published.read(str(path), None)
+    mean = base64.b64encode(np.zeros((14, 14, 3), "<f4").tobytes()).decode()  # as cfg145 has it
+    told.value = json.dumps(known | dict(mean=mean, mean_shape=[14, 14, 3]))
+    onnx.save(model, path)
+    assert published.read(str(path), None).mean.shape == (14, 14, 3)
+    told.value = told.value[: len(told.value) // 2]
+    onnx.save(model, path)
+    with pytest.raises(tinynet.ModelFileError, match="expected metadata that --export wrote"):
+        published.read(str(path), None)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["resnet", "gpt", "bert", "transformer", "perceptron", "backprop", "lenet5", "autoencoder"],
+    """alexnet resnet vgg googlenet lenet5 autoencoder vae gan gpt bert transformer perceptron
+    backprop""".split(),
 )
 def test_every_example_exports(name, program, tmp_path, capsys):
     ort = pytest.importorskip("onnxruntime")
     data = tmp_path / "text.txt"
     data.write_text("ROMEO:\nThe king is dead, long live the king of all the lands.\n" * 40)
-    if name in ("resnet", "lenet5", "autoencoder"):
-        data = make_pictures(tmp_path / "p", ("dark", "light"))
+    if name not in ("gpt", "bert", "transformer"):
+        data = make_pictures(tmp_path / "p", ("dark", "light"), 28)
     if name == "transformer":
         data.write_text("ein zwei\tone two\nzwei drei vier\ttwo three\n" * 10)
     made = name in ("perceptron", "backprop")
@@ -167,15 +197,16 @@ def test_every_example_exports(name, program, tmp_path, capsys):
     path = tmp_path / "net.onnx"
     assert program(name, "--export", path, tmp_path / "run") == 0
     module = importlib.import_module(name)
-    (model,), task, about, recipe = module.main.__self__.load([tmp_path / "run"])
-    example = recipe.data.feeding(task, about, False).example
-    several = example if isinstance(example, tuple) else (example,)
+    program = getattr(module, "PROGRAM", None) or module.main.__self__
+    (model,), task, about, recipe = program.load([tmp_path / "run"])
+    feeding = recipe.data.feeding(model, task, about, False)
+    several = feeding.example if isinstance(feeding.example, tuple) else (feeding.example,)
     session = ort.InferenceSession(path)
     inputs = [np.concatenate([x, x[::-1]]) for x in several]
     names = [i.name for i in session.get_inputs()]
     (theirs,) = session.run(None, dict(zip(names, inputs, strict=True)))
     with tinynet.no_grad():
-        ours = model(*(tinynet.tensor(x) for x in inputs)).numpy()
+        ours = (feeding.call or model)(*map(tinynet.tensor, inputs)).numpy()
     assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(ours).max()
 
 
@@ -183,7 +214,8 @@ def test_every_example_exports(name, program, tmp_path, capsys):
 def test_nets_of_tables_export(name, preset, program, tmp_path, capsys):
     ort = pytest.importorskip("onnxruntime")
     path, run = tmp_path / "net.onnx", tmp_path / "run"
-    assert program(name, "--preset", preset, "--epochs", 1, "--out", run) == 0
+    quick = ("--epochs", 1, "--limit-batches", 3)
+    assert program(name, "--preset", preset, *quick, "--out", run) == 0
     assert program(name, "--export", path, run) == 0
     assert "; in: rows, float32 (N, " in capsys.readouterr().out
     assert program(name, "--export", path, run, "--raw") == 2

@@ -89,16 +89,15 @@ class Div(Function):
 
     @staticmethod
     def forward(ctx: Context, a: Any, b: Any) -> Any:
-        ctx.save_for_backward(a, b)
+        ctx.save_for_backward(a if ctx.needs_input_grad[1] else None, b)
+        ctx.shape = a.shape
         return a / b
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
-        (a, b), (need_a, need_b) = ctx.saved_tensors, ctx.needs_input_grad
-        return (
-            unbroadcast(dy / b, a.shape) if need_a else None,
-            unbroadcast(-dy * a / (b * b), b.shape) if need_b else None,
-        )
+        a, b = ctx.saved_tensors
+        da = unbroadcast(dy / b, ctx.shape) if ctx.needs_input_grad[0] else None
+        return da, None if a is None else unbroadcast(-dy * a / (b * b), b.shape)
 
 
 @operation(Div)

@@ -8,12 +8,11 @@ epoch sees what an undisturbed run would have seen.
 from __future__ import annotations
 
 import contextlib
-import queue
-import threading
 from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 
+from tinynet.data.background import in_background
 from tinynet.data.batch import Batch, crop_pictures
 from tinynet.data.dataset import Dataset
 from tinynet.data.workers import WorkerPool
@@ -118,7 +117,8 @@ class Loader:
         plans = self._plan(epoch, start)
         if self._pool is not None:
             return self._whole(self._pool.run(plans))
-        return self._whole(_in_background(map(self._load, plans), self.ahead))
+        loaded = (self._load(plan) for plan in plans)
+        return self._whole(in_background(loaded, self.ahead))
 
     def close(self) -> None:
         """End the worker processes."""
@@ -249,40 +249,3 @@ def ten_views(
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
     flips = (False, True) if mirrored else (False,)
     return list(dict.fromkeys((top, left, flip) for flip in flips for top, left in corners))
-
-
-def _in_background(batches: Iterator[Batch], ahead: int) -> Generator[Batch, None, None]:
-    """What `batches` yields, computed in a thread that runs at most `ahead` items in advance."""
-    ready: queue.Queue = queue.Queue(ahead)
-    stop = threading.Event()
-
-    def put(item: tuple[Batch | None, BaseException | None]) -> None:
-        while not stop.is_set():
-            try:
-                return ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for batch in batches:
-                put((batch, None))
-                if stop.is_set():
-                    return
-            put((None, None))
-        except BaseException as error:  # handed on to whoever consumes the batches
-            put((None, error))
-
-    thread = threading.Thread(target=work, name="tinynet-loader", daemon=True)
-    thread.start()
-    try:
-        while True:
-            batch, error = ready.get()
-            if error is not None:
-                raise error
-            if batch is None:
-                return
-            yield batch
-    finally:
-        stop.set()
-        thread.join()

@@ -33,6 +33,7 @@ class Device:
 
     kind: str
     xp: ModuleType  # numpy or cupy
+    stages = False  # whether `stage` saves time
     always_active = False  # whether work runs here without `activate`, too
 
     def __init__(self, name: str, index: int, kernels: ModuleType):
@@ -76,6 +77,11 @@ class Device:
     def upload(self, array: np.ndarray) -> Any:
         """A copy here of an array of the host, in the same memory layout."""
         raise NotImplementedError
+
+    def stage(self, array: np.ndarray) -> None:
+        """Make what can be made ready of an upload of this very array, which is not changed before
+        that. May be called in another thread than the upload.
+        """
 
     def download(self, array: Any) -> np.ndarray:
         """A copy on the host of an array that lives here; waits for the device."""

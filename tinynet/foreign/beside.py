@@ -21,9 +21,14 @@ def torch_function(function: type[Function]) -> Callable[..., Any]:
 
     Takes what function.apply takes, with torch's tensors (on the CPU) in the place of tinynet's;
     gives torch's tensors. A backward through the backward is not possible, here as in tinynet.
-    TypeError for a tensor on a GPU, and for what is no Function.
+    TypeError for a tensor on a GPU, and for what is no Function. ImportError without torch.
     """
-    import torch
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f'torch_function needs the package torch ({error}): pip install "tinynet[torch]"'
+        ) from None
 
     if not isinstance(function, type) or not issubclass(function, Function):
         raise TypeError(f"torch_function: expected a class of Function, got {function!r}")

@@ -25,7 +25,10 @@ SHAPE, FLOATS, DOUBLES, SIZES = 7, 5, 8, (1, 2, 3, 4)
 
 
 def read_caffe(path: str | os.PathLike) -> dict[str, list[np.ndarray]]:
-    """The blobs of each layer that has some: "conv1" -> [weight, bias]. ModelFileError."""
+    """The blobs of each layer in the file's order: "conv1" -> [weight, bias], "norm1" -> [].
+
+    ModelFileError.
+    """
     try:
         return _layers(memoryview(Path(path).read_bytes()))
     except OSError as error:
@@ -45,9 +48,8 @@ def _layers(data: memoryview) -> dict[str, list[np.ndarray]]:
         parts = list(fields(layer))
         names = [bytes(v) for n, v in parts if n == name_field and isinstance(v, memoryview)]
         blobs = [_blob(v) for n, v in parts if n == blob_field and isinstance(v, memoryview)]
-        if blobs:
-            found[names[0].decode() if names else ""] = blobs
-    if not found:
+        found[names[0].decode() if names else ""] = blobs
+    if not any(found.values()):
         raise ValueError("no layer with weights")
     return found
 

@@ -68,6 +68,9 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
             if zipfile.is_zipfile(file):
                 return _from_zip(file)
             file.seek(0)
+            if file.read(2) == b"PK":  # a zip archive has its directory at the end
+                raise ValueError("its end is missing")
+            file.seek(0)
             return _from_row(file)
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -103,8 +106,8 @@ def _from_row(file: IO[bytes]) -> dict[str, np.ndarray]:
         raise ValueError("no file of torch")
     unpickled(file)  # the version of this form
     about = unpickled(file)
-    parts, keys = _tensors(unpickled(file)), unpickled(file)
-    known = {part.storage.key: part.storage for part in parts.values()}
+    known: dict[str, Stored] = {}  # an optimizer's, too: all of them follow in a row
+    parts, keys = _tensors(unpickled(file, known)), unpickled(file)
     storages = {}
     order: Literal["<", ">"] = "<" if about["little_endian"] else ">"
     for key in keys:
@@ -124,7 +127,7 @@ def _tensors(tree: Any) -> dict[str, Part]:
     if not isinstance(tree, dict) or not tree:
         raise ValueError("no dict of tensors")
     for name, part in tree.items():
-        if not isinstance(part, Part):
+        if not isinstance(name, str) or not isinstance(part, Part):
             raise ValueError(f"{name}, which is no tensor")
     return tree
 
@@ -144,8 +147,10 @@ def _array(part: Part, storages: dict[str, np.ndarray]) -> np.ndarray:
     return view.astype(part.storage.dtype)
 
 
-def unpickled(file: IO[bytes]) -> Any:
-    """What the next pickle of a file says, by the machine described above."""
+def unpickled(file: IO[bytes], storages: dict[str, Stored] | None = None) -> Any:
+    """What the next pickle of a file says, by the machine described above; `storages` gets those
+    that it names.
+    """
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     marks: list[int] = []
@@ -159,8 +164,8 @@ def unpickled(file: IO[bytes]) -> Any:
 
     def put(target: Any, pairs: list[Any]) -> None:
         names, values = pairs[::2], pairs[1::2]
-        if not isinstance(target, dict) or not all(isinstance(n, str) for n in names):
-            raise ValueError("a dict whose keys are no names")
+        if not isinstance(target, dict) or not all(isinstance(n, (str, int)) for n in names):
+            raise ValueError("a dict whose keys are no names")  # others may take years to hash
         target.update(zip(names, values, strict=True))
 
     arg: Any  # what an opcode brings, if it brings something
@@ -202,6 +207,8 @@ def unpickled(file: IO[bytes]) -> Any:
             stack.append(memo[arg])
         elif op == "BINPERSID":
             stack.append(_storage(stack.pop()))
+            if storages is not None:
+                storages[stack[-1].key] = stack[-1]
         elif op == "REDUCE":
             arguments, function = stack.pop(), stack.pop()
             stack.append(_called(function, arguments))

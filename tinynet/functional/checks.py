@@ -8,6 +8,8 @@ import numpy as np
 
 from tinynet.tensors import Tensor
 
+FLOATS = {np.dtype(name) for name in ("float32", "float64", "complex64", "complex128")}
+
 
 def tensor(operation: str, name: str, x: Any) -> None:
     """A tensor of any dtype."""
@@ -23,8 +25,8 @@ def floats(operation: str, **tensors: Any) -> None:
     given = {name: t for name, t in tensors.items() if t is not None}
     for name, t in given.items():
         tensor(operation, name, t)
-    dtypes = {str(t.dtype) for t in given.values()}
-    if len(dtypes) > 1 or not dtypes <= {"float32", "float64", "complex64", "complex128"}:
+    dtypes = {t.dtype for t in given.values()}
+    if len(dtypes) > 1 or not dtypes <= FLOATS:
         came = ", ".join(f"{name} {t.dtype}" for name, t in given.items())
         raise ValueError(
             f"{operation}: expected one dtype, float32 or float64, for all, got {came}; write "

@@ -8,8 +8,8 @@ pixel that won in several windows gets the sum (`+=`):
     dx[n, c, h, w] = sum of dy[n, c, oh, ow] over the windows in which (h, w) won
 
 Of equal values the first in (i, j) order wins. Forward keeps the winner's position i*kw + j, in a
-byte for windows up to 16 x 16, so backward needs neither x nor y. A NaN in a window comes out, and
-its gradient goes to the window's first pixel.
+byte for windows of up to 255 pixels, so backward needs neither x nor y. A NaN in a window comes
+out, and its gradient goes to the window's first pixel.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def export(
     example: Any,
     path: str | os.PathLike,
     metadata: Mapping[str, Any] | None = None,
-    before: Callable[..., Any] | None = None,
+    call: Callable[..., Any] | None = None,
     outputs: Sequence[str] = ("y",),
 ) -> None:
     """Write what `model` does in use (eval mode) as an ONNX file.
@@ -47,9 +47,10 @@ def export(
     example: an input (N, ...), an array or a tensor; a tuple where the model takes several. Its
     values do not matter, as long as they differ; tokens must be ones that the model knows. The size
     of the batch is left open in the file, all other sizes are the example's.
-    metadata: by name, texts or what JSON can hold. before: what is done to the inputs first, with
-    tinynet's operations; the file does it as well. outputs: names of the results. The inputs are
-    called as the arguments of forward, or of `before`; weights by their names in the model.
+    metadata: by name, texts or what JSON can hold. call: what the file does instead of the model's
+    forward, of the same inputs: a function that prepares them and runs the model, or a part of it.
+    outputs: names of the results. The inputs are called as the arguments of forward, or of `call`;
+    weights by their names in the model.
 
     Copies to other devices vanish, and so does what is computed twice. ModelFileError for an
     operation that ONNX has not, and for a net whose steps depend on values of its input.
@@ -57,7 +58,7 @@ def export(
     onnx = package()
     several = example if isinstance(example, tuple) else (example,)
     arrays = [x.numpy() if isinstance(x, Tensor) else np.asarray(x) for x in several]
-    graph = record(model, arrays, before)
+    graph = record(model, arrays, call)
     if len(outputs) != len(graph.outputs):
         raise ModelFileError(
             f"export: expected {len(graph.outputs)} names of results, got {len(outputs)}"

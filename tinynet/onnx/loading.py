@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -14,9 +15,9 @@ import numpy as np
 from tinynet.devices import find_device
 from tinynet.errors import ModelFileError
 from tinynet.nn import Buffer, Module, Parameter
-from tinynet.onnx import reading, windows  # noqa: F401  they fill the table
 from tinynet.onnx.exporting import package
-from tinynet.onnx.operators import READERS, Node
+from tinynet.onnx.operators import READERS, Node, need
+from tinynet.onnx.work import work  # and so reading.py and windows.py, which fill the table
 from tinynet.tensors import Tensor, tensor
 
 LARGEST = 2**28  # elements that one node of a file may make of nothing, or as its result
@@ -51,9 +52,13 @@ class OnnxNet(Module):
         found = tuple(values[name] for name in self.outputs)
         return found if len(found) > 1 else found[0]
 
-    def run(self, *inputs: Any, keep: Iterable[str] = ()) -> dict[str, Tensor]:
-        """The results by name; with `keep`, also what nodes in between make. ModelFileError that
-        names the node if one cannot work on what it gets.
+    def run(
+        self, *inputs: Any, keep: Iterable[str] = (), most: float = math.inf
+    ) -> dict[str, Tensor]:
+        """The results by name; with `keep`, also what nodes in between make.
+
+        most: how much work a file may ask for, in multiplications (work.py). ModelFileError that
+        names the node if one asks for more, or cannot work on what it gets.
         """
         if len(inputs) != len(self.inputs):
             raise ModelFileError(
@@ -67,8 +72,12 @@ class OnnxNet(Module):
             values[name] = x if isinstance(x, Tensor) else tensor(x, device=device)
         for i, node in enumerate(self.nodes):
             node.training = self.training
+            given = [values[name] for name in node.inputs]
             try:
-                y = READERS[node.op].call(node, *(values[name] for name in node.inputs))
+                if most < math.inf:
+                    most -= work(node, given)
+                    need(most >= 0, "a net of a size that can be run here", "a larger one")
+                y = READERS[node.op].call(node, *given)
             except WRONG as error:
                 raise ModelFileError(f"{said(node)}: {error or type(error).__name__}") from error
             values[node.outputs[0]] = y
@@ -108,22 +117,31 @@ def said(node: Node) -> str:
     return f"node {node.name or node.outputs[0]!r} ({node.op})"
 
 
+def text(value: str | bytes) -> str:
+    """A text of a file; protobuf gives bytes where they are no UTF-8."""
+    return value if isinstance(value, str) else value.decode("utf-8", "replace")
+
+
 def _net(onnx: Any, model: Any) -> OnnxNet:
     graph = model.graph
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     if graph.sparse_initializer:
         raise ModelFileError("expected dense weights, got sparse ones")
-    values = {proto.name: _array(onnx, proto, proto.name) for proto in graph.initializer}
-    inputs = {given.name: _type(onnx, given) for given in graph.input if given.name not in values}
-    outputs = [made.name for made in graph.output]
+    values = {
+        text(proto.name): _array(onnx, proto, text(proto.name)) for proto in graph.initializer
+    }
+    inputs = {text(given.name): _type(onnx, given) for given in graph.input}
+    inputs = {name: kind for name, kind in inputs.items() if name not in values}
+    outputs = [text(made.name) for made in graph.output]
     nodes: list[Node] = []
     left = LARGEST
     for proto in graph.node:
-        node = Node(proto.op_type, proto.name, list(proto.input), list(proto.output), {}, opset)
+        op, name, domain = map(text, (proto.op_type, proto.name, proto.domain))
+        node = Node(op, name, [*map(text, proto.input)], [*map(text, proto.output)], {}, opset)
         if not node.outputs:
             raise ModelFileError(f"node {node.name!r} ({node.op}): expected a result, got none")
-        if proto.domain not in ("", "ai.onnx"):
-            raise ModelFileError(f"{said(node)}: expected ONNX's operators, got {proto.domain}'s")
+        if domain not in ("", "ai.onnx"):
+            raise ModelFileError(f"{said(node)}: expected ONNX's operators, got {domain}'s")
         if node.op in ("Constant", "ConstantOfShape"):
             made = _constant(onnx, proto, node, values, left)
             left -= made.size
@@ -131,7 +149,7 @@ def _net(onnx: Any, model: Any) -> OnnxNet:
                 raise ModelFileError(f"{said(node)}: expected a result with a name of its own")
             values[node.outputs[0]] = made
         else:
-            node.attributes = {a.name: _attribute(onnx, a, node) for a in proto.attribute}
+            node.attributes = {text(a.name): _attribute(onnx, a, node) for a in proto.attribute}
             nodes.append(node)
     _check(nodes, {"", *values, *inputs}, outputs)
     needed = {name for node in nodes for name in node.inputs} | set(outputs)
@@ -150,7 +168,7 @@ def _net(onnx: Any, model: Any) -> OnnxNet:
         weights={name: row for name, row in weights.items() if name in needed},
     )
     net = OnnxNet(description, values)
-    net.metadata = {prop.key: prop.value for prop in model.metadata_props}
+    net.metadata = {text(prop.key): text(prop.value) for prop in model.metadata_props}
     return net
 
 
@@ -194,7 +212,9 @@ def _type(onnx: Any, given: Any) -> list[Any]:
     """[dtype, sizes] of an input; None for a size that is open."""
     kind = given.type.tensor_type
     if kind.elem_type not in onnx.TensorProto.DataType.values()[1:]:
-        raise ModelFileError(f"input {given.name!r}: expected a tensor of a known type, got none")
+        raise ModelFileError(
+            f"input {text(given.name)!r}: expected a tensor of a known type, got none"
+        )
     dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
     return [dtype, [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]]
 
@@ -208,8 +228,8 @@ def _attribute(onnx: Any, proto: Any, node: Node) -> Any:
     if proto.type not in (kinds.INT, kinds.FLOAT, kinds.STRING, kinds.INTS, kinds.FLOATS):
         raise ModelFileError(f"{said(node)}: expected attributes of numbers, got {proto.name}")
     value = onnx.helper.get_attribute_value(proto)
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+    if proto.type == kinds.STRING:
+        return text(value)
     return list(value) if proto.type in (kinds.INTS, kinds.FLOATS) else value
 
 
@@ -217,7 +237,7 @@ def _constant(
     onnx: Any, proto: Any, node: Node, values: dict[str, np.ndarray], left: int
 ) -> np.ndarray:
     """What a node without inputs gives; or one whose input, a shape, is known."""
-    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
+    attributes = {text(a.name): onnx.helper.get_attribute_value(a) for a in proto.attribute}
     given = attributes.pop("value", None)
     if node.op == "Constant" and given is None and len(attributes) == 1:
         ((name, value),) = attributes.items()

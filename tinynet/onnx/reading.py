@@ -241,6 +241,19 @@ def concat(node: Node, *tensors: Tensor) -> Tensor:
     return A.concat(tensors, node.get("axis", 1))
 
 
+def borders(
+    node: Node, x: Tensor, pads: Tensor | None, axes: Tensor | None
+) -> dict[int, tuple[int, int]]:
+    """axis -> (before, after), of a Pad."""
+    widths = node.get("pads", node.get("paddings", [])) if pads is None else numbers(pads)
+    places = list(range(x.ndim)) if axes is None else numbers(axes)
+    fits = bool(widths) and len(widths) == 2 * len(places)
+    need(fits and 0 <= min(widths) <= max(widths) <= WIDEST, "two widths an axis", widths)
+    return {
+        axis_of(axis, x.ndim): (widths[i], widths[i + len(places)]) for i, axis in enumerate(places)
+    }
+
+
 @reads("Pad", mode=str, pads=list, paddings=list, value=float)
 def pad(
     node: Node,
@@ -251,13 +264,7 @@ def pad(
 ) -> Tensor:
     mode = node.get("mode", "constant")
     need(mode == "constant", "a constant border", mode)
-    widths = node.get("pads", node.get("paddings", [])) if pads is None else numbers(pads)
-    places = list(range(x.ndim)) if axes is None else numbers(axes)
-    fits = bool(widths) and len(widths) == 2 * len(places)
-    need(fits and 0 <= min(widths) <= max(widths) <= WIDEST, "two widths an axis", widths)
-    by_axis = {
-        axis_of(axis, x.ndim): (widths[i], widths[i + len(places)]) for i, axis in enumerate(places)
-    }
+    by_axis = borders(node, x, pads, axes)
     flat = [w for axis in reversed(range(x.ndim)) for w in by_axis.get(axis, (0, 0))]
     return F.pad(x, tuple(flat), node.get("value", 0.0) if value is None else value.item())
 

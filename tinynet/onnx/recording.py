@@ -140,11 +140,12 @@ class Recorder(Trace):
         return a
 
 
-def record(net: Module, example: Sequence[np.ndarray], before: Callable | None = None) -> Graph:
-    """The graph of net(before(*example)), or of net(*example). before: what is done to the inputs
-    first, on tensors. ModelFileError where a file of it would be wrong.
+def record(net: Module, example: Sequence[np.ndarray], call: Callable | None = None) -> Graph:
+    """The graph of call(*example), which runs the net or parts of it; or of net(*example).
+
+    ModelFileError where a file of it would be wrong.
     """
-    if type(net).forward is Module.forward:
+    if call is None and type(net).forward is Module.forward:
         raise ModelFileError(
             f"export: expected a net with a forward, got {type(net).__name__}, which has none; "
             f"export a part of it from Python"
@@ -152,7 +153,7 @@ def record(net: Module, example: Sequence[np.ndarray], before: Callable | None =
     rng = np.random.default_rng(0)
     training = {module: module.training for module in net.modules()}
     device = next((p.device for p in (*net.parameters(), *net.buffers())), find_device("cpu"))
-    names = list(inspect.signature(before or net.forward).parameters)[: len(example)]
+    names = list(inspect.signature(call or net.forward).parameters)[: len(example)]
     if len(names) < len(example):
         raise ModelFileError(
             f"export: expected at most {len(names)} inputs of {type(net).__name__}, got "
@@ -165,7 +166,7 @@ def record(net: Module, example: Sequence[np.ndarray], before: Callable | None =
             given = [tensor(x, device=device) for x in arrays]
             recorder = Recorder(net, dict(zip(names, given, strict=True)))
             with no_grad(), recorder, np.errstate(all="ignore"):  # random values are odd ones
-                made = net(before(*given)) if before else net(*given)
+                made = call(*given) if call else net(*given)
             outputs = made if isinstance(made, (list, tuple)) else [made]
             if not all(isinstance(y, Tensor) for y in outputs):
                 raise ModelFileError(

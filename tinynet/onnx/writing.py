@@ -107,12 +107,6 @@ def one(w: Writer, step: Step) -> str:
     return w.node(ONE[step.function], [w.name(first(step))])
 
 
-@writes(LeakyRelu, Elu)
-def bent(w: Writer, step: Step) -> str:
-    op = "LeakyRelu" if step.function is LeakyRelu else "Elu"
-    return w.node(op, [w.name(first(step))], alpha=options(step)[0])
-
-
 @writes(*TWO)
 def two(w: Writer, step: Step) -> str:
     return w.node(TWO[step.function], alike(w, step.arguments.values(), step.outputs[0].dtype))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +25,30 @@ def export(program: Any, args: argparse.Namespace) -> int:
     if args.raw and path.suffix != ".onnx":
         raise ModelFileError(f"{path}: expected --raw with .onnx alone; leave it out")
     (model,), task, about, recipe = program.load([run], args.device)
-    size = sum(parameter.size for parameter in model.parameters())
     if path.suffix == ".safetensors":
+        size = sum(parameter.size for parameter in model.parameters())
         said = {"format": "tinynet", "about": json.dumps(about)}
-        write_arrays(path, model.state_dict(), said)
+        with writing(path):
+            write_arrays(path, model.state_dict(), said)
         print(f"{path}: {size:,} parameters by name")
         return 0
-    feeding = recipe.data.feeding(task, about, args.raw)
-    onnx.export(
-        model, feeding.example, path, feeding.metadata, feeding.before, outputs=[feeding.result]
-    )
-    print(f"{path}: {size:,} parameters; in: {feeding.takes}; out: {feeding.result}")
+    feeding = recipe.data.feeding(model, task, about, args.raw)
+    with writing(path):
+        onnx.export(
+            model, feeding.example, path, feeding.metadata, feeding.call, outputs=[feeding.result]
+        )
+    size = path.stat().st_size
+    print(f"{path}: {size:,} bytes; in: {feeding.takes}; out: {feeding.result}")
     return 0
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the system says of a file that cannot be written, with the file's name."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def keep(imported: Imported, args: argparse.Namespace, program: Any) -> int:

@@ -107,7 +107,7 @@ class Made(Shown):
     ) -> dict[str, Any]:
         return self.show(model, *task.inputs(tests.dataset.arrays))
 
-    def feeding(self, task: Objective, about: dict, raw: bool) -> Feeding:
+    def feeding(self, model: Module, task: Objective, about: dict, raw: bool) -> Feeding:
         """Rows of numbers."""
         if raw:
             raise ValueError("--raw is for pictures: leave it out")

@@ -297,7 +297,7 @@ class Pictures:
             f"{_errors(found)}"
         )
 
-    def feeding(self, task: Classification, about: dict, raw: bool) -> Feeding:
+    def feeding(self, model: Module, task: Classification, about: dict, raw: bool) -> Feeding:
         """Floats (N, C, S, S), S the crop; or bytes (N, H, W, C), whole pictures seen through their
         centre.
         """
@@ -320,10 +320,10 @@ class Pictures:
             "tinynet": about_pictures | {"mean": picture, "mean_shape": seen.shape},
         }
 
-        def bordered(pictures: Tensor) -> Tensor:
-            return F.pad(pictures, edges) if self.border else pictures
+        def bordered(pictures: Tensor) -> Any:
+            return model(F.pad(pictures, edges) if self.border else pictures)
 
-        def from_bytes(pictures: Tensor) -> Tensor:
+        def from_bytes(pictures: Tensor) -> Any:
             x = pictures.permute(0, 3, 1, 2).astype(np.float32)
             x = F.pad(x, (self.padding,) * 4) if self.padding else x
             top = (whole - side) // 2
@@ -339,9 +339,11 @@ class Pictures:
             words = f"pictures, uint8 (N, {n}, {n}, {channels}), as they are"
             return Feeding(example, from_bytes, words, self.result, metadata)
         example = rng.normal(size=(1, channels, side, side)).astype(np.float32)
+        n = about["picture_size"]
+        part = f"the centre of {n} x {n}, " if n > side else ""
         words = (
-            f"pictures, float32 (N, {channels}, {side}, {side}), the centre of {whole} x {whole}, "
-            f"less the mean, times {inputs.scale:g}"
+            f"pictures, float32 (N, {channels}, {side}, {side}), {part}less the mean, times "
+            f"{inputs.scale:g}"
         )
         return Feeding(example, bordered, words, self.result, metadata)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +38,10 @@ LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 # The names of these layers in torchvision's state dict.
 STATE = ("features.0", "features.3", "features.6", "features.8", "features.10", "classifier.1",
          "classifier.4", "classifier.6")  # fmt: skip
+WIDEST = 4096  # pixels of a side that a file may ask for
+TRIAL = (
+    2**37
+)  # multiplications (onnx/work.py) that it may ask for to see two pictures: VGG-19's twice
 KERNELS = ["net.conv1.weight"]  # that a report draws
 
 
@@ -184,10 +189,16 @@ def read(path: str, looks: str | None) -> Imported:
         return _from_onnx(path, looks)
     if suffix == ".caffemodel":
         blobs = read_caffe(path)
+        order = [name for name in blobs if name in ("norm1", "pool1")]
+        if order == ["pool1", "norm1"]:  # the shapes alone do not tell
+            raise ModelFileError(
+                f"{path}: expected norm1 before pool1, as bvlc_alexnet has them, got CaffeNet's "
+                f"order"
+            )
         arrays = {
-            f"{name}.{kind}": blob
-            for name, pair in blobs.items()
-            for kind, blob in zip(("weight", "bias"), pair, strict=False)
+            f"{name}.{('weight', 'bias', *range(len(several)))[i]}": blob
+            for name, several in blobs.items()
+            for i, blob in enumerate(several)
         }
         names = dict(zip(LAYERS, LAYERS, strict=True))
         return _alexnet(path, "caffe", arrays, names)
@@ -209,7 +220,9 @@ def _alexnet(path: str, kind: str, arrays: dict[str, Any], names: dict[str, str]
     if classes == 1 and last is not None and last.ndim == 4:  # Caffe's (1, 1, out, in)
         classes = last.shape[2]
     if classes < 2:
-        raise ModelFileError(f"{path}: expected {names['fc8']}.weight, of two classes at least")
+        raise ModelFileError(
+            f"{path}: expected {names['fc8']}.weight, of two classes at least, got {_first(arrays)}"
+        )
     net = OneTower(kind, classes, find_device("cpu"))
     weights: dict[str, np.ndarray] = {}
     for name, parameter in net.named_parameters():
@@ -226,14 +239,11 @@ def _alexnet(path: str, kind: str, arrays: dict[str, Any], names: dict[str, str]
             raise ModelFileError(f"{path}: expected {theirs} of shape {shape}, got {got}")
         weights[f"net.{name}"] = np.asarray(array, np.float32).reshape(shape)
     if arrays:
-        raise ModelFileError(
-            f"{path}: expected AlexNet's layers alone, got {', '.join(sorted(arrays)[:3])}, too"
-        )
+        raise ModelFileError(f"{path}: expected AlexNet's layers alone, got {_first(arrays)}, too")
     looks, side = LOOKS[kind], 227 if kind == "caffe" else 224
     said = [
-        f"AlexNet of {kind}, {classes:,} classes: {side} x {side} of pictures of 256 x 256, "
-        f"{looks['order']}, less {_list(looks['mean'])}"
-        + (f", over {_list(looks['width'])}" if kind == "torchvision" else ""),
+        f"AlexNet of {kind}, {classes:,} classes: {side} x {side} of pictures of 256 x 256",
+        _looks(looks),
         "dropout divides by 1 - p in training (the program of 2012 multiplied by it in use)",
     ]
     about = dict(in_channels=3, picture_size=256, image_size=side, scale=1.0, classes=classes)
@@ -248,7 +258,8 @@ def _from_onnx(path: str, looks: str | None) -> Imported:
     said = []
     description = net.description
     ((dtype, shape), *more) = description["inputs"].values()
-    square = len(shape) == 4 and shape[1] in (1, 3) and shape[2] == shape[3] and shape[2]
+    square = len(shape) == 4 and shape[1] in (1, 3) and shape[2] == shape[3]
+    square = square and shape[2] in range(1, WIDEST + 1)
     if more or len(description["outputs"]) > 1 or dtype != "float32" or not square:
         raise ModelFileError(
             f"{path}: expected one input, float32 pictures (N, 1 or 3, S, S), and one result, got "
@@ -262,11 +273,11 @@ def _from_onnx(path: str, looks: str | None) -> Imported:
     weights = {f"net.{name}": array for name, array in net.state_dict().items()}
     if shape[0] == 1:
         for node in description["nodes"]:
-            wanted = weights.get(f"net.weights.{node['inputs'][-1]}")
+            wanted = weights.get(f"net.weights.{''.join(node['inputs'][1:])}")
             if node["op"] == "Reshape" and wanted is not None and wanted[:1] == 1:
                 wanted[0] = 0  # as it was
-                said.append(f"{node['name'] or 'a Reshape'}: any batch in the place of 1")
-    known = json.loads(net.metadata.get("tinynet", "null"))
+                said.append(f"{node['name'] or node['outputs'][0]!r}: any batch in the place of 1")
+    known = net.metadata.get("tinynet")
     if known is None and looks is None:
         raise ModelFileError(
             f"{path}: expected a file that says how its pictures are prepared, got one that does "
@@ -284,12 +295,10 @@ def _from_onnx(path: str, looks: str | None) -> Imported:
             raise ModelFileError(f"{path}: expected 3 channels for --looks, got {channels}")
         about = dict(in_channels=3, picture_size=side + side // 7, image_size=side, scale=1.0)
         mean = constant_picture(look["mean"], about["picture_size"])
+        said.insert(0, _looks(look))
     else:
         look = dict(order="RGB", width=[1.0] * channels)
-        kept = "in_channels", "picture_size", "image_size", "scale", "classes"
-        about = {name: known[name] for name in kept}
-        raw = np.frombuffer(base64.b64decode(known["mean"]), "<f4")
-        mean = raw.reshape(known["mean_shape"]).astype(np.float32)
+        about, mean = _told(path, known, channels, side)
     trial = FromOnnx(description, {n.removeprefix("net.weights."): a for n, a in weights.items()})
     classes = _classes_of(path, trial.eval(), channels, side)
     if len(about.get("classes") or range(classes)) != classes:
@@ -306,14 +315,48 @@ def _from_onnx(path: str, looks: str | None) -> Imported:
     return Imported("onnx", state | {"description": description}, weights, about, mean, said)
 
 
+def _told(path: str, words: str, channels: int, side: int) -> tuple[dict[str, Any], np.ndarray]:
+    """What an exported file says of its pictures, as JSON, which may be damaged; and their mean."""
+    try:
+        known = json.loads(words)
+        kept = "in_channels", "picture_size", "image_size", "scale", "classes"
+        about = {name: known[name] for name in kept}
+        whole, classes = about["picture_size"], about["classes"]
+        shape = high, *_ = known["mean_shape"]  # of whole pictures, or of the crop alone
+        fits = about["in_channels"] == channels and about["image_size"] == side
+        fits = fits and whole in range(side, WIDEST + 1) and high in (side, whole)
+        fits = fits and shape == [high, high, channels]
+        fits = fits and type(about["scale"]) in (int, float) and 0 < about["scale"] < np.inf
+        fits = fits and type(classes) is list and {*map(type, classes)} == {str}
+        fits = fits and "".join(classes).isprintable()
+        raw = np.frombuffer(base64.b64decode(known["mean"], validate=True), "<f4")
+        mean = raw.reshape(shape).astype(np.float32)
+    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError):
+        fits = False
+    if not fits or not np.isfinite(mean).all():
+        raise ModelFileError(
+            f"{path}: expected metadata that --export wrote, of pictures of this net, got others, "
+            f"or they are damaged"
+        )
+    return about, mean
+
+
+def _looks(look: dict[str, Any]) -> str:
+    """How pictures are prepared."""
+    words = f"pictures: {look['order']}, less {_list(look['mean'])}"
+    return words + (f", over {_list(look['width'])}" if set(look["width"]) != {1.0} else "")
+
+
 def _classes_of(path: str, net: FromOnnx, channels: int, side: int) -> int:
     """How many values it gives a picture; that two pictures together get the same as each alone."""
     x = np.random.default_rng(0).normal(size=(2, channels, side, side)).astype(np.float32)
-    with no_grad():
-        both = net(x).numpy()
-        alone = np.concatenate([net(x[i : i + 1]).numpy() for i in range(2)])
+    with no_grad(), np.errstate(all="ignore"):  # what is wrong is said below
+        several = [net.run(rows, most=TRIAL)[net.outputs[0]].numpy() for rows in (x, x[:1], x[1:])]
+    both, alone = several[0], np.concatenate(several[1:])
     if both.shape[:1] != (2,) or both.shape != alone.shape or both.size < 4:
         raise ModelFileError(f"{path}: expected values (N, classes), got {both.shape}")
+    if not np.isfinite([both, alone]).all():
+        raise ModelFileError(f"{path}: expected numbers for every picture, got NaN or infinity")
     if not np.allclose(both, alone, atol=1e-3 * np.abs(alone).max()):
         raise ModelFileError(f"{path}: expected the same of a picture in any batch, got others")
     return both[0].size
@@ -355,6 +398,12 @@ def start_from(model: nn.Module, imported: Imported) -> list[str]:
     given = {name: array for name, array in imported.weights.items() if name not in fresh}
     model.load_state_dict(state | given)
     return fresh
+
+
+def _first(names: Iterable[str]) -> str:
+    """A few names, for messages."""
+    some = sorted(names)
+    return ", ".join(some[:3]) + (" ..." if len(some) > 3 else "")
 
 
 def _list(numbers: Any) -> str:

@@ -21,12 +21,13 @@ from tinynet.training.task import Task
 class Feeding(NamedTuple):
     """What an exported file needs to know of a net's input.
 
-    example: an input as tinynet.onnx.export takes it. before: what is done to it first. takes: it,
-    in words. result: the name of what the net gives. metadata: what a user of the file must know.
+    example: an input as tinynet.onnx.export takes it; call: what is done to it, if not the net's
+    forward alone. takes: the input in words. result: the name of what the net gives. metadata: what
+    a user of the file must know.
     """
 
     example: Any
-    before: Callable | None
+    call: Callable | None
     takes: str
     result: str
     metadata: dict[str, Any]
@@ -85,7 +86,7 @@ class DataRoom(Protocol):
     def reached(self, result: Any) -> str:
         """A sentence on the end of a run: what the net can do now, "names 88 % right"."""
 
-    def feeding(self, task: Any, about: dict, raw: bool) -> Feeding:
+    def feeding(self, model: Module, task: Any, about: dict, raw: bool) -> Feeding:
         """How an exported net is fed; raw: with bytes, as files hold them. ValueError if it cannot
         be.
         """

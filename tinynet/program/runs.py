@@ -128,7 +128,7 @@ def find_checkpoint(path: str | Path) -> Path:
         return path / BEST
     if found := all_in(path):
         return found[0]
-    raise CheckpointError(f"{path} holds no checkpoint")
+    raise CheckpointError(f"{path} holds no checkpoint; name a run's folder or a file")
 
 
 def chosen_on(checkpoints: Sequence[str | Path], data: str | None) -> str:

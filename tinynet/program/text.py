@@ -80,7 +80,7 @@ class Language(Shown):
         """Numbers of words (1, T), as the net takes them, for `feeding`."""
         raise NotImplementedError
 
-    def feeding(self, task: LanguageModel, about: dict, raw: bool) -> Feeding:
+    def feeding(self, model: Module, task: LanguageModel, about: dict, raw: bool) -> Feeding:
         """Numbers of words."""
         if raw:
             raise ValueError("--raw is for pictures: leave it out")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -16,6 +16,7 @@ from tinynet.devices import Device
 from tinynet.errors import CheckpointError
 from tinynet.nn import Module
 from tinynet.program.pictures import Pictures
+from tinynet.program.recipe import Feeding
 from tinynet.program.shown import Shown
 from tinynet.recording import no_grad
 from tinynet.tensors import Tensor, tensor
@@ -40,6 +41,10 @@ class PictureObjective(Objective):
     ):
         super().__init__(make.device, function, measures, best_by, "pictures", glimpse, undivided)
         self.make_inputs = make
+
+    def ahead(self, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+        """As Inputs.ahead."""
+        return self.make_inputs.ahead(batches)
 
     def inputs(self, batch: Batch) -> tuple[Any, ...]:
         """The pictures (N, C, S, S) alone."""
@@ -68,6 +73,8 @@ class Unlabelled(Shown, Pictures):  # type: ignore[misc]  # Shown's evaluation, 
     best_by   the figure that is lowest for the best checkpoint
     glimpse   net -> a PNG that is kept of every epoch
     undivided see Task
+    make      (net, codes (N, `codes`) drawn from N(0, 1)) -> pictures: what --export writes of a
+              net whose use is to make some
     """
 
     loss: Callable[..., Figures]
@@ -79,6 +86,8 @@ class Unlabelled(Shown, Pictures):  # type: ignore[misc]  # Shown's evaluation, 
     best_by: str = "loss"
     glimpse: Callable[[Any], bytes] | None = None
     undivided: str = ""
+    make: Callable[[Any, Tensor], Tensor] | None = None
+    codes: int = 0
 
     asks = ("FILE", "what the net makes of picture files, or of all in a folder")
     result = "y"
@@ -117,6 +126,23 @@ class Unlabelled(Shown, Pictures):  # type: ignore[misc]  # Shown's evaluation, 
         labels = np.concatenate([batch.labels for batch in some])[:SHOWN]
         x = tensor(pictures, device=task.device)
         return self.show(model, x, labels, tests.dataset.classes)
+
+    def feeding(  # type: ignore[override]
+        self, model: Module, task: PictureObjective, about: dict, raw: bool
+    ) -> Feeding:
+        """Pictures; or the codes that `make` takes."""
+        make = self.make
+        if make is None:
+            return super().feeding(model, task, about, raw)  # type: ignore[arg-type]
+        if raw:
+            raise ValueError("--raw is for nets that see pictures, not make them: leave it out")
+
+        def made(codes: Tensor) -> Tensor:
+            return make(model, codes)
+
+        example = np.random.default_rng(0).normal(size=(1, self.codes)).astype(np.float32)
+        words = f"codes, float32 (N, {self.codes}), drawn from N(0, 1)"
+        return Feeding(example, made, words, "pictures", {"codes": "drawn from N(0, 1)"})
 
     def predict(  # type: ignore[override]
         self, models: Sequence[Module], task: PictureObjective, about: dict, what: str

@@ -73,12 +73,15 @@ def load(path: Path) -> Checkpoint:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}
     except FileNotFoundError:
-        raise CheckpointError(f"there is no checkpoint {path}") from None
+        raise CheckpointError(
+            f"there is no checkpoint {path}; name a run's folder or a file"
+        ) from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
     except (SafetensorError, ValueError, KeyError, TypeError):
         raise CheckpointError(
-            f"{path} is not a checkpoint of tinynet, or it is damaged (cut short or changed)"
+            f"{path} is not a checkpoint of tinynet, or it is damaged (cut short or changed); "
+            "use an earlier checkpoint, or --import for weights of others"
         ) from None
     written = metadata.pop("sha256", None)
     if written != _digest(arrays, metadata):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from tinynet.data import Batch
+from tinynet.data.background import in_background
 from tinynet.data.pictures import decode
 from tinynet.devices import Device, find_device
 from tinynet.tensors import Tensor
@@ -53,6 +55,21 @@ class Inputs:
         x = tuple(self._pictures(batch, device) for device in self._means)
         labels = Tensor(self.device.upload(batch.labels), self.device)
         return x if len(x) == 2 else x[0], labels
+
+    def ahead(self, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+        """The batches; for a GPU a thread fills the memory that their pictures are copied from, one
+        batch in advance: 19 MB at batch 128, that the host's own thread need not copy.
+        """
+        if not self.device.stages:
+            return batches
+        return in_background(self._staged(batches), 1)
+
+    def _staged(self, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+        with contextlib.closing(batches):
+            for batch in batches:
+                for device in self._means:
+                    device.stage(batch.pictures)
+                yield batch
 
     def _pictures(self, batch: Batch, device: Device) -> Tensor:
         with device.activate("pictures"):

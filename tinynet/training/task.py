@@ -7,7 +7,7 @@ So one loop trains a classifier, an autoencoder or a language model.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ class Task:
     chance: float | None = None
     undivided = ""
     steps = Steps()
+
+    def ahead(self, batches: Generator[Any, None, None]) -> Generator[Any, None, None]:
+        """The batches that `inputs` will be given, with what can be done for them in advance."""
+        return batches
 
     def inputs(self, batch: Any) -> tuple[Any, ...]:
         """The tensors that `loss` needs, on the device; `inputs(batch)[0]` is what the net sees."""
@@ -118,6 +122,10 @@ class Classification(Task):
         self.chance = math.log(len(self.classes))
         if len(self.classes) <= 5:  # of five, five are always right
             self.measures = {"top1_error": self.measures["top1_error"]}
+
+    def ahead(self, batches: Generator[Any, None, None]) -> Generator[Any, None, None]:
+        """As Inputs.ahead."""
+        return self.make_inputs.ahead(batches)
 
     def inputs(self, batch: Any) -> tuple[Any, Tensor]:
         """The pictures (N, C, size, size), and the labels (N,)."""

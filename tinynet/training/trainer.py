@@ -152,7 +152,8 @@ class Trainer:
         """Train from the batch it stands at to the epoch's end, or until it is told to stop."""
         self.model.train()
         self._console.phase(self.epoch)
-        with contextlib.closing(self.train.epoch(self.epoch, start=self.batch)) as batches:
+        epoch = self.train.epoch(self.epoch, start=self.batch)
+        with contextlib.closing(self.task.ahead(epoch)) as batches:
             while self.batch < self.batches and not self._stopping():
                 self.watch.begin(self.step)
                 batch = next(batches)
@@ -193,7 +194,7 @@ class Trainer:
         began = time.perf_counter()
         self._console.phase(self.epoch, testing=True)
         self.model.eval()
-        with contextlib.closing(self.test.epoch(0)) as batches:
+        with contextlib.closing(self.task.ahead(self.test.epoch(0))) as batches:
             found = self.task.test(self.model, self._unless_stopped(batches))
         if self._stopping():
             return

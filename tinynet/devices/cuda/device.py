@@ -23,6 +23,7 @@ class CudaDevice(Device):
 
     kind = "cuda"
     xp = cupy
+    stages = True
     set_tf32 = staticmethod(blas.set_tf32)  # of all GPUs
 
     def __init__(self, name: str, index: int, kernels: ModuleType):
@@ -52,12 +53,21 @@ class CudaDevice(Device):
         computing meanwhile.
         """
         array = np.asarray(array)
+        if array.flags.c_contiguous:  # itself: it may be staged
+            return self._upload(array)
         order, back = memory_order(array.strides)
-        packed = np.asarray(array.transpose(order), order="C")
+        return self._upload(np.asarray(array.transpose(order), order="C")).transpose(back)
+
+    def _upload(self, array: np.ndarray) -> Any:
         with self._uploads.lock, self.activate():
-            out = cupy.empty(packed.shape, packed.dtype)
-            self._uploads.copy(packed.reshape(-1).view(np.uint8), out.reshape(-1).view(np.uint8))
-        return out.transpose(back)
+            out = cupy.empty(array.shape, array.dtype)
+            self._uploads.copy(array, out.reshape(-1).view(np.uint8))
+        return out
+
+    def stage(self, array: np.ndarray) -> None:
+        """As Device.stage, for arrays in C order."""
+        if array.flags.c_contiguous:
+            self._uploads.stage(array)
 
     def download(self, array: Any) -> np.ndarray:
         order, back = memory_order(array.strides)

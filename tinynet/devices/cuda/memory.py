@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import defaultdict
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -14,17 +16,46 @@ from tinynet.devices.memory import MemoryStats
 from tinynet.errors import OutOfMemoryError
 
 pool = cupy.cuda.MemoryPool()
-_peak: dict[int, int] = {}  # GPU -> bytes
+UNIT = 512  # CuPy's pool gives multiples of it
+
+
+class _Peak:
+    """The most bytes of a GPU that were ever used at once.
+
+    CuPy's pool goes through all blocks in use to add them up. So they are added up only when the
+    peak can have been passed: when more was asked for since the last time than lay between.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = self._between = 0
+        self._lock = threading.Lock()
+
+    def asked(self, nbytes: int) -> None:
+        """So many bytes more are used, of the GPU that is current."""
+        with self._lock:
+            self._between -= nbytes + UNIT
+            if self._between < 0:
+                used = pool.used_bytes()
+                self.bytes = max(self.bytes, used)
+                self._between = self.bytes - used
+
+    def reset(self) -> None:
+        """Start again from what is used now."""
+        with self._lock:
+            self.bytes, self._between = pool.used_bytes(), 0
+
+
+_peaks: defaultdict[int, _Peak] = defaultdict(_Peak)  # by GPU
 
 
 def stats(gpu: int) -> MemoryStats:
     """Of that GPU, which is the current one."""
-    return MemoryStats(pool.used_bytes(), pool.total_bytes(), _peak.get(gpu, 0))
+    return MemoryStats(pool.used_bytes(), pool.total_bytes(), _peaks[gpu].bytes)
 
 
 def reset_peak(gpu: int) -> None:
     """Let the peak of that GPU, which is the current one, start again from what is used now."""
-    _peak[gpu] = pool.used_bytes()
+    _peaks[gpu].reset()
 
 
 def allocate(nbytes: int) -> Any:
@@ -34,9 +65,7 @@ def allocate(nbytes: int) -> Any:
         memory = pool.malloc(nbytes)
     except cupy.cuda.memory.OutOfMemoryError:
         raise _out_of_memory(gpu, nbytes) from None
-    used = pool.used_bytes()
-    if used > _peak.get(gpu, 0):
-        _peak[gpu] = used
+    _peaks[gpu].asked(nbytes)
     if active.stack:
         lane = active.stack[-1].lane
         if lane.waits and lane.pending(memory.ptr, memory.ptr + nbytes):

@@ -125,6 +125,8 @@ def _dx_from_columns(dy: Any, w: Any, dx: Any, stride: Pair, padding: Pair) -> N
 
 def _groups(groups: int, *arrays: Any) -> list[tuple]:
     """For each group, its parts of the arrays' first axes: views."""
+    if groups == 1:
+        return [arrays]
     return [
         tuple(a[g * (len(a) // groups) : (g + 1) * (len(a) // groups)] for a in arrays)
         for g in range(groups)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,8 @@ _ROUTINES: dict[np.dtype, tuple[str, str]] = {
     np.dtype(np.float32): ("sgemm", "sgemmStridedBatched"),
     np.dtype(np.float64): ("dgemm", "dgemmStridedBatched"),
 }
-_SCALARS = {
-    dtype: np.array([0, 1], dtype) for dtype in _ROUTINES
-}  # cuBLAS reads beta and alpha from host memory
+_SCALARS = {dtype: np.array([0, 1], dtype) for dtype in _ROUTINES}  # alpha and beta point here
+Kind = tuple[tuple[int, ...], tuple[int, ...], np.dtype, int]  # shape, strides, type, GPU
 
 
 def gemm(a: Any, b: Any, out: Any, add: bool = False) -> None:
@@ -27,56 +27,63 @@ def gemm(a: Any, b: Any, out: Any, add: bool = False) -> None:
     cuBLAS thinks in columns, and a matrix by columns is the transpose of the same memory by rows:
     so it is asked for out^T = b^T @ a^T, and no transpose is ever copied.
     """
-    (M, K), N, gpu = a.shape[-2:], b.shape[-1], current_lane().gpu.id
-    for label, matrix in (("a", a), ("b", b), ("out", out)):
-        check_device("gemm", label, matrix, gpu)
-        if matrix.dtype != out.dtype or out.dtype not in _ROUTINES:
-            raise TypeError(
-                f"gemm: expected float32 or float64 throughout, {label} is {matrix.dtype}"
-            )
-    pairs = out.shape[:-2]
-    if b.shape[-2] != K or out.shape[-2:] != (M, N) or len(pairs) > 1 or any(
-        x.shape[:-2] not in ((), pairs) for x in (a, b)
-    ):  # fmt: skip
-        raise ValueError(f"gemm: shapes {a.shape} @ {b.shape} -> {out.shape} do not fit")
-    if out.size == 0:
-        return
-    if K == 0:
-        if not add:
+    lane = current_lane()
+    kinds = [(x.shape, x.strides, x.dtype, x.data.device_id) for x in (a, b, out)]
+    how = _checked(lane.gpu.id, *kinds)
+    if how is None:  # there are no numbers to multiply
+        if out.size and not add:
             out.fill(0)
         return
-    a_transposed, a_step = _layout(a)
-    b_transposed, b_step = _layout(b)
-    out_transposed, out_step = _layout(out)
-    if out_transposed:
+    routine, scalars, size, before, (a_step, b_step, out_step), after = how
+    blas.call(
+        getattr(cupy.cuda.cublas, routine), lane.blas.handle(), *before, scalars + size,
+        b.data.ptr, *b_step, a.data.ptr, *a_step, scalars + size * add, out.data.ptr, *out_step,
+        *after,
+    )  # fmt: skip
+
+
+@functools.lru_cache(1 << 12)
+def _checked(gpu: int, a: Kind, b: Kind, out: Kind) -> tuple | None:
+    """What cuBLAS is told of matrices of these kinds: (routine, address of 0 and 1 in their type,
+    bytes of a number, what comes before the matrices, the steps of each, what comes after them).
+    Found once, since a step multiplies the same shapes as the step before.
+    """
+    given = dict(a=a, b=b, out=out)
+    (*_, M, K), (*_, K_b, N), dtype = a[0], b[0], out[2]
+    for label, (_, _, its_dtype, where) in given.items():
+        check_device("gemm", label, where, gpu)
+        if its_dtype != dtype or dtype not in _ROUTINES:
+            raise TypeError(f"gemm: expected float32 or float64 throughout, {label} is {its_dtype}")
+    pairs = out[0][:-2]
+    if K_b != K or out[0][-2:] != (M, N) or len(pairs) > 1 or any(
+        shape[:-2] not in ((), pairs) for shape, *_ in (a, b)
+    ):  # fmt: skip
+        raise ValueError(f"gemm: shapes {a[0]} @ {b[0]} -> {out[0]} do not fit")
+    if 0 in (*out[0], K):
+        return None
+    size = dtype.itemsize
+    layouts = {label: _layout(kind[0][-2:], kind[1][-2:], size) for label, kind in given.items()}
+    if layouts["out"][0]:
         raise ValueError("gemm: the rows of out must be contiguous")
-    one, many = _ROUTINES[out.dtype]
-    scalars, size = _SCALARS[out.dtype].ctypes.data, out.dtype.itemsize
-    handle = current_lane().blas.handle()
-    alpha, beta = scalars + size, scalars + size * add
-    if not pairs:
-        blas.call(
-            getattr(cupy.cuda.cublas, one), handle, b_transposed, a_transposed, N, M, K, alpha,
-            b.data.ptr, b_step, a.data.ptr, a_step, beta, out.data.ptr, out_step,
-        )  # fmt: skip
-    else:
-        a_far, b_far, out_far = (x.strides[0] // size if x.ndim > 2 else 0 for x in (a, b, out))
-        blas.call(
-            getattr(cupy.cuda.cublas, many), handle, b_transposed, a_transposed, N, M, K, alpha,
-            b.data.ptr, b_step, b_far, a.data.ptr, a_step, a_far, beta, out.data.ptr, out_step,
-            out_far, *pairs,
-        )  # fmt: skip
+    steps = {label: [step] for label, (_, step) in layouts.items()}
+    if pairs:
+        for label, (_, strides, *_) in given.items():
+            steps[label].append(strides[0] // size if len(strides) > 2 else 0)
+    before = layouts["b"][0], layouts["a"][0], N, M, K
+    return (
+        _ROUTINES[dtype][bool(pairs)], _SCALARS[dtype].ctypes.data, size, before,
+        tuple(steps.values()), pairs,
+    )  # fmt: skip
 
 
-def _layout(matrix: Any) -> tuple[int, int]:
+def _layout(shape: tuple[int, ...], strides: tuple[int, ...], size: int) -> tuple[int, int]:
     """(0, elements from row to row) for a matrix that lies by rows, (1, from column to column) by
     columns.
     """
-    (rows, columns), (down, right) = matrix.shape[-2:], matrix.strides[-2:]
-    size = matrix.dtype.itemsize
+    (rows, columns), (down, right) = shape, strides
     if columns == 1 or right == size:
         if rows == 1 or down >= columns * size:
             return 0, down // size if rows > 1 else columns
     if rows == 1 or (down == size and right >= rows * size):
         return 1, right // size if columns > 1 else rows
-    raise ValueError(f"gemm: neither rows nor columns are contiguous (strides {matrix.strides})")
+    raise ValueError(f"gemm: neither rows nor columns are contiguous (strides {strides})")

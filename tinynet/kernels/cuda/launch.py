@@ -21,7 +21,7 @@ import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,6 +57,13 @@ class Source:
         raise AttributeError(f"no kernel {name!r} in this source")
 
 
+class Checked(NamedTuple):
+    """What the arguments of a call make of a kernel."""
+
+    types: tuple[tuple[str, str], ...]  # what REAL, ELEMENT and INDEX stand for
+    casts: list[Any]  # for each argument, the type that a number becomes; None for an array
+
+
 class Kernel:
     """One `__global__` function: called with its grid, its arguments, and constants that are
     compiled in.
@@ -70,6 +77,7 @@ class Kernel:
                 PARAMETER.findall(p.strip())[0] for p in parameters.split(",")
             )
         ]
+        self._checked: dict[tuple, Checked] = {}  # by the kinds of the arguments
 
     def __call__(
         self,
@@ -85,33 +93,43 @@ class Kernel:
             raise ValueError(
                 f"{self.name}: {x} x {rows} threads are more than a GPU's grid holds ({LIMIT} each)"
             )
+        types, casts = self.check(arguments)
+        function = compiled(self.text, self.name, (*types, *constants.items()))
+        values = [a if cast is None else cast(a) for a, cast in zip(arguments, casts, strict=True)]
+        z = -(-rows // ROWS)
+        function((-(-x // block[0]), -(-rows // z), z), block, tuple(values))
+
+    def check(self, arguments: tuple) -> Checked:
+        """Hold every argument to its declaration: once for each kind of arguments (types, GPUs, how
+        they lie), since a step launches the same hundred kernels as the step before.
+        """
+        gpu, array = current_lane().gpu.id, cupy.ndarray
+        kinds = [
+            (a.dtype, a.data.device_id, a.flags.c_contiguous) if isinstance(a, array) else type(a)
+            for a in arguments
+        ]
+        key = (gpu, *kinds)
+        checked = self._checked.get(key)
+        if checked is None:
+            checked = self._checked[key] = self._check(arguments, gpu)
+        return checked
+
+    def _check(self, arguments: tuple, gpu: int) -> Checked:
         if len(arguments) != len(self.parameters):
             raise TypeError(
                 f"{self.name}: expected {len(self.parameters)} arguments, got {len(arguments)}"
             )
-        types = self.check(arguments)
-        function = compiled(self.text, self.name, (*types.items(), *constants.items()))
-        values = tuple(
-            argument if star else C_TYPES[types.get(kind, kind)](argument)
-            for argument, (kind, star, _) in zip(arguments, self.parameters, strict=True)
-        )
-        z = -(-rows // ROWS)
-        function((-(-x // block[0]), -(-rows // z), z), block, values)
-
-    def check(self, arguments: tuple) -> dict[str, str]:
-        """Hold every argument to its declaration; return what REAL, ELEMENT and INDEX stand for."""
-        gpu = current_lane().gpu.id
         types: dict[str, Any] = {}
         for argument, (kind, star, label) in zip(arguments, self.parameters, strict=True):
             if not star:
-                if isinstance(argument, cupy.ndarray):
+                if isinstance(argument, cupy.ndarray) or getattr(argument, "ndim", 0):
                     raise TypeError(f"{self.name}: {label} is a number, got an array")
                 continue
             if not isinstance(argument, cupy.ndarray):
                 raise TypeError(
                     f"{self.name}: {label} is a CuPy array, got {type(argument).__name__}"
                 )
-            check_device(self.name, label, argument, gpu)
+            check_device(self.name, label, argument.data.device_id, gpu)
             if not argument.flags.c_contiguous:
                 raise ValueError(f"{self.name}: {label} must be C-contiguous")
             expected, c_type = kind, C_NAMES.get(argument.dtype)
@@ -122,15 +140,19 @@ class Kernel:
             if c_type != expected:
                 expected = {"REAL": "float or double"}.get(expected, expected)
                 raise TypeError(f"{self.name}: {label} is {expected}, got {argument.dtype}")
-        return types
+        casts = [
+            None if star else C_TYPES[types.get(kind, kind)] for kind, star, _ in self.parameters
+        ]
+        return Checked(tuple(types.items()), casts)
 
 
-def check_device(operation: str, label: str, array: Any, gpu: int) -> None:
-    """Raise unless `array` lies on GPU `gpu`: neither launches nor cuBLAS would notice."""
-    if array.data.device_id != gpu:
+def check_device(operation: str, label: str, where: int, gpu: int) -> None:
+    """Raise unless an array that lies on GPU `where` lies on `gpu`: neither launches nor cuBLAS
+    would notice.
+    """
+    if where != gpu:
         raise DeviceMismatchError(
-            f"{operation}: {label} lives on cuda:{array.data.device_id}, but cuda:{gpu} is the "
-            f"current GPU"
+            f"{operation}: {label} lives on cuda:{where}, but cuda:{gpu} is the current GPU"
         )
 
 
@@ -145,7 +167,7 @@ def compiled(text: str, name: str, macros: tuple[tuple[str, Any], ...]) -> Calla
 
 def batch_last(x: Any) -> Any:
     """(N, ...) -> C-contiguous (..., N): a view where memory lies so already, else a copy."""
-    return dense(x if x.ndim < 2 else cupy.moveaxis(x, 0, -1))
+    return dense(x if x.ndim < 2 else x.transpose(*range(1, x.ndim), 0))
 
 
 def dense(x: Any) -> Any:
@@ -155,4 +177,4 @@ def dense(x: Any) -> Any:
 
 def batch_first(x: Any) -> Any:
     """(..., N) -> (N, ...), a view: the inverse of `batch_last`."""
-    return x if x.ndim < 2 else cupy.moveaxis(x, -1, 0)
+    return x if x.ndim < 2 else x.transpose(-1, *range(x.ndim - 1))

@@ -18,11 +18,12 @@ __device__ REAL over_row(REAL sum, REAL (*part)[WARP])
 }
 
 // A row past the last goes along with the last one, so that it meets the others at __syncthreads,
-// and writes the same values there.
+// and ends after the last of these.
 #define ROW                                                                                   \
     __shared__ REAL part[ROWS][WARP];                                                         \
-    const long long row = min((long long)blockIdx.x * ROWS + threadIdx.y, (long long)R - 1);  \
-    const long long start = row * D;
+    const long long wanted = (long long)blockIdx.x * ROWS + threadIdx.y;                      \
+    const long long row = min(wanted, (long long)R - 1), start = row * D;
+#define END_PAST_THE_LAST if (wanted >= R) return;
 
 // m, r, and y_i = w_i (x_i - m) r + b_i
 extern "C" __global__ void layer_norm_forward(
@@ -37,6 +38,7 @@ extern "C" __global__ void layer_norm_forward(
     sum = 0;
     for (int i = threadIdx.x; i < D; i += WARP) sum += (x[start + i] - m) * (x[start + i] - m);
     const REAL r = 1 / sqrt(over_row(sum, part) / D + (REAL)eps);
+    END_PAST_THE_LAST
     for (int i = threadIdx.x; i < D; i += WARP)
         y[start + i] = w[i] * ((x[start + i] - m) * r) + b[i];
     if (threadIdx.x == 0) {
@@ -61,6 +63,7 @@ extern "C" __global__ void layer_norm_backward(
     }
     sum = over_row(sum, part) / D;
     product = over_row(product, part) / D;
+    END_PAST_THE_LAST
     for (int i = threadIdx.x; i < D; i += WARP) {
         const REAL h = (x[start + i] - m) * r;
         dx[start + i] = r * (w[i] * dy[start + i] - sum - h * product);

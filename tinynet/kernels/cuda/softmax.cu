@@ -22,11 +22,12 @@ __device__ REAL over_lanes(REAL value, bool largest, REAL (*shared)[32])
 }
 
 // The place of this thread's first value. A thread past the last column goes along with that column, so that it meets the
-// others at __syncthreads, and writes the same values there.
+// others at __syncthreads; after the last of these it ends.
 #define COLUMN                                                                               \
     __shared__ REAL shared[LANES][32];                                                       \
     const long long wanted = (long long)blockIdx.x * 32 + threadIdx.x;                       \
     const long long column = min(wanted, columns - 1), start = column / inner * K * inner + column % inner;
+#define END_PAST_THE_LAST if (wanted >= columns) return;
 
 // The largest of a column, then the sum of exp(x - largest).
 #define LARGEST_AND_SUM                                                                      \
@@ -45,6 +46,7 @@ extern "C" __global__ void softmax_forward(const REAL* __restrict__ x, REAL* __r
 {
     COLUMN
     LARGEST_AND_SUM
+    END_PAST_THE_LAST
     const REAL log_sum = log(sum);
     for (int k = threadIdx.y; k < K; k += LANES) {
         const REAL shifted = x[start + k * inner] - largest;
@@ -64,6 +66,7 @@ extern "C" __global__ void softmax_backward(const REAL* __restrict__ dy, const R
         sum += log_form ? dy[i] : dy[i] * y[i];
     }
     sum = over_lanes(sum, false, shared);
+    END_PAST_THE_LAST
     for (int k = threadIdx.y; k < K; k += LANES) {
         const long long i = start + k * inner;
         dx[i] = log_form ? dy[i] - exp(y[i]) * sum : y[i] * (dy[i] - sum);
@@ -84,6 +87,7 @@ extern "C" __global__ void cross_entropy_forward(
         for (int k = threadIdx.y; k < K; k += LANES) total += x[start + k * inner] - largest;
         total = over_lanes(total, false, shared);
     }
+    END_PAST_THE_LAST
     for (int k = threadIdx.y; k < K; k += LANES) {
         const REAL shifted = x[start + k * inner] - largest;
         probabilities[start + k * inner] = exp(shifted) / sum;

@@ -52,12 +52,12 @@ class Step:
 
     def _launch(self, calls: list[tuple], parts: np.ndarray) -> None:
         for k, call in enumerate(calls):
-            types = self.kernel.check(call)
+            types = self.kernel.check(call).types
             parts[k] = tuple(a.data.ptr if isinstance(a, cupy.ndarray) else a for a in call)
         blocks = min(BLOCKS, -(-max(call[-1] for call in calls) // THREADS))
         if blocks:
             by_value = parts.view([("parts", parts.dtype, parts.shape)])  # one value, for CuPy
-            function = compiled(self.text, self.name, tuple(types.items()))
+            function = compiled(self.text, self.name, types)
             function((blocks, len(calls), 1), (THREADS, 1), (by_value,))
 
 

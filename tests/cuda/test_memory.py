@@ -1,0 +1,107 @@
+"""How much memory is used, and what is said when there is none left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fake_cupy
+import numpy as np
+import pytest
+
+import tinynet
+
+
+def test_memory_stats_and_out_of_memory(machine: fake_cupy.Machine) -> None:
+    gpu = tinynet.device("cuda")
+    before = gpu.memory_stats()
+    x = tinynet.tensor(np.ones((32, 1000), np.float32), device=gpu)
+    during = gpu.memory_stats()
+    del x
+    after = gpu.memory_stats()
+    assert tinynet.memory_stats("cuda:0").used == after.used
+    assert (
+        during.used >= before.used + 128000 > after.used
+        and after.peak >= during.used
+        and after.held >= 128000
+    )
+    machine.memory = 1 << 20
+    x = tinynet.tensor(np.ones((32, 10, 20, 20), np.float32), device=gpu)
+    with pytest.raises(tinynet.OutOfMemoryError) as caught:
+        tinynet.functional.local_response_norm(x, 5)
+    message = str(caught.value)
+    assert (
+        "LocalResponseNorm asked for 500 KiB" in message
+        and "cuda:0" in message
+        and "\n" not in message
+    )
+    assert "of a batch of 32, at most" in message
+    fits = int(message.split("at most ")[1].split()[0])
+    assert 16 <= fits < 32
+    with pytest.raises(
+        tinynet.OutOfMemoryError,
+        match="an operation asked for 8.00 GiB.*: use a smaller batch size$",
+    ):
+        with gpu.activate():
+            gpu.xp.empty((1 << 30,), np.float64)
+
+
+class Greedy(tinynet.Function):
+    """Asks for more memory than there is, in the phase `Greedy.phase`."""
+
+    phase = ""
+
+    @staticmethod
+    def ask(ctx: Any, phase: str) -> None:
+        if Greedy.phase == phase:
+            ctx.device.empty((1 << 20,), np.float64)  # activates the device again, without a name
+
+    @staticmethod
+    def forward(ctx: Any, scale: Any, x: Any) -> Any:
+        Greedy.ask(ctx, "forward")
+        return x.sum(axis=2)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Any) -> Any:
+        Greedy.ask(ctx, "backward")
+        return None, None
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward"])
+def test_out_of_memory_names_what_runs_and_its_batch(
+    machine: fake_cupy.Machine, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    gpu = tinynet.device("cuda")
+    machine.memory = 1 << 20
+    monkeypatch.setattr(Greedy, "phase", phase)
+    x = tinynet.tensor(np.ones((24, 3, 5), np.float32), device=gpu, requires_grad=True)
+    scale = tinynet.tensor(np.ones(7, np.float32), device=gpu)  # one axis: no batch
+    with pytest.raises(
+        tinynet.OutOfMemoryError, match="Greedy asked for 8 MiB.*: of a batch of 24, at most"
+    ):
+        Greedy.apply(scale, x).backward(np.ones((24, 3), np.float32))
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_that_runs_out_of_memory_goes_on_afterwards() -> None:
+    gpu = tinynet.device("cuda")
+    with pytest.raises(tinynet.OutOfMemoryError, match="cuda:0: .* asked for .* are free"):
+        gpu.empty((1 << 45,), np.float32)
+    assert (gpu.download(gpu.upload(np.ones(5))) == 1).all()
+
+
+def test_cublas_and_pinned_memory_run_out(machine: fake_cupy.Machine) -> None:
+    gpu = tinynet.device("cuda")
+    x = tinynet.tensor(np.ones((3, 3)), device=gpu)
+    machine.cublas_memory = False
+    with pytest.raises(tinynet.OutOfMemoryError, match="cuda:0: cuBLAS found no memory for its"):
+        x @ x
+    with pytest.raises(tinynet.OutOfMemoryError, match="cuda:1: cuBLAS found no memory for its"):
+        tinynet.device("cuda:1")
+    machine.pinned = 100
+    with pytest.raises(tinynet.OutOfMemoryError, match="the host gives no 4 KiB of pinned memory"):
+        for _ in range(5):
+            tinynet.tensor(np.ones(1 << 12, np.uint8), device=gpu)
+    machine.cublas_memory, machine.peers, machine.pinned = True, False, 1 << 20
+    other, machine.pinned = tinynet.device("cuda:1"), 100
+    with pytest.raises(tinynet.OutOfMemoryError, match="pinned memory"):
+        x.to(other).to(gpu)
