@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 
-class Share(NamedTuple):
+@dataclass(frozen=True)
+class Share:
     """Rows `first` ... `first + count - 1` of a batch of `total`.
 
     gather: value -> the values that all processes gave, in the order of their ranks. All must call

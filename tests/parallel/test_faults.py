@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
@@ -10,13 +11,14 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import INSTALLED, arguments, environment
+from test_programs import picture_folder
 from test_steps import JOB, arrays_of, assert_close
 
 from tinynet.training import checkpoint as files
 
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 ALEXNET = Path(__file__).parents[2] / "examples" / "alexnet.py"
 
 
@@ -49,6 +51,7 @@ def test_a_nan_is_named_by_its_rank(run, tmp_path):
     files.load(tmp_path / "run" / "step-00000004.safetensors")
 
 
+@pytest.mark.slow
 def test_a_nan_that_comes_back_is_found_by_the_replay(run, tmp_path):
     done = run(2, JOB, "linear", "run", "--rotten", 1, 30, ok=False)
     assert done.returncode == 2
@@ -66,8 +69,8 @@ def test_an_exception_of_a_rank_is_named_by_it(run):
     "more, said",
     [
         (["--seed", "1"], "expected --seed 'None', as rank 0 has, got '1'"),
-        (["--preset", "photos"], "expected --preset 'None', as rank 0 has, got 'photos'"),
-        (["--limit-pictures", "500"], "expected --limit-pictures '\\[200, 50\\]'"),
+        slow(["--preset", "photos"], "expected --preset 'None', as rank 0 has, got 'photos'"),
+        slow(["--limit-pictures", "500"], "expected --limit-pictures '\\[200, 50\\]'"),
     ],
 )
 def test_ranks_that_differ_are_refused(more, said, run):
@@ -78,28 +81,30 @@ def test_ranks_that_differ_are_refused(more, said, run):
     assert done.stderr.count("expected") == 1 and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_ranks_with_other_data_are_refused(run, tmp_path):
-    rng = np.random.default_rng(0)
-    from PIL import Image
-
-    for name in ("one", "two"):
-        for kind in ("train/a", "train/b", "val/a", "val/b"):
-            folder = tmp_path / name / kind
-            folder.mkdir(parents=True)
-            for i in range(4):
-                Image.fromarray(rng.integers(0, 255, (32, 32, 3)).astype(np.uint8)).save(
-                    folder / f"{i}.png"
-                )
+    for seed, name in enumerate(("one", "two")):
+        picture_folder(tmp_path / name, 4, seed)
     one = [sys.executable, ALEXNET, "--batch-size", "4", "--out", "run", "--data"]
-    done = run(1 + 1, *one[1:], "one", ":", "-n", "1", *one, "two", ok=False)
+    done = run(2, *one[1:], "one", ":", "-n", "1", *one, "two", ok=False)
     assert done.returncode == 2
     assert re.search(r"rank 2 on \S+: expected the fingerprint of training data", done.stderr)
 
 
-def test_a_mistake_of_all_ranks_is_told_once(run):
-    for mistake in (["--nonsense"], ["--data", "nowhere"], ["--predict", "run", "file"]):
-        done = run(3, ALEXNET, *mistake, ok=False)
-        assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        ["--data", "nowhere"],
+        slow(["--nonsense"]),
+        slow(["--predict", "run", "file"]),
+        slow(["--batch-size", "2", "--limit-pictures", "9,9"]),
+        slow(["--device", "cuda:0"]),
+        slow(["--resume", "--out", "nowhere"]),
+    ],
+)
+def test_a_mistake_of_all_ranks_is_told_once(mistake, run):
+    done = run(3, ALEXNET, *mistake, ok=False)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
 def test_without_mpi4py_one_line_says_what_to_install(tmp_path):
@@ -113,6 +118,7 @@ def test_without_mpi4py_one_line_says_what_to_install(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_launcher_of_another_mpi_is_refused(tmp_path):
     if not INSTALLED:
         pytest.skip("mpi4py is not installed")
@@ -125,6 +131,7 @@ def test_a_launcher_of_another_mpi_is_refused(tmp_path):
     assert done.returncode == 2 and "expected 4 ranks, as the launcher says, got 1" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_signal_saves_and_ends_all_ranks(tmp_path):
     if not INSTALLED:
         pytest.skip("mpi4py or mpiexec is not installed: pip install 'tinynet[mpi]'")

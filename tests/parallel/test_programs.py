@@ -28,6 +28,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_to_the_same_bytes(run, tmp_path):
     """Training by ranks ends with a report, too; --eval by one and by three."""
     few = ["--limit-pictures", "300,70", "--epochs", 1, "--limit-batches", 2]

@@ -35,20 +35,22 @@ def assert_close(folder: Path, other: Path) -> None:
             assert line[name] == pytest.approx(its_line[name], rel=1e-12, abs=1e-12), name
 
 
-@pytest.mark.parametrize("net", ["alexnet", "normed"])
-def test_ranks_agree_with_one_process(net, run, tmp_path):
-    run(1, JOB, net, "one", "--epochs", 1)
-    for ranks in (2, 4):
-        run(ranks, JOB, net, f"{ranks}", "--epochs", 1, "--bucket", 20_000)
-        assert_close(tmp_path / f"{ranks}", tmp_path / "one")
-    assert "unused.weight" not in arrays_of(tmp_path / "one") or net == "normed"
-
-
-def test_a_repetition_has_the_same_bits(run, tmp_path):
-    for name in ("first", "second"):
-        run(3, JOB, "normed", name, "--epochs", 1)  # 8 examples in shares of 2, 3, 3
-    first, second = (arrays_of(tmp_path / name) for name in ("first", "second"))
-    for name, array in first.items():
-        assert array.tobytes() == second[name].tobytes(), name
+def test_ranks_agree_with_one_process_and_repetitions_have_the_same_bits(run, tmp_path):
     run(1, JOB, "normed", "one", "--epochs", 1)
-    assert_close(tmp_path / "first", tmp_path / "one")
+    for name, ranks in (("two", 2), ("again", 2), ("four", 4)):
+        run(ranks, JOB, "normed", name, "--epochs", 1, "--bucket", 20_000)
+        assert_close(tmp_path / name, tmp_path / "one")
+    again = arrays_of(tmp_path / "again")
+    for name, array in arrays_of(tmp_path / "two").items():
+        assert array.tobytes() == again[name].tobytes(), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("--factors",)])
+@pytest.mark.parametrize("net", ["alexnet", "normed"])
+def test_any_number_of_ranks_agrees(net, more, run, tmp_path):
+    """Also where 8 examples are shares of 2, 3, 3, and where layers exchange factors."""
+    run(1, JOB, net, "one")
+    for ranks in (2, 3, 4):
+        run(ranks, JOB, net, f"{ranks}", *more)
+        assert_close(tmp_path / f"{ranks}", tmp_path / "one")

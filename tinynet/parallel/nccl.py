@@ -25,7 +25,7 @@ class NcclSums:
 
     def __init__(self, ranks: Ranks):
         self.ranks = ranks
-        self.nccl = getattr(cupy.cuda, "nccl", None)
+        self.nccl: Any = getattr(cupy.cuda, "nccl", None)
         if not getattr(self.nccl, "available", False):
             raise RanksError(
                 "ranks on GPUs: expected NCCL, which CuPy does not find; pip install "

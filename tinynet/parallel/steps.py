@@ -88,7 +88,8 @@ class SharedSteps(Steps):
             self.factors.prepare(nodes_behind(loss), self.counts, self.ranks.rank)
         if not self.buckets:
             self._lay_out([leaf for leaves in finished_at.values() for leaf in leaves])
-        waiting, leaves = iter(self.buckets), {}
+        leaves: dict[Tensor, Any] = {}
+        waiting = iter(self.buckets)
         bucket: Any = next(waiting, None)
         for visit in walk(loss, first, False):
             gather(leaves, *visit)

@@ -19,7 +19,7 @@ from tinynet.training.task import Task
 from tinynet.training.trainer import Trainer
 
 # How many times larger rates are where a batch is k times larger. Krizhevsky, "One weird trick for
-# parallelizing convolutional neural networks", 2014, section 5.2: the root by theory, k by trial.
+# parallelizing convolutional neural networks", 2014: the root by theory, k by trial.
 SCALES = {"linear": lambda k: k, "sqrt": math.sqrt}
 
 

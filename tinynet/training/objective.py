@@ -70,8 +70,9 @@ class Objective(Task):
                         figures = self.function(model, *self.inputs(batch))
                         sums += mine * np.array([figures[name].item() for name in names])
                         count += mine
-        *sums, count = self.steps.ranks.sum([*sums, count])
-        means = np.array(sums) / max(count, 1)  # a test that was stopped at its first batch
+        every = self.steps.ranks.sum([*sums, count])
+        sums, count = every[:-1], every[-1]
+        means = sums / max(count, 1)  # a test that was stopped at its first batch
         return dict(zip(names, means.tolist(), strict=True))
 
     def after_epoch(self, model: Module, folder: Path, epoch: int) -> None:
