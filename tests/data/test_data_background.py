@@ -1,0 +1,37 @@
+"""What a thread makes in advance: in order, errors too, and closed with its user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tinynet.data.background import in_background
+
+
+def test_items_come_in_order_and_an_error_in_its_place() -> None:
+    def items() -> Iterator[int]:
+        yield from range(5)
+        raise ValueError("the sixth")
+
+    seen = []
+    with pytest.raises(ValueError, match="the sixth"):
+        for item in in_background(items(), 2):
+            seen.append(item)
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_the_source_is_closed_with_its_user() -> None:
+    closed = []
+
+    def items() -> Iterator[int]:
+        try:
+            yield from range(100)
+        finally:
+            closed.append(True)
+
+    source = items()  # kept, so that nothing but a close ends it
+    made = in_background(source, 1)
+    assert next(made) == 0
+    made.close()
+    assert closed == [True] and next(source, None) is None
