@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import hashlib
 import io
+import logging
 import os
 import sys
 import traceback
@@ -19,6 +20,7 @@ import numpy as np
 
 import tinynet
 from tinynet.devices import cores
+from tinynet.errors import DataError
 from tinynet.nn import Module
 from tinynet.parallel.ranks import Ranks, RanksError, start
 
@@ -75,7 +77,10 @@ def of_data(use: str, dataset: Any) -> dict[str, Any]:
         sha.update(np.ascontiguousarray(dataset.labels).data)
         seen = count if dataset.in_memory else min(SAMPLE, count)
         for place in np.linspace(0, count - 1, seen).astype(int).tolist():
-            sha.update(np.ascontiguousarray(dataset.picture(place)).data)
+            try:
+                sha.update(np.ascontiguousarray(dataset.picture(place)).data)
+            except (DataError, OSError):  # whoever trains on it is told
+                sha.update(b"damaged")
     else:
         for array in dataset.batch(np.arange(count), None):
             sha.update(np.ascontiguousarray(array).data)
@@ -138,6 +143,7 @@ def heard(ranks: Ranks) -> Iterator[None]:
         if ranks.rank:
             nowhere = held.enter_context(open(os.devnull, "w"))
             held.enter_context(contextlib.redirect_stdout(nowhere))
+            logging.getLogger("tinynet").setLevel(logging.ERROR)  # rank 0 has the same warnings
         try:
             yield
         except Exception:

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import INSTALLED, arguments, environment
-from test_programs import picture_folder
-from test_steps import JOB, arrays_of, assert_close
+from jobs import INSTALLED, arguments, environment
+from test_rank_programs import picture_folder
+from test_shared_steps import JOB, arrays_of, assert_close
 
 from tinynet.training import checkpoint as files
 
