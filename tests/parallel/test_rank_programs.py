@@ -93,6 +93,16 @@ def test_what_ranks_cannot_share_is_refused(run):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "program", [["paper/claims.py", "list"], ["report.py", "run"], ["similar.py", "run", "test:1"]]
+)
+def test_programs_for_one_process_are_refused(program, run):
+    done = run(2, EXAMPLES / program[0], *program[1:], ok=False)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("expected one rank, got 2; start it without mpiexec") == 1
+
+
+@pytest.mark.slow
 def test_a_damaged_picture_is_left_out_of_its_rank_share(run, tmp_path):
     """The other rows of its batch count as in one process; without --skip-damaged the job ends."""
     picture_folder(tmp_path / "source", 12)

@@ -37,6 +37,16 @@ def started() -> Ranks:
         raise SystemExit(2) from None
 
 
+def alone() -> None:
+    """For a program that one process runs: ends it, in one line, if mpiexec started several."""
+    ranks = started()
+    if ranks.size > 1:
+        name = Path(sys.argv[0]).name
+        text = f"{name}: error: expected one rank, got {ranks.size}; start it without mpiexec"
+        fail(ranks, text, lambda line: print(line, file=sys.stderr))
+        raise SystemExit(2)
+
+
 def check_alike(ranks: Ranks, facts: Callable[[], dict[str, Any]]) -> None:
     """Raise RanksError, the same on all ranks, if a fact is not the same on all of them."""
     if ranks.size == 1:
