@@ -8,7 +8,8 @@ The first trains each net three steps on both sides, with the same first weights
 and ends unless the losses agree to 1e-3: roundings grow, in ResNet to 5e-4 after five steps. Then
 the sides take turns, each in a process of its own: a step of the recipe's own net on a batch of its
 own data, which both have in memory already. The table gives the median of all rounds, and the
-median of the ratios of the two turns of a round.
+median of the ratios of the two turns of a round; by the clock, and of the time that the cores
+worked, which other programs change less.
 
 --losses N trains both for N steps instead, the recipe's schedule drawn together to that length, and
 compares the means of their losses over the last tenth of them. Dropout is left out there.
@@ -91,20 +92,24 @@ def time_steps(names: list[str], rounds: int) -> list[dict[str, Any]]:
                 stack.enter_context(Worker(Side(program, "train", 0, name)))
                 for program in ("tinynet", "PyTorch")
             ]
-            turns = [[worker.turn()["seconds"] for worker in sides] for _ in range(rounds)]
-        ours, theirs = ([1000 * t for t in each] for each in zip(*turns, strict=True))
-        ratio = spread([b / a for a, b in zip(ours, theirs, strict=True)])
-        results.append(
-            dict(name=name, first=worst, ours=spread(ours), theirs=spread(theirs), ratio=ratio)
-        )
-        print(line(results[-1]), flush=True)
+            turns = [[worker.turn() for worker in sides] for _ in range(rounds)]
+        found: dict[str, Any] = dict(name=name, first=worst)
+        for clock in ("seconds", "processor"):
+            a, b = ([1000 * each[clock] for each in side] for side in zip(*turns, strict=True))
+            ratio = spread([theirs / ours for ours, theirs in zip(a, b, strict=True)])
+            found[clock] = dict(ours=spread(a), theirs=spread(b), ratio=ratio)
+        results.append(found)
+        print(line(found), flush=True)
     return results
 
 
-def line(r: dict[str, Any]) -> str:
-    ours, theirs, ratio = r["ours"]["median"], r["theirs"]["median"], r["ratio"]
-    span = f"{ratio['median']:9.2f} ({ratio['min']:.2f} .. {ratio['max']:.2f})"
-    return f"{r['name']:14}{ours:10,.2f}{theirs:12,.2f}{span:28}{r['first']:8.0e}"
+def line(found: dict[str, Any]) -> str:
+    text = f"{found['name']:12}"
+    for clock in ("seconds", "processor"):
+        ours, theirs, ratio = (found[clock][part] for part in ("ours", "theirs", "ratio"))
+        span = f"{ratio['median']:7.2f} ({ratio['min']:.2f} .. {ratio['max']:.2f})"
+        text += f"{ours['median']:9,.2f}{theirs['median']:9,.2f}{span:24}"
+    return f"{text}{found['first']:7.0e}"
 
 
 def main() -> None:
@@ -128,8 +133,9 @@ def main() -> None:
     if args.losses:
         kind, results = "losses", compare_losses(names, args.losses)
     else:
-        print(f"{'':14}{'tinynet':>10}{'PyTorch':>12}{'ratio':>9} {'':18}{'first losses':>8}")
-        print(f"{'':14}{'ms':>10}{'ms':>12}", flush=True)
+        half = f"{'tinynet':>9}{'PyTorch':>9}{'ratio':>7}{'':17}"
+        print(f"{'':12}{'ms by the clock':33}{'':9}{'ms of all cores':33}{'':7}first")
+        print(f"{'':12}{half}{half} losses", flush=True)
         kind, results = "history", time_steps(names, args.rounds)
     out = args.out or result_path(kind, "json")
     write_json(out, dict(machine=about, results=results))

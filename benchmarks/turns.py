@@ -85,7 +85,9 @@ class Worker:
         self.process.stdout.close()
 
     def turn(self) -> dict[str, float]:
-        """seconds: of a step. peak_mb: the most memory the process ever held, in 10^6 bytes."""
+        """seconds: of a step. processor: those that all cores worked. peak_mb: the most memory the
+        process ever held, in 10^6 bytes.
+        """
         print("turn", file=self.process.stdin, flush=True)
         return self._answer()
 
@@ -110,7 +112,7 @@ def work(side: Side) -> None:
     step()
     say(about=module.about())
     for _ in sys.stdin:
-        say(seconds=turn(step), peak_mb=peak_mb())
+        say(**turn(step), peak_mb=peak_mb())
 
 
 def compare(side: Side) -> None:
@@ -139,17 +141,18 @@ def compare(side: Side) -> None:
     say(worst=worst, error=errors[worst], tolerance=getattr(module, "TOLERANCE", TOLERANCE))
 
 
-def turn(step: Callable[[], object]) -> float:
-    """Seconds of a step: of one, or the median of as many as last a second; of those, one goes
-    before to warm up.
+def turn(step: Callable[[], object]) -> dict[str, float]:
+    """Seconds of a step, and those of all cores: of one, or the median of as many as last a second
+    (of the cores: the mean); of those, one goes before to warm up.
     """
     time.sleep(QUIET)
+    start = time.process_time()
     first = seconds(step)
-    return (
-        first
-        if first > TURN
-        else statistics.median(seconds(step) for _ in range(math.ceil(TURN / first)))
-    )
+    if first > TURN:
+        return dict(seconds=first, processor=time.process_time() - start)
+    start, taken = time.process_time(), [seconds(step) for _ in range(math.ceil(TURN / first))]
+    processor = (time.process_time() - start) / len(taken)
+    return dict(seconds=statistics.median(taken), processor=processor)
 
 
 def peak_mb() -> float:

@@ -191,6 +191,19 @@ def test_light_models_node_by_node(name, rng, tmp_path):
     assert all(p.grad is not None for p in net.parameters())
 
 
+@pytest.mark.parametrize("name", ["inception_v1", "squeezenet"])
+def test_other_classes(name, rng, tmp_path):
+    """The last layer's weight may go through a Reshape, or be a Conv's."""
+    path = tmp_path / "net.onnx"
+    onnx.save(light(name, rng), path)
+    imported = published.read(str(path), "torchvision")
+    assert imported.about["classes"] == 1000
+    about = imported.about | {"net": imported.net, "classes": list("abcdefg")}
+    net = published.build(about, (tinynet.device("cpu"),))
+    assert len(published.start_from(net, imported)) == 2
+    assert net(np.zeros((2, 3, 224, 224), np.float32)).shape == (2, 7)
+
+
 def test_the_page_counts_the_operators():
     page = (Path(__file__).parents[2] / "docs" / "exchange.md").read_text()
     folded = {"Constant", "ConstantOfShape"}

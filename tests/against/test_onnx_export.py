@@ -121,9 +121,9 @@ def pictures(rng, *shape):
 def test_alexnet_of_full_size(preset, rng, tmp_path):
     net, path = alexnet.AlexNet(1000, preset, ("cpu:0", "cpu:1")), tmp_path / "net.onnx"
     example = rng.normal(size=(1, 3, 224, 224)).astype(np.float32)
-    start = time.perf_counter()
+    start = time.process_time()  # others may use the machine, too
     tinynet.onnx.export(net, example, path, outputs=["logits"])
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert path.stat().st_size <= 246e6
     onnx.checker.check_model(str(path), full_check=True)
     for x in (*pictures(rng, 1, 3, 224, 224), rng.normal(size=(3, 3, 224, 224)).astype(np.float32)):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import mmap
 import operator
 import sys
 import types
@@ -59,8 +60,10 @@ class Counts:
         self.bytes[name] = self.bytes.get(name, 0) + moved
 
 
-def install(patch: pytest.MonkeyPatch) -> Counts:
-    """Real CuPy with these replacements, in place of what tinynet has seen so far."""
+def install(patch: pytest.MonkeyPatch, idle: bool = False) -> Counts:
+    """Real CuPy with these replacements, in place of what tinynet has seen so far. idle: what a
+    driver would do costs next to no time, and nothing is computed or counted (host_time.py).
+    """
     import cupy
     import cupyx
 
@@ -68,6 +71,7 @@ def install(patch: pytest.MonkeyPatch) -> Counts:
     sys.modules.update(cupy=cupy, cupyx=cupyx)
 
     counts, core = Counts(), cupy.ndarray
+    counts.compute = not idle
 
     def host(a: Any) -> Any:
         """The memory of a CuPy array as NumPy's; anything else as it is."""
@@ -105,7 +109,8 @@ def install(patch: pytest.MonkeyPatch) -> Counts:
             shape = [sum(a.shape[i] for a in parts) if i == axis else n
                      for i, n in enumerate(parts[0].shape)]  # fmt: skip
             return cupy.empty(shape, parts[0].dtype)
-        result = function(*map(host, args), **{k: host(v) for k, v in kwargs.items()})
+        with np.errstate(all=None if counts.compute else "ignore"):  # of what was never computed
+            result = function(*map(host, args), **{k: host(v) for k, v in kwargs.items()})
         if out is None:
             return given(result)
         host(out)[...] = result
@@ -192,7 +197,8 @@ def install(patch: pytest.MonkeyPatch) -> Counts:
         __int__=lambda self: int(host(self)), __bool__=lambda self: bool(host(self)),
         copy=lambda self, order="C": run("copy", np.array, self),
     ).items():  # fmt: skip
-        patch.setattr(core, name, function)
+        if not idle or name not in ("__getitem__", "reshape"):  # views need no driver
+            patch.setattr(core, name, function)
 
     # --- the module -------------------------------------------------------------------------------
 
@@ -212,15 +218,15 @@ def install(patch: pytest.MonkeyPatch) -> Counts:
         take_along_axis=lambda *args, **kw: run("take_along_axis", take_wrapped, *args, **kw),
         argsort=lambda a: run("argsort", lambda v: np.argsort(v, kind="stable"), a),
         ascontiguousarray=lambda a: a if a.flags.c_contiguous else run("pack", np.array, a),
-        RawKernel=functools.partial(_Kernel, counts, host),
+        RawKernel=_IdleKernel if idle else functools.partial(_Kernel, counts, host),
     ).items():  # fmt: skip
         patch.setattr(cupy, name, function)
     patch.setattr(cupyx, "empty_pinned", np.empty)
-    memory = _memory(cupy.cuda, counts)
+    memory = _idle_memory(cupy.cuda) if idle else _memory(cupy.cuda, counts)
     for name, thing in dict(
         Device=_Device, Stream=functools.partial(_Stream, counts),
         Event=functools.partial(_Event, counts), MemoryPool=memory, runtime=_runtime(cupy),
-        cublas=_Blas(counts),
+        cublas=_IdleBlas(counts) if idle else _Blas(counts),
     ).items():  # fmt: skip
         patch.setitem(
             vars(cupy.cuda), name, thing
@@ -349,3 +355,45 @@ def _runtime(cupy: Any) -> types.SimpleNamespace:
         getDevice=lambda: 0, deviceCanAccessPeer=lambda a, b: 1,
         memGetInfo=lambda: (1 << 37, 1 << 37),
     )  # fmt: skip
+
+
+# --- what costs next to no time -------------------------------------------------------------------
+
+
+class _IdleKernel:
+    def __init__(self, code: str, name: str, options: tuple = ()):
+        pass
+
+    def compile(self) -> None:
+        pass
+
+    def __call__(self, grid: tuple, block: tuple, args: tuple) -> None:
+        pass
+
+
+class _IdleBlas(_Blas):
+    def sgemm(self, *args: Any) -> None:
+        pass
+
+    def sgemmStridedBatched(self, *args: Any) -> None:
+        pass
+
+
+def _idle_memory(cuda: Any) -> type:
+    """A MemoryPool of addresses that nobody may touch, given out in turn."""
+    size = 1 << 34
+    places = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)
+    first = np.frombuffer(places, np.uint8).ctypes.data
+
+    class Pool(_memory(cuda, Counts())):  # type: ignore[misc]
+        used = 0
+
+        def malloc(self, nbytes: int) -> Any:
+            if self.used + nbytes > size:
+                self.used = 0
+            start, room = first + self.used, -(-max(nbytes, 1) // 512) * 512
+            self.used += room
+            memory = cuda.UnownedMemory(start, room, places, device_id=0)
+            return cuda.MemoryPointer(memory, 0)
+
+    return Pool

@@ -188,7 +188,7 @@ def test_every_example_exports(name, program, tmp_path, capsys):
     data = tmp_path / "text.txt"
     data.write_text("ROMEO:\nThe king is dead, long live the king of all the lands.\n" * 40)
     if name not in ("gpt", "bert", "transformer"):
-        data = make_pictures(tmp_path / "p", ("dark", "light"), 28)
+        data = make_pictures(tmp_path / "p", ("dark", "light"), 32)
     if name == "transformer":
         data.write_text("ein zwei\tone two\nzwei drei vier\ttwo three\n" * 10)
     made = name in ("perceptron", "backprop")

@@ -135,6 +135,7 @@ def _net(onnx: Any, model: Any) -> OnnxNet:
     outputs = [text(made.name) for made in graph.output]
     nodes: list[Node] = []
     left = LARGEST
+    uses = Counter(text(name) for proto in graph.node for name in proto.input)
     for proto in graph.node:
         op, name, domain = map(text, (proto.op_type, proto.name, proto.domain))
         node = Node(op, name, [*map(text, proto.input)], [*map(text, proto.output)], {}, opset)
@@ -150,7 +151,10 @@ def _net(onnx: Any, model: Any) -> OnnxNet:
             values[node.outputs[0]] = made
         else:
             node.attributes = {text(a.name): _attribute(onnx, a, node) for a in proto.attribute}
-            nodes.append(node)
+            if _reshapes_a_weight(node, values, inputs) and uses[node.inputs[0]] == 1:
+                values[node.outputs[0]] = _now(node, values)  # or no one could give it other sizes
+            else:
+                nodes.append(node)
     _check(nodes, {"", *values, *inputs}, outputs)
     needed = {name for node in nodes for name in node.inputs} | set(outputs)
     means = {n for node in nodes if node.op == "BatchNormalization" for n in node.inputs[3:5]}
@@ -170,6 +174,20 @@ def _net(onnx: Any, model: Any) -> OnnxNet:
     net = OnnxNet(description, values)
     net.metadata = {text(prop.key): text(prop.value) for prop in model.metadata_props}
     return net
+
+
+def _reshapes_a_weight(node: Node, values: dict[str, np.ndarray], inputs: dict[str, Any]) -> bool:
+    own_name = node.outputs[0] not in values and node.outputs[0] not in inputs
+    plain = node.op == "Reshape" and len(node.inputs) == 2 and not node.attributes
+    return plain and own_name and all(name in values for name in node.inputs)
+
+
+def _now(node: Node, values: dict[str, np.ndarray]) -> np.ndarray:
+    """What a node makes of values that are known."""
+    try:
+        return READERS[node.op].call(node, *(tensor(values[n]) for n in node.inputs)).numpy()
+    except WRONG as error:
+        raise ModelFileError(f"{said(node)}: {error or type(error).__name__}") from error
 
 
 def _check(nodes: list[Node], known: set[str], outputs: list[str]) -> None:

@@ -49,18 +49,18 @@ def products(node: Node, a: Tensor, b: Tensor, *_: Any) -> int:
 def places(node: Node, x: Tensor, kernel: Sequence[int] | None) -> tuple[int, int]:
     """Windows on all maps of a channel, at most, and numbers in a window."""
     (kh, kw), stride, widths = geometry(node, x, kernel)
-    sizes = zip(x.shape[2:], stride, widths, strict=True)
-    return x.shape[0] * math.prod((n + sum(w)) // s + 2 for n, s, w in sizes), kh * kw
+    sizes = [n + before + after for n, (before, after) in zip(x.shape[2:], widths, strict=True)]
+    steps = zip(sizes, stride, strict=True)
+    return x.shape[0] * math.prod(n // s + 2 for n, s in steps), kh * kw
 
 
 def conv(node: Node, x: Tensor, w: Tensor, *_: Any) -> int:
-    count, _ = places(node, x, w.shape[2:])
-    return count * (w.size + NUMBER * w.shape[0])
+    return places(node, x, w.shape[2:])[0] * (w.size + NUMBER * w.shape[0])
 
 
 def conv_transpose(node: Node, x: Tensor, w: Tensor, *_: Any) -> int:
     """A kernel for each number of x, spread over a result of s n + k."""
-    kernel, stride, _ = geometry(node, x, w.shape[2:])
+    kernel, stride = geometry(node, x, w.shape[2:])[:2]
     sizes = zip(x.shape[2:], stride, kernel, strict=True)
     made = (
         x.shape[0] * w.shape[1] * node.get("group", 1) * math.prod(n * s + k for n, s, k in sizes)

@@ -60,7 +60,7 @@ FAULTS = {
         "float32: any move excuses": ("10 * np.abs(a - b).max(initial=0) for a, b in zip(moved", "1e9 * np.abs(a - b).max(initial=0) for a, b in zip(moved"),
         "float32: nothing is said": ("        warnings.warn(PrecisionWarning(text), stacklevel=5)\n", ""),
         "float32: nothing afterwards": ("    c.expect(when, c.gradients(when, c.v), c.of_v)\n\n\ndef _near", "\n\ndef _near"),
-        "float32: compared where values differ": ("    if not _near(s, y, exact):", "    if False:"),
+        "float32: compared where values differ": ("    if not _near(s, y, exact, 100 * LESS_DIGITS * c.spread):", "    if False:"),
         "float32: tolerance of all inputs": ("LESS_DIGITS, allowed)", "LESS_DIGITS, [1 + max(allowed)] * len(allowed))"),
         "NaN is no difference": ("wrong = ~(np.abs(g - e) <= allowed)", "wrong = np.abs(g - e) > allowed"),
         "one tolerance for all inputs": ("max(rtol, self.rtol) * np.abs(e).max(initial=0)", "max(rtol, self.rtol) * max(np.abs(x).max(initial=0) for x in expected)"),
