@@ -52,6 +52,13 @@ def test_a_nan_is_named_by_its_rank(run, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_rank_whose_weights_drift_is_named(run):
+    done = run(3, JOB, "linear", "run", "--drift", 2, 4, ok=False)
+    assert done.returncode == 2
+    assert re.search(r"rank 2 on \S+: expected the weights of rank 0, got others", done.stderr)
+
+
+@pytest.mark.slow
 def test_a_nan_that_comes_back_is_found_by_the_replay(run, tmp_path):
     done = run(2, JOB, "linear", "run", "--rotten", 1, 30, ok=False)
     assert done.returncode == 2

@@ -234,7 +234,8 @@ class Trainer:
         """Raise TrainingError if ranks no longer have the same net: machines differ, or err."""
         if self.ranks.size == 1:
             return
-        sums = [zlib.crc32(np.ascontiguousarray(a)) for a in self.model.state_dict().values()]
+        arrays = map(np.ascontiguousarray, self.model.state_dict().values())
+        sums = [zlib.crc32(array.data) for array in arrays]
         told = self.ranks.gather((self.ranks.name, sums))
         for name, others in told:
             if others != told[0][1]:
