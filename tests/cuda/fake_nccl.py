@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import fake_cupy
 import numpy as np
+from fake_cupy import streams
+from fake_cupy.memory import block_at
 
 
 class Nccl:
@@ -19,7 +20,7 @@ class Nccl:
         self.streams: dict[int, Any] = {}
         nccl = self
 
-        class Stream(fake_cupy.Stream):
+        class Stream(streams.Stream):
             """One that is found by its pointer, as NCCL is given it."""
 
             def __init__(self, *args: Any, **kwargs: Any):
@@ -33,7 +34,7 @@ class Nccl:
 
     def NcclCommunicator(self, size: int, key: tuple[int, ...], rank: int) -> Communicator:
         assert key == self.get_unique_id() and 0 <= rank < size
-        return Communicator(self, size, fake_cupy.current_gpu())
+        return Communicator(self, size, streams.current_gpu())
 
 
 class Communicator:
@@ -42,10 +43,10 @@ class Communicator:
 
     def allReduce(self, source: int, target: int, count: int, kind: int, op: int, ptr: int) -> None:
         assert source == target and op == self.nccl.NCCL_SUM
-        assert fake_cupy.current_gpu() == self.gpu
-        stream, block = self.nccl.streams[ptr], fake_cupy.block_at(source)
+        assert streams.current_gpu() == self.gpu
+        stream, block = self.nccl.streams[ptr], block_at(source)
         assert stream.device_id == block.device_id == self.gpu
-        fake_cupy.operate("allReduce", stream, [block], [block])
+        streams.operate("allReduce", stream, [block], [block])
         dtype = {self.nccl.NCCL_FLOAT32: np.float32, self.nccl.NCCL_FLOAT64: np.float64}[kind]
         first = source - block.bytes.ctypes.data
         values = block.bytes[first : first + count * np.dtype(dtype).itemsize].view(dtype)
@@ -53,10 +54,10 @@ class Communicator:
         self.nccl.calls.append((self.gpu, ptr, count))
 
     def allGather(self, source: int, target: int, count: int, kind: int, ptr: int) -> None:
-        assert fake_cupy.current_gpu() == self.gpu
+        assert streams.current_gpu() == self.gpu
         stream = self.nccl.streams[ptr]
-        of, to = fake_cupy.block_at(source), fake_cupy.block_at(target)
-        fake_cupy.operate("allGather", stream, [of], [to])
+        of, to = block_at(source), block_at(target)
+        streams.operate("allGather", stream, [of], [to])
         size = count * {self.nccl.NCCL_FLOAT32: 4, self.nccl.NCCL_FLOAT64: 8}[kind]
         first, begin = source - of.bytes.ctypes.data, target - to.bytes.ctypes.data
         for rank in range(self.size):

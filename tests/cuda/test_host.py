@@ -179,6 +179,12 @@ def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machin
     add = launch.Source("add_to_columns.cu").add_to_columns
     with pytest.raises(RuntimeError, match="activate"):
         add((6, 1), x, x, 3, True, 6)
+    # What is right is remembered; what is wrong after that, is refused all the same.
+    for device, array in ((a, x), (b, elsewhere)):
+        with device.activate():
+            add((6, 1), array, array, 3, True, 6)
+    with b.activate(), pytest.raises(tinynet.DeviceMismatchError, match="cuda:0"):
+        add((6, 1), x, x, 3, True, 6)
     with a.activate():
         with pytest.raises(tinynet.DeviceMismatchError, match="cuda:1"):
             add((6, 1), x, elsewhere, 3, True, 6)
