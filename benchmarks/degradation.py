@@ -3,7 +3,7 @@ al. 2015 in small. Do deeper plain nets learn worse, and residual ones not?
 
     for net in plain20 plain56 resnet56; do
         python examples/history/resnet.py --preset $net --out $net \\
-            --epochs 10 --batch-size 128 --lr 0.1
+            --epochs 10 --batch-size 128 --lr 0.02
     done
     python benchmarks/degradation.py plain20 plain56 resnet56 picture.png
 

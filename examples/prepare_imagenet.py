@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -35,7 +36,7 @@ class Stopped(BaseException):
     """A signal has come; args[0] is its number. No `except Exception` is to catch it."""
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = of.Parser(
         description=__doc__.split("\n\n")[0],
         epilog="Exit status: 0 done, 1 --verify found something wrong, 2 it could not be done, "

@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import tinynet
+from tinynet.program import together
 from tinynet.program.options import Parser
 from tinynet.training.report import write_report
 
 
 def main(arguments: list[str] | None = None) -> int:
+    together.alone()
     parser = Parser(description=__doc__.split("\n\n")[0])
     parser.add_argument("folder", nargs="+", type=Path, help="a run's folder")
     args = parser.parse_args(arguments)

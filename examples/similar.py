@@ -19,7 +19,7 @@ from alexnet import PROGRAM
 
 import tinynet
 from tinynet.data import Loader
-from tinynet.program import Pictures, runs
+from tinynet.program import Pictures, runs, together
 from tinynet.program.options import Parser
 from tinynet.training.evaluate import probabilities
 from tinynet.training.features import features, nearest
@@ -28,6 +28,7 @@ from tinynet.training.plots import bars, contact_sheet
 
 
 def main(arguments: list[str] | None = None) -> int:
+    together.alone()
     parser = Parser(description=__doc__.split("\n\n")[0])
     parser.add_argument("checkpoint")
     parser.add_argument(

@@ -24,12 +24,14 @@ from running import Book, Job, Plan, RunError, perform
 from statements import STATEMENTS
 
 import tinynet
+from tinynet.program import together
 from tinynet.program.options import Parser, at_least
 
 OUT = Path(__file__).resolve().parents[2] / "docs" / "paper"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    together.alone()
     words = list(sys.argv[1:] if arguments is None else arguments)
     cut = words.index("--") if "--" in words else len(words)
     args, more = make_parser().parse_args(words[:cut]), tuple(words[cut + 1 :])

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from fake_cupy import streams
 from fake_cupy.memory import block_at
-from fake_cupy.streams import current_gpu, operate
 
 
 class Nccl:
@@ -35,7 +34,7 @@ class Nccl:
 
     def NcclCommunicator(self, size: int, key: tuple[int, ...], rank: int) -> Communicator:
         assert key == self.get_unique_id() and 0 <= rank < size
-        return Communicator(self, size, current_gpu())
+        return Communicator(self, size, streams.current_gpu())
 
 
 class Communicator:
@@ -44,10 +43,10 @@ class Communicator:
 
     def allReduce(self, source: int, target: int, count: int, kind: int, op: int, ptr: int) -> None:
         assert source == target and op == self.nccl.NCCL_SUM
-        assert current_gpu() == self.gpu
+        assert streams.current_gpu() == self.gpu
         stream, block = self.nccl.streams[ptr], block_at(source)
         assert stream.device_id == block.device_id == self.gpu
-        operate("allReduce", stream, [block], [block])
+        streams.operate("allReduce", stream, [block], [block])
         dtype = {self.nccl.NCCL_FLOAT32: np.float32, self.nccl.NCCL_FLOAT64: np.float64}[kind]
         first = source - block.bytes.ctypes.data
         values = block.bytes[first : first + count * np.dtype(dtype).itemsize].view(dtype)
@@ -55,10 +54,10 @@ class Communicator:
         self.nccl.calls.append((self.gpu, ptr, count))
 
     def allGather(self, source: int, target: int, count: int, kind: int, ptr: int) -> None:
-        assert current_gpu() == self.gpu
+        assert streams.current_gpu() == self.gpu
         stream = self.nccl.streams[ptr]
         of, to = block_at(source), block_at(target)
-        operate("allGather", stream, [of], [to])
+        streams.operate("allGather", stream, [of], [to])
         size = count * {self.nccl.NCCL_FLOAT32: 4, self.nccl.NCCL_FLOAT64: 8}[kind]
         first, begin = source - of.bytes.ctypes.data, target - to.bytes.ctypes.data
         for rank in range(self.size):

@@ -143,3 +143,25 @@ def test_missing_nccl_is_told(nccl):
     nccl.available = False
     with pytest.raises(RanksError, match="expected NCCL.*pip install nvidia-nccl"):
         train(["cuda:0", "cuda:0"], Two(), batches=1)
+
+
+def test_shares_of_dropout_and_batch_norm_are_those_of_the_cpu(machine, rng):
+    """Rows of the whole batch's mask; mean and variance of two ranks that hold the same."""
+    from tinynet.sharing import Share, shared
+
+    x = rng.normal(size=(3, 5, 4, 4)).astype(np.float32)
+    dy = rng.normal(size=x.shape).astype(np.float32)
+    weight, bias = rng.normal(size=(2, 5)).astype(np.float32)
+    found = []
+    for name in ("cpu", "cuda:0"):
+        tinynet.manual_seed(6)
+        values = [tinynet.tensor(a, device=name, requires_grad=True) for a in (x, weight, bias)]
+        running = [tinynet.zeros(5, device=name), tinynet.ones(5, device=name)]
+        with shared(Share(3, 3, 6, lambda value: [value, value])):
+            y = F.batch_norm(values[0], *running, *values[1:], training=True, relu=True)
+            y = F.dropout(y, 0.4)
+        y.backward(tinynet.tensor(dy, device=name))
+        found.append([y.numpy(), *(v.grad.numpy() for v in values), *(r.numpy() for r in running)])
+    for on_cpu, on_gpu in zip(*found, strict=True):
+        np.testing.assert_allclose(on_gpu, on_cpu, rtol=1e-4, atol=1e-5)
+    assert (found[0][0] == 0).mean() > 0.3

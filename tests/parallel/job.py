@@ -79,6 +79,7 @@ def main() -> int:
     parser.add_argument("--raise", type=int, nargs=2, metavar=("RANK", "STEP"))
     parser.add_argument("--kill", type=int, nargs=2, metavar=("RANK", "STEP"))
     parser.add_argument("--kill-after", type=float, nargs=2, metavar=("RANK", "SECONDS"))
+    parser.add_argument("--drift", type=int, nargs=2, metavar=("RANK", "STEP"))
     parser.add_argument("--rotten", type=int, nargs=2, metavar=("RANK", "ROW"))
     args = parser.parse_args()
     if args.bucket:
@@ -129,6 +130,8 @@ def main() -> int:
         if args.kill == [job.rank, trainer.step]:
             os.kill(os.getpid(), signal.SIGKILL)
         count = step(batch)
+        if args.drift == [job.rank, trainer.step]:
+            next(net.parameters()).data.ravel()[0] += 1e-15
         if args.stop_at and trainer.step >= args.stop_at:
             trainer.max_minutes = 1e-9
         return count

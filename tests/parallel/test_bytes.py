@@ -136,3 +136,18 @@ def test_a_parameter_without_a_gradient_keeps_none():
     with how.share(2, 2):
         how.backward(net(x).sum())
     assert net.fc7.weight.grad is None and net.fc6.weight.grad is not None
+
+
+def test_buckets_begin_in_the_order_in_which_they_are_full():
+    """The one that is opened last, of the middle layer's device, is full first."""
+    places = [tinynet.device(name) for name in ("cpu", "cpu:1", "cpu")]
+    layers = [nn.Linear(3, 3, device=place) for place in places]
+    parameters = [p for layer in layers for p in layer.parameters()]
+    how: Any = steps.steps_of(Same(2), parameters)
+    x = tinynet.tensor(np.ones((2, 3), np.float32))
+    with how.share(2, 2):
+        for layer, place in zip(layers, places, strict=True):
+            x = layer(x.to(place))
+        how.backward(x.sum())
+    assert [bucket.device.name for bucket in how.buckets] == ["cpu:1", "cpu"]
+    assert all(p.grad is not None for p in parameters)

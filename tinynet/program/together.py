@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import hashlib
 import io
+import logging
 import os
 import sys
 import traceback
@@ -19,6 +20,7 @@ import numpy as np
 
 import tinynet
 from tinynet.devices import cores
+from tinynet.errors import DataError
 from tinynet.nn import Module
 from tinynet.parallel.ranks import Ranks, RanksError, start
 
@@ -33,6 +35,16 @@ def started() -> Ranks:
     except RanksError as error:
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def alone() -> None:
+    """For a program that one process runs: ends it, in one line, if mpiexec started several."""
+    ranks = started()
+    if ranks.size > 1:
+        name = Path(sys.argv[0]).name
+        text = f"{name}: error: expected one rank, got {ranks.size}; start it without mpiexec"
+        fail(ranks, text, lambda line: print(line, file=sys.stderr))
+        raise SystemExit(2)
 
 
 def check_alike(ranks: Ranks, facts: Callable[[], dict[str, Any]]) -> None:
@@ -75,7 +87,10 @@ def of_data(use: str, dataset: Any) -> dict[str, Any]:
         sha.update(np.ascontiguousarray(dataset.labels).data)
         seen = count if dataset.in_memory else min(SAMPLE, count)
         for place in np.linspace(0, count - 1, seen).astype(int).tolist():
-            sha.update(np.ascontiguousarray(dataset.picture(place)).data)
+            try:
+                sha.update(np.ascontiguousarray(dataset.picture(place)).data)
+            except (DataError, OSError):  # whoever trains on it is told
+                sha.update(b"damaged")
     else:
         for array in dataset.batch(np.arange(count), None):
             sha.update(np.ascontiguousarray(array).data)
@@ -138,6 +153,7 @@ def heard(ranks: Ranks) -> Iterator[None]:
         if ranks.rank:
             nowhere = held.enter_context(open(os.devnull, "w"))
             held.enter_context(contextlib.redirect_stdout(nowhere))
+            logging.getLogger("tinynet").setLevel(logging.ERROR)  # rank 0 has the same warnings
         try:
             yield
         except Exception:

@@ -11,6 +11,7 @@ import functools
 import itertools
 import math
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,7 @@ class Trainer:
     def _finish_epoch(self) -> None:
         """Test, write it down, step the schedule, save. Leaves early if told to stop."""
         began = time.perf_counter()
+        self._check_alike()
         self._console.phase(self.epoch, testing=True)
         self.model.eval()
         with contextlib.closing(self.task.ahead(self.test.epoch(0))) as batches:
@@ -227,6 +229,19 @@ class Trainer:
                 edit(self.optimizer, self.schedule, epoch, [(name, value)])
                 self._console.say(f"from here on, as the recipe has it: {name}={value}")
         self._save()
+
+    def _check_alike(self) -> None:
+        """Raise TrainingError if ranks no longer have the same net: machines differ, or err."""
+        if self.ranks.size == 1:
+            return
+        arrays = map(np.ascontiguousarray, self.model.state_dict().values())
+        sums = [zlib.crc32(array.data) for array in arrays]
+        told = self.ranks.gather((self.ranks.name, sums))
+        for name, others in told:
+            if others != told[0][1]:
+                raise TrainingError(
+                    f"{name}: expected the weights of rank 0, got others; {self.saver.last_good()}"
+                )
 
     def health(self) -> dict[str, tuple[float, float]]:
         """Mean |w| and mean |last step| of every layer, as the program of 2012 logged at each test.

@@ -122,7 +122,7 @@ class Kernel:
         types: dict[str, Any] = {}
         for argument, (kind, star, label) in zip(arguments, self.parameters, strict=True):
             if not star:
-                if isinstance(argument, cupy.ndarray) or getattr(argument, "ndim", 0):
+                if isinstance(argument, cupy.ndarray) or getattr(argument, "ndim", 0) > 0:
                     raise TypeError(f"{self.name}: {label} is a number, got an array")
                 continue
             if not isinstance(argument, cupy.ndarray):

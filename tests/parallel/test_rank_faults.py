@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import INSTALLED, arguments, environment
-from test_programs import picture_folder
-from test_steps import JOB, arrays_of, assert_close
+from jobs import INSTALLED, arguments, environment
+from test_rank_programs import picture_folder
+from test_shared_steps import JOB, arrays_of, assert_close
 
 from tinynet.training import checkpoint as files
 
@@ -49,6 +49,13 @@ def test_a_nan_is_named_by_its_rank(run, tmp_path):
     assert "the loss is NaN or infinite" in done.stderr
     assert "step-00000004.safetensors" in done.stderr and done.stderr.count("NaN") == 1
     files.load(tmp_path / "run" / "step-00000004.safetensors")
+
+
+@pytest.mark.slow
+def test_a_rank_whose_weights_drift_is_named(run):
+    done = run(3, JOB, "linear", "run", "--drift", 2, 4, ok=False)
+    assert done.returncode == 2
+    assert re.search(r"rank 2 on \S+: expected the weights of rank 0, got others", done.stderr)
 
 
 @pytest.mark.slow

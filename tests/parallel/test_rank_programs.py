@@ -90,3 +90,36 @@ def test_what_ranks_cannot_share_is_refused(run):
     done = run(2, EXAMPLES / "history" / "gan.py", "--limit-pictures", "100,20", ok=False)
     assert done.returncode == 2
     assert "expected one rank, got 2: `distance` compares" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "program", [["paper/claims.py", "list"], ["report.py", "run"], ["similar.py", "run", "test:1"]]
+)
+def test_programs_for_one_process_are_refused(program, run):
+    done = run(2, EXAMPLES / program[0], *program[1:], ok=False)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("expected one rank, got 2; start it without mpiexec") == 1
+
+
+@pytest.mark.slow
+def test_a_damaged_picture_is_left_out_of_its_rank_share(run, tmp_path):
+    """The other rows of its batch count as in one process; without --skip-damaged the job ends."""
+    picture_folder(tmp_path / "source", 12)
+    prepare = [EXAMPLES / "prepare_imagenet.py", "source", "data", "--size", 32, "--workers", 1]
+    run(1, *prepare)
+    shard = tmp_path / "data" / "train-000000.tar"
+    content = bytearray(shard.read_bytes())
+    content[1200] ^= 255
+    shard.write_bytes(content)
+    how = ["--data", "data", "--batch-size", 12, "--epochs", 1, "--workers", 0]
+    lines = []
+    for ranks in (1, 2):
+        done = run(ranks, ALEXNET, *how, "--skip-damaged", 1, "--out", f"{ranks}")
+        assert done.stdout.count("left out") == 1
+        lines.append((tmp_path / f"{ranks}" / "metrics.jsonl").read_text().splitlines()[:2])
+    for one, two in zip(*lines, strict=True):
+        losses = [float(re.findall(r'"loss": ([\d.]+)', line)[0]) for line in (one, two)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    ended = run(2, ALEXNET, *how, "--out", "3", ok=False)
+    assert ended.returncode == 2 and re.search(r"rank \d on \S+: error: .*damaged", ended.stderr)
