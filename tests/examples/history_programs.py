@@ -68,6 +68,15 @@ def random_batches(rng, count, *shape) -> list[tuple[np.ndarray, np.ndarray]]:
     ]
 
 
+def in_float64(net, batches) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The net, in place, and the batches; for nets with batch normalisation, where in float32 a
+    rounding may put a value near 0 on the other side of a ReLU.
+    """
+    for array in (*net.parameters(), *net.buffers()):
+        array.data = array.data.astype(np.float64)
+    return [(x.astype(np.float64), labels) for x, labels in batches]
+
+
 class Labelled(Classification):
     """The task of a program of pictures, fed with arrays."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from history_programs import Labelled, losses_of_both, random_batches
+from history_programs import Labelled, in_float64, losses_of_both, random_batches
 
 import tinynet
 from tinynet.training import checkpoint as files
@@ -47,11 +47,8 @@ def test_a_block_that_adds_nothing_is_its_shortcut(rng):
 
 @pytest.mark.parametrize("shortcut", [True, False])
 def test_first_losses_are_those_of_pytorch(shortcut, rng):
-    """In float64: in float32 a rounding may put a value near 0 on the other side of a ReLU."""
-    batches = [(x.astype(np.float64), labels) for x, labels in random_batches(rng, 4, 6, 1, 16, 16)]
     net = resnet.ResNet(3, 1, 2, shortcut, CPU)
-    for array in (*net.parameters(), *net.buffers()):
-        array.data = array.data.astype(np.float64)
+    batches = in_float64(net, random_batches(rng, 4, 6, 1, 16, 16))
     ours, theirs = losses_of_both("resnet", net, resnet.sgd(net, 1e-2), Labelled(), batches)
     np.testing.assert_allclose(ours, theirs, rtol=1e-8)
     assert len({round(loss, 5) for loss in ours}) == 4

@@ -23,7 +23,7 @@ def test_first_losses_are_those_of_pytorch(rng):
     adam, task = tinynet.optim.Adam(net.parameters(), 1e-2), Objective(CPU, vae.bound, {})
     ours, theirs = losses_of_both("vae", net, adam, task, batches)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
-    assert ours[-1] < ours[0]
+    assert len({round(loss, 3) for loss in ours}) == 5
 
 
 @pytest.mark.slow
