@@ -526,3 +526,12 @@ def test_a_sum_that_cancels_is_compared_in_float32(sum, rng):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert gradcheck(lambda x: x.sum(), [x])
+
+
+def test_a_forgotten_return_and_what_fn_gave_are_named():
+    with pytest.raises(GradcheckError, match="0 or None for all of picture: is there a return"):
+        gradcheck(broken(lambda dx, x: None), [np.ones(3)])
+    with pytest.raises(ValueError, match="floats.*got ndarray of int64"):
+        gradcheck(lambda x: x * 2, [np.ones(3, np.int64)])
+    with pytest.raises(TypeError, match="expected fn to return a tensor or several, got ndarray"):
+        gradcheck(lambda x: (x * 2).numpy(), [np.ones(3)])

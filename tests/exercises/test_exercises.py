@@ -332,3 +332,11 @@ def test_a_file_that_cannot_be_read_is_told(run, folder):
     (folder / "walk.py").mkdir()
     status, told = run("walk")
     assert status == 1 and "walk.py: Is a directory" in told
+
+
+def test_a_reader_that_has_seen_enough_is_no_mistake():
+    """As in `... --list | head -1`."""
+    command = f"{sys.executable} -m tinynet.exercises --all | true"
+    environment = os.environ | {"PYTHONPATH": str(Path(tinynet.__file__).parents[1])}
+    done = subprocess.run(command, shell=True, env=environment, capture_output=True, timeout=60)
+    assert done.stderr == b""

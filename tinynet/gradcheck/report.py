@@ -132,4 +132,8 @@ def _wrong(wrong: list[Comparison]) -> str:
             f"  {c.labels[m]:<{width}}  {c.analytical[m]:>16.9g}  {c.numerical[m]:>16.9g}  "
             f"{error[m]:>9.2e}  {relative[m]:>9.2e}"
         )
+    if not c.analytical.any():
+        lines.append(
+            f"  backward gives 0 or None for all of {c.name}: is there a return at its end?"
+        )
     return "\n".join(lines)

@@ -117,7 +117,8 @@ class Subject:
         outputs = self.fn(*arguments)
         outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
         if not outputs or not all(isinstance(y, Tensor) for y in outputs):
-            raise TypeError("gradcheck: expected the function to return a tensor or several")
+            got = ", ".join(type(y).__name__ for y in outputs) or "nothing"
+            raise TypeError(f"gradcheck: expected fn to return a tensor or several, got {got}")
         return leaves, [y for y in outputs if y.dtype.kind in "fc"]
 
     def backward(
@@ -200,9 +201,11 @@ def _variables(fn: Any, inputs: list) -> list[Variable]:
     for name, p in getattr(fn, "named_parameters", lambda: ())():
         found.append(Variable(name, p, None, _float64(p), p.requires_grad))
     if not any(v.checked and v.value.size for v in found):
+        got = ", ".join(f"{type(x).__name__} of {x.dtype}" for x in inputs if hasattr(x, "dtype"))
         raise ValueError(
             "gradcheck: expected at least one input that requires a gradient (a tensor with "
-            "requires_grad=True or a NumPy array of floats) or a module with parameters, got none"
+            "requires_grad=True or a NumPy array of floats) or a module with parameters, got "
+            f"{got or 'none'}"
         )
     return found
 

@@ -266,7 +266,10 @@ class Program:
         for what in wanted:
             try:
                 print(*recipe.data.predict(models, task, about, what), sep="\n")
-            except (tinynet.TinynetError, OSError, ValueError) as error:
+            except OSError as error:
+                bad += 1
+                _complain(f"error: {what} cannot be read: {error.strerror or error}")
+            except (tinynet.TinynetError, ValueError) as error:
                 bad += 1
                 _complain(f"error: {error}")
         if bad and len(wanted) > 1:

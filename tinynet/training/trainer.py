@@ -395,12 +395,14 @@ class Trainer:
         if self.epoch > self.epochs:
             raise ValueError(
                 f"the run in {self.out} has been through {self.epoch} epochs: expected at least "
-                f"as many, got {self.epochs}"
+                f"as many, got {self.epochs}; give --epochs {self.epoch} or more"
             )
         if checkpoint.state.get("epochs", self.epochs) != self.epochs:
             self._step_schedule()
         if self._writes:
             self.saver.keep_best(self.best["step"])  # a kill may have come before its second name
+        if self.epoch == self.epochs:
+            return f"{line}: all {self.epochs} epochs are done; a larger --epochs goes on"
         return f"{line}: epoch {self.epoch + 1}, batch {self.batch}"
 
     def edit(self, edits: list[tuple[str, str]]) -> None:
