@@ -350,7 +350,7 @@ def test_the_whole_of_cfg145(capsys, tmp_path):
     with capsys.disabled():
         print(f"\ncfg145 at batch 1: {seconds:.2f} s, {page.stat().st_size / 1000:.0f} kB")
     assert len(drawing.graph.steps) == 54
-    norms = [b for b in drawing.graph.boxes if b.path.endswith("after.1.layers.0")]
+    norms = [b for b in drawing.graph.boxes if b.path.endswith("after.conv2.layers.0")]
     assert [b.title for b in norms] == ["LocalResponseNorm"] * 2
     assert [b.kept for b in norms] == [0, 0]  # conv2 keeps its result already
     loss.backward()

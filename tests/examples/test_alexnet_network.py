@@ -239,7 +239,7 @@ def test_the_paper_net_agrees_with_torch(rng):
             torch.cat([weights[f"{t}.fc{number}.{kind}"] for t in "ab"])
             for kind in ("weight", "bias")
         )
-        return TF.relu(TF.linear(x, w, b))
+        return 0.5 * TF.relu(TF.linear(x, w, b))  # dropout in the form of 2012, in use
 
     y = norm_and_pool(conv(1, 1, TF.pad(torch.tensor(x), (0, 3, 0, 3)), stride=4))
     y = norm_and_pool(conv(2, 2, y, padding=2))

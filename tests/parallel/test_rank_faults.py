@@ -105,7 +105,7 @@ def test_ranks_with_other_data_are_refused(run, tmp_path):
         slow(["--nonsense"]),
         slow(["--predict", "run", "file"]),
         slow(["--batch-size", "2", "--limit-pictures", "9,9"]),
-        slow(["--device", "cuda:0"]),
+        slow(["--device", "nowhere"]),
         slow(["--resume", "--out", "nowhere"]),
     ],
 )
