@@ -23,6 +23,8 @@ from tinynet.training import checkpoint as files
 from tinynet.training.metrics import read_config, read_metrics
 from tinynet.training.report import write_report
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
