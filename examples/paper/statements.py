@@ -107,7 +107,9 @@ STATEMENTS = {
         small=FEW,
     ),
     "depth": Statement(
-        "7", "Each middle layer, left out.",
+        "7",
+        "Each middle layer, left out. Without conv3 the net is the same as without conv4: the layer "
+        "that is left sees both towers and has as many kernels.",
         {"whole": BASE, **{arm: Arm(arm) for arm in DEPTH}},
         left_out(DEPTH, 2.0, "without {} the error is larger"),
         small=FEW,
@@ -163,7 +165,7 @@ STATEMENTS = {
             Comparison("five convolutions err more than six", None, "whole", "conv6"),
             Comparison("a net that saw no other classes errs more", 1.7, "whole", "tuned"),
         ),
-        data="CIFAR-10", small=("--picture-size", "32", *FEW),
+        data="CIFAR-10", small=("--picture-size", "32", "--limit-pictures", "2000,1000"),
     ),
     "relu": Statement(
         "3.1, figure 1",
