@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from tinynet.devices import Device
-from tinynet.kernels.layout import memory_order
+from tinynet.devices.layout import memory_order
 
 Order = tuple[int, ...]
 Operation = TypeVar("Operation", bound=Any)
@@ -29,7 +29,7 @@ def order_of(device: Device, arrays: Sequence[Any]) -> Order | None:
     if largest.ndim < 2 or largest.flags.c_contiguous:
         return None
     extra = max(array.ndim for array in arrays) - largest.ndim
-    return (*range(extra), *(axis + extra for axis in memory_order(largest)))
+    return (*range(extra), *(axis + extra for axis in memory_order(largest.strides)[0]))
 
 
 def reordered(x: Any, order: Order | None) -> Any:
