@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tinynet.devices import Device
-from tinynet.kernels.order import along_memory
+from tinynet.kernels.order import add, along_memory
 
 clock = itertools.count()  # numbers the nodes
 
@@ -128,7 +128,7 @@ def add_up(parts: list, device: Device) -> Any:
     if len(parts) == 1:
         return parts[0]
     with device.activate("backward"):
-        return functools.reduce(functools.partial(along_memory, device, operator.add), parts)
+        return functools.reduce(functools.partial(add, device), parts)
 
 
 def gather(leaves: dict, node: Node, arrived: list, leaving: list) -> None:
@@ -139,7 +139,7 @@ def gather(leaves: dict, node: Node, arrived: list, leaving: list) -> None:
         before = leaves.get(leaf)
         if before is not None:
             with leaf.device.activate("backward"):
-                leaves[leaf] = along_memory(leaf.device, operator.add, before, g)
+                leaves[leaf] = add(leaf.device, before, g)
         elif not _shares_memory(node, g, i, arrived, leaving):
             leaves[leaf] = g
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinynet.devices import Device, find_device
-from tinynet.kernels.order import along_memory
+from tinynet.kernels.order import add
 from tinynet.operators import Operators
 from tinynet.tape import Node, gather, walk
 
@@ -135,7 +134,7 @@ class Tensor(Operators["Tensor"]):
         """self.grad + grad, in a new array if there is a self.grad."""
         if self.grad is not None:
             with self.device.activate("backward"):
-                grad = along_memory(self.device, operator.add, self.grad.data, grad)
+                grad = add(self.device, self.grad.data, grad)
         # NumPy makes a bare number of a sum without axes
         return Tensor(np.asarray(grad) if isinstance(grad, np.generic) else grad, self.device)
 

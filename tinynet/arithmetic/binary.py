@@ -12,6 +12,8 @@ import numpy as np
 
 from tinynet.arithmetic.operands import binary, on_device_of, operands, unbroadcast
 from tinynet.function import Context, Function
+from tinynet.kernels.layout import PIECE
+from tinynet.kernels.order import add as add_arrays
 from tinynet.kernels.order import elementwise
 from tinynet.operations import operation
 from tinynet.tensors import Tensor
@@ -24,7 +26,7 @@ class Add(Function):
     @staticmethod
     def forward(ctx: Context, a: Any, b: Any) -> Any:
         ctx.shapes = a.shape, b.shape
-        return a + b
+        return a + b if a.size <= PIECE else add_arrays(ctx.device, a, b)
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:

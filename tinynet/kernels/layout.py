@@ -43,6 +43,12 @@ def memory_order(x: Any) -> list[int]:
     return sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
 
 
+def lying_in(order: list[int], empty: Callable[..., Any], shape: tuple, dtype: Any) -> Any:
+    """An array by `empty(shape, dtype)`, its axes in that order in memory."""
+    array = empty(tuple(shape[axis] for axis in order), dtype)
+    return array.transpose(sorted(range(len(order)), key=order.__getitem__))
+
+
 def along_memory(
     function: Callable[..., object], *arrays: np.ndarray, out: np.ndarray | None = None
 ) -> np.ndarray:

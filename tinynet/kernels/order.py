@@ -11,11 +11,14 @@ Rules read in CuPy 14's cupy/_core/_kernel.pyx.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
 from tinynet.devices import Device
-from tinynet.kernels.layout import memory_order
+from tinynet.kernels import layout
 
 Order = tuple[int, ...]
 Operation = TypeVar("Operation", bound=Any)
@@ -29,7 +32,7 @@ def order_of(device: Device, arrays: Sequence[Any]) -> Order | None:
     if largest.ndim < 2 or largest.flags.c_contiguous:
         return None
     extra = max(array.ndim for array in arrays) - largest.ndim
-    return (*range(extra), *(axis + extra for axis in memory_order(largest)))
+    return (*range(extra), *(axis + extra for axis in layout.memory_order(largest)))
 
 
 def reordered(x: Any, order: Order | None) -> Any:
@@ -57,6 +60,15 @@ def along_memory(device: Device, function: Callable[..., Any], *arrays: Any) -> 
         return function(*arrays)
     order = order_of(device, arrays)
     return restored(function(*(reordered(a, order) for a in arrays)), order)
+
+
+def add(device: Device, a: Any, b: Any) -> Any:
+    """a + b, in the memory order of a; on the CPU on several threads, if there is enough to do."""
+    if device.kind != "cpu":
+        return along_memory(device, operator.add, a, b)
+    if a.size <= layout.PIECE or a.shape != b.shape or a.dtype != b.dtype:
+        return a + b
+    return layout.along_memory(np.add, a, b)
 
 
 def elementwise(operation: Operation) -> Operation:
