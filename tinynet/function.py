@@ -43,7 +43,7 @@ class Context(Node):
     """
 
     saved: tuple[Any, ...] = ()  # see saved_tensors, which also looks for changes
-    _marks: tuple[int | None, ...] = ()
+    _marks: tuple[bytes | None, ...] = ()
 
     if TYPE_CHECKING:  # what forward sets is there, of any type
 
