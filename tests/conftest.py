@@ -8,14 +8,17 @@ that one test alone can be repeated. Tests marked `slow` run only when markers a
 
 from __future__ import annotations
 
+import io
 import random
 import signal
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import hypothesis
 import numpy as np
 import pytest
+from PIL import Image
 
 import tinynet
 
@@ -112,6 +115,27 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 
 def _test_seed(request: pytest.FixtureRequest) -> int:
     return request.config.option.seed * 2**32 + zlib.crc32(request.node.nodeid.encode())
+
+
+@pytest.fixture(scope="module")
+def quick_pictures() -> Iterator[None]:
+    """The curves and the confusion that a run draws at its end are one white point.
+
+    Eight figures of matplotlib take a second; tests/training/test_plots.py and
+    test_report_page.py look at real ones.
+    """
+    from tinynet.program import pictures
+    from tinynet.training import report
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (1, 1), "white").save(buffer, "PNG")
+    point = buffer.getvalue()
+    with pytest.MonkeyPatch.context() as patch:
+        for place, name in ((report, "draw_curves"), (pictures, "draw_confusion")):
+            patch.setattr(place, name, lambda *arguments: arguments[-1].write_bytes(point))
+        patch.setattr(report, "curves", lambda *arguments: [point])
+        patch.setattr(report, "confusion_picture", lambda *arguments: point)
+        yield
 
 
 @pytest.fixture

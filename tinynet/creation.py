@@ -194,7 +194,8 @@ def from_dlpack(x: Any) -> Tensor:
     """An array of another library as a tensor, without a copy: torch's, JAX's, NumPy's, CuPy's.
 
     It stays where it is. What is read-only there is read-only here. TypeError for what speaks no
-    DLPack, ValueError for a device or a dtype that tinynet has not.
+    DLPack, ValueError for a device or a dtype that tinynet has not, and for read-only arrays of
+    NumPy 2.0, which cannot say that they are.
     """
     if not hasattr(x, "__dlpack__") or not hasattr(x, "__dlpack_device__"):
         raise TypeError(

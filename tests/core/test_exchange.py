@@ -83,10 +83,20 @@ def test_numpy_from_dlpack_and_back():
     array = np.arange(6.0).reshape(2, 3).T
     t = tinynet.from_dlpack(array)
     assert np.shares_memory(t.data, array) and t.shape == (3, 2) and t.dtype == np.float64
-    array.setflags(write=False)
-    assert not tinynet.from_dlpack(array).data.flags.writeable
-    assert not np.from_dlpack(tinynet.from_numpy(array)).flags.writeable
     assert not hasattr(x, "__cuda_array_interface__")
+
+
+def test_what_is_read_only_stays_so_in_dlpack_or_is_refused():
+    array = np.arange(6.0)
+    array.setflags(write=False)
+    if np.lib.NumpyVersion(np.__version__) < "2.1.0":  # DLPack could not say so yet
+        with pytest.raises(ValueError, match="from_dlpack: ndarray cannot be read: .*readonly"):
+            tinynet.from_dlpack(array)
+        with pytest.raises(BufferError):
+            np.from_dlpack(tinynet.from_numpy(array))
+    else:
+        assert not tinynet.from_dlpack(array).data.flags.writeable
+        assert not np.from_dlpack(tinynet.from_numpy(array)).flags.writeable
 
 
 @pytest.mark.parametrize("name", ["torch", "jax.numpy"])

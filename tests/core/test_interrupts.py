@@ -35,6 +35,13 @@ def two_threads():
     tinynet.set_num_threads(before)
 
 
+def test_numpys_own_blas_is_found():  # else it is never held, and no test here would notice
+    name = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
+    if not any(known in name for known in ("openblas", "mkl", "blis")):
+        pytest.skip(f"NumPy was built with {name}, whose threads cannot be set")
+    assert threads._blas and blas()
+
+
 def test_blas_has_its_threads_again_after_two_users_at_once():
     before = blas()
     inside, first_left = threading.Event(), threading.Event()

@@ -28,6 +28,7 @@ from tinynet.training.trainer import Trainer
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from alexnet import AlexNet, main  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
 N, STEPS = 4, 3
 
 

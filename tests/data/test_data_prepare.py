@@ -182,19 +182,22 @@ def test_a_second_run_does_nothing(tmp_path, pictures):
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path, rng):
-    files = [picture_file(rng, [99, 99, 99], (900, 700)) for _ in range(60)]
+    files = [picture_file(rng, [99, 99, 99], (300, 200)) for _ in range(60)]
     pictures = ({"a": files[:30], "b": files[30:]}, {"a": files[:3], "b": files[3:5]})
-    source = make_tree(tmp_path / "in", pictures)
-    options = Options(size=200, shard=4)
+    source, out = make_tree(tmp_path / "in", pictures), tmp_path / "out"
+    options = Options(size=100, shard=2)
     prepare(source, tmp_path / "whole", options, progress=False)
-    command = [sys.executable, PROGRAM, source, tmp_path / "out", "--size=200", "--shard=4"]
+    command = [sys.executable, PROGRAM, source, out, "--size=100", "--shard=2"]
     environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parents[1])}
     run = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    time.sleep(0.4 + rng.random())
+    shards = rng.integers(0, 30)
+    while run.poll() is None and len(list(out.glob("*.tar"))) < shards:
+        time.sleep(0.002)
+    time.sleep(0.01 * rng.random())
     run.send_signal(signal.SIGKILL)
     assert run.wait() in (0, -signal.SIGKILL)  # 0: it was done before
-    prepare(source, tmp_path / "out", options, progress=False)
-    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+    prepare(source, out, options, progress=False)
+    assert digests(out) == digests(tmp_path / "whole")
 
 
 def test_a_folder_begun_with_another_source_is_not_gone_on_with(tmp_path, pictures):

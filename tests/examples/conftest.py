@@ -1,10 +1,15 @@
-"""Pictures for the programs of this folder."""
+"""Pictures for the programs of this folder, whose runs go without their own."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from PIL import Image
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick(quick_pictures):
+    pass
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
     python tests/mutation/catalogue.py [--sample N --seed N] [--results FILE [--again]] [--jobs N]
                                        [ROOM | NAME ...]
+    python tests/mutation/catalogue.py --check      # only whether all still fit the source: 1 s
 
 Statements moved, a copy or a lock forgotten, arguments exchanged, a default that differs, one epoch
 too many. The tests must notice every one. faults/ROOM.py holds them: {file below tinynet/: {name:
@@ -64,6 +65,7 @@ def main() -> int:
     )
     parser.add_argument("--again", action="store_true", help="but those that survived are")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--check", action="store_true", help="run no test: do all still fit?")
     arguments = parser.parse_args()
     room_of: dict[str, str] = {}
     mutants, lost = [], []
@@ -75,6 +77,9 @@ def main() -> int:
         mine = sample(mine, arguments.sample or len(mine), arguments.seed)
         mutants += mine
         room_of |= {m.name: room for m in mine}
+    if arguments.check:
+        print(*lost, f"{len(mutants)} faults fit the source, {len(lost)} do not", sep="\n")
+        return 1 if lost else 0
     start = time.monotonic()
 
     def report(result: Result) -> None:

@@ -149,6 +149,10 @@ ROOMS = {
     """,
     "program": f"""
         program/pictures.py {_PROGRAM} examples/test_resnet.py
+        program/published.py program/test_export_and_import.py against/test_foreign.py
+        program/exchange.py program/test_export_and_import.py program/test_command_line.py
+        program/together.py parallel/test_rank_parts.py parallel/test_rank_faults.py {_PROGRAM}
+        program/starting.py program/test_batch_size.py program/test_parts.py program/test_command_line.py {_PROGRAM}
         program/text.py data/test_text.py examples/test_gpt.py {_PROGRAM}
         program/*.py {_PROGRAM}
     """,
@@ -165,6 +169,14 @@ ROOMS = {
     """,
     "exercises": """
         exercises/*.py exercises/test_exercises.py
+    """,
+    "parallel": """
+        parallel/factors.py parallel/test_shared_steps.py parallel/test_bytes.py
+        parallel/*.py parallel/test_rank_parts.py parallel/test_shared_steps.py parallel/test_bytes.py parallel/test_rank_faults.py
+    """,
+    "foreign": """
+        foreign/beside.py against/test_beside_torch.py
+        foreign/*.py against/test_foreign.py
     """,
     "cuda": f"""
         devices/cuda/*.py {_CUDA} cuda/test_training.py cuda/test_gradcheck_device.py

@@ -4,12 +4,12 @@ program and options that are there.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -82,29 +82,60 @@ def commands() -> list[tuple[str, list[str]]]:
     return found
 
 
-@cache
-def help_of(program: tuple[str, ...]) -> str:
+# What `--help` of each says, from one process: most of its second is the import of tinynet.
+HELP = """
+import contextlib, io, json, os, runpy, sys
+from pathlib import Path
+import tinynet.program
+
+for program in json.loads(sys.argv[1]):
+    sys.argv, said, ended = [program[-1], "--help"], io.TextIOWrapper(io.BytesIO()), None
+    path, modules = list(sys.path), set(sys.modules)
+    try:
+        with contextlib.redirect_stdout(said):
+            if program[0] == "-m":
+                runpy.run_module(program[1], run_name="__main__", alter_sys=True)
+            else:
+                sys.path[0] = str(Path(program[0]).parent)
+                runpy.run_path(program[0], run_name="__main__")
+    except SystemExit as end:
+        ended = end.code
+    said.seek(0)
+    print(json.dumps([program, ended, said.read()]))
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:  # another program's may have the same name
+        if not name.startswith("tinynet"):
+            del sys.modules[name]
+"""
+
+
+def helps(programs: set[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
     run = subprocess.run(
-        [sys.executable, *program, "--help"],
+        [sys.executable, "-c", HELP, json.dumps(sorted(programs))],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
         capture_output=True,
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    return run.stdout
+    found = [json.loads(line) for line in run.stdout.splitlines()]
+    assert all(ended in (0, None) for _, ended, _ in found), (found, run.stderr)
+    return {tuple(program): said for program, _, said in found}
 
 
 def test_commands_name_programs_and_options_that_are_there():
     """They are not run: most take minutes, or a folder of the reader's."""
-    seen = commands()
-    assert len(seen) > 20
-    for page, words in seen:
+    asked: dict[tuple[str, ...], list] = {}  # program: (page, option)
+    for page, words in commands():
         program = tuple(words[1:3] if words[1] == "-m" else words[1:2])
-        options = [word.split("=")[0] for word in words if word.startswith("--")]
         if program[:2] in (("-m", "venv"), ("-m", "pytest")):
             continue
         if program[0] != "-m":
             assert (ROOT / program[0]).is_file(), (page, words)
-        for option in options:
-            assert re.search(rf"{option}\b", help_of(program)), (page, words, option)
+        options = [word.split("=")[0] for word in words if word.startswith("--")]
+        asked.setdefault(program, []).extend((page, option) for option in options)
+    assert len(asked) > 10 and sum(map(len, asked.values())) > 40
+    said = helps({program for program, options in asked.items() if options})
+    for program, options in asked.items():
+        for page, option in options:
+            assert re.search(rf"{option}\b", said[program]), (page, program, option)

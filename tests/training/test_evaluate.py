@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tinynet.data import ArrayDataset, Loader
 from tinynet.devices import find_device
+from tinynet.program import Pictures
 from tinynet.tensors import Tensor
 from tinynet.training.evaluate import (
     evaluate,
@@ -141,11 +144,23 @@ def test_what_an_evaluation_leaves_behind(rng, tmp_path):
 
 
 def test_read_picture(tmp_path, rng):
-    from PIL import Image
-
     Image.fromarray(rng.integers(0, 256, (30, 50, 3), np.uint8)).save(tmp_path / "p.png")
     assert read_picture(tmp_path / "p.png", (28, 28, 1)).shape == (28, 28, 1)
     assert read_picture(tmp_path / "p.png", (16, 16, 3)).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_a_grey_net_says_that_it_leaves_colours_out(kind, tmp_path):
+    about = dict(in_channels=1, picture_size=8, image_size=8, classes=["a", "b"])
+    task = SimpleNamespace(make_inputs=inputs_for(8, 8))
+
+    def first_line(colour):
+        Image.new("RGB", (8, 8), colour).save(tmp_path / f"p.{kind}")
+        net = lambda x: Tensor(np.eye(2, dtype=np.float32)[:1], CPU)  # noqa: E731
+        return Pictures().predict([net], task, about, str(tmp_path / f"p.{kind}"))[0]
+
+    assert "its colours are left out" in first_line((200, 10, 10))
+    assert first_line((90, 90, 90)) == str(tmp_path / f"p.{kind}")
 
 
 def test_features_and_the_nearest(rng):

@@ -372,6 +372,7 @@ class Bar:
     """Stands for tqdm's bar, and remembers."""
 
     made: list = []
+    disable = False  # it is shown
 
     def __init__(self, **options):
         self.options, self.count, self.said = options, options["initial"], []

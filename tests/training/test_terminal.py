@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import make_trainer
 
 from tinynet.training import checkpoint as files
-from tinynet.training.console import Console
+from tinynet.training import console
 from tinynet.training.task import Classification
 
 
@@ -38,21 +39,38 @@ def test_the_bar_fits_80_columns(epochs, total, done, monkeypatch):
     """Loss, error, pictures a second and the time that is left, none of them cut."""
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
-    console = Console(Task(), epochs, total, done)
-    assert console._bar.dynamic_ncols  # it asks how wide the terminal is
-    console._bar.dynamic_ncols = lambda file: (79, 24)
-    console._bar.start_t -= 10  # ten seconds have gone
-    console._bar.last_print_t -= 10
-    console.phase(epochs - 1)
-    console.advance(3210)
-    console.show({"loss": 6.9078, "top1_error": 99.87})
-    console.phase(epochs - 1, testing=True)
+    told = console.Console(Task(), epochs, total, done)
+    assert told._bar.dynamic_ncols  # it asks how wide the terminal is
+    told._bar.dynamic_ncols = lambda file: (79, 24)
+    told._bar.start_t -= 10  # ten seconds have gone
+    told._bar.last_print_t -= 10
+    told.phase(epochs - 1)
+    told.advance(3210)
+    told.show({"loss": 6.9078, "top1_error": 99.87}, 0.5)
+    told.phase(epochs - 1, testing=True)
     shown = [line.rstrip() for line in screen.getvalue().split("\r")]
-    console.close()
+    told.close()
     assert max(map(len, shown[2:])) <= 79  # those after the width is known
     for what in ("loss 6.908", "top-1 error 99.87 %", "/s, ", " left, ", f"/{epochs}", "%|"):
         assert what in shown[-1], shown
     assert shown[-1].startswith("testing") and shown[-2].startswith("epoch")
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_log_gets_a_line_a_minute(shown, monkeypatch, capsys):
+    """Where no bar is shown. It tells where the run stands, as the bar would."""
+    monkeypatch.setattr(sys, "stderr", Terminal() if shown else sys.stderr)
+    clock = iter([0.0, 59.0, 61.0, 62.0, 122.0])
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    told = console.Console(Task(), epochs=4, total=800, done=200)
+    told.phase(1)
+    for share in (0.25, 0.38, 0.44, 0.5):
+        told.show({"loss": 2.5, "top1_error": 40.0}, share)
+    told.close()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    words = "loss 2.500, top-1 error 40.00 %"
+    expected = [f"epoch 2/4, 38 % of the run: {words}", f"epoch 2/4, 50 % of the run: {words}"]
+    assert lines == ([] if shown else expected)
 
 
 def test_a_terminal_that_has_gone_ends_no_run(tmp_path, monkeypatch):

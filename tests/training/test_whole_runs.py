@@ -23,6 +23,8 @@ from tinynet.training import checkpoint as files
 from tinynet.training.metrics import read_config, read_metrics
 from tinynet.training.report import write_report
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
@@ -71,6 +73,8 @@ def test_milestones_are_fixed_when_a_run_starts(data, tmp_path, capsys):
     assert train(data, out, "--epochs", 6, "--max-time", "1s") == 0
     said = capsys.readouterr().out
     assert "after epochs 2, 4: the 1, 2 of the recipe's 3, at the same shares of 6" in said
+    assert train(data, tmp_path / "few", "--epochs", 1, "--limit-batches", 1) == 0
+    assert "so few epochs end before the rate is divided by ten" in capsys.readouterr().out
     assert read_config(out)["settings"]["milestones"] == [2, 4]
     assert main("--resume", "--out", out, "--epochs", 7) == 0
     assert read_config(out)["settings"]["milestones"] == [2, 4]

@@ -135,7 +135,7 @@ def _limit() -> Iterator[None]:
         raise _TimeUp
 
     before: Any = signal.signal(signal.SIGALRM, alarm)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS, SECONDS / 20)
     try:
         yield
     finally:

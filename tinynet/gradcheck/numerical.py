@@ -189,14 +189,19 @@ class Numerical:
         return min(r.min(initial=np.inf) for r in ratios)
 
     def _spread(self, rng: np.random.Generator) -> np.ndarray:
-        """How far each output moves when each input moves by its last digit: its rounding error."""
+        """How far each output moves when each input moves by its last digit: its rounding error.
+
+        Up or down by chance, twice. Then all up: a mean of many values that cancel hardly moves by
+        chance, and errs by the last digits of its partial sums, which depend on the memory order.
+        """
         y = self.subject.outputs
         spread = np.zeros(y.shape)
-        for _ in range(2):
+        for all_up in (False, False, True):
             values = []
             for x in self.subject.values:
                 digit = np.where(x == 0, np.spacing(np.abs(x).max(initial=0) or 1), np.spacing(x))
-                values.append(like(x, x + digit * rng.choice([-1, 1], x.shape)))
+                up = np.abs(digit) if all_up else digit * rng.choice([-1, 1], x.shape)
+                values.append(like(x, x + up))
             with np.errstate(all="ignore"):
                 change = np.nan_to_num(np.abs(self.subject.forward(values) - y))
             spread = np.maximum(spread, change)

@@ -33,7 +33,7 @@ from tinynet.program.options import Parser, at_least, not_negative, one_or_two, 
 from tinynet.program.recipe import Feeding
 from tinynet.tensors import Tensor, tensor
 from tinynet.training.evaluate import Evaluation, evaluate, probabilities, save_evaluation
-from tinynet.training.inputs import Inputs, batch_of, read_picture
+from tinynet.training.inputs import Inputs, batch_of, has_colours, read_picture
 from tinynet.training.plots import draw_confusion
 from tinynet.training.task import Classification
 
@@ -360,7 +360,8 @@ class Pictures:
     ) -> list[str]:
         batch = batch_of([self.read(about, what)], about["image_size"])
         likely = probabilities(models, batch, task.make_inputs)[0]
-        return [what] + [
+        grey = about["in_channels"] == 1 and has_colours(what)
+        return [what + " (its colours are left out: the net knows grey pictures)" * grey] + [
             f"  {100 * likely[k]:5.1f} %  {about['classes'][k]}"
             for k in np.argsort(-likely)[:LIKELY]
         ]

@@ -382,7 +382,9 @@ class Program:
         print(
             f"\nThe {recipe.title} ({size:,} parameters) has been through {epochs} of "
             f"{trainer.epochs} epochs. Its checkpoint {best}{chosen} "
-            f"{recipe.data.reached(result)}. Look at {report} in a browser for {shown} else."
+            f"{recipe.data.reached(result)}. Look at {report} in a browser for {shown} else.\n"
+            f"To use it: --predict {folder} {recipe.data.asks[0]}. To train it for longer: "
+            f"{self._command(folder)} --epochs N"
         )
 
     def _settings(self, args: argparse.Namespace, imported: Imported | None) -> dict:

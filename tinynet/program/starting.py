@@ -123,9 +123,14 @@ def tell(settings: dict, recipe: Recipe, trainer: Trainer, data: dict) -> None:
     )
     given, own = settings["milestones"], list(recipe.milestones or [])
     if own and given == recipe.milestones_of(settings["epochs"]) != own:
+        before = [epoch for epoch in given if epoch < settings["epochs"]]
         print(
-            f"the rate is divided by ten after epochs {_list(given)}: the {_list(own)} of the "
-            f"recipe's {recipe.epochs}, at the same shares of {settings['epochs']}"
+            f"the rate is divided by ten after epoch{'s' * (len(before) > 1)} {_list(before)}: the "
+            f"{_list(own)} of the recipe's {recipe.epochs}, at the same shares of "
+            f"{settings['epochs']}"
+            if before
+            else f"so few epochs end before the rate is divided by ten (recipe: after {_list(own)} "
+            f"of {recipe.epochs})"
         )
     if line := _told_of_rate(settings, recipe):
         print(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 from tqdm import tqdm
 
@@ -11,6 +12,8 @@ from tinynet.training.task import Task
 # 80 columns hold all of it, and the bar takes what is left of the line. What comes last is cut
 # first, where a line is shorter.
 BAR = "{desc}{percentage:4.0f}%|{bar}| {remaining} left, {rate_noinv_fmt}{postfix}"
+
+QUIET = 60.0  # seconds between lines where no bar is shown, as in a log
 
 
 class Console:
@@ -22,6 +25,7 @@ class Console:
     def __init__(self, task: Task, epochs: int, total: int, done: int) -> None:
         """total, done: examples of the whole run, and those trained on already."""
         self.task, self.epochs = task, epochs
+        self._phase, self._said_at = "", time.monotonic()
         self._bar = tqdm(  # shown on a terminal only
             total=total,
             initial=done,
@@ -34,21 +38,27 @@ class Console:
 
     def phase(self, epoch: int, testing: bool = False) -> None:
         """Epoch `epoch` (from 0) is trained, or tested."""
+        self._phase = f"{'testing' if testing else 'epoch'} {epoch + 1}/{self.epochs}"
         with _unheard():
-            what = "testing" if testing else "epoch"
-            self._bar.set_description_str(f"{what} {epoch + 1}/{self.epochs}")
+            self._bar.set_description_str(self._phase)
 
     def advance(self, count: int) -> None:
         """So many more examples are done."""
         with _unheard():
             self._bar.update(count)
 
-    def show(self, means: dict[str, float]) -> None:
-        """The means since the last line of metrics, beside the bar."""
+    def show(self, means: dict[str, float], share: float) -> None:
+        """The means since the last line of metrics, beside the bar. A log has no bar: there a line
+        once a minute, with the share of the run that is done.
+        """
         words = [f"loss {means['loss']:.3f}"]
         words += [m.words(means[name]) for name, m in self.task.measures.items() if name in means]
         with _unheard():
             self._bar.set_postfix_str(", ".join(words))
+        now = time.monotonic()
+        if self._bar.disable and now - self._said_at > QUIET:
+            self._said_at = now
+            self.say(f"{self._phase}, {100 * share:.0f} % of the run: {', '.join(words)}")
 
     def tested(self, epoch: int, found: dict[str, float], lr: float, best: bool) -> None:
         """What a test found after `epoch` epochs."""

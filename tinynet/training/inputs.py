@@ -99,6 +99,12 @@ def read_picture(path: str | Path, shape: tuple[int, int, int]) -> np.ndarray:
     return picture
 
 
+def has_colours(path: str | Path) -> bool:
+    """Whether red, green and blue of any pixel of a picture file differ."""
+    picture = decode(Path(path).read_bytes(), str(path))
+    return bool((picture != picture[:, :, :1]).any())
+
+
 def batch_of(pictures: Sequence[np.ndarray], size: int) -> Batch:
     """Whole pictures (H, W, C) as a Batch seen through its centre; the labels say nothing."""
     count, (height, width, _) = len(pictures), pictures[0].shape

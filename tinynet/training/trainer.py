@@ -278,7 +278,7 @@ class Trainer:
             raise NotFiniteError("the loss is NaN or infinite")
         names = ("loss", *self.task.measured)
         means = {name: total / count for name, total in zip(names, totals, strict=True)}
-        self._console.show(means)
+        self._console.show(means, self._now() / self.epochs)
         if not line_due:
             return
         examples = (self.step - self._line_step) * self.train.batch_size

@@ -65,6 +65,8 @@ FAULTS = {
         "a copied device is another": ("return find_device, (self.name,)  # copies", "return type(self), (self.name, self.index, None)  # copies"),
     },
     "devices/cores.py": {
-        "all the machine's cores": ("    if hasattr(os, \"sched_getaffinity\"):\n        return len(os.sched_getaffinity(0))\n", ""),
+        "all the machine's cores": ("    if hasattr(os, \"sched_getaffinity\"):\n        return sorted(os.sched_getaffinity(0))\n", ""),
+        "cores are not shared": ("max(1, len(cores()) // _sharers)", "len(cores())"),
+        "no core at all": ("max(1, len(cores()) // _sharers)", "len(cores()) // _sharers"),
     },
 }
