@@ -168,6 +168,37 @@ def test_every_piece_runs_once(count, any_threads):
     assert len(done) == 41
 
 
+def test_each_thread_begins_with_neighbouring_pieces_of_its_own(any_threads):
+    tinynet.set_num_threads(2)
+    firsts, both = {}, threading.Barrier(2, timeout=60)
+
+    def piece(i):
+        if firsts.setdefault(threading.get_ident(), i) == i:
+            both.wait()
+
+    threads.parallel_for(piece, range(6))
+    assert firsts[threading.get_ident()] == 0 and sorted(firsts.values()) == [0, 3]
+
+
+@pytest.mark.parametrize("multiplications", [0, threads.ENOUGH])
+def test_jobs_give_their_results_and_hand_over_if_there_is_enough(multiplications, any_threads):
+    tinynet.set_num_threads(2)
+    done, where = [], set()
+
+    def work(i):
+        where.add(threading.get_ident())
+        time.sleep(0.01)
+        done.append(i)
+
+    jobs = [
+        threads.Job(work, range(first, first + 5), lambda first=first: (first, sorted(done)))
+        for first in (0, 5)
+    ]
+    given = threads.run_jobs([jobs[0], threads.NO_JOB, jobs[1]], multiplications)
+    assert given == [(0, [*range(10)]), None, (5, [*range(10)])]
+    assert len(where) == (2 if multiplications else 1)
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_an_exception_of_a_piece_is_raised_and_stops_the_others(count, any_threads):
     tinynet.set_num_threads(count)
