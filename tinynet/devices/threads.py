@@ -67,15 +67,18 @@ def get_num_threads() -> int:
     return _num_threads
 
 
-def parallel_for(function: Callable[[Piece], object], pieces: Iterable[Piece]) -> None:
-    """Call `function(piece)` for every piece, on up to `get_num_threads()` threads; return when all
-    are done.
+def parallel_for(
+    function: Callable[[Piece], object], pieces: Iterable[Piece], alone: bool = False
+) -> None:
+    """Call `function(piece)` for every piece, on up to `get_num_threads()` threads, or on this one
+    `alone`; return when all are done.
 
     Pieces must not write to the same memory. The first exception of any piece is raised here, when
     no thread works at a piece any more; so is an interrupt.
     """
     pieces = list(pieces)
-    work = _Work(function, pieces, helpers=max(1, min(_num_threads, len(pieces))) - 1)
+    threads = 1 if alone else min(_num_threads, len(pieces))
+    work = _Work(function, pieces, helpers=max(1, threads) - 1)
     try:
         _hold_blas(work)
         if work.places:
@@ -113,8 +116,7 @@ ENOUGH = 1 << 22  # multiplications that are worth a hand-over: 50 to 100 us
 
 def run_job(job: Job) -> Any:
     """The result of a job."""
-    if job.pieces:
-        parallel_for(job.function, job.pieces)
+    parallel_for(job.function, job.pieces)
     return job.result()
 
 
@@ -125,11 +127,8 @@ def run_jobs(jobs: Sequence[Job], multiplications: int) -> list[Any]:
     reads what that one needs: with a convolution's dx on one core and dw on the other less data
     goes from core to core than with halves of both.
     """
-    if multiplications < ENOUGH:
-        return [run_job(job) for job in jobs]
-    parallel_for(
-        lambda task: task[0](task[1]), [(job.function, p) for job in jobs for p in job.pieces]
-    )
+    tasks = [(job.function, piece) for job in jobs for piece in job.pieces]
+    parallel_for(lambda task: task[0](task[1]), tasks, alone=multiplications < ENOUGH)
     return [job.result() for job in jobs]
 
 

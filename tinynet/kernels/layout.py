@@ -64,11 +64,11 @@ def elementwise(function: Callable[..., object], *arrays: np.ndarray) -> None:
     threads.
     """
     flat = [a.reshape(-1) for a in arrays]
-    pieces = ranges(flat[0].size, PIECE)
-    if len(pieces) == 1:
+    if flat[0].size <= PIECE:
         function(*flat)
-    else:
-        parallel_for(lambda piece: function(*(a[piece] for a in flat)), pieces)
+        return
+    pieces = ranges(flat[0].size, PIECE)
+    parallel_for(lambda piece: function(*(a[piece] for a in flat)), pieces)
 
 
 def cut_to_zero(x: np.ndarray, out: np.ndarray) -> np.ndarray:

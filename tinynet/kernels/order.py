@@ -66,7 +66,8 @@ def along_memory(device: Device, function: Callable[..., Any], *arrays: Any) -> 
 def add(device: Device, a: Any, b: Any) -> Any:
     """a + b, in the memory order of a; on the CPU on several threads, if there is enough to do."""
     if device.kind != "cpu":
-        return along_memory(device, operator.add, a, b)
+        with device.activate("add"):
+            return along_memory(device, operator.add, a, b)
     if a.size <= layout.PIECE or a.shape != b.shape or a.dtype != b.dtype:
         return a + b
     return layout.along_memory(np.add, a, b)

@@ -295,13 +295,16 @@ FAULTS = {
         "the CPU's batches one in fifty": ("self._every = 50 if self._devices else 1", "self._every = 50"),
     },
     "training/console.py": {
-        "the epoch is counted from 0": ("f\"{what} {epoch + 1}/{self.epochs}\"", "f\"{what} {epoch}/{self.epochs}\""),
+        "the epoch is counted from 0": ("{epoch + 1}/{self.epochs}\"", "{epoch}/{self.epochs}\""),
         "a resumed bar begins at 0": ("            initial=done,\n", ""),
         "every test is the best": ("(\" (best so far)\" if best else \"\")", "\" (best so far)\""),
         "biases among the layers": ("            if not name.endswith(\".bias\")\n", ""),
         "health exchanged": ("{weight:.1e} {step:.1e}", "{step:.1e} {weight:.1e}"),
-        "testing is not told": ("what = \"testing\" if testing else \"epoch\"", "what = \"epoch\""),
+        "testing is not told": ("{'testing' if testing else 'epoch'}", "epoch"),
         "measures of training": ("words += [m.words(found[name]) for name, m in self.task.measures.items() if name in found]", "words += [m.words(found[name]) for name, m in self.task.measures.items() if name in self.task.measured]"),
+        "a log is told nothing while it trains": ("        if self._bar.disable and now", "        if not self._bar.disable and now"),
+        "the share of the run is not in percent": ("{100 * share:.0f} %", "{share:.0f} %"),
+        "a line of a log at every figure": ("            self._said_at = now\n", ""),
     },
     "training/batch_size.py": {
         "the slope of one step": ("(larger - least) // (more - few)", "larger // more"),
