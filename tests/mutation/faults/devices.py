@@ -8,7 +8,7 @@ FAULTS = {
         "an error of our own piece leaves before the others end": ("    finally:\n        while True:  # once more", "        if work.errors:\n            raise work.errors[0]\n    finally:\n        while not work.errors:  # once more"),
         "pieces go on after an error": ("            for _ in left:  # nobody begins another piece\n                pass\n", ""),
         "each thread does all pieces": ("self.shares = [iter(pieces[a:b]) for a, b in itertools.pairwise(bounds)]", "self.shares = [pieces[a:b] for a, b in itertools.pairwise(bounds)]"),
-        "a helper too many": ("helpers=max(1, min(_num_threads, len(pieces))) - 1", "helpers=max(1, min(_num_threads, len(pieces)))"),
+        "a helper too many": ("helpers=max(1, threads) - 1", "helpers=max(1, threads)"),
         "the old pool stays": ("old, _num_threads, _team = _team, int(n), None", "old, _num_threads = None, int(n)"),
         "a fork keeps the pool": ("after_in_child=_forget_threads", "after_in_parent=_forget_threads"),
         "the last piece is lost": ("for i in range(0, n, step)]", "for i in range(0, n - n % step, step)]"),
@@ -18,7 +18,7 @@ FAULTS = {
         "the last pieces belong to nobody": ("for i in range(helpers + 2)]", "for i in range(helpers + 1)]"),
         "who has done its own ends": ("itertools.chain(*self.shares[share:], *self.shares[:share])", "itertools.chain(self.shares[share])"),
         "only the pieces behind its own": ("itertools.chain(*self.shares[share:], *self.shares[:share])", "itertools.chain(*self.shares[share:])"),
-        "a job of many is run by the first alone": ("for job in jobs for p in job.pieces]", "for job in jobs[:1] for p in job.pieces]"),
+        "a job of many is run by the first alone": ("for job in jobs for piece in job.pieces]", "for job in jobs[:1] for piece in job.pieces]"),
     },
     "devices/scratch.py": {
         "scratch shared by all threads": ("class Scratch(threading.local):", "class Scratch:"),
