@@ -87,10 +87,9 @@ def after(kinds: str, p: Preset) -> nn.Module:
     known = dict(
         norm=nn.LocalResponseNorm(5, alpha=p.alpha, beta=0.75, k=2.0),
         same_map=nn.SpatialResponseNorm(5, alpha=0.001, beta=0.75, k=1.0),
-        pool=nn.MaxPool2d(3, stride=2, ceil_mode=True),
-        pool_apart=nn.MaxPool2d(2), pool_mean=nn.AvgPool2d(3, stride=2, ceil_mode=True),
-        relu=nn.ReLU(inplace=True), tanh=nn.Tanh(), flatten=nn.Flatten(),
-        dropout=nn.Dropout(p.dropout, p.inverted),
+        pool=nn.MaxPool2d(3, stride=2, ceil_mode=True), pool_apart=nn.MaxPool2d(2),
+        pool_mean=nn.AvgPool2d(3, stride=2, ceil_mode=True), relu=nn.ReLU(inplace=True),
+        tanh=nn.Tanh(), flatten=nn.Flatten(), dropout=nn.Dropout(p.dropout, p.inverted),
     )  # fmt: skip
     return nn.Sequential(*(known[kind] for kind in kinds.split()))
 
@@ -178,9 +177,10 @@ class AlexNet(nn.Module):
         return tinynet.concat([x.to(self.towers[0].device) for x in xs], axis=1)
 
     def cross(self, xs: list[Tensor]) -> list[Tensor]:
-        """Each tower gets a copy of what the other made: tower a's channels first, on both."""
-        copies = [[x.to(tower.device) for x in xs] for tower in self.towers]  # run side by side
-        return [tinynet.concat(maps, axis=1) for maps in copies]
+        """Each tower sees what both made, a's channels first; on one device the same tensor."""
+        copies = {t.device: [x.to(t.device) for x in xs] for t in self.towers}  # run side by side
+        seen = {device: tinynet.concat(maps, axis=1) for device, maps in copies.items()}
+        return [seen[tower.device] for tower in self.towers]
 
     def param_groups(self) -> list[dict[str, Any]]:
         """Weights and biases of each layer, with the preset's rates and decay, for an optimiser."""

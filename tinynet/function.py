@@ -43,7 +43,7 @@ class Context(Node):
     """
 
     saved: tuple[Any, ...] = ()  # see saved_tensors, which also looks for changes
-    _marks: tuple[int | None, ...] = ()
+    _marks: tuple[bytes | None, ...] = ()
 
     if TYPE_CHECKING:  # what forward sets is there, of any type
 
@@ -83,8 +83,8 @@ class Context(Node):
         return self.saved
 
     def free(self) -> None:
-        super().free()
-        vars(self).clear()  # saved arrays, and what forward set
+        self.inputs = None
+        self.__dict__.clear()  # saved arrays, and what forward set
 
 
 class Function:
@@ -154,7 +154,7 @@ class Function:
         """
         given = _run(node, "backward", cls.backward, grads)
         given = list(given) if isinstance(given, (tuple, list)) else [given]
-        inputs = node.inputs
+        inputs, array = node.inputs, (node.device.xp.ndarray, np.generic)
         if len(given) != len(inputs):
             given = _one_for_each_argument(cls.__name__, given, node)
         for i, source in enumerate(inputs):
@@ -166,8 +166,8 @@ class Function:
             if type(source) is tuple:
                 shape, dtype = source[0].outputs[source[1]]
             else:
-                shape, dtype = source.shape, source.dtype
-            is_array = isinstance(g, (node.xp.ndarray, np.generic))
+                shape, dtype = source._data.shape, source._data.dtype
+            is_array = isinstance(g, array)
             if not is_array or g.shape != shape:
                 raise RuntimeError(
                     f"{cls.__name__}.backward: expected an array of shape {shape} for argument "

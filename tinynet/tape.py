@@ -127,8 +127,7 @@ def add_up(parts: list, device: Device) -> Any:
     """The sum, in the order of the list: a new array. A single part is itself, no copy."""
     if len(parts) == 1:
         return parts[0]
-    with device.activate("backward"):
-        return functools.reduce(functools.partial(add, device), parts)
+    return functools.reduce(functools.partial(add, device), parts)
 
 
 def gather(leaves: dict, node: Node, arrived: list, leaving: list) -> None:
@@ -138,8 +137,7 @@ def gather(leaves: dict, node: Node, arrived: list, leaving: list) -> None:
             continue
         before = leaves.get(leaf)
         if before is not None:
-            with leaf.device.activate("backward"):
-                leaves[leaf] = add(leaf.device, before, g)
+            leaves[leaf] = add(leaf.device, before, g)
         elif not _shares_memory(node, g, i, arrived, leaving):
             leaves[leaf] = g
         else:

@@ -133,8 +133,7 @@ class Tensor(Operators["Tensor"]):
     def _sum_of_gradients(self, grad: Any) -> Tensor:
         """self.grad + grad, in a new array if there is a self.grad."""
         if self.grad is not None:
-            with self.device.activate("backward"):
-                grad = add(self.device, self.grad.data, grad)
+            grad = add(self.device, self.grad.data, grad)
         # NumPy makes a bare number of a sum without axes
         return Tensor(np.asarray(grad) if isinstance(grad, np.generic) else grad, self.device)
 

@@ -4,7 +4,7 @@
     python examples/paper/claims.py run pools
     python examples/paper/claims.py run noise --data CIFAR-10
     python examples/paper/claims.py run norm --scale full --data SHARDS --device cuda:0,cuda:1
-    python examples/paper/claims.py run norm -- --epochs 1      more options, for all of its runs
+    python examples/paper/claims.py run norm --out FOLDER -- --epochs 1     more options for all
     python examples/paper/claims.py page
 
 What a statement trains, and by which rule it is judged, stands in statements.py and comparing.py.
@@ -27,6 +27,7 @@ import tinynet
 from tinynet.program import together
 from tinynet.program.options import Parser, at_least
 
+OWN = {"--seed", "--variant", "--start-from", "--lr", "--data", "--out"}  # of single runs
 OUT = Path(__file__).resolve().parents[2] / "docs" / "paper"
 
 
@@ -48,6 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if args.what == "run":
             statement = STATEMENTS[args.name]
+            if of_arms := sorted(OWN.intersection(more)):
+                raise ValueError(
+                    f"expected options that are the same for all runs after --, got "
+                    f"{', '.join(of_arms)}: leave them out"
+                )
+            if more and out == OUT:
+                raise ValueError(
+                    f"expected --out FOLDER, since {OUT.name} has what the statement asks for and "
+                    f"these runs have {' '.join(more)}"
+                )
             plan = Plan(statement, args.scale, args.seeds or statement.seeds, more)
             wanted = {job.data for _, _, job in plan.jobs(book.lines)} - {"embedded"}
             run(plan, book, places_of(wanted, args.data, args.more_data), args.device)

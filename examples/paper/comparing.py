@@ -44,8 +44,11 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
 def verdict(found: Difference, paper: float | None) -> str:
     """seen: the whole interval lies above 0, where the paper's number lies, too. other way: all of
     it lies below. not seen: it holds 0 and ends below the paper's number, so that an effect of that
-    size is ruled out. too small to tell: all else, a single pair among it.
+    size is ruled out. too small to tell: all else, a single pair among it, and pairs without any
+    difference, which are pairs of the same net.
     """
+    if found.low == found.high == 0:
+        return TOO_SMALL
     if found.low > 0:
         return SEEN
     if found.high < 0:

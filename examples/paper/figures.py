@@ -37,20 +37,21 @@ def of_training(folder: Path) -> dict[str, Any]:
 
 
 def of_evaluation(folder: Path) -> dict[str, float]:
-    """Of an evaluation through one view, and through all there are."""
+    """Of an evaluation through one view; and through ten, if pictures are larger than what the net
+    sees.
+    """
     views = json.loads((folder / "evaluation.json").read_text())["views"]
-    most = views[max(views, key=int)]
-    found = {"top1_error": views["1"]["top1_error"], "ten_views": most["top1_error"]}
-    return {name: round(value, 4) for name, value in found.items()}
+    names = {"1": "top1_error", "10": "ten_views"}
+    return {names[count]: round(found["top1_error"], 4) for count, found in views.items()}
 
 
 def colours(folder: Path) -> dict[str, float]:
     """How far two towers are apart in colour, by their conv1 (paper, section 6.1).
 
-    A kernel's share of colour: 1 - (energy of its mean over R, G and B, times 3) / its energy; 0 is
-    grey. A tower's share is the mean over its kernels, each with the weight of its energy. colour:
-    |share of a - share of b|, less the mean of the same over random ways to deal the same kernels
-    to two towers; colour_p: how many of these ways part them at least as far.
+    A kernel's share of colour: 1 - (energy of its mean over R, G and B, times 3) / its energy, here
+    in %; 0 is grey. A tower's share is the mean over its kernels, each with the weight of its
+    energy. colour: |share of a - share of b|, less the mean of the same over random ways to deal
+    the same kernels to two towers; colour_p: how many of these ways part them at least as far.
     """
     model = checkpoint.newest_whole(folder)[1].model
     towers = [model[name] for tower in "ab" if (name := f"{tower}.conv1.weight") in model]
@@ -63,7 +64,7 @@ def colours(folder: Path) -> dict[str, float]:
 
     def shares(order: np.ndarray) -> list[float]:
         parts = order[:of_a], order[of_a:]
-        return [float(colour[part].sum() / energy[part].sum()) for part in parts]
+        return [100 * float(colour[part].sum() / energy[part].sum()) for part in parts]
 
     def apart(order: np.ndarray) -> float:
         a, b = shares(order)

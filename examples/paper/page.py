@@ -14,17 +14,22 @@ from tinynet.training.checkpoint import write_whole
 from tinynet.training.plots import draw_differences, draw_many
 
 Lines = Mapping[str, Line]
-UNITS = {"top1_error": "top-1 error, %", "epochs_to_25": "epochs", "colour": "colour, above chance"}
+UNITS = {
+    "top1_error": "top-1 error, %",
+    "epochs_to_25": "epochs",
+    "colour": "colour, points above chance (p of chance)",
+}
 HEAD = """# The paper, statement by statement
 
 Made by `python examples/paper/claims.py page` from [paper/runs.jsonl](paper/runs.jsonl), a line for each finished run; nothing here
 is written by hand. Krizhevsky, Sutskever and Hinton trained on 1.2 million photographs for days. The small scale asks what of their
-comparisons can be seen in minutes, with nets of 0.4 million parameters and a few thousand pictures. CIFAR-10 is a copy as JPEG.
+comparisons can be seen in minutes, with nets of 0.7 million parameters and a few thousand pictures. CIFAR-10 is a copy as JPEG.
+The machine of two cores had other work all the time, so minutes are upper bounds.
 
 A difference is taken seed by seed: nets of the same seed see the same pictures in the same order. Its interval holds the true mean in
 95 of 100 repetitions (Student's t). The rule was committed before the first run: *seen*, if the whole interval lies on the paper's
 side of 0; *other way*, if all of it lies on the other side; *not seen*, if it holds 0 and ends below the paper's number; else *too
-small to tell*. What is compared, with which settings and seeds: [statements.py](../examples/paper/statements.py). Figures
+small to tell*. An average of nets is one net, the same in all pairs: there the interval is about single nets alone. What is compared, with which settings and seeds: [statements.py](../examples/paper/statements.py). Figures
 are of the test at the end of training, not of the best epoch.
 
 """  # noqa: E501
@@ -118,9 +123,12 @@ def told(name: str, plan: Plan, lines: Lines) -> Iterator[str]:
 
 
 def _short(plan: Plan, arm: str, figure: str, seed: int, value: float, lines: Lines) -> str:
+    line = lines[plan.job(arm, seed, lines).command()]
+    if figure == "colour":
+        return f"{value:.2f} ({line['colour_p']:.2f})"
     if figure != "epochs_to_25":
         return f"{value:.2f}"
-    reached = lines[plan.job(arm, seed, lines).command()][figure] is not None
+    reached = line[figure] is not None
     return f"{value:.0f}" if reached else f"not in {value - 1:.0f}"
 
 

@@ -51,6 +51,15 @@ class Job:
         words = [shlex.join(self.arguments({}, nets=[])), *nets]
         return " ".join(filter(None, ["python examples/alexnet.py", *words]))
 
+    def views_command(self) -> str:
+        """What tests its last checkpoint through ten views."""
+        return f"python examples/alexnet.py --eval {self.folder}/{LAST} --out {self.folder}/views"
+
+    @property
+    def seed(self) -> int:
+        """Of a run that trains."""
+        return int(self.options[self.options.index("--seed") + 1])
+
     def arguments(self, places: Mapping[str, str], nets: Sequence[str] | None = None) -> list[str]:
         """Of alexnet.py, with the pictures at `places`. Nets are tested on what they were tested on
         in training: the folders of their runs know it.
@@ -216,8 +225,9 @@ def perform(job: Job, places: Mapping[str, str], device: str | None, views: bool
             last = str(last_of(job.folder))
             alexnet(["--eval", last, "--out", str(folder / "views"), *where], folder)
             found |= figures.of_evaluation(folder / "views")
+            found["views_command"] = job.views_command()
     line = {"command": job.command(), "commit": commit(), "date": time.strftime("%Y-%m-%d")}
-    return line | found
+    return line | ({} if job.averaged else {"seed": job.seed}) | found
 
 
 def alexnet(arguments: Sequence[str], folder: Path) -> None:

@@ -107,22 +107,26 @@ STATEMENTS = {
         small=FEW,
     ),
     "depth": Statement(
-        "7", "Each middle layer, left out.",
+        "7",
+        "Each middle layer, left out. Without conv3 the net is the same as without conv4: the "
+        "layer that is left sees both towers and has as many kernels. Without conv5 it has more "
+        "parameters than the whole net: fc6 then sees conv4's larger number of maps.",
         {"whole": BASE, **{arm: Arm(arm) for arm in DEPTH}},
         left_out(DEPTH, 2.0, "without {} the error is larger"),
         small=FEW,
     ),
     "ensembles": Statement(
         "7, table 2",
-        "The average of five nets; of seven, two of them with a sixth convolution. An average is "
-        "the same in all pairs: the interval is about which single net one happens to have.",
+        "The average of five nets; of seven, two of them with a sixth convolution. The paper's two "
+        "had been trained on other classes before, and its seven gain 4.0 points: another "
+        "experiment, so that number is not compared.",
         {
             "one": BASE, "conv6": Arm("conv6"), "five": Arm(average={"one": 5}),
             "seven": Arm(average={"one": 5, "conv6": 2}),
         },
         (
             Comparison("one net errs more than the average of five", 2.6, "one", "five"),
-            Comparison("one net errs more than the average of seven", 4.0, "one", "seven"),
+            Comparison("one net errs more than the average of seven", None, "one", "seven"),
         ),
         seeds=5, small=FEW,
     ),
@@ -163,7 +167,7 @@ STATEMENTS = {
             Comparison("five convolutions err more than six", None, "whole", "conv6"),
             Comparison("a net that saw no other classes errs more", 1.7, "whole", "tuned"),
         ),
-        data="CIFAR-10", small=("--picture-size", "32", *FEW),
+        data="CIFAR-10", small=("--picture-size", "32", "--limit-pictures", "2000,1000"),
     ),
     "relu": Statement(
         "3.1, figure 1",

@@ -102,12 +102,12 @@ def test_calls_of_a_chain_forward_and_backward():
 
 
 STEPS = {"LeNet-5, 16": lenet, "MLP, 64": mlp, "mini, 64": mini}
-LIMITS = {"a + a": 12, "chain of 400": 16_400}
+LIMITS = {"a + a": 12, "chain of 400": 12_800}
 # of a step: calls with one thread, hand-overs with two, allocations of 64 KB and more
 OF_A_STEP = {
-    "LeNet-5, 16": (2_100, 1, 10),
-    "MLP, 64": (675, 0, 3),
-    "mini, 64": (11_600, 65, 104),
+    "LeNet-5, 16": (1_860, 0, 10),
+    "MLP, 64": (585, 0, 3),
+    "mini, 64": (10_900, 48, 104),
 }
 
 

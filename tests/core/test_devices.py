@@ -1,10 +1,8 @@
-"""Devices, the memory pool, threads, randomness, the profiler."""
+"""Devices, threads, randomness, the profiler."""
 
 from __future__ import annotations
 
 import copy
-import gc
-import itertools
 import json
 import os
 import pickle
@@ -19,9 +17,8 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import random
-from tinynet.devices import memory, threads
+from tinynet.devices import threads
 from tinynet.devices.cores import available_cores
-from tinynet.devices.memory import ALIGN, SEGMENT, SMALL, Pool
 from tinynet.devices.scratch import Scratch
 from tinynet.gradcheck.cases.inputs import layouts
 
@@ -142,119 +139,6 @@ def test_cuda_without_cupy_says_what_to_do():
     )
 
 
-# The memory pool
-
-
-def test_small_arrays_are_numpys():
-    pool = Pool()
-    a = pool.empty((SMALL // 8 - 1,), np.float64)
-    assert a.base is None and pool.stats() == (0, 0, 0)
-    assert pool.empty((), np.float32).shape == () and pool.empty((0, 3), np.float32).shape == (0, 3)
-
-
-def test_ranges_come_back_when_the_last_view_is_gone():
-    pool = Pool()
-    a = pool.empty((1000, 100), np.float64)
-    assert (
-        a.flags.c_contiguous
-        and a.flags.writeable
-        and a.dtype == np.float64
-        and a.shape == (1000, 100)
-    )
-    a[:] = 3
-    held = pool.stats().held
-    assert pool.stats() == (800_000, held, 800_000) and held >= SEGMENT
-    view = a[5:, 3][::2].view(np.int64)
-    del a
-    assert pool.stats().used == 800_000
-    del view
-    assert pool.stats() == (0, held, 800_000)
-    b = pool.empty((1000, 100), np.float64)
-    assert pool.stats() == (800_000, held, 800_000) and (b == 3).all()  # the same memory again
-
-
-def test_arrays_are_aligned_and_never_overlap():
-    pool = Pool()
-    arrays = []
-    for n in (SMALL, SMALL + 1, 3 * SMALL + 7, SMALL, 2 * SMALL):
-        arrays.append(pool.empty((n,), np.uint8))
-        arrays[-1][:] = len(arrays)
-    for i, a in enumerate(arrays):
-        assert a.ctypes.data % ALIGN == 0 and (a == i + 1).all()
-
-
-def test_free_neighbours_are_joined():
-    """Whatever the order in which ranges come back, in the end all is one again, and nothing more
-    was taken.
-    """
-    for order in itertools.permutations(range(4)):
-        pool = Pool()
-        arrays = {
-            i: pool.empty((n,), np.uint8)
-            for i, n in enumerate((SMALL, 2 * SMALL, SMALL + 1, 5 * SMALL))
-        }
-        whole = pool.stats().held
-        for i in order:
-            del arrays[i]
-        pool.stats()
-        assert len(pool.free) == 1 and pool.free[0][1] - pool.free[0][0] == SEGMENT
-        assert pool.stats().held == whole
-
-
-def test_the_smallest_range_that_fits_is_taken():
-    pool = Pool()
-    a, _wall, b = (pool.empty((n * SMALL,), np.uint8) for n in (4, 1, 2))
-    _wall2 = pool.empty((SMALL,), np.uint8)
-    address = b.ctypes.data
-    del a, b
-    assert pool.empty((2 * SMALL,), np.uint8).ctypes.data == address
-
-
-def test_more_than_a_segment_can_be_asked_for():
-    pool = Pool()
-    a = pool.empty((SEGMENT + 1,), np.uint8)
-    a[-1] = 7
-    assert pool.stats().used >= SEGMENT + 1 and len(pool.segments) == 1
-
-
-def test_the_pool_is_safe_for_threads():
-    pool, errors = Pool(), []
-
-    def work(number):
-        rng = np.random.default_rng(number)
-        mine = []
-        for _ in range(300):
-            a = pool.empty((int(rng.integers(SMALL, 2 * SMALL)),), np.uint8)
-            a[:] = number
-            mine.append(a)
-            if len(mine) > 5:
-                old = mine.pop(0)
-                if not (old == number).all():
-                    errors.append(number)
-
-    workers = [threading.Thread(target=work, args=(n,)) for n in range(6)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert not errors
-    gc.collect()
-    assert pool.stats().used == 0
-
-
-def test_memory_stats_of_the_device():
-    gc.collect()
-    before = tinynet.device("cpu").memory_stats()
-    a = memory.pool.empty((1 << 20,), np.float32)
-    after = tinynet.device("cpu:1").memory_stats()
-    assert (
-        after.used - before.used >= 4 << 20
-        and after.peak >= after.used
-        and after.held >= after.used
-    )
-    del a
-
-
 # Threads
 
 
@@ -282,6 +166,37 @@ def test_every_piece_runs_once(count, any_threads):
     threads.parallel_for(piece, [])
     threads.parallel_for(piece, iter([40]))
     assert len(done) == 41
+
+
+def test_each_thread_begins_with_neighbouring_pieces_of_its_own(any_threads):
+    tinynet.set_num_threads(2)
+    firsts, both = {}, threading.Barrier(2, timeout=60)
+
+    def piece(i):
+        if firsts.setdefault(threading.get_ident(), i) == i:
+            both.wait()
+
+    threads.parallel_for(piece, range(6))
+    assert firsts[threading.get_ident()] == 0 and sorted(firsts.values()) == [0, 3]
+
+
+@pytest.mark.parametrize("multiplications", [0, threads.ENOUGH])
+def test_jobs_give_their_results_and_hand_over_if_there_is_enough(multiplications, any_threads):
+    tinynet.set_num_threads(2)
+    done, where = [], set()
+
+    def work(i):
+        where.add(threading.get_ident())
+        time.sleep(0.01)
+        done.append(i)
+
+    jobs = [
+        threads.Job(work, range(first, first + 5), lambda first=first: (first, sorted(done)))
+        for first in (0, 5)
+    ]
+    given = threads.run_jobs([jobs[0], threads.NO_JOB, jobs[1]], multiplications)
+    assert given == [(0, [*range(10)]), None, (5, [*range(10)])]
+    assert len(where) == (2 if multiplications else 1)
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -13,6 +13,8 @@ import tinynet
 import tinynet.functional as F
 from tinynet import nn
 from tinynet.devices.cpu import CpuDevice
+from tinynet.kernels import layout
+from tinynet.kernels.order import add
 from tinynet.tape import walk
 
 
@@ -152,3 +154,25 @@ def test_copies_that_swap_follow_each_other_at_once(monkeypatch):
         assert len(copies) == 3 and copies[2] == copies[1] + 1
         a.zero_grad()
         b.zero_grad()
+
+
+def test_the_gradient_of_a_slice_lies_in_memory_as_its_input_does():
+    pictures = np.zeros((3, 4, 4, 2), np.float32).transpose(3, 0, 1, 2)  # batch innermost
+    x = tinynet.tensor(pictures, requires_grad=True)
+    _, _, (dx, _) = next(walk(x[:, :, ::2, 1:], np.ones((2, 3, 2, 3), np.float32)))
+    assert dx.strides == x.data.strides
+    expected = np.zeros((2, 3, 4, 4))
+    expected[:, :, ::2, 1:] = 1
+    np.testing.assert_array_equal(dx, expected)
+
+
+def test_large_gradients_are_added_with_the_same_bits_as_small_ones(rng, set_pieces):
+    a, b = rng.normal(size=(2, 5, 6, 7)).astype(np.float32)
+    device = tinynet.device("cpu")
+    set_pieces(layout, "PIECE", 20)
+    for first, second in (
+        (a, b), (a, np.asfortranarray(b)), (a.astype(np.float64), b), (a, b[:, :1]),
+    ):  # fmt: skip
+        found = add(device, first, second)
+        assert found.dtype == (first + second).dtype
+        np.testing.assert_array_equal(found, first + second)

@@ -12,6 +12,7 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import kernels
+from tinynet.devices.threads import run_job
 from tinynet.gradcheck.cases.inputs import layouts
 from tinynet.kernels import winograd
 
@@ -72,7 +73,7 @@ def test_forward_and_both_gradients(case, side, run, piece, rng, set_pieces, mon
     np.testing.assert_allclose(db, dy.sum(axis=(0, 2, 3)), rtol=1e-10, atol=1e-10)
     without = kernels.conv2d_forward(x, weight, None, (1, 1), padding, 1)
     np.testing.assert_array_equal(
-        winograd.winograd_forward(x, weight, None, padding, side), without
+        run_job(winograd.forward(x, weight, None, padding, side)), without
     )
     np.testing.assert_allclose(without + bias[:, None, None], y, rtol=1e-12, atol=1e-12)
     cut = kernels.conv2d_forward(x, weight, bias, (1, 1), padding, 1, relu=True)

@@ -29,8 +29,6 @@
 using namespace std;
 
 struct dim3 { unsigned x, y, z; };
-struct alignas(8) float2 { float x, y; };
-struct alignas(16) double2 { double x, y; };
 PER_WORKER dim3 threadIdx, blockIdx;
 static dim3 blockDim, gridDim;
 #define __global__

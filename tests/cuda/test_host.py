@@ -214,6 +214,24 @@ def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machin
             gemm(x, x, a.xp.zeros((2, 2), np.float32))
 
 
+def test_a_launch_that_is_remembered_takes_its_own_numbers(machine: fake_cupy.Machine) -> None:
+    gpu = tinynet.device("cuda:0")
+    launch = importlib.import_module("tinynet.kernels.cuda.launch")
+    add = launch.Source("add_to_columns.cu").add_to_columns
+    with gpu.activate():
+        for slope in (0.5, 0.25, 0.0, -0.0, 1, 0):
+            y = gpu.download(gpu.kernels.leaky_relu_forward(gpu.upload(np.array([-2.0])), slope))
+            assert y == -2 * slope and np.signbit(y) == np.signbit(-2.0 * slope)
+        for relu, columns, expected in (
+            (True, 2, [0, 5, 0, 7]), (False, 2, [-1, 5, -3, 7]), (False, 1, [-1, 4, -3, 6]),
+        ):  # fmt: skip
+            y, bias = (gpu.upload(np.array(v, np.float32)) for v in ([-1, 4, -3, 6], [0, 1]))
+            add((4, 1), y, bias, columns, relu, 4)
+            assert gpu.download(y).tolist() == expected
+        with pytest.raises(TypeError, match="O is a number, got an array"):
+            add((4, 1), y, bias, np.ones(1), True, 4)
+
+
 def test_gemm_takes_what_cublas_can(machine: fake_cupy.Machine, rng: np.random.Generator) -> None:
     gpu = tinynet.device("cuda:0")
     gemm = importlib.import_module("tinynet.kernels.cuda.gemm").gemm

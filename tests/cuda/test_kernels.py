@@ -130,6 +130,39 @@ def test_max_pool_ties_nans_and_large_windows(gpu: Device, rng: np.random.Genera
     assert winner.dtype == np.uint16
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_several_pictures_at_once_and_one(
+    gpu: Device, rng: np.random.Generator, dtype: Any
+) -> None:
+    """16 bytes at once, where the batch and every address divide: the same bits either way."""
+    gpu.kernels  # noqa: B018  imports them
+    at_once = sys.modules["tinynet.kernels.cuda.launch"].at_once
+    window = (3, 2), (2, 1), (1, 1)
+
+    def everything(n: int, shift: int) -> list[np.ndarray]:
+        def lay(shape: tuple[int, ...], values: np.ndarray) -> Any:
+            memory = gpu.upload(np.concatenate([np.zeros(shift), values.ravel()]).astype(dtype))
+            return gpu.xp.moveaxis(memory[shift:].reshape(shape), -1, 0)
+
+        with gpu.activate():
+            x = lay((3, 5, 6, n), values[: 90 * n])
+            fits = 16 // dtype().itemsize
+            assert at_once(n, x) == (fits if n % fits == 0 and not shift else 1)
+            y, winner = gpu.kernels.max_pool2d_forward(x, *window, False)
+            dy = lay((3, 3, 7, n), values[: 63 * n])
+            dx = gpu.kernels.max_pool2d_backward(dy, winner, x.shape, *window)
+            col = gpu.kernels.im2col(x, *window)
+            back = gpu.kernels.col2im(lay(col.shape, values[: col.size]).T, x.shape, *window)
+            w = gpu.upload(values[: 4 * 18].astype(dtype).reshape(4, 3, 3, 2))
+            z = gpu.kernels.conv2d_forward(x, w, None, *window[1:], 1)
+            return [gpu.download(a) for a in (y, winner, dx, col, back, z)]
+
+    values = rng.standard_normal(18 * 21 * 8)
+    for n in (8, 6, 3):
+        for ours, moved in zip(everything(n, 0), everything(n, 1), strict=True):
+            np.testing.assert_array_equal(ours, moved)
+
+
 def test_max_pool_windows_beyond_65535(gpu: Device, rng: np.random.Generator) -> None:
     x = rng.standard_normal((1, 1, 257, 258)).astype(np.float32)
     geometry = (257, 256), (1, 1), (0, 0)

@@ -46,7 +46,8 @@ def test_the_budget_of_a_paper_step(counts: real_cupy.Counts) -> None:
     counts.forget()
     step()
     found = counts.kernels
-    assert sum(found.values()) <= 200, found  # (245 operations)
+    assert sum(found.values()) <= 195, found  # (245 operations)
+    assert found["concatenate"] == 4  # (7) both towers see the same maps
     assert counts.allocations <= 200
     assert counts.events == counts.waits == 0  # one device, and no uploads
     assert found["sgd_step"] == 1  # (30)
@@ -83,4 +84,4 @@ def test_how_much_the_host_does_in_a_paper_step(counts: real_cupy.Counts) -> Non
     counts.compute = False
     step = PaperStep(counts)
     step()
-    assert calls(step) < 13_500  # (15,661); 12,336 today, by Python 3.11
+    assert calls(step) < 11_000  # (15,661); 10,125 today, by Python 3.11

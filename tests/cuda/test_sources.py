@@ -30,7 +30,7 @@ PTXAS = re.compile(
 ARCHITECTURES = ["70", "75", "80", "90", "100", "120"]
 MEANINGS = {  # of the types that a source leaves open
     "REAL": ["float", "double"],
-    "ELEMENT": ["float", "double", "double2"],
+    "AT_ONCE": ["1", "4"],
     "INDEX": ["unsigned char", "unsigned short", "unsigned int"],
     "SIZE": ["5"],
     "SEGMENT": ["32"],

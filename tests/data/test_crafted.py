@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from make_archives import DEVKIT, FOLDER, TRAIN, VAL, make_kaggle, make_official, mat_file, tar_of
-from test_data_mistakes import make_tree, picture, with_sums
+from small_tree import make_tree, picture, with_sums
 from test_data_prepare import InThread
 
 from tinynet.data import open_data

@@ -53,9 +53,10 @@ def losses_of_both(name, net, optimizer, task, batches) -> tuple[list[float], li
     """Those of the same steps here and in PyTorch, where benchmarks/sides/pytorch_history.py has
     the net. Nothing is dropped out.
     """
-    pytest.importorskip("torch")
+    torch = pytest.importorskip("torch")
     from sides.pytorch_history import train_both
 
+    torch.set_num_threads(1)  # these nets are so small that several mostly wait for each other
     ours, theirs = zip(*train_both(name, net, optimizer, task, batches), strict=True)
     return list(ours), list(theirs)
 

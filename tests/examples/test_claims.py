@@ -73,6 +73,7 @@ def test_student_s_t_against_its_density():
         (-0.5, 1.1, 1.0, comparing.TOO_SMALL),
         (-0.5, 0.9, None, comparing.TOO_SMALL),
         (math.nan, math.nan, 1.0, comparing.TOO_SMALL),
+        (0.0, 0.0, 1.0, comparing.TOO_SMALL),
     ],
 )
 def test_the_rule_of_the_sentence(low, high, paper, said):
@@ -218,14 +219,28 @@ def test_colours_of_towers(tmp_path, rng):
         checkpoint.save(path, checkpoint.Checkpoint(arrays, {}, {}, {"about": {}}))
         found[name] = figures.colours(tmp_path / name)
     apart, alike = found["apart"], found["alike"]
-    assert apart["colour_a"] == pytest.approx(0, abs=1e-6)
-    assert apart["colour_b"] == pytest.approx(1, abs=1e-6)
-    assert apart["colour_p"] == 0 and apart["colour"] > 0.7
-    assert alike["colour"] < 1e-6 and alike["colour_a"] == pytest.approx(1)
+    assert apart["colour_a"] == pytest.approx(0, abs=1e-4)
+    assert apart["colour_b"] == pytest.approx(100)  # %
+    assert apart["colour_p"] == 0 and apart["colour"] > 70
+    assert alike["colour"] < 1e-4 and alike["colour_a"] == pytest.approx(100)
 
 
 def test_the_epoch_that_reaches_the_target():
     assert figures._epochs_to([60.0, 25.0, 30.0]) == 2 and figures._epochs_to([60.0]) is None
+
+
+def test_what_is_single_runs_own_is_not_said_for_all(tmp_path, capsys):
+    """Seeds that are all the same, or arms, would make intervals of width 0."""
+    mine = ["run", "norm", "--out", str(tmp_path)]
+    for flag, value in [
+        ("--seed", "7"), ("--variant", "conv6"), ("--lr", "1"), ("--start-from", "x"),
+        ("--data", "x"), ("--out", "x"),
+    ]:  # fmt: skip
+        assert claims.main([*mine, "--", "--epochs", "1", flag, value]) == 2
+        assert f"the same for all runs after --, got {flag}:" in capsys.readouterr().err
+    assert claims.main(["run", "norm", "--", "--epochs", "1"]) == 2
+    assert "expected --out FOLDER" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 # --- Whole runs -----------------------------------------------------------------------------------
@@ -268,6 +283,8 @@ def test_a_statement_runs_from_the_command_to_its_sentence(tmp_path, monkeypatch
     assert average["command"].startswith("python examples/alexnet.py --out runs/paper/average-")
     assert average["command"].count("step-*.safetensors") == 2
     assert all(0 <= line["top1_error"] <= 100 and line["seconds"] > 0 for line in singles)
+    assert [line["seed"] for line in singles] == [0, 1] and "seed" not in average
+    assert "ten_views" not in average  # of grey pictures the net sees the whole
     folders = [line["command"].split("--out ")[1] for line in singles]
     nets = [next(Path(folder).glob("step-*")) for folder in folders]
     assert running.alexnet and all(net.name == "step-00000002.safetensors" for net in nets)

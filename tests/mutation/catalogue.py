@@ -2,6 +2,7 @@
 
     python tests/mutation/catalogue.py [--sample N --seed N] [--results FILE [--again]] [--jobs N]
                                        [ROOM | NAME ...]
+    python tests/mutation/catalogue.py --check      # only whether all still fit the source: 1 s
 
 Statements moved, a copy or a lock forgotten, arguments exchanged, a default that differs, one epoch
 too many. The tests must notice every one. faults/ROOM.py holds them: {file below tinynet/: {name:
@@ -19,7 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from rooms import ROOMS, ROOT
+from rooms import ROOMS, ROOT, tests_gone
 from runner import Mutant, Result, compiles, run, sample
 
 
@@ -64,6 +65,11 @@ def main() -> int:
     )
     parser.add_argument("--again", action="store_true", help="but those that survived are")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="run no test: do all still fit, and are all tests there?",
+    )
     arguments = parser.parse_args()
     room_of: dict[str, str] = {}
     mutants, lost = [], []
@@ -75,6 +81,10 @@ def main() -> int:
         mine = sample(mine, arguments.sample or len(mine), arguments.seed)
         mutants += mine
         room_of |= {m.name: room for m in mine}
+    if arguments.check:
+        lost += [f"rooms.py: {test} is not there" for test in tests_gone()]
+        print(*lost, f"{len(mutants)} faults fit the source, {len(lost)} do not", sep="\n")
+        return 1 if lost else 0
     start = time.monotonic()
 
     def report(result: Result) -> None:

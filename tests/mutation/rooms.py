@@ -16,11 +16,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_KERNELS = "core/test_cpu_kernels.py"
+_KERNELS = "core/test_window_kernels.py core/test_cpu_kernels.py core/test_kernels_alike.py"
 _NORMS = "core/test_batch_norm_and_losses.py"
 _CALLS = "core/test_wrong_calls.py core/test_wrong_calls_of_all.py"
-_OPERATIONS = f"{_CALLS} core/test_operations.py core/test_gradcheck.py core/test_nn_optim.py"
-_TAPE = "core/test_tape.py core/test_walk.py core/test_tape_safety.py"
+_OPERATIONS = f"{_CALLS} core/test_operations.py core/test_gradcheck_table.py core/test_nn_optim.py"
+_TAPE = "core/test_tape.py core/test_tensors.py core/test_walk.py core/test_tape_safety.py"
 _RUN = "training/test_figures.py training/test_fields.py training/test_edits.py training/test_trainer.py"
 _PROGRAM = (
     "program/test_parts.py program/test_runs.py program/test_batch_size.py data/test_views.py "
@@ -33,7 +33,7 @@ _CUDA = (
 )
 _LOADING = "data/test_data_draws.py data/test_data_workers.py data/test_data_loader.py"
 _PREPARING = (
-    "data/test_data_robust.py data/test_data_mistakes.py data/test_data_prepare.py "
+    "data/test_data_robust.py data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_data_prepare.py "
     "data/test_repair.py data/test_crafted.py"
 )
 _READING = "data/test_odd_pictures.py data/test_data_formats.py data/test_folders.py"
@@ -54,28 +54,28 @@ ROOMS = {
         kernels/batch_norm.py {_NORMS} {_KERNELS} core/test_ways.py -k 'batch_norm or nan or empty or every_pair'
         kernels/adaptive_avg_pool2d.py {_NORMS} -k adaptive
         kernels/gelu.py {_KERNELS} -k 'gelu or elementwise'
-        kernels/*_loss.py {_NORMS} core/test_gradcheck.py core/test_operations.py
-        kernels/bce_with_logits.py {_NORMS} core/test_gradcheck.py core/test_operations.py
+        kernels/*_loss.py {_NORMS} core/test_gradcheck_table.py core/test_operations.py
+        kernels/bce_with_logits.py {_NORMS} core/test_gradcheck_table.py core/test_operations.py
         kernels/softmax.py {_KERNELS} -k softmax
         kernels/cross_entropy.py {_KERNELS} {_NORMS} -k 'entropy or softmax'
         kernels/sigmoid.py {_KERNELS} -k 'elementwise or sigmoid'
         kernels/tanh.py {_KERNELS} -k elementwise
         kernels/pictures.py {_KERNELS} -k pictures
-        kernels/clip.py core/test_optim.py -k 'clip or norm'
-        kernels/steps/sgd.py {_KERNELS} core/test_optim.py -k 'sgd or rules'
-        kernels/steps/*.py core/test_optim.py
+        kernels/clip.py core/test_optim_groups.py -k 'clip or norm'
+        kernels/steps/sgd.py {_KERNELS} core/test_optim.py core/test_optim_groups.py -k 'sgd or rules'
+        kernels/steps/*.py core/test_optim.py core/test_optim_groups.py
         kernels/attention.py core/test_attention.py
         kernels/dilation.py core/test_dilation.py
         kernels/layer_norm.py core/test_layer_norm.py
-        kernels/elementwise.py core/test_operations.py core/test_edges.py core/test_gradcheck.py {_KERNELS}
-        kernels/index.py core/test_operations.py core/test_gradcheck.py
-        kernels/order.py core/test_operations.py core/test_gradcheck.py core/test_counts.py
-        kernels/*.py {_KERNELS} {_NORMS} core/test_operations.py core/test_gradcheck.py
+        kernels/elementwise.py core/test_operations.py core/test_edges.py core/test_gradcheck_table.py {_KERNELS}
+        kernels/index.py core/test_operations.py core/test_gradcheck_table.py
+        kernels/order.py core/test_operations.py core/test_gradcheck_table.py core/test_counts.py
+        kernels/*.py {_KERNELS} {_NORMS} core/test_operations.py core/test_gradcheck_table.py
     """,
     "tape": f"""
         tensors.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py
         function.py {_TAPE} core/test_tracing.py core/test_devices.py {_CALLS}
-        arithmetic/*.py core/test_operations.py core/test_edges.py core/test_gradcheck.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py
+        arithmetic/*.py core/test_operations.py core/test_edges.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py
         random.py core/test_devices.py core/test_wrong_calls.py
         tracer.py core/test_tracing.py drawing/test_reading.py
         recording.py core/test_tape_safety.py core/test_tape.py
@@ -97,7 +97,7 @@ ROOMS = {
         functional/*.py {_OPERATIONS}
     """,
     "gradcheck": """
-        gradcheck/*.py core/test_wrong_backwards.py core/test_gradcheck.py -k 'not every_operation'
+        gradcheck/*.py core/test_wrong_backwards.py core/test_right_backwards.py core/test_gradcheck.py core/test_gradcheck_table.py -k 'not every_operation'
     """,
     "nn": f"""
         nn/module.py core/test_modules.py core/test_nn_optim.py
@@ -109,14 +109,15 @@ ROOMS = {
     """,
     "optim": """
         optim/lr_scheduler.py core/test_lr_scheduler.py
-        optim/optimizer.py core/test_optim.py core/test_wrong_calls.py
-        optim/sgd.py core/test_optim.py core/test_wrong_calls.py
-        optim/*.py core/test_optim.py
+        optim/optimizer.py core/test_optim.py core/test_optim_groups.py core/test_wrong_calls.py
+        optim/sgd.py core/test_optim.py core/test_optim_groups.py core/test_wrong_calls.py
+        optim/*.py core/test_optim.py core/test_optim_groups.py
     """,
     "data": f"""
+        data/background.py data/test_data_background.py {_LOADING}
         data/batch.py {_LOADING} data/test_data_mistakes.py
-        data/dataset.py {_LOADING} data/test_data_mistakes.py data/test_data_prepare.py
-        data/loader.py {_LOADING} data/test_data_mistakes.py
+        data/dataset.py {_LOADING} data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_data_prepare.py
+        data/loader.py {_LOADING} data/test_data_mistakes.py data/test_prepared_mistakes.py
         data/workers.py data/test_data_workers.py data/test_data_loader.py
         data/matfile.py data/test_data_robust.py data/test_data_prepare.py data/test_crafted.py
         data/tar.py data/test_data_formats.py {_PREPARING}
@@ -149,13 +150,17 @@ ROOMS = {
     """,
     "program": f"""
         program/pictures.py {_PROGRAM} examples/test_resnet.py
+        program/published.py program/test_export_and_import.py against/test_foreign.py
+        program/exchange.py program/test_export_and_import.py program/test_command_line.py
+        program/together.py parallel/test_rank_parts.py parallel/test_rank_faults.py {_PROGRAM}
+        program/starting.py program/test_batch_size.py program/test_parts.py program/test_command_line.py {_PROGRAM}
         program/text.py data/test_text.py examples/test_gpt.py {_PROGRAM}
         program/*.py {_PROGRAM}
     """,
     "devices": f"""
-        devices/scratch.py core/test_devices.py {_KERNELS}
+        devices/scratch.py core/test_memory_pool.py core/test_devices.py {_KERNELS}
         devices/base.py core/test_devices.py cuda/test_host.py
-        devices/*.py core/test_devices.py core/test_interrupts.py core/test_side_effects.py core/test_elsewhere.py
+        devices/*.py core/test_devices.py core/test_memory_pool.py core/test_interrupts.py core/test_side_effects.py core/test_elsewhere.py
     """,
     "onnx": """
         onnx/*.py against/test_onnx_export.py against/test_onnx.py
@@ -165,6 +170,14 @@ ROOMS = {
     """,
     "exercises": """
         exercises/*.py exercises/test_exercises.py
+    """,
+    "parallel": """
+        parallel/factors.py parallel/test_shared_steps.py parallel/test_bytes.py
+        parallel/*.py parallel/test_rank_parts.py parallel/test_shared_steps.py parallel/test_bytes.py parallel/test_rank_faults.py
+    """,
+    "foreign": """
+        foreign/beside.py against/test_beside_torch.py
+        foreign/*.py against/test_foreign.py
     """,
     "cuda": f"""
         devices/cuda/*.py {_CUDA} cuda/test_training.py cuda/test_gradcheck_device.py
@@ -203,6 +216,12 @@ def tests_of(file: str) -> list[str]:
     if found is None or not found[1]:
         raise ValueError(f"{file}: expected a file that rooms.py names tests for")
     return [t for t in found[1] if not t.endswith(".py") or (ROOT / "tests" / t).exists()]
+
+
+def tests_gone() -> list[str]:
+    """The test files named above that are not there: `tests_of` passes over them."""
+    named = {t for _, _, tests in _lines() for t in tests if t.endswith(".py")}
+    return sorted(t for t in named if not (ROOT / "tests" / t).exists())
 
 
 def files_of(room: str, endings: tuple[str, ...] = (".py",)) -> list[str]:

@@ -13,8 +13,8 @@ import numpy as np
 
 from tinynet.arithmetic.operands import axes_of, axis_of, check_tensor
 from tinynet.devices import Device, find_device
+from tinynet.devices.layout import memory_order
 from tinynet.function import Context, Function
-from tinynet.kernels.layout import lying_in, memory_order
 from tinynet.operations import operation
 from tinynet.tensors import Tensor, as_array
 
@@ -91,7 +91,7 @@ class Index(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Any, key: Any) -> Any:
-        ctx.x_shape, ctx.order, ctx.key = x.shape, memory_order(x), key
+        ctx.x_shape, ctx.strides, ctx.key = x.shape, x.strides, key
         return x[key]
 
     @staticmethod
@@ -101,7 +101,9 @@ class Index(Function):
             return ctx.kernels.index_backward(dy, ctx.key, ctx.x_shape), None
         # Where others add to this gradient they lie as x does: in C order a sum takes ten times as
         # long.
-        dx = lying_in(ctx.order, ctx.device.empty, ctx.x_shape, dy.dtype)
+        order, back = memory_order(ctx.strides)
+        shape = tuple(ctx.x_shape[axis] for axis in order)
+        dx = ctx.device.empty(shape, dy.dtype).transpose(back)
         dx[...] = 0
         dx[ctx.key] = dy
         return dx, None

@@ -8,11 +8,12 @@ the same bits for any number of them.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -66,15 +67,18 @@ def get_num_threads() -> int:
     return _num_threads
 
 
-def parallel_for(function: Callable[[Piece], object], pieces: Iterable[Piece]) -> None:
-    """Call `function(piece)` for every piece, on up to `get_num_threads()` threads; return when all
-    are done.
+def parallel_for(
+    function: Callable[[Piece], object], pieces: Iterable[Piece], alone: bool = False
+) -> None:
+    """Call `function(piece)` for every piece, on up to `get_num_threads()` threads, or on this one
+    `alone`; return when all are done.
 
     Pieces must not write to the same memory. The first exception of any piece is raised here, when
     no thread works at a piece any more; so is an interrupt.
     """
     pieces = list(pieces)
-    work = _Work(function, pieces, helpers=min(_num_threads, len(pieces)) - 1)
+    threads = 1 if alone else min(_num_threads, len(pieces))
+    work = _Work(function, pieces, helpers=max(1, threads) - 1)
     try:
         _hold_blas(work)
         if work.places:
@@ -96,33 +100,73 @@ def parallel_for(function: Callable[[Piece], object], pieces: Iterable[Piece]) -
             del error  # it knows this frame: a circle would keep arrays alive
 
 
+class Job(NamedTuple):
+    """Work in pieces, and the result once all are done."""
+
+    function: Callable[[Any], object]
+    pieces: Sequence[Any]
+    result: Callable[[], Any]
+
+
+NO_JOB = Job(lambda piece: None, (), lambda: None)  # its result is None
+
+
+ENOUGH = 1 << 22  # multiplications that are worth a hand-over: 50 to 100 us
+
+
+def run_job(job: Job) -> Any:
+    """The result of a job."""
+    parallel_for(job.function, job.pieces)
+    return job.result()
+
+
+def run_jobs(jobs: Sequence[Job], multiplications: int) -> list[Any]:
+    """The results of jobs that do not need each other; each takes so many multiplications.
+
+    By one hand-over to the threads, if they are enough. Each thread begins with another job, and
+    reads what that one needs: with a convolution's dx on one core and dw on the other less data
+    goes from core to core than with halves of both.
+    """
+    tasks = [(job.function, piece) for job in jobs for piece in job.pieces]
+    parallel_for(lambda task: task[0](task[1]), tasks, alone=multiplications < ENOUGH)
+    return [job.result() for job in jobs]
+
+
 class _Work:
     """The pieces of one parallel_for."""
 
     def __init__(self, function: Callable, pieces: list, helpers: int):
         self.function: Any = function
-        self.left = iter(pieces)  # hands each piece to one thread
+        # Neighbouring pieces for each thread, the first for the caller: they often read the same
+        # data. Each piece goes to one thread: who has done its own goes on with the next one's.
+        self.shares = [iter(pieces)]
         # One for each helper, who holds it while it works. The caller takes it to wait for the
         # helper, or to come before it: a helper that finds it taken goes away, and a small job does
         # not wait for a thread to wake up (30 us).
-        self.places = [threading.RLock() for _ in range(helpers)]
+        self.places: list[Any] = []
+        if helpers:
+            bounds = [i * len(pieces) // (helpers + 1) for i in range(helpers + 2)]
+            self.shares = [iter(pieces[a:b]) for a, b in itertools.pairwise(bounds)]
+            self.places = [threading.RLock() for _ in range(helpers)]
         self.errors: list[BaseException] = []
 
-    def take_part(self) -> None:
-        """Work at pieces until none is left."""
+    def take_part(self, share: int = 0) -> None:
+        """Work at pieces until none is left, beginning with those of a share."""
+        left = itertools.chain(*self.shares[share:], *self.shares[:share])
         try:
-            for piece in self.left:
+            for piece in left:
                 self.function(piece)
         except BaseException as error:
             self.errors.append(error)
-            for _ in self.left:  # nobody begins another piece
+            for _ in left:  # nobody begins another piece
                 pass
 
-    def help(self, place: Any) -> None:
-        """What a helper does."""
+    def help(self, number: int) -> None:
+        """What a helper does; the first has number 0."""
+        place = self.places[number]
         if place.acquire(blocking=False):
             try:
-                self.take_part()
+                self.take_part(number + 1)
             finally:
                 place.release()
 
@@ -145,8 +189,8 @@ class _Team:
         """Hand the work over to as many threads as it has places."""
         if len(self.threads) < self.size:
             self._start()
-        for place in work.places:
-            self.queue.put((work, place))
+        for number in range(len(work.places)):
+            self.queue.put((work, number))
 
     def end(self) -> None:
         """Let the threads end when they have done what is in the queue."""
@@ -161,9 +205,9 @@ class _Team:
 
     def _serve(self) -> None:
         while (task := self.queue.get()) is not None:
-            work, place = task
-            work.help(place)
-            del task, work, place
+            work, number = task
+            work.help(number)
+            del task, work
         self.queue.put(None)  # for the next one
 
 

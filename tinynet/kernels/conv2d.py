@@ -35,7 +35,7 @@ from threadpoolctl import threadpool_info
 
 from tinynet.devices.memory import pool
 from tinynet.devices.scratch import Scratch
-from tinynet.devices.threads import parallel_for, piece_size, ranges
+from tinynet.devices.threads import NO_JOB, Job, piece_size, ranges, run_job, run_jobs
 from tinynet.kernels import winograd
 from tinynet.kernels.im2col import Pair, add_windows, output_size, patch, windows
 from tinynet.kernels.layout import batch_first, batch_last, cut_to_zero
@@ -103,9 +103,22 @@ def conv2d_forward(
     """(N, C, H, W), (O, C/groups, kh, kw), (O,) -> (N, O, OH, OW), its negative values cut to 0 if
     `relu`.
     """
+    y: np.ndarray = run_job(_forward(x, weight, bias, stride, padding, groups, relu))
+    return y
+
+
+def _forward(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    relu: bool = False,
+) -> Job:
     side = winograd.tile_side(x, weight, stride, padding, groups)
     if side:
-        return winograd.winograd_forward(x, weight, bias, padding, side, relu)
+        return winograd.forward(x, weight, bias, padding, side, relu)
     N, C, H, W = x.shape
     O, C_group, *sides = weight.shape
     kernel = sides[0], sides[1]
@@ -128,8 +141,8 @@ def conv2d_forward(
             cut_to_zero(out, out)
 
     tiles = _tiles(OH, OW, N, C_group * stride[0] * kernel[1] * x.itemsize)
-    parallel_for(piece, [(g, tile) for g in range(groups) for tile in tiles])
-    return batch_first(y)
+    pieces = [(g, tile) for g in range(groups) for tile in tiles]
+    return Job(piece, pieces, lambda: batch_first(y))
 
 
 def conv2d_backward(
@@ -148,15 +161,18 @@ def conv2d_backward(
     """
     if y is not None:
         dy = relu_backward(dy, y)
-    dx = _input_gradient(dy, x.shape, weight, stride, padding, groups) if needs[0] else None
-    dw = _weight_gradient(dy, x, weight, stride, padding, groups) if needs[1] else None
-    db = _bias_gradient(dy) if needs[2] else None
+    jobs = (
+        _input_gradient(dy, x.shape, weight, stride, padding, groups) if needs[0] else NO_JOB,
+        _weight_gradient(dy, x, weight, stride, padding, groups) if needs[1] else NO_JOB,
+        _bias_gradient(dy) if needs[2] else NO_JOB,
+    )
+    dx, dw, db = run_jobs(jobs, dy.size * weight[0].size)
     return dx, dw, db
 
 
 def _input_gradient(
     dy: np.ndarray, x_shape: tuple, weight: np.ndarray, stride: Pair, padding: Pair, groups: int
-) -> np.ndarray:
+) -> Job:
     N, C, H, W = x_shape
     O, C_group, kh, kw = weight.shape
     ph, pw = padding
@@ -167,7 +183,7 @@ def _input_gradient(
             weight[:, :, ::-1, ::-1].reshape(groups, O // groups, C_group, kh, kw).swapaxes(1, 2)
         )
         turned = turned.reshape(C, O // groups, kh, kw)
-        return conv2d_forward(dy, turned, None, stride, (kh - 1 - ph, kw - 1 - pw), groups)
+        return _forward(dy, turned, None, stride, (kh - 1 - ph, kw - 1 - pw), groups)
     dy = batch_last(dy)
     _, OH, OW, _ = dy.shape
     dx = pool.empty((C, H + 2 * ph, W + 2 * pw, N), dy.dtype)
@@ -188,19 +204,19 @@ def _input_gradient(
             add_windows(block, np.moveaxis(dcol, 0, 3), stride, rows.start, cols.start)
 
     blocks = ranges(C_group, max(1, -(-C_group // DX_BLOCKS)))
-    parallel_for(piece, [(g, block) for g in range(groups) for block in blocks])
-    return batch_first(dx[:, ph : ph + H, pw : pw + W])
+    pieces = [(g, block) for g in range(groups) for block in blocks]
+    return Job(piece, pieces, lambda: batch_first(dx[:, ph : ph + H, pw : pw + W]))
 
 
 def _weight_gradient(
     dy: np.ndarray, x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, groups: int
-) -> np.ndarray:
+) -> Job:
     """By dw^T = col @ dy^T: BLAS is up to twice as quick with the long matrix in front."""
     O, C_group, *sides = weight.shape
     kernel = sides[0], sides[1]
     side = winograd.tile_side(x, weight, stride, padding, groups)
     if side:
-        return winograd.winograd_weight_gradient(dy, x, kernel[0], padding, side)
+        return winograd.weight_gradient(dy, x, kernel[0], padding, side)
     N, C, _, _ = x.shape
     dy, x = batch_last(dy), batch_last(x)
     _, OH, OW, _ = dy.shape
@@ -222,17 +238,18 @@ def _weight_gradient(
                 np.matmul(col_, dy_.T, out=product)  # (K, P) @ (P, O/G) -> (K, O/G)
                 total += product
 
-    parallel_for(piece, [(lane, g) for lane in range(len(lanes)) for g in range(groups)])
-    dw = partial.sum(axis=0).reshape(groups, *kernel, C_group, O // groups)
-    return np.ascontiguousarray(dw.transpose(0, 4, 3, 1, 2)).reshape(weight.shape)
+    def result() -> np.ndarray:
+        dw = partial.sum(axis=0).reshape(groups, *kernel, C_group, O // groups)
+        return np.ascontiguousarray(dw.transpose(0, 4, 3, 1, 2)).reshape(weight.shape)
+
+    return Job(piece, [(lane, g) for lane in range(len(lanes)) for g in range(groups)], result)
 
 
-def _bias_gradient(dy: np.ndarray) -> np.ndarray:
+def _bias_gradient(dy: np.ndarray) -> Job:
     dy = batch_last(dy).reshape(dy.shape[1], -1)  # (O, P)
     db = np.empty(len(dy), dy.dtype)
     some = max(1, DB_ELEMENTS // max(1, dy.shape[1]))
-    parallel_for(lambda o: np.sum(dy[o], axis=1, out=db[o]), ranges(len(dy), some))
-    return db
+    return Job(lambda o: np.sum(dy[o], axis=1, out=db[o]), ranges(len(dy), some), lambda: db)
 
 
 def _columns(

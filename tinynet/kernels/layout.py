@@ -9,10 +9,10 @@ as its argument lies there, and the result lies in the same order.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
+from tinynet.devices.layout import memory_order
 from tinynet.devices.memory import pool
 from tinynet.devices.threads import parallel_for, ranges
 
@@ -38,17 +38,6 @@ def dense(x: np.ndarray) -> np.ndarray:
     return copy
 
 
-def memory_order(x: Any) -> list[int]:
-    """The axes of x, of either backend, from the outermost in memory to the innermost."""
-    return sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
-
-
-def lying_in(order: list[int], empty: Callable[..., Any], shape: tuple, dtype: Any) -> Any:
-    """An array by `empty(shape, dtype)`, its axes in that order in memory."""
-    array = empty(tuple(shape[axis] for axis in order), dtype)
-    return array.transpose(sorted(range(len(order)), key=order.__getitem__))
-
-
 def along_memory(
     function: Callable[..., object], *arrays: np.ndarray, out: np.ndarray | None = None
 ) -> np.ndarray:
@@ -57,16 +46,16 @@ def along_memory(
     The order in memory is the first array's, also for the result; other arrays that lie otherwise
     are copied to it. `out` may be the first array itself: then the result takes its place.
     """
-    order = memory_order(arrays[0])
+    order, back = memory_order(arrays[0].strides)
     inputs = [dense(a.transpose(order)) for a in arrays]
     if out is None:
         y = pool.empty(inputs[0].shape, arrays[0].dtype)
         elementwise(function, *inputs, y)
-        return y.transpose(np.argsort(order))
+        return y.transpose(back)
     y = dense(out.transpose(order))
     elementwise(function, *inputs, y)
     if not np.may_share_memory(y, out):  # out has gaps in memory: y is a copy of it
-        np.copyto(out, y.transpose(np.argsort(order)))
+        np.copyto(out, y.transpose(back))
     return out
 
 
@@ -75,11 +64,11 @@ def elementwise(function: Callable[..., object], *arrays: np.ndarray) -> None:
     threads.
     """
     flat = [a.reshape(-1) for a in arrays]
-    pieces = ranges(flat[0].size, PIECE)
-    if len(pieces) == 1:
+    if flat[0].size <= PIECE:
         function(*flat)
-    else:
-        parallel_for(lambda piece: function(*(a[piece] for a in flat)), pieces)
+        return
+    pieces = ranges(flat[0].size, PIECE)
+    parallel_for(lambda piece: function(*(a[piece] for a in flat)), pieces)
 
 
 def cut_to_zero(x: np.ndarray, out: np.ndarray) -> np.ndarray:

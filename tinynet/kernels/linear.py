@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinynet.devices.memory import pool
-from tinynet.devices.threads import parallel_for, ranges
+from tinynet.devices.threads import NO_JOB, Job, parallel_for, ranges, run_job, run_jobs
 from tinynet.kernels.layout import batch_first, batch_last, cut_to_zero
 from tinynet.kernels.relu import relu_backward
 
@@ -64,10 +64,13 @@ def linear_backward(
     if x.ndim != 2:
         return _rows_backward(dy, x, weight, needs)
     dy = batch_last(dy)  # (O, N)
-    dx = batch_first(matmul(weight.T, dy)) if needs[0] else None  # (I, O) @ (O, N) -> (I, N)
-    dw = matmul(dy, batch_last(x).T) if needs[1] else None  # (O, N) @ (N, I) -> (O, I)
+    jobs = [
+        product(weight.T, dy) if needs[0] else NO_JOB,  # (I, O) @ (O, N) -> (I, N)
+        product(dy, batch_last(x).T) if needs[1] else NO_JOB,  # (O, N) @ (N, I) -> (O, I)
+    ]
+    dx, dw = run_jobs(jobs, weight.size * len(x))
     db = dy.sum(axis=1) if needs[2] else None
-    return dx, dw, db
+    return None if dx is None else batch_first(dx), dw, db
 
 
 def _rows_forward(
@@ -105,6 +108,11 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         products: list[np.ndarray] = []
         parallel_for(lambda ab: products.append(np.matmul(*ab)), [(a, b)])
         return products[0]
-    out = pool.empty((a.shape[0], b.shape[1]), np.result_type(a, b))
-    parallel_for(lambda rows: np.matmul(a[rows], b, out=out[rows]), ranges(len(a), ROWS))
+    out: np.ndarray = run_job(product(a, b))
     return out
+
+
+def product(a: np.ndarray, b: np.ndarray) -> Job:
+    """a @ b of matrices."""
+    out = pool.empty((a.shape[0], b.shape[1]), np.result_type(a, b))
+    return Job(lambda rows: np.matmul(a[rows], b, out=out[rows]), ranges(len(a), ROWS), lambda: out)

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tinynet.devices import Device
+from tinynet.devices.layout import memory_order
 from tinynet.kernels import layout
 
 Order = tuple[int, ...]
@@ -32,7 +33,7 @@ def order_of(device: Device, arrays: Sequence[Any]) -> Order | None:
     if largest.ndim < 2 or largest.flags.c_contiguous:
         return None
     extra = max(array.ndim for array in arrays) - largest.ndim
-    return (*range(extra), *(axis + extra for axis in layout.memory_order(largest)))
+    return (*range(extra), *(axis + extra for axis in memory_order(largest.strides)[0]))
 
 
 def reordered(x: Any, order: Order | None) -> Any:
@@ -65,7 +66,8 @@ def along_memory(device: Device, function: Callable[..., Any], *arrays: Any) -> 
 def add(device: Device, a: Any, b: Any) -> Any:
     """a + b, in the memory order of a; on the CPU on several threads, if there is enough to do."""
     if device.kind != "cpu":
-        return along_memory(device, operator.add, a, b)
+        with device.activate("add"):
+            return along_memory(device, operator.add, a, b)
     if a.size <= layout.PIECE or a.shape != b.shape or a.dtype != b.dtype:
         return a + b
     return layout.along_memory(np.add, a, b)

@@ -89,7 +89,7 @@ import numpy as np
 
 from tinynet.devices.memory import pool
 from tinynet.devices.scratch import Scratch
-from tinynet.devices.threads import parallel_for, ranges
+from tinynet.devices.threads import Job, ranges
 from tinynet.kernels.im2col import Pair, patch, windows
 from tinynet.kernels.layout import batch_first, batch_last, cut_to_zero
 from tinynet.kernels.linear import matmul
@@ -199,14 +199,14 @@ class Piece(NamedTuple):
         return rows, cols
 
 
-def winograd_forward(
+def forward(
     x: np.ndarray,
     weight: np.ndarray,
     bias: np.ndarray | None,
     padding: Pair,
     side: int,
     relu: bool = False,
-) -> np.ndarray:
+) -> Job:
     """(N, C, H, W), (O, C, r, r), (O,) -> (N, O, H + 2 ph - r + 1, W + 2 pw - r + 1), by tiles of
     that side.
     """
@@ -233,13 +233,10 @@ def winograd_forward(
             cut_to_zero(flat, flat)
         _put(outputs, y, m, piece)
 
-    parallel_for(work, _all_pieces(N, OH, OW, m, O, C))
-    return batch_first(y)
+    return Job(work, _all_pieces(N, OH, OW, m, O, C), lambda: batch_first(y))
 
 
-def winograd_weight_gradient(
-    dy: np.ndarray, x: np.ndarray, r: int, padding: Pair, side: int
-) -> np.ndarray:
+def weight_gradient(dy: np.ndarray, x: np.ndarray, r: int, padding: Pair, side: int) -> Job:
     """dy (N, O, OH, OW), x (N, C, H, W) -> dw (O, C, r, r).
 
     (dx is a forward, of dy with the kernels turned: conv2d.py. It takes no longer than the adjoint
@@ -263,8 +260,10 @@ def winograd_weight_gradient(
                 dU += np.matmul(dM_, V_.swapaxes(1, 2), out=product)
         np.matmul(G.T, dU.reshape(q, O * C), out=partial[number])
 
-    parallel_for(lane, range(len(lanes)))
-    return np.ascontiguousarray(partial.sum(axis=0).T).reshape(O, C, r, r)
+    def result() -> np.ndarray:
+        return np.ascontiguousarray(partial.sum(axis=0).T).reshape(O, C, r, r)
+
+    return Job(lane, range(len(lanes)), result)
 
 
 @functools.cache

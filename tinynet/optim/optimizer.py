@@ -137,15 +137,17 @@ class Optimizer:
 
         ValueError, and nothing changed, if an option was set since that needs other arrays.
         """
-        for place, p in self._places():
-            kept, needed = [*self.state[p]], [*self.arrays(self._group_of[p])]
-            if kept != needed:
-                raise ValueError(
-                    f"{self.rule}.step: expected the options of parameter {place} to need the "
-                    f"arrays {kept}, as when the rule was made, got {needed}; make a new "
-                    f"{self.rule}"
-                )
-        self._last = {}
+        for g, group in enumerate(self.param_groups):
+            needed = [*self.arrays(group)]
+            for i, p in enumerate(group["params"]):
+                kept = [*self.state[p]]
+                if kept != needed:
+                    raise ValueError(
+                        f"{self.rule}.step: expected the options of parameter {g}.{i} to need the "
+                        f"arrays {kept}, as when the rule was made, got {needed}; make a new "
+                        f"{self.rule}"
+                    )
+        self._last, where = {}, f"{self.rule}.step"
         calls: dict[tuple, list[tuple]] = {}  # (device, step) -> the arguments of each parameter
         for group in self.param_groups:
             rate = self.rate(group)
@@ -153,7 +155,7 @@ class Optimizer:
                 if p.grad is None or rate == 0:
                     continue
                 self.steps[p] += 1
-                with p.device.activate(f"{self.rule}.step"):
+                with p.device.activate(where):
                     if not p.data.flags.c_contiguous:  # kernels write to the elements in C order
                         p.data = p.device.xp.ascontiguousarray(p.data)
                     state = self._arrays_of(p)
@@ -163,7 +165,7 @@ class Optimizer:
                     calls.setdefault((p.device, call[0]), []).append(call[1])
                 self._last[p] = rate
         for (device, step), arguments in calls.items():
-            with device.activate(f"{self.rule}.step"):
+            with device.activate(where):
                 device.kernels.run_steps(step, arguments)
 
     def last_step(self, parameter: Tensor) -> Tensor:
@@ -309,10 +311,12 @@ class Optimizer:
 
     def _arrays_of(self, p: Tensor) -> dict[str, Any]:
         """The arrays beside a parameter, brought to its device if it was moved."""
-        for tensor in self.state[p].values():
-            if tensor.device != p.device:
+        arrays = {}
+        for name, tensor in self.state[p].items():
+            if tensor.device is not p.device:
                 tensor.move(p.device)
-        return {name: tensor.data for name, tensor in self.state[p].items()}
+            arrays[name] = tensor.data
+        return arrays
 
     def _zeros(self, p: Tensor) -> Tensor:
         with p.device.activate(self.rule):

@@ -16,7 +16,6 @@ C_TYPES = {
     "bool": np.bool_, "unsigned char": np.uint8, "unsigned short": np.uint16,
     "unsigned int": np.uint32, "int": np.int32, "long long": np.int64,
     "unsigned long long": np.uint64, "float": np.float32, "double": np.float64,
-    "double2": np.complex128, "float2": np.complex64,
 }  # fmt: skip
 
 

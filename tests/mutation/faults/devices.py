@@ -6,15 +6,19 @@
 FAULTS = {
     "devices/threads.py": {
         "an error of our own piece leaves before the others end": ("    finally:\n        while True:  # once more", "        if work.errors:\n            raise work.errors[0]\n    finally:\n        while not work.errors:  # once more"),
-        "pieces go on after an error": ("            for _ in self.left:  # nobody begins another piece\n                pass\n", ""),
-        "each thread does all pieces": ("self.left = iter(pieces)  # hands", "self.left = pieces  # hands"),
-        "a helper too many": ("helpers=min(_num_threads, len(pieces)) - 1", "helpers = min(_num_threads, len(pieces))"),
+        "pieces go on after an error": ("            for _ in left:  # nobody begins another piece\n                pass\n", ""),
+        "each thread does all pieces": ("self.shares = [iter(pieces[a:b]) for a, b in itertools.pairwise(bounds)]", "self.shares = [pieces[a:b] for a, b in itertools.pairwise(bounds)]"),
+        "a helper too many": ("helpers=max(1, threads) - 1", "helpers=max(1, threads)"),
         "the old pool stays": ("old, _num_threads, _team = _team, int(n), None", "old, _num_threads = None, int(n)"),
         "a fork keeps the pool": ("after_in_child=_forget_threads", "after_in_parent=_forget_threads"),
         "the last piece is lost": ("for i in range(0, n, step)]", "for i in range(0, n - n % step, step)]"),
         "pieces by the number of threads": ("min(largest, -(-total // 8))", "min(largest, -(-total // _num_threads))"),
         "the environment is not asked": ("    if text is None:\n        return available_cores()\n", "    if True:\n        return available_cores()\n"),
         "BLAS with all its threads": ("        for _, set_threads in _blas:\n            set_threads(1)\n", "        pass\n"),
+        "the last pieces belong to nobody": ("for i in range(helpers + 2)]", "for i in range(helpers + 1)]"),
+        "who has done its own ends": ("itertools.chain(*self.shares[share:], *self.shares[:share])", "itertools.chain(self.shares[share])"),
+        "only the pieces behind its own": ("itertools.chain(*self.shares[share:], *self.shares[:share])", "itertools.chain(*self.shares[share:])"),
+        "a job of many is run by the first alone": ("for job in jobs for piece in job.pieces]", "for job in jobs[:1] for piece in job.pieces]"),
     },
     "devices/scratch.py": {
         "scratch shared by all threads": ("class Scratch(threading.local):", "class Scratch:"),
@@ -65,6 +69,13 @@ FAULTS = {
         "a copied device is another": ("return find_device, (self.name,)  # copies", "return type(self), (self.name, self.index, None)  # copies"),
     },
     "devices/cores.py": {
-        "all the machine's cores": ("    if hasattr(os, \"sched_getaffinity\"):\n        return len(os.sched_getaffinity(0))\n", ""),
+        "all the machine's cores": ("    if hasattr(os, \"sched_getaffinity\"):\n        return sorted(os.sched_getaffinity(0))\n", ""),
+        "cores are not shared": ("max(1, len(cores()) // _sharers)", "len(cores())"),
+        "no core at all": ("max(1, len(cores()) // _sharers)", "len(cores()) // _sharers"),
+    },
+    "devices/layout.py": {
+        "the shortest step first": ("key=lambda axis: -abs(strides[axis])", "key=lambda axis: abs(strides[axis])"),
+        "back is the order": ("tuple(order.index(axis) for axis in range(len(order)))", "order"),
+        "negative steps are short": ("-abs(strides[axis])", "-strides[axis]"),
     },
 }

@@ -16,8 +16,11 @@ FAULTS = {
         "pooling stride 1 by default": ("stride = kernel if stride is None", "stride = (1, 1) if stride is None"),
     },
     "functional/regularization.py": {
-        "dropout in use": ("    if training:\n        return Dropout.apply", "    if True:\n        return Dropout.apply"),
-        "dropout: the same mask every time": ("*random.next_call(), inverted)", "0, 1, inverted)"),
+        "dropout in use": ("    if training:\n        share", "    if True:\n        share"),
+        "dropout: the same mask every time": ("*random.next_call(), inverted, **rows)", "0, 1, inverted, **rows)"),
+        "dropout: rows of another count": ("share.rows(\"dropout\", len(x))", "share.rows(\"dropout\", len(x) - 1)"),
+        "dropout: the form of 2012 is not scaled in use": ("return x if inverted else x * (1 - p)", "return x"),
+        "dropout: scaled by p in use": ("x * (1 - p)", "x * p"),
     },
     "functional/shape.py": {
         "pad: last axis first forgotten": ("strict=True)\n    )[::-1]", "strict=True)\n    )"),

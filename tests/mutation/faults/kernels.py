@@ -33,7 +33,7 @@ FAULTS = {
         "dx: kernel turned by its columns alone": ("weight[:, :, ::-1, ::-1].reshape", "weight[:, :, :, ::-1].reshape"),
         "dx: padding of forward": ("(kh - 1 - ph, kw - 1 - pw)", "(ph, pw)"),
         "db: mean instead of sum": ("np.sum(dy[o], axis=1, out=db[o])", "np.mean(dy[o], axis=1, out=db[o])"),
-        "dx computed where dw is asked for": ("groups) if needs[0] else None", "groups) if needs[1] else None"),
+        "dx computed where dw is asked for": ("padding, groups) if needs[0] else NO_JOB", "padding, groups) if needs[1] else NO_JOB"),
         "every piece reads the first rows": ("top, left = rows.start * sh - padding[0], cols.start * sw - padding[1]", "top, left = -padding[0], cols.start * sw - padding[1]"),
         "rows of outputs one row of the picture apart": ("strides = R * step, sh * step,", "strides = R * step, step,"),
         "rows brought together for parts of rows": ("if runs > 1 or P >= FEW or not whole_rows:", "if runs > 1 or P >= FEW:"),
@@ -114,8 +114,8 @@ FAULTS = {
     },
     "kernels/linear.py": {
         "bias added along the wrong axis": ("y += bias[:, None]", "y += bias[: y.shape[1]] if len(bias) >= y.shape[1] else bias[:, None]"),
-        "weight transposed in dx": ("matmul(weight.T, dy)", "matmul(weight.T[::-1], dy)"),
-        "last block of a product left out": ("out=out[rows]), ranges(len(a), ROWS))", "out=out[rows]), ranges(len(a), ROWS)[: max(1, len(a) // ROWS)])"),
+        "weight transposed in dx": ("product(weight.T, dy) if", "product(weight.T[::-1], dy) if"),
+        "last block of a product left out": ("ranges(len(a), ROWS), lambda: out)", "ranges(len(a), ROWS)[: max(1, len(a) // ROWS)], lambda: out)"),
         "dw and db exchanged": ("db = dy.sum(axis=1) if needs[2] else None", "db = dy.sum(axis=1) if needs[1] else None"),
     },
     "kernels/softmax.py": {

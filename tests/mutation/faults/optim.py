@@ -18,7 +18,7 @@ FAULTS = {
         "frozen ones are counted": ("                if p.grad is None or rate == 0:\n                    continue\n                self.steps[p] += 1\n", "                self.steps[p] += 1\n                if p.grad is None or rate == 0:\n                    continue\n"),
         "frozen ones decay": ("if p.grad is None or rate == 0:", "if p.grad is None:"),
         "a missing gradient ends the group": ("                if p.grad is None or rate == 0:\n                    continue\n", "                if p.grad is None or rate == 0:\n                    break\n"),
-        "the last rates pile up": ("        self._last = {}\n        calls", "        self._last = self._last or {}\n        calls"),
+        "the last rates pile up": ("self._last, where = {}, f\"{self.rule}.step\"", "where = f\"{self.rule}.step\""),
         "last_step of what stood still": ("self._last.get(parameter, 0)", "self._last.get(parameter, usual)"),
         "last_step at today's rate": ("self._last.get(parameter, 0)\n        steps", "(rate if (rate := self.rate(group)) and parameter in self._last else 0)\n        steps"),
         "loaded steps are not known": ("        self.steps = steps\n", ""),

@@ -13,8 +13,8 @@ from tinynet.devices.base import Device
 from tinynet.devices.cuda import blas, copies, memory
 from tinynet.devices.cuda.installation import check_gpu, cupy
 from tinynet.devices.cuda.lane import COPY, Activation, Lane
-from tinynet.devices.cuda.layout import memory_order
 from tinynet.devices.cuda.uploads import Uploads
+from tinynet.devices.layout import memory_order
 from tinynet.devices.memory import MemoryStats
 
 

@@ -24,7 +24,7 @@ from tinynet.devices.cuda import cupy
 from tinynet.devices.threads import ranges
 from tinynet.kernels.cuda.gemm import gemm
 from tinynet.kernels.cuda.im2col import add_columns
-from tinynet.kernels.cuda.launch import batch_first, batch_last, dense
+from tinynet.kernels.cuda.launch import batch_first, batch_last, dense, some
 from tinynet.kernels.cuda.row_columns import for_rows, row_columns, sum_of_rows, turned_for_rows
 from tinynet.kernels.cuda.rows import add_to_rows, add_to_rows_backward
 from tinynet.kernels.im2col import Pair, output_size
@@ -54,7 +54,7 @@ def _convolve(x: Any, w: Any, y: Any, kernel: Pair, stride: Pair, padding: Pair)
     O, *output, _ = y.shape
     y = y.reshape(O, output[0], -1).swapaxes(0, 1)  # (OH, O, OW*N)
     for rows, col in row_columns(x, kernel, stride, padding, output, COLUMN_BYTES):
-        gemm(w, col, out=y[rows])  # (O, K) @ (rows, K, P) -> (rows, O, P)
+        gemm(w, col, out=some(y, rows))  # (O, K) @ (rows, K, P) -> (rows, O, P)
 
 
 def conv2d_backward(
@@ -96,8 +96,8 @@ def _kernels_gradient(dy: Any, x: Any, dw: Any, stride: Pair, padding: Pair) -> 
     most = max(1, COLUMN_BYTES // max(1, O * K * dw.itemsize))  # rows whose products are kept
     add = False
     for rows, col in row_columns(x, kernel, stride, padding, output, COLUMN_BYTES):
-        for some in ranges(rows.stop - rows.start, most):
-            dy_, col_ = dy[rows][some], col[some]
+        for few in ranges(len(col), most):
+            dy_, col_ = some(some(dy, rows), few), some(col, few)
             parts = cupy.empty((len(dy_), O, K), dw.dtype)
             gemm(dy_, col_.swapaxes(1, 2), out=parts)  # (rows, O, P) @ (rows, P, K)
             sum_of_rows(parts, dw, add)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.elementwise import dropout_backward
 from tinynet.kernels.cuda.launch import Source, batch_first
@@ -24,7 +26,10 @@ def dropout_forward(
     """Any shape -> y and the mask. rows: x is these rows of a batch of `total`, so is the mask."""
     N = x.shape[:1] if rows is None else (total,)
     mask = cupy.empty(x.shape[1:] + N, bool)  # elements are numbered batch innermost
-    _cu.dropout_mask((-(-mask.size // 16), 1), mask, seed, call, round(p * 65536), mask.size)
+    _cu.dropout_mask(
+        (-(-mask.size // 16), 1), mask, np.uint64(seed), np.uint64(call), round(p * 65536),
+        mask.size,
+    )  # fmt: skip
     if rows is not None:
         mask = cupy.ascontiguousarray(mask[..., rows])
     mask = batch_first(mask)

@@ -12,13 +12,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from tinynet.devices.cuda import cupy
+from tinynet.devices.layout import memory_order
 from tinynet.kernels.cuda.launch import LIMIT, Kernel, Source, dense
 from tinynet.kernels.dropout import dropout_scale
 from tinynet.kernels.elementwise import ROWS
-from tinynet.kernels.layout import memory_order
 
 
 def rows_as_cuda() -> str:
@@ -57,8 +55,7 @@ def along_memory(kernel: Kernel, *arrays: Any, out: Any = None, numbers: tuple =
     The order in memory is that of the last array, which is x or what forward kept, also for the
     result; others that lie otherwise are copied to it. `out` may be x: then y takes its place.
     """
-    order = memory_order(arrays[-1])
-    back = np.argsort(order).tolist()
+    order, back = memory_order(arrays[-1].strides)
     inputs = [dense(a.transpose(order)) for a in arrays]
     if out is None:
         y = cupy.empty(inputs[0].shape, arrays[-1].dtype)

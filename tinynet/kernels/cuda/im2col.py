@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from tinynet.devices.cuda import cupy
-from tinynet.kernels.cuda.launch import Source, batch_first, batch_last
+from tinynet.kernels.cuda.launch import Source, at_once, batch_first, batch_last
 from tinynet.kernels.cuda.row_columns import row_columns
 from tinynet.kernels.im2col import Pair, output_size
 
@@ -40,7 +40,8 @@ def add_columns(col: Any, dx: Any, kernel: Pair, stride: Pair, padding: Pair, ro
     _, OW = output_size((H, W), kernel, stride, padding)
     first = max(rows.start * sh - ph, 0)  # the rows of dx that these windows touch
     height = min((rows.stop - 1) * sh - ph + kh, H) - first
+    few = at_once(N, col, dx)
     _col2im(
-        (max(height, 0) * W * N, C), col, dx, C, N, H, W, *kernel, *stride, *padding, OW,
-        rows.start, rows.stop - rows.start, first, height,
+        (max(height, 0) * W * N // few, C), col, dx, C, N // few, H, W, *kernel, *stride, *padding,
+        OW, rows.start, rows.stop - rows.start, first, height, AT_ONCE=few,
     )  # fmt: skip

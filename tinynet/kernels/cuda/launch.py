@@ -11,7 +11,7 @@ array of the wrong type or of another GPU is read as it lies. So the declaration
 itself is read here, and every argument is held to it: arrays must be C-contiguous, of the declared
 type and on the current GPU; numbers become the declared type.
 
-The `.cu` files write REAL, INDEX or ELEMENT for types that vary; each is bound by the arrays of the
+The `.cu` files write REAL or INDEX for types that vary; each is bound by the arrays of the
 call, and each binding is compiled once, by CuPy, at its first launch.
 """
 
@@ -36,9 +36,8 @@ C_TYPES = {
     "bool": np.bool_, "unsigned char": np.uint8, "unsigned short": np.uint16,
     "unsigned int": np.uint32, "int": np.int32, "long long": np.int64,
     "unsigned long long": np.uint64, "float": np.float32, "double": np.float64,
-    "float2": np.complex64, "double2": np.complex128,
 }  # fmt: skip
-VARIED = {"REAL": "f", "INDEX": "u", "ELEMENT": "fc"}  # type in a .cu file -> kinds of dtypes
+VARIED = {"REAL": "f", "INDEX": "u"}  # type in a .cu file -> kinds of dtypes
 ROWS = 65535  # of blocks along y or z
 C_NAMES = {np.dtype(dtype): name for name, dtype in C_TYPES.items()}
 DECLARATION = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
@@ -58,15 +57,29 @@ class Source:
 
 
 class Checked(NamedTuple):
-    """What the arguments of a call make of a kernel."""
+    """What the kinds of a call's arguments make of a kernel."""
 
-    types: tuple[tuple[str, str], ...]  # what REAL, ELEMENT and INDEX stand for
+    types: tuple[tuple[str, str], ...]  # what REAL and INDEX stand for
     casts: list[Any]  # for each argument, the type that a number becomes; None for an array
+
+
+class Launch(NamedTuple):
+    """All of a launch but its arrays, and the numbers that may differ from step to step."""
+
+    function: Callable[..., None]
+    grid: tuple[int, int, int]
+    values: list[Any]  # the arguments; those in `given` are still missing
+    given: list[tuple[int, Any]]  # (place, the type that a number becomes or None for an array)
 
 
 class Kernel:
     """One `__global__` function: called with its grid, its arguments, and constants that are
     compiled in.
+
+    A step launches the same hundred kernels as the step before. So arguments are checked, and
+    whole numbers brought to the declared type, once for each kind of call (2 us a launch instead
+    of 6). A number that differs in every step comes as a float or as NumPy's, or it would make a
+    new kind each time.
     """
 
     def __init__(self, name: str, text: str, parameters: str):
@@ -77,7 +90,8 @@ class Kernel:
                 PARAMETER.findall(p.strip())[0] for p in parameters.split(",")
             )
         ]
-        self._checked: dict[tuple, Checked] = {}  # by the kinds of the arguments
+        self._launch = functools.lru_cache(1 << 12)(self._prepared)
+        self._check = functools.lru_cache(1 << 12)(self._checked)
 
     def __call__(
         self,
@@ -86,64 +100,81 @@ class Kernel:
         block: tuple[int, int] = (THREADS, 1),
         **constants: int,
     ) -> None:
-        x, rows = threads
-        if x == 0 or rows == 0:
+        if 0 in threads:
             return
+        gpu = current_lane().gpu.id
+        launch = self._launch(gpu, threads, block, _kinds(arguments), **constants)
+        function, grid, values, given = launch
+        values = values.copy()
+        for i, cast in given:
+            values[i] = arguments[i] if cast is None else cast(arguments[i])
+        function(grid, block, tuple(values))
+
+    def check(self, arguments: tuple) -> Checked:
+        """Hold every argument to its declaration."""
+        return self._check(current_lane().gpu.id, _kinds(arguments))
+
+    def _prepared(
+        self, gpu: int, threads: tuple[int, int], block: tuple[int, int], kinds: tuple,
+        **constants: int,
+    ) -> Launch:  # fmt: skip
+        x, rows = threads
         if x > LIMIT or rows > LIMIT:
             raise ValueError(
                 f"{self.name}: {x} x {rows} threads are more than a GPU's grid holds ({LIMIT} each)"
             )
-        types, casts = self.check(arguments)
+        types, casts = self._check(gpu, kinds)
         function = compiled(self.text, self.name, (*types, *constants.items()))
-        values = [a if cast is None else cast(a) for a, cast in zip(arguments, casts, strict=True)]
         z = -(-rows // ROWS)
-        function((-(-x // block[0]), -(-rows // z), z), block, tuple(values))
+        whole = [type(kind) is int for kind in kinds]
+        values = [cast(n) if known else None
+                  for n, cast, known in zip(kinds, casts, whole, strict=True)]  # fmt: skip
+        given = [(i, cast) for i, cast in enumerate(casts) if not whole[i]]
+        return Launch(function, (-(-x // block[0]), -(-rows // z), z), values, given)
 
-    def check(self, arguments: tuple) -> Checked:
-        """Hold every argument to its declaration: once for each kind of arguments (types, GPUs, how
-        they lie), since a step launches the same hundred kernels as the step before.
-        """
-        gpu, array = current_lane().gpu.id, cupy.ndarray
-        kinds = [
-            (a.dtype, a.data.device_id, a.flags.c_contiguous) if isinstance(a, array) else type(a)
-            for a in arguments
-        ]
-        key = (gpu, *kinds)
-        checked = self._checked.get(key)
-        if checked is None:
-            checked = self._checked[key] = self._check(arguments, gpu)
-        return checked
-
-    def _check(self, arguments: tuple, gpu: int) -> Checked:
-        if len(arguments) != len(self.parameters):
+    def _checked(self, gpu: int, kinds: tuple) -> Checked:
+        if len(kinds) != len(self.parameters):
             raise TypeError(
-                f"{self.name}: expected {len(self.parameters)} arguments, got {len(arguments)}"
+                f"{self.name}: expected {len(self.parameters)} arguments, got {len(kinds)}"
             )
         types: dict[str, Any] = {}
-        for argument, (kind, star, label) in zip(arguments, self.parameters, strict=True):
+        for found, (kind, star, label) in zip(kinds, self.parameters, strict=True):
+            is_array = type(found) is tuple
+            its_type = found if isinstance(found, type) else type(found)
             if not star:
-                if isinstance(argument, cupy.ndarray) or getattr(argument, "ndim", 0) > 0:
+                if is_array or issubclass(its_type, np.ndarray):
                     raise TypeError(f"{self.name}: {label} is a number, got an array")
                 continue
-            if not isinstance(argument, cupy.ndarray):
-                raise TypeError(
-                    f"{self.name}: {label} is a CuPy array, got {type(argument).__name__}"
-                )
-            check_device(self.name, label, argument.data.device_id, gpu)
-            if not argument.flags.c_contiguous:
+            if not is_array:
+                raise TypeError(f"{self.name}: {label} is a CuPy array, got {its_type.__name__}")
+            dtype, where, contiguous = found
+            check_device(self.name, label, where, gpu)
+            if not contiguous:
                 raise ValueError(f"{self.name}: {label} must be C-contiguous")
-            expected, c_type = kind, C_NAMES.get(argument.dtype)
+            expected, c_type = kind, C_NAMES.get(dtype)
             if kind in types:
                 expected = types[kind]
-            elif c_type is not None and argument.dtype.kind in VARIED.get(kind, ""):
+            elif c_type is not None and dtype.kind in VARIED.get(kind, ""):
                 expected = types[kind] = c_type
             if c_type != expected:
                 expected = {"REAL": "float or double"}.get(expected, expected)
-                raise TypeError(f"{self.name}: {label} is {expected}, got {argument.dtype}")
+                raise TypeError(f"{self.name}: {label} is {expected}, got {dtype}")
         casts = [
             None if star else C_TYPES[types.get(kind, kind)] for kind, star, _ in self.parameters
         ]
         return Checked(tuple(types.items()), casts)
+
+
+def _kinds(arguments: tuple) -> tuple:
+    """What a launch depends on: of an array (type, GPU, whether it is C-contiguous), whole numbers
+    themselves, of anything else its type.
+    """
+    array = cupy.ndarray
+    return tuple([
+        (a.dtype, a.data.device_id, a.flags.c_contiguous) if type(a) is array
+        else a if type(a) is int else type(a)
+        for a in arguments
+    ])  # fmt: skip
 
 
 def check_device(operation: str, label: str, where: int, gpu: int) -> None:
@@ -165,9 +196,13 @@ def compiled(text: str, name: str, macros: tuple[tuple[str, Any], ...]) -> Calla
 # --- layout: as in tinynet/kernels/layout.py ------------------------------------------------------
 
 
+_LAST = [(*range(1, n), 0)[:n] for n in range(65)]  # the axes of batch_last, by their number
+_FIRST = [(n - 1, *range(n - 1))[:n] for n in range(65)]
+
+
 def batch_last(x: Any) -> Any:
     """(N, ...) -> C-contiguous (..., N): a view where memory lies so already, else a copy."""
-    return dense(x if x.ndim < 2 else x.transpose(*range(1, x.ndim), 0))
+    return dense(x.transpose(_LAST[x.ndim]))
 
 
 def dense(x: Any) -> Any:
@@ -177,4 +212,20 @@ def dense(x: Any) -> Any:
 
 def batch_first(x: Any) -> Any:
     """(..., N) -> (N, ...), a view: the inverse of `batch_last`."""
-    return x if x.ndim < 2 else x.transpose(-1, *range(x.ndim - 1))
+    return x.transpose(_FIRST[x.ndim])
+
+
+def some(x: Any, rows: slice) -> Any:
+    """x[rows]; x itself where these are all its rows: most often, and a view costs 2.5 us."""
+    return x if rows == slice(0, len(x)) else x[rows]
+
+
+def at_once(N: int, *arrays: Any) -> int:
+    """How many neighbouring pictures a thread takes of arrays (..., N): 16 bytes, or one picture
+    where N or an address does not divide. Kernels call it AT_ONCE.
+
+    The same bytes with a quarter of the instructions, and finding its place costs a thread more of
+    them than the work there.
+    """
+    few = 16 // arrays[0].itemsize
+    return few if N % few == 0 and all(a.data.ptr % 16 == 0 for a in arrays) else 1

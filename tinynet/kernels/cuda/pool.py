@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinynet.devices.cuda import cupy
-from tinynet.kernels.cuda.launch import Source, batch_first, batch_last
+from tinynet.kernels.cuda.launch import Source, at_once, batch_first, batch_last
 from tinynet.kernels.im2col import Pair
 from tinynet.kernels.max_pool2d import pool_output_size
 
@@ -20,11 +20,13 @@ def max_pool2d_forward(
     """(N, C, H, W) -> y and the winners' positions, both (N, C, OH, OW)."""
     N, C, H, W = x.shape
     OH, OW = pool_output_size((H, W), kernel, stride, padding, ceil_mode)
-    y = cupy.empty((C, OH, OW, N), x.dtype)
+    x, y = batch_last(x), cupy.empty((C, OH, OW, N), x.dtype)
     winner = cupy.empty(y.shape, np.min_scalar_type(kernel[0] * kernel[1]))
+    few = at_once(N, x, y, winner)
     _max.max_pool2d_forward(
-        (OH * OW * N, C), batch_last(x), y, winner, C, N, H, W, *kernel, *stride, *padding, OH, OW
-    )
+        (OH * OW * N // few, C), x, y, winner, C, N // few, H, W, *kernel, *stride, *padding,
+        OH, OW, AT_ONCE=few,
+    )  # fmt: skip
     return batch_first(y), batch_first(winner)
 
 
@@ -40,21 +42,12 @@ def max_pool2d_backward(
     N, C, H, W = x_shape
     OH, OW = dy.shape[2:]
     dx = cupy.empty((C, H, W, N), dy.dtype)
+    dy, winner = batch_last(dy), batch_last(winner)
+    few = at_once(N, dy, winner, dx)
     _max.max_pool2d_backward(
-        (H * W * N, C),
-        batch_last(dy),
-        batch_last(winner),
-        dx,
-        C,
-        N,
-        H,
-        W,
-        *kernel,
-        *stride,
-        *padding,
-        OH,
-        OW,
-    )
+        (H * W * N // few, C), dy, winner, dx, C, N // few, H, W, *kernel, *stride, *padding,
+        OH, OW, AT_ONCE=few,
+    )  # fmt: skip
     return batch_first(dx)
 
 

@@ -10,21 +10,23 @@
 // write of a warp is one run of memory. A thread finds its place once (divisions are expensive) and
 // then copies kw pixels.
 //
-// ELEMENT is float or double, or 16 bytes of either where N allows: nothing is computed, only moved.
+// A thread moves AT_ONCE neighbouring pictures at once, 16 bytes where N allows: N and OW*N are counted in these.
+struct alignas(AT_ONCE * sizeof(REAL)) Pixel { REAL n[AT_ONCE]; };
+
 extern "C" __global__ void row_columns(
-    const ELEMENT* __restrict__ x, ELEMENT* __restrict__ col, int C, int N, int H, int W, int kw,
+    const REAL* __restrict__ picture, REAL* __restrict__ columns, int C, int N, int H, int W, int kw,
     int sw, int left, int OW, int top, int rows)
 {
     const long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x;  // (ow, n)
     const long long row = (long long)blockIdx.z * gridDim.y + blockIdx.y;
     const int P = OW * N, n = p % N, ow = p / N, c = row % C, r = row / C, h = r + top;
     if (p >= P || r >= rows) return;
-    x += ((long long)c * H + h) * W * N + n;
-    col += ((long long)r * kw * C + c) * P + p;
+    const Pixel* x = (const Pixel*)picture + ((long long)c * H + h) * W * N + n;
+    Pixel* col = (Pixel*)columns + ((long long)r * kw * C + c) * P + p;
     for (int j = 0; j < kw; j++) {
         const int w = ow * sw + j - left;
         const bool inside = 0 <= h && h < H && 0 <= w && w < W;
-        *col = inside ? x[(long long)w * N] : ELEMENT{};
+        *col = inside ? x[(long long)w * N] : Pixel{};
         col += (long long)C * P;
     }
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 from tinynet.devices.cuda import cupy
 from tinynet.devices.threads import ranges
-from tinynet.kernels.cuda.launch import Source
+from tinynet.kernels.cuda.launch import Source, at_once
 from tinynet.kernels.im2col import Pair
 
 _columns, _order = Source("row_columns.cu").row_columns, Source("kernel_order.cu")
@@ -24,23 +25,32 @@ def row_columns(
     """
     (C, H, W, N), (kh, kw), (sh, sw), (OH, OW) = x.shape, kernel, stride, output
     row = kw * C * OW * N  # elements from one row of the picture to the next
-    at_once = (most // max(1, row * x.itemsize) - kh) // sh + 1
-    at_once = -(-OH // -(-OH // max(1, min(OH, at_once))))  # pieces of even size
-    col = cupy.empty(((at_once - 1) * sh + kh) * row, x.dtype)
-    # 16 bytes at once where the batch divides by 4 (by 2 in double): a quarter of the instructions
-    # for the same bytes.
-    wide = 16 // x.itemsize if N % (16 // x.itemsize) == 0 and x.data.ptr % 16 == 0 else 1
-    moved = (x, col) if wide == 1 else (x.view("complex128"), col.view("complex128"))
-    for rows in ranges(OH, at_once):
-        count = (rows.stop - rows.start - 1) * sh + kh
-        top = rows.start * sh - padding[0]
+    tallest, pieces = _pieces(OH, kh, sh, row * x.itemsize, most)
+    col = cupy.empty(tallest * row, x.dtype)
+    few = at_once(N, x, col)
+    for rows, top, height in pieces:
         _columns(
-            (OW * N // wide, count * C), *moved, C, N // wide, H, W, kw, sw, padding[1], OW, top,
-            count,
+            (OW * N // few, height * C), x, col, C, N // few, H, W, kw, sw, padding[1], OW,
+            top - padding[0], height, AT_ONCE=few,
         )  # fmt: skip
         shape = rows.stop - rows.start, kh * kw * C, OW * N
         steps = sh * row * x.itemsize, OW * N * x.itemsize, x.itemsize
         yield rows, cupy.lib.stride_tricks.as_strided(col, shape, steps)
+
+
+@functools.lru_cache(1 << 10)
+def _pieces(
+    OH: int, kh: int, sh: int, row_bytes: int, most: int
+) -> tuple[int, list[tuple[slice, int, int]]]:
+    """Pieces of even size: (rows of the picture in the tallest, for each piece its output's rows,
+    the first row of the padded picture that they see, how many they see).
+    """
+    fit = (most // max(1, row_bytes) - kh) // sh + 1
+    step = -(-OH // -(-OH // max(1, min(OH, fit))))
+    pieces = [
+        (rows, rows.start * sh, (rows.stop - rows.start - 1) * sh + kh) for rows in ranges(OH, step)
+    ]
+    return pieces[0][2], pieces
 
 
 def for_rows(w: Any) -> Any:

@@ -58,7 +58,7 @@ def sgd_step(
     weight_decay: float,
 ) -> None:
     """Update `weight` and `velocity`, both C-contiguous, of one shape with grad."""
-    lr, m, d = (weight.dtype.type(value) for value in (lr, momentum, weight_decay))
+    lr, m, d = [weight.dtype.type(value) for value in (lr, momentum, weight_decay)]
 
     def piece(w: np.ndarray, g: np.ndarray, v: np.ndarray) -> None:
         step = np.multiply(w, d, out=_step.array(w.shape, w.dtype))
@@ -81,7 +81,7 @@ def nesterov_step(
     weight_decay: float,
 ) -> None:
     """Update `weight` and `velocity`; `step` becomes s, by which the weights changed."""
-    lr, m, d = (weight.dtype.type(value) for value in (lr, momentum, weight_decay))
+    lr, m, d = [weight.dtype.type(value) for value in (lr, momentum, weight_decay)]
 
     def piece(w: np.ndarray, g: np.ndarray, v: np.ndarray, s: np.ndarray) -> None:
         downhill = np.multiply(w, d, out=_step.array(w.shape, w.dtype))

@@ -7,6 +7,7 @@ calls.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Sequence
@@ -40,25 +41,33 @@ class Step:
             call = weight, cupy.ascontiguousarray(grad), *others, weight.size
             by_type.setdefault(weight.dtype, []).append(call)
         for dtype, alike in by_type.items():
-            fields = self.kernel.parameters
-            types = [(name, self._type(kind, star, dtype)) for kind, star, name in fields]
-            layout = np.dtype(types, align=True)  # as a compiler lays the struct out
+            layout = _layout(tuple(self.kernel.parameters), dtype)
             most = BYTES // layout.itemsize
             for first in range(0, len(alike), most):
                 self._launch(alike[first : first + most], np.zeros(most, layout))
 
-    def _type(self, kind: str, star: bool, dtype: Any) -> Any:
-        return np.uintp if star else dtype if kind == "REAL" else C_TYPES[kind]
-
     def _launch(self, calls: list[tuple], parts: np.ndarray) -> None:
-        for k, call in enumerate(calls):
+        array = cupy.ndarray
+        for call in calls:
             types = self.kernel.check(call).types
-            parts[k] = tuple(a.data.ptr if isinstance(a, cupy.ndarray) else a for a in call)
+        parts[: len(calls)] = [
+            tuple([a.data.ptr if isinstance(a, array) else a for a in call]) for call in calls
+        ]
         blocks = min(BLOCKS, -(-max(call[-1] for call in calls) // THREADS))
         if blocks:
             by_value = parts.view([("parts", parts.dtype, parts.shape)])  # one value, for CuPy
             function = compiled(self.text, self.name, types)
             function((blocks, len(calls), 1), (THREADS, 1), (by_value,))
+
+
+@functools.cache
+def _layout(fields: tuple[tuple[str, bool, str], ...], dtype: Any) -> np.dtype:
+    """The struct of these fields as a compiler lays it out; REAL is dtype."""
+    types = [
+        (name, np.uintp if star else dtype if kind == "REAL" else C_TYPES[kind])
+        for kind, star, name in fields
+    ]
+    return np.dtype(types, align=True)
 
 
 def run_steps(step: Callable[..., None], calls: Sequence[tuple]) -> None:

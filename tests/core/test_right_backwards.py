@@ -1,0 +1,101 @@
+"""Right backwards that gradcheck must pass, and what it tells of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from backwards import (
+    BIG,
+    TIES,
+    W,
+    X,
+    mean,
+    operation,
+    real,
+    scale_and_abs,
+    scaled,
+    square,
+)
+
+import tinynet.functional as F
+from tinynet import GradcheckError, gradcheck
+from tinynet.gradcheck import PrecisionWarning
+from tinynet.gradcheck.numerical import Numerical
+
+
+def bent(factor: float) -> Callable:
+    return operation(real(lambda x: factor * x * x), lambda ctx, x, dy: factor * 2 * x * dy)
+
+
+half_real = operation(
+    lambda x: x + 1e-8 * np.array(x, x.real.dtype), lambda ctx, x, dy: dy * (1 + 1e-8)
+)
+
+RIGHT = {
+    "[1e4 x0, |x1|]": (scale_and_abs(1e4, 1), [np.array([1.0, -2.0])]),
+    "1e8 x^2 at and near 0": (bent(1e8), [np.array([0.0, 1e-4, 0.1])]),
+    "at 1e8": (bent(1), [np.array([1e8, 1.0])]),
+    "a small part that takes no complex numbers": (half_real, [X]),
+    "a small factor": (lambda x: x * x * 1e-30, [X]),
+    "a large factor": (lambda x: x * x * 1e30, [X]),
+    "a mean": (mean(1), [BIG]),
+    "a mean, not complex": (mean(1, real(np.mean)), [BIG[:20, :20]]),
+    "next to log's end": (
+        operation(real(np.log), lambda ctx, x, dy: dy / x),
+        [np.array([1e-5, 1e-3, 1e3])],
+    ),
+    "a gradient that cancels": (lambda x: F.softmax(x).sum(), [X]),
+    "the same, not complex": (
+        operation(
+            real(lambda x: (np.exp(x) / np.exp(x).sum()).sum()), lambda ctx, x, dy: 0 * x * dy
+        ),
+        [X],
+    ),
+    "the same at 0": (lambda x: F.softmax(x).sum(), [0 * X]),
+    "all of it rounding": (
+        lambda x: F.batch_norm(x, None, None, training=True, eps=0.5).sum(),
+        [X],
+    ),
+    "a large constant": (lambda x: x + 1e8, [X]),
+    "steep": (lambda x: (x * 50).exp(), [np.array([0.1, -0.2])]),
+    "badly conditioned": (lambda x: (x - 1.0000001).log(), [np.array([1.0001, 1.1])]),
+    "one of equal maxima": (lambda x: x.max(), [TIES]),
+    "ReLU near its kinks": (lambda x, w: F.relu(x @ w).sum(), [X, W]),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_right_backward_passes(name: str) -> None:
+    assert gradcheck(*RIGHT[name])
+
+
+def test_a_large_input_is_checked_along_several_directions(monkeypatch: Any) -> None:
+    """A gradient that is wrong at a right angle to the first direction is right along it."""
+    seen = []
+    slope = Numerical.slope
+    monkeypatch.setattr(Numerical, "slope", lambda self, u: seen.append(u) or slope(self, u))
+    x = np.linspace(0.5, 1.5, 400)
+    assert gradcheck(scaled(1), [x])
+    first = seen[0][0]
+    wrong = np.random.default_rng(1).standard_normal(x.shape)
+    wrong -= (wrong @ first) / (first @ first) * first
+    blind = square(lambda ctx, x, dy: 2 * x * dy + wrong.reshape(x.shape))
+    with pytest.raises(GradcheckError, match=r"of input 0.* is wrong"):
+        gradcheck(blind, [x])
+
+
+def test_what_float32_cannot_hold_is_told() -> None:
+    with pytest.warns(PrecisionWarning, match="not compared in float32, where fn has other values"):
+        assert gradcheck(lambda x: (x * 100).exp(), [np.array([1.0, 2.0])])
+    with pytest.warns(PrecisionWarning, match="not checked in float32: only float64"):
+
+        def picky(x: Any) -> Any:
+            if x.dtype == np.float32:
+                raise TypeError("only float64")
+            return x * x
+
+        assert gradcheck(picky, [X])

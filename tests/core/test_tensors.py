@@ -1,0 +1,201 @@
+"""Tensors: made, converted, printed, copied, moved; operators with what is no tensor."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+
+import tinynet
+import tinynet.functional as F
+
+
+def leaf(values, **options):
+    return tinynet.tensor(values, requires_grad=True, **options)
+
+
+def test_deepcopy_is_independent(rng):
+    x = leaf(rng.normal(size=3))
+    (x * 2).sum().backward()
+    twin = copy.deepcopy(x)
+    twin.data[:] = 0
+    twin.grad.data[:] = 0
+    assert x.data.any() and (x.grad.numpy() == 2).all()
+    assert twin.requires_grad and twin.device is x.device and twin.node is None
+    with pytest.raises(RuntimeError, match="deepcopy: expected a leaf"):
+        copy.deepcopy(x * 2)
+
+
+def test_move_takes_the_gradient_along():
+    x = leaf([1.0, 2.0])
+    (x * 2).sum().backward()
+    x.move(tinynet.device("cpu:1"))
+    assert x.device == "cpu:1" and x.grad.device == "cpu:1" and x.grad.numpy().tolist() == [2, 2]
+    leaf([1.0]).move(tinynet.device("cpu:1"))
+    with pytest.raises(RuntimeError, match="move.*expected a leaf"):
+        (x * 2).move(tinynet.device("cpu"))
+
+
+# Values and conversions
+
+
+def test_tensor_takes_numbers_lists_arrays_and_tensors():
+    assert tinynet.tensor(1).dtype == np.int64 and tinynet.tensor(1.5).dtype == np.float32
+    assert tinynet.tensor([True, False]).dtype == bool and tinynet.tensor([[1, 2.5]]).shape == (
+        1,
+        2,
+    )
+    assert (
+        tinynet.tensor(np.ones(2)).dtype == np.float64
+        and tinynet.tensor(np.float64(1)).dtype == np.float64
+    )
+    assert tinynet.tensor([1, 2], dtype=np.float64).dtype == np.float64
+    assert tinynet.tensor(1j).dtype == np.complex128
+    a = np.ones(2)
+    t = tinynet.tensor(a)
+    a[:] = 0
+    assert t.numpy().tolist() == [1, 1]  # a copy
+    u = tinynet.tensor(t, dtype=np.float32, device="cpu:1", requires_grad=True)
+    assert u.dtype == np.float32 and u.device == "cpu:1" and u.requires_grad and u.node is None
+    assert tinynet.tensor(u).device == "cpu:1" and not tinynet.tensor(u).requires_grad
+    u.data[:] = 7
+    assert t.numpy().tolist() == [1, 1]
+    both = tinynet.tensor([t.sum(), tinynet.tensor(5.0)])
+    assert both.numpy().tolist() == [2, 5]
+
+
+def test_conversions_of_a_tensor():
+    t = tinynet.tensor([[1.5, 2.0]])
+    assert (t.shape, t.ndim, t.size, len(t)) == ((1, 2), 2, 2, 1)
+    assert (
+        float(tinynet.tensor([1.5])) == 1.5
+        and int(tinynet.tensor(3)) == 3
+        and bool(tinynet.tensor(0)) is False
+    )
+    assert [row.shape for row in t] == [(2,)] and [x.item() for x in t[0]] == [1.5, 2.0]
+    n = t.numpy()
+    n[:] = 0
+    assert t.numpy().any()
+    with pytest.raises(
+        ValueError, match=r"item\(\): expected a tensor of one element, got shape \(1, 2\)"
+    ):
+        t.item()
+    with pytest.raises(TypeError, match="at least one axis"):
+        len(tinynet.tensor(1.0))
+    assert isinstance(tinynet.tensor(2).item(), int) and isinstance(
+        tinynet.tensor(2.0).item(), float
+    )
+
+
+def test_repr():
+    assert repr(tinynet.tensor([1.0, 2.5])) == "tensor([1. , 2.5])"
+    text = repr(tinynet.tensor([1.0], dtype=np.float64, device="cpu:1", requires_grad=True))
+    assert text == "tensor([1.], dtype=float64, device='cpu:1', requires_grad=True)"
+
+
+def test_operators_with_numbers_arrays_and_lists():
+    x = leaf([2.0, 4.0])
+    for y, expected in [
+        (x + 1, [3, 5]),
+        (1 + x, [3, 5]),
+        (x - 1, [1, 3]),
+        (1 - x, [-1, -3]),
+        (x * 3, [6, 12]),
+        (3 * x, [6, 12]),
+        (x / 2, [1, 2]),
+        (8 / x, [4, 2]),
+        (-x, [-2, -4]),
+        (x**2, [4, 16]),
+        (x + [1.0, 2.0], [3, 6]),
+        (np.array([1.0, 2.0], np.float32) + x, [3, 6]),
+        (np.array([1.0, 2.0], np.float32) * x, [2, 8]),
+        (np.array([8.0, 8.0], np.float32) / x, [4, 2]),
+        (x - np.array([1.0, 2.0], np.float32), [1, 2]),
+        (np.float32(3) * x, [6, 12]),
+        (np.array([5.0, 6.0], np.float32) - x, [3, 2]),
+        (True + x, [3, 5]),
+    ]:
+        assert isinstance(y, tinynet.Tensor) and y.requires_grad and y.dtype == np.float32
+        assert y.numpy().tolist() == expected
+    assert (np.ones((1, 2), np.float32) @ x).numpy().tolist() == [6]
+    assert (x @ np.ones((2, 1), np.float32)).numpy().tolist() == [6]
+    i = tinynet.tensor([1, 2])
+    assert (
+        (i + 1).dtype == np.int64
+        and (i * 0.5).dtype.kind == "f"
+        and (i / 2).numpy().tolist() == [0.5, 1]
+    )
+
+
+def test_index_with_tensors_and_repeated_elements():
+    x = leaf(np.arange(4.0))
+    picked = x[tinynet.tensor([1, 1, 3])]
+    assert picked.numpy().tolist() == [1, 1, 3]
+    picked.sum().backward()
+    assert x.grad.numpy().tolist() == [0, 2, 0, 1]
+    y = leaf(np.ones((2, 3)))
+    y[tinynet.tensor([0, 1]), [2, 2]].sum().backward()
+    assert y.grad.numpy().tolist() == [[0, 0, 1], [0, 0, 1]]
+
+
+def test_equal_maxima_share_the_gradient():
+    x = leaf([[1.0, 3.0, 3.0], [5.0, 5.0, 5.0]])
+    x.max(1).backward([6.0, 6.0])
+    assert x.grad.numpy().tolist() == [[0, 3, 3], [2, 2, 2]]
+    x.zero_grad()
+    x.max().backward()
+    np.testing.assert_allclose(x.grad.numpy(), [[0, 0, 0], [1 / 3] * 3], rtol=1e-6)
+    a, b = leaf([1.0, 2.0, 3.0]), leaf([3.0, 2.0, 1.0])
+    F.maximum(a, b).backward([4.0, 4.0, 4.0])
+    assert a.grad.numpy().tolist() == [0, 2, 4] and b.grad.numpy().tolist() == [4, 2, 0]
+
+
+def test_nan_is_seen_in_max_and_its_gradient():
+    x = leaf([[1.0, np.nan]])
+    y = x.max(1)
+    assert np.isnan(y.item())
+    y.backward([1.0])
+    assert x.grad.numpy().any()
+    a, b = leaf([np.nan, 1.0]), leaf([1.0, np.nan])
+    F.maximum(a, b).backward([1.0, 1.0])
+    assert np.isnan(F.maximum(a, b).numpy()).all()
+
+
+def test_pow_zero_has_no_gradient_even_at_zero():
+    x = leaf([0.0, 2.0])
+    (x**0).sum().backward()
+    assert x.grad.numpy().tolist() == [0, 0]
+
+
+def test_sum_of_small_integers_and_bools():
+    assert tinynet.tensor([True, True]).sum().item() == 2
+    assert tinynet.tensor([[1, 2], [3, 4]]).mean(0).numpy().tolist() == [2, 3]
+
+
+def test_results_are_arrays():
+    """NumPy makes a bare number of a whole sum; here it is an array without axes, which can be
+    changed in place.
+    """
+    for y in (
+        leaf([1.0, 2.0]).sum(),
+        leaf([1.0]).sum() * 2,
+        leaf([[1.0, 3.0]]).max(),
+        leaf([1.0, 2.0])[0],
+    ):
+        assert isinstance(y.data, np.ndarray) and y.shape == ()
+
+
+def test_a_leaf_that_moves_leaves_its_old_memory_alone():
+    x = leaf([1.0, 2.0])
+    x.grad = tinynet.tensor([3.0, 4.0])
+    data, grad = x.data, x.grad.data
+    x.move(tinynet.device("cpu:1"))
+    x.data[:], x.grad.data[:] = 7, 7
+    assert data.tolist() == [1, 2] and grad.tolist() == [3, 4]
+
+
+def test_a_long_tensor_is_printed_in_short():
+    assert "..." in repr(tinynet.tensor(np.zeros(101))) and "..." not in repr(
+        tinynet.tensor(np.zeros(100))
+    )

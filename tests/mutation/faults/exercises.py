@@ -1,0 +1,51 @@
+"""Faults of the exercises' checks."""
+
+# ruff: noqa: E501  (source text is quoted as it stands)
+# fmt: off
+
+FAULTS = {
+    "exercises/checker.py": {
+        "the first probe alone": ("    for number, probe in enumerate(probes):\n        outcomes", "    for number, probe in enumerate(probes[:1]):\n        outcomes"),
+        "the last mistake is told": ("            if wrong is None:\n                wrong, first", "            if True:\n                wrong, first"),
+        "a hint that fits nothing": ("if fits and any(s and w for s, w in zip(same, wrong, strict=True)) and sum(same) > best:", "if sum(same) > best:"),
+        "a hint for what is right": ("any(s and w for s, w in zip(same, wrong, strict=True))", "any(same)"),
+        "the first hint that fits": ("sum(same) > best:\n            best, found = sum(same), hint", "not found:\n            best, found = sum(same), hint"),
+        "the learner's function gets our arrays": ("arguments = tuple(_copied(argument) for argument in probe)", "arguments = probe"),
+        "changed arguments pass": ("        if not np.array_equal(before, after):\n", "        if before.shape != after.shape:\n"),
+        "dtypes are not compared": ("    if got.dtype != expected.dtype:\n", "    if got.dtype.kind != expected.dtype.kind:\n"),
+        "shapes that broadcast pass": ("    if got.shape != expected.shape:\n", "    if got.size != expected.size:\n"),
+        "one right value is enough": ("if not _close(got, expected).all():", "if not _close(got, expected).any():"),
+        "close to itself": ("np.isclose(got, expected, rtol=0, atol=RTOL * size, equal_nan=True)", "np.isclose(got, got, rtol=0, atol=RTOL * size, equal_nan=True)"),
+        "absolute closeness": ("atol=RTOL * size,", "atol=RTOL,"),
+        "NaN makes all close": ("size = np.abs(expected[np.isfinite(expected)]).max(initial=0)", "size = np.abs(expected).max(initial=0)"),
+        "a right result is not tried": ("        return _try(exercise, learner, say)\n", "        return True\n"),
+        "trials that fail are right": ("                return False\n    left", "                break\n    left"),
+        "large trials are run": ("[trial for trial in every if trial.values <= LARGEST]", "list(every)"),
+        "what is left out is not told": ("left = left if len(every) > len(trials) else \"\"", "left = \"\""),
+        "right values are marked": ("wrong = ~_close(got, expected)\n    count", "wrong = _close(got, expected)\n    count"),
+        "expected and got exchanged": ("left = [\" got\", *_table(_rows(got, wrong))]\n    right = [\" expected\", *_table(_rows(expected))]", "left = [\" got\", *_table(_rows(expected, wrong))]\n    right = [\" expected\", *_table(_rows(got))]"),
+        "not written counts as wrong": ("    except (NotWritten, TooSlow):\n        raise\n", ""),
+        "results beyond the last are passed over": ("or len(given.results) != len(names):", "or len(given.results) < len(names):"),
+        "keys too many pass": ("for key in {**expected, **got} if", "for key in expected if"),
+    },
+    "exercises/exercise.py": {
+        "tinynet's own is not put back": ("                stack.callback(setattr, owner, name, vars(owner)[name])\n", ""),
+        "the last place alone": ("            for owner, name in self.places:\n", "            for owner, name in self.places[-1:]:\n"),
+        "not adapted": ("setattr(owner, name, self.adapt(function))", "setattr(owner, name, function)"),
+        "the stub has the solution's first line": ("lines[: docstring.end_lineno]", "lines[: docstring.end_lineno + 1]"),
+        "the first operation alone": ("for name in operations for case", "for name in operations[:1] for case"),
+    },
+    "exercises/__main__.py": {
+        "a file is written over": ("open(path, \"x\", encoding=\"utf-8\")", "open(path, \"w\", encoding=\"utf-8\")", "    if path.exists():\n        print(f\"{path.name}: {exercise", "    if path.exists() and path.stat().st_size > 1000:\n        print(f\"{path.name}: {exercise"),
+        "wrong is status 0": ("return 0 if _is_right(exercise, path, print) else 1", "_is_right(exercise, path, print)\n        return 0"),
+        "all right though one is wrong": ("return 0 if right == found > 0 else 1", "return 0 if right > 0 else 1"),
+        "nothing begun is right": ("return 0 if right == found > 0 else 1", "return 0 if right == found else 1"),
+        "the hint is the solution's text": ("print(textwrap.fill(EXERCISES[name].hint, 96))", "print(EXERCISES[name].text(solved=True))"),
+    },
+    "exercises/learner.py": {
+        "the signal's handler stays": ("        signal.signal(signal.SIGALRM, before)\n", ""),
+        "the timer goes on": ("        signal.setitimer(signal.ITIMER_REAL, 0)\n", ""),
+        "what is printed is lost": ("            self.printed += out.getvalue().splitlines()\n", "            pass\n"),
+        "an interrupt is a mistake": ("        except (KeyboardInterrupt, Wrong):\n            raise\n", "        except Wrong:\n            raise\n"),
+    },
+}
