@@ -42,6 +42,13 @@ def test_what_is_no_text_is_named(tmp_path, name, data, said):
     assert str(path) in str(error.value)
 
 
+def test_a_file_that_is_not_there_and_a_folder(tmp_path):
+    with pytest.raises(DataError, match="none: expected a file of text, got nothing"):
+        read_text(tmp_path / "none")
+    with pytest.raises(DataError, match="expected a file of text, got a folder"):
+        read_text(tmp_path)
+
+
 def test_windows_say_what_comes_next():
     data = Windows(TEXT, LETTERS, 10)
     assert len(data) == 21

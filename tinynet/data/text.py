@@ -40,6 +40,9 @@ class Vocabulary:
 
 def read_text(path: Path) -> str:
     """The text in a file of UTF-8, plain or gzipped. Raises DataError that names the file."""
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing: the path does not exist"
+        raise DataError(f"{path}: expected a file of text, got {found}")
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
