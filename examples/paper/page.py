@@ -203,6 +203,6 @@ def draw(out: Path, name: str, plan: Plan, lines: Lines) -> str:
             )
     if not rows:
         return ""
-    unit = UNITS.get(plan.comparisons[0].figure, "")
+    unit = UNITS.get(plan.comparisons[0].figure, "").partition(" above")[0]
     draw_differences(rows, f"difference of {unit}", path)
     return path.name
