@@ -23,7 +23,7 @@ def mark(array: Any) -> bytes | None:
     # One contiguous run of memory, the batch first or last, is a view of one axis: five times
     # quicker to step through than `flat`.
     if array.flags.c_contiguous:
-        elements = array.reshape(-1)
+        elements: Any = array.reshape(-1)
     else:
         batch_last = array.transpose(*range(1, array.ndim), 0)
         elements = batch_last.reshape(-1) if batch_last.flags.c_contiguous else array.flat

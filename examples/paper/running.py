@@ -217,17 +217,18 @@ def perform(job: Job, places: Mapping[str, str], device: str | None, views: bool
         alexnet(["--resume", "--out", job.folder, *where], folder)
     else:
         alexnet([*job.arguments(places), *where], folder)
+    found: Line
     if job.averaged:
-        found = figures.of_evaluation(folder)
+        found = dict(figures.of_evaluation(folder))
     else:
-        found = figures.of_training(folder)
+        found = {"seed": job.seed} | figures.of_training(folder)
         if views:
             last = str(last_of(job.folder))
             alexnet(["--eval", last, "--out", str(folder / "views"), *where], folder)
             found |= figures.of_evaluation(folder / "views")
             found["views_command"] = job.views_command()
     line = {"command": job.command(), "commit": commit(), "date": time.strftime("%Y-%m-%d")}
-    return line | ({} if job.averaged else {"seed": job.seed}) | found
+    return line | found
 
 
 def alexnet(arguments: Sequence[str], folder: Path) -> None:
