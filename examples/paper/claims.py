@@ -56,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 )
             if more and out == OUT:
                 raise ValueError(
-                    f"expected --out FOLDER, since {OUT.name} has what the statement asks for and "
-                    f"these runs have {' '.join(more)}"
+                    f"runs with {' '.join(more)} are not the statement's own, which docs/paper "
+                    "holds: give --out FOLDER"
                 )
             plan = Plan(statement, args.scale, args.seeds or statement.seeds, more)
             wanted = {job.data for _, _, job in plan.jobs(book.lines)} - {"embedded"}
@@ -111,7 +111,7 @@ def places_of(wanted: set[str], data: str | None, more_data: str | None) -> dict
 def run(plan: Plan, book: Book, places: dict[str, str], device: str | None) -> None:
     """Do what is not in the book, and say how long the rest will take."""
     views = any("ten_views" in (c.figure, c.other) for c in plan.statement.comparisons)
-    total, took = sum(1 for _ in plan.jobs(book.lines)), list[float]()
+    total, took, known = sum(1 for _ in plan.jobs(book.lines)), list[float](), 0
 
     def missing(job: Job) -> bool:
         known = book.lines.get(job.command())
@@ -119,6 +119,7 @@ def run(plan: Plan, book: Book, places: dict[str, str], device: str | None) -> N
 
     for number, (arm, seed, job) in enumerate(plan.jobs(book.lines), 1):
         if not missing(job):
+            known += 1
             continue
         left = ""
         if took:
@@ -128,6 +129,11 @@ def run(plan: Plan, book: Book, places: dict[str, str], device: str | None) -> N
         began = time.monotonic()
         book.add(perform(job, places, device, views))
         took.append(time.monotonic() - began)
+    if known:
+        print(
+            f"{known} of {total} runs stand in {book.path} already and were not done again; with "
+            "--out FOLDER all are"
+        )
 
 
 if __name__ == "__main__":

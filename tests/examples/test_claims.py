@@ -239,7 +239,7 @@ def test_what_is_single_runs_own_is_not_said_for_all(tmp_path, capsys):
         assert claims.main([*mine, "--", "--epochs", "1", flag, value]) == 2
         assert f"the same for all runs after --, got {flag}:" in capsys.readouterr().err
     assert claims.main(["run", "norm", "--", "--epochs", "1"]) == 2
-    assert "expected --out FOLDER" in capsys.readouterr().err
+    assert "give --out FOLDER" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -315,7 +315,9 @@ def test_without_out_a_run_has_a_folder_and_the_newest_goes_on(told, capsys):
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_signal_is_the_status_and_a_stop_by_time_is_a_run_that_ends(name, told, monkeypatch):
+def test_a_signal_is_the_status_and_a_stop_by_time_is_a_run_that_ends(
+    name, told, monkeypatch, capsys
+):
     def stop(self, batch, real=Trainer._train_step):
         real(self, batch)
         if self.step == 3:
@@ -327,6 +329,8 @@ def test_a_signal_is_the_status_and_a_stop_by_time_is_a_run_that_ends(name, told
     assert not told.rooms[0].evaluated
     assert told.run("--out", "b", "--max-time", "0.000001s") == 0
     assert len(told.rooms[0].evaluated) == 1
+    said = capsys.readouterr().out
+    assert "epochs (ended by --max-time)" in said and said.endswith("--resume --out b\n")
 
 
 def test_mistakes_are_told_on_stderr_with_status_2(told, capsys):

@@ -379,12 +379,15 @@ class Program:
         unit = trainer.task.unit
         shown = "curves, kernels and everything" if self.kernels else "curves and everything"
         chosen = f", the best of {epochs} epochs on these {unit}," if epochs > 1 else ""
+        whole = epochs == trainer.epochs
         print(
             f"\nThe {recipe.title} ({size:,} parameters) has been through {epochs} of "
-            f"{trainer.epochs} epochs. Its checkpoint {best}{chosen} "
+            f"{trainer.epochs} epochs{'' if whole else ' (ended by --max-time)'}. "
+            f"Its checkpoint {best}{chosen} "
             f"{recipe.data.reached(result)}. Look at {report} in a browser for {shown} else.\n"
-            f"To use it: --predict {folder} {recipe.data.asks[0]}. To train it for longer: "
-            f"{self._command(folder)} --epochs N"
+            f"To use it: --predict {folder} {recipe.data.asks[0]}. "
+            f"{'To train it for longer' if whole else 'To go on'}: {self._command(folder)}"
+            f"{' --epochs N' * whole}"
         )
 
     def _settings(self, args: argparse.Namespace, imported: Imported | None) -> dict:
