@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
-from alexnet import AlexNet
+from alexnet import PRESETS, AlexNet
 
 import tinynet
 import tinynet.functional as F
@@ -17,7 +18,8 @@ from tinynet.optim import SGD
 class Net:
     def __init__(self, preset: str, lrn: bool):
         config, self.preset = CONFIGS[preset], preset
-        self.model = AlexNet(config.classes, preset, in_channels=config.channels)
+        same = replace(PRESETS[preset], inverted=True)  # the form of dropout that all sides have
+        self.model = AlexNet(config.classes, same, in_channels=config.channels)
         if not lrn:
             for tower in (self.model.a, self.model.b):
                 tower.after = {

@@ -123,6 +123,20 @@ def test_a_program_that_is_not_installed_has_a_row_that_says_so(program, package
 
 @needs_torch
 @pytest.mark.slow
+def test_the_paper_s_net_is_the_same_on_all_sides():
+    """The full table's: its dropout, too, has one form."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(BENCHMARKS)!r})
+import cpu
+cpu.check_same_nets([cpu.make_rows(smoke=False)["forward-1"]])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "PyTorch, paper net" in done.stdout, done.stderr
+
+
+@needs_torch
+@pytest.mark.slow
 @pytest.mark.parametrize("error", ["1e-3", "float('nan')"])
 def test_another_net_is_not_timed(error):
     """A net that is compared in earnest, and an answer that is changed on the way."""
