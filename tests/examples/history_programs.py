@@ -51,14 +51,29 @@ def losses_here(net, optimizer, task, batches) -> list[float]:
 
 def losses_of_both(name, net, optimizer, task, batches) -> tuple[list[float], list[float]]:
     """Those of the same steps here and in PyTorch, where benchmarks/sides/pytorch_history.py has
-    the net. Nothing is dropped out.
+    the net, in the precision of the net's parameters. Nothing is dropped out.
     """
     torch = pytest.importorskip("torch")
     from sides.pytorch_history import train_both
 
     torch.set_num_threads(1)  # these nets are so small that several mostly wait for each other
+    precision = next(net.parameters()).dtype
+    batches = [[x.astype(precision) if x.dtype.kind == "f" else x for x in b] for b in batches]
     ours, theirs = zip(*train_both(name, net, optimizer, task, batches), strict=True)
     return list(ours), list(theirs)
+
+
+def assert_first_losses_agree(name, net, optimizer, task, batches) -> list[float]:
+    """A few steps in float64 give PyTorch's losses. In float32 they would on some machines only: a
+    rounding puts a value near 0 on the other side of a ReLU, and Adam divides a tiny gradient by
+    its own size. optimizer(net): the optimizer. Returns the losses.
+    """
+    for array in (*net.parameters(), *net.buffers()):
+        array.data = array.data.astype(np.float64)
+    ours, theirs = losses_of_both(name, net, optimizer(net), task, batches)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-8)
+    assert len({round(loss, 5) for loss in ours}) > 2  # it moves
+    return ours
 
 
 def random_batches(rng, count, *shape) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -67,15 +82,6 @@ def random_batches(rng, count, *shape) -> list[tuple[np.ndarray, np.ndarray]]:
         (rng.random(shape, np.float32), rng.integers(0, 3, shape[0]).astype(np.int64))
         for _ in range(count)
     ]
-
-
-def in_float64(net, batches) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The net, in place, and the batches; for nets with batch normalisation, where in float32 a
-    rounding may put a value near 0 on the other side of a ReLU.
-    """
-    for array in (*net.parameters(), *net.buffers()):
-        array.data = array.data.astype(np.float64)
-    return [(x.astype(np.float64), labels) for x, labels in batches]
 
 
 class Labelled(Classification):

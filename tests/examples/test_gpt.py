@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
-from history_programs import losses_of_both, resumed_to_the_same_bits
+from history_programs import assert_first_losses_agree, losses_of_both, resumed_to_the_same_bits
 
 import tinynet
 from tinynet.data import SequenceLoader, Vocabulary, Windows, shakespeare
@@ -30,17 +31,11 @@ def batches_of(text, count):
     return vocabulary, [batch for batch, _ in zip(loader.epoch(0), range(count), strict=False)]
 
 
-def compared(vocabulary, batches, net, rate):
-    """The losses of training here, and those of the same net in PyTorch."""
-    task = LanguageModel(CPU, len(vocabulary))
-    return losses_of_both("gpt", net, gpt.adam(net, rate), task, batches)
-
-
 def test_first_losses_are_those_of_pytorch():
     vocabulary, batches = batches_of(shakespeare()[:3000], 6)
     net = gpt.GPT(len(vocabulary), 16, 32, 4, 2, CPU)
-    ours, theirs = compared(vocabulary, batches, net, 1e-3)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    adam, task = partial(gpt.adam, lr=1e-3), LanguageModel(CPU, len(vocabulary))
+    ours = assert_first_losses_agree("gpt", net, adam, task, batches)
     assert ours[-1] < ours[0] - 0.05
 
 
@@ -49,7 +44,8 @@ def test_after_300_steps_within_a_hundredth_of_pytorch():
     vocabulary, batches = batches_of(shakespeare()[:60_000], 300)
     tinynet.manual_seed(0)
     net = gpt.GPT(len(vocabulary), 16, 32, 4, 2, CPU)
-    ours, theirs = compared(vocabulary, batches, net, 3e-3)
+    task = LanguageModel(CPU, len(vocabulary))
+    ours, theirs = losses_of_both("gpt", net, gpt.adam(net, 3e-3), task, batches)
     assert np.mean(ours[-50:]) == pytest.approx(np.mean(theirs[-50:]), rel=0.01)
     assert np.mean(ours[-50:]) < 2.7
 
