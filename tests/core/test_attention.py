@@ -98,6 +98,12 @@ def test_multi_head_attention(rng):
     across = layer(x, other, mask=np.ones((3, 4), bool))
     same = layer.out(F.attention(layer.query(x), layer.key(other), layer.value(other), 2))
     np.testing.assert_array_equal(across.numpy(), same.numpy())
+    third = tinynet.tensor(rng.normal(size=(2, 4, 6)).astype(np.float32))
+    mask = np.array([[1, 1, 1, 1], [1, 1, 1, 1], [1, 0, 1, 1]], bool)
+    parts = layer.query(x), layer.key(other), layer.value(third)
+    apart = layer(x, other, third, mask, True)
+    same = layer.out(F.attention(*parts, 2, mask & np.tri(3, 4, dtype=bool)))
+    np.testing.assert_allclose(apart.numpy(), same.numpy(), rtol=1e-5, atol=1e-6)
     assert sum(p.size for p in layer.parameters()) == 4 * (36 + 6)
 
 

@@ -114,6 +114,8 @@ def test_multi_step():
     assert rates(schedule, range(6)) == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
     assert rates(schedule, [1]) == pytest.approx([0.1])  # a function of the epoch alone
     assert rates(schedule, [1.99, 2.0]) == pytest.approx([0.1, 0.01])
+    schedule = MultiStep(optimizer(0.1), iter([2, 2, 0.5]))  # one counts twice
+    assert rates(schedule, [0.4, 0.5, 2]) == pytest.approx([0.1, 0.01, 1e-4])
     half = MultiStep(opt, [1], gamma=0.5)
     assert rates(half, [1]) == pytest.approx([0.005])
     half.set_lr(0.3, 1)
@@ -146,6 +148,7 @@ def test_cosine():
     assert opt.lr == 0.2
     assert repr(Cosine(optimizer(1.0), 8)) == "Cosine(epochs=8, min_lr=0.0, lr=1.0)"
     assert rates(Cosine(optimizer(1.0), 2), [1, 2]) == pytest.approx([0.5, 0])
+    assert rates(Cosine(optimizer(2.0), 2, min_lr=0.5), [0, 1, 2]) == pytest.approx([2, 1.25, 0.5])
 
 
 def test_warm_up():

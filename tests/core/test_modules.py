@@ -67,6 +67,14 @@ def test_state_dict_there_and_back(rng):
     assert other.scale.dtype == np.float32
 
 
+def test_what_is_frozen_is_named_saved_and_loaded():
+    net, other = nn.Linear(2, 3), nn.Linear(2, 3)
+    net.weight.requires_grad = other.weight.requires_grad = False
+    assert [name for name, _ in net.named_parameters()] == ["weight", "bias"]
+    other.load_state_dict(net.state_dict())
+    np.testing.assert_array_equal(other.weight.numpy(), net.weight.numpy())
+
+
 def test_load_state_dict_is_strict_and_changes_nothing_when_it_refuses():
     net = Net()
     state = {name: np.zeros_like(value) for name, value in net.state_dict().items()}
@@ -97,7 +105,10 @@ def test_train_and_eval_reach_every_module(rng):
     assert (net(x).numpy() == net(x).numpy()).all()
     assert net.train() is net and dropout.training
     assert (net(x).numpy() != net(x).numpy()).any()
-    assert nn.Module.training  # the class was not touched
+    net.eval()
+    dropout.training = True  # one was set by itself since
+    assert not net.eval().towers[0][1].training
+    assert nn.Module.training and nn.Dropout.training  # the classes were not touched
 
 
 def test_to_moves_parameters_gradients_and_optimiser(rng):
@@ -317,7 +328,7 @@ def test_training_goes_on_from_a_state_with_buffers(rng):
     train(other, other_opt, batches[3:])
     for name, value in net.state_dict().items():
         np.testing.assert_array_equal(other.state_dict()[name], value)
-    assert other[0].batches.item() == 6
+    assert other[0].batches.item() == 6 and other[0].batches.dtype == np.int64
     missing = net.state_dict()
     del missing["layers.0.mean"]
     with pytest.raises(ValueError, match=r"missing \['layers.0.mean'\], unexpected \[\]"):

@@ -17,13 +17,13 @@ from tinynet.optim import SGD
 
 LAYERS = {  # layer, the call it stands for, shape of x
     "MaxPool2d": (
-        nn.MaxPool2d(3, 2, 1, True),
-        lambda x: F.max_pool2d(x, 3, 2, 1, True),
+        nn.MaxPool2d((3, 2), (2, 1), (1, 0), True),
+        lambda x: F.max_pool2d(x, (3, 2), (2, 1), (1, 0), True),
         (2, 3, 6, 8),
     ),
     "AvgPool2d": (
-        nn.AvgPool2d(3, 2, 1, True, False),
-        lambda x: F.avg_pool2d(x, 3, 2, 1, True, False),
+        nn.AvgPool2d((3, 2), (2, 1), (1, 0), True, False),
+        lambda x: F.avg_pool2d(x, (3, 2), (2, 1), (1, 0), True, False),
         (2, 3, 6, 8),
     ),
     "LocalResponseNorm": (
@@ -68,6 +68,14 @@ def test_layers_have_the_defaults_of_their_operations():
         (nn.Softmax, F.softmax),
         (nn.CrossEntropyLoss, F.cross_entropy),
         (nn.Conv2d, F.conv2d),
+        (nn.ConvTranspose2d, F.conv_transpose2d),
+        (nn.BatchNorm1d, F.batch_norm),
+        (nn.BatchNorm2d, F.batch_norm),
+        (nn.LayerNorm, F.layer_norm),
+        (nn.GELU, F.gelu),
+        (nn.NLLLoss, F.nll_loss),
+        (nn.MSELoss, F.mse_loss),
+        (nn.BCEWithLogitsLoss, F.bce_with_logits),
     ]:
         ours, theirs = inspect.signature(layer).parameters, inspect.signature(function).parameters
         for name in set(ours) & set(theirs) - {"bias"}:
@@ -112,6 +120,56 @@ def test_no_option_of_a_layer_is_ignored(rng):
         for name, value in zip(others, values[1:], strict=True):
             same = value.shape == values[0].shape and np.allclose(value, values[0], atol=1e-6)
             assert not same, (layer, name)
+
+
+BUILT = {  # layer: what it must be given
+    nn.Conv2d: (2, 4, (3, 2)),
+    nn.ConvTranspose2d: (2, 4, (3, 2)),
+    nn.Linear: (3, 4),
+    nn.BatchNorm1d: (4,),
+    nn.BatchNorm2d: (4,),
+    nn.LayerNorm: ((2, 4),),
+    nn.Embedding: (5, 3),
+    nn.MultiHeadAttention: (4, 2),
+}
+
+
+def test_every_layer_is_built_as_asked():
+    """Device, first values, with or without bias: of all that it owns."""
+
+    def named(layer, **options):
+        return list(layer(*BUILT[layer], **options).named_parameters())
+
+    public = [layer for layer in vars(nn).values() if inspect.isclass(layer)]
+    layers = {layer for layer in public if issubclass(layer, nn.Module)}
+    takes = {layer: inspect.signature(layer).parameters.keys() for layer in layers}
+    assert {layer for layer in layers if "device" in takes[layer]} == BUILT.keys()
+    for layer, given in BUILT.items():
+        made = layer(*given, device="cpu:1")
+        assert {part.device.name for part in [*made.parameters(), *made.buffers()]} == {"cpu:1"}
+        for kind in {"weight", "bias"} & {name.removesuffix("_init") for name in takes[layer]}:
+            if f"{kind}_init" in takes[layer]:
+                some = [p for name, p in named(layer, **{f"{kind}_init": init.constant(3)})
+                        if name.endswith(kind)]  # fmt: skip
+                assert some and all((p.numpy() == 3).all() for p in some), layer
+        if "bias" in takes[layer]:
+            assert any(name.endswith("bias") for name, _ in named(layer)), layer
+            assert not any(name.endswith("bias") for name, _ in named(layer, bias=False)), layer
+        if "affine" in takes[layer]:
+            assert not named(layer, affine=False)
+            assert [(name, set(p.numpy().ravel())) for name, p in named(layer)] == [
+                ("weight", {1}), ("bias", {0})
+            ]  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d, nn.ConvTranspose2d])
+def test_pairs_of_a_convolution_are_rows_and_columns(layer, rng):
+    made = layer(2, 4, (3, 2), (2, 1), (0, 1))
+    x = tinynet.tensor(rng.normal(size=(1, 2, 6, 5)).astype(np.float32))
+    function = F.conv2d if layer is nn.Conv2d else F.conv_transpose2d
+    expected = function(x, made.weight, made.bias, (2, 1), (0, 1))
+    assert made.weight.shape[2:] == (3, 2)
+    np.testing.assert_array_equal(made(x).numpy(), expected.numpy())
 
 
 def test_conv2d_and_linear_layers(rng):
@@ -286,6 +344,9 @@ def test_layers_start_by_hes_rule_and_with_zero_biases():
     for layer, fan_in in [(nn.Conv2d(16, 64, 5), 400), (nn.Linear(500, 400), 500)]:
         assert abs(layer.weight.numpy().std() / math.sqrt(2 / fan_in) - 1) < 0.02
         assert not layer.bias.numpy().any()
+    transposed = nn.ConvTranspose2d(64, 16, 5)  # fan_in of the convolution whose transpose it is
+    assert abs(transposed.weight.numpy().std() / math.sqrt(2 / 400) - 1) < 0.02
+    assert abs(nn.Embedding(100, 100).weight.numpy().std() - 1) < 0.03
 
 
 def test_the_same_seed_gives_the_same_weights_and_each_draw_differs():

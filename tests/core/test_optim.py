@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 
 import numpy as np
 import pytest
@@ -67,6 +68,31 @@ def test_rules(rule, definition, options, rng, set_pieces):
             np.testing.assert_allclose(step.numpy(), p.numpy() - before[i], rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("rule", dict.fromkeys(rule for rule, _, _ in RULES))
+def test_a_group_goes_by_its_own_options(rule, rng):
+    """Each step and `last_step` as the definition has them, whatever the other group asks for."""
+    kinds = [(definition, options) for r, definition, options in RULES if r is rule]
+    start, gradients = rng.normal(size=(2, 3)), rng.normal(size=(4, 2, 3))
+    for first, second in itertools.permutations(kinds, 2):
+        parameters = [nn.Parameter(w) for w in start]
+        groups = [
+            {**options, "params": [p]}
+            for p, (_, options) in zip(parameters, (first, second), strict=True)
+        ]
+        opt = rule(groups, lr=0.5)
+        expected = []
+        for group, w, g, (definition, options) in zip(
+            opt.param_groups, start, gradients.swapaxes(0, 1), (first, second), strict=True
+        ):
+            expected.append(list(definition(w, g, **{**options, "lr": opt.rate(group)})))
+        for t, gradient in enumerate(gradients):
+            before = [p.numpy() for p in parameters]
+            steps(opt, parameters, [gradient])
+            for p, old, wanted in zip(parameters, before, expected, strict=True):
+                np.testing.assert_allclose(p.numpy(), wanted[t], rtol=1e-10)
+                np.testing.assert_allclose(opt.last_step(p).numpy(), p.numpy() - old, atol=1e-12)
+
+
 @every_rule
 def test_resumed_in_the_middle_a_rule_gives_the_same_bits(rule, definition, options, rng):
     start = [rng.normal(size=s).astype(np.float32) for s in ((3, 4), (5,), ())]
@@ -78,7 +104,9 @@ def test_resumed_in_the_middle_a_rule_gives_the_same_bits(rule, definition, opti
     state, saved = opt.state_dict(), [p.numpy() for p in parameters]
     twins = [nn.Parameter(w) for w in saved]
     twin = rule(twins, **options)
-    twin.load_state_dict(state)
+    # As a file has them: in another order, of another type.
+    wide = {k: v.astype(np.float64) if v.dtype == np.float32 else v for k, v in state.items()}
+    twin.load_state_dict(dict(reversed(wide.items())))
     for p, q in zip(parameters, twins, strict=True):
         np.testing.assert_array_equal(opt.last_step(p).numpy(), twin.last_step(q).numpy())
     for array in state.values():
@@ -147,8 +175,15 @@ def test_before_the_first_step_nothing_has_changed():
     p = nn.Parameter(np.ones(2))
     for opt in (optim.SGD([p], 0.1), optim.Adam([p]), optim.RMSprop([p], centered=True)):
         assert not opt.last_step(p).numpy().any()
-        opt.load_state_dict(opt.state_dict())
+        opt.load_state_dict(new := opt.state_dict())
         assert not opt.last_step(p).numpy().any()
+        p.data[:] = 1
+        steps(opt, [p], [[np.ones(2)]])
+        first = p.numpy()
+        opt.load_state_dict(new)  # begun once more, the first step is the same
+        p.data[:] = 1
+        steps(opt, [p], [[np.ones(2)]])
+        np.testing.assert_array_equal(p.numpy(), first)
 
 
 def test_after_loading_a_frozen_group_shows_no_step():
@@ -182,6 +217,23 @@ def test_a_fixed_rate_and_a_frozen_group(rule):
     again = rule(opt.param_groups, lr=0.25)  # groups can be handed on
     assert [again.rate(group) for group in again.param_groups] == [0.25, 0.5, 0.25]
     assert "fixed_lr=0.5" in repr(opt) and "frozen" not in repr(opt)
+
+
+@pytest.mark.parametrize(
+    "options, rate",
+    [
+        ({}, 0.5),
+        ({"lr_scale": 4}, 2.0),
+        ({"lr": 0.25}, 0.25),
+        ({"fixed_lr": 0.125, "lr_scale": 4}, 0.125),
+        ({"fixed_lr": 0.0}, 0),
+        ({"frozen": True, "lr_scale": 4}, 0),
+        ({"frozen": True, "fixed_lr": 0.125}, 0),
+    ],
+)
+def test_the_rate_of_a_group(options, rate):
+    opt = optim.SGD([{"params": [nn.Parameter(np.ones(2))], **options}], 0.5)
+    assert opt.rate(opt.param_groups[0]) == rate
 
 
 @pytest.mark.parametrize(
@@ -239,6 +291,7 @@ def test_rates_that_are_numpy_numbers_keep_float32():
     opt = optim.AdamW([p], lr=np.float64(0.1), eps=np.float64(1e-8))
     steps(opt, [p], [[np.ones(3, np.float32)]])
     assert p.dtype == opt.last_step(p).dtype == np.float32
+    assert type(opt.lr) is float  # a checkpoint's JSON knows no other
 
 
 @pytest.mark.parametrize("amsgrad", [False, True])

@@ -53,6 +53,22 @@ def test_one_parameter_and_groups_of_different_options():
     np.testing.assert_allclose(q.numpy(), 1 - 0.1 * 1.9)
 
 
+def test_groups_stay_as_they_were_given():
+    """They may be handed to a second rule, and a list that grows later is not the group's."""
+    a, b = nn.Parameter(np.ones(2)), nn.Parameter(np.ones(2))
+    given = [{"params": [a], "lr": 0.2}]
+    opt = optim.SGD(given, 0.1, momentum=0.9)
+    assert given == [{"params": [a], "lr": 0.2}]
+    given[0]["params"].append(b)
+    assert opt.param_groups[0]["params"] == [a]
+
+
+def test_which_groups_take_a_decay_for_all():
+    """Not the one that was given 0 of its own."""
+    groups = [{"params": [nn.Parameter(np.ones(2))], **o} for o in ({}, {"weight_decay": 0.0})]
+    assert optim.SGD(groups, 0.1).decays == optim.SGD(groups, 0.1, 0, 1.0).decays == [True, False]
+
+
 def test_zero_grad_forgets_all_gradients():
     a, b = nn.Parameter(np.ones(2)), nn.Parameter(np.ones(2))
     opt = optim.SGD([{"params": [a]}, {"params": [b]}], lr=0.1)
@@ -113,12 +129,14 @@ def test_an_option_that_needs_other_arrays_cannot_change_in_the_middle(rule, opt
     parameters = [nn.Parameter(np.ones(2)), nn.Parameter(np.ones(2))]
     groups = [{"params": [p], option: on} for p in parameters]
     opt = rule(groups, 0.1)
+    steps(opt, parameters, [[np.ones(2)] * 2])
+    before = parameters[0].numpy()
     opt.param_groups[1][option] = not on
-    for p in parameters:
-        p.grad = tinynet.tensor(np.ones(2))
     with pytest.raises(ValueError, match=f"{rule.__name__}.step: .* parameter 1.0 .* make a new"):
         opt.step()
-    np.testing.assert_array_equal(parameters[0].numpy(), 1)
+    np.testing.assert_array_equal(parameters[0].numpy(), before)
+    assert set(opt.steps.values()) == {1}  # and nothing else is changed either
+    np.testing.assert_allclose(opt.last_step(parameters[0]).numpy(), before - 1)
 
 
 W = nn.Parameter(np.ones(2))
