@@ -141,3 +141,25 @@ def test_a_step_is_one_launch_a_device(machine: fake_cupy.Machine, rule: Any, ke
         assert dict(machine.launches) == {kernel: 1 if count < 90 else 2}
         assert all((p.numpy() == parameters[0].numpy()).all() for p in parameters)
         assert parameters[-1].numpy()[-1] == pytest.approx(0.9, rel=1e-2)
+
+
+@pytest.mark.parametrize("rule", [optim.SGD, optim.AdamW, optim.RMSprop])
+def test_one_rule_over_two_gpus_and_the_cpu(machine: fake_cupy.Machine, rule: Any) -> None:
+    """Each device changes what lies on it; what moves takes its arrays along, for `last_step`
+    too.
+    """
+    places = ["cpu", "cuda:0", "cuda:1"]
+    parameters = [nn.Parameter(np.ones(5), device) for device in places]
+    opt = rule(parameters, lr=0.1)
+    for _ in range(2):
+        for p in parameters:
+            p.grad = tinynet.tensor(np.full(5, 2.0), device=p.device)
+        opt.step()
+        places = places[1:] + places[:1]
+        for p, device in zip(parameters, places, strict=True):
+            p.move(tinynet.device(device))
+        steps = [opt.last_step(p) for p in parameters]
+        assert [step.device.name for step in steps] == places
+        for step, p in zip(steps, parameters, strict=True):
+            np.testing.assert_allclose(step.numpy(), steps[0].numpy(), rtol=1e-12)
+            np.testing.assert_allclose(p.numpy(), parameters[0].numpy(), rtol=1e-12)

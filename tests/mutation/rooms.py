@@ -109,7 +109,7 @@ ROOMS = {
     """,
     "optim": """
         optim/lr_scheduler.py core/test_lr_scheduler.py
-        optim/optimizer.py core/test_optim.py core/test_optim_groups.py core/test_wrong_calls.py
+        optim/optimizer.py core/test_optim.py core/test_optim_groups.py core/test_wrong_calls.py cuda/test_steps.py
         optim/sgd.py core/test_optim.py core/test_optim_groups.py core/test_wrong_calls.py
         optim/*.py core/test_optim.py core/test_optim_groups.py
     """,

@@ -155,7 +155,9 @@ def _child(folder: Path, tests: list[str], watch: _Watch, unchanged: bool) -> No
     """Run tests in this forked process and leave the result in the folder; does not return."""
     status = 1
     try:
-        os.setsid()
+        # A group, to be killed as one; not a session, whose share of the processor would be new.
+        os.setpgrp()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         # As in a terminal: a shell lets what it runs in the background ignore these.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
