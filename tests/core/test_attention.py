@@ -120,4 +120,9 @@ def test_the_shares_of_attention_are_its_weights(rng):
         layer.out(tinynet.tensor(mean)).numpy(), layer(x, other, mask=mask).numpy(), rtol=1e-4,
         atol=1e-6,
     )  # fmt: skip
+    three = np.array([[1, 1, 1, 0]] * 3, bool)  # keys as many as queries, and others
+    np.testing.assert_allclose(
+        layer.shares(x, other[:, :3]).numpy(), layer.shares(x, other, three).numpy()[..., :3],
+        rtol=1e-5,
+    )  # fmt: skip
     assert not np.triu(layer.shares(x, causal=True).numpy()[0, 0], 1).any()

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import tinynet.data.text as module
-from tinynet.data import Masked, SequenceLoader, Vocabulary, Windows, read_text, shakespeare
+from tinynet.data import Masked, Pairs, SequenceLoader, Vocabulary, Windows, read_text, shakespeare
+from tinynet.data.loader import epoch_lanes, epoch_order
 from tinynet.data.sequences import NOWHERE
 from tinynet.errors import DataError
 
@@ -74,6 +75,66 @@ def test_a_random_place_is_inside_the_text():
     highest = np.full((1, 1), 2**32 - 1, np.uint32)
     assert data.batch(np.array([19]), highest)[1][0, -1] == data.tokens[-1]
     assert data.batch(np.array([0]), highest)[0][0, 0] == data.tokens[9]
+
+
+def test_the_last_piece_has_a_next_token_too():
+    assert [len(Windows(TEXT[:n], LETTERS, 10)) for n in (209, 210, 211)] == [20, 20, 21]
+    _, targets = Windows(TEXT[:201], LETTERS, 10).batch(np.array([19]), None)
+    assert LETTERS.decode(targets[0])[-1] == TEXT[200]
+
+
+def test_every_batch_is_what_order_and_lanes_say():
+    """Both of the seed and the epoch; the lanes of an example by its place in the data set."""
+    data = Masked(TEXT, LETTERS, 10)
+    for seed, epoch in ((3, 0), (3, 1), (4, 1)):
+        order = epoch_order(seed, epoch, len(data))
+        lanes = epoch_lanes(seed, epoch, len(data), data.lanes)
+        batches = list(SequenceLoader(data, 8, train=True, seed=seed).epoch(epoch))
+        assert len(batches) == 2  # an incomplete one is dropped
+        for number, found in enumerate(batches):
+            mine = order[8 * number : 8 * number + 8]
+            for a, b in zip(found, data.batch(mine, lanes[mine]), strict=True):
+                np.testing.assert_array_equal(a, b)
+    tests = list(SequenceLoader(data, 8, train=False, seed=3).epoch(1))
+    assert [len(batch[0]) for batch in tests] == [8, 8, 5]
+    for found, expected in zip(zip(*tests, strict=True), data.batch(np.arange(21), None),
+                               strict=True):  # fmt: skip
+        np.testing.assert_array_equal(np.concatenate(found), expected)
+
+
+def test_what_is_masked_is_what_the_lanes_say():
+    data = Masked(TEXT, LETTERS, 10)
+    lanes = epoch_lanes(5, 0, 21, data.lanes)
+    seen, targets = data.batch(np.arange(21), lanes)
+    for piece, (place, *drawn) in enumerate(lanes.tolist()):
+        begin = min(10 * piece + (place * 10 >> 32), len(TEXT) - 10)
+        rank, shows, other = drawn[:10], drawn[10:20], drawn[20:]
+        asked = sorted(range(10), key=rank.__getitem__)[:2]
+        for k, token in enumerate(data.tokens[begin : begin + 10]):
+            share = shows[k] / 2**32
+            shown = 26 if share < 0.8 else other[k] * 26 >> 32 if share < 0.9 else token
+            assert targets[piece, k] == (token if k in asked else NOWHERE)
+            assert seen[piece, k] == (shown if k in asked else token)
+
+
+def test_pairs_begin_end_and_are_filled():
+    one, other = Vocabulary([*module.SPECIAL, *"ab"]), Vocabulary([*module.SPECIAL, *"cde"])
+    data = Pairs([(["a"], ["c", "d", "e"]), (["b", "a"], ["e"])], (one, other))
+    words, said, targets = data.batch(np.array([1, 0]), None)
+    pad, begin, end = range(3)
+    assert words.tolist() == [[4, 3], [3, pad]]
+    assert said.tolist() == [[begin, 5, pad, pad], [begin, 3, 4, 5]]
+    assert targets.tolist() == [[5, end, NOWHERE, NOWHERE], [3, 4, 5, end]]
+
+
+def test_at_least_one_token_of_a_piece_is_asked_for():
+    seen, targets = Masked(TEXT, LETTERS, 2).batch(np.arange(50), None)
+    assert ((targets != NOWHERE).sum(axis=1) == 1).all() and seen.shape == (50, 2)
+
+
+def test_lines_of_other_systems_end_alike(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one\r\ntwo\n")
+    assert read_text(tmp_path / "a.txt") == "one\ntwo\n"
 
 
 def test_an_epoch_begun_anywhere_is_the_same():

@@ -126,14 +126,15 @@ ROOMS = {
         data/repair.py data/test_repair.py data/test_data_prepare.py
         data/shards.py training/test_disk.py {_PREPARING}
         data/pictures.py {_READING} {_PREPARING}
-        data/text.py data/test_text.py examples/test_gpt.py
+        data/text.py data/test_text.py examples/test_gpt.py examples/test_transformer.py
         data/sequences.py data/test_text.py examples/test_gpt.py examples/test_transformer.py
         data/*.py {_READING} data/test_data_robust.py data/test_data_mistakes.py data/test_crafted.py
     """,
     "training": f"""
         training/checkpoint.py training/test_disk.py training/test_checkpoint.py {_RUN}
         training/evaluate.py training/test_evaluate.py training/test_report_page.py training/test_trainer.py
-        training/features.py training/test_evaluate.py
+        training/features.py training/test_features.py training/test_evaluate.py
+        training/objective.py training/test_objective.py
         training/inputs.py training/test_evaluate.py training/test_trainer.py
         training/measure.py training/test_report_page.py training/test_trainer.py
         training/metrics.py training/test_metrics.py training/test_disk.py training/test_report.py {_RUN}

@@ -118,6 +118,26 @@ def test_ten_views_are_averaged(rng):
     )
 
 
+def test_five_views_are_the_first_five(rng):
+    batch, inputs = batch_of(rng.integers(0, 256, (1, 6, 6, 1), np.uint8), 4), inputs_for(6, 4)
+    seen = []
+
+    def model(x):
+        seen.append(x.numpy().tobytes())
+        return Tensor(np.zeros((1, 2), np.float32), CPU)
+
+    probabilities([model], batch, inputs, views=5)
+    assert seen == [inputs(view)[0].numpy().tobytes() for view in views_of(batch, 4)][:5]
+
+
+def test_a_class_without_pictures_has_no_error(rng):
+    dataset = ArrayDataset(numbered(6, 3).pictures, np.arange(6) % 2, ["a", "b", "c"])
+    scores = rng.normal(size=(6, 3)).astype(np.float32)
+    result = evaluate([lookup(scores)], Loader(dataset, 4, crop=4, train=False).epoch(0),
+                      inputs_for(), dataset.classes)  # fmt: skip
+    assert list(result.error_by_class()) == ["a", "b"]
+
+
 def test_inputs_are_scaled_differences_from_the_mean(rng):
     pictures = rng.integers(0, 256, (2, 5, 5, 3), np.uint8)
     mean = rng.normal(100, 10, (5, 5, 3)).astype(np.float32)
@@ -126,6 +146,12 @@ def test_inputs_are_scaled_differences_from_the_mean(rng):
     expected = 0.5 * (pictures - mean)[:, 1:4, 1:4].transpose(0, 3, 1, 2)
     np.testing.assert_allclose(x.numpy(), expected, rtol=1e-5)
     assert labels.numpy().tolist() == [4, 2]
+    noisy = Inputs("cpu", mean, 3, scale=0.5, noise_scale=3.0)
+    np.testing.assert_array_equal(noisy(batch)[0].numpy(), x.numpy())  # here is no noise
+    colour = rng.normal(size=(2, 3)).astype(np.float32)
+    found = noisy(dataclasses.replace(batch, colour=colour))[0].numpy()
+    expected += 0.5 * colour[:, :, None, None]
+    np.testing.assert_allclose(found, 3 * expected, rtol=1e-4, atol=1e-4)
 
 
 def test_what_an_evaluation_leaves_behind(rng, tmp_path):

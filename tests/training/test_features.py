@@ -70,6 +70,43 @@ def test_the_patches_around_the_brightest_pixels(rng):
     assert sorted(int(patch[1, 1, 0]) for patch in found[1]) == darkest
 
 
+class Coarse(nn.Module):
+    """One map: every second pixel in both directions."""
+
+    def features(self, x, layer):
+        return x[:, :, ::2, ::2]
+
+
+def test_patches_of_pictures_that_are_larger_than_the_crop(rng):
+    """A unit sees 4 pixels, 2 apart from those of the next; each pixel is drawn twice as large; of
+    equal values the first one counts."""
+    pictures = rng.integers(20, 90, (7, 13, 15, 1), np.uint8)
+    places = rng.integers(0, 5, (7, 2))
+    for k, (y, x) in enumerate(places):
+        pictures[k, 2 + 2 * y, 3 + 2 * x] = (100, 200, 150, 200, 120, 200, 110)[k]
+    mean = np.zeros((13, 15, 1), np.float32)
+    with Loader(ArrayDataset(pictures, np.zeros(7), ["a"]), 3, crop=9, train=False) as loader:
+        found = most_exciting(
+            Coarse().eval(), loader.epoch(0), Inputs("cpu", mean, 9), "coarse", Field(4, 2, -1), 8,
+            count=6,
+        )  # fmt: skip
+    for rank, k in enumerate((1, 3, 5, 2, 4, 6)):
+        crop = np.pad(pictures[k, 2:11, 3:12, 0], 2, constant_values=128)
+        y, x = 2 * places[k] + 1
+        expected = crop[y : y + 4, x : x + 4].repeat(2, axis=0).repeat(2, axis=1)
+        np.testing.assert_array_equal(found[0, rank, :, :, 0], expected)
+
+
+def test_where_there_are_fewer_pictures_than_patches_it_is_grey(rng):
+    dataset = ArrayDataset(rng.integers(0, 99, (2, 5, 5, 1), np.uint8), np.zeros(2), ["a"])
+    with Loader(dataset, 2, crop=5, train=False) as loader:
+        inputs = Inputs("cpu", np.zeros((5, 5, 1), np.float32), 5)
+        found = most_exciting(Coarse().eval(), loader.epoch(0), inputs, "all", None, 5, count=4)
+    whole = sorted(picture.tobytes() for picture in dataset.pictures)  # no field: all of it
+    assert sorted(patch.tobytes() for patch in found[0, :2]) == whole
+    assert (found[0, 2:] == 128).all()
+
+
 def test_pictures_of_bars_and_patches(tmp_path, rng):
     picture = bars(["cat", "dog, hound"], [0.75, 0.25], "dog, hound", side=100).astype(int)
     blue = (picture == (0x0B, 0x6B, 0xCB)).all(axis=2)

@@ -59,7 +59,11 @@ def test_curves_show_every_point(tmp_path, monkeypatch):
     assert [line.get_label() for line in error.lines[:3]] == [
         "training top-1 error", "test top-1 error", "test top-5 error"
     ]  # fmt: skip
-    assert [text.get_text() for text in loss.texts] == ["lr 0.001"]  # where the rate was divided
+    assert [text.get_text() for text in loss.texts] == ["lr 0.001"]
+    for axes in (loss, error):  # a line where the rate was divided: after the last batch before it
+        marks = [line.get_xdata() for line in axes.lines if line.get_linestyle() == ":"]
+        assert [list(mark) for mark in marks] == [[1.0, 1.0]]
+    assert loss.texts[0].xy[0] == 1.0
     smooth = [dict(line, lr=0.1 / (k + 1)) for k, line in enumerate(LINES)]
     draw_curves(smooth, Classification.measures, tmp_path / "c.png")
     assert not figures[1].axes[0].texts
