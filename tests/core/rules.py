@@ -63,7 +63,11 @@ def rmsprop(
 
 
 def steps(opt, parameters, gradients):
+    """A step by each list of gradients, which it must leave as they are."""
     for gradient in gradients:
         for p, g in zip(parameters, gradient, strict=True):
             p.grad = None if g is None else tinynet.tensor(g, device=p.device)
         opt.step()
+        for p, g in zip(parameters, gradient, strict=True):
+            if g is not None:
+                np.testing.assert_array_equal(p.grad.numpy(), g)

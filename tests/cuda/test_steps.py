@@ -150,11 +150,12 @@ def test_one_rule_over_two_gpus_and_the_cpu(machine: fake_cupy.Machine, rule: An
     """
     places = ["cpu", "cuda:0", "cuda:1"]
     parameters = [nn.Parameter(np.ones(5), device) for device in places]
-    opt = rule(parameters, lr=0.1)
+    opt = rule(parameters, lr=0.1, weight_decay=0.1)
     for _ in range(2):
         for p in parameters:
             p.grad = tinynet.tensor(np.full(5, 2.0), device=p.device)
         opt.step()
+        assert all((p.grad.numpy() == 2).all() for p in parameters)  # as they were
         places = places[1:] + places[:1]
         for p, device in zip(parameters, places, strict=True):
             p.move(tinynet.device(device))

@@ -143,6 +143,8 @@ FAULTS = {
         "momentum after the step": ("v *= m\n        v -= step", "v -= step\n        v *= m"),
         "velocity added before it is new": ("v -= step\n        w += v", "w += v\n        v -= step"),
         "decay not scaled by the rate": ("step += g\n        step *= lr", "step += lr * g"),
+        "the gradient holds the step": ("        step = np.multiply(w, d, out=_step.array(w.shape, w.dtype))\n        step += g\n", "        g += np.multiply(w, d, out=_step.array(w.shape, w.dtype))\n        step = g\n"),
+        "nesterov: the gradient holds the step": ("        downhill = np.multiply(w, d, out=_step.array(w.shape, w.dtype))\n        downhill += g\n", "        g += np.multiply(w, d, out=_step.array(w.shape, w.dtype))\n        downhill = g\n"),
     },
     "kernels/pictures.py": {
         "flip ignored": ("out=d[:, ::-1] if flip[n] else d", "out=d"),
@@ -155,5 +157,11 @@ FAULTS = {
     },
     "kernels/index.py": {
         "index: an element taken twice gets one gradient": ("np.add.at(", "np.ndarray.__setitem__("),
+    },
+    "kernels/steps/adam.py": {
+        "decay stays in the gradient": ("g = np.add(g, np.multiply(w, l2, out=t), out=_decayed.array(w.shape, w.dtype))", "g += np.multiply(w, l2, out=t)"),
+    },
+    "kernels/steps/rmsprop.py": {
+        "decay stays in the gradient": ("g = np.add(g, np.multiply(w, d, out=t), out=_decayed.array(w.shape, w.dtype))", "g += np.multiply(w, d, out=t)"),
     },
 }
