@@ -50,7 +50,8 @@ def test_names_of_parameters_and_modules():
         "towers.1",
     ]
     assert [name for name, _ in net.named_modules("net")][:2] == ["net", "net.first"]
-    assert len(net.towers[0]) == 2 and net.towers[0][1].p == 0.5
+    tower = net.towers[0]
+    assert len(tower) == 2 and tower[1].p == 0.5 and tower[-1] is tower[1]
 
 
 def test_state_dict_there_and_back(rng):
@@ -65,6 +66,9 @@ def test_state_dict_there_and_back(rng):
     assert other.first.weight.numpy().any()
     other.load_state_dict({k: v.astype(np.float64) for k, v in state.items()})
     assert other.scale.dtype == np.float32
+    other.to("cpu:1").load_state_dict(net.state_dict())  # what is loaded goes where the part is
+    assert {part.device.name for part in other.parameters()} == {"cpu:1"}
+    np.testing.assert_array_equal(other.scale.numpy(), net.scale.numpy())
 
 
 def test_what_is_frozen_is_named_saved_and_loaded():

@@ -359,3 +359,8 @@ def test_the_same_seed_gives_the_same_weights_and_each_draw_differs():
     ).all()
     tinynet.manual_seed(12)
     assert (nn.Linear(4, 4).weight.numpy() != a.weight.numpy()).all()
+    for initialiser in (init.normal(1.0), init.he(), init.xavier()):
+        tinynet.manual_seed(12)
+        first = initialiser((3, 3))
+        tinynet.manual_seed(12)
+        np.testing.assert_array_equal(initialiser((3, 3)), first)

@@ -91,7 +91,7 @@ FAULTS = {
         "LayerNorm: starts at zero": ("        ones = np.ones(self.normalized_shape, np.float32)\n", "        ones = np.zeros(self.normalized_shape, np.float32)\n"),
         "LayerNorm: the bias begins at one": ("Parameter(np.zeros_like(ones), device)", "Parameter(np.ones_like(ones), device)"),
         "LayerNorm: on the CPU": ("self.weight = Parameter(ones, device) if affine else None\n        self.bias = Parameter(np.zeros_like(ones), device)", "self.weight = Parameter(ones) if affine else None\n        self.bias = Parameter(np.zeros_like(ones))"),
-        "a slice of layers from its second": ("        return self.layers[i]\n", "        return self.layers[max(i, 0)]\n"),
+        "a layer counted from the end": ("        return self.layers[i]\n", "        return self.layers[max(i, 0)]\n"),
         "Dropout: the mode at its making": ("        self.p, self.inverted = checks.probability(\"Dropout\", p), inverted\n", "        self.p, self.inverted, self.now = checks.probability(\"Dropout\", p), inverted, self.training\n", "F.dropout(x, self.p, self.training, self.inverted)", "F.dropout(x, self.p, self.now, self.inverted)"),
         "Upsample: rows for columns": ("return F.interpolate(x, self.scale_factor)", "return F.interpolate(x, self.scale_factor[::-1] if isinstance(self.scale_factor, tuple) else self.scale_factor)"),
         "NLLLoss: always the mean": ("return F.nll_loss(log_probabilities, target, self.reduction)", "return F.nll_loss(log_probabilities, target)"),
