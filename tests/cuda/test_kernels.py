@@ -257,6 +257,7 @@ def test_convolution(
         (5, 2, 2, (8, 6), (2, 3), (3, 1), (1, 2)),  # windows apart: no pixel in two of them
         (2, 2, 2, (3, 3), (1, 2), (1, 1), (2, 3)),  # padded by more than a kernel sees
         (4, 2, 6, (6, 5), (3, 3), (1, 2), (1, 1)),
+        (1, 2, 80, (6, 5), (3, 3), (1, 1), (1, 1)),  # a row's dw is larger than its columns
     ):
         x, bias = activation(rng, (N, C, *size), dtype), rng.standard_normal(O).astype(dtype)
         weight = rng.standard_normal((O, C // groups, *kernel)).astype(dtype)
@@ -287,7 +288,7 @@ def test_convolutions_of_one_tensor_have_the_bits_of_each_alone(
                 ys = F.conv2d_each(x, weights, biases, **options)
             else:
                 ys = [F.conv2d(x, *pair, **options) for pair in zip(weights, biases, strict=True)]
-            sum((y * y).sum() for y in ys).backward()
+            sum((y * y + y).sum() for y in ys).backward()
             found.append([t.numpy() for t in (*ys, *(leaf.grad for leaf in leaves))])
         for one, other in zip(*found, strict=True):
             np.testing.assert_array_equal(one, other)
