@@ -219,7 +219,7 @@ LONG: dict[str, Any] = dict(
     batch_size=128, lr=0.01, optimizer=sgd, schedule=plateau, advice="Small first weights often do "
     "this. Try --preset cfg145 (larger ones in conv3 to conv5), another --lr, or another --seed.",
 )  # fmt: skip
-SHORT: dict[str, Any] = dict(epochs=6, batch_size=64, lr=0.02, milestones=(4, 5), optimizer=sgd)
+SHORT: dict[str, Any] = dict(epochs=8, batch_size=64, lr=0.02, milestones=(5, 7), optimizer=sgd)
 RECIPES = {
     "mini": Recipe("mini AlexNet", Pictures(largest=64, scale=1 / 64), **SHORT),
     "photos": Recipe("photos AlexNet", Pictures(picture_size=64, crop=56, scale=1 / 64), **SHORT),

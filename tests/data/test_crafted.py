@@ -188,6 +188,9 @@ def test_long_listings_and_sums_show_how_far_they_are(tmp_path, capsys, monkeypa
     verify(tmp_path / "out")
     assert capsys.readouterr().err == ""
     check_md5(tmp_path, progress=True)
+    assert capsys.readouterr().err == ""  # a log gets no bars
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True)
+    check_md5(tmp_path, progress=True)
     open_source(tmp_path, progress=True)
     assert verify(tmp_path / "out", progress=True) == []
     said = capsys.readouterr().err

@@ -137,7 +137,7 @@ def test_eval(finished, program, capsys, tmp_path):
     assert program("alexnet", "--eval", best, finished, "--out", tmp_path / "e") == 0
     said = capsys.readouterr().out
     assert "centre view: top-1 error" in said and "ten views:   top-1 error" in said
-    assert "dark" in said and "light" in said
+    assert "dark" in said and "light" in said and said.startswith("the average of 2 nets:")
     found = json.loads((tmp_path / "e" / "evaluation.json").read_text())
     once = json.loads((finished / "evaluation.json").read_text())
     # a net averaged with itself is itself

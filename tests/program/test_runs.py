@@ -31,15 +31,18 @@ def test_two_runs_in_one_second_have_two_folders(tmp_path):
 
 
 def test_newest_folder(tmp_path):
-    with pytest.raises(CheckpointError, match="no run to resume under"):
-        newest_folder(tmp_path / "runs")
-    first, second, unsaved = (new_folder(tmp_path, "mini") for _ in range(3))
+    with pytest.raises(CheckpointError, match="no run of this program"):
+        newest_folder({"a net"}, tmp_path / "runs")
+    first, second, unsaved, other = (new_folder(tmp_path, "mini") for _ in range(4))
     for folder in (first, second, unsaved):
         write_config(folder, {}, "a net", Classification)
-    for folder in (second, first):
+    write_config(other, {}, "another program's", Classification)
+    for folder in (second, first, other):
         files.save(files.path_of(folder, 1), Checkpoint({}))
     os.utime(files.path_of(second, 1), (1, 1))
-    assert newest_folder(tmp_path) == first
+    assert newest_folder({"a net", "a wider net"}, tmp_path) == first
+    with pytest.raises(CheckpointError, match="no run of this program"):
+        newest_folder({"a deeper net"}, tmp_path)
 
 
 def test_find_checkpoint(tmp_path):
@@ -54,7 +57,7 @@ def test_find_checkpoint(tmp_path):
 
 
 def test_what_may_change_at_resume(tmp_path):
-    with pytest.raises(CheckpointError, match="not the folder of a run"), go_on_in(tmp_path):
+    with pytest.raises(CheckpointError, match="not the folder of a run"), go_on_in(tmp_path, ()):
         pass
     settings = {"preset": "mini", "epochs": 10, "batch_size": 64}
     write_config(tmp_path, settings, "a net", Classification)

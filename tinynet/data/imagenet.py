@@ -150,7 +150,9 @@ def check_md5(path: str | Path, progress: bool = False) -> None:
 def _bar(file: BinaryIO, what: str, progress: bool) -> tqdm:
     """A bar over the bytes of a file."""
     size = os.fstat(file.fileno()).st_size
-    return tqdm(total=size, desc=what, unit="B", unit_scale=True, disable=not progress, leave=False)
+    return tqdm(
+        total=size, desc=what, unit="B", unit_scale=True, disable=not progress or None, leave=False
+    )
 
 
 # ---- the official archives

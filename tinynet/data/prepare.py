@@ -248,8 +248,8 @@ def write_shards(jobs: list[Job], workers: int | None, max_bad: float, progress:
     """Have every job done that is not, on `workers` processes (default: one a core)."""
     total = sum(len(job.entries) for job in jobs)
     begun = [job for job in jobs if job.part.exists()]
-    quiet = not (progress and begun)
-    bar = tqdm(total=len(begun), desc="checking", unit=" shards", disable=quiet, leave=False)
+    hidden = not (progress and begun) or None  # None: shown on a terminal, not in a log
+    bar = tqdm(total=len(begun), desc="checking", unit=" shards", disable=hidden, leave=False)
     with ThreadPoolExecutor(available_cores()) as pool, bar:
         # hashing runs outside the interpreter lock
         done = {}
@@ -265,7 +265,8 @@ def write_shards(jobs: list[Job], workers: int | None, max_bad: float, progress:
     workers = min(workers or available_cores(), len(waiting))
     crew = [Process(f"worker {n}", _work) for n in range(workers)]
     doing: dict[Process, Job] = {}
-    bar = tqdm(total=total, initial=ready, unit=" pictures", disable=not progress, smoothing=0.1)
+    hidden = not progress or None
+    bar = tqdm(total=total, initial=ready, unit=" pictures", disable=hidden, smoothing=0.1)
     try:
         idle = list(crew)
         while True:

@@ -261,7 +261,7 @@ def differing(root: Path, about: dict, sums: dict[str, str], progress: bool) -> 
 
 
 def _bar(found: Iterator, total: int, what: str, progress: bool) -> Iterator:
-    return tqdm(found, what, total, unit=" files", disable=not progress, leave=False)
+    return tqdm(found, what, total, unit=" files", disable=not progress or None, leave=False)
 
 
 def _verify_shard(root: Path, split: str, number: int, index: np.ndarray) -> list[str]:

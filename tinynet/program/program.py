@@ -135,7 +135,8 @@ class Program:
         with contextlib.ExitStack() as held:
             first = self.ranks.first
             if args.resume:  # held before anything in it is read
-                args.out = first(lambda: held.enter_context(runs.go_on_in(args.out)))
+                titles = {recipe.title for recipe in self.recipes.values()}
+                args.out = first(lambda: held.enter_context(runs.go_on_in(args.out, titles)))
             settings = first(lambda: self._settings(args, imported))
             settings |= together.of_host(self.ranks, args)
             preset, variant = settings["preset"], settings.get("variant")
@@ -239,6 +240,8 @@ class Program:
         with recipe.data.loader(settings, about, test_set, train=False) as tests:
             tests.share = self.ranks.rank, self.ranks.size
             result = recipe.data.evaluate(models, task, tests, full=True)
+        if len(models) > 1:
+            print(f"the average of {len(models)} nets:")
         print(*recipe.data.tell(result), sep="\n")
         if chosen := runs.chosen_on(args.eval, settings["data"]):
             print(f"{chosen} on these {task.unit}: on new ones it will do a little worse")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +73,19 @@ def new_folder(root: Path, name: str) -> Path:
     raise OSError(f"{root} holds a thousand runs called {stem}")
 
 
-def newest_folder(root: Path = RUNS) -> Path:
-    """The newest run under `root` that has a checkpoint. Raises CheckpointError if none has."""
-    folders = [path.parent for path in Path(root).glob(f"*/{CONFIG}") if to_go_on_from(path.parent)]
+def newest_folder(titles: Collection[str], root: Path = RUNS) -> Path:
+    """The newest run under `root` that has a checkpoint and one of these titles: other programs
+    keep their runs there, too. Raises CheckpointError if there is none.
+    """
+    folders = [
+        folder
+        for folder in (path.parent for path in Path(root).glob(f"*/{CONFIG}"))
+        if to_go_on_from(folder) and (read_config(folder) or {}).get("title") in titles
+    ]
     if not folders:
-        raise CheckpointError(f"there is no run to resume under {root}/; say which with --out DIR")
+        raise CheckpointError(
+            f"there is no run of this program to resume under {root}/; say which with --out DIR"
+        )
     return max(folders, key=lambda folder: to_go_on_from(folder)[0].stat().st_mtime)
 
 
@@ -100,12 +108,13 @@ def start_in(folder: Path | None, name: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def go_on_in(folder: Path | None) -> Iterator[Path]:
-    """The folder of a run that goes on, for this process alone: `folder`, or the newest run's.
+def go_on_in(folder: Path | None, titles: Collection[str]) -> Iterator[Path]:
+    """The folder of a run that goes on, for this process alone: `folder`, or the newest run's of
+    those with one of these titles.
 
     Raises CheckpointError if it holds no run, FolderInUseError if another process has it.
     """
-    folder = folder or newest_folder()
+    folder = folder or newest_folder(titles)
     if read_config(folder) is None:
         raise CheckpointError(f"{folder} is not the folder of a run: it has no {CONFIG}")
     with locked(folder):
