@@ -43,7 +43,7 @@ def test_attention_finds_the_neighbours_as_in_pytorch():
     net, task, batches = small(text, 500)
     ours, theirs = losses_of_both("bert", net, bert.adam(net, 3e-3), task, batches)
     assert np.mean(ours[-50:]) == pytest.approx(np.mean(theirs[-50:]), rel=0.01)
-    assert np.mean(ours[-50:]) < 1.5
+    assert np.mean(ours[-50:]) < 1.7
 
 
 @pytest.mark.slow
