@@ -47,12 +47,14 @@ class Side(NamedTuple):
     program: str
     task: str  # "train" or "forward"; "operation" for a single one
     batch: int
-    preset: str = "paper"  # or a net or operation of sides.small, or a name of sides.history
+    preset: str = "paper"  # or a net or operation of sides.small, or a net of sides.history
     lrn: bool = True
 
     @property
     def module(self) -> Any:
-        kind = "_history" if self.preset in history.NAMES else "_small" * self.small
+        kind = (
+            "_history" if history.file_of(self.preset) in history.NAMES else "_small" * self.small
+        )
         return importlib.import_module(f"sides.{MODULES[self.program]}{kind}")
 
     @property

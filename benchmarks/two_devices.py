@@ -49,6 +49,7 @@ class Layer(NamedTuple):
     backward: float
     launches: int  # forward; backward has about twice as many
     first: bool = False  # conv1 needs no gradient of its input
+    spared: float = 0.0  # bytes less for both towers on one device: columns written once, not twice
 
 
 class Cross(NamedTuple):
@@ -70,11 +71,13 @@ def convolution(
     after: float,
     first: bool = False,
     stride: int = 1,
+    same: bool = False,
 ) -> Layer:
     """One tower's. Columns along the row are written and read once forward and once for dw; for dx,
     those of dy are.
 
-    after: floats that LRN and pooling move, in units of the output.
+    after: floats that LRN and pooling move, in units of the output. same: both towers see the same
+    tensor, and on one device they share its columns.
     """
     pixels, K = side * side, inputs * kernel * kernel
     columns = inputs * kernel * ((side - 1) * stride + kernel) * side * FLOAT
@@ -83,7 +86,8 @@ def convolution(
     forward = 2 * columns + y * (1 + 2 + after)  # the product, bias and ReLU, what follows
     # two products, bias and ReLU, what follows
     backward = 2 * (columns + of_dy) + y * (2 + 3 + 1.5 * after)
-    return Layer(name, K * pixels * outputs, forward, backward, 4 + 2 * (after > 0), first)
+    spared = 2 * columns * same
+    return Layer(name, K * pixels * outputs, forward, backward, 4 + 2 * (after > 0), first, spared)
 
 
 def connected(name: str, inputs: int, outputs: int, batch: int) -> Layer:
@@ -100,11 +104,11 @@ def network(batch: int) -> list[list[Layer] | Cross]:
     """
     return [
         Cross("pictures", 3 * 224 * 224 * FLOAT, both=False),  # only if b's come from a
-        [convolution("conv1", 3, 48, 11, 55, 2 + 1.25, first=True, stride=4),
+        [convolution("conv1", 3, 48, 11, 55, 2 + 1.25, first=True, stride=4, same=True),
          convolution("conv2", 48, 128, 5, 27, 2 + 1.25)],
         Cross("pool2", 128 * 13 * 13 * FLOAT),
-        [convolution("conv3", 256, 192, 3, 13, 0), convolution("conv4", 192, 192, 3, 13, 0),
-         convolution("conv5", 192, 128, 3, 13, 1.25)],
+        [convolution("conv3", 256, 192, 3, 13, 0, same=True),
+         convolution("conv4", 192, 192, 3, 13, 0), convolution("conv5", 192, 128, 3, 13, 1.25)],
         Cross("pool5", 128 * 6 * 6 * FLOAT),
         [connected("fc6", 9216, 2048, batch)],
         Cross("fc6", 2048 * FLOAT),
@@ -141,6 +145,7 @@ def one_device(batch: int, rates: Rates) -> float:
             total += towers * sum(
                 compute_seconds(layer, batch, rates, backward) for backward in (False, True)
             )
+            total -= layer.spared * batch / rates.bytes
             launches += towers * 3 * layer.launches
     return max(total, launches * rates.launch)
 

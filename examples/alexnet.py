@@ -110,9 +110,8 @@ class Tower(nn.Module):
             if name.startswith("conv"):
                 how, maps = getattr(p, name, p.others), p.kernels[int(name[4:]) - 1]
                 setattr(self, name, nn.Conv2d(seen, maps, **how, **start))
-                padded = side + 2 * how.get("padding", 0)
-                side = (padded - how["kernel_size"]) // how.get("stride", 1) + 1  # 55 of 224
-                side //= 2 ** kinds.count("pool")  # 27, 13, 6
+                over = side + 2 * how.get("padding", 0) - how["kernel_size"]
+                side = (over // how.get("stride", 1) + 1) // 2 ** kinds.count("pool")  # 27, 13, 6
                 if side < 1:
                     raise ValueError(f"AlexNet: {image_size} x {image_size} is too small for it")
             else:
@@ -121,9 +120,9 @@ class Tower(nn.Module):
             follows[name] = after(kinds, p)
         self.after, self.outputs = follows, maps * side * side
 
-    def forward(self, layer: str, x: Tensor) -> Tensor:
-        """A layer, its ReLU, and what follows it."""
-        y: Tensor = self.after[layer](getattr(self, layer)(x))
+    def forward(self, layer: str, x: Tensor, made: Tensor | None = None) -> Tensor:
+        """A layer, its ReLU, and what follows it. made: what the layer makes of x, if known."""
+        y: Tensor = self.after[layer](getattr(self, layer)(x) if made is None else made)
         return y
 
 
@@ -171,7 +170,10 @@ class AlexNet(nn.Module):
         for name in self.preset.layers:
             if name in self.preset.crossings:
                 xs = self.cross(xs)
-            xs = [tower(name, x) for tower, x in zip(self.towers, xs, strict=True)]
+            layers = [getattr(tower, name) for tower in self.towers]
+            one = name.startswith("conv") and len(xs) > 1 and xs[0] is xs[1]  # they share columns
+            made = nn.Conv2d.each(layers, xs[0]) if one else [None] * len(xs)
+            xs = [tower(name, x, y) for tower, x, y in zip(self.towers, xs, made, strict=True)]
             if name == layer:
                 break
         return tinynet.concat([x.to(self.towers[0].device) for x in xs], axis=1)
@@ -202,8 +204,6 @@ class AlexNet(nn.Module):
 
 
 # --- The program ----------------------------------------------------------------------------------
-
-
 def sgd(net: AlexNet, lr: float) -> Optimizer:
     """The rule of 2012 (section 5)."""
     return SGD(net.param_groups(), lr, momentum=0.9, weight_decay=net.preset.decay)

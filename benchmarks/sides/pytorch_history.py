@@ -2,7 +2,7 @@
 weights of one of ours. The tests of these files compare losses with it.
 
     LOSSES["vgg"](Torch(net), x, labels)   the loss that VGG's training minimises
-    train_both("vgg", net, ...)            the same steps here and there
+    Both("vgg", net, ...).step(batch)      the same step here and there
 
 A function takes from our net its weights by name and its sizes, and no more.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import tinynet
-from sides.history import begin, first_batch
+from sides.history import begin, file_of, first_batch
 from sides.pytorch import about
 from tinynet import nn, random
+from tinynet.training.objective import same_luck
 
-__all__ = ["LOSSES", "Torch", "about", "make_step", "train_both"]
+__all__ = ["LOSSES", "Both", "Torch", "about", "make_step"]
 OPTIONS = ("momentum", "weight_decay", "nesterov", "betas", "eps", "amsgrad")
 
 
@@ -315,38 +316,54 @@ def make_step(name: str, lrn: bool, task: str, batch: int) -> Callable[[], objec
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        LOSSES[name](t, *inputs).backward()
+        LOSSES[file_of(name)](t, *inputs).backward()
         optimizer.step()
 
     return step
 
 
-def train_both(
-    name: str, net: Any, optimizer: Any, task: Any, batches: Iterable[Any]
-) -> Iterator[tuple[float, float]]:
-    """The losses of the same steps, ours and PyTorch's: the same first weights, batches, rates and
-    luck; without dropout, whose luck is not the same.
+class Both:
+    """A net of ours and the same one in PyTorch: the same first weights, batches, rates and luck;
+    without dropout, whose luck is not the same.
     """
-    for module in net.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    t = Torch(net, lambda *shape: torch.tensor(tinynet.randn(*shape).numpy()))
-    other = t.optimizer(optimizer)
-    for batch in batches:
-        inputs = task.inputs(batch)
-        for theirs, ours in zip(other.param_groups, optimizer.param_groups, strict=True):
-            before, theirs["lr"] = theirs["lr"], optimizer.rate(ours)
+
+    def __init__(self, name: str, net: Any, optimizer: Any, task: Any):
+        for module in net.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        self.net, self.optimizer, self.task = net, optimizer, task
+        self.loss = LOSSES[file_of(name)]
+        self.torch = Torch(net, lambda *shape: torch.tensor(tinynet.randn(*shape).numpy()))
+        self.other = self.torch.optimizer(optimizer)
+
+    def step(self, batch: Any) -> tuple[float, float]:
+        """One step of training: our loss and PyTorch's."""
+        inputs = self.task.inputs(batch)
+        for theirs, ours in zip(self.other.param_groups, self.optimizer.param_groups, strict=True):
+            before, theirs["lr"] = theirs["lr"], self.optimizer.rate(ours)
             for p in theirs["params"]:  # the rate stands inside of our velocity, outside of theirs
-                if other.state[p].get("momentum_buffer") is not None:
-                    other.state[p]["momentum_buffer"] *= before / theirs["lr"]
+                if self.other.state[p].get("momentum_buffer") is not None:
+                    self.other.state[p]["momentum_buffer"] *= before / theirs["lr"]
         state = random.get_state()
-        loss = LOSSES[name](t, *t.inputs(inputs))
-        other.zero_grad()
+        loss = self.loss(self.torch, *self.torch.inputs(inputs))
+        self.other.zero_grad()
         loss.backward()
-        other.step()
+        self.other.step()
         random.set_state(state)
-        mine, _ = task.loss(net, *inputs)
-        optimizer.zero_grad()
+        mine, _ = self.task.loss(self.net, *inputs)
+        self.optimizer.zero_grad()
         mine.backward()
-        optimizer.step()
-        yield mine.item(), loss.item()
+        self.optimizer.step()
+        return mine.item(), loss.item()
+
+    def test(self, batches: list[Any]) -> tuple[float, float]:
+        """Our loss in a test and PyTorch's, with the same luck."""
+        ours = self.task.test(self.net, batches)["loss"]
+        total = count = 0.0
+        with torch.no_grad(), same_luck():
+            for batch in batches:
+                inputs = self.torch.inputs(self.task.inputs(batch))
+                weight = self.task.weight(batch)
+                total += weight * self.loss(self.torch, *inputs).item()
+                count += weight
+        return ours, total / count

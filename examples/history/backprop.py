@@ -128,19 +128,19 @@ def say(net: Any, what: str) -> str:
     return ", ".join(people) if len(y) > 1 else f"{y[0]:.2f}"
 
 
-ASKS = "TEXT", "who it is: 'Colin aunt'; of xor, its answer: '0 1'"
 WRONG = {"wrong": Measure("wrong", "%")}  # a case with a unit on the wrong side of 1/2
-NETS: dict[str, Any] = {"families": (families, show_hidden, 12, 0.06)}  # epochs, rate
-NETS["xor"] = xor, show_plane, 8, 0.25
+WHO = "TEXT", "who it is, such as 'Colin aunt'"
+NETS: dict[str, Any] = {"families": (families, show_hidden, WHO, 20, 0.06)}  # epochs, rate
+NETS["xor"] = xor, show_plane, ("NUMBERS", "the answer for two numbers, such as '0 1'"), 8, 0.25
 main = Program(
     "Trains a net with hidden units, tests it, uses it.",
     {
         name: Recipe(
-            f"net of {name}", Made(make, error, show, say, ASKS, WRONG, sweeps=250), epochs, 1, lr,
+            f"net of {name}", Made(make, error, show, say, asks, WRONG, sweeps=250), epochs, 1, lr,
             optimizer=lambda net, lr: SGD(net.parameters(), lr, momentum=0.9),
             schedule=lambda optimizer, epochs: WarmUp(Constant(optimizer), 1),
         )
-        for name, (make, show, epochs, lr) in NETS.items()
+        for name, (make, show, asks, epochs, lr) in NETS.items()
     },
     lambda about, on: Families(on[0]) if about["inputs"] == [36] else Layers((2, 2, 1), on[0]),
 ).main  # fmt: skip

@@ -114,8 +114,8 @@ def energy(x: Tensor, y: Tensor) -> Tensor:
 
 
 def glimpse(net: GAN) -> bytes:
-    """The same 24 luck after every epoch."""
-    return picture_rows([net.forge(24).numpy() / 2 + 0.5])
+    """The same 12 luck after every epoch."""
+    return picture_rows([net.forge(12).numpy() / 2 + 0.5])
 
 
 def show(net: GAN, x: Tensor, labels: np.ndarray, classes: list[str]) -> dict[str, Any]:

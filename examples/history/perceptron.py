@@ -2,7 +2,8 @@
 
     python examples/history/perceptron.py                      tells bags from trousers
     python examples/history/perceptron.py --preset xor         what it can never learn
-    python examples/history/perceptron.py --predict RUN FILE   says which of both a picture shows
+    python examples/history/perceptron.py --predict RUN FILE   says which of both a picture shows;
+                                                               of xor, --predict RUN "0 1"
     python examples/history/perceptron.py --help
 
 Rosenblatt, "The perceptron: a probabilistic model for information storage and organization in the
@@ -13,7 +14,8 @@ the weights: after each mistake add what was seen to them if the answer should h
 subtract it if not, and else leave them alone. If any weights separate the two classes, such weights
 are found after finitely many mistakes (Novikoff 1962). New was that a machine learnt at all.
 Look at `rule`: the gradient of that loss is Rosenblatt's rule, so the tape does his work. Look at
-line.png of --preset xor: whatever the line, at least one of four points lies on its wrong side.
+line.png of --preset xor, the best of its epochs: whatever the line, one of four points at least,
+ringed in red, lies on its wrong side.
 """
 
 from __future__ import annotations
@@ -33,14 +35,15 @@ from tinynet.training.inputs import read_picture
 from tinynet.training.measure import Measure
 
 CLASSES = {-1: "Trouser", 1: "Bag"}
+START = nn.init.normal(5.0)  # far from zero, so that many lines of XOR pass between its points
 
 
 class Perceptron(nn.Module):
-    """x (N, D) -> (N,): w x + b, whose sign is the answer. It begins at zero: undecided."""
+    """x (N, D) -> (N,): w x + b, whose sign is the answer. It may begin anywhere."""
 
     def __init__(self, inputs: int, device: Device):
-        self.weight = nn.Parameter(np.zeros(inputs, np.float32), device)
-        self.bias = nn.Parameter(np.zeros(1, np.float32), device)
+        self.weight = nn.Parameter(START((inputs,)), device)
+        self.bias = nn.Parameter(START((1,)), device)
 
     def forward(self, x: Tensor) -> Tensor:
         return x @ self.weight + self.bias
@@ -96,7 +99,11 @@ def show_line(net: Perceptron, x: Tensor, target: Tensor) -> dict[str, Any]:
     rows = np.c_[x.numpy(), net(x).numpy()].tolist()
     said = "".join(f"{a:g} xor {b:g}: {y:+.2f}\n" for a, b, y in rows)
     picture = plane_picture(value, x.numpy(), target.numpy())
-    return {"texts": {"w x + b": said}, "pictures": {"line where w x + b is 0": picture}}
+    return {
+        "words": ["and no straight line can part XOR (Minsky and Papert 1969)"],
+        "texts": {"w x + b": said},
+        "pictures": {"line where w x + b is 0": picture},
+    }
 
 
 def say(net: Perceptron, what: str) -> str:
@@ -112,7 +119,8 @@ def say(net: Perceptron, what: str) -> str:
     return f"{y:+.2f}" + f", {CLASSES[1 if y > 0 else -1]}" * (net.weight.size > 2)
 
 
-ASKS = "FILE|NUMBERS", "the answer for a picture file; of xor, for two numbers, '0 1'"
+ASKS = "FILE", "the answer for a picture file"
+XOR_ASKS = "NUMBERS", "the answer for two numbers, such as '0 1'"
 WRONG = {"wrong": Measure("wrong", "%")}
 RECIPE: dict[str, Any] = dict(
     batch_size=1, lr=1.0, optimizer=lambda net, lr: SGD(net.parameters(), lr)
@@ -125,7 +133,7 @@ PROGRAM = Program(
             epochs=20, **RECIPE,
         ),
         "xor": Recipe(
-            "perceptron, XOR", Made(xor, rule, show_line, say, ASKS, WRONG, best_by="wrong"),
+            "perceptron, XOR", Made(xor, rule, show_line, say, XOR_ASKS, WRONG, best_by="wrong"),
             epochs=25, **RECIPE,
         ),
     },

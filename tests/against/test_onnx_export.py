@@ -132,16 +132,23 @@ def test_alexnet_of_full_size(preset, rng, tmp_path):
             compare(path, net, x, share=1e-5, back=False)
 
 
-def test_mini_and_its_names(rng, tmp_path):
-    """Both towers in one graph without the copies; what each did twice, once; names by layer."""
-    net, path = alexnet.AlexNet(10, "mini", ("cpu:0", "cpu:1"), 1), tmp_path / "net.onnx"
+@pytest.mark.parametrize("devices", [("cpu:0", "cpu:1"), ("cpu", "cpu")])
+def test_mini_and_its_names(devices, rng, tmp_path):
+    """Both towers in one graph without the copies; what each did twice, once; names by layer. On
+    one device conv1 of both is one operation.
+    """
+    net, path = alexnet.AlexNet(10, "mini", devices, 1), tmp_path / "net.onnx"
     tinynet.onnx.export(
         net, rng.normal(size=(2, 1, 28, 28)).astype(np.float32), path, outputs=["logits"]
     )
     graph = onnx.load(path).graph
     names = [node.name for node in graph.node]
-    assert names[:4] == ["a.conv1/Conv", "a.conv1/Relu", "a.after.conv1.layers.0/LRN",
-                         "a.after.conv1.layers.1/MaxPool"]  # fmt: skip
+    of_a = ["a.conv1/Conv", "a.conv1/Relu", "a.after.conv1.layers.0/LRN",
+            "a.after.conv1.layers.1/MaxPool"]  # fmt: skip
+    of_b = [name.replace("a.", "b.", 1) for name in of_a]
+    together = [*of_a[:2], *of_b[:2], *of_a[2:], *of_b[2:]]
+    expected = together if devices[0] == devices[1] else [*of_a, *of_b]
+    assert names[: len(expected)] == expected
     kinds = [node.op_type for node in graph.node]
     assert kinds.count("Conv") == 10 and kinds.count("Gemm") == 5 and kinds.count("Concat") == 4
     assert {t.name for t in graph.initializer} >= {n for n, _ in net.named_parameters()}

@@ -39,8 +39,19 @@ def test_the_losses_of_many_steps_under_the_recipes_schedule(tmp_path):
     done = run("backprop", "gpt", "--losses", 20, "--out", tmp_path / "out.json")
     assert done.returncode == 0, done.stderr
     for row in json.loads((tmp_path / "out.json").read_text())["results"]:
-        assert len(row["all"]) == 20 and abs(row["off"]) < 1e-4
+        assert len(row["all"]) == 20 and abs(row["training"]["off"]) < 1e-4
         assert row["all"][-1][0] != row["all"][0][0]
+
+
+def test_a_whole_recipe_and_a_test(tmp_path):
+    pytest.importorskip("torch")
+    done = run("perceptron/xor", "--test", "--out", tmp_path / "out.json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((tmp_path / "out.json").read_text())["results"]
+    assert row["steps"] == 100 == len(row["all"])
+    assert row["test"]["ours"] == pytest.approx(row["test"]["theirs"]) and row["test"]["ours"] > 0
+    done = run("gan", "--test")
+    assert done.returncode == 1 and "batch normalisation" in done.stderr
 
 
 def test_another_net_is_not_timed(tmp_path):
@@ -58,6 +69,7 @@ def test_another_net_is_not_timed(tmp_path):
 def test_mistakes_are_one_line():
     for arguments, said in (
         (["lenet6"], "got 'lenet6'"),
+        (["gpt/bert"], "expected a preset of gpt (gpt/gpt, gpt/gpt-mini), got 'gpt/bert'"),
         (["gpt", "--losses", "0"], "--losses: expected at least 1, got 0"),
     ):
         done = run(*arguments)

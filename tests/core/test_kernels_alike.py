@@ -26,6 +26,12 @@ def every_kernel(rng, dtype):
     return {
         "conv2d_forward": lambda: kernels.conv2d_forward(x, w, w[:, 0, 0, 0], *geometry),
         "conv2d_backward": lambda: kernels.conv2d_backward(y, x, w, *geometry, (True, True, True)),
+        "conv2d_each_forward": lambda: kernels.conv2d_each_forward(
+            x, [w, w[:2]], [None, w[:2, 0, 0, 0]], *geometry
+        ),
+        "conv2d_each_backward": lambda: kernels.conv2d_each_backward(
+            [y, y[:, :2]], x, [w, w[:2]], *geometry, [(True, True, True)] * 2, [None, y[:, :2]]
+        ),
         "max_pool2d_forward": lambda: kernels.max_pool2d_forward(x, *pool, True),
         "max_pool2d_backward": lambda: kernels.max_pool2d_backward(pooled, winner, x.shape, *pool),
         "avg_pool2d_forward": lambda: kernels.avg_pool2d_forward(x, *pool, False, True),
@@ -45,7 +51,9 @@ def every_kernel(rng, dtype):
 
 
 def arrays(result):
-    return [r for r in (result if isinstance(result, tuple) else (result,)) if r is not None]
+    if isinstance(result, (tuple, list)):
+        return [array for part in result for array in arrays(part)]
+    return [] if result is None else [result]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -185,9 +193,9 @@ def test_an_empty_batch(rng):
     )
 
 
-# The forward is the formula itself, in NumPy's own functions.
+# The forward is the formula itself, in NumPy's own functions; of conv2d_each, several conv2d.
 PLAIN = {"bce_with_logits", "dropout", "gelu_tanh", "log_softmax", "mse_loss", "nll_loss", "relu"}
-PLAIN |= {"sigmoid", "tanh"}
+PLAIN |= {"sigmoid", "tanh", "conv2d_each"}
 
 
 def test_every_kernel_stands_beside_its_definition():

@@ -202,6 +202,16 @@ def test_conv2d_and_linear_layers(rng):
             nn.Conv2d(wrong[0], wrong[1], wrong[2], groups=wrong[3])
 
 
+def test_convolutions_of_one_tensor_as_layers(rng):
+    """No option is lost on the way."""
+    options = dict(stride=2, padding=1, groups=2, relu=True)
+    layers = [nn.Conv2d(4, 6, 3, **options), nn.Conv2d(4, 2, 3, **options, bias=False)]
+    layers[0].bias.data = rng.normal(size=6).astype(np.float32)
+    x = tinynet.tensor(rng.normal(size=(2, 4, 5, 6)).astype(np.float32))
+    for y, layer in zip(nn.Conv2d.each(layers, x), layers, strict=True):
+        np.testing.assert_array_equal(y.numpy(), layer(x).numpy())
+
+
 def test_conv_transpose2d_layer(rng):
     layer = nn.ConvTranspose2d(4, 6, (3, 2), 2, 1, output_padding=1, groups=2)
     assert repr(layer) == (

@@ -203,6 +203,44 @@ def test_conv2d_of_random_arguments(case, kernel, stride, padding, multiple, dep
     )
 
 
+@pytest.mark.parametrize("needs", ["xuvwbc", "uvwbc", "xuwbc", "c"])
+def test_convolutions_of_one_tensor_have_the_bits_of_each_alone(needs, rng):
+    """By im2col with strides and in groups, and by Winograd's way; the order of dx's sum counts."""
+    for (N, C, *size), side, options in [
+        ((3, 4, 9, 8), 3, dict(stride=2, padding=(1, 0), groups=2)),
+        ((9, 3, 40, 41), 5, dict(stride=(2, 1), relu=True)),
+        ((20, 48, 6, 7), 3, dict(padding=1, relu=True)),
+    ]:
+        shapes = [(O, C // options.get("groups", 1), side, side) for O in (96, 96, 64)]
+        arrays = [rng.normal(size=s) for s in ((N, C, *size), *shapes, (96,), (64,))]
+        found = []
+        for together in (True, False):
+            x, u, v, w, b, c = leaves = [
+                tinynet.tensor(a, np.float32, requires_grad=name in needs)
+                for name, a in zip("xuvwbc", arrays, strict=True)
+            ]
+            pairs = [(u, None), (v, b), (w, c)]
+            if together:
+                ys = F.conv2d_each(x, *map(list, zip(*pairs, strict=True)), **options)
+            else:
+                ys = [F.conv2d(x, *pair, **options) for pair in pairs]
+            sum((y * y + y).sum() for y in ys).backward()
+            grads = [leaf.grad for leaf in leaves]
+            found.append([None if t is None else t.numpy() for t in (*ys, *grads)])
+        assert [g is not None for g in found[0][3:]] == [name in needs for name in "xuvwbc"]
+        for one, other in zip(*found, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_convolution_that_nothing_uses_adds_nothing(rng):
+    x, v, w = (tinynet.tensor(rng.normal(size=(2, 2, 3, 3)), requires_grad=True) for _ in range(3))
+    F.conv2d_each(x, [v, w])[1].sum().backward()
+    alone = tinynet.tensor(x.numpy(), requires_grad=True)
+    F.conv2d(alone, w.detach()).sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), alone.grad.numpy())
+    assert not v.grad.numpy().any() and w.grad.numpy().all()
+
+
 @given(pictures(), PAIR, PAIR, st.booleans(), st.booleans(), st.data())
 def test_pooling_of_random_arguments(case, kernel, stride, ceil, include, data):
     x, rng = case

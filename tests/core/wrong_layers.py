@@ -131,6 +131,54 @@ CALLS = {
             ["Conv2d", "(2, 4, 5, 6) on cpu, (6, 4, 3, 3) on cpu:1"],
         ),
     ],
+    "conv2d_each": [
+        (
+            lambda: F.conv2d_each(x4, w4),
+            TypeError,
+            ["conv2d_each: expected weights to be a list of tensors", "got Tensor"],
+        ),
+        (
+            lambda: F.conv2d_each(x4, [w4], t(6)),
+            TypeError,
+            ["conv2d_each: expected biases to be a list of tensors", "got Tensor"],
+        ),
+        (
+            lambda: F.conv2d_each(x4, []),
+            ValueError,
+            ["conv2d_each: expected at least one weight", "got 0 weights and 0 biases"],
+        ),
+        (
+            lambda: F.conv2d_each(x4, [w4, w4], [t(6)]),
+            ValueError,
+            ["a bias (or None) for each", "got 2 weights and 1 biases"],
+        ),
+        (
+            lambda: F.conv2d_each(x4, [w4, t(6, 4, 3, 2)]),
+            ValueError,
+            ["conv2d_each: expected kernels of one size", "(6, 4, 3, 3) and (6, 4, 3, 2)"],
+        ),
+        (
+            lambda: F.conv2d_each(x4, [w4, t(6, 3, 3, 3)]),
+            ValueError,
+            ["conv2d_each: x has 4 channels", "wants 3"],
+        ),
+        (
+            lambda: F.conv2d_each(x4, [w4, t(6, 4, 3, 3, device="cpu:1")]),
+            tinynet.DeviceMismatchError,
+            ["Conv2dEach: expected all tensors on one device"],
+        ),
+        (
+            lambda: nn.Conv2d.each([nn.Conv2d(4, 2, 3), nn.Conv2d(4, 2, 3, 2)], x4),
+            ValueError,
+            ["Conv2d.each: expected layers of one stride", "stride 1", "stride 2"],
+        ),
+        (
+            lambda: nn.Conv2d.each([nn.Conv2d(4, 2, 3, dilation=2)], x4),
+            ValueError,
+            ["Conv2d.each: expected layers", "without dilation", "dilation 2"],
+        ),
+        (lambda: nn.Conv2d.each([], x4), ValueError, ["Conv2d.each: expected", "got none"]),
+    ],
     "linear": [
         (lambda: F.linear([1.0], x2), TypeError, ["linear: expected x to be a tensor", "got list"]),
         (

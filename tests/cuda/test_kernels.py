@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import tinynet
+import tinynet.functional as F
 from tinynet import kernels
 from tinynet.devices import Device
 
@@ -256,6 +257,7 @@ def test_convolution(
         (5, 2, 2, (8, 6), (2, 3), (3, 1), (1, 2)),  # windows apart: no pixel in two of them
         (2, 2, 2, (3, 3), (1, 2), (1, 1), (2, 3)),  # padded by more than a kernel sees
         (4, 2, 6, (6, 5), (3, 3), (1, 2), (1, 1)),
+        (1, 2, 80, (6, 5), (3, 3), (1, 1), (1, 1)),  # a row's dw is larger than its columns
     ):
         x, bias = activation(rng, (N, C, *size), dtype), rng.standard_normal(O).astype(dtype)
         weight = rng.standard_normal((O, C // groups, *kernel)).astype(dtype)
@@ -265,6 +267,31 @@ def test_convolution(
         dy = activation(rng, y.shape, dtype)
         for needs in ((True, True, True), (False, True, False), (True, False, True)):
             parity(gpu, "conv2d_backward", dy, x, weight, *geometry, needs, tolerance=400)
+
+
+@pytest.mark.parametrize("column_bytes", [1 << 28, 1 << 11])
+def test_convolutions_of_one_tensor_have_the_bits_of_each_alone(
+    gpu: Device, rng: np.random.Generator, monkeypatch: Any, column_bytes: int
+) -> None:
+    """Three, so that the order in which their parts of dx are added counts."""
+    monkeypatch.setattr(
+        sys.modules[gpu.kernels.conv2d_forward.__module__], "COLUMN_BYTES", column_bytes
+    )
+    for options in (dict(padding=1, relu=True), dict(stride=(2, 1), groups=2)):
+        shapes = [(4, 4, 9, 7), *((O, 4 // options.get("groups", 1), 3, 3) for O in (6, 6, 2))]
+        arrays = [rng.standard_normal(s).astype(np.float32) for s in (*shapes, (6,), (2,))]
+        found = []
+        for together in (True, False):
+            leaves = [tinynet.tensor(a, device=gpu, requires_grad=True) for a in arrays]
+            (x, *weights), biases = leaves[:4], [leaves[4], None, leaves[5]]
+            if together:
+                ys = F.conv2d_each(x, weights, biases, **options)
+            else:
+                ys = [F.conv2d(x, *pair, **options) for pair in zip(weights, biases, strict=True)]
+            sum((y * y + y).sum() for y in ys).backward()
+            found.append([t.numpy() for t in (*ys, *(leaf.grad for leaf in leaves))])
+        for one, other in zip(*found, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

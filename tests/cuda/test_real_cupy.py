@@ -46,19 +46,22 @@ def test_the_budget_of_a_paper_step(counts: real_cupy.Counts) -> None:
     counts.forget()
     step()
     found = counts.kernels
-    assert sum(found.values()) <= 195, found  # (245 operations)
+    assert sum(found.values()) <= 190, found  # (245 operations)
     assert found["concatenate"] == 4  # (7) both towers see the same maps
-    assert counts.allocations <= 200
+    assert counts.allocations <= 195
     assert counts.events == counts.waits == 0  # one device, and no uploads
     assert found["sgd_step"] == 1  # (30)
     # Five layers of two towers: a product forward, one for dw, one for dx but of the pictures.
     # conv2's gradient takes two pieces. Then the products of fc6 to fc8.
-    assert found["gemm"] == found["row_columns"] + 15 and found["row_columns"] == 28 + 2
+    assert found["gemm"] == 28 + 2 + 15
+    # Columns for each of the convolutions' products; but in conv1 and conv3, forward and for dw,
+    # both towers share them. (30 with columns for each tower)
+    assert found["row_columns"] == 28 + 2 - 4
     # Nothing is copied to lie otherwise, and no large memory is zeroed.
     assert "pack" not in found and counts.bytes.get("fill", 0) <= 4
-    # Columns written, and the pictures or gradients read for them: (9.0 GB)
-    assert counts.bytes["row_columns"] < 4e9
-    assert sum(counts.bytes.values()) < 7.5e9
+    # Columns written, and the pictures or gradients read for them: (9.0 GB, 3.9 for each tower)
+    assert counts.bytes["row_columns"] < 3.1e9
+    assert sum(counts.bytes.values()) < 6.7e9
 
 
 def calls(work: Callable[[], None]) -> int:

@@ -54,12 +54,13 @@ def losses_of_both(name, net, optimizer, task, batches) -> tuple[list[float], li
     the net, in the precision of the net's parameters. Nothing is dropped out.
     """
     torch = pytest.importorskip("torch")
-    from sides.pytorch_history import train_both
+    from sides.pytorch_history import Both
 
     torch.set_num_threads(1)  # these nets are so small that several mostly wait for each other
     precision = next(net.parameters()).dtype
     batches = [[x.astype(precision) if x.dtype.kind == "f" else x for x in b] for b in batches]
-    ours, theirs = zip(*train_both(name, net, optimizer, task, batches), strict=True)
+    both = Both(name, net, optimizer, task)
+    ours, theirs = zip(*map(both.step, batches), strict=True)
     return list(ours), list(theirs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 from pathlib import Path
@@ -127,6 +128,25 @@ def test_the_split_changes_no_bit():
         other_losses, other_weights = train_steps(devices)
         assert losses == other_losses
         assert all(np.array_equal(weights[name], other_weights[name]) for name in weights)
+
+
+def test_towers_on_one_device_convolve_the_same_tensor_once():
+    """conv1, and conv3 behind the crossing; each by itself where they are apart, or alone."""
+    rng, found = np.random.default_rng(3), {}
+    x = rng.normal(size=(2, 1, 28, 28)).astype(np.float32)
+    one = dataclasses.replace(PRESETS["mini"], towers=1)
+    for what, preset, devices in [
+        ("both", "mini", ("cpu", "cpu")),
+        ("apart", "mini", ("cpu", "cpu:1")),
+        ("one", one, ("cpu",)),
+    ]:
+        net = AlexNet(10, preset, devices, 1)
+        with tinynet.profile() as profile:
+            y = net(tinynet.tensor(x))
+        names = [event.operation for event in profile.events]
+        found[what] = names.count("Conv2dEach"), names.count("Conv2d")
+        assert y.shape == (2, 10)
+    assert found == {"both": (2, 6), "apart": (0, 10), "one": (0, 5)}
 
 
 def test_the_number_of_threads_changes_no_bit():

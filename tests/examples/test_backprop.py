@@ -54,13 +54,14 @@ def test_first_losses_are_those_of_pytorch():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("preset", ["xor", "families"])
 def test_learnt_from_several_seeds(preset, seed, tmp_path):
+    """All 100 questions, all four points."""
     out = tmp_path / "run"
     assert backprop.main(["--preset", preset, "--seed", str(seed), "--out", str(out)]) == 0
     last = [line for line in read_metrics(out) if line["kind"] == "train"][-1]
-    assert last["wrong"] <= 2
+    assert last["wrong"] == 0
 
 
 @pytest.mark.slow

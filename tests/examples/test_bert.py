@@ -33,12 +33,17 @@ def test_first_losses_are_those_of_pytorch():
 
 
 @pytest.mark.slow
-def test_after_300_steps_within_a_hundredth_of_pytorch():
+def test_attention_finds_the_neighbours_as_in_pytorch():
+    """Words in any order: what stands beside a hidden character tells it. A net that looks
+    everywhere alike comes to 2.0 in so many steps, one that looks nowhere to 2.5.
+    """
+    words = "my lord the king shall speak with thee".split()
+    text = " ".join(np.random.default_rng(0).choice(words, 30_000))
     tinynet.manual_seed(0)
-    net, task, batches = small(shakespeare()[:100_000], 300)
+    net, task, batches = small(text, 500)
     ours, theirs = losses_of_both("bert", net, bert.adam(net, 3e-3), task, batches)
     assert np.mean(ours[-50:]) == pytest.approx(np.mean(theirs[-50:]), rel=0.01)
-    assert np.mean(ours[-50:]) < 3.3
+    assert np.mean(ours[-50:]) < 1.7
 
 
 @pytest.mark.slow

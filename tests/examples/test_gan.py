@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 from history_programs import assert_first_losses_agree, random_batches, resumed_to_the_same_bits
+from PIL import Image
 
 import tinynet
 from tinynet.optim import Adam
@@ -49,12 +50,11 @@ def test_resumed_to_the_same_bits_then_asked(data, tmp_path, capsys):
     start = ("--data", data, "--epochs", 2, "--batch-size", 8, "--crop", 16)
     resumed_to_the_same_bits(gan.main, out, start, 4)
     found = json.loads((out / "evaluation.json").read_text())
-    assert [title for title, _ in found["pictures"]] == [
-        "samples",
-        "after epoch 1",
-        "after epoch 2",
-    ]
+    assert [title for title, _ in found["pictures"]] == ["samples", "epochs 1, 2, from above"]
     assert all((out / name).stat().st_size > 500 for _, name in found["pictures"])
+    first, last = (np.asarray(Image.open(out / f"epoch-00{n}.png")) for n in (1, 2))
+    assert (first != last).any()
+    assert (np.asarray(Image.open(out / "epochs.png")) == np.concatenate([first, last])).all()
     capsys.readouterr()
     assert gan.main(["--predict", str(out), str(data / "val" / "dark" / "0.png")]) == 0
     assert "says the judge" in capsys.readouterr().out

@@ -31,7 +31,7 @@ def test_a_step_is_rosenblatts_rule_and_mistakes_end(rng):
     x, target = separable(rng, 60)
     net = perceptron.Perceptron(3, CPU)
     optimizer, task = rule(net), Objective(CPU, perceptron.rule, {})
-    w, b, mistakes = np.zeros(3, np.float32), 0.0, []
+    w, b, mistakes = net.weight.numpy().copy(), net.bias.item(), []
     for _ in range(200):
         mistakes.append(0)
         for one, t in zip(x, target, strict=True):
@@ -62,10 +62,14 @@ def test_xor_is_never_learnt_and_a_run_resumes(tmp_path, capsys):
     assert (out / "line.png").stat().st_size > 2000 and "1 xor 0" in (
         out / "report.html"
     ).read_text()
-    capsys.readouterr()
+    said = capsys.readouterr().out.splitlines()
+    assert "no straight line can part XOR" in said[-2]
+    assert f"--predict {out} NUMBERS, for the answer for two numbers, such as '0 1'" in said[-1]
     assert perceptron.main(["--predict", str(out), "0 1", "0 x"]) == 2
     found = capsys.readouterr()
     assert found.out.startswith("0 1: ") and "0 x" in found.err
+    assert perceptron.main(["--predict", str(out)]) == 2
+    assert "at least one FILE|NUMBERS: the answer for a picture" in capsys.readouterr().err
     assert perceptron.main(["--eval", str(out), str(out)]) == 2
     assert "they have no mean" in capsys.readouterr().err
 

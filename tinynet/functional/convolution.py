@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 from tinynet.function import Context, Function
@@ -11,6 +12,7 @@ from tinynet.kernels.dilation import Apart, Axis, dilated_size
 from tinynet.kernels.im2col import Pair, output_size
 from tinynet.kernels.order import along_memory, inner_axes, order_of, reordered
 from tinynet.operations import operation
+from tinynet.tape import add_up
 from tinynet.tensors import Tensor
 
 
@@ -65,38 +67,117 @@ def conv2d(
     g alone. relu=True gives max(y, 0) in the same operation, which saves a pass over memory.
     Kernel: tinynet/kernels/conv2d.py; of dilation, dilation.py.
     """
-    checks.floats("conv2d", x=x, weight=weight, bias=bias)
-    checks.rank("conv2d", "x", x, "(N, C, H, W)")
-    checks.rank("conv2d", "weight", weight, "(O, C/groups, kh, kw)")
-    stride = checks.pair("conv2d", "stride", stride, 1)
-    padding = checks.pair("conv2d", "padding", padding, 0)
-    dilation = checks.pair("conv2d", "dilation", dilation, 1)
-    groups = checks.integer("conv2d", "groups", groups, 1)
+    options = _checked("conv2d", x, weight, bias, stride, padding, groups, dilation)
+    return Conv2d.apply(x, weight, bias, relu=bool(relu), **options)
+
+
+def _checked(
+    where: str,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int | tuple[int, int],
+    padding: int | tuple[int, int],
+    groups: int,
+    dilation: int | tuple[int, int],
+) -> dict[str, Any]:
+    """The options of a convolution, in pairs. ValueError or TypeError if something does not fit."""
+    checks.floats(where, x=x, weight=weight, bias=bias)
+    checks.rank(where, "x", x, "(N, C, H, W)")
+    checks.rank(where, "weight", weight, "(O, C/groups, kh, kw)")
+    stride = checks.pair(where, "stride", stride, 1)
+    padding = checks.pair(where, "padding", padding, 0)
+    dilation = checks.pair(where, "dilation", dilation, 1)
+    groups = checks.integer(where, "groups", groups, 1)
     (_, C, H, W), (O, C_group, kh, kw) = x.shape, weight.shape
     if C != C_group * groups:
         in_groups = f" in {groups} groups" if groups > 1 else ""
         raise ValueError(
-            f"conv2d: x has {C} channels, the weight wants {C_group * groups}{in_groups}; x must "
+            f"{where}: x has {C} channels, the weight wants {C_group * groups}{in_groups}; x must "
             f"be (N, C, H, W), got x {x.shape} and weight {weight.shape}"
         )
     if O % groups:
         raise ValueError(
-            f"conv2d: expected weight (O, C/groups, kh, kw) with O divisible by groups = {groups}, "
-            f"got weight {weight.shape}"
+            f"{where}: expected weight (O, C/groups, kh, kw) with O divisible by groups = "
+            f"{groups}, got weight {weight.shape}"
         )
     if bias is not None and bias.shape != (O,):
-        raise ValueError(f"conv2d: expected bias of shape ({O},), got {bias.shape}")
+        raise ValueError(f"{where}: expected bias of shape ({O},), got {bias.shape}")
     wide = dilated_size((kh, kw), dilation)
     if min(kh, kw) < 1 or min(output_size((H, W), wide, stride, padding)) < 1:
         spread = f" with dilation {dilation}" if dilation != (1, 1) else ""
         raise ValueError(
-            f"conv2d: expected a kernel of at least 1x1 that fits the padded picture, got kernel "
+            f"{where}: expected a kernel of at least 1x1 that fits the padded picture, got kernel "
             f"{kh, kw}{spread} on {H}x{W} with padding {padding}"
         )
-    return Conv2d.apply(
-        x, weight, bias,
-        relu=bool(relu), dilation=dilation, stride=stride, padding=padding, groups=groups,
-    )  # fmt: skip
+    return dict(stride=stride, padding=padding, groups=groups, dilation=dilation)
+
+
+class Conv2dEach(Function):
+    """y_k = w_k * x + b_k        dx = sum of w_k^T * dy_k, dw_k = dy_k * x, db_k = sum of dy_k
+
+    The parts of dx are added as a tape adds up those of separate convolutions, the newest first: to
+    the same bits.
+    """
+
+    @staticmethod
+    def forward(ctx: Context, x: Any, *parameters: Any, relu: bool, **options: Any) -> Any:
+        """parameters: all weights, then all biases."""
+        ctx.count = len(parameters) // 2
+        weights, biases = parameters[: ctx.count], parameters[ctx.count :]
+        ys = ctx.kernels.conv2d_each_forward(x, weights, biases, **options, relu=relu)
+        ctx.save_for_backward(x, *weights, *(ys if relu else [None] * ctx.count))
+        ctx.options = options
+        return tuple(ys)
+
+    @staticmethod
+    def backward(ctx: Context, *dys: Any) -> Any:
+        x, *saved = ctx.saved_tensors
+        weights, ys = saved[: ctx.count], saved[ctx.count :]
+        of_x, *of_others = ctx.needs_input_grad
+        pairs = zip(of_others[: ctx.count], of_others[ctx.count :], strict=True)
+        needs = [(of_x, *pair) for pair in pairs]
+        each = ctx.kernels.conv2d_each_backward(dys, x, weights, **ctx.options, needs=needs, ys=ys)
+        dxs, dws, dbs = zip(*each, strict=True)
+        return add_up([*dxs[::-1]], ctx.device) if of_x else None, *dws, *dbs
+
+
+@operation(Conv2dEach)
+def conv2d_each(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None] | None = None,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    groups: int = 1,
+    relu: bool = False,
+) -> tuple[Tensor, ...]:
+    """Several convolutions of the same x: conv2d(x, w, b, stride, padding, groups, relu) for each
+    pair of w and b, with the same bits.
+
+    All kernels have one size kh x kw, so the columns of x serve all of them. AlexNet's towers meet
+    so on one device. A result that nothing uses counts as one whose gradient is zeros.
+    Kernel: tinynet/kernels/conv2d.py.
+    """
+    where = "conv2d_each"
+    for name, several in (("weights", weights), ("biases", biases)):
+        if several is not None and not isinstance(several, (list, tuple)):
+            came = type(several).__name__
+            raise TypeError(f"{where}: expected {name} to be a list of tensors, got {came}")
+    biases = [None] * len(weights) if biases is None else biases
+    if not 0 < len(weights) == len(biases):
+        raise ValueError(
+            f"{where}: expected at least one weight, and a bias (or None) for each, got "
+            f"{len(weights)} weights and {len(biases)} biases"
+        )
+    for weight, bias in zip(weights, biases, strict=True):
+        options = _checked(where, x, weight, bias, stride, padding, groups, 1)
+        if weight.shape[2:] != weights[0].shape[2:]:
+            raise ValueError(
+                f"{where}: expected kernels of one size, got {weights[0].shape} and {weight.shape}"
+            )
+    del options["dilation"]
+    return Conv2dEach.apply(x, *weights, *biases, relu=bool(relu), **options)
 
 
 class ConvTranspose2d(Function):

@@ -16,7 +16,12 @@ from tinynet.kernels.avg_pool2d import avg_pool2d_backward, avg_pool2d_forward
 from tinynet.kernels.batch_norm import batch_norm_backward, batch_norm_forward
 from tinynet.kernels.bce_with_logits import bce_with_logits_backward, bce_with_logits_forward
 from tinynet.kernels.clip import square_sum
-from tinynet.kernels.conv2d import conv2d_backward, conv2d_forward
+from tinynet.kernels.conv2d import (
+    conv2d_backward,
+    conv2d_each_backward,
+    conv2d_each_forward,
+    conv2d_forward,
+)
 from tinynet.kernels.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from tinynet.kernels.dropout import dropout_backward, dropout_forward
 from tinynet.kernels.elementwise import *

@@ -28,6 +28,8 @@ rows of the picture, which are copied once for all of them (_columns).
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -107,6 +109,27 @@ def conv2d_forward(
     return y
 
 
+def conv2d_each_forward(
+    x: np.ndarray,
+    weights: Sequence[np.ndarray],
+    biases: Sequence[np.ndarray | None],
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    relu: bool = False,
+) -> list[np.ndarray]:
+    """A y for each weight, of the same x; the kernels have one size. By one hand-over, so that each
+    thread begins with a convolution of its own.
+    """
+    jobs = [
+        _forward(x, weight, bias, stride, padding, groups, relu)
+        for weight, bias in zip(weights, biases, strict=True)
+    ]
+    (N, _, H, W), (_, _, kh, kw) = x.shape, weights[0].shape
+    pixels = math.prod(output_size((H, W), (kh, kw), stride, padding)) * N
+    return run_jobs(jobs, pixels * weights[0].size)
+
+
 def _forward(
     x: np.ndarray,
     weight: np.ndarray,
@@ -159,15 +182,34 @@ def conv2d_backward(
 
     y is what a forward with `relu` gave: dy counts 0 where y <= 0.
     """
-    if y is not None:
-        dy = relu_backward(dy, y)
-    jobs = (
-        _input_gradient(dy, x.shape, weight, stride, padding, groups) if needs[0] else NO_JOB,
-        _weight_gradient(dy, x, weight, stride, padding, groups) if needs[1] else NO_JOB,
-        _bias_gradient(dy) if needs[2] else NO_JOB,
-    )
-    dx, dw, db = run_jobs(jobs, dy.size * weight[0].size)
-    return dx, dw, db
+    each = conv2d_each_backward([dy], x, [weight], stride, padding, groups, [needs], [y])
+    return each[0]
+
+
+def conv2d_each_backward(
+    dys: Sequence[np.ndarray],
+    x: np.ndarray,
+    weights: Sequence[np.ndarray],
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    needs: Sequence[tuple[bool, bool, bool]],
+    ys: Sequence[np.ndarray | None],
+) -> list[tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]]:
+    """(dx, dw, db) of each convolution of the same x, as conv2d_backward has them. All by one
+    hand-over: of two convolutions each thread begins with one.
+    """
+    jobs: list[Job] = []
+    for dy, weight, need, y in zip(dys, weights, needs, ys, strict=True):
+        if y is not None:
+            dy = relu_backward(dy, y)
+        jobs += (
+            _input_gradient(dy, x.shape, weight, stride, padding, groups) if need[0] else NO_JOB,
+            _weight_gradient(dy, x, weight, stride, padding, groups) if need[1] else NO_JOB,
+            _bias_gradient(dy) if need[2] else NO_JOB,
+        )
+    found = run_jobs(jobs, dys[0].size * weights[0][0].size)
+    return list(zip(found[::3], found[1::3], found[2::3], strict=True))
 
 
 def _input_gradient(

@@ -4,6 +4,7 @@ tinynet.functional.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,21 @@ class Conv2d(Module):
             x, self.weight, self.bias, self.stride, self.padding, self.groups, self.relu,
             self.dilation,
         )  # fmt: skip
+
+    @staticmethod
+    def each(layers: Sequence[Conv2d], x: Tensor) -> tuple[Tensor, ...]:
+        """[layer(x) for layer in layers] in one operation: functional.conv2d_each.
+
+        ValueError unless all have the same options, and no dilation.
+        """
+        options = [(a.stride, a.padding, a.groups, a.relu, a.dilation) for a in layers]
+        if not layers or any(o != options[0] or o[-1] not in (1, (1, 1)) for o in options):
+            raise ValueError(
+                f"Conv2d.each: expected layers of one stride, padding, groups and relu, without "
+                f"dilation, got {'; '.join(a.extra_repr() for a in layers) or 'none'}"
+            )
+        weights, biases = [a.weight for a in layers], [a.bias for a in layers]
+        return F.conv2d_each(x, weights, biases, *options[0][:-1])
 
     def extra_repr(self) -> str:
         out_channels, in_channels, kh, kw = self.weight.shape

@@ -73,7 +73,10 @@ def export(
                 f"export: {step.name}: expected what a net in use does and ONNX has an operator "
                 f"for, got {step.name.split()[0]}; leave it out of forward, or out of the file"
             )
-        writer.made(step.outputs[0], write(writer, step))
+        names = write(writer, step)
+        names = names if isinstance(names, list) else [names]
+        for wire, name in zip(step.outputs, names, strict=True):
+            writer.made(wire, name)
         if unread := step.arguments.keys() - step.arguments.read - UNSEEN:
             raise ModelFileError(
                 f"export: {step.name}: expected options that tinynet writes, got "

@@ -1,4 +1,5 @@
-"""Each Function of tinynet as nodes of ONNX: `WRITERS[Function](writer, step)`, the result's name.
+"""Each Function of tinynet as nodes of ONNX: `WRITERS[Function](writer, step)`, the result's name,
+or a list of them.
 
 Only what a net in use does: losses, and dropout in training, have no row.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +43,7 @@ from tinynet.functional.activation import (
 )
 from tinynet.functional.affine import Linear
 from tinynet.functional.attention import Attention
-from tinynet.functional.convolution import Conv2d, ConvTranspose2d
+from tinynet.functional.convolution import Conv2d, Conv2dEach, ConvTranspose2d
 from tinynet.functional.normalization import (
     BatchNorm,
     LayerNorm,
@@ -51,10 +53,10 @@ from tinynet.functional.normalization import (
 from tinynet.functional.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d, Upsample2d
 from tinynet.functional.shape import Pad
 from tinynet.kernels.max_pool2d import pool_output_size
-from tinynet.onnx.recording import Step, Varies, Wire
+from tinynet.onnx.recording import Arguments, Step, Varies, Wire
 from tinynet.onnx.writer import Writer, plain, sizes
 
-WRITERS: dict[Any, Callable[[Writer, Step], str]] = {}
+WRITERS: dict[Any, Callable[[Writer, Step], Any]] = {}
 END = 2**63 - 1  # to the end of an axis, whatever its length
 
 
@@ -199,6 +201,18 @@ def conv2d(w: Writer, step: Step) -> str:
         dilations=list(plain(step, "dilation")),
     )  # fmt: skip
     return with_relu(w, step, y)
+
+
+@writes(Conv2dEach)
+def conv2d_each(w: Writer, step: Step) -> list[str]:
+    """A convolution for each weight, named by the weight's module."""
+    (_, x), *others = step.arguments.items()
+    count, names = len(step.outputs), []
+    for (_, weight), (_, bias) in zip(others[:count], others[count : 2 * count], strict=True):
+        w.begin(weight.name.rpartition(".")[0] or step.path)
+        one = dict(others[2 * count :], x=x, weight=weight, bias=bias, dilation=(1, 1))
+        names.append(conv2d(w, replace(step, arguments=Arguments(one))))
+    return names
 
 
 @writes(ConvTranspose2d)

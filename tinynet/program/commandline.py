@@ -47,9 +47,8 @@ def make_parser(
         nargs="+",
         metavar="CHECKPOINT",
     )
-    data = next(iter(recipes.values())).data
-    add("--predict", data.asks[1], nargs="+", metavar=("CHECKPOINT", data.asks[0]))
-
+    takes, gives = asked(recipes)
+    add("--predict", gives, nargs="+", metavar=("CHECKPOINT", takes))
     add(
         "--export",
         "the net of a checkpoint as FILE.onnx, or its weights as FILE.safetensors",
@@ -61,6 +60,7 @@ def make_parser(
         "with --export FILE.onnx: the file takes whole pictures as bytes and prepares them itself",
         action="store_true",
     )
+    data = next(iter(recipes.values())).data
     if isinstance(data, Pictures):
         add(
             "--import",
@@ -219,6 +219,13 @@ def refuse_others(args: argparse.Namespace, parser: options.Parser) -> None:
         if what in given and (others := sorted(given - takes - {what})):
             flags = ", ".join("--" + name.replace("_", "-") for name in others)
             raise ValueError(f"--{what} does not take {flags}: leave out one or the other")
+
+
+def asked(recipes: dict[str, Recipe]) -> tuple[str, str]:
+    """What --predict takes, and in words, of all recipes together: "FILE|NUMBERS"."""
+    both = zip(*(recipe.data.asks for recipe in recipes.values()), strict=True)
+    takes, gives = (dict.fromkeys(each) for each in both)
+    return "|".join(takes), "; ".join(gives)
 
 
 def in_words(values: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from tinynet.nn import Module
 from tinynet.parallel.ranks import ALONE
 from tinynet.parallel.steps import steps_of
 from tinynet.program import exchange, options, published, runs, together
-from tinynet.program.commandline import make_parser, refuse_others
+from tinynet.program.commandline import asked, make_parser, refuse_others
 from tinynet.program.pictures import Pictures
 from tinynet.program.published import PUBLISHED, Imported
 from tinynet.program.recipe import Recipe, Variant
@@ -256,8 +256,8 @@ class Program:
         not be read; the others are told all the same.
         """
         if len(args.predict) < 2:
-            asked = next(iter(self.recipes.values())).data.asks[0]
-            raise ValueError(f"--predict takes a CHECKPOINT and at least one {asked}")
+            takes, gives = asked(self.recipes)
+            raise ValueError(f"--predict takes a CHECKPOINT and at least one {takes}: {gives}")
         models, task, about, recipe = self.load(args.predict[:1], args.device)
         wanted: list[str] = []
         bad = 0
@@ -383,12 +383,13 @@ class Program:
         shown = "curves, kernels and everything" if self.kernels else "curves and everything"
         chosen = f", the best of {epochs} epochs on these {unit}," if epochs > 1 else ""
         whole = epochs == trainer.epochs
+        takes, gives = recipe.data.asks
         print(
             f"\nThe {recipe.title} ({size:,} parameters) has been through {epochs} of "
             f"{trainer.epochs} epochs{'' if whole else ' (ended by --max-time)'}. "
             f"Its checkpoint {best}{chosen} "
             f"{recipe.data.reached(result)}. Look at {report} in a browser for {shown} else.\n"
-            f"To use it: --predict {folder} {recipe.data.asks[0]}. "
+            f"To use it: --predict {folder} {takes}, for {gives}. "
             f"{'To train it for longer' if whole else 'To go on'}: {self._command(folder)}"
             f"{' --epochs N' * whole}"
         )

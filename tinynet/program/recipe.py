@@ -38,11 +38,14 @@ class DataRoom(Protocol):
 
     settings: those of its options that a run keeps, with this recipe's values. changeable: those
     that may change when a run goes on. about: what a checkpoint says of itself (JSON), so that the
-    net can be built again and fed. asks: what --predict takes, and its help.
+    net can be built again and fed. asks: what --predict takes ("FILE"),
+    and what it gives for that, in words.
     """
 
     changeable: set[str]
-    asks: tuple[str, str]
+
+    @property
+    def asks(self) -> tuple[str, str]: ...
 
     def add_options(self, parser: Parser, defaults: Callable[[str], str]) -> None:
         """Add options; defaults(name) gives the recipes' values in words, for the help."""

@@ -8,12 +8,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tinynet.errors import CheckpointError
 from tinynet.nn import Module
 from tinynet.recording import no_grad
 from tinynet.training.checkpoint import write_whole
+from tinynet.training.drawings import stacked
 from tinynet.training.objective import GLIMPSES, same_luck
 
+ROWS = 6  # glimpses in one picture
 NAME = r"\w+"  # of a picture's file: the first word of its title
 
 
@@ -22,7 +26,8 @@ class Shown:
 
     def samples(self, model: Module, task: Any, tests: Any) -> dict[str, Any]:
         """What a report shows of a net and of test batches: "texts", by title; "pictures", bytes of
-        PNG by title, whose first word is the name of its file.
+        PNG by title, whose first word is the name of its file; "words", more to say beside the
+        figures.
         """
         raise NotImplementedError
 
@@ -42,7 +47,8 @@ class Shown:
         if task.steps.ranks.rank:  # which writes nothing
             return {"figures": figures, "words": words}
         with no_grad(), same_luck():
-            return {"figures": figures, "words": words, **self.samples(models[0], task, tests)}
+            shown = self.samples(models[0], task, tests)
+        return {"figures": figures, **shown, "words": words + shown.get("words", [])}
 
     def tell(self, result: dict[str, Any]) -> Iterator[str]:
         yield ", ".join([f"test loss {result['figures']['loss']:.4f}", *result["words"]])
@@ -51,11 +57,9 @@ class Shown:
 
     def save(self, result: dict[str, Any], folder: Path) -> None:
         pictures = []
-        for title, png in result.get("pictures", {}).items():
+        for title, png in {**result.get("pictures", {}), **growth(folder)}.items():
             pictures.append((title, f"{re.findall(NAME, title)[0]}.png"))
             (folder / pictures[-1][1]).write_bytes(png)
-        for glimpse in sorted(folder.glob(GLIMPSES.replace("{:03}", "*"))):
-            pictures.append((f"after epoch {int(glimpse.stem.split('-')[1])}", glimpse.name))
         found = result | {"texts": list(result.get("texts", {}).items()), "pictures": pictures}
         write_whole(folder / "evaluation.json", json.dumps(found))
 
@@ -65,3 +69,18 @@ class Shown:
     def files(self, what: str) -> list[str]:
         """An argument of --predict stands for itself."""
         return [what]
+
+
+def growth(folder: Path) -> dict[str, bytes]:
+    """A picture, by its title: glimpses of a run one under the other, early epochs more densely,
+    since most happens there. None if the run has no glimpses.
+    """
+    found = sorted(folder.glob(GLIMPSES.replace("{:03}", "*")), key=lambda p: (len(p.name), p))
+    if not found:
+        return {}
+    chosen = sorted({round(place) for place in np.geomspace(1, len(found), ROWS)})
+    return {
+        f"epochs {', '.join(map(str, chosen))}, from above": stacked(
+            [found[epoch - 1].read_bytes() for epoch in chosen]
+        )
+    }

@@ -107,7 +107,9 @@ class Text(Language):
     speak: Callable[[Any, Vocabulary, str], str]
     prompts: tuple[str, ...]
 
-    asks = ("TEXT", "what the net makes of a text")
+    @property
+    def asks(self) -> tuple[str, str]:
+        return "TEXT", f"what the net makes of a text, such as {self.prompts[-1]!r}"
 
     def add_options(self, parser: Parser, defaults: Callable[[str], str]) -> None:
         add = parser.group("the text")
@@ -188,7 +190,9 @@ class Translations(Language):
     examples: tuple[str, ...]
     read: Callable[[str], Words]
 
-    asks = ("TEXT", "how the net translates a text")
+    @property
+    def asks(self) -> tuple[str, str]:
+        return "TEXT", f"the translation of a text, such as {self.examples[0]!r}"
 
     def add_options(self, parser: Parser, defaults: Callable[[str], str]) -> None:
         add = parser.group("the sentences")

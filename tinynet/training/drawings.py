@@ -15,7 +15,8 @@ def picture_rows(rows: Sequence[np.ndarray], zoom: int = 2, gap: int = 2) -> byt
     """Rows of pictures, each (N, C, H, W) with values 0 to 1; a row may be shorter than others."""
     _, _, height, width = rows[0].shape
     high, wide = zoom * height + gap, zoom * width + gap
-    sheet = Image.new("RGB", (max(map(len, rows)) * wide + gap, len(rows) * high + gap), "white")
+    size = max(map(len, rows)) * wide + gap, len(rows) * high + gap
+    sheet = Image.new("L" if rows[0].shape[1] == 1 else "RGB", size, "white")
     for number, row in enumerate(rows):
         whole = np.clip(255 * row + 0.5, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
         for column, picture in enumerate(whole):
@@ -23,8 +24,23 @@ def picture_rows(rows: Sequence[np.ndarray], zoom: int = 2, gap: int = 2) -> byt
                 (zoom * width, zoom * height), Image.Resampling.NEAREST
             )
             sheet.paste(large, (gap + column * wide, gap + number * high))
+    return _bytes(sheet)
+
+
+def stacked(pictures: Sequence[bytes]) -> bytes:
+    """Pictures one under the other, all PNG."""
+    opened = [Image.open(io.BytesIO(png)) for png in pictures]
+    size = max(each.width for each in opened), sum(each.height for each in opened)
+    sheet, top = Image.new(opened[0].mode, size, "white"), 0
+    for each in opened:
+        sheet.paste(each, (0, top))
+        top += each.height
+    return _bytes(sheet)
+
+
+def _bytes(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    sheet.save(buffer, "png")
+    picture.save(buffer, "png", optimize=True)
     return buffer.getvalue()
 
 
@@ -82,7 +98,8 @@ def plane_picture(
     value: Callable[[np.ndarray], np.ndarray], points: np.ndarray, targets: np.ndarray
 ) -> bytes:
     """What a net says of each point of the plane, value (N, 2) -> (N,), as shades; a line where it
-    is 0; and the points themselves, full where the target is above 0.
+    is 0; and the points themselves, full where the target is above 0, in a red ring where the net
+    says something else.
     """
     with _themed("light"):
         figure = _figure(4.2, 3.6)
@@ -97,5 +114,7 @@ def plane_picture(
         for above, colour in ((True, "black"), (False, "white")):
             mine = points[(targets > 0) == above]
             axes.scatter(mine[:, 0], mine[:, 1], 90, colour, edgecolors="black", zorder=3)
+        wrong = points[(value(points) > 0) != (targets > 0)]
+        axes.scatter(wrong[:, 0], wrong[:, 1], 420, "none", edgecolors="#d62728", linewidths=2.5)
         axes.set(xticks=[0, 1], yticks=[0, 1], aspect="equal")
         return _png(figure, 110)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import tinynet.functional as F
+from tinynet.arithmetic import concat
 from tinynet.gradcheck.cases.inputs import layouts, off_kinks
 from tinynet.gradcheck.cases.table import Case, cases
 from tinynet.tensors import tensor
@@ -47,6 +48,34 @@ def _conv2d(rng: np.random.Generator) -> Iterator[Case]:
         off_kinks(rng, partial(F.conv2d, dilation=2), (2, 2, 6, 5), (2, 2, 3, 2), (2,)),
     )
     yield from _winograd(rng)
+
+
+@cases("conv2d_each")
+def _conv2d_each(rng: np.random.Generator) -> Iterator[Case]:
+    """By two weights with biases, by three of which one has a bias, by one."""
+
+    def two(x: Any, v: Any, w: Any, b: Any, c: Any, **options: Any) -> Any:
+        return F.conv2d_each(x, [v, w], [b, c], **options)
+
+    for size, kernel, stride, padding, groups in [
+        ((4, 5), (3, 3), 1, 1, 1),
+        ((9, 8), (3, 2), 2, (1, 0), 1),  # does not tile
+        ((6, 5), (2, 1), (1, 3), 0, 2),
+    ]:
+        x = rng.normal(size=(2, 2, *size))
+        v, w = (rng.normal(size=(O, 2 // groups, *kernel)) for O in (4, 2))
+        options: dict[str, Any] = dict(stride=stride, padding=padding, groups=groups)
+        arguments = [layouts(rng, x), layouts(rng, v), layouts(rng, w), rng.normal(size=4)]
+        yield partial(two, **options), [*arguments, rng.normal(size=2)]
+    shapes = (2, 2, 4, 3), (2, 2, 2, 2), (3, 2, 2, 2), (2,), (3,)
+    joined = off_kinks(rng, lambda *given: concat(two(*given), 1), *shapes)
+    yield partial(two, relu=True), joined
+    x, u, v, w = (rng.normal(size=(n, 1, 2, 3)) for n in (2, 1, 2, 3))
+    yield (
+        lambda x, u, v, w, b: F.conv2d_each(x, [u, v, w], [None, b, None], padding=1),
+        [x, u, v, w, rng.normal(size=2)],
+    )
+    yield lambda x, w: F.conv2d_each(x, [w]), [x, w]
 
 
 @cases("conv_transpose2d")

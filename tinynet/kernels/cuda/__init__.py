@@ -15,7 +15,12 @@ from tinynet.kernels.cuda.bce_with_logits import (
     bce_with_logits_forward,
 )
 from tinynet.kernels.cuda.clip import square_sum
-from tinynet.kernels.cuda.conv2d import conv2d_backward, conv2d_forward
+from tinynet.kernels.cuda.conv2d import (
+    conv2d_backward,
+    conv2d_each_backward,
+    conv2d_each_forward,
+    conv2d_forward,
+)
 from tinynet.kernels.cuda.dropout import dropout_backward, dropout_forward
 from tinynet.kernels.cuda.elementwise import *
 from tinynet.kernels.cuda.im2col import col2im, im2col
