@@ -33,7 +33,7 @@ FAULTS = {
         "dx: kernel turned by its columns alone": ("weight[:, :, ::-1, ::-1].reshape", "weight[:, :, :, ::-1].reshape"),
         "dx: padding of forward": ("(kh - 1 - ph, kw - 1 - pw)", "(ph, pw)"),
         "db: mean instead of sum": ("np.sum(dy[o], axis=1, out=db[o])", "np.mean(dy[o], axis=1, out=db[o])"),
-        "dx computed where dw is asked for": ("padding, groups) if needs[0] else NO_JOB", "padding, groups) if needs[1] else NO_JOB"),
+        "dx computed where dw is asked for": ("padding, groups) if need[0] else NO_JOB", "padding, groups) if need[1] else NO_JOB"),
         "every piece reads the first rows": ("top, left = rows.start * sh - padding[0], cols.start * sw - padding[1]", "top, left = -padding[0], cols.start * sw - padding[1]"),
         "rows of outputs one row of the picture apart": ("strides = R * step, sh * step,", "strides = R * step, step,"),
         "rows brought together for parts of rows": ("if runs > 1 or P >= FEW or not whole_rows:", "if runs > 1 or P >= FEW:"),

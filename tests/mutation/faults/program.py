@@ -63,7 +63,7 @@ FAULTS = {
         "a folder twice": ("            folder.mkdir(parents=True)\n        except FileExistsError:", "            folder.mkdir(parents=True, exist_ok=True)\n        except FileExistsError:"),
         "the newest by name": ("return max(folders, key=lambda folder: to_go_on_from(folder)[0].stat().st_mtime)", "return max(folders)"),
         "the oldest": ("return max(folders, key=lambda", "return min(folders, key=lambda"),
-        "runs without a checkpoint": ("if to_go_on_from(path.parent)]", "if True]"),
+        "runs without a checkpoint": ("if to_go_on_from(folder) and (read_config", "if (read_config"),
         "newest of the first checkpoints": ("to_go_on_from(folder)[0].stat()", "to_go_on_from(folder)[-1].stat()"),
         "a run is written over": ("        if to_go_on_from(folder):\n            raise", "        if False:\n            raise"),
         "the newest, not the best": ("    if (path / BEST).exists():\n        return path / BEST\n", ""),
