@@ -155,8 +155,8 @@ def conv2d_each(
     """Several convolutions of the same x: conv2d(x, w, b, stride, padding, groups, relu) for each
     pair of w and b, with the same bits.
 
-    All kernels have one size kh x kw, so the columns of x serve all of them. AlexNet's towers meet
-    so on one device. A result that nothing uses counts as one whose gradient is zeros.
+    All kernels have one size kh x kw: on a GPU the columns of x serve all of them. AlexNet's towers
+    meet so on one device. A result that nothing uses counts as one whose gradient is zeros.
     Kernel: tinynet/kernels/conv2d.py.
     """
     where = "conv2d_each"
