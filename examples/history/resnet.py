@@ -89,7 +89,7 @@ class ResNet(nn.Module):
 
 
 def sgd(net: ResNet, lr: float, decay: float = 1e-4) -> Optimizer:
-    """Momentum 0.9, weight decay 1e-4 (section 4.2), but none on batch normalisation and biases."""
+    """Momentum 0.9; weight decay (section 4.2: 1e-4), none on batch normalisation and biases."""
     weights: dict[str, list[Tensor]] = {}  # by stage, as --set freeze=stages.0 takes them
     others: list[Tensor] = []
     for name, parameter in net.named_parameters():

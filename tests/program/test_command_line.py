@@ -6,13 +6,17 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import shutil
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tinynet.program.published import PUBLISHED
 from tinynet.training import checkpoint as files
 from tinynet.training.metrics import read_config, read_metrics
 from tinynet.training.report import write_report
@@ -130,6 +134,38 @@ def test_set_at_resume(program, data, tmp_path, capsys):
     same = {name for name in before if before[name].tobytes() == after[name].tobytes()}
     assert same == {"a.conv1.weight", "a.conv1.bias", "b.conv1.weight", "b.conv1.bias"}
     assert read_metrics(out)[-1]["lr"] == 0.005
+
+
+def test_resume_takes_the_newest_run_of_this_program(data, program, tmp_path, monkeypatch):
+    """Of a variant, too; and not a newer one of another program, whose preset has the same name."""
+    monkeypatch.chdir(tmp_path)
+    small = ("--data", data, "--epochs", 1, "--limit-batches", 1, "--batch-size", 8)
+    assert program("alexnet", "--variant", "no-norm", *small) == 0
+    (mine,) = (tmp_path / "runs").iterdir()
+    other = shutil.copytree(mine, tmp_path / "runs" / "of-another")
+    config = read_config(other) | {"title": "another net"}
+    (other / "config.json").write_text(json.dumps(config))
+    later = time.time() + 60
+    for checkpoint in other.glob("*.safetensors"):
+        os.utime(checkpoint, (later, later))
+    assert program("alexnet", "--resume", "--epochs", 2) == 0
+    assert [read_metrics(folder)[-1]["epoch"] for folder in (mine, other)] == [2, 1]
+
+
+def test_whose_run_a_folder_is(program):
+    owns = importlib.import_module("alexnet").PROGRAM.owns
+    assert owns({"title": "mini AlexNet", "settings": {"preset": "mini"}})
+    variant = {"preset": "mini", "variant": "no-norm"}
+    assert owns({"title": "mini AlexNet (no-norm)", "settings": variant})
+    assert owns({"title": PUBLISHED["torchvision"].title, "settings": {"preset": "torchvision"}})
+    for title, settings in (
+        ("perceptron, XOR", {"preset": "xor"}),
+        ("another net", {"preset": "mini"}),
+        ("mini AlexNet (old)", {"preset": "mini", "variant": "old"}),
+        ("old", {}),
+    ):
+        assert not owns({"title": title, "settings": settings})
+    assert not owns({})
 
 
 def test_eval(finished, program, capsys, tmp_path):

@@ -28,5 +28,12 @@ def test_glimpses_of_early_and_late_epochs_in_one_picture(count, chosen, tmp_pat
     np.testing.assert_array_equal(found, [[(epoch - 1) % 251] * 2 for epoch in chosen])
 
 
+def test_an_epoch_whose_picture_is_gone_is_not_named(tmp_path):
+    for epoch in (2, 3, 5):
+        png = picture_rows([np.zeros((1, 1, 1, 1), np.float32)])
+        (tmp_path / GLIMPSES.format(epoch)).write_bytes(png)
+    assert list(growth(tmp_path)) == ["epochs 2, 3, 5, from above"]
+
+
 def test_a_run_without_glimpses(tmp_path):
     assert growth(tmp_path) == {}

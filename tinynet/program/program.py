@@ -135,8 +135,7 @@ class Program:
         with contextlib.ExitStack() as held:
             first = self.ranks.first
             if args.resume:  # held before anything in it is read
-                titles = {recipe.title for recipe in self.recipes.values()}
-                args.out = first(lambda: held.enter_context(runs.go_on_in(args.out, titles)))
+                args.out = first(lambda: held.enter_context(runs.go_on_in(args.out, self.owns)))
             settings = first(lambda: self._settings(args, imported))
             settings |= together.of_host(self.ranks, args)
             preset, variant = settings["preset"], settings.get("variant")
@@ -317,6 +316,17 @@ class Program:
                 )
         recipe = self._known[preset]
         return self.variants[variant].of(recipe, variant) if variant else recipe
+
+    def owns(self, config: dict) -> bool:
+        """Whether the config.json of a run is of this program: a preset of another one may have the
+        same name, and then its title is another.
+        """
+        settings = config.get("settings", {})
+        try:
+            recipe = self.recipe(settings.get("preset", ""), settings.get("variant"))
+        except tinynet.CheckpointError:
+            return False
+        return bool(config["title"] == recipe.title)
 
     def build_of(self, about: dict, devices: tuple[Device, ...]) -> Module:
         """The net that `about` says it is: this program's, or one of others."""

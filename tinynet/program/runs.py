@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +73,14 @@ def new_folder(root: Path, name: str) -> Path:
     raise OSError(f"{root} holds a thousand runs called {stem}")
 
 
-def newest_folder(titles: Collection[str], root: Path = RUNS) -> Path:
-    """The newest run under `root` that has a checkpoint and one of these titles: other programs
-    keep their runs there, too. Raises CheckpointError if there is none.
+def newest_folder(owns: Callable[[dict], bool], root: Path = RUNS) -> Path:
+    """The newest run under `root` that has a checkpoint and whose config.json is one that `owns`
+    says yes to: other programs keep their runs there, too. Raises CheckpointError if there is none.
     """
     folders = [
         folder
         for folder in (path.parent for path in Path(root).glob(f"*/{CONFIG}"))
-        if to_go_on_from(folder) and (read_config(folder) or {}).get("title") in titles
+        if to_go_on_from(folder) and owns(read_config(folder) or {})
     ]
     if not folders:
         raise CheckpointError(
@@ -108,13 +108,12 @@ def start_in(folder: Path | None, name: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def go_on_in(folder: Path | None, titles: Collection[str]) -> Iterator[Path]:
-    """The folder of a run that goes on, for this process alone: `folder`, or the newest run's of
-    those with one of these titles.
+def go_on_in(folder: Path | None, owns: Callable[[dict], bool]) -> Iterator[Path]:
+    """The folder of a run that goes on, for this process alone: `folder`, or the newest_folder.
 
     Raises CheckpointError if it holds no run, FolderInUseError if another process has it.
     """
-    folder = folder or newest_folder(titles)
+    folder = folder or newest_folder(owns)
     if read_config(folder) is None:
         raise CheckpointError(f"{folder} is not the folder of a run: it has no {CONFIG}")
     with locked(folder):

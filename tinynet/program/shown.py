@@ -78,9 +78,7 @@ def growth(folder: Path) -> dict[str, bytes]:
     found = sorted(folder.glob(GLIMPSES.replace("{:03}", "*")), key=lambda p: (len(p.name), p))
     if not found:
         return {}
-    chosen = sorted({round(place) for place in np.geomspace(1, len(found), ROWS)})
-    return {
-        f"epochs {', '.join(map(str, chosen))}, from above": stacked(
-            [found[epoch - 1].read_bytes() for epoch in chosen]
-        )
-    }
+    places = sorted({round(place) - 1 for place in np.geomspace(1, len(found), ROWS)})
+    chosen = [found[place] for place in places]
+    epochs = ", ".join(str(int(path.stem.split("-")[1])) for path in chosen)
+    return {f"epochs {epochs}, from above": stacked([path.read_bytes() for path in chosen])}

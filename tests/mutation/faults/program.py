@@ -5,6 +5,8 @@
 
 FAULTS = {
     "program/program.py": {
+        "runs of other programs": ('return bool(config["title"] == recipe.title)', "return True"),
+        "runs of variants are others'": ('settings.get("preset", ""), settings.get("variant"))', 'settings.get("preset", ""))'),
         "--resume in a new folder": ("            if not args.resume:  # made last: no mistake leaves an empty run behind\n", "            if True:\n"),
         "the config before the resume": ("            if args.resume:\n                print(trainer.resume())\n                trainer.edit(args.set)\n            data = {", "            data = {", "            tell(settings, recipe, trainer, data)\n            ended", "            if args.resume:\n                print(trainer.resume())\n                trainer.edit(args.set)\n            tell(settings, recipe, trainer, data)\n            ended"),
         "edits before the resume": ("                print(trainer.resume())\n                trainer.edit(args.set)\n", "                trainer.edit(args.set)\n                print(trainer.resume())\n"),
@@ -63,8 +65,7 @@ FAULTS = {
         "a folder twice": ("            folder.mkdir(parents=True)\n        except FileExistsError:", "            folder.mkdir(parents=True, exist_ok=True)\n        except FileExistsError:"),
         "the newest by name": ("return max(folders, key=lambda folder: to_go_on_from(folder)[0].stat().st_mtime)", "return max(folders)"),
         "the oldest": ("return max(folders, key=lambda", "return min(folders, key=lambda"),
-        "runs without a checkpoint": ("if to_go_on_from(folder) and", "if True and"),
-        "runs of other programs": ('.get("title") in titles', '.get("title")'),
+        "runs without a checkpoint": ("if to_go_on_from(folder) and owns(", "if owns("),
         "newest of the first checkpoints": ("to_go_on_from(folder)[0].stat()", "to_go_on_from(folder)[-1].stat()"),
         "a run is written over": ("        if to_go_on_from(folder):\n            raise", "        if False:\n            raise"),
         "the newest, not the best": ("    if (path / BEST).exists():\n        return path / BEST\n", ""),
