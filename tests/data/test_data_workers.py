@@ -187,6 +187,26 @@ def test_a_pool_after_an_error_is_closed_and_starts_again(forks):
         assert sum(values(loader.epoch(0)), []) == list(range(40))
 
 
+@linux
+def test_an_error_behind_the_batch_where_an_epoch_was_left(forks):
+    """A worker that fails over a batch nobody will see: told, and the next epoch is whole."""
+
+    class Odd(Counted):
+        def picture(self, i):
+            if i == 6 and self.labels[0] == 0:
+                raise ZeroDivisionError("picture 6")
+            return super().picture(i)
+
+    dataset = Odd()
+    with Loader(dataset, 4, crop=3, train=False, workers=1, ahead=3) as loader:
+        epoch = loader.epoch(0)
+        next(epoch)
+        with pytest.raises(DataError, match="ZeroDivisionError.'picture 6'"):
+            epoch.close()
+        dataset.labels[0] = 1
+        assert sum(values(loader.epoch(0)), []) == list(range(40))
+
+
 def test_a_pool_of_no_batches(forks):
     pool = WorkerPool(Counted(), 1, 1, (4, 3, 4, 1))
     assert list(pool.run(iter(()))) == []
