@@ -137,13 +137,13 @@ ROOMS = {
         training/features.py training/test_features.py training/test_evaluate.py
         training/objective.py training/test_objective.py
         training/inputs.py training/test_evaluate.py training/test_trainer.py
-        training/measure.py training/test_report_page.py training/test_trainer.py
+        training/measure.py training/test_sheets.py training/test_report_page.py training/test_trainer.py
         training/metrics.py training/test_metrics.py training/test_disk.py training/test_report.py {_RUN}
-        training/plots.py training/test_plots.py training/test_report_page.py training/test_evaluate.py
+        training/plots.py training/test_plots.py training/test_sheets.py training/test_report_page.py training/test_evaluate.py
         training/report.py training/test_report.py training/test_report_page.py
         training/signals.py training/test_signals.py training/test_trainer.py
         training/batch_size.py program/test_batch_size.py
-        training/task.py training/test_evaluate.py {_RUN}
+        training/task.py training/test_task.py training/test_evaluate.py {_RUN}
         training/language.py training/test_language.py examples/test_gpt.py examples/test_bert.py examples/test_transformer.py
         training/console.py training/test_console.py training/test_terminal.py {_RUN}
         training/stopwatch.py training/test_console.py {_RUN}
