@@ -71,9 +71,12 @@ FAULTS = {
         "the checkpoint's folder is not synced": ("part.rmdir()\n        sync_folder(path.parent)", "part.rmdir()"),
         "synced before the name is there": ("os.replace(file, path)\n        part.rmdir()\n        sync_folder(path.parent)", "sync_folder(path.parent)\n        os.replace(file, path)\n        part.rmdir()"),
         "the file is not synced": ("os.fsync(opened.fileno())\n        os.replace(file, path)", "pass\n        os.replace(file, path)"),
-        "a failed write leaves its part": ("shutil.rmtree(part, ignore_errors=True)", "pass"),
+        "a failed write leaves its part": ("    except BaseException as error:\n        shutil.rmtree(part, ignore_errors=True)\n", "    except BaseException as error:\n"),
         "a full disk is an error of the library": ("if isinstance(error, SafetensorError):  # what the library makes of a full disk\n            raise OSError(f\"{path}: {error}\") from None", "pass"),
         "the owner alone may read": ("file.chmod(mode)  # the library writes files that their owner alone may read", "pass"),
         "best is a second name that save writes into": ("        os.replace(file, path)\n", "        path.write_bytes(file.read_bytes())\n        file.unlink()\n"),
+        "the device is forgotten": ("tensor(file.get_tensor(name), device=device)", "tensor(file.get_tensor(name))"),
+        "an old part is in the way": ("        shutil.rmtree(part, ignore_errors=True)  # what a kill left\n        part.mkdir()\n", "        part.mkdir()\n"),
+        "what a kill left stays in the part": ("        shutil.rmtree(part, ignore_errors=True)  # what a kill left\n        part.mkdir()\n", "        part.mkdir(exist_ok=True)\n"),
     },
 }
