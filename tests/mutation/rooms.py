@@ -1,8 +1,8 @@
 """The rooms of the package, and for every source file the tests that should notice a change of it.
 
-A line: a file below tinynet/ (or a pattern; the first that fits counts), then the test files below
-tests/, then perhaps `-k` and which of their tests. The quickest come first. Files that hold names
-alone have no line.
+A line: a file below tinynet/, or examples/... (or a pattern; the first that fits counts), then the
+test files below tests/, then perhaps `-k` and which of their tests. The quickest come first. Files
+that hold names alone have no line.
 """
 
 # ruff: noqa: E501  (a line is a file and its tests)
@@ -159,6 +159,26 @@ ROOMS = {
         program/text.py data/test_text.py examples/test_gpt.py {_PROGRAM}
         program/*.py {_PROGRAM}
     """,
+    "examples": f"""
+        examples/alexnet.py examples/test_alexnet_network.py examples/test_variants.py {_PROGRAM}
+        examples/variants.py examples/test_variants.py examples/test_claims.py
+        examples/prepare_imagenet.py data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_repair.py data/test_data_prepare.py
+        examples/features.py training/test_evaluate.py program/test_command_line.py
+        examples/*.py program/test_command_line.py
+        examples/paper/*.py examples/test_claims.py
+        examples/history/autoencoder.py examples/test_autoencoder.py
+        examples/history/backprop.py examples/test_backprop.py
+        examples/history/bert.py examples/test_bert.py
+        examples/history/gan.py examples/test_gan.py
+        examples/history/googlenet.py examples/test_googlenet.py
+        examples/history/gpt.py examples/test_gpt.py
+        examples/history/lenet5.py examples/test_lenet5.py
+        examples/history/perceptron.py examples/test_perceptron.py
+        examples/history/resnet.py examples/test_resnet.py
+        examples/history/transformer.py examples/test_transformer.py
+        examples/history/vae.py examples/test_vae.py
+        examples/history/vgg.py examples/test_vgg.py
+    """,
     "devices": f"""
         devices/scratch.py core/test_memory_pool.py core/test_devices.py {_KERNELS}
         devices/base.py core/test_devices.py cuda/test_host.py
@@ -212,6 +232,11 @@ def _line_of(file: str) -> tuple[str, list[str]] | None:
     return next(fits, None)
 
 
+def path_of(file: str) -> Path:
+    """Where the file of a line lies, below the root of a working copy."""
+    return Path(file) if file.startswith("examples/") else Path("tinynet", file)
+
+
 def tests_of(file: str) -> list[str]:
     """Arguments for pytest. ValueError for a file that no tests are named for."""
     found = _line_of(file)
@@ -227,11 +252,10 @@ def tests_gone() -> list[str]:
 
 
 def files_of(room: str, endings: tuple[str, ...] = (".py",)) -> list[str]:
-    """The source files of a room, below tinynet/."""
-    package = ROOT / "tinynet"
+    """The source files of a room, as its lines name them."""
     found = []
-    for path in sorted(package.rglob("*")):
-        file = path.relative_to(package).as_posix()
+    for path in sorted((*(ROOT / "tinynet").rglob("*"), *(ROOT / "examples").rglob("*"))):
+        file = path.relative_to(ROOT).as_posix().removeprefix("tinynet/")
         if path.suffix not in endings or path.name in _NAMES_ALONE or path.name == "__main__.py":
             continue
         line = _line_of(file)

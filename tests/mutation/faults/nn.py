@@ -41,6 +41,9 @@ FAULTS = {
         "gradients stay behind": ("            part.move(target)", "            part.data, part.device = target.upload(part.numpy()), target"),
         "a buffer may become a tensor": ("        kept = (Parameter, Buffer)\n        if isinstance(value, Tensor) and not isinstance(value, kept):\n            before", "        kept = (Parameter,)\n        if isinstance(value, Tensor) and not isinstance(value, kept):\n            before"),
         "a parameter is not C-contiguous": ("return where.upload(np.asarray(as_array(what, data), order=\"C\")), where", "return where.upload(np.asarray(as_array(what, data))), where"),
+        "loaded arrays keep their dtype": ("as_array(name, state[name], part.dtype)", "as_array(name, state[name])"),
+        "loads as far as it goes": ("    def load_state_dict(self, state: dict[str, Any]) -> None:", "    def load_state_dict(self, state: dict[str, Any]) -> None:", "        arrays = {name: as_array(name, state[name], part.dtype) for name, part in own.items()}\n", "", "np.asarray(arrays[name], order=\"C\"))", "np.asarray(as_array(name, state[name], part.dtype), order=\"C\"))"),
+        "a list that is met twice is passed over": ("yield from _parts(f\"{name}.{key}\", part, (*above, value))", "yield from _parts(f\"{name}.{key}\", part, above)"),
     },
     "nn/init.py": {
         "one draw for all": ("random.generator().normal(0.0, sigma, shape)", "np.random.Generator(np.random.Philox(key=[random._seed, 0])).normal(0.0, sigma, shape)"),
@@ -52,6 +55,8 @@ FAULTS = {
         "he by the outputs": ("normal(math.sqrt(2 / fans(shape)[0]))(shape)", "normal(math.sqrt(2 / fans(shape)[1]))(shape)"),
         "in float64": (".normal(0.0, sigma, shape).astype(np.float32)", ".normal(0.0, sigma, shape)"),
         "a stream of its own": ("random.generator().uniform(-a, a, shape)", "np.random.default_rng().uniform(-a, a, shape)"),
+        "Xavier by the inputs twice": ("math.sqrt(6 / sum(fans(shape)))", "math.sqrt(3 / fans(shape)[0])"),
+        "a kernel counts by its height": ("kernel = math.prod(shape[2:])", "kernel = math.prod(shape[2:3])"),
     },
     "nn/layers.py": {
         "the bias is not zero": ("(bias_init or init.constant(0))((out_channels,))", "(bias_init or init.normal(0.01))((out_channels,))"),
@@ -96,12 +101,16 @@ FAULTS = {
         "Upsample: rows for columns": ("return F.interpolate(x, self.scale_factor)", "return F.interpolate(x, self.scale_factor[::-1] if isinstance(self.scale_factor, tuple) else self.scale_factor)"),
         "NLLLoss: always the mean": ("return F.nll_loss(log_probabilities, target, self.reduction)", "return F.nll_loss(log_probabilities, target)"),
         "BCE: logits and target exchanged": ("return F.bce_with_logits(logits, target, self.reduction)", "return F.bce_with_logits(target, logits, self.reduction)"),
+        "layers of other relu in one": ("any(o != options[0] or o[-1]", "any(o[:3] != options[0][:3] or o[-1]"),
+        "borders count in every mean": ("count_include_pad=count_include_pad,", "count_include_pad=True,"),
+        "a window longer than its stride checked by the kernel alone": ("\"stride\", kernel_size if stride is None else stride, 1)", "\"stride\", kernel_size, 1)"),
     },
     "nn/activation.py": {
         "in place is forgotten": ("return F.relu(x, self.inplace)", "return F.relu(x)"),
         "approximation is forgotten": ("return F.gelu(x, self.approximate)", "return F.gelu(x)"),
         "leaky: the slope of the default": ("return F.leaky_relu(x, self.negative_slope)", "return F.leaky_relu(x)"),
         "softmax over the classes, always the last axis": ("return F.softmax(x, self.dim)", "return F.softmax(x, -1)"),
+        "softmax along the second axis": ("def __init__(self, dim: int = -1)", "def __init__(self, dim: int = 1)"),
     },
     "nn/attention.py": {
         "values from the keys": ("self.key(key), self.value(value)", "self.key(key), self.value(key)"),
@@ -118,5 +127,7 @@ FAULTS = {
         "Embedding: the first values are ignored": ("start = weight_init or init.normal(1.0)", "start = init.normal(1.0)"),
         "Embedding: on the CPU": ("Parameter(start((num_embeddings, embedding_dim)), device)", "Parameter(start((num_embeddings, embedding_dim)))"),
         "a remainder of the heads passes": ("if num_heads < 1 or embed_dim % num_heads:", "if num_heads < 1 or embed_dim < num_heads:"),
+        "shares without the mask": ("values, self.num_heads, mask, causal)\n        return y", "values, self.num_heads, None, causal)\n        return y"),
+        "shares of heads and queries exchanged": ("y.reshape(N, T, self.num_heads, S).transpose(0, 2, 1, 3)", "y.reshape(N, self.num_heads, T, S)"),
     },
 }
