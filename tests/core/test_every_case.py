@@ -15,6 +15,7 @@ import tinynet
 from tinynet.devices.memory import Pool
 from tinynet.devices.scratch import Scratch
 from tinynet.gradcheck.cases import CASES
+from tinynet.tape import walk
 
 # Whatever kernel has a size of this name gets pieces so small that every case has several.
 SMALL = dict(
@@ -22,9 +23,11 @@ SMALL = dict(
 )
 
 
-def outcomes(name, dtype=np.float64):
-    """Of each case the results, and the gradients that random ones bring to the inputs."""
-    found, draw = [], np.random.default_rng(1)
+def graphs(name, dtype=np.float64):
+    """Of each case the results, a scalar made of them with random weights (None if nothing requires
+    a gradient), and the leaves.
+    """
+    draw = np.random.default_rng(1)
     for fn, inputs in CASES[name].make(np.random.default_rng(0)):
         tinynet.manual_seed(1)
         given = [
@@ -35,13 +38,20 @@ def outcomes(name, dtype=np.float64):
         ]
         ys = fn(*given)
         ys = ys if isinstance(ys, tuple) else (ys,)
-        sums = [(y * tinynet.tensor(draw.normal(size=y.shape), y.dtype, y.device)).sum() for y in ys
-                if y.requires_grad]  # fmt: skip
-        if sums:
-            sum(sums).backward()
+        weights = [tinynet.tensor(draw.normal(size=y.shape), y.dtype, y.device) for y in ys]
+        parts = [(y * w).sum() for y, w in zip(ys, weights, strict=True) if y.requires_grad]
         leaves = [x for x in given if isinstance(x, tinynet.Tensor) and x.requires_grad]
-        found.append([y.data for y in ys] + [None if x.grad is None else x.grad.data
-                                             for x in leaves])  # fmt: skip
+        yield ys, sum(parts) if parts else None, leaves
+
+
+def outcomes(name, dtype=np.float64):
+    """Of each case the results, and the gradients of the leaves."""
+    found = []
+    for ys, total, leaves in graphs(name, dtype):
+        if total is not None:
+            total.backward()
+        gradients = [None if x.grad is None else x.grad.data for x in leaves]
+        found.append([y.data for y in ys] + gradients)
     return found
 
 
@@ -90,3 +100,15 @@ def test_single_precision_stays_so_and_is_near_double(name):
             np.dtype(np.float32)
         }, name
     compare(single, double, 1e-4, name)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_walks_back_is_of_the_shape_and_type_of_what_went_forward(name):
+    for _, total, _ in graphs(name, np.float32):
+        for node, arrived, leaving in walk(total) if total is not None else ():
+            assert [(g.shape, g.dtype) for g in arrived] == node.outputs
+            for source, g in zip(node.inputs, leaving, strict=True):
+                if isinstance(source, tuple):
+                    assert g is None or (g.shape, g.dtype) == source[0].outputs[source[1]]
+                elif g is not None:
+                    assert (g.shape, g.dtype) == (source.shape, source.dtype)

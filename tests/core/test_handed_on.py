@@ -112,6 +112,46 @@ def test_functions_are_the_methods_and_operations_of_their_names():
         np.testing.assert_array_equal(tinynet.transpose(x, i, j).numpy(), np.swapaxes(a, i, j))
 
 
+# All that may be left out, and is not None, 0, False, "mean" or all axes: torch's, where torch has
+# it; dropout's second form, and norms as torch and cuda-convnet count them.
+DEFAULTS = {
+    "leaky_relu": dict(negative_slope=0.01),
+    "elu": dict(alpha=1.0),
+    "gelu": dict(approximate="none"),
+    "softmax": dict(dim=-1),
+    "log_softmax": dict(dim=-1),
+    "attention": dict(heads=1),
+    "conv2d": dict(stride=1, groups=1, dilation=1),
+    "conv2d_each": dict(stride=1, groups=1),
+    "conv_transpose2d": dict(stride=1, groups=1),
+    "local_response_norm": dict(alpha=1e-4, beta=0.75, k=1.0),
+    "spatial_response_norm": dict(alpha=1e-4, beta=0.75, k=1.0),
+    "batch_norm": dict(momentum=0.1, eps=1e-5),
+    "layer_norm": dict(eps=1e-5),
+    "avg_pool2d": dict(count_include_pad=True),
+    "dropout": dict(p=0.5, training=True, inverted=True),
+    "var": dict(correction=1),
+    "std": dict(correction=1),
+    "norm": dict(p=2),
+}
+
+
+def test_what_may_be_left_out_is_what_torch_takes():
+    for name, row in OPERATIONS.items():
+        found = {
+            option: parameter.default
+            for option, parameter in inspect.signature(row.call).parameters.items()
+            if parameter.default is not parameter.empty
+            and not any(parameter.default is usual for usual in (None, False))
+            and parameter.default not in ("mean", 0)
+        }
+        assert found == DEFAULTS.get(name, {}), name
+        if hasattr(Operators, name):  # the method of this name
+            method = inspect.signature(getattr(Operators, name)).parameters
+            for option, value in found.items():
+                assert method[option].default == value, name
+
+
 # --- Names for what is done element by element ----------------------------------------------------
 
 WHOLE = {"bitwise_and", "bitwise_or", "invert", "remainder", "floor_divide"}
