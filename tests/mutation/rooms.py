@@ -97,7 +97,7 @@ ROOMS = {
         functional/*.py {_OPERATIONS}
     """,
     "gradcheck": """
-        gradcheck/*.py core/test_wrong_backwards.py core/test_right_backwards.py core/test_gradcheck.py core/test_gradcheck_table.py -k 'not every_operation'
+        gradcheck/*.py core/test_backwards_of_nets.py core/test_wrong_backwards.py core/test_right_backwards.py core/test_gradcheck.py core/test_gradcheck_table.py -k 'not every_operation'
     """,
     "nn": f"""
         nn/module.py core/test_modules.py core/test_nn_optim.py
@@ -195,6 +195,7 @@ ROOMS = {
     """,
     "parallel": """
         parallel/factors.py parallel/test_shared_steps.py parallel/test_bytes.py
+        parallel/nccl.py cuda/test_nccl.py parallel/test_rank_parts.py
         parallel/*.py parallel/test_rank_parts.py parallel/test_shared_steps.py parallel/test_bytes.py parallel/test_rank_faults.py
     """,
     "foreign": """
