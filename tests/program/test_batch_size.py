@@ -37,7 +37,7 @@ def made_of(constant: int, slope: int, calls: list):
 
 
 @pytest.mark.parametrize(
-    "room, expected", [(1e9, 128), (128, 128), (127, 64), (64, 64), (63, 32), (40, 32)]
+    "room, expected", [(1e9, 128), (128, 128), (127, 64), (64, 64), (63, 32), (40, 32), (32, 32)]
 )
 def test_the_largest_half_that_fits(monkeypatch, room, expected):
     slope, calls = 1 << 17, []

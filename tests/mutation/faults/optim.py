@@ -64,6 +64,9 @@ FAULTS = {
         "the rate stays NumPy's": ("self.lr = float(self.not_negative(\"lr\", lr))", "self.lr = self.not_negative(\"lr\", lr)"),
         "a tensor that learns nothing passes": ("all(isinstance(p, Tensor) and p.requires_grad for p in every)", "all(isinstance(p, Tensor) for p in every)"),
         "a group's rate where the common one is 0": ("            if self.lr == 0:\n", "            if self.lr is None:\n"),
+        "a rate of 0 is a step": ("if p.grad is None or rate == 0:", "if p.grad is None or group[\"frozen\"]:"),
+        "a group that names no decay has none": ("group.get(\"weight_decay\") != 0 for group in groups", "group.get(\"weight_decay\", 0) != 0 for group in groups"),
+        "after loading the last step is none": ("        self.steps = steps\n        self._last = None", "        self.steps = steps\n        self._last = {}"),
     },
     "optim/lr_scheduler.py": {
         "lr set without the first": ("        self.first_lr = self.min_lr + (lr - self.min_lr) / self.factor(epoch)\n", ""),
@@ -112,6 +115,7 @@ FAULTS = {
         "a rate set by hand ends with the warm-up": ("        self.after.set_lr(lr / self.factor(epoch), epoch)\n        self.full_lr = self.optimizer.lr\n", ""),
         "a rate that cannot be set is passed over": ("            raise ValueError(\n                f\"{type(self).__name__}.set_lr: expected an epoch", "            return\n            raise ValueError(\n                f\"{type(self).__name__}.set_lr: expected an epoch"),
         "min_lr: of the first rate": ("        self.epochs, self.min_lr = _above_zero(\"Cosine\", \"epochs\", epochs), min_lr", "        self.epochs, self.min_lr = _above_zero(\"Cosine\", \"epochs\", epochs), min_lr * optimizer.lr"),
+        "a rate set in the warm-up is lost": ("        self.after.set_lr(lr / self.factor(epoch), epoch)\n        self.full_lr = self.optimizer.lr\n", "        self.after.set_lr(lr / self.factor(epoch), epoch)\n"),
     },
     "optim/adaptive.py": {
         "the steps of another": ("        rate, root = _corrected(group, rate, steps)\n        numbers", "        rate, root = _corrected(group, rate, max(self.steps.values()))\n        numbers"),
@@ -142,6 +146,8 @@ FAULTS = {
         "last_step: the rate is not corrected": ("        rate, root = _corrected(group, rate, steps)\n        square", "        _, root = _corrected(group, rate, steps)\n        square"),
         "RMSprop: options of the first group": ("numbers = 1 - group[\"alpha\"], group[\"eps\"], group[\"momentum\"], group[\"weight_decay\"]", "first = self.param_groups[0]\n        numbers = 1 - first[\"alpha\"], first[\"eps\"], first[\"momentum\"], first[\"weight_decay\"]"),
         "RMSprop: decay and momentum of the constructor exchanged": ("eps=eps, weight_decay=weight_decay, momentum=momentum)", "eps=eps, weight_decay=momentum, momentum=weight_decay)"),
+        "AdamW forgets amsgrad": ("super().__init__(params, lr, betas, eps, weight_decay, amsgrad)", "super().__init__(params, lr, betas, eps, weight_decay)"),
+        "last step with a decay that is coupled": ("decay = rate * group[\"weight_decay\"] if self.decoupled else 0.0", "decay = rate * group[\"weight_decay\"]"),
     },
     "optim/clip.py": {
         "the norm of each": ("factor = max_norm / first.xp.maximum(norm, max_norm)", "factor = max_norm / first.xp.maximum(norm / len(grads), max_norm)"),
@@ -159,5 +165,6 @@ FAULTS = {
         "infinite gradients become NaN": ("first.xp.where(first.xp.isfinite(norm), factor, 1.0)", "first.xp.where(first.xp.isnan(norm), 1.0, factor)"),
         "twice for two devices": ("    for device in dict.fromkeys(grad.device for grad in grads):\n        with device.activate(\"clip_grad_norm\"):\n            by", "    for device in [grad.device for grad in grads]:\n        with device.activate(\"clip_grad_norm\"):\n            by"),
         "the first gradient's type for all": ("grad.data *= by.astype(grad.dtype)", "grad.data = (grad.data * by.astype(grads[0].dtype)).astype(grads[0].dtype)"),
+        "norms are relative to the first device": ("                if grad.device == device:\n", ""),
     },
 }
