@@ -127,7 +127,7 @@ FAULTS = {
         "close leaves them running": ("        for worker in workers:\n            worker.end()", "        pass"),
         "close keeps the dead": ("workers, self.workers = self.workers, []", "workers = self.workers"),
         "ends by asking": ("self.process.kill()  # which", "self.process.terminate()  # which"),
-        "the child's end stays open": ("        theirs.close()  # so that", "        pass  # so that"),
+        "the child's end stays open": ("        theirs.close()  # so that", "        self.theirs = theirs  # so that"),
         "Ctrl-C ends workers": ("    leave_signals_to_parent()\n    keep_freed_memory()\n    blocks", "    keep_freed_memory()\n    blocks"),
         "the handle stays open": ("                os.close(handle)\n", ""),
         "errors without their file": ("problem = repr(error)", "problem = \"an error in a worker\""),
