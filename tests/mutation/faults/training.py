@@ -42,7 +42,6 @@ FAULTS = {
         "the rate stays": ("        self.optimizer.lr = state[\"lr\"]\n", ""),
         "random numbers stay": ("        random.set_state(state[\"random\"])\n", ""),
         "random numbers of the seed alone": ("random.set_state(state[\"random\"])", "random.set_state({**state[\"random\"], \"calls\": 0})"),
-        "last is not set by a resume": ("        self.last = path\n        passed", "        passed"),
         "last is not set by a save": ("        self.last = path\n        self.keep_best", "        self.keep_best"),
         "last before it is written": ("        files.save(path, Checkpoint(model, self.optimizer.state_dict(), self.arrays, state))\n        self.last = path\n", "        self.last = path\n        files.save(path, Checkpoint(model, self.optimizer.state_dict(), self.arrays, state))\n"),
         "the best is every one": ("        if self.last == files.path_of(self.folder, step):\n            files.keep_best(self.last)", "        files.keep_best(self.last)"),
