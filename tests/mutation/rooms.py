@@ -1,8 +1,8 @@
 """The rooms of the package, and for every source file the tests that should notice a change of it.
 
-A line: a file below tinynet/ (or a pattern; the first that fits counts), then the test files below
-tests/, then perhaps `-k` and which of their tests. The quickest come first. Files that hold names
-alone have no line.
+A line: a file below tinynet/, or examples/... (or a pattern; the first that fits counts), then the
+test files below tests/, then perhaps `-k` and which of their tests. The quickest come first. Files
+that hold names alone have no line.
 """
 
 # ruff: noqa: E501  (a line is a file and its tests)
@@ -16,10 +16,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_KERNELS = "core/test_window_kernels.py core/test_cpu_kernels.py core/test_kernels_alike.py"
+_KERNELS = "core/test_window_kernels.py core/test_cpu_kernels.py core/test_kernels_alike.py core/test_every_case.py"
 _NORMS = "core/test_batch_norm_and_losses.py"
 _CALLS = "core/test_wrong_calls.py core/test_wrong_calls_of_all.py"
-_OPERATIONS = f"{_CALLS} core/test_operations.py core/test_gradcheck_table.py core/test_nn_optim.py"
+_OPERATIONS = f"{_CALLS} core/test_operations.py core/test_edges.py core/test_handed_on.py core/test_every_case.py core/test_gradcheck_table.py core/test_nn_optim.py"
 _TAPE = "core/test_tape.py core/test_tensors.py core/test_walk.py core/test_tape_safety.py"
 _RUN = "training/test_figures.py training/test_loop.py training/test_fields.py training/test_edits.py training/test_trainer.py"
 _PROGRAM = (
@@ -41,7 +41,7 @@ _READING = "data/test_odd_pictures.py data/test_data_formats.py data/test_folder
 ROOMS = {
     "kernels": f"""
         kernels/conv2d.py {_KERNELS} core/test_winograd.py core/test_ways.py -k 'conv2d or threads or empty or winograd or nan or layout or every_pair'
-        kernels/winograd.py core/test_winograd.py core/test_ways.py
+        kernels/winograd.py core/test_winograd.py core/test_ways.py core/test_every_case.py -k 'conv or winograd or ways'
         kernels/im2col.py {_KERNELS} core/test_winograd.py -k 'conv2d or im2col or winograd or read_only or layout'
         kernels/max_pool2d.py {_KERNELS} core/test_ways.py -k 'pool or threads or empty or read_only or layout or denormal or every_pair'
         kernels/avg_pool2d.py {_KERNELS} core/test_ways.py -k 'avg or threads or empty or read_only or layout or every_pair'
@@ -52,7 +52,7 @@ ROOMS = {
         kernels/linear.py {_KERNELS} {_NORMS} core/test_ways.py -k 'linear or matmul or threads or empty or layout or every_pair'
         kernels/dropout.py {_KERNELS} core/test_ways.py -k 'dropout or threads or elementwise or every_pair'
         kernels/batch_norm.py {_NORMS} {_KERNELS} core/test_ways.py -k 'batch_norm or nan or empty or every_pair'
-        kernels/adaptive_avg_pool2d.py {_NORMS} -k adaptive
+        kernels/adaptive_avg_pool2d.py {_NORMS} core/test_every_case.py -k adaptive
         kernels/gelu.py {_KERNELS} -k 'gelu or elementwise'
         kernels/*_loss.py {_NORMS} core/test_gradcheck_table.py core/test_operations.py
         kernels/bce_with_logits.py {_NORMS} core/test_gradcheck_table.py core/test_operations.py
@@ -64,28 +64,28 @@ ROOMS = {
         kernels/clip.py core/test_optim_groups.py -k 'clip or norm'
         kernels/steps/sgd.py {_KERNELS} core/test_optim.py core/test_optim_groups.py -k 'sgd or rules'
         kernels/steps/*.py core/test_optim.py core/test_optim_groups.py
-        kernels/attention.py core/test_attention.py
-        kernels/dilation.py core/test_dilation.py
-        kernels/layer_norm.py core/test_layer_norm.py
+        kernels/attention.py core/test_attention.py core/test_every_case.py -k 'attention'
+        kernels/dilation.py core/test_dilation.py core/test_every_case.py -k 'dilation or conv2d'
+        kernels/layer_norm.py core/test_layer_norm.py core/test_every_case.py -k layer_norm
         kernels/elementwise.py core/test_operations.py core/test_edges.py core/test_gradcheck_table.py {_KERNELS}
-        kernels/index.py core/test_operations.py core/test_gradcheck_table.py
-        kernels/order.py core/test_operations.py core/test_gradcheck_table.py core/test_counts.py
+        kernels/index.py core/test_operations.py core/test_gradcheck_table.py core/test_every_case.py
+        kernels/order.py core/test_operations.py core/test_gradcheck_table.py core/test_counts.py core/test_walk.py core/test_every_case.py
         kernels/*.py {_KERNELS} {_NORMS} core/test_operations.py core/test_gradcheck_table.py
     """,
     "tape": f"""
-        tensors.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py
-        function.py {_TAPE} core/test_tracing.py core/test_devices.py {_CALLS}
-        arithmetic/*.py core/test_operations.py core/test_edges.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py
+        tensors.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py cuda/test_steps.py
+        function.py {_TAPE} core/test_every_case.py core/test_tracing.py core/test_devices.py {_CALLS}
+        arithmetic/*.py core/test_operations.py core/test_edges.py core/test_handed_on.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py
         random.py core/test_devices.py core/test_wrong_calls.py
         tracer.py core/test_tracing.py drawing/test_reading.py
         recording.py core/test_tape_safety.py core/test_tape.py
         marks.py core/test_tape_safety.py core/test_tape.py
-        holder.py core/test_tensor_mistakes.py core/test_exchange.py core/test_tape.py
-        functions.py core/test_operations.py core/test_wrong_calls.py core/test_tensor_mistakes.py
+        holder.py core/test_tensor_mistakes.py core/test_exchange.py core/test_handed_on.py core/test_tape.py
+        functions.py core/test_handed_on.py core/test_operations.py core/test_wrong_calls.py core/test_tensor_mistakes.py
         profiler.py core/test_devices.py
         lock.py data/test_lock.py
         saving.py core/test_saving.py training/test_disk.py training/test_checkpoint.py core/test_exchange.py
-        *.py {_TAPE} core/test_operations.py core/test_tensor_mistakes.py core/test_wrong_calls.py core/test_devices.py
+        *.py {_TAPE} core/test_handed_on.py core/test_operations.py core/test_tensor_mistakes.py core/test_wrong_calls.py core/test_devices.py
     """,
     "functional": f"""
         functional/losses.py {_OPERATIONS} {_NORMS}
@@ -97,7 +97,7 @@ ROOMS = {
         functional/*.py {_OPERATIONS}
     """,
     "gradcheck": """
-        gradcheck/*.py core/test_wrong_backwards.py core/test_right_backwards.py core/test_gradcheck.py core/test_gradcheck_table.py -k 'not every_operation'
+        gradcheck/*.py core/test_backwards_of_nets.py core/test_wrong_backwards.py core/test_right_backwards.py core/test_gradcheck.py core/test_gradcheck_table.py -k 'not every_operation'
     """,
     "nn": f"""
         nn/module.py core/test_modules.py core/test_nn_optim.py
@@ -159,6 +159,26 @@ ROOMS = {
         program/text.py data/test_text.py examples/test_gpt.py {_PROGRAM}
         program/*.py {_PROGRAM}
     """,
+    "examples": f"""
+        examples/alexnet.py examples/test_alexnet_network.py examples/test_variants.py {_PROGRAM}
+        examples/variants.py examples/test_variants.py examples/test_claims.py
+        examples/prepare_imagenet.py data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_repair.py data/test_data_prepare.py
+        examples/features.py training/test_evaluate.py program/test_command_line.py
+        examples/*.py program/test_command_line.py
+        examples/paper/*.py examples/test_claims.py
+        examples/history/autoencoder.py examples/test_autoencoder.py
+        examples/history/backprop.py examples/test_backprop.py
+        examples/history/bert.py examples/test_bert.py
+        examples/history/gan.py examples/test_gan.py
+        examples/history/googlenet.py examples/test_googlenet.py
+        examples/history/gpt.py examples/test_gpt.py
+        examples/history/lenet5.py examples/test_lenet5.py
+        examples/history/perceptron.py examples/test_perceptron.py
+        examples/history/resnet.py examples/test_resnet.py
+        examples/history/transformer.py examples/test_transformer.py
+        examples/history/vae.py examples/test_vae.py
+        examples/history/vgg.py examples/test_vgg.py
+    """,
     "devices": f"""
         devices/scratch.py core/test_memory_pool.py core/test_devices.py {_KERNELS}
         devices/base.py core/test_devices.py cuda/test_host.py
@@ -175,6 +195,7 @@ ROOMS = {
     """,
     "parallel": """
         parallel/factors.py parallel/test_shared_steps.py parallel/test_bytes.py
+        parallel/nccl.py cuda/test_nccl.py parallel/test_rank_parts.py
         parallel/*.py parallel/test_rank_parts.py parallel/test_shared_steps.py parallel/test_bytes.py parallel/test_rank_faults.py
     """,
     "foreign": """
@@ -212,6 +233,11 @@ def _line_of(file: str) -> tuple[str, list[str]] | None:
     return next(fits, None)
 
 
+def path_of(file: str) -> Path:
+    """Where the file of a line lies, below the root of a working copy."""
+    return Path(file) if file.startswith("examples/") else Path("tinynet", file)
+
+
 def tests_of(file: str) -> list[str]:
     """Arguments for pytest. ValueError for a file that no tests are named for."""
     found = _line_of(file)
@@ -227,11 +253,10 @@ def tests_gone() -> list[str]:
 
 
 def files_of(room: str, endings: tuple[str, ...] = (".py",)) -> list[str]:
-    """The source files of a room, below tinynet/."""
-    package = ROOT / "tinynet"
+    """The source files of a room, as its lines name them."""
     found = []
-    for path in sorted(package.rglob("*")):
-        file = path.relative_to(package).as_posix()
+    for path in sorted((*(ROOT / "tinynet").rglob("*"), *(ROOT / "examples").rglob("*"))):
+        file = path.relative_to(ROOT).as_posix().removeprefix("tinynet/")
         if path.suffix not in endings or path.name in _NAMES_ALONE or path.name == "__main__.py":
             continue
         line = _line_of(file)

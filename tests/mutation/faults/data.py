@@ -189,7 +189,7 @@ FAULTS = {
         "parts stay": ("        shutil.rmtree(out / \"parts\", ignore_errors=True)\n", ""),
         "the end of the tar is missing": ("    file.write(bytes(2 * BLOCK))  # the end of a tar\n", ""),
         "the shard is not on the disk": ("            file.flush()\n            os.fsync(file.fileno())\n        os.replace(aside, job.shard)", "            pass\n        os.replace(aside, job.shard)"),
-        "workers are left": ("        bar.close()\n        for worker in crew:\n            worker.end()", "        bar.close()"),
+        "workers are left": ("        made.close()\n        for worker in crew:\n            worker.end()", "        made.close()"),
         "quality forgotten": ("\"JPEG\", quality=options.quality, subsampling=options.chroma", "\"JPEG\", subsampling=options.chroma"),
     },
     "data/imagenet.py": {
