@@ -30,6 +30,9 @@ FAULTS = {
         "the best is one of the numbered": ("glob(f\"step-*{SUFFIX}\")", "glob(f\"*{SUFFIX}\")"),
         "parts of texts stay": ("glob(\"*\" + PART)", "glob(f\"*{SUFFIX}{PART}\")"),
         "deep JSON is no error of the file": ("ValueError, AttributeError, RecursionError)", "ValueError, AttributeError)"),
+        "the newest by the clock": ("sorted(Path(folder).glob(f\"step-*{SUFFIX}\"), reverse=True)", "sorted(\n        Path(folder).glob(f\"step-*{SUFFIX}\"), key=lambda p: p.stat().st_mtime, reverse=True\n    )"),
+        "metadata in the order of the file": ("json.dumps(metadata, sort_keys=True)", "json.dumps(metadata)"),
+        "a folder in the place of a part": ("shutil.rmtree(path) if path.is_dir() else path.unlink()", "shutil.rmtree(path, ignore_errors=True)"),
     },
     "training/saving.py": {
         "the velocities stay": ("        self.optimizer.load_state_dict(checkpoint.optimizer)\n", ""),
@@ -70,6 +73,10 @@ FAULTS = {
         "classes of one number are alike": ("        if saved.get(key) != wanted:\n            if key", "        if key == \"classes\" and len(saved.get(key, ())) == len(wanted):\n            continue\n        if saved.get(key) != wanted:\n            if key"),
         "an edit of one layer's rate is one of all": ("return Change(groups, \"fixed_lr\", number) if layer else", "return Change(every, \"fixed_lr\", number) if layer else"),
         "buffers are not looked at for NaN": ("        for name, array in model.items():\n            if not", "        for name in dict(self.model.named_parameters()):\n            array = model[name]\n            if not"),
+        "a number of one group is one of all": ("if all(_is_number(group.get(key)) for group in every)]", "if any(_is_number(group.get(key)) for group in every)]"),
+        "truth is a number": ("isinstance(value, (int, float)) and not isinstance(value, bool)", "isinstance(value, (int, float))"),
+        "the decay of one layer is one of all": ("        groups = [group for group in groups if not any(group is one for one in without)]\n", "        groups = [group for group in every if not any(group is one for one in without)]\n"),
+        "what is missing in a checkpoint is alike": ("        if saved.get(key) != wanted:", "        if key in saved and saved[key] != wanted:"),
     },
     "training/trainer.py": {
         "the seconds begin anew": ("        self.watch.seconds.update(position[\"seconds\"])\n", ""),
@@ -172,6 +179,16 @@ FAULTS = {
         "a damaged picture is told at every epoch": ("            if place in self.damaged[split]:\n                continue\n            self.damaged[split].append(place)\n", "            if place not in self.damaged[split]:\n                self.damaged[split].append(place)\n"),
         "skip_damaged is one too few": ("> self.skip_damaged:\n                raise", ">= self.skip_damaged:\n                raise"),
         "a schedule that is given is not saved": ("        self.schedule = Constant(optimizer) if schedule is None else schedule\n", "        self.schedule = Constant(optimizer) if schedule is None else schedule\n        schedule = Constant(optimizer)\n", "Saver(self.out, model, optimizer, self.schedule,", "Saver(self.out, model, optimizer, schedule,"),
+        "no minutes are ten": ("minutes = self.checkpoint_minutes or math.inf", "minutes = self.checkpoint_minutes or 10.0"),
+        "rank 0 alone may stop": ("return next(filter(None, self.ranks.gather(reason)), None)", "return self.ranks.gather(reason)[0]"),
+        "long lines must be nearer to chance": ("math.sqrt(max(1, 50 / batches))", "math.sqrt(50 / batches)"),
+        "stuck one line later": ("if self._stuck >= self.stuck_after and", "if self._stuck > self.stuck_after and"),
+        "every measure is one of tests": ("for name in self.task.measures if name in found}", "for name in self.task.measures}"),
+        "an update's time is the backward's": ("        self.watch.lap(\"backward\")\n        self.optimizer.step()\n", "        self.optimizer.step()\n        self.watch.lap(\"backward\")\n"),
+        "the epochs planned are those done": ("\"epochs\": self.epochs,", "\"epochs\": self.epoch,"),
+        "the test's own time is the run's": ("        took = time.perf_counter() - began\n", "        took = time.monotonic() - self._started\n"),
+        "a signal counts in the next epoch": ("while self.batch < self.batches and not self._stopping():", "while self.batch < self.batches:"),
+        "after a replay the batch is not counted on": ("        batches_since -= self.step\n", ""),
     },
     "training/replay.py": {
         "the batch before": ("* (ranks.size > 1), number\n", "* (ranks.size > 1), number - 1\n"),
@@ -188,6 +205,8 @@ FAULTS = {
         "the update is not looked at": ("    yield where and f\"{where}, after its update\"\n", "    yield None\n"),
         "modules stay watched": ("            del module.forward  # the class's own is seen again", "            pass"),
         "buffers are looked at last": ("    # a running variance overflows before an output\n    yield _first_of(model.named_buffers())\n    yield None if _finite(loss) else \"the loss\"\n", "    yield None if _finite(loss) else \"the loss\"\n"),
+        "every parameter has a gradient": (" for name, p in parameters if p.grad is not None)", " for name, p in parameters)"),
+        "the whole net is a place": ("for name, module in model.named_modules() if name]", "for name, module in model.named_modules()]"),
     },
     "training/evaluate.py": {
         "confusion's axes exchanged": ("np.add.at(result.confusion, (batch.labels, said), 1)", "np.add.at(result.confusion, (said, batch.labels), 1)"),
@@ -227,6 +246,10 @@ FAULTS = {
         "samples know their place in the batch": ("\"place\": int(batch.indices[index])", "\"place\": index"),
         "losses are kept in the order they came": ("result.log_losses.append((int(batch.indices[0]),", "result.log_losses.append((len(result.log_losses),"),
         "a certain mistake is infinite": ("np.maximum(truth, 1e-30)", "np.asarray(truth)"),
+        "samples of the first classes": ("set(np.linspace(0, count - 1, min(SHOWN, count)).astype(int).tolist())", "set(range(min(SHOWN, count)))"),
+        "the batch's first picture is shown": ("_data_uri(batch.pictures[index])", "_data_uri(batch.pictures[0])"),
+        "pictures of one view": ("\"pictures\": result.count", "\"pictures\": first.count"),
+        "samples in the order of classes": ("for _, sample in sorted(kept.items(), key=_place)", "for _, sample in sorted(kept.items(), key=operator.itemgetter(0))"),
     },
     "training/features.py": {
         "the farthest": ("places = np.argsort(distance, kind=\"stable\")[:count]", "places = np.argsort(-distance, kind=\"stable\")[:count]"),
@@ -250,6 +273,9 @@ FAULTS = {
         "the norm's patch is no window": ("        return layer.options[\"size\"], 1, layer.options[\"size\"] // 2\n", "        return 1, 1, 0\n"),
         "the last turn of fewer ranks is lost": ("itertools.zip_longest(*told)", "zip(*told)"),
         "all pictures are cut as the first": ("top, left = int(batch.top[n]), int(batch.left[n])", "top, left = int(batch.top[0]), int(batch.left[0])"),
+        "a layer without a map has a width": ("width = found.shape[3] if found.ndim == 4 else 1", "width = found.shape[-1]"),
+        "a layer that is not named": ("model.features(x, layer) if layer else model.features(x)", "model.features(x, layer)"),
+        "linear layers see a pixel": ("if isinstance(layer, (nn.Linear, nn.Flatten)):", "if isinstance(layer, nn.Flatten):"),
     },
     "training/inputs.py": {
         "top and left exchanged": ("device.upload(batch.top),\n                device.upload(batch.left),", "device.upload(batch.left),\n                device.upload(batch.top),"),
@@ -289,6 +315,9 @@ FAULTS = {
         "a new run keeps the lines of another": ("if self.path.stat().st_size > size:", "if size and self.path.stat().st_size > size:"),
         "a resumed run keeps its first settings": ("    config |= {\"settings\": settings, \"data\": data or {}, \"kernels\": list(kernels)}\n", "    config = {\"settings\": settings, \"data\": data or {}, \"kernels\": list(kernels)} | config\n"),
         "bytes that are no text end the report": (", errors=\"replace\").split", ").split"),
+        "one package missing, others too": ("        except metadata.PackageNotFoundError:\n            continue", "        except metadata.PackageNotFoundError:\n            break"),
+        "whole numbers are not for TensorBoard": ("if isinstance(value, (int, float)):", "if isinstance(value, float):"),
+        "a rank's log is cut": ("        \"\"\"No file is opened.\"\"\"\n", "        \"\"\"No file is opened.\"\"\"\n        super().__init__(Path.cwd())\n"),
     },
     "training/report.py": {
         "best is the last": ("best = min(tests, key=lambda line: line[config[\"best_by\"]])", "best = tests[-1]"),
@@ -325,6 +354,10 @@ FAULTS = {
         "False is none": ("    if value is None:\n        return title, none\n", "    if not value:\n        return title, none\n"),
         "a table of twelve scrolls": ("long = len(rows) > MANY", "long = len(rows) >= MANY"),
         "the dark picture in the light": ("_image(light, \"a curve over the epochs\", dark) for light, dark in panels", "_image(light, \"a curve over the epochs\", dark) for dark, light in panels"),
+        "the rate in the middle of the run": ("rate = sorted(line[\"images_per_second\"] for line in train)[len(train) // 2]", "rate = [line[\"images_per_second\"] for line in train][len(train) // 2]"),
+        "the page is written in place": ("    write_whole(folder / REPORT, page)\n", "    (folder / REPORT).write_text(page)\n"),
+        "a figure of some tests is shown of none": ("if any(name in line for line in tests)}", "if all(name in line for line in tests)}"),
+        "one epoch is the best of one": ("if len(tests) > 1 else \"\"", "if tests else \"\""),
     },
     "training/plots.py": {
         "confusion drawn transposed": ("picture = axes.imshow(share,", "picture = axes.imshow(share.T,"),
@@ -354,6 +387,10 @@ FAULTS = {
         "the true class is not marked": ("\"#e07a1f\" if name == truth else \"#0b6bcb\"", "\"#e07a1f\" if row == 0 else \"#0b6bcb\""),
         "shares below 1 % are rounded up": ("np.argwhere(share >= 1)", "np.argwhere(share > 0)"),
         "what is expected is never 0": ("if expected is not None:", "if expected:"),
+        "shades relative to the largest": ("cmap=cmap, vmin=0, vmax=100)", "cmap=cmap, vmin=0)"),
+        "units share one panel": ("same = [name for name, measure in measures.items() if measure.unit == unit]", "same = list(measures)"),
+        "zero is set before the points": ("    if panel.names != [\"loss\"]:\n        axes.set_ylim(bottom=0)  # after plotting: it also fixes the top\n", "", "    for number, name in enumerate(panel.names):\n", "    if panel.names != [\"loss\"]:\n        axes.set_ylim(bottom=0)\n    for number, name in enumerate(panel.names):\n"),
+        "one theme for all curves": ("    with _themed(theme):\n        for panel in _panels", "    with _themed(\"light\"):\n        for panel in _panels"),
     },
     "training/signals.py": {
         "only Ctrl-C": ("for name in (\"SIGINT\", \"SIGTERM\", \"SIGHUP\") if", "for name in (\"SIGINT\",) if"),
@@ -361,6 +398,7 @@ FAULTS = {
         "the second signal is taken too": ("        for each in self._before:\n            signal.signal(each, signal.SIG_DFL)\n", ""),
         "the second one is the default only of itself": ("        for each in self._before:\n            signal.signal(each, signal.SIG_DFL)", "        signal.signal(number, signal.SIG_DFL)"),
         "in any thread": ("if threading.current_thread() is threading.main_thread():", "if True:"),
+        "an ignored signal is heard again": ("if signal.getsignal(number) is not signal.SIG_IGN:", "if signal.getsignal(number) is not None:"),
     },
     "training/stopwatch.py": {
         "one batch in fifty counts once": ("(now - self._last) * self._every", "(now - self._last)"),
@@ -383,6 +421,8 @@ FAULTS = {
         "a line of a log at every figure": ("            self._said_at = now\n", ""),
         "the bar's postfix ends a run without a terminal": ("        with _unheard():\n            self._bar.set_postfix_str(\", \".join(words))\n", "        self._bar.set_postfix_str(\", \".join(words))\n"),
         "a layer's biases are called as its weights": (".removesuffix('.weight')", ".rpartition('.')[0]"),
+        "a bar in every log": ("            disable=None,\n", "            disable=False,\n"),
+        "a count of bytes": ("            unit_scale=True,\n", "            unit_scale=False,\n"),
     },
     "training/batch_size.py": {
         "the slope of one step": ("(larger - least) // (more - few)", "larger // more"),
@@ -391,6 +431,8 @@ FAULTS = {
         "the peak of before": ("        device.reset_peak()\n", "        pass\n"),
         "nothing to begin with": ("    step(few)  # so that gradients are there before anything is measured\n", ""),
         "one half too many": ("while size > room:", "while size >= room:"),
+        "a step that needs nothing": ("each, free = max(1, (larger - least) // (more - few)), device.free_memory()", "each, free = (larger - least) // (more - few), device.free_memory()"),
+        "the peaks of the first device": ("return [device.memory_stats().peak for device in devices]", "return [devices[0].memory_stats().peak for device in devices]"),
     },
     "training/task.py": {
         "the training error of the top five": ("rank_of_truth(self.device.xp, logits.data, labels.data) > 0", "rank_of_truth(self.device.xp, logits.data, labels.data) >= 5"),
@@ -417,6 +459,8 @@ FAULTS = {
         "glimpses over one another": ("GLIMPSES.format(epoch)", "GLIMPSES.format(1)"),
         "a sweep is its rows": ("return 1 if self.unit == \"sweeps\" else len(batch[0])", "return len(batch[0])"),
         "stopped at its first batch": ("means = sums / max(count, 1)  #", "means = sums / count  #"),
+        "each rank its own means": ("every = self.steps.ranks.sum([*sums, count])", "every = np.array([*sums, count])"),
+        "undivided is not handed on": ("self.glimpse, self.undivided = glimpse, undivided", "self.glimpse = glimpse"),
     },
     "training/language.py": {
         "chance of one token more": ("self.device, self.chance = device, math.log(size)", "self.device, self.chance = device, math.log(size + 1)"),
@@ -432,6 +476,8 @@ FAULTS = {
         "a share's weight counts padding": ("return int((batch[-1] != NOWHERE).sum())", "return int(batch[-1].size)"),
         "translations of the last net": ("self.translate(models[0], batch[0])", "self.translate(models[-1], batch[0])"),
         "the rows of other places": ("logits = logits[rows]", "logits = logits[: len(rows)]"),
+        "each rank its own figures": ("loss, right, count = self.steps.ranks.sum([loss, right, count]).tolist()", "loss, right, count = np.asarray([loss, right, count]).tolist()"),
+        "a translation too many is passed over": ("zip(said, batch[-1], strict=True)", "zip(said, batch[-1], strict=False)"),
     },
     "training/drawings.py": {
         "shades are cut, not rounded": ("255 * row + 0.5", "255 * row"),
@@ -442,6 +488,7 @@ FAULTS = {
         "points keep their order, not their label": ("mine = points[labels == label]", "mine = points[label :: len(names)]"),
         "the names above are those below": ("top.set_xticks(range(n), columns[0])", "top.set_xticks(range(n), columns[-1])"),
         "rows overlap by their gap": ("(gap + column * wide, gap + number * high)", "(gap + column * wide, gap + number * zoom * height)"),
+        "two shades for three": ("\"tab10\" if len(names) <= 10 else \"turbo\"", "\"tab10\""),
     },
     "training/measure.py": {
         "two digits for all": ("{value:.{self.digits}f}", "{value:.2f}"),
