@@ -133,11 +133,11 @@ ROOMS = {
     """,
     "training": f"""
         training/checkpoint.py training/test_disk.py training/test_checkpoint.py {_RUN}
-        training/evaluate.py training/test_evaluate.py training/test_report_page.py training/test_trainer.py
+        training/evaluate.py training/test_evaluate.py training/test_inputs.py training/test_report_page.py training/test_trainer.py
         training/drawings.py training/test_drawings.py program/test_shown.py
         training/features.py training/test_features.py training/test_evaluate.py
         training/objective.py training/test_objective.py
-        training/inputs.py training/test_evaluate.py training/test_trainer.py
+        training/inputs.py training/test_evaluate.py training/test_inputs.py training/test_trainer.py
         training/measure.py training/test_sheets.py training/test_report_page.py training/test_trainer.py
         training/metrics.py training/test_metrics.py training/test_disk.py training/test_report.py {_RUN}
         training/plots.py training/test_plots.py training/test_sheets.py training/test_report_page.py training/test_evaluate.py

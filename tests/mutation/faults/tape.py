@@ -121,6 +121,10 @@ FAULTS = {
         "what a kill left stays in the part": ("        shutil.rmtree(part, ignore_errors=True)  # what a kill left\n        part.mkdir()\n", "        part.mkdir(exist_ok=True)\n"),
         "a file gets its name before it is on the disk": ("        with open(file, \"r+b\") as opened:\n            os.fsync(opened.fileno())\n        os.replace(file, path)\n", "        os.replace(file, path)\n        with open(path, \"r+b\") as opened:\n            os.fsync(opened.fileno())\n"),
         "arrays in another order": (", order=\"C\"\n", ", order=\"K\"\n"),
+        "a folder stays open": ("    finally:\n        os.close(descriptor)", "    finally:\n        pass"),
+        "an interrupt leaves its part": ("    except BaseException:\n        part.unlink(missing_ok=True)", "    except Exception:\n        part.unlink(missing_ok=True)"),
+        "an interrupt leaves its folder": ("    except BaseException as error:", "    except Exception as error:"),
+        "metadata is not written": ("save_file(arrays, file, metadata)", "save_file(arrays, file)"),
     },
     "holder.py": {
         "whole numbers as the data of what requires a gradient": ("if value.dtype.kind not in (\"fc\" if self._requires_grad else \"biufc\"):", "if value.dtype.kind not in \"biufc\":"),
