@@ -23,7 +23,8 @@ _OPERATIONS = f"{_CALLS} core/test_operations.py core/test_edges.py core/test_ha
 _TAPE = "core/test_tape.py core/test_tensors.py core/test_walk.py core/test_tape_safety.py"
 _RUN = "training/test_figures.py training/test_loop.py training/test_fields.py training/test_edits.py training/test_trainer.py"
 _PROGRAM = (
-    "program/test_parts.py program/test_runs.py program/test_batch_size.py data/test_views.py "
+    "program/test_what_reaches_whom.py program/test_parts.py program/test_options.py "
+    "program/test_runs.py program/test_batch_size.py data/test_views.py "
     "program/test_old_checkpoints.py program/test_crafted_checkpoints.py "
     "program/test_command_line.py training/test_whole_runs.py"
 )
@@ -152,33 +153,40 @@ ROOMS = {
         training/*.py {_RUN}
     """,
     "program": f"""
-        program/pictures.py {_PROGRAM} examples/test_resnet.py
-        program/published.py program/test_export_and_import.py against/test_foreign.py
-        program/exchange.py program/test_export_and_import.py program/test_command_line.py
-        program/together.py parallel/test_rank_parts.py parallel/test_rank_faults.py {_PROGRAM}
-        program/starting.py program/test_batch_size.py program/test_parts.py program/test_command_line.py {_PROGRAM}
-        program/text.py data/test_text.py examples/test_gpt.py {_PROGRAM}
+        program/pictures.py program/test_pictures.py data/test_views.py program/test_export_and_import.py {_PROGRAM} examples/test_resnet.py
+        program/unlabelled.py program/test_rooms_of_data.py examples/test_history_parts.py examples/test_recipes.py {_PROGRAM}
+        program/made.py program/test_rooms_of_data.py examples/test_perceptron.py {_PROGRAM}
+        program/shown.py program/test_shown.py program/test_rooms_of_data.py examples/test_perceptron.py {_PROGRAM}
+        program/text.py program/test_rooms_of_data.py data/test_text.py examples/test_gpt.py {_PROGRAM}
+        program/published.py program/test_published.py program/test_pictures.py program/test_export_and_import.py against/test_foreign.py against/test_onnx.py
+        program/exchange.py program/test_published.py program/test_export_and_import.py program/test_command_line.py
+        program/together.py program/test_together.py parallel/test_rank_parts.py parallel/test_rank_faults.py {_PROGRAM}
+        program/starting.py program/test_starting.py program/test_batch_size.py parallel/test_rank_parts.py {_PROGRAM}
+        program/options.py program/test_options.py {_PROGRAM}
+        program/commandline.py program/test_options.py program/test_export_and_import.py {_PROGRAM}
+        program/runs.py program/test_runs.py {_PROGRAM} parallel/test_rank_parts.py
+        program/recipe.py program/test_starting.py program/test_pictures.py {_PROGRAM}
+        program/program.py {_PROGRAM} program/test_export_and_import.py
         program/*.py {_PROGRAM}
     """,
     "examples": f"""
-        examples/alexnet.py examples/test_alexnet_network.py examples/test_variants.py {_PROGRAM}
-        examples/variants.py examples/test_variants.py examples/test_claims.py
-        examples/prepare_imagenet.py data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_repair.py data/test_data_prepare.py
-        examples/features.py training/test_evaluate.py program/test_command_line.py
-        examples/*.py program/test_command_line.py
-        examples/paper/*.py examples/test_claims.py
-        examples/history/autoencoder.py examples/test_autoencoder.py
-        examples/history/backprop.py examples/test_backprop.py
-        examples/history/bert.py examples/test_bert.py
-        examples/history/gan.py examples/test_gan.py
-        examples/history/googlenet.py examples/test_googlenet.py
-        examples/history/gpt.py examples/test_gpt.py
-        examples/history/lenet5.py examples/test_lenet5.py
-        examples/history/perceptron.py examples/test_perceptron.py
-        examples/history/resnet.py examples/test_resnet.py
-        examples/history/transformer.py examples/test_transformer.py
-        examples/history/vae.py examples/test_vae.py
-        examples/history/vgg.py examples/test_vgg.py
+        examples/alexnet.py examples/test_recipes.py examples/test_alexnet_network.py examples/test_variants.py {_PROGRAM}
+        examples/variants.py examples/test_recipes.py examples/test_variants.py examples/test_claims.py
+        examples/prepare_imagenet.py examples/test_tools.py data/test_data_prepare.py
+        examples/*.py examples/test_tools.py program/test_command_line.py
+        examples/paper/*.py examples/test_claims_parts.py examples/test_claims.py
+        examples/history/autoencoder.py examples/test_recipes.py examples/test_history_parts.py examples/test_autoencoder.py
+        examples/history/backprop.py examples/test_recipes.py examples/test_history_parts.py examples/test_backprop.py
+        examples/history/bert.py examples/test_recipes.py examples/test_history_parts.py examples/test_bert.py
+        examples/history/gan.py examples/test_recipes.py examples/test_history_parts.py examples/test_gan.py
+        examples/history/googlenet.py examples/test_recipes.py examples/test_history_parts.py examples/test_googlenet.py
+        examples/history/gpt.py examples/test_recipes.py examples/test_history_parts.py examples/test_gpt.py
+        examples/history/lenet5.py examples/test_recipes.py examples/test_history_parts.py examples/test_lenet5.py
+        examples/history/perceptron.py examples/test_recipes.py examples/test_history_parts.py examples/test_perceptron.py
+        examples/history/resnet.py examples/test_recipes.py examples/test_history_parts.py examples/test_resnet.py
+        examples/history/transformer.py examples/test_recipes.py examples/test_history_parts.py examples/test_transformer.py
+        examples/history/vae.py examples/test_recipes.py examples/test_history_parts.py examples/test_vae.py
+        examples/history/vgg.py examples/test_recipes.py examples/test_history_parts.py examples/test_vgg.py
     """,
     "devices": f"""
         devices/scratch.py core/test_memory_pool.py core/test_devices.py {_KERNELS}
