@@ -312,6 +312,29 @@ def test_a_generator_under_no_grad():
     assert (a * 2).requires_grad
 
 
+def test_a_generator_that_is_left_or_hit_ends_under_no_grad():
+    a, seen = leaf([1.0]), []
+
+    @tinynet.no_grad()
+    def steps():
+        try:
+            yield 1
+        finally:
+            seen.append((a * 2).requires_grad)
+
+    run = steps()
+    next(run)
+    run.close()
+    run = steps()
+    next(run)
+    with pytest.raises(KeyError, match="hit"):
+        run.throw(KeyError("hit"))
+    run = steps()
+    next(run)
+    assert next(run, None) is None
+    assert seen == [False] * 3 and (a * 2).requires_grad
+
+
 def test_no_grad_refuses_what_it_cannot_switch_off():
     async def task():
         pass
