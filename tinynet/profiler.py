@@ -38,18 +38,20 @@ class Profile:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.seconds = 0.0  # in the context as a whole
+        self.start = 0.0  # when it was first entered; of a trace, moment 0
 
     def __enter__(self) -> Profile:
         global active
         if active is not None:
             raise RuntimeError("profile: another profile is being recorded already")
-        active, self.start = self, time.perf_counter()
+        active, self._entered = self, time.perf_counter()
+        self.start = self.start or self._entered
         return self
 
     def __exit__(self, *exception: object) -> None:
         global active
         active = None
-        self.seconds += time.perf_counter() - self.start
+        self.seconds += time.perf_counter() - self._entered
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each operation and phase, the longest first: operation, phase, calls,

@@ -411,7 +411,7 @@ def test_profile_counts_operations_and_bytes(tmp_path):
     assert starts == sorted(starts)
 
 
-def test_one_profile_at_a_time_but_one_after_another():
+def test_one_profile_at_a_time_but_one_after_another(tmp_path):
     p = tinynet.profile()
     for _ in range(2):
         with p:
@@ -421,7 +421,11 @@ def test_one_profile_at_a_time_but_one_after_another():
             ):
                 pass
             tinynet.tensor([1.0]) + 1
-    assert p.rows()[0]["calls"] == 2
+            time.sleep(0.01)
+    assert p.rows()[0]["calls"] == 2 and p.seconds >= 0.02
+    p.save_chrome_trace(tmp_path / "trace.json")
+    starts = [e["ts"] for e in json.loads((tmp_path / "trace.json").read_text())["traceEvents"]]
+    assert 0 <= starts[0] and starts[0] + 1e4 <= starts[1]  # both from when it was first entered
     with pytest.raises(KeyError), tinynet.profile():
         raise KeyError
     with tinynet.profile() as empty:

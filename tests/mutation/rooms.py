@@ -54,7 +54,7 @@ ROOMS = {
         kernels/dropout.py {_KERNELS} core/test_ways.py -k 'dropout or threads or elementwise or every_pair'
         kernels/batch_norm.py {_NORMS} {_KERNELS} core/test_ways.py -k 'batch_norm or nan or empty or every_pair'
         kernels/adaptive_avg_pool2d.py {_NORMS} core/test_every_case.py -k adaptive
-        kernels/gelu.py {_KERNELS} -k 'gelu or elementwise'
+        kernels/gelu.py {_KERNELS} core/test_as_numpy.py -k 'gelu or elementwise or last_digits'
         kernels/*_loss.py {_NORMS} core/test_gradcheck_table.py core/test_operations.py
         kernels/bce_with_logits.py {_NORMS} core/test_gradcheck_table.py core/test_operations.py
         kernels/softmax.py {_KERNELS} -k softmax
@@ -68,7 +68,7 @@ ROOMS = {
         kernels/attention.py core/test_attention.py core/test_every_case.py -k 'attention'
         kernels/dilation.py core/test_dilation.py core/test_every_case.py -k 'dilation or conv2d'
         kernels/layer_norm.py core/test_layer_norm.py core/test_every_case.py -k layer_norm
-        kernels/elementwise.py core/test_operations.py core/test_edges.py core/test_gradcheck_table.py {_KERNELS}
+        kernels/elementwise.py core/test_as_numpy.py core/test_operations.py core/test_edges.py core/test_gradcheck_table.py {_KERNELS}
         kernels/index.py core/test_operations.py core/test_gradcheck_table.py core/test_every_case.py
         kernels/order.py core/test_operations.py core/test_gradcheck_table.py core/test_counts.py core/test_walk.py core/test_every_case.py
         kernels/*.py {_KERNELS} {_NORMS} core/test_operations.py core/test_gradcheck_table.py
@@ -76,12 +76,14 @@ ROOMS = {
     "tape": f"""
         tensors.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py cuda/test_steps.py
         function.py {_TAPE} core/test_every_case.py core/test_tracing.py core/test_devices.py {_CALLS}
-        arithmetic/*.py core/test_operations.py core/test_edges.py core/test_handed_on.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py
+        arithmetic/*.py core/test_edges.py core/test_as_numpy.py core/test_handed_on.py core/test_operations.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py
         random.py core/test_devices.py core/test_wrong_calls.py
         tracer.py core/test_tracing.py drawing/test_reading.py
         recording.py core/test_tape_safety.py core/test_tape.py
         marks.py core/test_tape_safety.py core/test_tape.py
         holder.py core/test_tensor_mistakes.py core/test_exchange.py core/test_handed_on.py core/test_tape.py
+        creation.py core/test_as_numpy.py core/test_exchange.py core/test_instead.py core/test_tensor_mistakes.py parallel/test_rank_parts.py core/test_wrong_calls.py core/test_devices.py
+        sharing.py core/test_tape_safety.py parallel/test_rank_parts.py core/test_wrong_calls.py
         functions.py core/test_handed_on.py core/test_operations.py core/test_wrong_calls.py core/test_tensor_mistakes.py
         profiler.py core/test_devices.py
         lock.py data/test_lock.py

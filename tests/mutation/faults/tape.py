@@ -177,7 +177,7 @@ FAULTS = {
         "the lock goes before the name": ("            path.unlink(missing_ok=True)\n            os.close(file)\n", "            os.close(file)\n            path.unlink(missing_ok=True)\n"),
     },
     "profiler.py": {
-        "entered twice: the seconds of the last time": ("self.seconds += time.perf_counter() - self.start", "self.seconds = time.perf_counter() - self.start"),
+        "entered twice: the seconds of the last time": ("self.seconds += time.perf_counter() - self._entered", "self.seconds = time.perf_counter() - self._entered"),
         "a trace begins with the machine": ("ts=1e6 * (e.start - self.start)", "ts=1e6 * e.start"),
     },
 }
