@@ -220,7 +220,8 @@ def tests_of(file: str) -> list[str]:
     found = _line_of(file)
     if found is None or not found[1]:
         raise ValueError(f"{file}: expected a file that rooms.py names tests for")
-    return [t for t in found[1] if not t.endswith(".py") or (ROOT / "tests" / t).exists()]
+    there = [t for t in found[1] if not t.endswith(".py") or (ROOT / "tests" / t).exists()]
+    return list(dict.fromkeys(there))
 
 
 def tests_gone() -> list[str]:

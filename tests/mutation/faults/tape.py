@@ -62,6 +62,8 @@ FAULTS = {
     "random.py": {
         "every draw the same": ("_calls += 1", "pass"),
         "the seed does not begin anew": ("_seed, _calls = int(n), 0", "_seed = int(n)"),
+        "the key of a draw the other way round": ("key=np.array(next_call(), np.uint64)", "key=np.array(next_call()[::-1], np.uint64)"),
+        "a state without its calls": ("_seed, _calls = int(state[\"seed\"]), int(state[\"calls\"])", "_seed, _calls = int(state[\"seed\"]), _calls"),
     },
     "saving.py": {
         "parts are not synced": ("            file.flush()\n            os.fsync(file.fileno())\n        os.replace(part, path)", "            file.flush()\n        os.replace(part, path)"),
@@ -75,5 +77,16 @@ FAULTS = {
         "a full disk is an error of the library": ("if isinstance(error, SafetensorError):  # what the library makes of a full disk\n            raise OSError(f\"{path}: {error}\") from None", "pass"),
         "the owner alone may read": ("file.chmod(mode)  # the library writes files that their owner alone may read", "pass"),
         "best is a second name that save writes into": ("        os.replace(file, path)\n", "        path.write_bytes(file.read_bytes())\n        file.unlink()\n"),
+    },
+    "profiler.py": {
+        "the second time replaces the first": ("self.seconds += time.perf_counter() - self._entered", "self.seconds = time.perf_counter() - self._entered"),
+        "the time is taken before the device is done": ("    device.synchronize()\n    seconds = time.perf_counter() - start\n", "    seconds = time.perf_counter() - start\n    device.synchronize()\n"),
+        "the trace in milliseconds": ("                dur=1e6 * e.seconds,\n", "                dur=1e3 * e.seconds,\n"),
+        "an event starts when it ends": ("str(device), start, seconds, nbytes)", "str(device), time.perf_counter(), seconds, nbytes)"),
+    },
+    "lock.py": {
+        "the lock goes before the name": ("            path.unlink(missing_ok=True)\n            os.close(file)\n", "            os.close(file)\n            path.unlink(missing_ok=True)\n"),
+        "who held it before still shows": ("    os.ftruncate(file, 0)\n", ""),
+        "the file stays open when somebody holds it": ("or \"another process\"\n            os.close(file)\n", "or \"another process\"\n"),
     },
 }
