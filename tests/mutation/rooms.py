@@ -85,7 +85,7 @@ ROOMS = {
         creation.py core/test_as_numpy.py core/test_exchange.py core/test_instead.py core/test_tensor_mistakes.py parallel/test_rank_parts.py core/test_wrong_calls.py core/test_devices.py
         sharing.py core/test_tape_safety.py parallel/test_rank_parts.py core/test_wrong_calls.py
         functions.py core/test_handed_on.py core/test_operations.py core/test_wrong_calls.py core/test_tensor_mistakes.py
-        profiler.py core/test_devices.py
+        profiler.py core/test_profiler.py
         lock.py data/test_lock.py
         saving.py core/test_saving.py training/test_disk.py training/test_checkpoint.py core/test_exchange.py
         *.py {_TAPE} core/test_handed_on.py core/test_operations.py core/test_tensor_mistakes.py core/test_wrong_calls.py core/test_devices.py
@@ -214,11 +214,15 @@ ROOMS = {
         foreign/*.py against/test_foreign.py
     """,
     "cuda": f"""
-        devices/cuda/*.py {_CUDA} cuda/test_training.py cuda/test_gradcheck_device.py
-        kernels/cuda/steps/* cuda/test_steps.py cuda/test_host.py
+        devices/cuda/installation.py cuda/test_installation.py
+        devices/cuda/uploads.py cuda/test_uploads.py {_CUDA} cuda/test_training.py
+        devices/cuda/memory.py cuda/test_memory.py {_CUDA}
+        devices/cuda/*.py cuda/test_host.py cuda/test_memory.py cuda/test_uploads.py {_CUDA} cuda/test_training.py cuda/test_gradcheck_device.py
+        kernels/cuda/steps/* cuda/test_steps.py cuda/test_host.py cuda/test_wide_indices.py
         kernels/cuda/clip.* cuda/test_kernels.py cuda/test_steps.py cuda/test_parity.py
-        kernels/cuda/*.py {_CUDA}
-        kernels/cuda/*.cu* cuda/test_kernels.py cuda/test_norm_and_losses.py cuda/test_parity.py cuda/test_host.py cuda/test_sources.py
+        kernels/cuda/batch_norm.py cuda/test_norm_and_losses.py cuda/test_nccl.py {_CUDA}
+        kernels/cuda/*.py {_CUDA} cuda/test_wide_indices.py
+        kernels/cuda/*.cu* cuda/test_kernels.py cuda/test_norm_and_losses.py cuda/test_parity.py cuda/test_wide_indices.py cuda/test_host.py cuda/test_sources.py
     """,
 }  # fmt: skip
 _NAMES_ALONE = ("__init__.py", "backends.py", "errors.py", "operations.py")
@@ -254,7 +258,8 @@ def tests_of(file: str) -> list[str]:
     found = _line_of(file)
     if found is None or not found[1]:
         raise ValueError(f"{file}: expected a file that rooms.py names tests for")
-    return [t for t in found[1] if not t.endswith(".py") or (ROOT / "tests" / t).exists()]
+    there = [t for t in found[1] if not t.endswith(".py") or (ROOT / "tests" / t).exists()]
+    return list(dict.fromkeys(there))
 
 
 def tests_gone() -> list[str]:
