@@ -167,7 +167,7 @@ ROOMS = {
         onnx/*.py against/test_onnx_at_once.py against/test_onnx_forms.py against/test_onnx_export.py against/test_onnx.py
     """,
     "drawing": """
-        drawing/*.py drawing/test_reading.py drawing/test_folding.py drawing/test_picture.py cuda/test_drawing_device.py
+        drawing/*.py drawing/test_borders.py drawing/test_reading.py drawing/test_folding.py drawing/test_picture.py cuda/test_drawing_device.py
     """,
     "exercises": """
         exercises/*.py exercises/test_exercises.py
