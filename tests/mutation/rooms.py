@@ -196,10 +196,10 @@ ROOMS = {
         devices/*.py core/test_devices.py core/test_memory_pool.py core/test_interrupts.py core/test_side_effects.py core/test_elsewhere.py
     """,
     "onnx": """
-        onnx/*.py against/test_onnx_export.py against/test_onnx.py
+        onnx/*.py against/test_onnx_at_once.py against/test_onnx_forms.py against/test_onnx_export.py against/test_onnx.py
     """,
     "drawing": """
-        drawing/*.py drawing/test_reading.py drawing/test_folding.py drawing/test_picture.py cuda/test_drawing_device.py
+        drawing/*.py drawing/test_borders.py drawing/test_reading.py drawing/test_folding.py drawing/test_picture.py cuda/test_drawing_device.py
     """,
     "exercises": """
         exercises/*.py exercises/test_exercises.py
@@ -211,7 +211,7 @@ ROOMS = {
     """,
     "foreign": """
         foreign/beside.py against/test_beside_torch.py
-        foreign/*.py against/test_foreign.py
+        foreign/*.py against/test_foreign_forms.py against/test_foreign.py
     """,
     "cuda": f"""
         devices/cuda/installation.py cuda/test_installation.py
