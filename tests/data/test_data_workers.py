@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -31,13 +30,6 @@ class Counted(ArrayDataset):
     def picture(self, i):
         self.asked += 1
         return super().picture(i)
-
-
-@pytest.fixture
-def forks(monkeypatch):
-    """Workers that are forked: they start at once, and are the same otherwise."""
-    context = multiprocessing.get_context("fork")
-    monkeypatch.setattr("tinynet.data.workers.multiprocessing.get_context", lambda kind: context)
 
 
 def values(batches):
@@ -132,6 +124,23 @@ def test_deaths_are_counted_in_a_row(forks):
                 os.kill(loader._pool.workers[0].process.pid, signal.SIGKILL)
         assert found == list(range(40))
         assert len(loader._pool.workers) == 1
+
+
+@linux
+def test_a_worker_that_always_dies_ends_the_run_and_all_others(forks):
+    class Deadly(Counted):
+        def picture(self, i):
+            if i == 5:
+                os._exit(7)
+            return super().picture(i)
+
+    with Loader(Deadly(), 2, crop=3, train=False, workers=2) as loader:
+        message = (
+            r"worker \d \(pid \d+\) ended with status 7, 3 times in a row: is there enough mem"
+        )
+        with pytest.raises(DataError, match=message):
+            list(loader.epoch(0))
+        assert loader._pool.workers == [] and not loader._pool.running
 
 
 @linux
