@@ -119,16 +119,16 @@ ROOMS = {
         data/dataset.py {_LOADING} data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_data_prepare.py
         data/loader.py {_LOADING} data/test_data_mistakes.py data/test_prepared_mistakes.py
         data/workers.py data/test_data_workers.py data/test_data_loader.py
-        data/matfile.py data/test_data_robust.py data/test_data_prepare.py data/test_crafted.py
-        data/tar.py data/test_data_formats.py {_PREPARING}
-        data/imagenet.py {_PREPARING}
+        data/matfile.py data/test_archives.py data/test_data_mistakes.py data/test_data_robust.py data/test_data_prepare.py data/test_crafted.py
+        data/tar.py data/test_archives.py data/test_data_formats.py {_PREPARING}
+        data/imagenet.py data/test_archives.py {_PREPARING}
         data/prepare.py {_PREPARING}
         data/repair.py data/test_repair.py data/test_data_prepare.py
         data/shards.py training/test_disk.py {_PREPARING}
         data/pictures.py {_READING} {_PREPARING}
         data/text.py data/test_text.py examples/test_gpt.py examples/test_transformer.py
         data/sequences.py data/test_text.py examples/test_gpt.py examples/test_transformer.py
-        data/*.py {_READING} data/test_data_robust.py data/test_data_mistakes.py data/test_crafted.py
+        data/*.py data/test_archives.py {_READING} data/test_data_robust.py data/test_data_mistakes.py data/test_crafted.py
     """,
     "training": f"""
         training/checkpoint.py training/test_disk.py training/test_checkpoint.py {_RUN}
