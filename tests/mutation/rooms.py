@@ -33,8 +33,8 @@ _CUDA = (
 )
 _LOADING = "data/test_data_draws.py data/test_data_workers.py data/test_data_loader.py"
 _PREPARING = (
-    "data/test_data_robust.py data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_data_prepare.py "
-    "data/test_prepared_sets.py data/test_repair.py data/test_crafted.py"
+    "data/test_prepared_sets.py data/test_data_robust.py data/test_data_mistakes.py "
+    "data/test_prepared_mistakes.py data/test_data_prepare.py data/test_repair.py data/test_crafted.py"
 )
 _READING = "data/test_odd_pictures.py data/test_data_formats.py data/test_folders.py"
 
