@@ -14,7 +14,7 @@ from interrupts import at_every_place
 
 import tinynet
 import tinynet.functional as F
-from tinynet import marks, tape, tensors
+from tinynet import marks, sharing, tape, tensors
 
 
 def leaf(values, **options):
@@ -312,6 +312,29 @@ def test_a_generator_under_no_grad():
     assert (a * 2).requires_grad
 
 
+def test_a_generator_that_is_left_or_hit_ends_under_no_grad():
+    a, seen = leaf([1.0]), []
+
+    @tinynet.no_grad()
+    def steps():
+        try:
+            yield 1
+        finally:
+            seen.append((a * 2).requires_grad)
+
+    run = steps()
+    next(run)
+    run.close()
+    run = steps()
+    next(run)
+    with pytest.raises(KeyError, match="hit"):
+        run.throw(KeyError("hit"))
+    run = steps()
+    next(run)
+    assert next(run, None) is None
+    assert seen == [False] * 3 and (a * 2).requires_grad
+
+
 def test_no_grad_refuses_what_it_cannot_switch_off():
     async def task():
         pass
@@ -420,3 +443,37 @@ def test_a_function_is_ours_if_its_package_is(module, ours):
         function.apply(x).sum().backward()
         x.grad.data[...] = 7
         assert kept.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("required", [(True, True), (True, False), (False, True)])
+def test_gradients_for_all_arguments_or_for_the_tensors_alone(alone, required):
+    """Whichever of them requires one."""
+
+    class Mix(tinynet.Function):
+        @staticmethod
+        def forward(ctx, p, a, q, b):
+            ctx.factors = p, q
+            return p * a + q * b
+
+        @staticmethod
+        def backward(ctx, dy):
+            p, q = ctx.factors
+            return (p * dy, q * dy) if alone else (None, p * dy, None, q * dy)
+
+    a, b = (tinynet.tensor([1.0, 2.0], requires_grad=need) for need in required)
+    Mix.apply(3.0, a, 5.0, b).sum().backward()
+    assert [x.grad is not None for x in (a, b)] == list(required)
+    assert all(x.grad is None or x.grad.tolist() == [n, n] for x, n in ((a, 3), (b, 5)))
+
+
+def test_a_share_ends_where_it_began():
+    """Also inside of another, of none, and where an error leaves it."""
+    outer, inner = (sharing.Share(first, 2, 4, lambda value: [value]) for first in (0, 2))
+    with sharing.shared(outer):
+        for share in (inner, None):
+            with pytest.raises(KeyError), sharing.shared(share):
+                assert sharing.current() is share
+                raise KeyError
+            assert sharing.current() is outer
+    assert sharing.current() is None

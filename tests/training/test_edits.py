@@ -137,6 +137,46 @@ def test_a_running_variance_overflows_before_the_output():
     assert found == "layers.0.running_var"
 
 
+@pytest.mark.parametrize("bad", range(3))
+def test_every_input_is_looked_at(bad):
+    """The pictures of two devices, and what stands beside them."""
+    given = [tensor(np.ones((2, 2), np.float32)) for _ in range(3)]
+    task, model = Squares(), nn.Linear(2, 1)
+    task.loss = lambda model, x, y: ((model(x[0]) + model(x[1]) * y.sum()).mean(), [])
+    optimizer = SGD(model.parameters(), 0.1)
+    assert first_nonfinite(task, model, optimizer, ((given[0], given[1]), given[2])) is None
+    given[bad].data[1, 0] = np.inf
+    found = first_nonfinite(task, model, optimizer, ((given[0], given[1]), given[2]))
+    assert found == "the inputs"
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_watched_module_is_called_as_it_is_and_gives_what_it_gives():
+    """With keywords; several outputs, of which one is not finite; inner modules come first."""
+
+    class Two(nn.Module):
+        def __init__(self):
+            self.inner = nn.Linear(2, 2)
+
+        def forward(self, x, *, by):
+            y = self.inner(x)
+            return [y, (y * by,)]
+
+    class Outer(nn.Module):
+        def __init__(self):
+            self.two, self.last = Two(), nn.Linear(2, 1)
+
+        def forward(self, x):
+            y, (z,) = self.two(x, by=self.by)
+            return self.last(y) + z.sum()
+
+    model = Outer()
+    x = tensor(np.ones((3, 2), np.float32))
+    for model.by, found in ((1.0, None), (float("inf"), "the output of two")):
+        assert first_nonfinite(Squares(), model, SGD(model.parameters(), 0.1), (x,)) == found
+        assert not any("forward" in vars(module) for _, module in model.named_modules())
+
+
 def grouped(**bias):
     """Two layers, biases without weight decay, as AlexNet has its groups."""
     a, b = nn.Linear(2, 2), nn.Linear(2, 2)

@@ -193,6 +193,19 @@ def test_a_tie_is_no_recognition():
     assert list(result.samples["wrong"]) == [0] and not result.samples["right"]
 
 
+def test_losses_are_added_in_the_order_of_the_data_and_in_double_precision():
+    """So the sum has the same bits, whoever found them."""
+    losses = [(8, 1.0), (0, 1e17), (4, -1e17)]
+    assert Evaluation([], np.zeros(0), np.zeros(0), 1, log_losses=losses).loss == 1.0
+    dataset = numbered(200, 2)
+    (batch,) = Loader(dataset, 200, crop=4, train=False).epoch(0)
+    scores = np.linspace(0, 3, 400).reshape(200, 2).astype(np.float32)
+    found = evaluate([lookup(scores)], [batch], inputs_for(), dataset.classes)
+    shares = probabilities([lookup(scores)], batch, inputs_for()).astype(np.float64)
+    expected = -np.log(shares[np.arange(200), dataset.labels]).mean()
+    assert found.loss == pytest.approx(expected, rel=1e-13)
+
+
 def test_a_mistake_of_which_the_net_is_sure_costs_much_but_no_infinity():
     """The share of the truth is rounded to 0; it counts as 1e-30."""
     dataset = numbered(2, 2)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 from told import BATCHES, Rows, Told, make, of_kind, set_clock, stop_at
 
 from tinynet.devices.cpu import CpuDevice
+from tinynet.optim.lr_scheduler import Constant
+from tinynet.parallel.ranks import Ranks
 from tinynet.training import checkpoint as files
 from tinynet.training import console
 from tinynet.training.saving import TrainingError
@@ -177,3 +181,98 @@ def test_what_is_left_out_is_counted_by_split(stop, tmp_path, capsys):
         assert said.count(f"left out: {split} row {place}\n") == 1
     with pytest.raises(TrainingError, match="test row 8; expected at most 4 .* this is number 5"):
         make(tmp_path, Passing([3, 4], [3, 9, 8]), skip_damaged=4).fit()
+
+
+class Counting(Constant):
+    """A schedule that knows how often it was asked: a user's own may depend on it."""
+
+    steps = 0
+
+    def step(self, epoch, metrics):
+        self.steps += 1
+
+    def state_dict(self):
+        return {**super().state_dict(), "steps": self.steps}
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.steps = state["steps"]
+
+
+@pytest.mark.parametrize("stops", [(), (1,), (3, 5, 6), (5, 5)])
+def test_a_schedule_is_asked_once_a_batch(stops, tmp_path):
+    """Whatever the number of resumes; the end of an epoch is asked with the figures of its test."""
+
+    def made():
+        trainer = make(tmp_path, Told())
+        trainer.schedule = trainer.saver.schedule = Counting(trainer.optimizer)
+        return trainer
+
+    trainer = made()
+    for number, stop in enumerate(stops):
+        stop_at(trainer, stop)
+        trainer = made()
+        batch = f"epoch {1 + stop // 5 - (stop == 5)}, batch {5 if stop == 5 else stop % 5}"
+        assert trainer.resume() == f"resuming from {files.path_of(tmp_path, stop)}: {batch}"
+        assert trainer.saver.last == files.path_of(tmp_path, stop), number
+    trainer.fit()
+    assert trainer.schedule.steps == 10
+
+
+def test_what_a_kill_left_is_removed_at_the_start(tmp_path):
+    (tmp_path / "config.json.part").write_text("{")
+    part = tmp_path / "step-00000009.safetensors.part"
+    part.mkdir()
+    (part / "half").write_bytes(b"1")
+    make(tmp_path, Told()).fit()
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_all_batches_given_are_closed_whatever_ends_the_run(tmp_path):
+    """Also by a task that holds on to what it was given: workers and threads end with them."""
+    given = []
+
+    class Holding(Told):
+        def ahead(self, batches):
+            given.append(batches)
+            return batches
+
+    make(tmp_path / "a", Holding()).fit()
+    stop_at(make(tmp_path / "b", Holding()), 7)
+    broken = make(tmp_path / "c", Holding())
+    broken._report = lambda now: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        broken.fit()
+    in_test = make(tmp_path / "d", Holding())
+    in_test.task.test = lambda model, batches: (next(iter(batches)), 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        in_test.fit()
+    assert len(given) == 4 + 3 + 1 + 2
+    assert {inspect.getgeneratorstate(each) for each in given} == {inspect.GEN_CLOSED}
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+@pytest.mark.parametrize("other", [None, 1, 2])
+def test_a_rank_with_another_net_ends_the_run_on_all_ranks(rank, other, tmp_path):
+    """All of three see the same sums, and name the one whose weights are not rank 0's."""
+
+    class Three(Ranks):
+        size = 3
+
+        def gather(self, value):
+            if not isinstance(value, tuple):  # time, or a reason to stop
+                return [value] * 3
+            assert value[0] == self.name and len(value[1]) == 2  # weight and bias
+            wrong = [each ^ 1 for each in value[1]]
+            mine, its = (value[1], wrong) if rank != other else (wrong, value[1])
+            return [(f"rank {k}", its if k == other else mine) for k in range(3)]
+
+    trainer = make(tmp_path, Told(), epochs=1)
+    trainer.ranks = Three()
+    trainer.ranks.rank = rank
+    if other is None:
+        assert trainer.fit() == "done"
+    else:
+        with pytest.raises(TrainingError, match=f"^rank {other}: expected the weights of rank 0"):
+            trainer.fit()
+    assert (tmp_path / "metrics.jsonl").exists() == (rank == 0)  # which alone writes

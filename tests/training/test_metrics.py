@@ -31,6 +31,29 @@ def test_lines_after_the_checkpoint_are_cut_off(tmp_path):
     ]
 
 
+def test_every_line_is_in_the_file_at_once(tmp_path):
+    """A kill loses none; who watches a run sees it go on."""
+    log = MetricsLog(tmp_path)
+    for step in (1, 2, 3):
+        log.write("train", step)
+        assert len(read_metrics(tmp_path)) == step
+    log.close()
+
+
+def test_a_config_is_replaced_whole(tmp_path, monkeypatch):
+    write_config(tmp_path, {"lr": 1}, "a net", Classification)
+    before = (tmp_path / "config.json").read_bytes()
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_config(tmp_path, {"lr": 2}, "a net", Classification)
+    assert (tmp_path / "config.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_a_fresh_run_starts_an_empty_file(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("old\n")
     MetricsLog(tmp_path).close()

@@ -159,7 +159,9 @@ def test_bars_are_shares_of_the_width():
 
 
 def test_a_contact_sheet_has_each_picture_over_its_words(tmp_path):
-    solid = [np.full((7, 7, 3), 20 * k, np.uint8) for k in range(5)]
+    colours = [(200, 20, 90), (10, 120, 30), (0, 0, 255), (7, 7, 7)]
+    solid = [np.full((7, 7, 3), colour, np.uint8) for colour in colours]
+    solid[3] = solid[3][:, :, :1]  # of one channel
     rows = [[(solid[0], "a"), (solid[1], "b\nb"), (solid[2], "c")], [(solid[3], "d")]]
     plots.contact_sheet(rows, tmp_path / "s.png", side=40)
     sheet = np.asarray(Image.open(tmp_path / "s.png"))
@@ -173,6 +175,24 @@ def test_a_contact_sheet_has_each_picture_over_its_words(tmp_path):
             for line in range(2):  # of words, below
                 below = sheet[top + 44 + 18 * line :][:16, left : left + 40]
                 assert (below < 255).any() == (line <= words.count("\n"))
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (6, 6), (20, 10), (34, 7), (96, 16)])
+def test_kernels_lie_row_by_row(count, columns, tmp_path, rng):
+    """As many columns, up to 16, as fill all rows; up to seven as they are. No kernel is turned."""
+    weights = rng.uniform(-1, 1, (count, 3, 2, 5)).astype(np.float32)
+    weights[0, 1, 0, 3], weights[-1, 2, 1, 0] = 4.0, -3.0  # the largest of theirs
+    plots.draw_kernels([weights], tmp_path / "k.png")
+    sheet = np.asarray(Image.open(tmp_path / "k.png")).astype(int)
+    zoom = 44 // 5
+    rows = -(-count // columns)
+    assert sheet.shape == (rows * (2 * zoom + 2) + 2, columns * (5 * zoom + 2) + 2, 3)
+    for place, weight in enumerate(weights):
+        row, column = divmod(place, columns)
+        top, left = row * (2 * zoom + 2) + 2, column * (5 * zoom + 2) + 2
+        found = sheet[top : top + 2 * zoom, left : left + 5 * zoom][::zoom, ::zoom]
+        wanted = 127.5 + 127.5 * weight.transpose(1, 2, 0) / abs(weight).max()
+        assert abs(found - wanted).max() <= 1
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ FAULTS = {
         "a norm without a weight has zeros": ("for i, value in ((1, 1), (2, 0)):", "for i, value in ((1, 0), (2, 0)):"),
         "a new axis after numbers": ("            new.append(place)\n            place += 1\n            continue\n", "            new.append(axis)\n            place += 1\n            continue\n"),
         "gelu by erf always": (", approximate=plain(step, \"approximate\"))", ", approximate=(plain(step, \"approximate\"), \"none\")[1])"),
-        "every changed size is as it was": ("if n is None and i < len(x) and x[: i + 1] == y[: i + 1]", "if n is None and i < len(x)"),
+        "every changed size is as it was": ("if all(a[i : i + 1] == b[i : i + 1] for a, b in pairs)]", "if i < len(x.shape)]"),
     },
     "onnx/windows.py": {
         "pads side by side": ("widths = [(pads[0], pads[2]), (pads[1], pads[3])]", "widths = [(pads[0], pads[1]), (pads[2], pads[3])]"),
@@ -60,7 +60,7 @@ FAULTS = {
     },
     "onnx/exporting.py": {
         "metadata in JSON always": ("name: value if isinstance(value, str) else json.dumps(value)", "name: json.dumps(value)"),
-        "a result may be called as a node": ("writer = Writer(onnx, [*(wire.name for wire in graph.inputs), *outputs, *state])", "writer = Writer(onnx, [*(wire.name for wire in graph.inputs), *state])"),
+        "a result may be called as a node": ("writer = Writer(onnx, names)", "writer = Writer(onnx, names[: len(graph.inputs)] + state)"),
         "nodes of the module before": ("        writer.begin(step.path)\n", "        writer.begin(graph.steps[0].path)\n"),
     },
     "onnx/recording.py": {
@@ -78,7 +78,7 @@ FAULTS = {
         "options make no other node": ("doing = op, *inputs, repr(sorted(attributes.items()))", "doing = op, *inputs"),
         "one empty input is left": ("        while inputs and not inputs[-1]:\n", "        if inputs and not inputs[-1]:\n"),
         "weights that nobody needs are written": ("        if name in needed:\n", "        if True:\n"),
-        "a result twice": (" and graph.outputs.count(wire) == 1:", ":"),
+        "a result twice": (" and results.count(inner) == 1:", ":"),
         "128 in one byte": ("    while length >= 128:\n", "    while length > 128:\n"),
     },
     "onnx/reading.py": {

@@ -67,6 +67,10 @@ FAULTS = {
         "a rate of 0 is a step": ("if p.grad is None or rate == 0:", "if p.grad is None or group[\"frozen\"]:"),
         "a group that names no decay has none": ("group.get(\"weight_decay\") != 0 for group in groups", "group.get(\"weight_decay\", 0) != 0 for group in groups"),
         "after loading the last step is none": ("        self.steps = steps\n        self._last = None", "        self.steps = steps\n        self._last = {}"),
+        "state in single precision": ("Tensor(p.device.xp.zeros(p.shape, p.dtype), p.device)", "Tensor(p.device.xp.zeros(p.shape, np.float32), p.device)"),
+        "steps below 0": ("if not isinstance(count, int) or count < 0:", "if not isinstance(count, int):"),
+        "results of operations are parameters": ("if any(p.node is not None for p in every):", "if all(p.node is not None for p in every):"),
+        "last_step in the rule's own type": ("return Tensor(change.astype(parameter.dtype, copy=False), device)", "return Tensor(change, device)"),
     },
     "optim/lr_scheduler.py": {
         "lr set without the first": ("        self.first_lr = self.min_lr + (lr - self.min_lr) / self.factor(epoch)\n", ""),
@@ -116,6 +120,11 @@ FAULTS = {
         "a rate that cannot be set is passed over": ("            raise ValueError(\n                f\"{type(self).__name__}.set_lr: expected an epoch", "            return\n            raise ValueError(\n                f\"{type(self).__name__}.set_lr: expected an epoch"),
         "min_lr: of the first rate": ("        self.epochs, self.min_lr = _above_zero(\"Cosine\", \"epochs\", epochs), min_lr", "        self.epochs, self.min_lr = _above_zero(\"Cosine\", \"epochs\", epochs), min_lr * optimizer.lr"),
         "a rate set in the warm-up is lost": ("        self.after.set_lr(lr / self.factor(epoch), epoch)\n        self.full_lr = self.optimizer.lr\n", "        self.after.set_lr(lr / self.factor(epoch), epoch)\n"),
+        "a warm rate is loaded before what comes after": ("        self.after.load_state_dict(state[\"after\"])\n        self.full_lr, self.optimizer.lr = state[\"full_lr\"], state[\"lr\"]", "        self.full_lr, self.optimizer.lr = state[\"full_lr\"], state[\"lr\"]\n        self.after.load_state_dict(state[\"after\"])"),
+        "a metric that is missing is passed over": ("        if self.metric not in metrics:\n", "        if self.metric not in metrics:\n            return\n        if self.metric is None:\n"),
+        "patience of ten": ("patience: int = 3,", "patience: int = 10,"),
+        "a rate below 0 can be set": ("self.optimizer.lr = self.optimizer.not_negative(\"lr\", lr)", "self.optimizer.lr = lr"),
+        "the first rate before the check": ("        super().set_lr(lr, epoch)\n        self.first_lr = self.min_lr + (lr - self.min_lr) / self.factor(epoch)", "        self.first_lr = self.min_lr + (lr - self.min_lr) / self.factor(epoch)\n        super().set_lr(lr, epoch)"),
     },
     "optim/adaptive.py": {
         "the steps of another": ("        rate, root = _corrected(group, rate, steps)\n        numbers", "        rate, root = _corrected(group, rate, max(self.steps.values()))\n        numbers"),
@@ -148,6 +157,9 @@ FAULTS = {
         "RMSprop: decay and momentum of the constructor exchanged": ("eps=eps, weight_decay=weight_decay, momentum=momentum)", "eps=eps, weight_decay=momentum, momentum=weight_decay)"),
         "AdamW forgets amsgrad": ("super().__init__(params, lr, betas, eps, weight_decay, amsgrad)", "super().__init__(params, lr, betas, eps, weight_decay)"),
         "last step with a decay that is coupled": ("decay = rate * group[\"weight_decay\"] if self.decoupled else 0.0", "decay = rate * group[\"weight_decay\"]"),
+        "AdamW's rate is RMSprop's": ("        lr: float = 1e-3,\n        betas: tuple[float, float] = (0.9, 0.999),\n        eps: float = 1e-8,\n        weight_decay: float = 1e-2,", "        lr: float = 1e-2,\n        betas: tuple[float, float] = (0.9, 0.999),\n        eps: float = 1e-8,\n        weight_decay: float = 1e-2,"),
+        "RMSprop forgets like Adam": ("alpha: float = 0.99,", "alpha: float = 0.999,"),
+        "centered may be a number": ("        self.flag(\"centered\", group[\"centered\"])\n", ""),
     },
     "optim/clip.py": {
         "the norm of each": ("factor = max_norm / first.xp.maximum(norm, max_norm)", "factor = max_norm / first.xp.maximum(norm / len(grads), max_norm)"),
@@ -166,5 +178,7 @@ FAULTS = {
         "twice for two devices": ("    for device in dict.fromkeys(grad.device for grad in grads):\n        with device.activate(\"clip_grad_norm\"):\n            by", "    for device in [grad.device for grad in grads]:\n        with device.activate(\"clip_grad_norm\"):\n            by"),
         "the first gradient's type for all": ("grad.data *= by.astype(grad.dtype)", "grad.data = (grad.data * by.astype(grads[0].dtype)).astype(grads[0].dtype)"),
         "norms are relative to the first device": ("                if grad.device == device:\n", ""),
+        "one tensor is many": ("parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)", "parameters = list(parameters)"),
+        "NumPy's numbers are refused": ("real = isinstance(max_norm, (int, float, np.integer, np.floating))", "real = isinstance(max_norm, (int, float))"),
     },
 }

@@ -103,6 +103,8 @@ FAULTS = {
     "random.py": {
         "every draw the same": ("_calls += 1", "pass"),
         "the seed does not begin anew": ("_seed, _calls = int(n), 0", "_seed = int(n)"),
+        "the key of a draw the other way round": ("key=np.array(next_call(), np.uint64)", "key=np.array(next_call()[::-1], np.uint64)"),
+        "a state without its calls": ("_seed, _calls = int(state[\"seed\"]), int(state[\"calls\"])", "_seed, _calls = int(state[\"seed\"]), _calls"),
     },
     "saving.py": {
         "parts are not synced": ("            file.flush()\n            os.fsync(file.fileno())\n        os.replace(part, path)", "            file.flush()\n        os.replace(part, path)"),
@@ -121,6 +123,10 @@ FAULTS = {
         "what a kill left stays in the part": ("        shutil.rmtree(part, ignore_errors=True)  # what a kill left\n        part.mkdir()\n", "        part.mkdir(exist_ok=True)\n"),
         "a file gets its name before it is on the disk": ("        with open(file, \"r+b\") as opened:\n            os.fsync(opened.fileno())\n        os.replace(file, path)\n", "        os.replace(file, path)\n        with open(path, \"r+b\") as opened:\n            os.fsync(opened.fileno())\n"),
         "arrays in another order": (", order=\"C\"\n", ", order=\"K\"\n"),
+        "a folder stays open": ("    finally:\n        os.close(descriptor)", "    finally:\n        pass"),
+        "an interrupt leaves its part": ("    except BaseException:\n        part.unlink(missing_ok=True)", "    except Exception:\n        part.unlink(missing_ok=True)"),
+        "an interrupt leaves its folder": ("    except BaseException as error:", "    except Exception as error:"),
+        "metadata is not written": ("save_file(arrays, file, metadata)", "save_file(arrays, file)"),
     },
     "holder.py": {
         "whole numbers as the data of what requires a gradient": ("if value.dtype.kind not in (\"fc\" if self._requires_grad else \"biufc\"):", "if value.dtype.kind not in \"biufc\":"),
@@ -168,12 +174,16 @@ FAULTS = {
         "a trace keeps the function it was in": ("        self._frame = None  # a frame keeps all its variables alive\n", ""),
         "the innermost name stays": ("if seen.name is None or frame is self._frame:", "if seen.name is None:"),
     },
-    "lock.py": {
-        "what the last holder wrote is left": ("    os.ftruncate(file, 0)\n", ""),
-        "the lock goes before the name": ("            path.unlink(missing_ok=True)\n            os.close(file)\n", "            os.close(file)\n            path.unlink(missing_ok=True)\n"),
-    },
     "profiler.py": {
-        "entered twice: the seconds of the last time": ("self.seconds += time.perf_counter() - self.start", "self.seconds = time.perf_counter() - self.start"),
-        "a trace begins with the machine": ("ts=1e6 * (e.start - self.start)", "ts=1e6 * e.start"),
+        "a trace begins with the machine": ("ts=1e6 * (e.start - zero)", "ts=1e6 * e.start"),
+        "the second time replaces the first": ("self.seconds += time.perf_counter() - self._entered", "self.seconds = time.perf_counter() - self._entered"),
+        "the time is taken before the device is done": ("    device.synchronize()\n    seconds = time.perf_counter() - start\n", "    seconds = time.perf_counter() - start\n    device.synchronize()\n"),
+        "the trace in milliseconds": ("                dur=1e6 * e.seconds,\n", "                dur=1e3 * e.seconds,\n"),
+        "an event starts when it ends": ("str(device), start, seconds, nbytes)", "str(device), time.perf_counter(), seconds, nbytes)"),
+    },
+    "lock.py": {
+        "the lock goes before the name": ("            path.unlink(missing_ok=True)\n            os.close(file)\n", "            os.close(file)\n            path.unlink(missing_ok=True)\n"),
+        "who held it before still shows": ("    os.ftruncate(file, 0)\n", ""),
+        "the file stays open when somebody holds it": ("or \"another process\"\n            os.close(file)\n", "or \"another process\"\n"),
     },
 }
