@@ -34,9 +34,9 @@ _CUDA = (
 )
 _LOADING = "data/test_data_draws.py data/test_loader_options.py data/test_data_workers.py data/test_data_kinds.py data/test_data_loader.py"
 _PREPARING = (
-    "data/test_data_robust.py data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_data_prepare.py "
+    "data/test_prepared_sets.py data/test_data_robust.py data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_data_prepare.py "
     "data/test_preparing_rules.py data/test_repair_rules.py data/test_reading_rules.py data/test_data_kinds.py "
-    "data/test_prepared_sets.py data/test_repair.py data/test_crafted.py"
+    "data/test_repair.py data/test_crafted.py"
 )
 _READING = "data/test_reading_rules.py data/test_data_kinds.py data/test_decoding.py data/test_odd_pictures.py data/test_data_formats.py data/test_folders.py"
 
@@ -123,9 +123,9 @@ ROOMS = {
         data/dataset.py data/test_data_sets.py {_LOADING} data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_data_prepare.py
         data/loader.py {_LOADING} data/test_data_mistakes.py data/test_prepared_mistakes.py
         data/workers.py {_LOADING}
-        data/matfile.py data/test_reading_rules.py data/test_data_kinds.py data/test_data_robust.py data/test_data_prepare.py data/test_crafted.py
-        data/tar.py data/test_data_formats.py {_PREPARING}
-        data/imagenet.py {_PREPARING}
+        data/matfile.py data/test_archives.py data/test_reading_rules.py data/test_data_kinds.py data/test_data_mistakes.py data/test_data_robust.py data/test_data_prepare.py data/test_crafted.py
+        data/tar.py data/test_archives.py data/test_data_formats.py {_PREPARING}
+        data/imagenet.py data/test_archives.py {_PREPARING}
         data/prepare.py {_PREPARING}
         data/repair.py data/test_repair_rules.py data/test_data_kinds.py data/test_preparing_rules.py data/test_repair.py data/test_data_prepare.py
         data/over_ranks.py data/test_over_ranks.py data/test_data_kinds.py
@@ -133,7 +133,7 @@ ROOMS = {
         data/pictures.py {_READING} {_PREPARING}
         data/text.py data/test_text.py data/test_data_kinds.py data/test_reading_rules.py examples/test_gpt.py examples/test_transformer.py
         data/sequences.py data/test_text.py data/test_reading_rules.py examples/test_gpt.py examples/test_transformer.py
-        data/*.py {_READING} data/test_data_robust.py data/test_data_mistakes.py data/test_crafted.py
+        data/*.py data/test_archives.py {_READING} data/test_data_robust.py data/test_data_mistakes.py data/test_crafted.py
     """,
     "training": f"""
         training/checkpoint.py training/test_disk.py training/test_checkpoint.py {_RUN}
