@@ -161,9 +161,34 @@ def test_what_a_checkpoint_states_is_kept(told):
         program._stated("first", None, saved({"net": {}}), None)
 
 
-def test_the_way_on_is_offered_where_there_is_one(told, capsys):
+def test_the_way_on_is_offered_where_there_is_one(told, monkeypatch, capsys):
     assert told.run("--out", "a", "--lr", 1e30) == 2  # a loss that is no number
     assert capsys.readouterr().err.rstrip().endswith("--resume --out a --set lr=...")
+
+    def full(path, checkpoint):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "save", full)  # nothing is saved that one could go on from
+    assert told.run("--out", "b") == 2
+    said = capsys.readouterr().err
+    assert "No space left" in said and "--resume" not in said
+
+
+def test_coarser_products_are_for_gpus_and_stay_with_the_run(told, monkeypatch, capsys):
+    coarse = []
+    monkeypatch.setattr(tinynet, "set_tf32", coarse.append)
+    assert told.run("--out", "a", "--tf32", "--device", "cpu") == 2
+    assert "--tf32 is for GPUs" in capsys.readouterr().err and not coarse
+    monkeypatch.setattr(
+        told.program, "find_devices", lambda names: (SimpleNamespace(kind=(names or "x")[:4]),) * 2
+    )
+    assert told.run("--out", "a", "--tf32", "--device", "cuda:0") == 0
+    assert coarse and all(coarse)
+    coarse.clear()
+    assert told.run("--resume", "--out", "a", "--epochs", 3) == 0 and coarse == [True]
+    coarse.clear()
+    assert told.run("--resume", "--out", "a", "--epochs", 4, "--device", "cpu:0") == 0
+    assert told.run("--out", "b", "--device", "cuda:0") == 0 and not coarse
 
 
 def test_a_run_without_a_head_lends_nothing(told):
