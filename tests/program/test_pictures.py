@@ -261,6 +261,32 @@ def test_other_classes_or_channels_are_refused():
             data.evaluate([], task, tests, full=False)
 
 
+@pytest.mark.parametrize("full, views", [(True, [1, 10]), (False, [1])])
+def test_the_quick_test_is_the_centre_alone(full, views, monkeypatch):
+    """Whole batches for each rank, whatever its share of them in training."""
+    asked = []
+    monkeypatch.setattr(module, "evaluate", lambda *each: asked.append(each) or each[4])
+    data, pictures = Pictures(crop=12), dataset(16)
+    task, about = task_of(data, pictures)
+    tests = data.loader({**data.settings(), **GIVEN}, about, pictures, False)
+    tests.share = (1, 2)
+    task.steps = type("Steps", (), {"ranks": type("Ranks", (), {"rank": 1, "size": 2})})
+    seen = []
+    monkeypatch.setattr(
+        type(tests), "epoch", lambda self, epoch: seen.append((self.share, self.every, epoch))
+    )
+    found = data.evaluate(["net"], task, tests, full)
+    assert found == dict(zip(views, views, strict=True)) and list(found) == views
+    assert seen == [((0, 1), (1, 2), 0)] * len(views) and tests.share == (1, 2)
+    for models, _, each, classes, _, ranks in asked:
+        assert (models, each, classes, ranks) == (
+            ["net"],
+            task.each,
+            task.classes,
+            task.steps.ranks,
+        )
+
+
 def test_the_hardest_classes_come_first():
     wrong = np.array([1, 0, 4, 2])
     confusion = np.diag(4 - wrong)
