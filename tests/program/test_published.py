@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 from types import SimpleNamespace
 
@@ -156,6 +157,70 @@ def test_a_start_from_a_file(classes, fresh):
     given["first.bias"] = np.zeros(9)
     with pytest.raises(ModelFileError, match="one layer of other classes, got first.bias"):
         published.start_from(Net(4), SimpleNamespace(weights=given))
+
+
+@pytest.mark.parametrize(
+    "kind, shape, classes",
+    [("torchvision", (5, 4096), 5), ("caffe", (5, 4096), 5), ("caffe", (1, 1, 5, 4096), 5)],
+)
+def test_classes_are_counted_in_the_last_layer(kind, shape, classes, monkeypatch):
+    """Caffe wrote four sizes before 2014."""
+    made = []
+
+    def stop(*arguments):
+        made.append(arguments)
+        raise RuntimeError
+
+    monkeypatch.setattr(published, "OneTower", stop)
+    names = {"fc8": "last"}
+    with pytest.raises(RuntimeError):
+        published._alexnet("x.pth", kind, {"last.weight": np.zeros(shape)}, names)
+    assert made == [(kind, classes, CPU)]
+    for wrong in ({}, {"last.weight": np.zeros(())}, {"last.weight": np.zeros((1, 4096))}):
+        with pytest.raises(ModelFileError, match="x.pth: expected last.weight, of two classes"):
+            published._alexnet("x.pth", kind, wrong, names)
+
+
+def test_features_of_a_net_are_rows():
+    """What the last layer with weights sees."""
+    nodes = [dict(op="Conv", inputs=["h", "w"], outputs=["y"], name="")]
+    description = {"weights": {"w": ["parameter", "float32", [3, 2, 1, 1]]}, "nodes": nodes}
+    maps = tinynet.tensor(np.ones((4, 2, 3, 3), np.float32))
+    net = SimpleNamespace(description=description, run=lambda x, keep: dict.fromkeys(keep, maps))
+    assert published.FromOnnx.features(net, None).shape == (4, 18)
+
+
+TOLD = dict(
+    in_channels=1, picture_size=3, image_size=2, scale=0.5, classes=["a", "b"],
+    mean_shape=[3, 3, 1],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change, right",
+    [
+        ({}, True), (dict(mean=np.ones(9)), True), (dict(mean=np.full(9, np.nan)), False),
+        (dict(mean=np.full(9, np.inf)), False), (dict(mean=np.ones(8)), False),
+        (dict(mean_shape=[2, 2, 1], mean=np.ones(4)), True), (dict(picture_size=2), False),
+        (dict(picture_size=2, mean_shape=[2, 2, 1], mean=np.ones(4)), True),
+        (dict(picture_size=1), False), (dict(image_size=3), False), (dict(in_channels=3), False),
+        (dict(scale=0), False), (dict(scale=True), False), (dict(scale=float("inf")), False),
+        (dict(scale=2), True), (dict(classes=[]), False), (dict(classes=["a", 3]), False),
+        (dict(classes=("a", "b")), True), (dict(picture_size=4097), False),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_a_file_says_of_its_pictures(change, right):
+    known = {**TOLD, "mean": np.arange(9.0), **change}
+    mean = known["mean"].astype("<f4")
+    words = json.dumps(known | {"mean": base64.b64encode(mean.tobytes()).decode()})
+    if right:
+        about, found = published._told("x.onnx", words, 1, 2)
+        assert about == {name: json.loads(words)[name] for name in about} and len(about) == 5
+        np.testing.assert_array_equal(found.ravel(), mean)
+    else:
+        with pytest.raises(ModelFileError, match="x.onnx: expected metadata that --export wrote"):
+            published._told("x.onnx", words, 1, 2)
 
 
 # --- From a file to a run -------------------------------------------------------------------------
