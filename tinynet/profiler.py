@@ -38,14 +38,12 @@ class Profile:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.seconds = 0.0  # in the context as a whole
-        self.start = 0.0  # when it was first entered; of a trace, moment 0
 
     def __enter__(self) -> Profile:
         global active
         if active is not None:
             raise RuntimeError("profile: another profile is being recorded already")
         active, self._entered = self, time.perf_counter()
-        self.start = self.start or self._entered
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -95,7 +93,10 @@ class Profile:
         return "\n".join(lines)
 
     def save_chrome_trace(self, path: str | os.PathLike) -> None:
-        """Write the events for chrome://tracing or ui.perfetto.dev, one row a device."""
+        """Write the events for chrome://tracing or ui.perfetto.dev, one row a device; time 0 is
+        when the first one started.
+        """
+        zero = min((e.start for e in self.events), default=0.0)
         events = [
             dict(
                 name=f"{e.operation} {e.phase}",
@@ -103,7 +104,7 @@ class Profile:
                 ph="X",
                 pid=0,
                 tid=e.device,
-                ts=1e6 * (e.start - self.start),
+                ts=1e6 * (e.start - zero),
                 dur=1e6 * e.seconds,
                 args={"bytes": e.bytes},
             )

@@ -25,6 +25,12 @@ FAULTS = {
         "an owner one step up": ("    while isinstance(array.base, type(array)):\n        array = array.base\n", "    if isinstance(array.base, type(array)):\n        array = array.base\n"),
         "the oldest before names the place": ("max(before, key=lambda other: other.number)", "min(before, key=lambda other: other.number)"),
         "a loss's value is not drawn": ("    root.value = root.value or Value.of(loss.data, loss.device)\n", ""),
+        "names come last": ("self.first = _by_place((*names.items(), *own))", "self.first = _by_place((*own, *names.items()))"),
+        "sums are kept to the end": ("                sums.pop((node, i), None)\n", ""),
+        "a view of a parameter is no parameter": ("self.owned.add(id(_owner(source.data)))", "self.owned.add(id(source.data))"),
+        "only new bytes are remembered": ("self.seen[owner] = self.seen.get(owner, 0) + new", "self.seen[owner] = new"),
+        "a Jacobian is a factor": ("elif shape == of and not (jacobian - np.diag(np.diag(jacobian))).any():", "elif shape == of:"),
+        "a name in a notebook": ("if not item[0].startswith(\"_\"))", "if item[0])"),
     },
     "drawing/folding.py": {
         "a depth too deep": ("lambda box: box.modules[:depth]", "lambda box: box.modules[: depth + 1]"),
@@ -43,5 +49,50 @@ FAULTS = {
         "memory of the first part": ("kept=sum(box.kept for box in parts),", "kept=parts[0].kept,"),
         "a local derivative of the first part": ("edge = replace(edge, local=None, target=target)", "edge = replace(edge, target=target)"),
         "auto folds always": ("        if len(graph.shown) <= FOLDED:\n            return graph\n", ""),
+        "300 boxes are folded": ("        if len(graph.shown) <= FOLDED:\n", "        if len(graph.shown) < FOLDED:\n"),
+        "the whole net in one box": ("range(deepest, 1, -1):  # 1", "range(deepest, 0, -1):  # 1"),
+        "twice is no repetition": (">= 2 * period:", "> 2 * period:"),
+        "what comes before a repetition is not looked at": ("waiting += [(low, start), (start + length, high)]", "waiting += [(start + length, high)]"),
+        "parameters are counted as kept": ("shared=sum(box.shared for box in parts)", "shared=sum(box.kept for box in parts)"),
+    },
+    "drawing/__init__.py": {
+        "names of this function": ("others = frame.f_back.f_locals if", "others = frame.f_locals if"),
+        "too many boxes are drawn": ("    _refuse(len(graph.shown), group)\n", ""),
+        "names are not handed on": ("read(loss, nodes, names or {}, net, others)", "read(loss, nodes, {}, net, others)"),
+    },
+    "drawing/graph.py": {
+        "inside if one user is its own": ("found.update([box] if all(edge.target is user for edge in edges) else [])", "found.update([box])"),
+        "devices of operations alone": ("return sorted({output.device for box in self.boxes for output in box.outputs})", "return sorted({box.device for box in self.steps})"),
+    },
+    "drawing/layout.py": {
+        "boxes touch": ("(widths[1:] + widths[:-1]) / 2 + GAP)", "(widths[1:] + widths[:-1]) / 2)"),
+        "a leaf above its last user": ("ranks[box] = min(ranks[target] for target in below[box]) - 1", "ranks[box] = max(ranks[target] for target in below[box]) - 1"),
+        "upwards as downwards": ("near[upwards][box]", "near[0][box]"),
+    },
+    "drawing/lines.py": {
+        "folded operations count as one": ("count = sum(len(box.parts) or 1 for box in graph.steps)", "count = len(graph.steps)"),
+        "six of six and 0 more": ("    if len(own) > MOST:\n", "    if len(own) >= MOST:\n"),
+        "each sum ends with its own step": ("ends = [*(edge.target.step for edge in coming[1:]), None]", "ends = [*(edge.target.step for edge in coming[:-1]), None]"),
+        "a copy looks like any operation": ("way = f\" {box.device} \\u2192 {box.outputs[0].device}\" if box.is_copy else \"\"", "way = \"\""),
+    },
+    "drawing/page.py": {
+        "names are not escaped": ("yield f\"to <b>{escape(name)}</b>", "yield f\"to <b>{name}</b>"),
+        "a section stays for two steps": ("data-to=\"{box.step + 1}\">'", "data-to=\"{box.step + 2}\">'"),
+        "24 of 24 and 0 more": ("    if len(edges) > MOST:\n", "    if len(edges) >= MOST:\n"),
+        "without a script nothing is seen": ("    hidden = ' class=\"hidden\"' * (not last)\n", "    hidden = ' class=\"hidden\"'\n"),
+    },
+    "drawing/text.py": {
+        "a minus before a zero": ("return f\"{x + 0:.4g}\"", "return f\"{x:.4g}\""),
+        "1e+03 kB": ("while amount >= 999.5 and", "while amount >= 1000 and"),
+        "no range from 0": ("if value.least is not None and value.largest is not None:", "if value.least and value.largest:"),
+        "four beside an arrow": ("return is_known(value) and value.values.size <= FEW", "return is_known(value)"),
+    },
+    "drawing/svg.py": {
+        "the gradient is there a step too early": ("f'data-from=\"{edge.target.step}\">{escape(gradient)}</text>'", "f'data-from=\"{edge.target.step - 1}\">{escape(gradient)}</text>'"),
+        "words are not escaped": ("f\"{escape(words)}</text>\"", "f\"{words}</text>\""),
+        "shared arrows light up for the first": ("if len(steps) == 1 and edge.gradient else", "if edge.gradient else"),
+    },
+    "drawing/style.py": {
+        "light and dark exchanged": ("for theme in light), LIGHT)", "for theme in light), DARK)"),
     },
 }

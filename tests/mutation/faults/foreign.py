@@ -22,6 +22,13 @@ FAULTS = {
         "longs are ints": ("\"LongStorage\": \"i8\"", "\"LongStorage\": \"i4\""),
         "tensors with others beside are read": ("        if not isinstance(name, str) or not isinstance(part, Part):\n", "        if not isinstance(name, str):\n"),
         "an object's state is dropped": ("            if not isinstance(stack[-1], dict):\n                raise ValueError(\"an object of a class\")\n", ""),
+        "big-endian values stay so": ("return view.astype(part.storage.dtype)", "return view.copy()"),
+        "a state dict inside is not found": ("    if isinstance(tree, dict) and isinstance(tree.get(\"state_dict\"), dict):\n        tree = tree[\"state_dict\"]\n", ""),
+        "parameters are refused": ("    if name == \"torch._utils _rebuild_parameter\" and isinstance(arguments[0], Part):\n        return arguments[0]\n", ""),
+        "an empty tensor has no shape": ("return np.zeros(part.shape, part.storage.dtype)", "return np.zeros(0, part.storage.dtype)"),
+        "an old file's count is not looked at": ("        if not 0 <= count <= each.count:\n", "        if count < 0:\n"),
+        "a half file is an old file": ("            if file.read(2) == b\"PK\":  # a zip archive has its directory at the end\n                raise ValueError(\"its end is missing\")\n", ""),
+        "the mark itself is taken": ("        taken = stack[at:]\n        del stack[at:]\n", "        taken = stack[at:]\n        del stack[at + 1 :]\n"),
     },
     "foreign/caffe.py": {
         "the highest bits first": ("value |= (byte & 127) << shift", "value = (value << 7) | (byte & 127)"),
@@ -31,6 +38,11 @@ FAULTS = {
         "the last part of the values": ("array = np.concatenate(parts).astype(np.float32) if parts", "array = parts[-1].astype(np.float32) if parts"),
         "a blob cut short passes": ("    if math.prod(shape) != array.size:\n", "    if math.prod(shape) > array.size:\n"),
         "fields beyond the end": ("if size < 0 or at + size > len(data):", "if size < 0:"),
+        "blobs of the old layers": ("LAYERS = {100: (1, 7), 2: (4, 6)}", "LAYERS = {100: (1, 7), 2: (4, 7)}"),
+        "sizes one by one are lost": ("sizes += list(_numbers(dims)) if isinstance(dims, memoryview) else [dims]", "sizes += list(_numbers(dims)) if isinstance(dims, memoryview) else []"),
+        "four bytes are eight": ("size = {1: 8, 5: 4}.get(kind, -1)", "size = {1: 8, 5: 8}.get(kind, -1)"),
+        "the last blob alone": ("        blobs = [_blob(v) for n, v in parts if n == blob_field and isinstance(v, memoryview)]\n", "        blobs = [_blob(v) for n, v in parts if n == blob_field and isinstance(v, memoryview)][-1:]\n"),
+        "a net without weights": ("    if not any(found.values()):\n", "    if not found:\n"),
     },
     "foreign/beside.py": {
         "the caller's memory": ("Tensor(np.array(x.detach().numpy()), cpu, needs)", "Tensor(x.detach().numpy(), cpu, needs)"),
@@ -39,5 +51,7 @@ FAULTS = {
         "gradients of the options": ("needs = ctx.needs_input_grad[1:]", "needs = ctx.needs_input_grad"),
         "a second derivative is 0": ("        @torch.autograd.function.once_differentiable\n", ""),
         "any class": ("    if not isinstance(function, type) or not issubclass(function, Function):\n", "    if not isinstance(function, type):\n"),
+        "options are lost": ("return Wrapped.apply(options, *args)", "return Wrapped.apply({}, *args)"),
+        "a gradient shares our memory": ("torch.from_numpy(np.array(g)) for g in found)", "torch.from_numpy(g) for g in found)"),
     },
 }

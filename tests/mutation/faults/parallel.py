@@ -15,6 +15,8 @@ FAULTS = {
         "one rank is several": ("if told == 1 or not any(", "if not any("),
         "another MPI passes": ("    if mpi.COMM_WORLD.size == 1 and told != 1 and", "    if False and"),
         "the first launcher's name alone": ("SIZES = (\"PMI_SIZE\", \"OMPI_COMM_WORLD_SIZE\")", "SIZES = (\"PMI_SIZE\",)"),
+        "local and beside exchanged": ("self.local, self.beside = near.rank, near.size", "self.local, self.beside = near.size, near.rank"),
+        "a long text goes over the end": ("words = text.encode()[: TEXT - 1]", "words = text.encode()[:TEXT]"),
     },
     "parallel/steps.py": {
         "every rank weighs the same": ("self.weight = weight / sum(weights)", "self.weight = 1 / len(weights)"),
@@ -33,6 +35,11 @@ FAULTS = {
         "buckets in the order of their first": ("when[bucket[-1]]", "when[bucket[0]]"),
         "buckets of several dtypes": ("kind = parameter.device, parameter.dtype", "kind = parameter.device"),
         "places begin one late": ("zip([0, *ends], ends, strict=False)", "zip([0, *ends[:-2], 0], ends, strict=False)"),
+        "a parameter nobody used has zeros": ("            if parameter in self.arrived or self.device.download(self.flat[self.size + i :][:1])[0]:\n", "            if True:\n"),
+        "buckets of any size": (" or sum(p.data.nbytes for p in [*bucket, parameter]) > BUCKET:", ":"),
+        "buckets as they were opened": ("        made.sort(key=lambda bucket: when[bucket[-1]])\n", ""),
+        "one type of bucket for all": ("kind = parameter.device, parameter.dtype\n", "kind = parameter.device, None\n"),
+        "bytes of one way": ("self.sent += array.nbytes * 2 * (K - 1) / K", "self.sent += array.nbytes * (K - 1) / K"),
     },
     "parallel/factors.py": {
         "dw is computed as well": ("node.needs_input_grad = (of_x, False, of_bias, *others)", "node.needs_input_grad = (of_x, True, of_bias, *others)"),
@@ -41,5 +48,16 @@ FAULTS = {
         "padding is what was there": ("device.xp.zeros((rows", "device.xp.ones((rows"),
         "a weight used twice exchanges factors": ("or uses[weight] > 1:", "or uses[weight] > 2:"),
         "always factors": ("total * rows * (I + O) < 2 * I * O", "True"),
+        "relu is forgotten": ("                dy = device.kernels.relu_backward(dy, y)\n", "                pass\n"),
+        "bytes of this rank's examples": ("total * rows * (I + O) < 2 * I * O", "count * rows * (I + O) < 2 * I * O"),
+        "the bias gets no gradient": ("node.needs_input_grad = (of_x, False, of_bias, *others)", "node.needs_input_grad = (of_x, False, False, *others)"),
+        "layers are chosen anew": ("        if self.weights is None:\n            self.weights = set(gain.values())\n", "        self.weights = set(gain.values())\n"),
+    },
+    "parallel/nccl.py": {
+        "waits are not queued": ("        lane.queue_waits()\n", ""),
+        "the sum does not wait for the gradients": ("            stream.wait_event(written)\n", ""),
+        "all sums are float32": ("kinds[array.dtype.str[1:]]", "kinds[\"f4\"]"),
+        "a communicator each time": ("        if device not in self.known:\n", "        if True:\n"),
+        "the array may be gone": ("        self.array = array  # alive until then: the pool knows nothing of the other stream\n", ""),
     },
 }
