@@ -20,7 +20,7 @@ _KERNELS = "core/test_window_kernels.py core/test_cpu_kernels.py core/test_kerne
 _NORMS = "core/test_batch_norm_and_losses.py"
 _CALLS = "core/test_wrong_calls.py core/test_wrong_calls_of_all.py"
 _OPERATIONS = f"{_CALLS} core/test_operations.py core/test_edges.py core/test_handed_on.py core/test_every_case.py core/test_gradcheck_table.py core/test_nn_optim.py"
-_TAPE = "core/test_tape.py core/test_tensors.py core/test_walk.py core/test_tape_safety.py"
+_TAPE = "core/test_tape.py core/test_tensors.py core/test_walk.py core/test_tape_safety.py core/test_tape_details.py"
 _RUN = "training/test_figures.py training/test_loop.py training/test_fields.py training/test_edits.py training/test_trainer.py"
 _PROGRAM = (
     "program/test_what_reaches_whom.py program/test_parts.py program/test_options.py "
@@ -58,7 +58,7 @@ ROOMS = {
         kernels/gelu.py {_KERNELS} core/test_as_numpy.py -k 'gelu or elementwise or last_digits'
         kernels/*_loss.py {_NORMS} core/test_gradcheck_table.py core/test_operations.py
         kernels/bce_with_logits.py {_NORMS} core/test_gradcheck_table.py core/test_operations.py
-        kernels/softmax.py {_KERNELS} -k softmax
+        kernels/softmax.py core/test_edges.py {_KERNELS} -k softmax
         kernels/cross_entropy.py {_KERNELS} {_NORMS} -k 'entropy or softmax'
         kernels/sigmoid.py {_KERNELS} -k 'elementwise or sigmoid'
         kernels/tanh.py {_KERNELS} -k elementwise
@@ -81,10 +81,10 @@ ROOMS = {
         random.py core/test_devices.py core/test_wrong_calls.py
         tracer.py core/test_tracing.py drawing/test_reading.py
         recording.py core/test_tape_safety.py core/test_tape.py
-        marks.py core/test_tape_safety.py core/test_tape.py
-        holder.py core/test_tensor_mistakes.py core/test_exchange.py core/test_handed_on.py core/test_tape.py
+        marks.py core/test_tape_details.py core/test_tape_safety.py core/test_tape.py
+        holder.py core/test_tensor_mistakes.py core/test_exchange.py core/test_handed_on.py core/test_tensors.py core/test_tape.py
         creation.py core/test_as_numpy.py core/test_exchange.py core/test_instead.py core/test_tensor_mistakes.py parallel/test_rank_parts.py core/test_wrong_calls.py core/test_devices.py
-        sharing.py core/test_tape_safety.py parallel/test_rank_parts.py core/test_wrong_calls.py
+        sharing.py core/test_tape_details.py parallel/test_rank_parts.py core/test_wrong_calls.py
         functions.py core/test_handed_on.py core/test_operations.py core/test_wrong_calls.py core/test_tensor_mistakes.py
         profiler.py core/test_profiler.py
         lock.py data/test_lock.py
