@@ -103,3 +103,42 @@ def test_broadcast_against_an_axis_without_elements(operation, a, b):
         z.sum().backward()
         assert x.grad.shape == first and y.grad.shape == second
         assert not x.grad.data.any() and not y.grad.data.any()
+
+
+def test_an_infinite_gradient_where_it_is_not_chosen():
+    """The slope of a root is infinite at 0: nothing of it may come to what was not chosen."""
+    x = leaf([4.0, -1.0])
+    with np.errstate(divide="ignore"):
+        tinynet.where(x > 0, x, 0.0).sqrt().sum().backward()
+    np.testing.assert_array_equal(x.grad.data, [0.25, 0])
+    x.zero_grad()
+    a, condition = leaf([1.0, 2.0]), x > 0
+    tinynet.where(condition, a, x).backward([inf, -inf])
+    np.testing.assert_array_equal(a.grad.data, [inf, 0])
+    np.testing.assert_array_equal(x.grad.data, [0, -inf])
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int32", "int64"])
+def test_limits_and_borders_of_whole_numbers(kind):
+    """What no whole number of the kind can be is no limit, and no border."""
+    x, ends = tinynet.tensor([1, 2, 3], dtype=kind), np.iinfo(kind)
+    for limits, expected in (
+        ((-inf, inf), [1, 2, 3]), ((-inf, 2), [1, 2, 2]), ((2, inf), [2, 2, 3]),
+        ((ends.min - 1, ends.max + 1), [1, 2, 3]), ((None, ends.min - 5), [ends.min] * 3),
+        ((ends.max + 5, None), [ends.max] * 3), ((2.0, None), [2, 2, 3]),
+    ):  # fmt: skip
+        y = x.clip(*limits)
+        assert y.dtype == kind and y.tolist() == expected, limits
+    assert x.clip(1.5, inf).tolist() == [1.5, 2, 3] and x.clip(1, 2.5).dtype == np.float32
+    with pytest.raises(ValueError, match="clip: expected limits that are numbers, got a NaN"):
+        x.clip(nan, 3)
+    for value in (ends.min, ends.max, True, 2.0):
+        assert F.pad(x, (0, 1), value).tolist() == [1, 2, 3, int(value)]
+    for value in (ends.min - 1, ends.max + 1, 0.5, nan, inf):
+        with pytest.raises(ValueError, match=f"pad: expected a value that {kind} can hold"):
+            F.pad(x, (1, 0), value)
+    assert F.pad(x > 1, (1, 0), 1).tolist() == [True, False, True, True]
+    with pytest.raises(ValueError, match="pad: expected a value that bool can hold, got 2"):
+        F.pad(x > 1, (1, 0), 2)
+    with pytest.raises(TypeError, match="pad: expected value to be a number, got NoneType"):
+        F.pad(x, (1, 0), None)

@@ -12,7 +12,7 @@ import pytest
 
 import tinynet
 import tinynet.functional as F
-from tinynet import nn
+from tinynet import nn, tracer
 
 
 def leaf(values, **options):
@@ -199,6 +199,30 @@ def test_a_trace_keeps_no_tensor_alive():
         del y
     gc.collect()
     assert kept() is None and trace.notes[0].outputs[0].values.tolist() == [2]
+
+
+def test_a_trace_keeps_no_variable_of_a_function_alive():
+    def traced():
+        variable = Block()
+        with tinynet.tracing() as trace:
+            leaf([1.0]) * 1
+        return trace, weakref.ref(variable)
+
+    trace, kept = traced()
+    gc.collect()
+    assert kept() is None and len(trace.notes) == 1
+
+
+@pytest.mark.parametrize("shape", [(3,), (tracer.PIECE + 1,), (5, tracer.PIECE), (7, 9, 700)])
+def test_a_large_array_is_summed_up_whole(shape, rng):
+    """In any order in memory; the values shown are the first in C order."""
+    a = rng.normal(size=shape).astype(np.float32)
+    a.flat[-1], a.flat[a.size // 2] = 100, -90
+    for array in (a, np.asfortranarray(a), a[::-1], np.repeat(a, 2, axis=-1)[..., ::2]):
+        value = tracer.Value.of(array, tinynet.device("cpu"))
+        assert value.norm == pytest.approx(np.linalg.norm(array.astype(float)), rel=1e-12)
+        assert (value.least, value.largest) == (array.min(), array.max())
+        np.testing.assert_array_equal(value.values, array.ravel()[: tracer.SHOWN])
 
 
 def test_tracing_changes_no_bit(rng):

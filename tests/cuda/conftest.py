@@ -33,6 +33,7 @@ def machine() -> Iterator[fake_cupy.Machine]:
         1
     ):  # matrices are small here, and threads that wait for one another cost more than they help
         yield machine
+        assert not machine.gone_in_use
     fake_cupy.uninstall()
 
 

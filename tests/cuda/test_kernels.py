@@ -149,6 +149,8 @@ def test_several_pictures_at_once_and_one(
             x = lay((3, 5, 6, n), values[: 90 * n])
             fits = 16 // dtype().itemsize
             assert at_once(n, x) == (fits if n % fits == 0 and not shift else 1)
+            even = gpu.empty((n,), dtype)  # at an address that divides
+            assert at_once(n, even, x) == at_once(n, x, even) == at_once(n, x)
             y, winner = gpu.kernels.max_pool2d_forward(x, *window, False)
             dy = lay((3, 3, 7, n), values[: 63 * n])
             dx = gpu.kernels.max_pool2d_backward(dy, winner, x.shape, *window)
@@ -256,6 +258,7 @@ def test_convolution(
         (1, 2, 4, (4, 4), (1, 1), (1, 1), (0, 0)),
         (5, 2, 2, (8, 6), (2, 3), (3, 1), (1, 2)),  # windows apart: no pixel in two of them
         (2, 2, 2, (3, 3), (1, 2), (1, 1), (2, 3)),  # padded by more than a kernel sees
+        (2, 2, 2, (3, 3), (1, 2), (2, 1), (5, 3)),
         (4, 2, 6, (6, 5), (3, 3), (1, 2), (1, 1)),
         (1, 2, 80, (6, 5), (3, 3), (1, 1), (1, 1)),  # a row's dw is larger than its columns
     ):
@@ -425,6 +428,16 @@ def test_dropout_draws_numpys_philox(gpu: Device, rng: np.random.Generator, p: f
         seed, call = (int(n) for n in rng.integers(0, 2**64, 2, np.uint64))
         _, mask = parity(gpu, "dropout_forward", x, p, seed, call, tolerance=0)
         parity(gpu, "dropout_backward", x, mask, p, tolerance=0)
+
+
+@pytest.mark.parametrize("p", [0.3, 0.4])  # 19660.8 and 26214.4 of 65,536
+def test_dropout_keeps_a_lane_at_the_border(gpu: Device, p: float) -> None:
+    """Of so many lanes some are at it: one more or less would be another mask."""
+    x, draw = np.ones((1 << 18,), np.float32), (3, 5)
+    _, mask = parity(gpu, "dropout_forward", x, p, *draw, tolerance=0)
+    for near in (np.floor(p * 65536), np.ceil(p * 65536)):
+        other = kernels.dropout_forward(x, near / 65536, *draw)[1]
+        assert (other != mask).any() == (near != round(p * 65536))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

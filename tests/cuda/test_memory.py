@@ -45,6 +45,29 @@ def test_memory_stats_and_out_of_memory(machine: fake_cupy.Machine) -> None:
             gpu.xp.empty((1 << 30,), np.float64)
 
 
+def test_the_peak_is_the_most_that_was_used_at_once(
+    machine: fake_cupy.Machine, rng: np.random.Generator
+) -> None:
+    """Of each GPU, whichever is the current one; single bytes too, of which the pool makes 512."""
+    gpus = [tinynet.device("cuda:0"), tinynet.device("cuda:1")]
+    most, alive = [gpu.memory_stats().used for gpu in gpus], ([], [])
+    for step in range(300):
+        i = int(rng.integers(2))
+        gpu, mine = gpus[i], alive[i]
+        if mine and rng.random() < 0.45:
+            mine.pop(int(rng.integers(len(mine))))
+        else:
+            mine.append(gpu.empty((int(rng.choice([1, 100, 513, 5000])),), np.uint8))
+        if step == 150:
+            with gpus[1 - i].activate():
+                gpu.reset_peak()
+            most[i] = 0
+        most[i] = max(most[i], machine.used[i])
+        stats = gpu.memory_stats()
+        assert (stats.used, stats.held, stats.peak) == (machine.used[i], machine.held[i], most[i])
+        assert gpu.free_memory() == machine.memory - machine.held[i]
+
+
 class Greedy(tinynet.Function):
     """Asks for more memory than there is, in the phase `Greedy.phase`."""
 

@@ -158,9 +158,11 @@ class WorkerPool:
             self.close()
             raise
         finally:
-            while any(worker.tasks for worker in self.workers):  # of an epoch left early
-                self._collect({})
-            self.running = False
+            try:
+                while any(worker.tasks for worker in self.workers):  # of an epoch left early
+                    self._collect({})
+            finally:
+                self.running = False
 
     def _collect(self, done: dict[int, Batch]) -> None:
         """Wait for the next answers and put the finished batches into `done`."""

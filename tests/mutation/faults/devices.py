@@ -19,6 +19,11 @@ FAULTS = {
         "who has done its own ends": ("itertools.chain(*self.shares[share:], *self.shares[:share])", "itertools.chain(self.shares[share])"),
         "only the pieces behind its own": ("itertools.chain(*self.shares[share:], *self.shares[:share])", "itertools.chain(*self.shares[share:])"),
         "a job of many is run by the first alone": ("for job in jobs for piece in job.pieces]", "for job in jobs[:1] for piece in job.pieces]"),
+        "what BLAS had is asked only once": ("                set_threads(threads)\n            _blas_before = None\n", "                set_threads(threads)\n"),
+        "only one thread of a team ends": ("        self.queue.put(None)  # for the next one\n", ""),
+        "a fork keeps the holders of BLAS": ("    _team, _lock = None, threading.RLock()\n    _blas_holders.clear()\n", "    _team, _lock = None, threading.RLock()\n"),
+        "small jobs go to the threads, large ones do not": ("alone=multiplications < ENOUGH", "alone=multiplications > ENOUGH"),
+        "a late helper keeps the arrays": ("        self.function = None  # or a helper that wakes up late would keep arrays alive\n", ""),
     },
     "devices/scratch.py": {
         "scratch shared by all threads": ("class Scratch(threading.local):", "class Scratch:"),
@@ -49,6 +54,8 @@ FAULTS = {
         "read-only": ("\"data\": (start, False),", "\"data\": (start, True),"),
         "shape by elements of bytes": ("nbytes = prod(shape) * dtype.itemsize", "nbytes = prod(shape) * 4"),
         "small ones from the pool": ("if nbytes < SMALL:", "if nbytes < 1:"),
+        "the peak without the array asked for": ("max(self.peak, self.used + nbytes)", "max(self.peak, self.used)"),
+        "the peak starts again at what was used before the dead were counted": ("        self.peak = self.stats().used\n", "        self.peak = self.used\n"),
     },
     "devices/cpu.py": {
         "uploads share memory": ("    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array.copy(order=\"K\")", "    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array"),
@@ -57,6 +64,9 @@ FAULTS = {
         "memory that the system has in all": ("startswith(\"MemAvail\")", "startswith(\"MemTotal\")"),
         "kilobytes for bytes": ("1024 * int(line.split()[1])", "int(line.split()[1])"),
         "copies share memory": ("return source.download(array)", "return array"),
+        "a copy between CPUs is the same memory": ("        return source.download(array)\n", "        return array if source.kind == self.kind else source.download(array)\n"),
+        "free memory without what the system would give back": ("startswith(\"MemAvail\")", "startswith(\"MemFree\")"),
+        "an upload to the CPU in C order": ("    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array.copy(order=\"K\")", "    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array.copy()"),
     },
     "devices/base.py": {
         "equal by kind": ("return self.name == other", "return self.kind == other.split(':')[0]"),
@@ -67,11 +77,15 @@ FAULTS = {
         "any end passes": ("match = _FORM.fullmatch(name)", "match = _FORM.match(name)"),
         "another spelling is unequal": ("        if parts is not None and parts[0] != other:", "        if False:"),
         "a copied device is another": ("return find_device, (self.name,)  # copies", "return type(self), (self.name, self.index, None)  # copies"),
+        "a copy of a device is another device": ("        return find_device, (self.name,)  # copies and pickles are the one object again\n", "        return type(self), (self.name, self.index, None)\n"),
+        "cuda and cuda:0 are two devices": ("else f\"{kind}:{index}\", kind, index", "else name, kind, index"),
     },
     "devices/cores.py": {
         "all the machine's cores": ("    if hasattr(os, \"sched_getaffinity\"):\n        return sorted(os.sched_getaffinity(0))\n", ""),
         "cores are not shared": ("max(1, len(cores()) // _sharers)", "len(cores())"),
         "no core at all": ("max(1, len(cores()) // _sharers)", "len(cores()) // _sharers"),
+        "all cores of the machine, whatever the affinity": ("max(1, len(cores()) // _sharers)", "max(1, (os.cpu_count() or 1) // _sharers)"),
+        "sharers multiply": ("    _sharers = processes\n", "    _sharers *= processes\n"),
     },
     "devices/layout.py": {
         "the shortest step first": ("key=lambda axis: -abs(strides[axis])", "key=lambda axis: abs(strides[axis])"),

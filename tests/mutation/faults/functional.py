@@ -7,10 +7,13 @@ FAULTS = {
     "functional/activation.py": {
         "relu saves x": ("y = ctx.kernels.relu_forward(x, out=x if inplace else None)\n        ctx.save_for_backward(y)", "y = ctx.kernels.relu_forward(x, out=x if inplace else None)\n        ctx.save_for_backward(-y)"),
         "softmax along the last axis always": ("y = ctx.kernels.softmax_forward(x, axis)", "y = ctx.kernels.softmax_forward(x, x.ndim - 1)"),
+        "relu in place is refused under no_grad as well": (" and x.node is None and is_grad_enabled():", " and x.node is None:"),
     },
     "functional/losses.py": {
         "cross-entropy: sum for mean": ("losses.mean() if reduction == \"mean\"", "losses.sum() if reduction == \"mean\""),
         "targets beyond the classes pass": ("0 <= labels.min() <= labels.max() < K", "0 <= labels.min()"),
+        "the worst target is the largest": ("worst = labels.min() if labels.min() < 0 else labels.max()", "worst = labels.max()"),
+        "targets on the GPU are checked, which waits": ("if not isinstance(target, Tensor) or target.device.kind == \"cpu\":", "if True:"),
     },
     "functional/pooling.py": {
         "pooling stride 1 by default": ("stride = kernel if stride is None", "stride = (1, 1) if stride is None"),
@@ -25,5 +28,22 @@ FAULTS = {
     "functional/shape.py": {
         "pad: last axis first forgotten": ("strict=True)\n    )[::-1]", "strict=True)\n    )"),
         "pad: gradient of the border": ("slice(before, before + n)", "slice(0, n)"),
+        "the border is 0": ("return Pad.apply(x, pairs, value)", "return Pad.apply(x, pairs, 0.0)"),
+    },
+    "functional/attention.py": {
+        "a mask makes attention look ahead": ("mask = below if mask is None else mask & below", "mask = below if mask is None else mask"),
+        "one query that sees something is enough": ("not seen.any(axis=-1).all():", "not seen.any():"),
+        "a tensor of tokens on another device is taken as it is": ("if isinstance(tokens, Tensor) and tokens.device == weight.device:", "if isinstance(tokens, Tensor):"),
+    },
+    "functional/convolution.py": {
+        "each: gradients of x added the oldest first": ("add_up([*dxs[::-1]], ctx.device)", "add_up([*dxs], ctx.device)"),
+        "transpose: output_padding as large as the stride": ("if any(e >= s for e, s", "if any(e > s for e, s"),
+        "each: the dtypes and shapes of the first weight alone are checked": ("options = _checked(where, x, weight, bias, stride, padding, groups, 1)", "options = _checked(where, x, weights[0], biases[0], stride, padding, groups, 1)"),
+    },
+    "functional/normalization.py": {
+        "batch_norm: one picture is too few": ("if training and N * prod(rest) < 2:", "if training and N < 2:"),
+    },
+    "functional/checks.py": {
+        "True is an integer": ("if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:", "if not isinstance(value, (int, np.integer)) or value < least:"),
     },
 }
