@@ -21,6 +21,9 @@ def test_fields_of_the_paper():
     assert receptive_field([conv1, pool]) == Field(19, 8, 0)
     assert receptive_field([conv1, pool, conv2]) == Field(51, 8, -16)
     assert receptive_field([conv1, nn.Flatten(), nn.Linear(2, 2)]) is None
+    assert receptive_field([conv1, nn.Linear(2, 2)]) is None
+    assert receptive_field([conv1, nn.Flatten()]) is None
+    assert receptive_field([]) == Field(1, 1, 0)
 
 
 def test_a_unit_changes_with_what_it_sees_and_with_nothing_else(rng):
