@@ -172,7 +172,9 @@ def test_parts_make_the_whole(ranks, rng):
     whole, parts = found(batches), [found(batches[r::ranks]) for r in range(ranks)]
     for order in (parts, parts[::-1]):
         both = functools.reduce(Evaluation.plus, order)
-        assert both.loss == whole.loss and both.log_losses != []
+        assert both.loss == whole.loss
+        assert sorted(both.log_losses) == whole.log_losses  # by the place of their first picture
+        assert [place for place, _ in whole.log_losses] == list(range(0, 45, 4))
         assert (both.count, both.wrong5, both.classes) == (45, whole.wrong5, whole.classes)
         assert both.confusion.tolist() == whole.confusion.tolist()
         assert both.wrong.tolist() == whole.wrong.tolist()
