@@ -112,10 +112,10 @@ ROOMS = {
         nn/attention.py core/test_attention.py
     """,
     "optim": """
-        optim/lr_scheduler.py core/test_lr_scheduler.py
-        optim/optimizer.py core/test_optim.py core/test_optim_groups.py core/test_wrong_calls.py cuda/test_steps.py
-        optim/sgd.py core/test_optim.py core/test_optim_groups.py core/test_wrong_calls.py
-        optim/*.py core/test_optim.py core/test_optim_groups.py
+        optim/lr_scheduler.py core/test_lr_scheduler.py core/test_optim_options.py
+        optim/optimizer.py core/test_optim.py core/test_optim_groups.py core/test_optim_options.py core/test_wrong_calls.py cuda/test_steps.py
+        optim/sgd.py core/test_optim.py core/test_optim_groups.py core/test_optim_options.py core/test_wrong_calls.py
+        optim/*.py core/test_optim.py core/test_optim_groups.py core/test_optim_options.py
     """,
     "data": f"""
         data/background.py data/test_data_background.py {_LOADING}
@@ -145,7 +145,7 @@ ROOMS = {
         training/measure.py training/test_sheets.py training/test_report_page.py training/test_trainer.py
         training/metrics.py training/test_metrics.py training/test_disk.py training/test_report.py {_RUN}
         training/plots.py training/test_plots.py training/test_sheets.py training/test_report_page.py training/test_evaluate.py
-        training/report.py training/test_report.py training/test_report_page.py
+        training/report.py training/test_report.py training/test_report_page.py training/test_disk.py
         training/signals.py training/test_signals.py training/test_trainer.py
         training/batch_size.py program/test_batch_size.py
         training/task.py training/test_task.py training/test_evaluate.py {_RUN}
