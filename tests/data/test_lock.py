@@ -76,6 +76,21 @@ def test_what_an_earlier_holder_wrote_is_gone(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+def test_a_refused_folder_leaves_no_file_open(tmp_path):
+    def next_number():
+        file = os.open(os.devnull, os.O_RDONLY)
+        os.close(file)
+        return file
+
+    with locked(tmp_path):
+        before = next_number()
+        for _ in range(3):
+            with pytest.raises(FolderInUseError), locked(tmp_path):
+                pytest.fail("twice")
+        assert next_number() == before
+    assert next_number() < before
+
+
 def test_the_name_goes_before_the_lock(tmp_path, monkeypatch):
     """Afterwards the name might be that of somebody else's lock."""
     close, there = os.close, []
