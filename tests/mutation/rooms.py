@@ -104,12 +104,12 @@ ROOMS = {
         gradcheck/*.py core/test_backwards_of_nets.py core/test_wrong_backwards.py core/test_right_backwards.py core/test_gradcheck.py core/test_gradcheck_table.py -k 'not every_operation'
     """,
     "nn": f"""
-        nn/module.py core/test_modules.py core/test_nn_optim.py
-        nn/layers.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
+        nn/module.py core/test_layer_borders.py core/test_modules.py core/test_nn_optim.py
+        nn/layers.py core/test_layer_borders.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
         nn/activation.py core/test_nn_optim.py
         nn/init.py core/test_nn_optim.py
         nn/activation.py core/test_nn_optim.py core/test_operations.py
-        nn/attention.py core/test_attention.py
+        nn/attention.py core/test_attention.py core/test_layer_borders.py core/test_nn_optim.py
     """,
     "optim": """
         optim/lr_scheduler.py core/test_lr_scheduler.py core/test_optim_options.py
