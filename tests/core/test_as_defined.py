@@ -119,7 +119,9 @@ def gelu(x, approximate):
 X = (2, 4, 5, 6)
 TWO = [(False, True), (True, False)]
 TARGET = np.array([[2, 0], [1, 1], [0, 2]])
-MASKS = (np.eye(4, 5) + np.eye(4, 5, 2) > 0, np.ones((2, 4, 5), bool))
+NEAR = np.eye(4, 5) + np.eye(4, 5, 2) > 0
+FAR = (np.eye(4, 5) == 0) | (np.arange(5) == 0)
+MASKS = (NEAR, np.stack([FAR, NEAR]))
 
 # name: (its definition, shapes or arrays of its arguments, options and two or more values of each)
 ROWS = {
@@ -219,6 +221,19 @@ def test_layer_norm_over_one_axis_and_over_two(rng):
             rows = x.reshape(-1, int(np.prod(shape)))
             exact = layer_norm_definition(rows, *(a.ravel() for a in full), eps)
             np.testing.assert_allclose(y.numpy(), exact.reshape(X), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_without_weight_or_bias(training, rng):
+    x, (w, b, mean) = rng.normal(size=(4, 3, 5)), rng.normal(size=(3, 3))
+    running = None if training else mean, None if training else mean**2
+    for weight, bias in itertools.product((w, None), (b, None)):
+        given = [None if a is None else tinynet.tensor(a) for a in (*running, weight, bias)]
+        y = F.batch_norm(tinynet.tensor(x), *given, training=training, eps=0.1)
+        full = [f(w) if a is None else a for a, f in
+                ((weight, np.ones_like), (bias, np.zeros_like))]  # fmt: skip
+        exact = batch_norm_definition(x, *full, *running, 0.1)
+        np.testing.assert_allclose(y.numpy(), exact, rtol=1e-11, atol=1e-12)
 
 
 def test_every_option_of_every_function_is_tried():
