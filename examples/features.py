@@ -63,6 +63,9 @@ def run(args: argparse.Namespace, job: Ranks) -> int:
     try:
         if args.out.suffix not in (".npy", ".safetensors", ".png"):
             raise ValueError(f"OUT must end in .npy, .safetensors or .png, got {args.out}")
+        if not args.out.parent.is_dir():
+            folder = args.out.parent
+            raise ValueError(f"OUT: expected a folder that is there, got {folder}; make it")
         if bool(args.pictures) == bool(args.data):
             raise ValueError("give either pictures or --data")
         if job.size > 1:

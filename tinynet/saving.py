@@ -64,7 +64,8 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, 
     part = path.with_name(path.name + PART)
     file = part / path.name
     try:
-        part.mkdir(exist_ok=True)
+        shutil.rmtree(part, ignore_errors=True)  # what a kill left
+        part.mkdir()
         file.touch()
         mode = file.stat().st_mode
         save_file(arrays, file, metadata)

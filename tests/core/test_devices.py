@@ -21,6 +21,7 @@ from tinynet.devices import cores, threads
 from tinynet.devices.cores import available_cores
 from tinynet.devices.scratch import Scratch
 from tinynet.gradcheck.cases.inputs import layouts
+from tinynet.kernels.dropout import dropout_mask_definition
 
 # Devices
 
@@ -398,3 +399,19 @@ def test_dropout_masks_do_not_depend_on_layout_dtype_or_device(rng):
         masks.append(F.dropout(tinynet.tensor(array, device=device), 0.4).numpy() != 0)
     assert (masks[0] == masks[1]).all() and (masks[0] == masks[2]).all()
     assert (F.dropout(tinynet.tensor(x), 0.4).numpy() != 0).tolist() != masks[0].tolist()
+
+
+def test_the_numbers_of_a_seed_are_the_same_for_ever():
+    """The draws of a seed are numbered from 1; each is Philox with (seed, number) as its key."""
+    tinynet.manual_seed(7)
+    ones = np.ones((3, 5), np.float32)
+    first = F.dropout(tinynet.tensor(ones), 0.5).numpy() != 0
+    second = tinynet.randn(4).numpy()
+    np.testing.assert_array_equal(first, dropout_mask_definition((3, 5), 0.5, 7, 1))
+    draw = np.random.Generator(np.random.Philox(key=np.array([7, 2], np.uint64)))
+    np.testing.assert_array_equal(second, draw.standard_normal(4, np.float32))
+    assert random.get_state() == {"seed": 7, "calls": 2}
+    F.dropout(tinynet.tensor(ones), 0.5, training=False)
+    F.dropout(tinynet.tensor(ones), 0.0)
+    tinynet.zeros(3)
+    assert random.get_state() == {"seed": 7, "calls": 2}  # nothing was drawn

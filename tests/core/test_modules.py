@@ -233,6 +233,13 @@ def test_apply_reaches_each_module_once_children_first():
     assert names == ["Tanh", "ReLU", "Sequential", "Sigmoid", "Sequential"]
 
 
+def test_a_slice_of_layers_is_a_sequential_of_the_same_layers():
+    net = nn.Sequential(nn.Tanh(), nn.Linear(2, 3), nn.ReLU())
+    part = net[1:]
+    assert isinstance(part, nn.Sequential) and part.layers == net.layers[1:]
+    assert next(iter(part.parameters())) is net[1].weight and net[-1] is net.layers[2]
+
+
 def test_zero_grad_of_a_module(rng):
     net = Nested()
     net(tinynet.tensor(rng.normal(size=(3, 2)).astype(np.float32))).sum().backward()

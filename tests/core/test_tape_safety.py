@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from interrupts import at_every_place
 
 import tinynet
 import tinynet.functional as F
-from tinynet import tape
+from tinynet import tape, tensors
 
 
 def leaf(values, **options):
@@ -223,6 +224,29 @@ def test_a_leaf_that_several_threads_share_loses_nothing():
     assert (x.grad.numpy() == 200).all()
 
 
+class Watched(tinynet.Tensor):
+    """A leaf that tells whether its gradient is set by who holds the lock."""
+
+    __slots__ = ()
+    held: ClassVar[list[bool]] = []
+
+    @property
+    def _grad(self):
+        return None
+
+    @_grad.setter
+    def _grad(self, value):
+        self.held.append(tensors._grads._is_owned())
+
+
+def test_gradients_are_set_by_who_holds_the_lock():
+    """Between reading the old gradient and setting the sum no other thread may do the same."""
+    a, b = (Watched(np.ones(2), tinynet.device("cpu"), True) for _ in range(2))
+    Watched.held.clear()  # they were made
+    (a * b + a).sum().backward()
+    assert Watched.held == [True, True] and not tensors._grads._is_owned()
+
+
 # No recording
 
 
@@ -286,6 +310,29 @@ def test_a_generator_under_no_grad():
     next(left)
     left.close()
     assert (a * 2).requires_grad
+
+
+def test_a_generator_that_is_left_or_hit_ends_under_no_grad():
+    a, seen = leaf([1.0]), []
+
+    @tinynet.no_grad()
+    def steps():
+        try:
+            yield 1
+        finally:
+            seen.append((a * 2).requires_grad)
+
+    run = steps()
+    next(run)
+    run.close()
+    run = steps()
+    next(run)
+    with pytest.raises(KeyError, match="hit"):
+        run.throw(KeyError("hit"))
+    run = steps()
+    next(run)
+    assert next(run, None) is None
+    assert seen == [False] * 3 and (a * 2).requires_grad
 
 
 def test_no_grad_refuses_what_it_cannot_switch_off():

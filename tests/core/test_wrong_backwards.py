@@ -164,7 +164,7 @@ TABLE = [
         wrong_for(True, False, True),
         [X, W, BIAS],
     ),
-    Wrong("a first layer", "when x requires none", Frozen(), [X]),
+    Wrong("a first layer", "when b alone requires one", Frozen(), [X]),
     Wrong(
         "a later output that ones would not see",
         WRONG,

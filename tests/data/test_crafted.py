@@ -188,7 +188,14 @@ def test_long_listings_and_sums_show_how_far_they_are(tmp_path, capsys, monkeypa
     verify(tmp_path / "out")
     assert capsys.readouterr().err == ""
     check_md5(tmp_path, progress=True)
-    assert capsys.readouterr().err == ""  # a log gets no bars
+    assert capsys.readouterr().err == ""  # a log gets no bars, but lines of what takes long
+    with monkeypatch.context() as patch:
+        patch.setattr("tinynet.data.progress.LOG", 0.0)
+        check_md5(tmp_path, progress=True)
+        assert verify(tmp_path / "out", progress=True) == []
+    said = capsys.readouterr().err
+    assert f"md5 of {TRAIN}: 100%" in said and "\r" not in said and "\n\n" not in said
+    assert len([line for line in said.splitlines() if line.startswith("pictures:")]) == 3, said
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True)
     check_md5(tmp_path, progress=True)
     open_source(tmp_path, progress=True)

@@ -5,9 +5,10 @@
     python tests/mutation/catalogue.py --check      # only whether all still fit the source: 1 s
 
 Statements moved, a copy or a lock forgotten, arguments exchanged, a default that differs, one epoch
-too many. The tests must notice every one. faults/ROOM.py holds them: {file below tinynet/: {name:
-(what stands there, what it becomes, and so on for each place)}}. A text must occur once, and what
-comes out must be Python: faults that no longer fit the source are named and make the end a failure.
+too many. The tests must notice every one. faults/ROOM.py holds them: {file as rooms.py has it:
+{name: (what stands there, what it becomes, and so on for each place)}}. A text must occur once, and
+what comes out must be Python: faults that no longer fit the source are named and make the end a
+failure.
 Printed is which test noticed which fault, and how many were noticed in each room.
 """
 
@@ -20,7 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from rooms import ROOMS, ROOT, tests_gone
+from rooms import ROOMS, ROOT, path_of, tests_gone
 from runner import Mutant, Result, compiles, run, sample
 
 
@@ -29,7 +30,7 @@ def mutants_of(room: str, lost: list[str]) -> Iterator[Mutant]:
     if not (Path(__file__).parent / "faults" / f"{room}.py").exists():
         return
     for file, faults in importlib.import_module(f"faults.{room}").FAULTS.items():
-        path = ROOT / "tinynet" / file
+        path = ROOT / path_of(file)
         source = path.read_text() if path.exists() else ""
         for name, places in faults.items():
             changed = source

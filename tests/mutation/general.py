@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
-from rooms import ROOMS, ROOT, files_of, tests_of
+from rooms import ROOMS, ROOT, files_of, path_of, tests_of
 from runner import Mutant, Result, compiles, run, sample
 
 TUNING = {
@@ -150,7 +150,7 @@ def nodes(tree: ast.AST, place: str = "") -> Iterator[tuple[str, ast.AST]]:
 
 
 def mutants_of(file: str) -> list[Mutant]:
-    source = (ROOT / "tinynet" / file).read_bytes()
+    source = (ROOT / path_of(file)).read_bytes()
     tree = ast.parse(source)
     starts = [0]
     for line in source.splitlines(keepends=True):
@@ -200,7 +200,7 @@ def main() -> int:
         "places",
         nargs="*",
         metavar="PLACE",
-        help=f"rooms ({', '.join(ROOMS)}), or files below tinynet/ (default: all rooms)",
+        help=f"rooms ({', '.join(ROOMS)}), or files as rooms.py has them (default: all rooms)",
     )
     parser.add_argument("--sample", type=int, help="so many changes of each room")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""Runs the tests against changed copies of tinynet, and tells which test noticed each change.
+"""Runs the tests against changed copies of the project, and tells which test noticed each change.
 
 A few working copies (one a job) lie in a temporary folder. For each mutant one source file of a
 copy is replaced, and the tests that should notice run in a forked child until the first one fails,
@@ -45,7 +45,7 @@ import pytest  # noqa: E402
 import safetensors.numpy  # noqa: E402, F401
 import threadpoolctl  # noqa: E402, F401
 import tqdm  # noqa: E402, F401
-from rooms import tests_of  # noqa: E402
+from rooms import path_of, tests_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 # A change that never ends is noticed too. Processor time, since a run may be paused ...
@@ -66,7 +66,7 @@ hypothesis.settings.register_profile(
 
 class Mutant(NamedTuple):
     name: str
-    file: str  # below tinynet/
+    file: str  # as rooms.py has it
     source: str  # the whole changed file
 
     def digest(self) -> str:
@@ -291,7 +291,7 @@ def _schedule(
         while waiting and len(running) < len(folders):
             mutant = waiting.pop()
             folder = next(f for f in folders if f not in running)
-            path = folder / "tinynet" / mutant.file
+            path = folder / path_of(mutant.file)
             original = path.read_text()
             if original == mutant.source:
                 raise RuntimeError(f"{mutant.name} changes nothing")

@@ -207,6 +207,8 @@ def test_features_similar_and_report(finished, program, data, tmp_path, capsys):
     assert "96 maps of conv3, each unit of which sees 23 x 23 pixels" in said
     assert program("features", finished, sheet, picture, "--layer", "conv9") == 2
     assert "one of AlexNet's conv1, conv2" in capsys.readouterr().err
+    assert program("features", finished, tmp_path / "nowhere" / "f.npy", picture) == 2
+    assert "expected a folder that is there" in capsys.readouterr().err
     assert program("report", finished) == 0
     assert "report.html" in capsys.readouterr().out
 

@@ -113,6 +113,34 @@ def test_newest_whole_passes_over_damaged_ones(rng, tmp_path):
         files.newest_whole(tmp_path / "empty")
 
 
+def test_the_best_one_is_the_last_choice(rng, tmp_path):
+    """It may be old: it is taken when all others are damaged, and not before."""
+    for step in (10, 20):
+        files.save(files.path_of(tmp_path, step), make(rng, step))
+    files.keep_best(files.path_of(tmp_path, 10))
+    files.path_of(tmp_path, 10).unlink()
+    assert files.newest_whole(tmp_path)[0] == files.path_of(tmp_path, 20)
+    os.truncate(files.path_of(tmp_path, 20), 200)
+    path, found, damaged = files.newest_whole(tmp_path)
+    assert path == tmp_path / files.BEST and found.state["step"] == 10
+    assert damaged == [files.path_of(tmp_path, 20)]
+    os.truncate(tmp_path / files.BEST, 200)
+    with pytest.raises(CheckpointError, match=r"damaged \(step-00000020.*, best.safetensors\)"):
+        files.newest_whole(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "state", ["[" * 100_000, '{"a": ' * 100_000, "7", "[7]", "null", "", "{", "NaN"]
+)
+def test_a_state_that_no_run_wrote_is_named(state, tmp_path):
+    """Its checksum is right, so it is what somebody wrote."""
+    path, metadata = tmp_path / "c.safetensors", {"format": "tinynet", "state": state}
+    metadata["sha256"] = files._digest({}, metadata)
+    saving.write_arrays(path, {}, metadata)
+    with pytest.raises(CheckpointError, match=r"c\.safetensors is not a checkpoint of a run"):
+        files.load(path)
+
+
 @pytest.mark.parametrize(
     "where, name, error",
     [(os, "fsync", OSError), (saving, "save_file", SafetensorError)],  # the library's own error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from types import SimpleNamespace
 
 import pytest
 
-from tinynet.training import stopwatch
+from tinynet.training import console, stopwatch
+from tinynet.training.measure import Measure
 from tinynet.training.stopwatch import Stopwatch
 
 
@@ -69,3 +71,55 @@ def test_the_real_clock_is_one_of_seconds():
     time.sleep(0.02)
     watch.lap("update")
     assert 0.02 <= watch.seconds["update"] < 2
+
+
+class Task:
+    measures = {"error": Measure("error", "%", 1), "size": Measure("size")}
+    unit, chance = "rows", 2.3026
+
+
+def test_lines_hold_the_figures_there_are(capsys):
+    told = console.Console(Task(), 12, 100, 0)
+    told.tested(3, {"loss": 0.5, "size": 2.0, "more": 7.0, "error": 12.34}, 0.00125, False)
+    told.tested(12, {"loss": 1.23456, "error": 0.0}, 1.0, True)
+    told.health(
+        {
+            "conv1": (1.5, 0.25),
+            "fc.weight": (0.001, 0.0),
+            "fc.bias": (9.0, 9.0),
+            "a.weight.b": (2.0, 1.0),
+            "norm.scale": (3.0, 1.0),
+        }
+    )
+    told.stuck(500, "Try another seed.")
+    told.stuck(7, "")
+    assert capsys.readouterr().out.splitlines() == [
+        "epoch 3/12: test loss 0.5000, error 12.3 %, size 2.00, lr 0.0013",
+        "epoch 12/12: test loss 1.2346, error 0.0 %, lr 1 (best so far)",
+        "  mean |w|, |step|: conv1 1.5e+00 2.5e-01  fc 1.0e-03 0.0e+00  a.weight.b 2.0e+00 1.0e+00"
+        "  norm.scale 3.0e+00 1.0e+00",
+        "warning: for 500 batches the loss has been 2.30, that of a net that says the same of all "
+        "rows. Try another seed.",
+        "warning: for 7 batches the loss has been 2.30, that of a net that says the same of all "
+        "rows.",
+    ]
+
+
+@pytest.mark.parametrize("what", ["phase", "advance", "show", "tested", "health", "say", "close"])
+def test_every_call_survives_a_terminal_that_has_gone(what, monkeypatch):
+    """On a terminal the bar itself writes, too; any other error is one."""
+    told = console.Console(Task(), 12, 100, 0)
+    arguments = {
+        "phase": (3,), "advance": (4,), "show": ({"loss": 1.0}, 0.5), "say": ("a line",),
+        "tested": (3, {"loss": 0.5}, 0.1, True), "health": ({"conv": (1.0, 1.0)},), "close": (),
+    }[what]  # fmt: skip
+    for error, caught in ((OSError(5, "gone"), True), (ValueError("another"), False)):
+
+        def fail(*args, error=error, **options):
+            raise error
+
+        for name in ("set_description_str", "update", "set_postfix_str", "close"):
+            monkeypatch.setattr(told._bar, name, fail)
+        monkeypatch.setattr(console.tqdm, "write", fail)
+        with contextlib.nullcontext() if caught else pytest.raises(ValueError, match="another"):
+            getattr(told, what)(*arguments)

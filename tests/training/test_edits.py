@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import make_trainer
+from helpers import Net, make_trainer
 
 import tinynet
 from tinynet import nn
-from tinynet.optim import SGD, Adam
+from tinynet.optim import SGD, Adam, AdamW, RMSprop
 from tinynet.optim.lr_scheduler import Constant, Cosine, WarmUp
 from tinynet.tensors import tensor
 from tinynet.training import checkpoint as files
@@ -137,6 +137,46 @@ def test_a_running_variance_overflows_before_the_output():
     assert found == "layers.0.running_var"
 
 
+@pytest.mark.parametrize("bad", range(3))
+def test_every_input_is_looked_at(bad):
+    """The pictures of two devices, and what stands beside them."""
+    given = [tensor(np.ones((2, 2), np.float32)) for _ in range(3)]
+    task, model = Squares(), nn.Linear(2, 1)
+    task.loss = lambda model, x, y: ((model(x[0]) + model(x[1]) * y.sum()).mean(), [])
+    optimizer = SGD(model.parameters(), 0.1)
+    assert first_nonfinite(task, model, optimizer, ((given[0], given[1]), given[2])) is None
+    given[bad].data[1, 0] = np.inf
+    found = first_nonfinite(task, model, optimizer, ((given[0], given[1]), given[2]))
+    assert found == "the inputs"
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_watched_module_is_called_as_it_is_and_gives_what_it_gives():
+    """With keywords; several outputs, of which one is not finite; inner modules come first."""
+
+    class Two(nn.Module):
+        def __init__(self):
+            self.inner = nn.Linear(2, 2)
+
+        def forward(self, x, *, by):
+            y = self.inner(x)
+            return [y, (y * by,)]
+
+    class Outer(nn.Module):
+        def __init__(self):
+            self.two, self.last = Two(), nn.Linear(2, 1)
+
+        def forward(self, x):
+            y, (z,) = self.two(x, by=self.by)
+            return self.last(y) + z.sum()
+
+    model = Outer()
+    x = tensor(np.ones((3, 2), np.float32))
+    for model.by, found in ((1.0, None), (float("inf"), "the output of two")):
+        assert first_nonfinite(Squares(), model, SGD(model.parameters(), 0.1), (x,)) == found
+        assert not any("forward" in vars(module) for _, module in model.named_modules())
+
+
 def grouped(**bias):
     """Two layers, biases without weight decay, as AlexNet has its groups."""
     a, b = nn.Linear(2, 2), nn.Linear(2, 2)
@@ -168,6 +208,62 @@ def test_the_rate_of_one_layer():
     assert change(optimizer, fc7__bias__lr="0.5", lr="0.01") == [1e-5, 1e-5, 0.01, 0.5]
     assert change(optimizer, freeze="fc6", fc6__lr="0.3")[:2] == [0, 0]
     assert change(optimizer, thaw="fc6")[:2] == [0.3, 0.3]
+
+
+def test_a_layer_is_named_by_its_beginning():
+    """fc6 is fc6.weight and fc6.bias; what stands in the middle of a name is none."""
+    optimizer = grouped()
+    change(optimizer, freeze="fc6")
+    assert [group["frozen"] for group in optimizer.param_groups] == [True, True, False, False]
+    change(optimizer, freeze="fc7.b", thaw="fc6.weight")
+    assert [group["frozen"] for group in optimizer.param_groups] == [False, True, False, True]
+    for name in ("c6", "6.weight", "bias", "fc6.weight.all", "FC6"):
+        with pytest.raises(ValueError, match=f"thaw={name}: expected the name of a layer among"):
+            change(optimizer, thaw=name)
+
+
+def test_every_change_is_asked_of_the_rule():
+    """Of all rules and all numbers of theirs: what the constructor refuses no edit sets."""
+    rules = SGD, Adam, AdamW, RMSprop
+    tried = 0
+    for rule in rules:
+        numbers = rule(nn.Linear(2, 2).parameters(), 0.1).param_groups[0].items()
+        for name in [k for k, v in numbers if type(v) is float and k != "lr_scale"]:
+            for value in (0.5, 1.0, 3.0):
+                optimizer = rule(nn.Linear(2, 2).parameters(), 0.1)
+                before = dict(optimizer.param_groups[0])
+                try:
+                    rule(nn.Linear(2, 2).parameters(), 0.1, **{name: value})
+                except ValueError:
+                    with pytest.raises(ValueError, match=f"expected {name} to be"):
+                        edit(optimizer, Constant(optimizer), 0, [(name, str(value))])
+                    assert optimizer.param_groups[0] == before
+                    tried += 1
+                else:
+                    edit(optimizer, Constant(optimizer), 0, [(name, str(value))])
+                    assert optimizer.param_groups[0] == before | {name: value}
+    assert tried  # RMSprop's alpha is below 1
+
+
+def test_what_old_checkpoints_say_of_groups(tmp_path):
+    """A scale of 0 froze a group, before one could be frozen: thawed, it learns at scale 1."""
+    with_groups(tmp_path).fit()
+    path, found, _ = files.newest_whole(tmp_path)
+    for group, scale in zip(found.state["groups"], (0.0, 2.0), strict=True):
+        del group["frozen"], group["fixed_lr"]
+        group["lr_scale"] = scale
+    files.save(path, found)
+    again = with_groups(tmp_path)
+    for group in again.optimizer.param_groups:
+        group |= {"frozen": True, "fixed_lr": 7.0}  # of another run
+    again.resume()
+    groups = again.optimizer.param_groups
+    assert [(g["lr_scale"], g["frozen"], g["fixed_lr"]) for g in groups] == [
+        (1.0, True, None),
+        (2.0, False, None),
+    ]
+    again.edit([("thaw", "conv")])
+    assert [again.optimizer.rate(group) for group in groups] == [0.05, 0.1]
 
 
 def test_groups_without_weight_decay_stay_without():
@@ -253,6 +349,20 @@ def test_a_story_goes_on_after_a_kill(stop, tmp_path):
     assert ends[0].state["groups"] == ends[1].state["groups"]
     for name, array in ends[0].model.items():
         np.testing.assert_array_equal(array, ends[1].model[name])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_running_mean_that_is_not_finite_is_not_saved(value, tmp_path):
+    class Normed(Net):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(2)
+
+    trainer = make_trainer(tmp_path, model=Normed)
+    trainer.model.norm.running_mean.data[1] = value
+    with pytest.raises(TrainingError, match="norm.running_mean holds NaN or infinite values"):
+        trainer.fit()
+    assert not files.all_in(tmp_path)
 
 
 def test_a_mistake_in_a_story_is_found_at_the_start(tmp_path):

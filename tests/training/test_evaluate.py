@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from tinynet.devices import find_device
 from tinynet.program import Pictures
 from tinynet.tensors import Tensor
 from tinynet.training.evaluate import (
+    Evaluation,
     evaluate,
     probabilities,
     rank_of_truth,
@@ -154,6 +156,65 @@ def test_inputs_are_scaled_differences_from_the_mean(rng):
     np.testing.assert_allclose(found, 3 * expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_parts_make_the_whole(ranks, rng):
+    """Every R-th batch to each of R ranks, told in any order: figure by figure, bit by bit."""
+    scores = rng.normal(size=(45, 12)).astype(np.float32) * 2
+    dataset = numbered(45, 12)
+    dataset.labels[:] = rng.permutation(dataset.labels)
+    batches = list(Loader(dataset, 4, crop=4, train=False).epoch(0))
+
+    def found(batches):
+        return evaluate([lookup(scores)], iter(batches), inputs_for(), dataset.classes)
+
+    whole, parts = found(batches), [found(batches[r::ranks]) for r in range(ranks)]
+    for order in (parts, parts[::-1]):
+        both = functools.reduce(Evaluation.plus, order)
+        assert both.loss == whole.loss and both.log_losses != []
+        assert (both.count, both.wrong5, both.classes) == (45, whole.wrong5, whole.classes)
+        assert both.confusion.tolist() == whole.confusion.tolist()
+        assert both.wrong.tolist() == whole.wrong.tolist()
+        assert both.samples == whole.samples
+        assert both.error_by_class() == whole.error_by_class()
+    firsts = {}  # of each kind and class the first in the data
+    for place, label in enumerate(dataset.labels.tolist()):
+        kind = "right" if scores[place].argmax() == label else "wrong"
+        firsts.setdefault((kind, label), place)
+    shown = {(k, c): s["place"] for k, kept in whole.samples.items() for c, s in kept.items()}
+    assert shown == firsts
+
+
+def test_a_tie_is_no_recognition():
+    """Nor is it shown as one, though the name that is said first is the right one."""
+    dataset = numbered(1, 2)
+    (batch,) = Loader(dataset, 1, crop=4, train=False).epoch(0)
+    result = evaluate([lookup(np.zeros((1, 2)))], [batch], inputs_for(), dataset.classes)
+    assert result.wrong.tolist() == [1, 0]
+    assert list(result.samples["wrong"]) == [0] and not result.samples["right"]
+
+
+def test_losses_are_added_in_the_order_of_the_data_and_in_double_precision():
+    """So the sum has the same bits, whoever found them."""
+    losses = [(8, 1.0), (0, 1e17), (4, -1e17)]
+    assert Evaluation([], np.zeros(0), np.zeros(0), 1, log_losses=losses).loss == 1.0
+    dataset = numbered(200, 2)
+    (batch,) = Loader(dataset, 200, crop=4, train=False).epoch(0)
+    scores = np.linspace(0, 3, 400).reshape(200, 2).astype(np.float32)
+    found = evaluate([lookup(scores)], [batch], inputs_for(), dataset.classes)
+    shares = probabilities([lookup(scores)], batch, inputs_for()).astype(np.float64)
+    expected = -np.log(shares[np.arange(200), dataset.labels]).mean()
+    assert found.loss == pytest.approx(expected, rel=1e-13)
+
+
+def test_a_mistake_of_which_the_net_is_sure_costs_much_but_no_infinity():
+    """The share of the truth is rounded to 0; it counts as 1e-30."""
+    dataset = numbered(2, 2)
+    (batch,) = Loader(dataset, 2, crop=4, train=False).epoch(0)
+    scores = np.array([[-500, 500], [-500, 500]], np.float32)  # of the second it is right
+    result = evaluate([lookup(scores)], [batch], inputs_for(), dataset.classes)
+    assert result.loss == pytest.approx(30 * np.log(10) / 2)
+
+
 def test_what_an_evaluation_leaves_behind(rng, tmp_path):
     scores = rng.normal(size=(40, 5)).astype(np.float32)
     dataset = numbered(40, 5)
@@ -167,6 +228,12 @@ def test_what_an_evaluation_leaves_behind(rng, tmp_path):
     for sample in found["samples"]["wrong"]:
         assert sample["was"] != sample["said"]
         assert sample["picture"].startswith("data:image/png;base64,")
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 1), (5, 3, 3), (4, 4), (3, 3, 1)])
+def test_a_mean_smaller_than_the_crop_is_refused(shape):
+    with pytest.raises(ValueError, match="a mean picture of at least 4 x 4, got"):
+        Inputs("cpu", np.zeros(shape, np.float32), 4)
 
 
 def test_read_picture(tmp_path, rng):
@@ -185,7 +252,8 @@ def test_a_grey_net_says_that_it_leaves_colours_out(kind, tmp_path):
         net = lambda x: Tensor(np.eye(2, dtype=np.float32)[:1], CPU)  # noqa: E731
         return Pictures().predict([net], task, about, str(tmp_path / f"p.{kind}"))[0]
 
-    assert "its colours are left out" in first_line((200, 10, 10))
+    for colour in ((200, 10, 10), (10, 200, 10), (10, 10, 200)):
+        assert "its colours are left out" in first_line(colour)
     assert first_line((90, 90, 90)) == str(tmp_path / f"p.{kind}")
 
 
@@ -197,6 +265,15 @@ def test_features_and_the_nearest(rng):
     dataset = numbered(9, 3)
     found = features(Net(), Loader(dataset, 4, crop=4, train=False).epoch(0), inputs_for())
     assert found.tolist() == [[2.0 * n, 2.0 * n] for n in range(9)]
+    for ranks in (2, 4):  # each has every R-th batch
+        batches = list(Loader(dataset, 2, crop=4, train=False).epoch(0))
+        told = [
+            [features(Net(), [b], inputs_for()) for b in batches[r::ranks]] for r in range(ranks)
+        ]
+        every = SimpleNamespace(gather=lambda mine, told=told: told)
+        assert (
+            features(Net(), batches[::ranks], inputs_for(), ranks=every).tolist() == found.tolist()
+        )
     places, distances = nearest(found[4], found, count=3)
     assert places.tolist() == [4, 3, 5]
     np.testing.assert_allclose(distances, [0, 8**0.5, 8**0.5])

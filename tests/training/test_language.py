@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinynet
-from tinynet.training.language import LanguageModel
+from tinynet.training.language import LanguageModel, Translation, asked
 
 P = np.array([[[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]], [[0.3, 0.3, 0.4], [0.5, 0.25, 0.25]]])
 Q = P[:, ::-1]
@@ -39,3 +39,52 @@ def test_figures_are_means_over_the_tokens_asked_for():
     assert both["right"] == pytest.approx(100 / 3)  # 1, 1 and 0 are said; Q alone names none right
     loss, (share,) = task.loss(says(P), np.array([0, 1]), TARGETS)
     assert loss.item() == pytest.approx(found["loss"]) and share == pytest.approx(200 / 3)
+
+
+def test_a_mistake_of_which_the_net_is_sure_costs_much_but_no_infinity():
+    def sure(rows):
+        return tinynet.tensor(np.full((len(rows), 2, 3), (500.0, -500.0, -500.0)))
+
+    task = LanguageModel(tinynet.device("cpu"), 3)
+    found = task.measure([sure], [(np.array([0]), np.array([[0, 1]]))])
+    assert found["loss"] == pytest.approx(30 * np.log(10) / 2)
+    assert found["perplexity"] == pytest.approx(1e15) and found["right"] == 50
+
+
+def test_the_places_that_are_asked_for(rng):
+    """Of logits (N, T, K) the rows whose target is a token, in their order."""
+    logits = rng.normal(size=(3, 4, 5)).astype(np.float32)
+    targets = np.array([[-1, 0, 3, -1], [-1] * 4, [2, -1, -1, 4]])
+    found, tokens = asked(tinynet.tensor(logits), targets)
+    expected = [logits[0, 1], logits[0, 2], logits[2, 0], logits[2, 3]]
+    np.testing.assert_array_equal(found.numpy(), expected)
+    assert tokens.tolist() == [0, 3, 2, 4]
+    every = np.abs(targets)
+    found, tokens = asked(tinynet.tensor(logits), every)
+    np.testing.assert_array_equal(found.numpy(), logits.reshape(12, 5))
+    assert tokens.tolist() == every.ravel().tolist()
+
+
+def test_a_translation_is_exact_to_its_last_word():
+    """Its end is not said; padding is not asked for; of several nets the first one translates."""
+    END = 2
+    targets = np.array([[0, 1, END, -1], [1, END, -1, -1], [0, 0, 1, END], [END, -1, -1, -1]])
+    said = {0: [0, 1], 1: [0], 2: [0, 0], 3: []}  # right, another, one word short, right
+
+    def translate(net, words):
+        return [said[int(row[0])] if net is first else [] for row in words]
+
+    def first(words, before):
+        return tinynet.tensor(np.zeros((*before.shape, 3), np.float32))
+
+    def second(words, before):
+        return first(words, before)
+
+    task = Translation(tinynet.device("cpu"), 3, translate)
+    words = np.arange(4)[:, None]
+    batches = [(words[k], targets[k] * 0, targets[k]) for k in (slice(3), slice(3, 4), slice(0))]
+    found = task.measure([first, second], batches)
+    assert found["exact"] == 50 and found["loss"] == pytest.approx(np.log(3))
+    assert task.test(first, batches) == pytest.approx(found)
+    assert set(found) == {"loss", *task.measures} and task.count(batches[0]) == 3
+    assert task.measure([first], [])["exact"] == 0

@@ -31,11 +31,75 @@ def test_lines_after_the_checkpoint_are_cut_off(tmp_path):
     ]
 
 
+def test_every_line_is_in_the_file_at_once(tmp_path):
+    """A kill loses none; who watches a run sees it go on."""
+    log = MetricsLog(tmp_path)
+    for step in (1, 2, 3):
+        log.write("train", step)
+        assert len(read_metrics(tmp_path)) == step
+    log.close()
+
+
+def test_a_config_is_replaced_whole(tmp_path, monkeypatch):
+    write_config(tmp_path, {"lr": 1}, "a net", Classification)
+    before = (tmp_path / "config.json").read_bytes()
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_config(tmp_path, {"lr": 2}, "a net", Classification)
+    assert (tmp_path / "config.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_a_fresh_run_starts_an_empty_file(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("old\n")
     MetricsLog(tmp_path).close()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b""
     assert read_metrics(tmp_path) == []
     assert read_metrics(tmp_path / "nowhere") == []
+
+
+def test_a_line_that_is_damaged_is_named(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"step": \xff\xfe}\n{"step": 3}\n')
+    with pytest.raises(DataError, match=r"metrics.jsonl, line 2: expected JSON.*delete this line"):
+        read_metrics(tmp_path)
+    path.write_bytes('{"step": "ü"}\n{"step": "€'.encode()[:-1])  # a kill cut a letter in two
+    assert read_metrics(tmp_path) == [{"step": "ü"}]
+    path.write_bytes(b'{"step": 1}')  # whole as it looks, but its end is missing
+    assert read_metrics(tmp_path) == []
+
+
+def test_a_resume_keeps_the_start_and_replaces_what_it_goes_on_with(tmp_path, monkeypatch):
+    """Every entry is the first start's or the last resume's."""
+
+    class Other(Classification):
+        measures, best_by, unit = {}, "loss", "others"
+
+    def write(argv, resumed, task, **options):
+        monkeypatch.setattr("sys.argv", argv)
+        write_config(tmp_path, {"lr": argv[1]}, argv[0], task, resumed=resumed, **options)
+        return json.loads((tmp_path / "config.json").read_text())
+
+    first = write(["a.py", "1"], False, Classification, data={"train": [9, "x"]}, kernels=["w"])
+    monkeypatch.setattr("time.strftime", lambda *args: "later")
+    monkeypatch.setattr("platform.machine", lambda: "another")
+    again = write(
+        ["b.py", "2 3"], True, Other, data={"train": [8, "y"]}, kernels=("v", "u"), ranks=4
+    )
+    went_on = {"settings", "data", "kernels", "commands"}
+    assert {name for name in first | again if first.get(name) != again.get(name)} == went_on
+    assert again["settings"] == {"lr": "2 3"} and again["kernels"] == ["v", "u"]
+    assert again["data"] == {"train": [8, "y"]}
+    assert [command.split("python")[0] for command in again["commands"]] == ["", "mpiexec -n 4 "]
+    assert again["commands"][1].endswith("b.py '2 3'")
+    new = write(["b.py", "2"], False, Other)
+    assert new["commands"] == [new["commands"][0]] and "mpiexec" not in new["commands"][0]
+    assert (new["started"], new["unit"], new["title"]) == ("later", "others", "b.py")
+    assert new["data"] == {} and new["kernels"] == [] and new["best_by"] == "loss"
 
 
 def test_config_remembers_every_command(tmp_path, monkeypatch):

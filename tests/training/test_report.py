@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import re
 
+import numpy as np
 import pytest
 
 from tinynet.errors import DataError
+from tinynet.training import checkpoint, report
 from tinynet.training.metrics import MetricsLog, write_config
 from tinynet.training.plots import draw_kernels
 from tinynet.training.report import write_report
@@ -74,4 +78,133 @@ def test_a_run_killed_in_its_first_epoch_has_a_report_too(tmp_path):
 
 def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(DataError, match="not the folder of a run"):
+        write_report(tmp_path)
+
+
+def log_of(folder, tests=(), trains=(), kernels=(), **settings):
+    """A run's folder with lines of metrics, each told by what is special of it."""
+    write_config(folder, {"data": None, **settings}, "a net", Classification, kernels=kernels)
+    log = MetricsLog(folder)
+    for step, line in enumerate(trains, 1):
+        figures = dict(epoch=step, loss=1.0, lr=0.1, images_per_second=9.0)
+        log.write("train", step, **figures | line)
+    for step, line in enumerate(tests, 1):
+        figures = dict(epoch=step, loss=1.0, top1_error=50.0, lr=0.1, health={}, seconds=SECONDS)
+        log.write("test", step, **figures | line)
+    log.close()
+
+
+@pytest.fixture
+def no_curves(monkeypatch):
+    """Which take long."""
+    for name in ("draw_curves", "curves"):
+        monkeypatch.setattr(report, name, lambda *args: [])
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "said"),
+    [([0, 3, 1234], [0], "1,234"), ([2], [0, 5, 5], "5"), ([], [7], "7"), ([1], [], "1")],
+)
+def test_the_damaged_are_told_wherever_they_were_counted(train, test, said, tmp_path, no_curves):
+    log_of(tmp_path, [{"damaged": n} for n in test], [{"damaged": n} for n in train])
+    page = write_report(tmp_path).read_text()
+    assert f"<b>{said}</b>pictures left out: they cannot be read" in page
+
+
+def test_nothing_is_said_of_damaged_ones_where_there_are_none(tmp_path, no_curves):
+    log_of(tmp_path, [{}], [{}])
+    assert "left out" not in write_report(tmp_path).read_text()
+
+
+def test_kernels_are_those_of_the_best_net(tmp_path, no_curves, rng):
+    """Before the first test, of the newest; each picture is made anew."""
+    weights = [rng.normal(size=(8, 1, 5, 5)).astype(np.float32) for _ in range(3)]
+    log_of(tmp_path, kernels=["a.weight", "b.weight"])
+
+    def save(step, weight):
+        path = checkpoint.path_of(tmp_path, step)
+        model = {"a.weight": weight, "b.weight": -weight, "other": np.zeros(1)}
+        checkpoint.save(path, checkpoint.Checkpoint(model))
+        return path
+
+    def shown():
+        page = write_report(tmp_path).read_text()
+        return (tmp_path / "kernels.png").read_bytes(), re.findall(r"From ([^<]*)\.<", page)
+
+    def drawn(weight):
+        draw_kernels([weight, -weight], tmp_path / "expected.png")
+        return (tmp_path / "expected.png").read_bytes()
+
+    save(9, weights[0]), save(10, weights[1])
+    assert shown() == (drawn(weights[1]), ["step-00000010.safetensors"])
+    checkpoint.keep_best(checkpoint.path_of(tmp_path, 9))
+    save(11, weights[2])
+    assert shown() == (drawn(weights[0]), ["best.safetensors"])
+    os.truncate(tmp_path / checkpoint.BEST, 100)
+    assert "best.safetensors is damaged." in write_report(tmp_path).read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("tf32", None, "no"),
+        ("tf32", False, "no"),
+        ("tf32", True, "yes"),
+        ("seed", 0, "0"),
+        ("colour", 0.0, "0.0"),
+        ("workers", None, "one a core, or none if the data lie in memory"),
+        ("workers", 0, "0"),
+        ("milestones", [], "by the schedule of the recipe"),
+        ("milestones", [2, 4.5], "2, 4.5"),
+        ("story", [[3, "freeze", "conv1"], [9, "lr", "0.1"]], "3 freeze conv1, 9 lr 0.1"),
+        ("data", None, "embedded"),
+        ("limit_batches", None, "all"),
+        ("a_new_one", None, "none"),
+        ("a_new_one", "", ""),
+    ],
+)
+def test_settings_in_words(name, value, words):
+    title, said = report._setting(name, value)
+    assert said == words
+    assert title == report.SETTINGS.get(name, ("a new one",))[0]
+
+
+@pytest.mark.parametrize("rows", [1, 12, 13, 1200])
+def test_a_long_table_scrolls_and_says_so(rows, tmp_path, no_curves):
+    log_of(tmp_path, [{"health": {f"layer {k}": [1.0, 0.5] for k in range(rows)}}])
+    page = write_report(tmp_path).read_text()
+    assert (f"{rows:,} rows: scroll to see them all." in page) == (rows > 12)
+    assert page.count('class="scroll long"') == (rows > 12)
+    assert page.count("<tr><td>layer ") == rows
+
+
+def test_where_a_run_stands(tmp_path, no_curves):
+    for tests, epochs, said in (
+        (2, 5, "2 of 5 epochs"), (0, 5, "0 of 5 epochs"), (5, 5, None), (3, None, None)
+    ):  # fmt: skip
+        log_of(tmp_path, [{}] * tests, epochs=epochs)
+        page = write_report(tmp_path).read_text()
+        assert ("not at its end" in page) == (said is not None)
+        assert said is None or f"not at its end: {said} are done" in page
+    data = {"train": [60000, "a <b>"], "test": [10000, "c"]}
+    write_config(tmp_path, {"data": None}, "a net", Classification, data=data)
+    page = write_report(tmp_path).read_text()
+    assert "60,000 pictures to train on (a &lt;b&gt;), 10,000 to test on (c)" in page
+
+
+def test_texts_and_pictures_of_a_language_model(tmp_path, no_curves):
+    log_of(tmp_path)
+    (tmp_path / "heads.png").write_bytes(b"heads")
+    found = {
+        "texts": [["said <1>", "one\n <two>"], ["said 2", "three"]],
+        "pictures": [["where & how", "heads.png"], ["gone", "gone.png"]],
+    }
+    (tmp_path / "evaluation.json").write_text(json.dumps(found))
+    page = write_report(tmp_path).read_text()
+    assert "<h2>said &lt;1&gt;</h2><pre>one\n &lt;two&gt;</pre>" in page
+    assert "<h2>said 2</h2><pre>three</pre>" in page
+    assert "where &amp; how" in page and "gone" not in page
+    assert base64.b64encode(b"heads").decode() in page
+    (tmp_path / "evaluation.json").write_text("{")
+    with pytest.raises(DataError, match="evaluation.json is damaged; delete it"):
         write_report(tmp_path)

@@ -153,6 +153,13 @@ def test_resume_refuses_another_net(tmp_path):
     other.saver.about = {"preset": "tiny", "classes": ["a", "b"]}
     with pytest.raises(CheckpointError, match="of 2 classes, as the data has, got one of 4"):
         other.resume()
+    other.saver.about = {"preset": "tiny", "classes": [f"class {k}" for k in (0, 1, 3, 2)]}
+    with pytest.raises(CheckpointError, match="with classes .*3', 'class 2'.*, as this run has"):
+        other.resume()
+    os.truncate(files.path_of(tmp_path, 6), 300)  # refused: nothing in the folder is renamed
+    with pytest.raises(CheckpointError, match="step-00000000.*: expected a checkpoint with"):
+        other.resume()
+    assert not list(tmp_path.glob("*.damaged"))
 
 
 def test_only_the_last_few_and_the_best_are_kept(tmp_path):

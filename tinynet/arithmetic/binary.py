@@ -263,10 +263,11 @@ class Where(Function):
         (condition,), (a, b), (_, need_a, need_b) = (
             ctx.saved_tensors, ctx.shapes, ctx.needs_input_grad,
         )  # fmt: skip
+        where = ctx.xp.where  # not dy * condition: an infinity times 0 is a NaN
         return (
             None,
-            unbroadcast(dy * condition, a) if need_a else None,
-            unbroadcast(dy * ~condition, b) if need_b else None,
+            unbroadcast(where(condition, dy, 0), a) if need_a else None,
+            unbroadcast(where(condition, 0, dy), b) if need_b else None,
         )
 
 

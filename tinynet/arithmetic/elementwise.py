@@ -134,8 +134,8 @@ class Clip(Elementwise):
 def clip(x: Tensor, least: float | None = None, most: float | None = None) -> Tensor:
     """x, but `least` where it is smaller and `most` where it is larger; None is no limit.
 
-    torch's names are min and max: `x.clip(min=0)`. A NaN stays one. Whole numbers stay whole if the
-    limits are whole.
+    torch's names are min and max: `x.clip(min=0)`. A NaN stays one, and is no limit. Whole numbers
+    stay whole if the limits are whole or infinite.
     """
     check_tensor("clip", x)
     given = [limit for limit in (least, most) if limit is not None]
@@ -147,8 +147,10 @@ def clip(x: Tensor, least: float | None = None, most: float | None = None) -> Te
                 f"clip: expected limits that are numbers, got {type(limit).__name__}; for one "
                 f"limit an element write minimum(maximum(x, least), most)"
             )
+        if limit != limit:
+            raise ValueError("clip: expected limits that are numbers, got a NaN")
     if x.dtype.kind == "b" or (
-        x.dtype.kind in "iu" and any(int(limit) != limit for limit in given)
+        x.dtype.kind in "iu" and any(limit % 1 for limit in given if -np.inf < limit < np.inf)
     ):
         x = astype(x, np.float32)
     ends: Any = np.iinfo(x.dtype) if x.dtype.kind in "iu" else None
@@ -156,4 +158,5 @@ def clip(x: Tensor, least: float | None = None, most: float | None = None) -> Te
     # a limit outside of what whole numbers can be is no limit, or one that none of them passes
     least = lowest if least is None else max(lowest, min(least, highest))
     most = highest if most is None else max(lowest, min(most, highest))
-    return Clip.apply(x, least, most)
+    # numbers of x's kind, which 2.0 is not beside whole ones
+    return Clip.apply(x, *((int(least), int(most)) if ends else (least, most)))

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from tinynet.data.folder import Splits, advice, find_splits, list_classes, list_split, list_splits
 from tinynet.data.matfile import read_struct_array
 from tinynet.data.pictures import check_size, in_words, list_pictures
+from tinynet.data.progress import bar
 from tinynet.data.tar import read_packed, tar_members
 from tinynet.errors import DataError
 
@@ -136,10 +137,10 @@ def check_md5(path: str | Path, progress: bool = False) -> None:
     """Compare the official archives with their published md5 sums. Reads all of them."""
     for name, expected in MD5.items():
         found = hashlib.md5(usedforsecurity=False)
-        with open(Path(path) / name, "rb") as file, _bar(file, f"md5 of {name}", progress) as bar:
+        with open(Path(path) / name, "rb") as file, _bar(file, f"md5 of {name}", progress) as read:
             while block := file.read(1 << 22):
                 found.update(block)
-                bar.update(len(block))
+                read.update(len(block))
         if found.hexdigest() != expected:
             raise DataError(
                 f"{Path(path) / name}: expected md5 {expected}, got {found.hexdigest()}; fetch it "
@@ -150,9 +151,7 @@ def check_md5(path: str | Path, progress: bool = False) -> None:
 def _bar(file: BinaryIO, what: str, progress: bool) -> tqdm:
     """A bar over the bytes of a file."""
     size = os.fstat(file.fileno()).st_size
-    return tqdm(
-        total=size, desc=what, unit="B", unit_scale=True, disable=not progress or None, leave=False
-    )
+    return bar(total=size, desc=what, unit="B", unit_scale=True, shown=progress)
 
 
 # ---- the official archives
@@ -204,7 +203,7 @@ def _train_members(path: Path, progress: bool) -> Iterator[tuple[str, str, int, 
 
     Raises DataError for a class without pictures.
     """
-    with open(path, "rb", buffering=0) as file, _bar(file, f"listing {TRAIN}", progress) as bar:
+    with open(path, "rb", buffering=0) as file, _bar(file, f"listing {TRAIN}", progress) as read:
         for inner in tar_members(file, str(path)):
             wnid = inner.name.rpartition("/")[2].removesuffix(".tar")
             name = f"{path}: {inner.name}"
@@ -215,7 +214,7 @@ def _train_members(path: Path, progress: bool) -> Iterator[tuple[str, str, int, 
                 raise DataError(f"{name}: expected the pictures of a class, got none")
             for member in members:
                 yield wnid, member.name.rpartition("/")[2], member.offset, member.size
-            bar.update(inner.offset + inner.size - bar.n)
+            read.update(inner.offset + inner.size - read.n)
 
 
 def read_devkit(path: Path) -> tuple[dict[int, tuple[str, str]], list[int]]:

@@ -25,12 +25,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from tinynet.data.dataset import Moments
 from tinynet.data.folder import check_classes
 from tinynet.data.imagenet import Entry, Source, open_source
 from tinynet.data.pictures import decode, keep_freed_memory, oddities, open_picture, with_end
+from tinynet.data.progress import bar
 from tinynet.data.shards import (
     INDEX,
     SMALL_FILES,
@@ -150,12 +150,13 @@ def prepare(
     about = _finished(out, plan)
     if about and not (out / "parts").exists() and not (out / LOCK).exists():
         return about
-    if not about:
-        found = open_source(source, options.val_share, progress)
-        out.mkdir(parents=True, exist_ok=True)
+    found = None if about else open_source(source, options.val_share, progress)
+    out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        about = _finished(out, plan)  # perhaps by a process that held the folder until now
+        # Another process that held it until now may have ended it, or begun to mend it.
+        about = _finished(out, plan)
         if not about:
+            found = found or open_source(source, options.val_share, progress)
             begin(out, {**plan, "fingerprint": found.fingerprint()})
             jobs = jobs_of(out, found, options)
             write_shards(jobs, workers, max_bad, progress)
@@ -248,13 +249,13 @@ def write_shards(jobs: list[Job], workers: int | None, max_bad: float, progress:
     """Have every job done that is not, on `workers` processes (default: one a core)."""
     total = sum(len(job.entries) for job in jobs)
     begun = [job for job in jobs if job.part.exists()]
-    hidden = not (progress and begun) or None  # None: shown on a terminal, not in a log
-    bar = tqdm(total=len(begun), desc="checking", unit=" shards", disable=hidden, leave=False)
-    with ThreadPoolExecutor(available_cores()) as pool, bar:
+    shown = progress and bool(begun)
+    checked = bar(total=len(begun), desc="checking", unit=" shards", shown=shown)
+    with ThreadPoolExecutor(available_cores()) as pool, checked:
         # hashing runs outside the interpreter lock
         done = {}
         for job, left_out in zip(begun, pool.map(Job.left_out, begun), strict=True):
-            bar.update()
+            checked.update()
             if left_out is not None:
                 done[job.shard] = left_out
     if damaged := len(begun) - len(done):
@@ -265,8 +266,9 @@ def write_shards(jobs: list[Job], workers: int | None, max_bad: float, progress:
     workers = min(workers or available_cores(), len(waiting))
     crew = [Process(f"worker {n}", _work) for n in range(workers)]
     doing: dict[Process, Job] = {}
-    hidden = not progress or None
-    bar = tqdm(total=total, initial=ready, unit=" pictures", disable=hidden, smoothing=0.1)
+    made = bar(
+        total=total, initial=ready, unit=" pictures", shown=progress, leave=True, smoothing=0.1
+    )
     try:
         idle = list(crew)
         while True:
@@ -294,7 +296,7 @@ def write_shards(jobs: list[Job], workers: int | None, max_bad: float, progress:
                         f"memory? Run the same command again to go on"
                     ) from None
                 if kind == "pictures":
-                    bar.update(value)
+                    made.update(value)
                 elif kind == "error":
                     raise DataError(value)
                 else:
@@ -302,7 +304,7 @@ def write_shards(jobs: list[Job], workers: int | None, max_bad: float, progress:
                     doing.pop(worker)
                     idle.append(worker)
     finally:
-        bar.close()
+        made.close()
         for worker in crew:
             worker.end()
 

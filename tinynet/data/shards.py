@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from tqdm import tqdm
 
 from tinynet.data.dataset import Dataset, Moments
 from tinynet.data.pictures import decode
+from tinynet.data.progress import bar
 from tinynet.data.tar import tar_members
 from tinynet.devices.cores import available_cores
 from tinynet.errors import DataError
@@ -261,7 +261,7 @@ def differing(root: Path, about: dict, sums: dict[str, str], progress: bool) -> 
 
 
 def _bar(found: Iterator, total: int, what: str, progress: bool) -> Iterator:
-    return tqdm(found, what, total, unit=" files", disable=not progress or None, leave=False)
+    return iter(bar(found, desc=what, total=total, unit=" files", shown=progress))
 
 
 def _verify_shard(root: Path, split: str, number: int, index: np.ndarray) -> list[str]:

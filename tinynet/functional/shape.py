@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tinynet.function import Context, Function
 from tinynet.functional import checks
 from tinynet.operations import operation
@@ -43,6 +45,15 @@ def pad(x: Tensor, pad: tuple[int, ...], value: float = 0.0) -> Tensor:
             f"pad: expected 2 to {2 * x.ndim} widths, in pairs from the last axis on, got {pad!r}"
         )
     widths = [checks.integer("pad", "pad", w, 0) for w in widths]
+    checks.numbers("pad", value=int(value) if isinstance(value, bool) else value)
+    if x.dtype.kind in "biu":
+        least, most = (
+            (0, 1) if x.dtype.kind == "b" else (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
+        )
+        if not least <= value <= most or value % 1:
+            raise ValueError(
+                f"pad: expected a value that {x.dtype} can hold, got {value!r}; write x.float()"
+            )
     pairs = [(0, 0)] * (x.ndim - len(widths) // 2) + list(
         zip(widths[::2], widths[1::2], strict=True)
     )[::-1]

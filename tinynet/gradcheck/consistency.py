@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import combinations, cycle
 
 import numpy as np
 
@@ -24,14 +25,20 @@ OTHER_POINT = 1e-6  # along a single direction, which may be one where most of i
 SINGLE = 1e-4  # and in float32
 LESS_DIGITS = 2.0**29  # a float32 has 29 binary digits less than a float64
 
-# (memory order of the inputs, None for their own; of the upstream gradients), besides (None, C)
-ORDERS = [
-    (None, "batch innermost"),
-    (None, "backwards"),
-    ("C order", "C order"),
-    ("batch innermost", "batch innermost"),
-    ("backwards", "C order"),
+# (memory orders of the inputs, which take them in turns, () for their own; that of the upstream
+# gradients), besides ((), C). Pictures lie batch innermost and their weights in C order.
+ORDERS: list[tuple[tuple[str, ...], str]] = [
+    ((), "batch innermost"),
+    ((), "backwards"),
+    (("C order",), "C order"),
+    (("batch innermost",), "batch innermost"),
+    (("backwards",), "C order"),
+    (("batch innermost", "C order"), "batch innermost"),
+    (("batch innermost", "C order"), "C order"),
+    (("C order", "batch innermost"), "batch innermost"),
+    (("C order", "batch innermost"), "C order"),
 ]
+FEW = 4  # inputs of which any may need no gradient; of more, one alone, or all but one
 
 
 class PrecisionWarning(UserWarning):
@@ -124,16 +131,19 @@ def memory_order(c: Consistency) -> None:
     """Inputs and upstream gradients in any memory order give the same outputs and gradients."""
     s = c.subject
     for of_inputs, of_upstream in ORDERS:
-        inputs = "in their own order" if of_inputs is None else f"in memory order {of_inputs!r}"
+        if len(of_inputs) > len(s.values):
+            continue
+        inputs = f"in memory order {' and '.join(map(repr, of_inputs)) or 'of their own'}"
         when = f"with inputs {inputs} and upstream gradients in {of_upstream!r}"
-        order = LAYOUTS[of_inputs] if of_inputs else lambda x: x
-        values = [order(x) for x in s.values]
+        orders = cycle(LAYOUTS[name] for name in of_inputs)
+        values = [order(x) for order, x in zip(orders, s.values, strict=False)] or s.values
         upstream = [LAYOUTS[of_upstream](part) for part in s.apart(c.v)]
         c.expect(when, c.gradients(when, upstream, values), c.of_v)
 
 
 def linear(c: Consistency) -> None:
-    """g is linear in the upstream gradient: for v + w, for all ones, for a scale.
+    """g is linear in the upstream gradient: for v + w, for all ones, for a scale, for zeros, which
+    a ReLU sends where no unit is active.
 
     All ones come as one number in the memory of all, which may not be written to: what the
     backward of a sum sends. The backward of a mean sends another number so.
@@ -152,6 +162,8 @@ def linear(c: Consistency) -> None:
     for scale in (2.0**-30, 2.0**30):  # powers of two: not a digit is lost
         when = f"when the upstream gradient is {scale:.1g} times as large"
         c.expect(when, [g / scale for g in c.gradients(when, scale * c.v)], c.of_v)
+    when = "when the upstream gradient is 0"
+    c.expect(when, c.gradients(when, 0 * c.v), [0 * g for g in c.of_v])
 
 
 def backward_twice(c: Consistency) -> None:
@@ -188,12 +200,18 @@ def another_call(c: Consistency) -> None:
 
 
 def another_point(c: Consistency) -> None:
-    """At values a little smaller the gradient belongs to these, not to the first ones: nothing of
-    them was kept. Compared along one direction in all inputs.
+    """At other values the gradient belongs to these, not to the first ones: nothing of them was
+    kept, no mean, no mask. They are a little smaller, or in other places. Compared along one
+    direction in all inputs.
     """
-    when = "with other values"
     smaller = [1 - 2.0**-8 * c.rng.random(x.shape) for x in c.subject.values]
-    values = [like(x, x * f) for x, f in zip(c.subject.values, smaller, strict=True)]
+    _at(c, "with other values", [x * f for x, f in zip(c.subject.values, smaller, strict=True)])
+    shuffled = [c.rng.permutation(x.ravel()).reshape(x.shape) for x in c.subject.values]
+    _at(c, "with values in other places", shuffled)
+
+
+def _at(c: Consistency, when: str, others: list[np.ndarray]) -> None:
+    values = [like(x, other) for x, other in zip(c.subject.values, others, strict=True)]
     try:
         with np.errstate(all="ignore"):
             numerical = c.numerical.at(values)
@@ -203,17 +221,19 @@ def another_point(c: Consistency) -> None:
         return
     random = {i: c.rng.standard_normal(c.subject.values[i].shape) for i in c.checked}
     u = direction(random, numerical.subject)
-    slope = numerical.slope(u)
-    if slope.kink or not np.isfinite(slope.value):
-        return
     gradients = c.gradients(when, c.v, values, same_values=False)
     got = sum(float((gradients[i] * d).sum()) for i, d in u.items())
-    allowed = max(OTHER_POINT, c.rtol) * abs(slope.value) + c.atol + 3 * slope.error
-    if not abs(got - slope.value) <= allowed + 100 * sum(c.last_digits[i] for i in u):
-        raise GradcheckError(
-            f"gradcheck: the gradient is wrong {when}: along a random direction in all inputs "
-            f"{got:.9g}, numerical {slope.value:.9g}"
-        )
+    for differentiate in (numerical.slope, numerical.central):  # the first may be blind here
+        slope = differentiate(u)
+        if slope.kink or not np.isfinite(slope.value):
+            return
+        allowed = max(OTHER_POINT, c.rtol) * abs(slope.value) + c.atol + 3 * slope.error
+        if abs(got - slope.value) <= allowed + 100 * sum(c.last_digits[i] for i in u):
+            return
+    raise GradcheckError(
+        f"gradcheck: the gradient is wrong {when}: along a random direction in all inputs "
+        f"{got:.9g}, numerical {slope.value:.9g}"
+    )
 
 
 def each_output_alone(c: Consistency) -> None:
@@ -230,18 +250,25 @@ def each_output_alone(c: Consistency) -> None:
 
 
 def each_input_alone(c: Consistency) -> None:
-    """One input alone requires a gradient, or all but one: a frozen layer, the first layer."""
+    """Some inputs alone require a gradient: a frozen layer, the first layer."""
     s = c.subject
-    if len(c.checked) == 1:
-        return
-    for i in c.checked:
-        for alone in (True, False) if len(c.checked) > 2 else (True,):
-            needs = [j in c.checked and (j == i) is alone for j in range(len(s.variables))]
-            name = s.variables[i].name
-            when = f"when {name} alone requires one" if alone else f"when {name} requires none"
-            got = c.gradients(when, c.v, needs=needs)
-            expected = [g * need for g, need in zip(c.of_v, needs, strict=True)]
-            c.expect(when, got, expected)
+    for alone in _some_of(c.checked):
+        needs = [j in alone for j in range(len(s.variables))]
+        names = " and ".join(s.variables[i].name for i in alone)
+        when = f"when {names} alone {'require' if len(alone) > 1 else 'requires'} one"
+        if len(alone) == len(c.checked) - 1 > 1:
+            (without,) = set(c.checked) - set(alone)
+            when = f"when {s.variables[without].name} requires none"
+        got = c.gradients(when, c.v, needs=needs)
+        expected = [g * need for g, need in zip(c.of_v, needs, strict=True)]
+        c.expect(when, got, expected)
+
+
+def _some_of(inputs: list[int]) -> Iterator[tuple[int, ...]]:
+    """Some but not all of them: any of a few, of many one or all but one."""
+    count = len(inputs)
+    for size in range(1, count) if count <= FEW else (1, count - 1):
+        yield from combinations(inputs, size)
 
 
 def single_precision(c: Consistency) -> None:

@@ -88,6 +88,12 @@ class Numerical:
         twin.subject = self.subject.at(values)
         return twin
 
+    def upstream(self, v: np.ndarray) -> Numerical:
+        """The same with other upstream gradients of the same size."""
+        twin = copy(self)
+        twin.v = v
+        return twin
+
     def slope(self, u: Direction) -> Slope:
         """dL/dt at x + t u, t = 0."""
         if self.method == "central differences":

@@ -42,8 +42,8 @@ class Sequential(Module):
             x = layer(x)
         return x
 
-    def __getitem__(self, i: int) -> Module:
-        return self.layers[i]
+    def __getitem__(self, i: int | slice) -> Module:
+        return Sequential(*self.layers[i]) if isinstance(i, slice) else self.layers[i]
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -110,7 +110,7 @@ class Conv2d(Module):
     def each(layers: Sequence[Conv2d], x: Tensor) -> tuple[Tensor, ...]:
         """[layer(x) for layer in layers] in one operation: functional.conv2d_each.
 
-        ValueError unless all have the same options, and no dilation.
+        ValueError unless all have kernels of one size and the same options, and no dilation.
         """
         options = [(a.stride, a.padding, a.groups, a.relu, a.dilation) for a in layers]
         if not layers or any(o != options[0] or o[-1] not in (1, (1, 1)) for o in options):

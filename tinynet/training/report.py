@@ -255,12 +255,11 @@ def _samples(evaluation: dict) -> str:
 def _texts(folder: Path, evaluation: dict) -> str:
     """What a language model says, and pictures of how it works."""
     parts = [
-        _section(escape(title), f"<pre>{escape(text)}</pre>")
-        for title, text in evaluation.get("texts", [])
+        _section(title, f"<pre>{escape(text)}</pre>") for title, text in evaluation.get("texts", [])
     ]
     for title, name in evaluation.get("pictures", []):
         if (folder / name).exists():
-            parts.append(_section(escape(title), _image((folder / name).read_bytes(), title)))
+            parts.append(_section(title, _image((folder / name).read_bytes(), title)))
     return "".join(parts)
 
 

@@ -92,7 +92,6 @@ class Saver:
             check_same(found, self.about, path)
         for each in damaged:
             each.rename(each.with_name(each.name + ".damaged"))
-        self.last = path
         passed = f" (passing over {', '.join(p.name for p in damaged)}: damaged)" if damaged else ""
         return found, f"resuming from {path}{passed}", path
 

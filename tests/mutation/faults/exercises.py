@@ -27,6 +27,11 @@ FAULTS = {
         "not written counts as wrong": ("    except (NotWritten, TooSlow):\n        raise\n", ""),
         "results beyond the last are passed over": ("or len(given.results) != len(names):", "or len(given.results) < len(names):"),
         "keys too many pass": ("for key in {**expected, **got} if", "for key in expected if"),
+        "changed arguments are fine": ("    return Outcome(results, list(_arrays(arguments)))\n", "    return Outcome(results, list(_arrays(probe)))\n"),
+        "the example in float64": ("probes = [_as_float32(exercise.example()),", "probes = [exercise.example(),"),
+        "a scale of the given": ("size = np.abs(expected[np.isfinite(expected)]).max(initial=0)", "size = np.abs(got[np.isfinite(got)]).max(initial=0)"),
+        "shapes are not compared in hints": ("if (x.shape, x.dtype.kind) != (y.shape, y.dtype.kind) or not _close(x, y).all():", "if x.size != y.size or not _close(x.reshape(-1), y.reshape(-1)).all():"),
+        "copies in C order": ("return value.copy(order=\"K\")", "return value.copy()"),
     },
     "exercises/exercise.py": {
         "tinynet's own is not put back": ("                stack.callback(setattr, owner, name, vars(owner)[name])\n", ""),
@@ -34,6 +39,8 @@ FAULTS = {
         "not adapted": ("setattr(owner, name, self.adapt(function))", "setattr(owner, name, function)"),
         "the stub has the solution's first line": ("lines[: docstring.end_lineno]", "lines[: docstring.end_lineno + 1]"),
         "the first operation alone": ("for name in operations for case", "for name in operations[:1] for case"),
+        "a static method becomes a function": ("stack.callback(setattr, owner, name, vars(owner)[name])", "stack.callback(setattr, owner, name, getattr(owner, name))"),
+        "a stub without its docstring": ("lines[: docstring.end_lineno]", "lines[: docstring.lineno - 1]"),
     },
     "exercises/__main__.py": {
         "a file is written over": ("open(path, \"x\", encoding=\"utf-8\")", "open(path, \"w\", encoding=\"utf-8\")", "    if path.exists():\n        print(f\"{path.name}: {exercise", "    if path.exists() and path.stat().st_size > 1000:\n        print(f\"{path.name}: {exercise"),
@@ -47,5 +54,20 @@ FAULTS = {
         "the timer goes on": ("        signal.setitimer(signal.ITIMER_REAL, 0)\n", ""),
         "what is printed is lost": ("            self.printed += out.getvalue().splitlines()\n", "            pass\n"),
         "an interrupt is a mistake": ("        except (KeyboardInterrupt, Wrong):\n            raise\n", "        except Wrong:\n            raise\n"),
+        "the handler before is lost": ("        signal.signal(signal.SIGALRM, before)", "        signal.signal(signal.SIGALRM, signal.SIG_DFL)"),
+        "an exit of the learner ends the program": ("        except BaseException as error:\n", "        except (Exception, _TimeUp) as error:\n"),
+        "what was printed by a failure is lost": ("        finally:\n            self.printed += out.getvalue().splitlines()\n", "        self.printed += out.getvalue().splitlines()\n"),
+        "its own arguments alone": ("inspect.signature(function).bind(*wanted)", "inspect.signature(function).bind_partial(*wanted)"),
+        "eight of nine lines": ("*([more] if len(lines) > SHOWN else [])", "*([more] if len(lines) >= SHOWN else [])"),
+        "the first line that ran": ("for frame in reversed(traceback.extract_tb(error.__traceback__)):", "for frame in traceback.extract_tb(error.__traceback__):"),
+    },
+    "exercises/unbroadcast.py": {
+        "no probe of an inner axis": ("        ((2, 3, 4), (2, 1, 4)),\n        ((3, 4), (3, 4)),\n", "        ((3, 4), (3, 4)),\n"),
+    },
+    "exercises/sgd_step.py": {
+        "the learner's step is not used": ("    places=((kernels, \"sgd_step\"),),\n", ""),
+    },
+    "exercises/walk.py": {
+        "hints exchanged": ("        recursive_whole: \"you visit", "        recursive: \"you visit", "        recursive: \"a function that calls", "        recursive_whole: \"a function that calls"),
     },
 }

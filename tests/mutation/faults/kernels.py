@@ -38,6 +38,8 @@ FAULTS = {
         "every piece reads the first rows": ("top, left = rows.start * sh - padding[0], cols.start * sw - padding[1]", "top, left = -padding[0], cols.start * sw - padding[1]"),
         "rows of outputs one row of the picture apart": ("strides = R * step, sh * step,", "strides = R * step, step,"),
         "rows brought together for parts of rows": ("if runs > 1 or P >= FEW or not whole_rows:", "if runs > 1 or P >= FEW:"),
+        "dw: rows and columns of the kernel exchanged": ("np.ascontiguousarray(dw.transpose(0, 4, 3, 1, 2))", "np.ascontiguousarray(dw.transpose(0, 4, 3, 2, 1))"),
+        "each: the first result cuts all gradients": ("dy = relu_backward(dy, y)", "dy = relu_backward(dy, ys[0])"),
     },
     "kernels/winograd.py": {
         "the values at infinity are the first coefficients": ("np.eye(n)[-1]", "np.eye(n)[0]"),
@@ -54,6 +56,9 @@ FAULTS = {
         "used for a stride of 2": ("stride == (1, 1) and ", ""),
         "used for groups": (" and groups == 1", ""),
         "used for kernels that are not square": ("r == width and ", ""),
+        "an inner direct_convolution ends the outer one": ("_local.direct = getattr(_local, \"direct\", 0) + 1", "_local.direct = 1"),
+        "matrices in single precision for all": (".astype(dtype) for matrix in (A.T, G, B.T)", ".astype(np.float32) for matrix in (A.T, G, B.T)"),
+        "the last pictures go with the first run": ("some = slice(first, min(first + n, pictures.stop))", "some = slice(first, first + n)"),
     },
     "kernels/max_pool2d.py": {
         "padding with zeros": ("y_.fill(-np.inf)", "y_.fill(0)"),
@@ -67,6 +72,7 @@ FAULTS = {
         "number of a position with kh for kw": ("yield i * kw + j", "yield i * kh + j"),
         "winners above 254 lost": ("np.min_scalar_type(kernel[0] * kernel[1])", "np.dtype(np.uint8)"),
         "NaN hidden": ("np.maximum(y_[outputs], x_[inputs]", "np.fmax(y_[outputs], x_[inputs]"),
+        "backward: every block of rows is the first": ("            for position, outputs, inputs in window_parts(\n                (H, W), kernel, stride, padding, rows, OW\n            ):", "            for position, outputs, inputs in window_parts(\n                (H, W), kernel, stride, padding, slice(0, rows.stop - rows.start), OW\n            ):"),
     },
     "kernels/avg_pool2d.py": {
         "count_include_pad the other way round": ("stop - start if count_include_pad else", "stop - start if not count_include_pad else"),
@@ -87,6 +93,8 @@ FAULTS = {
         "k taken for 1": ("s += x.dtype.type(k)", "s += 1"),
         "power of any beta by square roots": ("if beta != 0.75:", "if beta > 1:"),
         "wrong root": ("return np.multiply(out, root, out=out)", "return np.multiply(root, root, out=out)"),
+        "three quarters by one root": ("root = np.sqrt(out, out=_root.array(s.shape, s.dtype))", "root = np.sqrt(s, out=_root.array(s.shape, s.dtype))"),
+        "k rounded to whole numbers": ("s += x.dtype.type(k)", "s += int(k)"),
     },
     "kernels/spatial_response_norm.py": {
         "alpha divided by size once": ("s *= x.dtype.type(alpha / size**2)", "s *= x.dtype.type(alpha / size)"),
@@ -103,6 +111,8 @@ FAULTS = {
         "some pieces left out": ("for a in flat)), pieces)", "for a in flat)), pieces[1:])"),
         "batch axis in the wrong place": ("x.transpose(-1, *range(x.ndim - 1))", "x.transpose(-1, *range(x.ndim - 2, -1, -1))"),
         "any layout taken for contiguous": ("if x.flags.c_contiguous:", "if True:"),
+        "zeros of one dtype serve all": ("    zeros = _zeros.get(dtype)\n", "    zeros = next(iter(_zeros.values()), None)\n"),
+        "an array with gaps is not written back": ("    if not np.may_share_memory(y, out):  # out has gaps in memory: y is a copy of it\n        np.copyto(out, y.transpose(back))\n", ""),
     },
     "kernels/dropout.py": {
         "backward forgets the mask": ("np.multiply(dy, mask, out=dx)", "np.copyto(dx, dy)"),
@@ -112,18 +122,23 @@ FAULTS = {
         "elements numbered with the batch outermost": ("return batch_first(mask.reshape(shape[1:] + shape[:1]))", "return mask.reshape(shape)"),
         "key in the other order": ("np.array([seed, call], np.uint64)", "np.array([call, seed], np.uint64)"),
         "lanes from the highest": (".view(\"<u2\")[:count]", ".view(\">u2\")[:count]"),
+        "p is rounded down": ("mask = lanes >= round(p * 65536)", "mask = lanes >= int(p * 65536)"),
     },
     "kernels/linear.py": {
         "bias added along the wrong axis": ("y += bias[:, None]", "y += bias[: y.shape[1]] if len(bias) >= y.shape[1] else bias[:, None]"),
         "weight transposed in dx": ("product(weight.T, dy) if", "product(weight.T[::-1], dy) if"),
         "last block of a product left out": ("ranges(len(a), ROWS), lambda: out)", "ranges(len(a), ROWS)[: max(1, len(a) // ROWS)], lambda: out)"),
         "dw and db exchanged": ("db = dy.sum(axis=1) if needs[2] else None", "db = dy.sum(axis=1) if needs[1] else None"),
+        "rows: the gradient of the ReLU forgotten": ("    if y is not None:\n        dy = relu_backward(dy, y)\n    if x.ndim != 2:\n        return _rows_backward(dy, x, weight, needs)\n", "    if x.ndim != 2:\n        return _rows_backward(dy, x, weight, needs)\n    if y is not None:\n        dy = relu_backward(dy, y)\n"),
+        "a product has the dtype of its first matrix": ("np.result_type(a, b))\n    return Job", "a.dtype)\n    return Job"),
+        "rows: the bias of the first block alone": ("        if bias is not None:\n            y_ += bias\n", "        if bias is not None and some.start == 0:\n            y_ += bias\n"),
     },
     "kernels/softmax.py": {
         "overflows": ("y = np.exp(x - x.max(axis=axis, keepdims=True))", "y = np.exp(x)"),
         "backward without the sum": ("return y * (dy - (dy * y).sum(axis=axis, keepdims=True))", "return y * (1 - y) * dy"),
         "sum along everything": ("y /= y.sum(axis=axis, keepdims=True)", "y /= y.sum()"),
         "log-softmax: exp forgotten in backward": ("dy - np.exp(y) * dy.sum", "dy - y * dy.sum"),
+        "nothing along the axis is an error": ("    if x.size == 0:  # what has no element has no largest\n        return np.empty_like(x)\n", ""),
     },
     "kernels/cross_entropy.py": {
         "one-hot not subtracted": ("dlogits[np.arange(len(target)), target] -= (1 - e) * dlosses", "pass"),
@@ -134,6 +149,7 @@ FAULTS = {
     "kernels/sigmoid.py": {
         "backward of x": ("np.multiply(dy * y, 1 - y, out=dx)", "np.multiply(dy * y, 1 + y, out=dx)"),
         "half": ("np.divide(x, 2, out=y)", "np.divide(x, 1, out=y)"),
+        "far below 0 as exp(x)/(1 + exp(x))": ("    np.tanh(np.divide(x, 2, out=y), out=y)\n    y += 1\n    y /= 2", "    np.exp(np.negative(x, out=y), out=y)\n    y += 1\n    np.divide(1, y, out=y)"),
     },
     "kernels/tanh.py": {
         "square forgotten": ("1 - y * y, out=dx", "1 - y, out=dx"),
@@ -152,17 +168,68 @@ FAULTS = {
         "flipped top to bottom": ("out=d[:, ::-1] if", "out=d[::-1] if"),
         "colour after the scale": ("difference *= np.float32(scale)\n", ""),
         "top and left exchanged": ("t, l = (top[n], left[n]) if a.shape[:2]", "l, t = (top[n], left[n]) if a.shape[:2]"),
+        "the border on the right keeps what was in memory": ("out[:, h:, :, block] = out[:, :h, w:, block] = 0", "out[:, h:, :, block] = 0"),
+        "size of a picture known by its rows": ("if a.shape[:2] != (h, w) else (0, 0)\n        return", "if a.shape[0] != h else (0, 0)\n        return"),
     },
     "kernels/elementwise.py": {
         "exp: its own gradient forgotten": ("Row(\"exp(x)\", \"dy * y\")", "Row(\"exp(x)\", \"dy * 1\")"),
+        "clip: no gradient at the limit": ("where(x < least, 0, where(x > most, 0, dy))", "where(x <= least, 0, where(x >= most, 0, dy))"),
+        "leaky_relu: at 0 the slope is 1": ("where(x > 0, dy, negative_slope * dy)", "where(x >= 0, dy, negative_slope * dy)"),
+        "erf's series reaches too far": ("np.abs(x.real) < 0.5", "np.abs(x.real) < 1.5"),
     },
     "kernels/index.py": {
         "index: an element taken twice gets one gradient": ("np.add.at(", "np.ndarray.__setitem__("),
     },
     "kernels/steps/adam.py": {
         "decay stays in the gradient": ("g = np.add(g, np.multiply(w, l2, out=t), out=_decayed.array(w.shape, w.dtype))", "g += np.multiply(w, l2, out=t)"),
+        "amsgrad divides by the newest": ("        np.sqrt(x, out=t)\n", "        np.sqrt(v, out=t)\n"),
     },
     "kernels/steps/rmsprop.py": {
         "decay stays in the gradient": ("g = np.add(g, np.multiply(w, d, out=t), out=_decayed.array(w.shape, w.dtype))", "g += np.multiply(w, d, out=t)"),
+        "a variance below 0": ("        np.maximum(t, 0, out=t)  # rounding may take a variance of 0 below it\n", ""),
+    },
+    "kernels/adaptive_avg_pool2d.py": {
+        "disjoint by rows alone": ("disjoint = H % size[0] == W % size[1] == 0", "disjoint = H % size[0] == 0"),
+    },
+    "kernels/attention.py": {
+        "every piece has the first pictures' mask": ("closed if closed.ndim == 2 else closed[batch]", "closed if closed.ndim == 2 else closed[: len(s)]"),
+        "backward: scaled by the values' size": ("(q.shape[2] // p.shape[1]) ** -0.5", "(v.shape[2] // p.shape[1]) ** -0.5"),
+    },
+    "kernels/batch_norm.py": {
+        "running variance by this rank's count": ("(running_var, var * (P / (P - 1)))", "(running_var, var * (x2.shape[1] / (x2.shape[1] - 1)))"),
+        "ranks: dx of what the ReLU cut": ("send(channels, passed(channels)), pieces)", "send(channels, dy2[channels]), pieces)"),
+        "blocks of a variance count alike": ("squares + counts * (means - mean) ** 2", "squares + (means - mean) ** 2"),
+        "in use the running arrays move": ("if training and running_mean is not None:", "if running_mean is not None:"),
+        "a bias without weight is forgotten": ("            if bias is not None:\n                offset", "            if bias is not None and weight is not None:\n                offset"),
+    },
+    "kernels/clip.py": {
+        "squares of float32 in float32": ("np.multiply(part, part, out=squares, dtype=sums.dtype).sum()", "np.multiply(part, part, out=squares).sum()"),
+    },
+    "kernels/dilation.py": {
+        "outside of the picture is what was in memory": ("        parts.fill(0)\n        x = x.transpose", "        x = x.transpose"),
+        "both axes have the rows' stride": ("self.stride = axes[0].stride, axes[1].stride", "self.stride = axes[0].stride, axes[0].stride"),
+        "pixels that no window sees keep what was in memory": ("        dx.fill(0)\n", ""),
+        "the first pixel inside is rounded down": ("first = max(0, -(start // dilation))", "first = max(0, -start // dilation)"),
+        "rows that are too many are kept": ("y[:, : h.outputs, : w.outputs].transpose(3, 0, 1, 2)", "y[:, : h.outputs].transpose(3, 0, 1, 2)"),
+    },
+    "kernels/layer_norm.py": {
+        "no db where x needs no gradient": ("        if needs[2]:\n            db[k] = ones @ dy_\n        if not needs[0]:\n            return\n", "        if not needs[0]:\n            return\n        if needs[2]:\n            db[k] = ones @ dy_\n"),
+        "dw of the last rows alone": ("dw.sum(axis=0).astype(dtype), db", "dw[-1].astype(dtype), db"),
+    },
+    "kernels/order.py": {
+        "add: large arrays are not broadcast": ("if a.size <= layout.PIECE or a.shape != b.shape or a.dtype != b.dtype:", "if a.size <= layout.PIECE or a.dtype != b.dtype:"),
+        "add: a large sum has the first one's dtype": ("if a.size <= layout.PIECE or a.shape != b.shape or a.dtype != b.dtype:", "if a.size <= layout.PIECE or a.shape != b.shape:"),
+    },
+    "kernels/upsample2d.py": {
+        "pieces of all channels in one": ("np.sum(dy[channels].reshape(-1, H, s, W, t, N), axis=(2, 4), out=dx[channels])", "np.mean(dy[channels].reshape(-1, H, s, W, t, N), axis=(2, 4), out=dx[channels])"),
+    },
+    "kernels/nll_loss.py": {
+        "gradients in C order without x's layout": ("dx = np.zeros_like(x)", "dx = np.zeros_like(x, order=\"C\")"),
+    },
+    "kernels/gelu.py": {
+        "single precision by fewer terms": ("cheb2poly(SERIES[:12])", "cheb2poly(SERIES[:7])"),
+    },
+    "kernels/steps/mean.py": {
+        "both forms for a half": ("work *= 1 - a", "work *= a"),
     },
 }
