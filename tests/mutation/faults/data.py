@@ -138,7 +138,6 @@ FAULTS = {
         "a dead worker stays in the list": ("self.workers[self.workers.index(worker)] = new", "self.workers.append(new)"),
         "a worker's data error kills the pool silently": ("                self.close()\n                raise DataError(problem)", "                return"),
         "damaged lost": ("            batch.damaged = damaged\n", ""),
-        "open after a fault": ("            if problem is not None:\n                self.close()\n", "            if problem is not None:\n"),
     },
     "data/folder.py": {
         "classes in the file system's order": ("return sorted(found[0])", "return list(found[0])[::-1]"),
@@ -238,7 +237,7 @@ FAULTS = {
         "workers are left": ("        made.close()\n        for worker in crew:\n            worker.end()", "        made.close()"),
         "quality forgotten": ("\"JPEG\", quality=options.quality, subsampling=options.chroma", "\"JPEG\", subsampling=options.chroma"),
         "defaults win": ("    begun = asdict(Options()) | begun\n    if", "    begun = begun | asdict(Options())\n    if"),
-        "not looked again": ("about = _finished(out, plan)  # perhaps", "about = about  # perhaps"),
+        "not looked again": ("        about = _finished(out, plan)\n        if not about:", "        if not about:"),
         "one at a time": ("            while idle and waiting:", "            if idle and waiting:"),
         "CMYK kept": ("not any(\"EXIF\" in note or \"CMYK\" in note for note in notes)", "not any(\"EXIF\" in note for note in notes)"),
         "chroma by default": (", quality=options.quality, subsampling=options.chroma", ", quality=options.quality"),
@@ -299,7 +298,7 @@ FAULTS = {
         "the real one too large": ("_MAX_BYTES = 256 << 20", "_MAX_BYTES = 128 << 20"),
     },
     "data/idx.py": {
-        "little-endian": ("\">u4\"", "\"<u4\""),
+        "little-endian": ("f\">{len(sizes)", "f\"<{len(sizes)"),
         "a file too long passes": ("len(data) != count:", "len(data) < count:"),
         "test labels for training": ("arrays[s, \"images-idx3\"][..., None], arrays[s, \"labels-idx1\"]", "arrays[s, \"images-idx3\"][..., None], arrays[\"train\", \"labels-idx1\"][: len(arrays[s, \"images-idx3\"])]"),
         "classes of the test labels": ("for s in (\"train\", \"t10k\"))\n        classes", "for s in (\"t10k\",))\n        classes"),
@@ -324,9 +323,9 @@ FAULTS = {
         "short elements take sixteen bytes": ("start, step = position + 4, 8", "start, step = position + 4, 16"),
         "padding of compressed elements": ("(-length % 8 if kind != _COMPRESSED else 0)", "-length % 8"),
         "the first struct array": ("if parts[2][1] == variable.encode() and parts[0][1][0] == _STRUCT:", "if parts[0][1][0] == _STRUCT:"),
-        "the last entry is lost": ("range(0, len(values) - len(names) + 1, len(names))", "range(0, len(values) - len(names), len(names))"),
+        "the last entry is lost": ("rows = range(0, len(values), len(names))", "rows = range(0, len(values) - len(names), len(names))"),
         "nothing left": ("if left <= 0:", "if left < 0:"),
-        "half an entry": ("range(0, len(values) - len(names) + 1, len(names))", "range(0, len(values), len(names))"),
+        "half an entry is passed over": ("    if not names or len(values) % len(names):", "    if not names:"),
     },
     "data/background.py": {
         "an error of the thread is swallowed": ("            put(\"error\", error)", "            put(\"end\")"),
