@@ -315,23 +315,6 @@ def test_what_a_data_set_offers_is_what_its_pictures_are(rng, kind, in_memory):
     np.testing.assert_allclose(found.moments().covariance(), covariance, rtol=1e-9)
 
 
-@pytest.mark.parametrize("kind", [list, np.uint8, np.int64, np.float32])
-def test_labels_are_int64_and_the_data_sets_own(kind):
-    given = [1, 0, 2] if kind is list else np.array([1, 0, 2], kind)
-    dataset = ArrayDataset(np.zeros((3, 2, 2, 1), np.uint8), given, list("abc"))
-    given[0] = 0
-    assert dataset.labels.tolist() == [1, 0, 2] and dataset.labels.dtype == np.int64
-
-
-@pytest.mark.parametrize("labels", [[0, 1, 2], [0, 1, -1], [-1, 0, 1], [2, 2, 2], [-1, -1, 2]])
-def test_labels_of_no_class_are_refused(labels):
-    """The first beyond either end, too."""
-    low, high = min(labels), max(labels)
-    with pytest.raises(DataError, match=f"labels 0 to 1, one a class, got {low} to {high}"):
-        ArrayDataset(np.zeros((3, 2, 2, 1), np.uint8), labels, ["a", "b"])
-    assert len(ArrayDataset(np.zeros((3, 2, 2, 1), np.uint8), [0, 1, 0], ["a", "b"])) == 3
-
-
 def test_a_part_is_spread_evenly(rng):
     """Over a set that is sorted by class: so many of each class, to within one."""
     whole = ArrayDataset(
