@@ -43,13 +43,13 @@ class Profile:
         global active
         if active is not None:
             raise RuntimeError("profile: another profile is being recorded already")
-        active, self.start = self, time.perf_counter()
+        active, self._entered = self, time.perf_counter()
         return self
 
     def __exit__(self, *exception: object) -> None:
         global active
         active = None
-        self.seconds += time.perf_counter() - self.start
+        self.seconds += time.perf_counter() - self._entered
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each operation and phase, the longest first: operation, phase, calls,
@@ -93,7 +93,10 @@ class Profile:
         return "\n".join(lines)
 
     def save_chrome_trace(self, path: str | os.PathLike) -> None:
-        """Write the events for chrome://tracing or ui.perfetto.dev, one row a device."""
+        """Write the events for chrome://tracing or ui.perfetto.dev, one row a device; time 0 is
+        when the first one started.
+        """
+        zero = min((e.start for e in self.events), default=0.0)
         events = [
             dict(
                 name=f"{e.operation} {e.phase}",
@@ -101,7 +104,7 @@ class Profile:
                 ph="X",
                 pid=0,
                 tid=e.device,
-                ts=1e6 * (e.start - self.start),
+                ts=1e6 * (e.start - zero),
                 dur=1e6 * e.seconds,
                 args={"bytes": e.bytes},
             )

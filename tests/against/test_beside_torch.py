@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import tinynet
@@ -76,3 +77,32 @@ def test_its_inputs_stay_and_only_what_asks_gets_a_gradient():
     assert not linear(torch.ones(2, 3), w.detach().float(), None, relu=False).requires_grad
     with pytest.raises(TypeError, match="expected a class of Function"):
         torch_function(torch.relu)
+
+
+class Shares(tinynet.Function):
+    """x[::-1] + k, whose backward gives what others have: views, and what it saved itself."""
+
+    @staticmethod
+    def forward(ctx, x, w, b, k=0):
+        ctx.save_for_backward(w)
+        return x[::-1] + w + b + k
+
+    @staticmethod
+    def backward(ctx, dy):
+        (w,) = ctx.saved_tensors
+        return dy[::-1], w, np.broadcast_to(dy.sum(), dy.shape)
+
+
+@pytest.mark.filterwarnings("error")
+def test_gradients_are_the_callers_to_change():
+    x, w, b = (double(n) for n in (3, 3, 3))
+    y = torch_function(Shares)(x, w, b, k=7.0)
+    torch.testing.assert_close(y, x.flip(0) + w + b + 7)
+    dy = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+    expected = [dy.flip(0), w.detach().clone(), 0 * dy + 7]
+    for _ in range(2):  # the first gradients are overwritten, and the second ones are right
+        grads = torch.autograd.grad(y, (x, w, b), dy, retain_graph=True)
+        for grad, right in zip(grads, expected, strict=True):
+            torch.testing.assert_close(grad, right)
+            grad.zero_()
+    assert dy.tolist() == [1, 2, 4] and w.detach().all()

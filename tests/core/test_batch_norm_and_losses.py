@@ -13,7 +13,7 @@ import pytest
 
 import tinynet
 import tinynet.functional as F
-from tinynet import kernels, nn
+from tinynet import kernels, nn, sharing
 from tinynet.gradcheck.cases.inputs import layouts
 from tinynet.kernels import adaptive_avg_pool2d, batch_norm, linear
 from tinynet.kernels.adaptive_avg_pool2d import adaptive_avg_pool2d_definition
@@ -334,3 +334,77 @@ def test_a_wrong_call_says_what_is_wrong(number):
     with pytest.raises((ValueError, TypeError), match=re.escape(said)) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("block", [None, 7])
+def test_ranks_of_unequal_shares_are_the_whole_batch(relu, weighted, block, rng, set_pieces):
+    """Two ranks with three and with one of four pictures: what each makes of its own, and what the
+    other one sends, is what one rank makes of all.
+    """
+    set_pieces(batch_norm, "BLOCK", block)
+    x, dy = rng.normal(1, 2, size=(2, 4, 3, 5, 2))
+    weight, bias = rng.normal(size=(2, 3)) if weighted else (None, None)
+    parts, options = (slice(0, 3), slice(3, 4)), (True, 0.25, 1e-3, relu)
+    running = rng.normal(size=3), rng.uniform(1, 2, 3)
+
+    def with_rank(call, sent):
+        """call(gather), in which the other rank sends what it sent before; what came, too."""
+        seen = []
+
+        def gather(value):
+            seen.append(value)
+            return [value, *sent]
+
+        return call(gather), seen[0]
+
+    def forward(part, own, gather=None):
+        return kernels.batch_norm_forward(x[part], weight, bias, *own, *options, gather)
+
+    whole = [array.copy() for array in running]
+    y, mean, inverse = forward(slice(None), whole)
+    cut = y if relu else None
+    exact = kernels.batch_norm_backward(dy, x, weight, mean, inverse, True, ALL, cut)
+    for own, other in (parts, parts[::-1]):
+        nobody = [array.copy() for array in running]
+        _, sent = with_rank(lambda gather, o=other, n=nobody: forward(o, n, gather), [])
+        moved = [array.copy() for array in running]
+        (y_, mean_, inverse_), _ = with_rank(
+            lambda gather, o=own, m=moved: forward(o, m, gather), [sent]
+        )
+        for ours, expected in (
+            (y_, y[own]), (mean_, mean), (inverse_, inverse), (moved[0], whole[0]),
+            (moved[1], whole[1]),
+        ):  # fmt: skip
+            np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-12)
+
+        def backward(part, needs, gather):
+            cut = y[part] if relu else None
+            return kernels.batch_norm_backward(
+                dy[part], x[part], weight, mean, inverse, True, needs, cut, gather
+            )
+
+        (_, dw, db), sent = with_rank(lambda g, o=other: backward(o, ALL, g), [])
+        (dx, dw_, db_), _ = with_rank(lambda g, o=own: backward(o, ALL, g), [sent])
+        for ours, expected in ((dx, exact[0][own]), (dw + dw_, exact[1]), (db + db_, exact[2])):
+            np.testing.assert_allclose(ours, expected, rtol=1e-11, atol=1e-11)
+        alone, _ = with_rank(lambda g, o=own: backward(o, (True, False, False), g), [sent])
+        np.testing.assert_array_equal(alone[0], dx)
+        assert alone[1:] == (None, None)
+
+
+def test_in_use_no_other_rank_is_asked(rng):
+    """Its mean is the running one; and who uses a net does so alone."""
+
+    def nobody(value):
+        raise AssertionError("asked")
+
+    x = tinynet.tensor(rng.normal(size=(2, 3, 4)), requires_grad=True)
+    mean, var = tinynet.zeros(3, dtype="float64"), tinynet.ones(3, dtype="float64")
+    with sharing.shared(sharing.Share(0, 2, 4, nobody)):
+        y = F.batch_norm(x, mean, var, eps=0.0)
+        y.sum().backward()
+        with pytest.raises(AssertionError, match="asked"):
+            F.batch_norm(x, mean, var, training=True)
+    np.testing.assert_array_equal(y.numpy(), x.numpy())

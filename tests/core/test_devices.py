@@ -17,10 +17,11 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import random
-from tinynet.devices import threads
+from tinynet.devices import cores, threads
 from tinynet.devices.cores import available_cores
 from tinynet.devices.scratch import Scratch
 from tinynet.gradcheck.cases.inputs import layouts
+from tinynet.kernels.dropout import dropout_mask_definition
 
 # Devices
 
@@ -286,6 +287,30 @@ def test_cores_are_those_this_process_may_use():
     assert run.stdout.split() == ["1", "1"], run.stderr
 
 
+def test_cores_have_the_systems_numbers(monkeypatch):
+    """Those of a process that was given the last ones: workers are bound to them by number."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {7, 5}, raising=False)
+    assert cores.cores() == [5, 7]
+
+
+def test_the_processes_of_a_machine_share_its_cores(monkeypatch):
+    monkeypatch.setattr(cores, "cores", lambda: [1, 2, 3, 5, 7, 11, 13])
+    try:
+        for processes, each in ((3, 2), (2, 3), (1, 7), (7, 1), (50, 1)):
+            cores.share(processes)  # so many in all, whatever was said before
+            assert available_cores() == each
+    finally:
+        cores.share(1)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, 2.0, "2", None])
+def test_a_number_of_threads_is_a_positive_integer(wrong):
+    before = tinynet.get_num_threads()
+    with pytest.raises(ValueError, match="set_num_threads: expected an integer of at least 1"):
+        tinynet.set_num_threads(wrong)
+    assert tinynet.get_num_threads() == before
+
+
 def test_ranges():
     assert threads.ranges(7, 3) == [slice(0, 3), slice(3, 6), slice(6, 7)]
     assert threads.ranges(6, 3) == [slice(0, 3), slice(3, 6)] and threads.ranges(0, 3) == []
@@ -293,16 +318,34 @@ def test_ranges():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_has_threads_of_its_own(any_threads):
-    code = (
-        "import os, sys, tinynet\nfrom tinynet.devices import threads\n"
-        "tinynet.set_num_threads(2)\nthreads.parallel_for(lambda i: None, range(4))\n"
-        "pid = os.fork()\n"
-        "if pid == 0:\n"
-        "    done = []\n"
-        "    threads.parallel_for(done.append, range(4)); os._exit(0 if sorted(done) == [0, 1, 2, "
-        "3] else 1)\n"
-        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
-    )
+    """Also if it is forked while a thread holds BLAS to one thread: that thread is not copied."""
+    code = """
+import os, sys, threading, tinynet
+from threadpoolctl import threadpool_info, threadpool_limits
+from tinynet.devices import threads
+def blas():
+    return [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
+threadpool_limits(2, user_api="blas")
+before = blas()
+tinynet.set_num_threads(2)
+threads.parallel_for(lambda i: None, range(4))
+begun, end = threading.Event(), threading.Event()
+def hold(i):
+    begun.set()
+    end.wait(50)
+holder = threading.Thread(target=threads.parallel_for, args=(hold, range(1)))
+holder.start()
+begun.wait(50)
+pid = os.fork()
+if pid == 0:
+    done = []
+    threads.parallel_for(done.append, range(4))
+    os._exit(0 if sorted(done) == [0, 1, 2, 3] and blas() == before else 1)
+status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+end.set()
+holder.join()
+sys.exit(status)
+"""
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=60).returncode == 0
 
 
@@ -340,6 +383,14 @@ def test_manual_seed_and_states():
     ).all()
 
 
+@pytest.mark.parametrize("seed", [np.int64(5), np.uint64(2**64 - 1), 7])
+def test_a_state_can_be_written_as_json(seed):
+    tinynet.manual_seed(seed)
+    random.next_call()
+    state = json.loads(json.dumps(random.get_state()))
+    assert state == {"seed": int(seed), "calls": 1}
+
+
 def test_dropout_masks_do_not_depend_on_layout_dtype_or_device(rng):
     x = rng.normal(size=(5, 3, 4, 2))
     masks = []
@@ -350,80 +401,17 @@ def test_dropout_masks_do_not_depend_on_layout_dtype_or_device(rng):
     assert (F.dropout(tinynet.tensor(x), 0.4).numpy() != 0).tolist() != masks[0].tolist()
 
 
-# The profiler
-
-
-def test_profile_counts_operations_and_bytes(tmp_path):
-    x = tinynet.tensor(np.ones((10, 20), np.float32), requires_grad=True)
-    with tinynet.profile() as p:
-        y = F.relu(x * 2)
-        F.relu(y).sum().backward()
-        time.sleep(0.02)
-    F.relu(x)  # no longer recorded
-    rows = {(row["operation"], row["phase"]): row for row in p.rows()}
-    assert {k: row["calls"] for k, row in rows.items()} == {
-        ("ReLU", "forward"): 2,
-        ("ReLU", "backward"): 2,
-        ("Mul", "forward"): 1,
-        ("Mul", "backward"): 1,
-        ("Sum", "forward"): 1,
-        ("Sum", "backward"): 1,
-    }
-    assert (
-        rows["ReLU", "forward"]["bytes"] == 2 * 2 * 800 and rows["Sum", "forward"]["bytes"] == 804
-    )
-    assert rows["Sum", "backward"]["bytes"] == 804
-    assert p.seconds >= 0.02 and sum(row["seconds"] for row in rows.values()) < p.seconds
-    assert [row["seconds"] for row in p.rows()] == sorted(
-        (row["seconds"] for row in p.rows()), reverse=True
-    )
-    for row in rows.values():
-        assert row["share"] == pytest.approx(row["seconds"] / p.seconds) and row["seconds"] > 0
-    text = str(p)
-    assert text.splitlines()[0].split() == [
-        "operation",
-        "phase",
-        "calls",
-        "ms",
-        "MB",
-        "GB/s",
-        "share",
-    ]
-    assert "(between operations)" in text and len(text.splitlines()) == 9
-    p.save_chrome_trace(tmp_path / "trace.json")
-    trace = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
-    assert len(trace) == 8 and [e["name"] for e in trace[:3]] == [
-        "Mul forward",
-        "ReLU forward",
-        "ReLU forward",
-    ]
-    for event, record in zip(trace, p.events, strict=True):
-        assert (
-            event["ph"] == "X"
-            and event["tid"] == "cpu"
-            and event["args"] == {"bytes": record.bytes}
-        )
-        assert 0 <= event["ts"] <= 1e6 * p.seconds and event["dur"] == pytest.approx(
-            1e6 * record.seconds
-        )
-        assert event["cat"] in ("forward", "backward") and event["pid"] == 0
-    starts = [event["ts"] for event in trace]
-    assert starts == sorted(starts)
-
-
-def test_one_profile_at_a_time_but_one_after_another():
-    p = tinynet.profile()
-    for _ in range(2):
-        with p:
-            with (
-                pytest.raises(RuntimeError, match="another profile is being recorded"),
-                tinynet.profile(),
-            ):
-                pass
-            tinynet.tensor([1.0]) + 1
-    assert p.rows()[0]["calls"] == 2
-    with pytest.raises(KeyError), tinynet.profile():
-        raise KeyError
-    with tinynet.profile() as empty:
-        pass
-    assert empty.rows() == [] and "total" in str(empty)
+def test_the_numbers_of_a_seed_are_the_same_for_ever():
+    """The draws of a seed are numbered from 1; each is Philox with (seed, number) as its key."""
+    tinynet.manual_seed(7)
+    ones = np.ones((3, 5), np.float32)
+    first = F.dropout(tinynet.tensor(ones), 0.5).numpy() != 0
+    second = tinynet.randn(4).numpy()
+    np.testing.assert_array_equal(first, dropout_mask_definition((3, 5), 0.5, 7, 1))
+    draw = np.random.Generator(np.random.Philox(key=np.array([7, 2], np.uint64)))
+    np.testing.assert_array_equal(second, draw.standard_normal(4, np.float32))
+    assert random.get_state() == {"seed": 7, "calls": 2}
+    F.dropout(tinynet.tensor(ones), 0.5, training=False)
+    F.dropout(tinynet.tensor(ones), 0.0)
+    tinynet.zeros(3)
+    assert random.get_state() == {"seed": 7, "calls": 2}  # nothing was drawn

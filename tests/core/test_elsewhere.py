@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,14 @@ def test_free_memory_that_cannot_be_known(monkeypatch):
     monkeypatch.setattr("builtins.open", no_proc)
     with pytest.raises(OSError, match="cpu: expected Linux, .*; give the batch size as a number"):
         tinynet.device("cpu").free_memory()
+
+
+def test_free_memory_is_what_linux_would_give(monkeypatch):
+    """MemAvailable: what is free, and what the system would take back from its caches."""
+    names = "MemTotal MemFree MemAvailable Buffers Cached SwapFree".split()
+    text = "".join(f"{name}:{10**7 + i:>16} kB\n" for i, name in enumerate(names))
+    monkeypatch.setattr("builtins.open", lambda path: io.StringIO(text))
+    assert tinynet.device("cpu").free_memory() == 1024 * (10**7 + 2)
 
 
 def test_no_worker_processes_on_windows(monkeypatch):

@@ -151,3 +151,31 @@ def test_requires_grad_can_be_set():
     assert t.requires_grad_() is t and t.requires_grad
     t.requires_grad = False
     assert not t.requires_grad
+
+
+def test_no_gradient_is_lost_on_the_way_to_others():
+    """TypeError for what is not on the tape, by every way out of tinynet."""
+    w = tinynet.tensor([1.0, 2.0], requires_grad=True)
+    array = np.ones(2, np.float32)
+    for lost in (
+        lambda: np.asarray(w), lambda: np.array(w), lambda: np.from_dlpack(w), lambda: np.sum(w),
+        lambda: np.stack([w, w]), lambda: np.concatenate((array, w)), lambda: np.mean(a=w),
+        lambda: np.subtract(array, w, out=array), lambda: array.__isub__(w),
+        lambda: np.copyto(array, w), lambda: np.where(array > 0, array, w),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match=r"write x\.detach\(\)"):
+            lost()
+    assert array.tolist() == [1, 1]
+    assert (array - w).requires_grad and np.from_dlpack(w.detach()).tolist() == [1, 2]
+
+
+def test_tensors_among_the_options_of_numpys_functions():
+    t, mask = tinynet.tensor([1.0, 2.0, 3.0]), tinynet.tensor([True, False, True])
+    assert np.sum(t, where=mask) == 4 and np.mean(a=t) == 2
+    assert np.clip(t, a_min=tinynet.tensor(2.0), a_max=None).tolist() == [2, 2, 3]
+    assert np.concatenate([t, t.numpy()], axis=0).shape == (6,)
+    assert np.average(t, weights=t) == pytest.approx(14 / 6)
+    with pytest.raises(TypeError, match="tinynet has no such operation"):
+        np.add(t, t, where=mask.numpy())
+    with pytest.raises(TypeError, match=r"numpy\.add\.reduce"):
+        np.add.reduce(t)

@@ -43,6 +43,18 @@ def test_ranges_come_back_when_the_last_view_is_gone():
     assert pool.stats() == (800_000, held, 800_000) and (b == 3).all()  # the same memory again
 
 
+def test_a_peak_that_starts_again_starts_at_what_lives():
+    pool = Pool()
+    a, b = (pool.empty((SMALL,), np.uint8) for _ in range(2))
+    assert pool.stats().peak == 2 * SMALL
+    del a  # nothing was asked of the pool since
+    pool.reset_peak()
+    assert pool.stats().peak == SMALL
+    del b
+    pool.reset_peak()
+    assert pool.stats().peak == 0
+
+
 def test_arrays_are_aligned_and_never_overlap():
     pool = Pool()
     arrays = []
@@ -84,7 +96,7 @@ def test_more_than_a_segment_can_be_asked_for():
     pool = Pool()
     a = pool.empty((SEGMENT + 1,), np.uint8)
     a[-1] = 7
-    assert pool.stats().used >= SEGMENT + 1 and len(pool.segments) == 1
+    assert pool.stats().held > pool.stats().used >= SEGMENT + 1 and len(pool.segments) == 1
 
 
 def test_the_pool_is_safe_for_threads():

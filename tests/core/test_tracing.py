@@ -12,7 +12,7 @@ import pytest
 
 import tinynet
 import tinynet.functional as F
-from tinynet import nn
+from tinynet import nn, tracer
 
 
 def leaf(values, **options):
@@ -199,6 +199,41 @@ def test_a_trace_keeps_no_tensor_alive():
         del y
     gc.collect()
     assert kept() is None and trace.notes[0].outputs[0].values.tolist() == [2]
+
+
+def test_a_trace_keeps_no_variable_of_a_function_alive():
+    def traced():
+        variable = Block()
+        with tinynet.tracing() as trace:
+            leaf([1.0]) * 1
+        return trace, weakref.ref(variable)
+
+    trace, kept = traced()
+    gc.collect()
+    assert kept() is None and len(trace.notes) == 1
+
+
+def test_a_tensor_that_is_gone_is_not_taken_for_the_next_one():
+    """Which often lies where it lay, and has its number."""
+    with tinynet.tracing() as trace:
+        for i in range(100):
+            leaf([float(i)]) * 2.0
+    assert [note.inputs[0].values.tolist() for note in trace.notes] == [[i] for i in range(100)]
+    assert [note.outputs[0].values.tolist() for note in trace.notes] == [
+        [2 * i] for i in range(100)
+    ]
+
+
+@pytest.mark.parametrize("shape", [(3,), (tracer.PIECE + 1,), (5, tracer.PIECE), (7, 9, 700)])
+def test_a_large_array_is_summed_up_whole(shape, rng):
+    """In any order in memory; the values shown are the first in C order."""
+    a = rng.normal(size=shape).astype(np.float32)
+    a.flat[-1], a.flat[a.size // 2] = 100, -90
+    for array in (a, np.asfortranarray(a), a[::-1], np.repeat(a, 2, axis=-1)[..., ::2]):
+        value = tracer.Value.of(array, tinynet.device("cpu"))
+        assert value.norm == pytest.approx(np.linalg.norm(array.astype(float)), rel=1e-12)
+        assert (value.least, value.largest) == (array.min(), array.max())
+        np.testing.assert_array_equal(value.values, array.ravel()[: tracer.SHOWN])
 
 
 def test_tracing_changes_no_bit(rng):

@@ -10,11 +10,11 @@ convolution forgets.
 from __future__ import annotations
 
 import itertools
-import random
 
 import numpy as np
 import oracles
 import pytest
+from pairs import pairwise
 
 import tinynet
 from tinynet import kernels
@@ -25,31 +25,6 @@ from tinynet.kernels.avg_pool2d import avg_pool2d_definition
 from tinynet.kernels.dropout import dropout_mask_definition
 from tinynet.kernels.im2col import output_size
 from tinynet.kernels.max_pool2d import max_pool2d_definition
-
-
-def pairwise(options: dict[str, tuple]) -> list[dict]:
-    """Cases in which every pair of values of two options occurs."""
-    draw, names = random.Random(0), list(options)
-    pairs = {
-        (a, x, b, y)
-        for a, b in itertools.combinations(names, 2)
-        for x in range(len(options[a]))
-        for y in range(len(options[b]))
-    }
-    cases = []
-    while pairs:
-        best, covered = None, set()
-        start = draw.choice(sorted(pairs))
-        for _ in range(20):
-            case = {name: draw.randrange(len(values)) for name, values in options.items()}
-            case[start[0]], case[start[2]] = start[1], start[3]
-            new = {(a, case[a], b, case[b]) for a, b in itertools.combinations(names, 2)} & pairs
-            if len(new) > len(covered):
-                best, covered = case, new
-        pairs -= covered
-        cases.append({name: options[name][i] for name, i in best.items()})
-    return cases
-
 
 LEAST = 600  # cases of a kind in the slow run
 

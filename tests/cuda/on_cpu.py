@@ -25,6 +25,7 @@ SHIM = Path(__file__).parent / "shim.hpp"
 DECLARATION = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
 CACHE = Path(tempfile.gettempdir()) / f"tinynet-shim-{os.getuid() if hasattr(os, 'getuid') else 0}"
 COMPILER = shutil.which("g++")
+INT_MOST = 2**31 - 1  # the largest that an int of a kernel holds; a test may say less
 LIBC = ctypes.CDLL(None)
 LIBC.malloc.restype = ctypes.c_void_p
 
@@ -45,9 +46,11 @@ def run(
     code: str, name: str, options: tuple[str, ...], grid: tuple, block: tuple, args: list[Any]
 ) -> None:
     """Launch one kernel. Arrays are NumPy's, numbers NumPy scalars. RuntimeError if threads miss a
-    barrier.
+    barrier; OverflowError if an int does not hold what is computed in it.
     """
-    function = getattr(_library(code, options), f"run_{name}")
+    library = _library(code, options)
+    function = getattr(library, f"run_{name}")
+    ctypes.c_int.in_dll(library, "int_most").value = INT_MOST
     places = _exact_copies(args) if "sanitize" in os.environ.get("TINYNET_SHIM_FLAGS", "") else {}
     values = [
         np.array(places.get(a.ctypes.data, a.ctypes.data), np.uintp)
@@ -65,6 +68,8 @@ def run(
             ctypes.memmove(array.ctypes.data, places[array.ctypes.data], array.nbytes)
     for place in places.values():
         LIBC.free(ctypes.c_void_p(place))
+    if failed == 2:
+        raise OverflowError(f"{name}: an int holds at most {INT_MOST}")
     if failed:
         raise RuntimeError(f"{name}: some threads wait at a __syncthreads that others never reach")
 
@@ -85,6 +90,7 @@ def _exact_copies(args: list[Any]) -> dict[int, int]:
 @functools.cache
 def _library(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
     extra = os.environ.get("TINYNET_SHIM_FLAGS", "").split()
+    options = tuple(option.replace("unsigned int", "unsigned") for option in options)
     this, _, that = os.environ.get("TINYNET_SHIM_PLANT", "").partition("=>")
     code = code.replace(this, that) if this else code
     together = "true" if "__syncthreads" in code else "false"  # do threads wait for one another
@@ -93,7 +99,11 @@ def _library(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
         f"void** a)\n{{ return launch({name}, g, b, {together}, seed, a); }}"
         for name in declared(code)
     )
-    text = f'{SHIM.read_text()}\n#line 1 "kernel.cu"\n{code}\n{runners}\n'
+    # `c ? 0 : i` has two types for C++ if i is of the shim's own
+    checked = (
+        f'#define int Int\n#line 1 "kernel.cu"\n{code.replace("? 0 :", "? Int(0) :")}\n#undef int'
+    )
+    text = f"{SHIM.read_text()}\n{checked}\n{runners}\n"
     quiet = ["-Wno-unused-function", "-Wno-unused-variable", "-Wno-clobbered"]  # of the shim
     flags = [
         "-O1",

@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 #include <ucontext.h>
 #include <utility>
 #if defined(__SANITIZE_ADDRESS__)
@@ -28,9 +29,45 @@
 #endif
 using namespace std;
 
-struct dim3 { unsigned x, y, z; };
-PER_WORKER dim3 threadIdx, blockIdx;
-static dim3 blockDim, gridDim;
+// --- what a kernel calls an int: one that notices what it cannot hold. A test says how much that is (on_cpu.INT_MOST), so
+// that an offset which is computed in an int, and would be wrong in arrays of 2^31 elements, shows in small ones.
+
+extern "C" { int int_most = 2147483647; }
+static bool overflowed;
+
+struct Int {
+    int value;
+    Int() = default;
+    template <class T, class = enable_if_t<is_integral<T>::value>> Int(T v) : value(v)
+    {
+        if ((long long)v != value || value > int_most || value < -int_most - 1) overflowed = true;
+    }
+    operator int() const { return value; }
+    Int operator-() const { return -(long long)value; }
+    template <class T> Int& operator+=(T other) { return *this = *this + other; }
+    template <class T> Int& operator-=(T other) { return *this = *this - other; }
+    Int& operator++() { return *this += 1; }
+    Int operator++(int) { const Int old = *this; ++*this; return old; }
+    Int& operator--() { return *this -= 1; }
+    Int operator--(int) { const Int old = *this; --*this; return old; }
+};
+
+// Of two numbers of at most 32 bits, one of them an Int; with a long long or a floating number, C++ has its own.
+template <class A, class B> using Checked = enable_if_t<
+    (is_same<A, Int>::value || is_same<B, Int>::value) &&
+    (is_same<A, Int>::value || (is_integral<A>::value && sizeof(A) <= 4)) &&
+    (is_same<B, Int>::value || (is_integral<B>::value && sizeof(B) <= 4)), Int>;
+template <class A, class B> static Checked<A, B> operator+(A a, B b) { return (long long)a + (long long)b; }
+template <class A, class B> static Checked<A, B> operator-(A a, B b) { return (long long)a - (long long)b; }
+template <class A, class B> static Checked<A, B> operator*(A a, B b) { return (long long)a * (long long)b; }
+template <class A, class B> static Checked<A, B> operator/(A a, B b) { return (long long)a / (long long)b; }
+template <class A, class B> static Checked<A, B> operator%(A a, B b) { return (long long)a % (long long)b; }
+static Int min(Int a, int b) { return std::min(a.value, b); }
+static Int max(Int a, int b) { return std::max(a.value, b); }
+
+struct Place { Int x, y, z; };
+PER_WORKER Place threadIdx, blockIdx;
+static Place blockDim, gridDim;
 #define __global__
 #define __device__ static
 #define __shared__ PER_WORKER
@@ -157,7 +194,11 @@ static unsigned* shuffled(unsigned n)
     return order;
 }
 
-UNSEEN void set_thread(unsigned t) { threadIdx = {t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y}; }
+UNSEEN void set_thread(unsigned t)
+{
+    const unsigned wide = blockDim.x, deep = blockDim.y;
+    threadIdx = {t % wide, t / wide % deep, t / wide / deep};
+}
 
 UNSEEN bool run_fibers(const unsigned* order, unsigned threads)
 {
@@ -197,7 +238,8 @@ UNSEEN bool run_blocks(const unsigned* order, unsigned first, unsigned blocks, u
 {
     for (unsigned b = first; b < blocks; b += step) {
         const unsigned k = order[b];
-        blockIdx = {k % gridDim.x, k / gridDim.x % gridDim.y, k / gridDim.x / gridDim.y};
+        const unsigned wide = gridDim.x, deep = gridDim.y;
+        blockIdx = {k % wide, k / wide % deep, k / wide / deep};
         if (!fibers)
             for (unsigned t = 0; t < threads; t++) {
                 set_thread(thread_order[t]);
@@ -223,6 +265,7 @@ static int launch(void (*kernel)(A...), const unsigned* grid, const unsigned* bl
     gridDim = {grid[0], grid[1], grid[2]};
     blockDim = {block[0], block[1], 1};
     state = seed;
+    overflowed = false;
     const unsigned blocks = grid[0] * grid[1] * grid[2], threads = block[0] * block[1];
     unsigned *block_order = shuffled(blocks), *thread_order = shuffled(threads);
     bool met = true;
@@ -251,5 +294,5 @@ static int launch(void (*kernel)(A...), const unsigned* grid, const unsigned* bl
 #endif
     free(block_order);
     free(thread_order);
-    return met ? 0 : 1;
+    return met ? 2 * overflowed : 1;
 }

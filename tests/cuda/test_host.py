@@ -16,15 +16,18 @@ import pytest
 import tinynet
 from tinynet.devices import Device
 
-SIMULATED = ["two GPUs", "one GPU twice"]
+DIRECTLY = ["two GPUs", "one GPU twice"]
+SIMULATED = [*DIRECTLY, "two GPUs, and no way between", "two GPUs, and no way back"]
 
 
 @pytest.fixture(params=[*SIMULATED, pytest.param("a real GPU twice", marks=pytest.mark.gpu)])
 def pair(request: pytest.FixtureRequest) -> tuple[Device, Device]:
     if request.param in SIMULATED:
-        request.getfixturevalue("machine")
+        machine = request.getfixturevalue("machine")
+        machine.peers = "between" not in request.param
+        machine.no_way = {(1, 0)} if "back" in request.param else set()
     first = tinynet.device("cuda:0")
-    return first, tinynet.device("cuda:1") if request.param == "two GPUs" else first.twin()
+    return first, tinynet.device("cuda:1") if "two GPUs" in request.param else first.twin()
 
 
 def innermost(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -70,6 +73,8 @@ def test_a_chain_of_copies_without_work_between(
     x = rng.standard_normal(7)
     on_a = a.upload(x)  # kept, so that its memory is not used for what comes back
     np.testing.assert_array_equal(a.download(a.copy_from(b.copy_from(on_a, a), b)), x)
+    b.synchronize()
+    assert not a._lane.waits and not b._lane.waits  # what was waited for is forgotten
 
 
 def test_a_copy_into_memory_that_is_still_read(pair: tuple[Device, Device]) -> None:
@@ -80,7 +85,7 @@ def test_a_copy_into_memory_that_is_still_read(pair: tuple[Device, Device]) -> N
     assert (z + x.to(b)).numpy().sum() == 200
 
 
-@pytest.mark.parametrize("pair", SIMULATED, indirect=True)
+@pytest.mark.parametrize("pair", DIRECTLY, indirect=True)
 def test_swapping_halves_copies_both_ways_at_once(
     pair: tuple[Device, Device], rng: np.random.Generator
 ) -> None:
@@ -94,7 +99,7 @@ def test_swapping_halves_copies_both_ways_at_once(
     np.testing.assert_array_equal((y_here + 1).numpy(), y.numpy() + 1)
 
 
-@pytest.mark.parametrize("pair", SIMULATED, indirect=True)
+@pytest.mark.parametrize("pair", DIRECTLY, indirect=True)
 def test_a_crossing_copies_both_ways_at_once_in_backward_too(
     machine: fake_cupy.Machine, pair: tuple[Device, Device], rng: np.random.Generator
 ) -> None:
@@ -126,14 +131,56 @@ def test_memory_of_a_source_is_not_used_again_before_it_was_read(
     pair: tuple[Device, Device],
 ) -> None:
     a, b = pair
-    for _ in range(3):
-        x = tinynet.tensor(np.ones(100), device=a)
-        y = x.to(b)
+    for part in (slice(None), slice(10, 20), slice(50), slice(50, None)):
+        x = a.upload(np.ones(100))
+        y = b.copy_from(x[part], a)
         del x
         with a.activate("Copy"):  # under which waits are not queued: the allocator must
             reused = a.xp.zeros(100)
         del reused
-        assert y.numpy().sum() == 100
+        np.testing.assert_array_equal(b.download(y), np.ones(100)[part])
+
+
+def test_what_touches_memory_is_what_overlaps_it(machine: fake_cupy.Machine) -> None:
+    lane = tinynet.device("cuda")._lane
+    ranges = [(first, end) for first in range(5) for end in range(first + 1, 6)]
+    for first, end in ranges:
+        lane.waits = [((start, stop), start, stop) for start, stop in ranges]
+        assert lane.pending(first, end) == [
+            (start, stop) for start, stop in ranges if {*range(first, end)} & {*range(start, stop)}
+        ]
+    lane.waits = []
+
+
+def test_a_copy_made_deep_inside_other_work_is_waited_for(pair: tuple[Device, Device]) -> None:
+    """Inside an operation of the receiver, which runs inside one of the sender."""
+    a, b = pair
+    for here, there in ((a, b), (b, a)):
+        x = here.upload(np.ones(100))
+        with here.activate("outer"), there.activate("inner"):
+            y = there.copy_from(x, here)
+            with here.activate():
+                x.fill(2)  # after the copy has read it
+        with here.activate("outer"):
+            with there.activate("inner"):
+                z = there.copy_from(x, here)
+            x.fill(3)
+        assert (there.download(y) == 1).all() and (there.download(z) == 2).all()
+
+
+def test_pinned_memory_of_copies_is_kept_as_long_as_they_read_it(
+    machine: fake_cupy.Machine, rng: np.random.Generator
+) -> None:
+    """And no longer: the host learns of it at the next copy."""
+    machine.peers = False
+    a, b = tinynet.device("cuda:0"), tinynet.device("cuda:1")
+    x = a.upload(rng.standard_normal(100))
+    there = [b.copy_from(x, a) for _ in range(5)]
+    assert len(b._lane.staged) == 5 and not machine.gone_in_use
+    for copied in there:
+        np.testing.assert_array_equal(b.download(copied), a.download(x))
+    b.copy_from(x, a)
+    assert len(b._lane.staged) == 1
 
 
 def test_the_stand_in_notices_what_is_not_ordered(machine: fake_cupy.Machine) -> None:
@@ -154,22 +201,32 @@ def test_the_stand_in_notices_what_is_not_ordered(machine: fake_cupy.Machine) ->
         x.set(pinned, stream=a._lane.stream)
         with pytest.raises(fake_cupy.Unordered, match="pinned"):
             x.set(pinned, stream=a._lane.stream)
+    assert not machine.gone_in_use
+    del pinned
+    assert machine.gone_in_use
+    machine.gone_in_use = 0
 
 
-@pytest.mark.parametrize("fault", ["none", "no peer access", "peer access that lies"])
+@pytest.mark.parametrize(
+    "fault",
+    ["none", "no way back", "no peer access", "peer access that lies", "peer access that fails"],
+)
 def test_without_peer_access_copies_go_through_the_host(
     machine: fake_cupy.Machine, rng: np.random.Generator, fault: str
 ) -> None:
-    machine.peers, machine.peers_lie = fault != "no peer access", fault == "peer access that lies"
+    machine.peers, machine.peers_lie = fault != "no peer access", "that" in fault
+    ways = {"no way back": {(1, 0)}, "peer access that fails": {(0, 1), (1, 0)}}
+    machine.no_way = ways.get(fault, set())
     a, b = tinynet.device("cuda:0"), tinynet.device("cuda:1")
     for _ in range(3):
         x = innermost(rng, 4, 3, 5, 2)
         np.testing.assert_array_equal(b.download(b.copy_from(a.upload(x), a)), x)
-    probe = 1 << 20
-    assert (
-        machine.peer_bytes[0, 1]
-        == {"none": probe + 3 * 480, "no peer access": 0, "peer access that lies": probe}[fault]
-    )
+        np.testing.assert_array_equal(a.download(a.copy_from(b.upload(x), b)), x)
+    all_of_it = (1 << 20) + 3 * 480  # the probe, and what was asked for
+    assert (machine.peer_bytes[0, 1], machine.peer_bytes[1, 0]) == {
+        "none": (all_of_it, all_of_it), "no way back": (all_of_it, 0), "no peer access": (0, 0),
+        "peer access that lies": (1 << 20, 1 << 20), "peer access that fails": (0, 0),
+    }[fault]  # fmt: skip
 
 
 def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machine) -> None:
@@ -204,6 +261,11 @@ def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machin
             a.kernels.run_steps(a.kernels.sgd_step, [(x, elsewhere, x, 0.1, 0.9, 0.0)])
         with pytest.raises(TypeError, match="sgd_step: velocity is float, got float64"):
             a.kernels.sgd_step(x, x, x.astype(np.float64), 0.1, 0.9, 0.0)
+        right, rates = (x, x, x, 0.1, 0.9, 0.0), (0.1, 0.9, 0.0)
+        for wrong in ((x, x, elsewhere, *rates), (x, elsewhere, x, *rates)):
+            for calls in ([right, wrong], [wrong, right]):
+                with pytest.raises(tinynet.DeviceMismatchError, match="lives on cuda:1"):
+                    a.kernels.run_steps(a.kernels.sgd_step, calls)
         for dtype in (np.complex64, np.float16, np.int64):
             with pytest.raises(TypeError, match=f"x is float or double, got {np.dtype(dtype)}"):
                 a.kernels.relu_forward(a.upload(np.ones(3, dtype)))
@@ -212,6 +274,10 @@ def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machin
             gemm(x, elsewhere.T, a.xp.zeros((2, 2), np.float32))
         with pytest.raises(ValueError, match="do not fit"):
             gemm(x, x, a.xp.zeros((2, 2), np.float32))
+        many, few = a.xp.zeros((2, 2, 3, 3), np.float32), a.xp.zeros((3, 3), np.float32)
+        for given in ((many, many, many), (many[0], few, few), (few, many[0, :1], many[0])):
+            with pytest.raises(ValueError, match="do not fit"):
+                gemm(*given)
 
 
 def test_a_launch_that_is_remembered_takes_its_own_numbers(machine: fake_cupy.Machine) -> None:
@@ -299,20 +365,23 @@ def test_tf32(machine: fake_cupy.Machine, rng: np.random.Generator) -> None:
     x, w = (rng.standard_normal((30, 30)).astype(np.float32) for _ in range(2))
     exact = x.astype(np.float64) @ w
 
-    def error() -> float:
-        x_, w_ = (tinynet.tensor(a, device=gpu) for a in (x, w))
-        pairs = (tinynet.tensor(np.stack([a, a]), device=gpu) for a in (x, w))
+    def error(where: Device) -> float:
+        x_, w_ = (tinynet.tensor(a, device=where) for a in (x, w))
+        pairs = (tinynet.tensor(np.stack([a, a]), device=where) for a in (x, w))
         one, many = (
             float(np.abs(y.numpy() - exact).max()) for y in (x_ @ w_, operator.matmul(*pairs))
         )
         assert one == many  # batched products obey as well
         return one
 
-    assert error() < 1e-5
+    assert error(gpu) < 1e-5
     tinynet.set_tf32(True)
-    assert 1e-4 < error() < 1e-1
+    assert 1e-4 < error(gpu) < 1e-1
     tinynet.set_tf32(False)
-    assert error() < 1e-5
+    assert error(gpu) < 1e-5
+    tinynet.set_tf32(True)
+    for later in (gpu.twin(), tinynet.device("cuda:1")):  # whose handles are made now
+        assert 1e-4 < error(later) < 1e-1
 
 
 def test_every_product_is_made_by_the_handle_of_its_own_lane(
@@ -340,6 +409,7 @@ def test_twins_and_names(machine: fake_cupy.Machine) -> None:
     assert zero == same == "cuda:0" and zero._lane is same._lane and zero != one
     assert twin != zero and zero != twin and twin != "cuda:0" and twin is zero.twin()
     assert twin._lane.stream is not zero._lane.stream and len({zero, same, one, twin}) == 3
+    assert twin.twin() is twin and twin.name == "cuda:0'" and twin.index == 0
     assert pickle.loads(pickle.dumps(twin)) is twin and pickle.loads(pickle.dumps(zero)) is zero
     with pytest.raises(tinynet.DeviceMismatchError):
         tinynet.tensor([1.0], device=zero) + tinynet.tensor([1.0], device=twin)

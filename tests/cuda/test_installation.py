@@ -65,6 +65,30 @@ def test_a_gpu_that_is_too_old_for_this_cuda(
     assert message.endswith(advice) and f"this one has {int(capability) / 10}" in message
 
 
+@pytest.mark.parametrize(
+    "driver, runtime, capability, works",
+    [
+        (13000, 13020, "90", True),  # older than the runtime, of the same CUDA
+        (13030, 12090, "90", True),
+        (12099, 13000, "90", False),
+        (13000, 13000, "75", True),  # the oldest GPU of each CUDA
+        (13000, 13000, "74", False),
+        (12000, 12090, "50", True),
+        (12000, 12090, "37", False),
+        (13000, 13000, "120", True),
+        (11080, 11080, "35", True),  # a CUDA that nothing is known of
+    ],
+)
+def test_which_driver_runtime_and_gpu_go_together(
+    machine: fake_cupy.Machine, driver: int, runtime: int, capability: str, works: bool
+) -> None:
+    machine.driver, machine.runtime, machine.compute_capability = driver, runtime, capability
+    if works:
+        assert tinynet.device("cuda:1").index == 1  # the last of two
+    else:
+        refused("cuda:1")
+
+
 def test_missing_cuda_libraries(machine: fake_cupy.Machine) -> None:
     for reason in (
         'Failure finding "libnvrtc.so.13": No such file',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from typing import Any
 
 import fake_cupy
@@ -41,7 +42,7 @@ def test_rules(gpu: Device, rng: np.random.Generator, rule: Any, options: dict, 
     tolerance = dict(rtol=0, atol=100 * np.finfo(dtype).eps)
     for step in range(4):
         for p, q in zip(on_cpu, on_gpu, strict=True):
-            g = rng.standard_normal(p.shape).astype(dtype)
+            g = rng.standard_normal(p.shape[::-1]).astype(dtype).T  # not as the weight lies
             p.grad, q.grad = (tinynet.tensor(g, device=x.device) for x in (p, q))
         here.step()
         there.step()
@@ -141,6 +142,28 @@ def test_a_step_is_one_launch_a_device(machine: fake_cupy.Machine, rule: Any, ke
         assert dict(machine.launches) == {kernel: 1 if count < 90 else 2}
         assert all((p.numpy() == parameters[0].numpy()).all() for p in parameters)
         assert parameters[-1].numpy()[-1] == pytest.approx(0.9, rel=1e-2)
+
+
+@pytest.mark.parametrize("sizes", [(0, 70_000, 3), (3, 0, 70_000), (70_000, 257, 0), (0, 0)])
+def test_parameters_of_one_launch_may_have_any_sizes(
+    machine: fake_cupy.Machine, rng: np.random.Generator, sizes: tuple[int, ...]
+) -> None:
+    """As many blocks as the largest of them keeps busy, and none for those without elements."""
+    parameters = [nn.Parameter(rng.standard_normal(size), "cuda") for size in sizes]
+    expected = [p.numpy() * (1 - 0.1) for p in parameters]
+    for p in parameters:
+        p.grad = tinynet.tensor(p)
+    grids = []
+    kernel = sys.modules["cupy"].RawKernel
+    launched = kernel.__call__
+    kernel.__call__ = lambda self, grid, *rest: (grids.append(grid), launched(self, grid, *rest))
+    try:
+        optim.SGD(parameters, lr=0.1).step()
+    finally:
+        kernel.__call__ = launched
+    assert grids == ([(-(-70_000 // 256), len(sizes), 1)] if max(sizes) else [])
+    for p, e in zip(parameters, expected, strict=True):
+        np.testing.assert_allclose(p.numpy(), e, rtol=1e-12)
 
 
 @pytest.mark.parametrize("rule", [optim.SGD, optim.AdamW, optim.RMSprop])

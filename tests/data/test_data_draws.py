@@ -13,6 +13,7 @@ import pytest
 
 from tinynet.data import ArrayDataset, Loader, colour_axes, ten_views
 from tinynet.data.loader import epoch_draws, epoch_order, normal
+from tinynet.errors import DataError
 
 
 def make_dataset(rng, count, shape):
@@ -171,3 +172,89 @@ def test_a_crop_as_high_as_the_picture(rng):
         for row, index in enumerate(batch.indices):
             x = batch.left[row]
             assert np.array_equal(batch.pictures[row], dataset.pictures[index][:, x : x + 5])
+
+
+# ---- ranks, and what changes on the way: against the batches that one process has
+
+
+OPTIONS = dict(crop=4, seed=6, colour=np.diag([1, 5, 9]).astype(np.float32), crop_chunk=3)
+FIELDS = ("pictures", "labels", "top", "left", "flip", "colour", "indices")
+
+
+def batches_of(dataset, epoch=2, start=0, *, train=True, share=(0, 1), every=(0, 1), **more):
+    """The fields of each batch of a loader, as dictionaries."""
+    with Loader(dataset, 8, train=train, **OPTIONS | more) as loader:
+        loader.share, loader.every = share, every
+        return [
+            {n: values for n in FIELDS if (values := getattr(batch, n)) is not None}
+            for batch in loader.epoch(epoch, start)
+        ]
+
+
+def same(found, expected):
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.keys() == other.keys()
+        for name, values in one.items():
+            assert values.dtype == other[name].dtype, name
+            np.testing.assert_array_equal(values, other[name], name)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("R", [2, 3, 8])
+@pytest.mark.parametrize("start", [0, 3])
+def test_the_shares_of_ranks_are_every_batch_once(rng, train, R, start):
+    """Together they are the batch, in its order, and none has two rows more than another; the last
+    batch of a test, of 5, leaves some of 8 ranks without a row."""
+    dataset = make_dataset(rng, 45, (7, 9, 3))
+    ranks = [batches_of(dataset, 2, start, train=train, share=(r, R)) for r in range(R)]
+    sizes = [{len(batch["labels"]) for batch in batches} for batches in zip(*ranks, strict=True)]
+    assert all(max(size) - min(size) <= 1 for size in sizes)
+    together = [
+        {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        for parts in zip(*ranks, strict=True)
+    ]
+    same(together, batches_of(dataset, 2, start, train=train))
+
+
+def test_more_ranks_than_rows_of_a_batch_are_refused(rng):
+    dataset = make_dataset(rng, 45, (7, 9, 3))
+    with pytest.raises(DataError, match="at least 9, the number of ranks that share it, got 8"):
+        batches_of(dataset, share=(0, 9))
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("R", [2, 3, 8])
+@pytest.mark.parametrize("start", [0, 1])
+def test_batches_are_dealt_to_ranks_in_turn(rng, train, R, start):
+    """From the first to be loaded on; with more ranks than batches some have none."""
+    dataset = make_dataset(rng, 45, (7, 9, 3))
+    whole = batches_of(dataset, 2, start, train=train)
+    for r in range(R):
+        found = batches_of(dataset, 2, start, train=train, every=(r, R))
+        same(found, whole[r::R])
+
+
+def test_colour_noise_follows_its_story(rng):
+    """A line holds from its own epoch on, until the next; noise of 0 is none at all."""
+    dataset = make_dataset(rng, 16, (7, 9, 3))
+    story = ((2, 0.5), (4, 0.0), (6, 2.0))
+    for epoch, sigma in enumerate((0.25, 0.25, 0.5, 0.5, 0.0, 0.0, 2.0, 2.0)):
+        found = batches_of(dataset, epoch, colour_sigma=0.25, colour_story=story)
+        plain = batches_of(dataset, epoch, colour_sigma=1.0)
+        for batch, one in zip(found, plain, strict=True):
+            if sigma:
+                np.testing.assert_allclose(batch.pop("colour"), sigma * one["colour"], rtol=1e-6)
+            del one["colour"]
+        same(found, plain)
+
+
+def test_the_centre_is_cut_with_the_same_draws_otherwise(rng):
+    dataset = make_dataset(rng, 16, (7, 11, 3))
+    for fixed, drawn in zip(batches_of(dataset, centred=True), batches_of(dataset), strict=True):
+        assert (
+            set(fixed["top"]) == {1} and set(fixed["left"]) == {3} and len(set(drawn["left"])) > 1
+        )
+        assert np.array_equal(fixed["pictures"], dataset.pictures[fixed["indices"], 1:5, 3:7])
+        for name in ("labels", "flip", "colour", "indices"):
+            np.testing.assert_array_equal(fixed[name], drawn[name], name)

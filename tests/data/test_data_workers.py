@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from tinynet.data import ArrayDataset, Loader
+from tinynet.data import ArrayDataset, Loader, PaddedDataset, PartDataset
 from tinynet.data.dataset import Moments
 from tinynet.data.workers import MAX_DEATHS, WorkerPool
 from tinynet.errors import DataError
@@ -187,6 +187,57 @@ def test_a_pool_after_an_error_is_closed_and_starts_again(forks):
         assert sum(values(loader.epoch(0)), []) == list(range(40))
 
 
+@linux
+def test_all_workers_are_given_work_before_the_first_batch_is_taken(forks):
+    """As many batches as all of them may have waiting; then one more for each that is taken."""
+    planned = []
+
+    def counted(plans):
+        for plan in plans:
+            planned.append(plan)
+            yield plan
+
+    loader = Loader(Counted(), 4, crop=3, train=False, workers=2, ahead=3)
+    run = loader._pool.run(counted(loader._plan(0, 0)))
+    for taken in range(10):
+        next(run)
+        assert len(planned) == min(taken + 6, 10)
+    assert next(run, None) is None
+    loader.close()
+
+
+@linux
+def test_an_error_in_a_worker_that_is_none_of_the_data_ends_the_run(forks):
+    class Wrong(Counted):
+        def picture(self, i):
+            return super().picture(i)[:, : 4 if i != 9 else 2]
+
+    with Loader(Wrong(), 4, crop=3, train=False, workers=2) as loader:
+        with pytest.raises(DataError, match=r"^ValueError.*could not broadcast"):
+            list(loader.epoch(0))
+        assert loader._pool.workers == []
+
+
+@linux
+def test_an_error_behind_the_batch_where_an_epoch_was_left(forks):
+    """A worker that fails over a batch nobody will see: told, and the next epoch is whole."""
+
+    class Odd(Counted):
+        def picture(self, i):
+            if i == 6 and self.labels[0] == 0:
+                raise ZeroDivisionError("picture 6")
+            return super().picture(i)
+
+    dataset = Odd()
+    with Loader(dataset, 4, crop=3, train=False, workers=1, ahead=3) as loader:
+        epoch = loader.epoch(0)
+        next(epoch)
+        with pytest.raises(DataError, match="ZeroDivisionError.'picture 6'"):
+            epoch.close()
+        dataset.labels[0] = 1
+        assert sum(values(loader.epoch(0)), []) == list(range(40))
+
+
 def test_a_pool_of_no_batches(forks):
     pool = WorkerPool(Counted(), 1, 1, (4, 3, 4, 1))
     assert list(pool.run(iter(()))) == []
@@ -197,12 +248,12 @@ def test_a_pool_of_no_batches(forks):
 
 
 def test_moments_are_exact_beyond_what_float32_holds():
-    """66,000 pictures of 255 and one of 254: a sum of 25 bits. Products of 300 x 300: 33 bits."""
+    """66,000 pictures of 255, one of 253: an odd sum of 25 bits. Products of 300 x 300: 33 bits."""
     pictures = np.full((66_001, 1, 1, 1), 255, np.uint8)
-    pictures[7] = 254
+    pictures[7] = 253
     moments = Moments((1, 1, 1))
     moments.add(pictures)
-    assert moments.sum.tolist() == [[[66_000 * 255 + 254]]]
+    assert moments.sum.tolist() == [[[66_000 * 255 + 253]]]
     large = Moments((300, 300, 2))
     picture = np.full((300, 300, 2), 255, np.uint8)
     picture[3, 5] = 254, 253
@@ -223,3 +274,65 @@ def test_moments_merge_and_go_to_arrays_and_back(rng):
     for name, array in whole.arrays().items():
         assert np.array_equal(first.arrays()[name], array), name
     assert first.count == 10
+
+
+# ---- data sets of every kind
+
+
+@pytest.mark.parametrize("kind", ["array", "padded", "part", "part of padded", "padded part"])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_what_a_data_set_offers_is_what_its_pictures_are(rng, kind, in_memory):
+    """However it is made of another one; pictures are asked for one by one, and held together."""
+    pictures = rng.integers(0, 256, (9, 4, 7, 3), np.uint8)
+    labels = rng.permutation(np.arange(9) % 4)
+    found = ArrayDataset(pictures, labels, list("abcd"), "here")
+    found.in_memory = in_memory
+    for word in kind.split()[::-1]:
+        if word == "padded":
+            found = PaddedDataset(found, 2)
+            pictures = np.pad(pictures, ((0, 0), (2, 2), (2, 2), (0, 0)))
+        if word == "part":
+            found = PartDataset(found, 6)
+            places = [0, 1, 3, 4, 6, 7]  # i * 9 // 6
+            pictures, labels = pictures[places], labels[places]
+    held = [found.picture(i) for i in range(len(found))]
+    assert np.array_equal(held, pictures) and found.shape == pictures.shape[1:]
+    assert found.labels.tolist() == labels.tolist() and found.labels.dtype == np.int64
+    assert found.classes == list("abcd") and found.source == "here"
+    assert found.in_memory is in_memory
+    whole = pictures.astype(np.float64)
+    assert np.array_equal(found.moments().mean(), whole.mean(axis=0).astype(np.float32))
+    covariance = np.cov(whole.reshape(-1, 3).T, bias=True)
+    np.testing.assert_allclose(found.moments().covariance(), covariance, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [list, np.uint8, np.int64, np.float32])
+def test_labels_are_int64_and_the_data_sets_own(kind):
+    given = [1, 0, 2] if kind is list else np.array([1, 0, 2], kind)
+    dataset = ArrayDataset(np.zeros((3, 2, 2, 1), np.uint8), given, list("abc"))
+    given[0] = 0
+    assert dataset.labels.tolist() == [1, 0, 2] and dataset.labels.dtype == np.int64
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2], [0, 1, -1], [-1, 0, 1], [2, 2, 2], [-1, -1, 2]])
+def test_labels_of_no_class_are_refused(labels):
+    """The first beyond either end, too."""
+    low, high = min(labels), max(labels)
+    with pytest.raises(DataError, match=f"labels 0 to 1, one a class, got {low} to {high}"):
+        ArrayDataset(np.zeros((3, 2, 2, 1), np.uint8), labels, ["a", "b"])
+    assert len(ArrayDataset(np.zeros((3, 2, 2, 1), np.uint8), [0, 1, 0], ["a", "b"])) == 3
+
+
+def test_a_part_is_spread_evenly(rng):
+    """Over a set that is sorted by class: so many of each class, to within one."""
+    whole = ArrayDataset(
+        rng.integers(0, 256, (90, 2, 2, 1), np.uint8), np.repeat([0, 1, 2], 30), list("abc")
+    )
+    for count in range(1, 91):
+        part = PartDataset(whole, count)
+        each, steps = np.bincount(part.labels, minlength=3), np.diff(part.places)
+        assert len(part) == count and each.max() - each.min() <= 1
+        assert (steps >= 90 // count).all() and (steps <= -(-90 // count)).all()
+    for count in (0, -1, 91):
+        with pytest.raises(DataError, match=f"a count of 1 to 90, the pictures .*, got {count}"):
+            PartDataset(whole, count)

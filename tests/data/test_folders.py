@@ -82,13 +82,13 @@ def test_classes_and_pictures_are_in_the_order_of_their_names(tmp_path, rng):
     for split in ("train", "val"):
         (tmp_path / split / ".ipynb_checkpoints").mkdir(parents=True)
         for k in rng.permutation(12):
-            for i in rng.permutation(5):
+            for i in rng.permutation(6):
                 save(tmp_path / split / names[k] / f"{i}.png", 10 * k + i, (4, 4))
     for data in open_data(tmp_path):
         assert data.classes == names
-        assert data.labels.tolist() == [k for k in range(12) for _ in range(5)]
-        found = [data.picture(i)[0, 0, 0] for i in range(60)]
-        assert found == [10 * k + i for k in range(12) for i in range(5)]
+        assert data.labels.tolist() == [k for k in range(12) for _ in range(6)]
+        found = [data.picture(i)[0, 0, 0] for i in range(72)]  # threads take 64 at a time
+        assert found == [10 * k + i for k in range(12) for i in range(6)]
     source = open_source(tmp_path)
     assert [name for _, name in source.classes] == names
     assert [entry.name for entry in source.val] == sorted(entry.name for entry in source.val)
@@ -137,6 +137,23 @@ def test_a_class_of_bad_pictures_alone_is_refused(tmp_path):
     with pytest.raises(DataError, match=f"train: expected pictures {message}"):
         prepare(tmp_path, tmp_path / "out", Options(size=8), workers=1, max_bad=0.5, progress=False)
     assert "fox/0.png\tleft out" in (tmp_path / "out/report.tsv").read_text()
+
+
+# ---- how large the pictures become
+
+
+@pytest.mark.parametrize("val_share", [None, 0.5])
+def test_pictures_become_as_large_as_most_to_train_on(tmp_path, val_share):
+    """By their shorter side, which is at most `largest`; the test pictures do not count."""
+    for k, name in enumerate(("cat", "dog")):
+        for i in range(8):
+            save(tmp_path / "train" / name / f"{i}.png", 60, (9, 11) if i < 5 else (20, 16))
+            if val_share is None:
+                save(tmp_path / "val" / name / f"{i}.png", 60, (13, 17 + k))
+    for options, side in (({}, 9), ({"largest": 7}, 7), ({"size": 12, "largest": 7}, 12)):
+        for data in open_data(tmp_path, val_share=val_share, **options):
+            assert data.shape == (side, side, 3)
+            assert all((data.picture(i) == (60, 30, 40)).all() for i in range(len(data)))
 
 
 # ---- where the test pictures are

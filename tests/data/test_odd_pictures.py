@@ -244,3 +244,27 @@ def test_a_huge_file_is_not_read(tmp_path):
         read_file(tmp_path / "x.tif")
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
+
+
+# ---- how a picture is made smaller, or larger
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("size", [(48, 48), (60, 48), (48, 60)])
+def test_every_pixel_counts_in_a_smaller_picture(size, whole):
+    """A chess board of single pixels becomes an even grey, and any picture keeps its mean."""
+    board = np.indices(size).sum(axis=0) % 2 * np.uint8(200)
+    data = saved(Image.fromarray(board.astype(np.uint8)), "PNG")
+    small = decode(data, "x.png", 12, whole)
+    inner = small[2:-2, 2:-2].astype(int)
+    assert abs(inner.mean() - 100) < 1 and np.abs(inner - 100).max() < 8
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_edges_are_sharp_in_a_larger_picture(whole):
+    """By cubic pieces: they go beyond both sides of an edge, as straight lines do not."""
+    edge = np.full((10, 10), 50, np.uint8)
+    edge[:, 5:] = 150
+    large = decode(saved(Image.fromarray(edge), "PNG"), "x.png", 40, whole).astype(int)
+    assert large.min() < 48 and large.max() > 152 and large.shape == (40, 40, 3)
+    assert (np.diff(large[20, 15:25, 0]) > 0).any() and len(set(large[20, 15:25, 0])) > 4

@@ -13,8 +13,6 @@ from PIL import Image
 
 import tinynet
 from tinynet import nn
-from tinynet.data import ArrayDataset, Loader, PartDataset
-from tinynet.errors import DataError
 from tinynet.training import checkpoint as files
 from tinynet.training.evaluate import probabilities
 from tinynet.training.inputs import batch_of
@@ -112,30 +110,6 @@ def test_normalisation_pools_and_dropout():
     apart = small("cfg145", "pools-apart").a.after["conv1"].layers[1]
     assert (apart.options["kernel_size"], apart.options["stride"]) == (2, None)
     assert small("paper", "pools-apart").a.fc6.weight.shape == (5, 2 * 3 * 6 * 6)
-
-
-def test_centred_training_takes_the_centre_and_else_the_same_draws(rng):
-    dataset = ArrayDataset(
-        rng.integers(0, 256, (16, 12, 12, 3), np.uint8), np.arange(16) % 2, ["a"] * 2
-    )
-    (fixed,) = Loader(dataset, 16, crop=8, train=True, seed=3, centred=True).epoch(0)
-    (drawn,) = Loader(dataset, 16, crop=8, train=True, seed=3).epoch(0)
-    assert set(fixed.top) == set(fixed.left) == {2} and len(set(drawn.top)) > 1
-    assert (fixed.flip == drawn.flip).all() and (fixed.indices == drawn.indices).all()
-    np.testing.assert_array_equal(fixed.pictures[0], dataset.pictures[fixed.indices[0], 2:10, 2:10])
-
-
-def test_a_part_is_spread_evenly(rng):
-    pictures = rng.integers(0, 256, (90, 4, 4, 1), np.uint8)
-    whole = ArrayDataset(pictures, np.repeat([0, 1, 2], 30), list("abc"), "here")
-    part = PartDataset(whole, 20)
-    assert len(part) == 20 and part.source == "here" and part.in_memory
-    assert sorted(np.bincount(part.labels)) == [6, 7, 7]
-    np.testing.assert_array_equal(part.picture(19), pictures[19 * 90 // 20])
-    assert part.moments().count == 20
-    for count in (0, 91):
-        with pytest.raises(DataError, match=f"a count of 1 to 90.*got {count}"):
-            PartDataset(whole, count)
 
 
 # --- The command line -----------------------------------------------------------------------------

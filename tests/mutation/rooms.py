@@ -16,14 +16,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_KERNELS = "core/test_window_kernels.py core/test_cpu_kernels.py core/test_kernels_alike.py core/test_every_case.py"
+_KERNELS = "core/test_window_kernels.py core/test_cpu_kernels.py core/test_kernels_alike.py core/test_every_case.py core/test_as_defined.py"
 _NORMS = "core/test_batch_norm_and_losses.py"
 _CALLS = "core/test_wrong_calls.py core/test_wrong_calls_of_all.py"
-_OPERATIONS = f"{_CALLS} core/test_operations.py core/test_edges.py core/test_handed_on.py core/test_every_case.py core/test_gradcheck_table.py core/test_nn_optim.py"
-_TAPE = "core/test_tape.py core/test_tensors.py core/test_walk.py core/test_tape_safety.py"
+_OPERATIONS = f"{_CALLS} core/test_operations.py core/test_as_defined.py core/test_edges.py core/test_handed_on.py core/test_every_case.py core/test_gradcheck_table.py core/test_nn_optim.py"
+_TAPE = "core/test_tape.py core/test_tensors.py core/test_walk.py core/test_tape_safety.py core/test_tape_details.py"
 _RUN = "training/test_defaults.py training/test_figures.py training/test_loop.py training/test_fields.py training/test_edits.py training/test_trainer.py"
 _PROGRAM = (
-    "program/test_parts.py program/test_runs.py program/test_batch_size.py data/test_views.py "
+    "program/test_what_reaches_whom.py program/test_parts.py program/test_options.py "
+    "program/test_runs.py program/test_batch_size.py data/test_views.py "
     "program/test_old_checkpoints.py program/test_crafted_checkpoints.py "
     "program/test_command_line.py training/test_whole_runs.py"
 )
@@ -31,12 +32,13 @@ _CUDA = (
     "cuda/test_host.py cuda/test_steps.py cuda/test_norm_and_losses.py cuda/test_kernels.py "
     "cuda/test_parity.py"
 )
-_LOADING = "data/test_data_draws.py data/test_data_workers.py data/test_data_loader.py"
+_LOADING = "data/test_data_draws.py data/test_loader_options.py data/test_data_workers.py data/test_data_kinds.py data/test_data_loader.py"
 _PREPARING = (
-    "data/test_data_robust.py data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_data_prepare.py "
+    "data/test_prepared_sets.py data/test_data_robust.py data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_data_prepare.py "
+    "data/test_preparing_rules.py data/test_repair_rules.py data/test_reading_rules.py data/test_data_kinds.py "
     "data/test_repair.py data/test_crafted.py"
 )
-_READING = "data/test_odd_pictures.py data/test_data_formats.py data/test_folders.py"
+_READING = "data/test_reading_rules.py data/test_data_kinds.py data/test_decoding.py data/test_odd_pictures.py data/test_data_formats.py data/test_folders.py"
 
 ROOMS = {
     "kernels": f"""
@@ -52,11 +54,11 @@ ROOMS = {
         kernels/linear.py {_KERNELS} {_NORMS} core/test_ways.py -k 'linear or matmul or threads or empty or layout or every_pair'
         kernels/dropout.py {_KERNELS} core/test_ways.py -k 'dropout or threads or elementwise or every_pair'
         kernels/batch_norm.py {_NORMS} {_KERNELS} core/test_ways.py -k 'batch_norm or nan or empty or every_pair'
-        kernels/adaptive_avg_pool2d.py {_NORMS} core/test_every_case.py -k adaptive
-        kernels/gelu.py {_KERNELS} -k 'gelu or elementwise'
+        kernels/adaptive_avg_pool2d.py {_NORMS} core/test_as_defined.py core/test_every_case.py -k adaptive
+        kernels/gelu.py {_KERNELS} core/test_as_numpy.py -k 'gelu or elementwise or last_digits'
         kernels/*_loss.py {_NORMS} core/test_gradcheck_table.py core/test_operations.py
         kernels/bce_with_logits.py {_NORMS} core/test_gradcheck_table.py core/test_operations.py
-        kernels/softmax.py {_KERNELS} -k softmax
+        kernels/softmax.py core/test_edges.py {_KERNELS} -k softmax
         kernels/cross_entropy.py {_KERNELS} {_NORMS} -k 'entropy or softmax'
         kernels/sigmoid.py {_KERNELS} -k 'elementwise or sigmoid'
         kernels/tanh.py {_KERNELS} -k elementwise
@@ -64,10 +66,10 @@ ROOMS = {
         kernels/clip.py core/test_optim_groups.py -k 'clip or norm'
         kernels/steps/sgd.py {_KERNELS} core/test_optim.py core/test_optim_groups.py -k 'sgd or rules'
         kernels/steps/*.py core/test_optim.py core/test_optim_groups.py
-        kernels/attention.py core/test_attention.py core/test_every_case.py -k 'attention'
-        kernels/dilation.py core/test_dilation.py core/test_every_case.py -k 'dilation or conv2d'
-        kernels/layer_norm.py core/test_layer_norm.py core/test_every_case.py -k layer_norm
-        kernels/elementwise.py core/test_operations.py core/test_edges.py core/test_gradcheck_table.py {_KERNELS}
+        kernels/attention.py core/test_attention.py core/test_as_defined.py core/test_every_case.py -k 'attention'
+        kernels/dilation.py core/test_dilation.py core/test_as_defined.py core/test_every_case.py -k 'dilation or conv2d'
+        kernels/layer_norm.py core/test_layer_norm.py core/test_as_defined.py core/test_every_case.py -k layer_norm
+        kernels/elementwise.py core/test_as_numpy.py core/test_operations.py core/test_edges.py core/test_gradcheck_table.py {_KERNELS}
         kernels/index.py core/test_operations.py core/test_gradcheck_table.py core/test_every_case.py
         kernels/order.py core/test_operations.py core/test_gradcheck_table.py core/test_counts.py core/test_walk.py core/test_every_case.py
         kernels/*.py {_KERNELS} {_NORMS} core/test_operations.py core/test_gradcheck_table.py
@@ -75,14 +77,16 @@ ROOMS = {
     "tape": f"""
         tensors.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py cuda/test_steps.py
         function.py {_TAPE} core/test_every_case.py core/test_tracing.py core/test_devices.py {_CALLS}
-        arithmetic/*.py core/test_operations.py core/test_edges.py core/test_handed_on.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py
+        arithmetic/*.py core/test_edges.py core/test_as_numpy.py core/test_handed_on.py core/test_operations.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py
         random.py core/test_devices.py core/test_wrong_calls.py
         tracer.py core/test_tracing.py drawing/test_reading.py
         recording.py core/test_tape_safety.py core/test_tape.py
-        marks.py core/test_tape_safety.py core/test_tape.py
-        holder.py core/test_tensor_mistakes.py core/test_exchange.py core/test_handed_on.py core/test_tape.py
+        marks.py core/test_tape_details.py core/test_tape_safety.py core/test_tape.py
+        holder.py core/test_tensor_mistakes.py core/test_exchange.py core/test_handed_on.py core/test_tensors.py core/test_tape.py
+        creation.py core/test_as_numpy.py core/test_exchange.py core/test_instead.py core/test_tensor_mistakes.py parallel/test_rank_parts.py core/test_wrong_calls.py core/test_devices.py
+        sharing.py core/test_tape_details.py parallel/test_rank_parts.py core/test_wrong_calls.py
         functions.py core/test_handed_on.py core/test_operations.py core/test_wrong_calls.py core/test_tensor_mistakes.py
-        profiler.py core/test_devices.py
+        profiler.py core/test_profiler.py
         lock.py data/test_lock.py
         saving.py core/test_saving.py training/test_disk.py training/test_checkpoint.py core/test_exchange.py
         *.py {_TAPE} core/test_handed_on.py core/test_operations.py core/test_tensor_mistakes.py core/test_wrong_calls.py core/test_devices.py
@@ -100,12 +104,12 @@ ROOMS = {
         gradcheck/*.py core/test_backwards_of_nets.py core/test_wrong_backwards.py core/test_right_backwards.py core/test_gradcheck.py core/test_gradcheck_table.py -k 'not every_operation'
     """,
     "nn": f"""
-        nn/module.py core/test_modules.py core/test_nn_optim.py
-        nn/layers.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
+        nn/module.py core/test_layer_borders.py core/test_modules.py core/test_nn_optim.py
+        nn/layers.py core/test_layer_borders.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
         nn/activation.py core/test_nn_optim.py
         nn/init.py core/test_nn_optim.py
         nn/activation.py core/test_nn_optim.py core/test_operations.py
-        nn/attention.py core/test_attention.py
+        nn/attention.py core/test_attention.py core/test_layer_borders.py core/test_nn_optim.py
     """,
     "optim": """
         optim/lr_scheduler.py core/test_lr_scheduler.py core/test_optim_options.py
@@ -116,19 +120,20 @@ ROOMS = {
     "data": f"""
         data/background.py data/test_data_background.py {_LOADING}
         data/batch.py {_LOADING} data/test_data_mistakes.py
-        data/dataset.py {_LOADING} data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_data_prepare.py
+        data/dataset.py data/test_data_sets.py {_LOADING} data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_data_prepare.py
         data/loader.py {_LOADING} data/test_data_mistakes.py data/test_prepared_mistakes.py
-        data/workers.py data/test_data_workers.py data/test_data_loader.py
-        data/matfile.py data/test_data_robust.py data/test_data_prepare.py data/test_crafted.py
-        data/tar.py data/test_data_formats.py {_PREPARING}
-        data/imagenet.py {_PREPARING}
+        data/workers.py {_LOADING}
+        data/matfile.py data/test_archives.py data/test_reading_rules.py data/test_data_kinds.py data/test_data_mistakes.py data/test_data_robust.py data/test_data_prepare.py data/test_crafted.py
+        data/tar.py data/test_archives.py data/test_data_formats.py {_PREPARING}
+        data/imagenet.py data/test_archives.py {_PREPARING}
         data/prepare.py {_PREPARING}
-        data/repair.py data/test_repair.py data/test_data_prepare.py
+        data/repair.py data/test_repair_rules.py data/test_data_kinds.py data/test_preparing_rules.py data/test_repair.py data/test_data_prepare.py
+        data/over_ranks.py data/test_over_ranks.py data/test_data_kinds.py
         data/shards.py training/test_disk.py {_PREPARING}
         data/pictures.py {_READING} {_PREPARING}
-        data/text.py data/test_text.py examples/test_gpt.py examples/test_transformer.py
-        data/sequences.py data/test_text.py examples/test_gpt.py examples/test_transformer.py
-        data/*.py {_READING} data/test_data_robust.py data/test_data_mistakes.py data/test_crafted.py
+        data/text.py data/test_text.py data/test_data_kinds.py data/test_reading_rules.py examples/test_gpt.py examples/test_transformer.py
+        data/sequences.py data/test_text.py data/test_reading_rules.py examples/test_gpt.py examples/test_transformer.py
+        data/*.py data/test_archives.py {_READING} data/test_data_robust.py data/test_data_mistakes.py data/test_crafted.py
     """,
     "training": f"""
         training/checkpoint.py training/test_disk.py training/test_checkpoint.py {_RUN}
@@ -151,33 +156,40 @@ ROOMS = {
         training/*.py {_RUN}
     """,
     "program": f"""
-        program/pictures.py {_PROGRAM} examples/test_resnet.py
-        program/published.py program/test_export_and_import.py against/test_foreign.py
-        program/exchange.py program/test_export_and_import.py program/test_command_line.py
-        program/together.py parallel/test_rank_parts.py parallel/test_rank_faults.py {_PROGRAM}
-        program/starting.py program/test_batch_size.py program/test_parts.py program/test_command_line.py {_PROGRAM}
-        program/text.py data/test_text.py examples/test_gpt.py {_PROGRAM}
+        program/pictures.py program/test_pictures.py data/test_views.py program/test_export_and_import.py {_PROGRAM} examples/test_resnet.py
+        program/unlabelled.py program/test_rooms_of_data.py examples/test_history_parts.py examples/test_recipes.py {_PROGRAM}
+        program/made.py program/test_rooms_of_data.py examples/test_perceptron.py {_PROGRAM}
+        program/shown.py program/test_shown.py program/test_rooms_of_data.py examples/test_perceptron.py {_PROGRAM}
+        program/text.py program/test_rooms_of_data.py data/test_text.py examples/test_gpt.py {_PROGRAM}
+        program/published.py program/test_published.py program/test_pictures.py program/test_export_and_import.py against/test_foreign.py against/test_onnx.py
+        program/exchange.py program/test_published.py program/test_export_and_import.py program/test_command_line.py
+        program/together.py program/test_together.py parallel/test_rank_parts.py parallel/test_rank_faults.py {_PROGRAM}
+        program/starting.py program/test_starting.py program/test_batch_size.py parallel/test_rank_parts.py {_PROGRAM}
+        program/options.py program/test_options.py {_PROGRAM}
+        program/commandline.py program/test_options.py program/test_export_and_import.py {_PROGRAM}
+        program/runs.py program/test_runs.py {_PROGRAM} parallel/test_rank_parts.py
+        program/recipe.py program/test_starting.py program/test_pictures.py {_PROGRAM}
+        program/program.py {_PROGRAM} program/test_export_and_import.py
         program/*.py {_PROGRAM}
     """,
     "examples": f"""
-        examples/alexnet.py examples/test_alexnet_network.py examples/test_variants.py {_PROGRAM}
-        examples/variants.py examples/test_variants.py examples/test_claims.py
-        examples/prepare_imagenet.py data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_repair.py data/test_data_prepare.py
-        examples/features.py training/test_evaluate.py program/test_command_line.py
-        examples/*.py program/test_command_line.py
-        examples/paper/*.py examples/test_claims.py
-        examples/history/autoencoder.py examples/test_autoencoder.py
-        examples/history/backprop.py examples/test_backprop.py
-        examples/history/bert.py examples/test_bert.py
-        examples/history/gan.py examples/test_gan.py
-        examples/history/googlenet.py examples/test_googlenet.py
-        examples/history/gpt.py examples/test_gpt.py
-        examples/history/lenet5.py examples/test_lenet5.py
-        examples/history/perceptron.py examples/test_perceptron.py
-        examples/history/resnet.py examples/test_resnet.py
-        examples/history/transformer.py examples/test_transformer.py
-        examples/history/vae.py examples/test_vae.py
-        examples/history/vgg.py examples/test_vgg.py
+        examples/alexnet.py examples/test_recipes.py examples/test_alexnet_network.py examples/test_variants.py {_PROGRAM}
+        examples/variants.py examples/test_recipes.py examples/test_variants.py examples/test_claims.py
+        examples/prepare_imagenet.py examples/test_tools.py data/test_data_prepare.py
+        examples/*.py examples/test_tools.py program/test_command_line.py
+        examples/paper/*.py examples/test_claims_parts.py examples/test_claims.py
+        examples/history/autoencoder.py examples/test_recipes.py examples/test_history_parts.py examples/test_autoencoder.py
+        examples/history/backprop.py examples/test_recipes.py examples/test_history_parts.py examples/test_backprop.py
+        examples/history/bert.py examples/test_recipes.py examples/test_history_parts.py examples/test_bert.py
+        examples/history/gan.py examples/test_recipes.py examples/test_history_parts.py examples/test_gan.py
+        examples/history/googlenet.py examples/test_recipes.py examples/test_history_parts.py examples/test_googlenet.py
+        examples/history/gpt.py examples/test_recipes.py examples/test_history_parts.py examples/test_gpt.py
+        examples/history/lenet5.py examples/test_recipes.py examples/test_history_parts.py examples/test_lenet5.py
+        examples/history/perceptron.py examples/test_recipes.py examples/test_history_parts.py examples/test_perceptron.py
+        examples/history/resnet.py examples/test_recipes.py examples/test_history_parts.py examples/test_resnet.py
+        examples/history/transformer.py examples/test_recipes.py examples/test_history_parts.py examples/test_transformer.py
+        examples/history/vae.py examples/test_recipes.py examples/test_history_parts.py examples/test_vae.py
+        examples/history/vgg.py examples/test_recipes.py examples/test_history_parts.py examples/test_vgg.py
     """,
     "devices": f"""
         devices/scratch.py core/test_memory_pool.py core/test_devices.py {_KERNELS}
@@ -185,29 +197,34 @@ ROOMS = {
         devices/*.py core/test_devices.py core/test_memory_pool.py core/test_interrupts.py core/test_side_effects.py core/test_elsewhere.py
     """,
     "onnx": """
-        onnx/*.py against/test_onnx_export.py against/test_onnx.py
+        onnx/*.py against/test_onnx_at_once.py against/test_onnx_forms.py against/test_onnx_export.py against/test_onnx.py
     """,
     "drawing": """
-        drawing/*.py drawing/test_reading.py drawing/test_folding.py drawing/test_picture.py cuda/test_drawing_device.py
+        drawing/*.py drawing/test_borders.py drawing/test_reading.py drawing/test_folding.py drawing/test_picture.py cuda/test_drawing_device.py
     """,
     "exercises": """
         exercises/*.py exercises/test_exercises.py
     """,
     "parallel": """
-        parallel/factors.py parallel/test_shared_steps.py parallel/test_bytes.py
+        parallel/factors.py parallel/test_team.py parallel/test_shared_steps.py parallel/test_bytes.py
         parallel/nccl.py cuda/test_nccl.py parallel/test_rank_parts.py
+        parallel/steps.py parallel/test_team.py parallel/test_shared_steps.py parallel/test_bytes.py parallel/test_rank_faults.py
         parallel/*.py parallel/test_rank_parts.py parallel/test_shared_steps.py parallel/test_bytes.py parallel/test_rank_faults.py
     """,
     "foreign": """
         foreign/beside.py against/test_beside_torch.py
-        foreign/*.py against/test_foreign.py
+        foreign/*.py against/test_foreign_forms.py against/test_foreign.py
     """,
     "cuda": f"""
-        devices/cuda/*.py {_CUDA} cuda/test_training.py cuda/test_gradcheck_device.py
-        kernels/cuda/steps/* cuda/test_steps.py cuda/test_host.py
+        devices/cuda/installation.py cuda/test_installation.py
+        devices/cuda/uploads.py cuda/test_uploads.py {_CUDA} cuda/test_training.py
+        devices/cuda/memory.py cuda/test_memory.py {_CUDA}
+        devices/cuda/*.py cuda/test_host.py cuda/test_memory.py cuda/test_uploads.py {_CUDA} cuda/test_training.py cuda/test_gradcheck_device.py
+        kernels/cuda/steps/* cuda/test_steps.py cuda/test_host.py cuda/test_wide_indices.py
         kernels/cuda/clip.* cuda/test_kernels.py cuda/test_steps.py cuda/test_parity.py
-        kernels/cuda/*.py {_CUDA}
-        kernels/cuda/*.cu* cuda/test_kernels.py cuda/test_norm_and_losses.py cuda/test_parity.py cuda/test_host.py cuda/test_sources.py
+        kernels/cuda/batch_norm.py cuda/test_norm_and_losses.py cuda/test_nccl.py {_CUDA}
+        kernels/cuda/*.py {_CUDA} cuda/test_wide_indices.py
+        kernels/cuda/*.cu* cuda/test_kernels.py cuda/test_norm_and_losses.py cuda/test_parity.py cuda/test_wide_indices.py cuda/test_host.py cuda/test_sources.py
     """,
 }  # fmt: skip
 _NAMES_ALONE = ("__init__.py", "backends.py", "errors.py", "operations.py")
@@ -243,7 +260,8 @@ def tests_of(file: str) -> list[str]:
     found = _line_of(file)
     if found is None or not found[1]:
         raise ValueError(f"{file}: expected a file that rooms.py names tests for")
-    return [t for t in found[1] if not t.endswith(".py") or (ROOT / "tests" / t).exists()]
+    there = [t for t in found[1] if not t.endswith(".py") or (ROOT / "tests" / t).exists()]
+    return list(dict.fromkeys(there))
 
 
 def tests_gone() -> list[str]:

@@ -12,7 +12,6 @@ from same import Same
 
 import tinynet
 import tinynet.functional as F
-from tinynet.data import ArrayDataset, Loader
 from tinynet.data.loader import part_of
 from tinynet.devices import cores
 from tinynet.parallel.ranks import RanksError
@@ -67,27 +66,6 @@ def test_dropout_of_what_has_no_batch_is_refused():
     with shared(Share(0, 4, 8, lambda value: [value])):
         with pytest.raises(ValueError, match="dropout: expected the batch along the first axis, 4"):
             F.dropout(tinynet.ones(6, 4), 0.5)
-
-
-def test_a_share_of_a_loader_is_part_of_the_whole_batches():
-    pictures = np.arange(50 * 16).reshape(50, 4, 4, 1).astype(np.uint8)
-    data = ArrayDataset(pictures, np.arange(50) % 3, list("abc"))
-
-    def found(train: bool, **share: Any) -> list[np.ndarray]:
-        loader = Loader(data, 8, crop=3, train=train, seed=1, crop_chunk=4)
-        vars(loader).update(share)
-        return [batch.pictures for batch in loader.epoch(2)]
-
-    for train in (True, False):
-        whole = found(train)
-        parts = zip(*(found(train, share=(r, 3)) for r in range(3)), strict=True)
-        for batch, shares in zip(whole, parts, strict=True):
-            np.testing.assert_array_equal(np.concatenate(shares), batch)
-        every = [found(train, every=(r, 2)) for r in range(2)]
-        for number, batch in enumerate(whole):
-            np.testing.assert_array_equal(every[number % 2][number // 2], batch)
-    with pytest.raises(tinynet.DataError, match="at least 9, the number of ranks"):
-        found(True, share=(0, 9))
 
 
 def test_the_devices_of_a_rank():

@@ -8,6 +8,8 @@ import numpy as np
 
 from tinynet.errors import DataError
 
+BLOCK = 4 << 20  # bytes of pictures that are held at a time, to count their moments
+
 
 class Dataset:
     """What every data set offers.
@@ -48,7 +50,7 @@ class Dataset:
 
     def _count_moments(self) -> Moments:
         moments = Moments(self.shape)
-        step = max(1, (4 << 20) // int(np.prod(self.shape)))  # about 4 MB of pictures at a time
+        step = max(1, BLOCK // int(np.prod(self.shape)))
         for start in range(0, len(self), step):
             block = range(start, min(start + step, len(self)))
             moments.add(np.stack([self.picture(i) for i in block]))
@@ -98,24 +100,23 @@ class PaddedDataset(Dataset):
     """
 
     def __init__(self, dataset: Dataset, width: int):
-        self.dataset, self.width = dataset, width
+        self.dataset = dataset
         self.labels, self.classes = dataset.labels, dataset.classes
         self.in_memory, self.source = dataset.in_memory, dataset.source
         height, columns, channels = dataset.shape
         self.shape = (height + 2 * width, columns + 2 * width, channels)
+        self._inner = slice(width, width + height), slice(width, width + columns)
 
     def picture(self, i: int) -> np.ndarray:
         padded = np.zeros(self.shape, np.uint8)
-        inner = slice(self.width, -self.width)
-        padded[inner, inner] = self.dataset.picture(i)
+        padded[self._inner] = self.dataset.picture(i)
         return padded
 
     def _count_moments(self) -> Moments:
         """Those of the inner pictures: zeros add nothing to a sum."""
         moments, found = Moments(self.shape), self.dataset.moments()
-        inner = slice(self.width, -self.width)
         moments.count, moments.products = found.count, found.products
-        moments.sum[inner, inner] = found.sum
+        moments.sum[self._inner] = found.sum
         return moments
 
 

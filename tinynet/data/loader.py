@@ -147,13 +147,13 @@ class Loader:
             if not batch.damaged:
                 return batch
             problem = next(iter(batch.damaged.values()))
-            if not self.skip_damaged:
-                self.close()
-                raise DataError(problem)
-            batch.leave_out_damaged()
-            if not len(batch.labels):
-                raise DataError(f"{problem}; no other picture of its batch can be read")
-            return batch
+            if self.skip_damaged:
+                batch.leave_out_damaged()
+                if len(batch.labels):
+                    return batch
+                problem += "; no other picture of its batch can be read"
+            self.close()
+            raise DataError(problem)
 
         with contextlib.closing(batches):
             # A loop would hold on to a batch while its user is busy with it, and so to its memory.

@@ -115,7 +115,7 @@ def open_picture(data: bytes, name: str) -> Image.Image:
     # Each scan of a progressive JPEG goes over all pixels once more: 200 scans of a large picture
     # would take 40 s. The marker cannot occur inside a scan; a thumbnail adds one or two.
     scans = data.count(_SCAN) if image.format in ("JPEG", "MPO") else 1
-    if scans * max(pixels, _SMALL_SCAN) > max(MAX_SCANNED, pixels):
+    if scans * max(pixels, _SMALL_SCAN) > MAX_SCANNED:
         raise DataError(
             f"{name}: {scans} scans of {image.width} x {image.height} pixels: not decoded"
         )

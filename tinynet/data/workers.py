@@ -154,16 +154,17 @@ class WorkerPool:
                     self._collect(done)
                 yield done.pop(taken)
                 taken += 1
-        except DataError:
-            self.close()
-            raise
         finally:
-            while any(worker.tasks for worker in self.workers):  # of an epoch left early
-                self._collect({})
-            self.running = False
+            try:
+                while any(worker.tasks for worker in self.workers):  # of an epoch left early
+                    self._collect({})
+            finally:
+                self.running = False
 
     def _collect(self, done: dict[int, Batch]) -> None:
-        """Wait for the next answers and put the finished batches into `done`."""
+        """Wait for the next answers and put the finished batches into `done`. Ends all processes
+        where it raises DataError.
+        """
         pipes = {worker.pipe: worker for worker in self.workers}
         ready: list[Any] = list(connection.wait(list(pipes), TIMEOUT))
         if not ready:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -64,7 +65,13 @@ def export(
             f"export: expected {len(graph.outputs)} names of results, got {len(outputs)}"
         )
     state = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]
-    writer = Writer(onnx, [*(wire.name for wire in graph.inputs), *outputs, *state])
+    names = [*(wire.name for wire in graph.inputs), *outputs, *state]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ModelFileError(
+            f"export: expected different names of inputs (forward's arguments), results and "
+            f"weights, got {twice[0]!r} twice; rename one"
+        )
+    writer = Writer(onnx, names)
     for step in graph.steps:
         writer.begin(step.path)
         write = WRITERS.get(step.function)
@@ -73,9 +80,9 @@ def export(
                 f"export: {step.name}: expected what a net in use does and ONNX has an operator "
                 f"for, got {step.name.split()[0]}; leave it out of forward, or out of the file"
             )
-        names = write(writer, step)
-        names = names if isinstance(names, list) else [names]
-        for wire, name in zip(step.outputs, names, strict=True):
+        made = write(writer, step)
+        made = made if isinstance(made, list) else [made]
+        for wire, name in zip(step.outputs, made, strict=True):
             writer.made(wire, name)
         if unread := step.arguments.keys() - step.arguments.read - UNSEEN:
             raise ModelFileError(

@@ -189,7 +189,7 @@ def cumsum(node: Node, x: Tensor, axis: Tensor) -> Tensor:
 def softmax_cross_entropy(node: Node, x: Tensor, target: Tensor) -> Tensor:
     """(N, K, d...) and (N, d...): rows of K."""
     need("ignore_index" not in node.attributes, "no ignore_index", node.get("ignore_index", None))
-    rows = x.transpose(0, *range(2, x.ndim), 1).reshape(-1, x.shape[1])
+    rows = x.transpose((0, *range(2, x.ndim), 1)).reshape(-1, x.shape[1])
     loss = F.cross_entropy(rows, target.numpy().reshape(-1), node.get("reduction", "mean"))
     return loss if loss.ndim == 0 else loss.reshape(target.shape)
 

@@ -28,7 +28,7 @@ class Wire:
     """A tensor of the graph. kind: "input"; "state", a parameter or buffer under its name;
     "constant"; or "made" by an operation. array: on the host, of what was not made.
 
-    shape: as in the first run, None where the second run had another size.
+    shape: as in the first run, None where the second run had another size; both: of both runs.
     """
 
     kind: str
@@ -36,6 +36,7 @@ class Wire:
     dtype: np.dtype
     shape: tuple[int | None, ...]
     array: np.ndarray | None = None
+    both: tuple[tuple[int | None, ...], ...] = ()
 
 
 @dataclass(eq=False)
@@ -223,6 +224,7 @@ def _common(first: Graph, second: Graph) -> Graph:
                 f"operation has made (NumPy did, chance, or .detach()); compute it from "
                 f"tensors with tinynet's operations"
             )
+        a.both = a.both or (a.shape, b.shape)
         a.shape = tuple(n if n == m else None for n, m in zip(a.shape, b.shape, strict=True))
         return a
 

@@ -95,11 +95,11 @@ def parts_of(
     """
     helper, types = onnx.helper, onnx.helper.np_dtype_to_tensor_dtype
     writer.begin("")
-    for wire, name in zip(graph.outputs, names, strict=True):
-        inner = writer.name(wire)
+    results = [writer.name(wire) for wire in graph.outputs]
+    for inner, name in zip(results, names, strict=True):
         made = [node for node in writer.nodes if inner in node.output]
         used = any(inner in node.input for node in writer.nodes)
-        if made and not used and graph.outputs.count(wire) == 1:  # its maker calls it by the name
+        if made and not used and results.count(inner) == 1:  # its maker calls it by the name
             made[0].output[list(made[0].output).index(inner)] = name
         else:
             writer.nodes.append(helper.make_node("Identity", [inner], [name], name))

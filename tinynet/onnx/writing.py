@@ -406,11 +406,11 @@ def cumsum(w: Writer, step: Step) -> str:
 @writes(Reshape)
 def reshape(w: Writer, step: Step) -> str:
     """A size that the batch changes is 0, "as it was", or -1, "what is left"."""
-    x, y = step.arguments["x"].shape, step.outputs[0].shape
-    as_it_was = [
-        i for i, n in enumerate(y) if n is None and i < len(x) and x[: i + 1] == y[: i + 1]
-    ]
-    left = [i for i, n in enumerate(y) if n is None and i not in as_it_was]
+    x, y = step.arguments["x"], step.outputs[0].shape
+    pairs = [*zip(x.both, step.outputs[0].both, strict=True)]  # shapes before and after, by run
+    changes = [i for i, n in enumerate(y) if n is None]
+    as_it_was = [i for i in changes if all(a[i : i + 1] == b[i : i + 1] for a, b in pairs)]
+    left = [i for i in changes if i not in as_it_was]
     if len(left) > 1:
         raise ModelFileError(
             f"export: {step.name}: expected one size that the batch "

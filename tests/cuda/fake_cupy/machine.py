@@ -37,10 +37,12 @@ class Machine:
         self.gpus, self.driver, self.runtime = gpus, 13000, 13000
         self.compute_capability = "90"
         self.peers, self.peers_lie = True, False
+        self.no_way: set[tuple[int, int]] = set()  # (source, target) that cannot copy directly
         self.pinned = 1 << 40  # bytes of pinned memory that the host gives
         self.cublas_memory = True  # whether cuBLAS finds room for its workspace
         self.memory = GPU_BYTES
         self.host_waits = 0  # how often the host waited for a device
+        self.gone_in_use = 0  # pinned memory that was freed while a copy still used it
         self.peer_bytes: Counter = Counter()  # (source, target) -> bytes copied directly
         # (its stream's number, what that stream knew) of every direct copy on a stream of its own
         self.copies: list[tuple[int, Clock]] = []

@@ -69,7 +69,7 @@ class MemoryPointer:
         logged, stream = stream is not None, stream or current_stream()
         machine.used_names.add("cuda.MemoryPointer.copy_from_device_async")
         if source.device_id != self.device_id:
-            if not machine.peers:
+            if not machine.peers or (source.device_id, self.device_id) in machine.no_way:
                 raise CUDARuntimeError("cudaErrorInvalidDevice: no peer access")
             machine.peer_bytes[source.device_id, self.device_id] += size
         operate("copy", stream, [source.mem], [self.mem])
@@ -105,6 +105,19 @@ def allocate(nbytes: int) -> Block:
     return (machine.allocator or MemoryPool().malloc)(nbytes).mem
 
 
+class PinnedHistory(History):
+    """It ends with the last array of a piece of pinned memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.host = machine.host  # another one's after a restart
+
+    def __del__(self) -> None:
+        uses = [self.write, *self.reads.items()]
+        if self.host is machine.host and not all(self.host.knows(moment) for moment in uses):
+            machine.gone_in_use += 1
+
+
 class Pinned(np.ndarray):
     """Host memory that copies run from while the host goes on: it knows who uses it."""
 
@@ -119,5 +132,5 @@ def empty_pinned(shape: Any, dtype: Any = float) -> Pinned:
     machine.pinned -= array.nbytes
     if machine.pinned < 0:
         raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
-    array.history = History()
+    array.history = PinnedHistory()
     return array

@@ -26,7 +26,9 @@ def _runtime() -> types.SimpleNamespace:
         runtimeGetVersion=lambda: machine.runtime,
         getDeviceCount=count,
         getDevice=streams.current_gpu,
-        deviceCanAccessPeer=lambda device, peer: int(machine.peers),
+        deviceCanAccessPeer=lambda device, peer: int(
+            machine.peers and (machine.peers_lie or (peer, device) not in machine.no_way)
+        ),
         memGetInfo=lambda: (machine.memory - machine.held[streams.current_gpu()], machine.memory),
         getDeviceProperties=lambda index: {
             "name": b"Stand-in",

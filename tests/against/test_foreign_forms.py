@@ -1,0 +1,196 @@
+"""Files of others byte by byte: all that their forms allow, written by their tools or not."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinynet import ModelFileError
+from tinynet.foreign import read_caffe, read_torch
+from tinynet.foreign.caffe import fields
+
+# ------------------------------------------------------------------------- Caffe's: protobuf
+
+
+def number(n: int) -> bytes:
+    groups = []
+    while n > 127:
+        groups.append(n & 127 | 128)
+        n >>= 7
+    return bytes([*groups, n])
+
+
+def whole(field: int, value: int) -> bytes:
+    return number(8 * field) + number(value)
+
+
+def part(field: int, value: bytes) -> bytes:
+    return number(8 * field + 2) + number(len(value)) + value
+
+
+def eight(field: int, value: float) -> bytes:
+    return number(8 * field + 1) + struct.pack("<d", value)
+
+
+def four(field: int, value: float) -> bytes:
+    return number(8 * field + 5) + struct.pack("<f", value)
+
+
+def test_fields_of_every_kind(rng):
+    """A message is a row of fields, in any order, each told by its own number."""
+    kinds = {
+        whole: lambda: int(rng.integers(0, 2 ** int(rng.integers(1, 63)))),
+        part: lambda: rng.bytes(int(rng.choice([0, 1, 127, 128, 300]))),
+        eight: lambda: float(rng.normal()),
+        four: lambda: float(np.float32(rng.normal())),
+    }
+    told, data = [], b""
+    for make in [*kinds, *rng.choice([*kinds], 30)]:
+        field, value = int(rng.choice([1, 15, 16, 100, 2047, 2048])), kinds[make]()
+        data += make(field, value)
+        told.append((field, value))
+    found = []
+    for (field, value), (_, expected) in zip(fields(memoryview(data)), told, strict=True):
+        if isinstance(expected, float):
+            value = struct.unpack("<d" if len(value) == 8 else "<f", value)[0]
+        found.append((field, bytes(value) if isinstance(value, memoryview) else value))
+    assert found == told
+
+
+@pytest.mark.parametrize(
+    "data",
+    [whole(1, 5)[:1], b"\x80" * 12, part(1, b"abc")[:-1], eight(1, 2.0)[:-1], four(1, 2.0)[:-1],
+     number(8 * 1 + 3), number(8 * 1 + 4), number(8 * 1 + 7) + b"1234567"],
+)  # fmt: skip
+def test_fields_that_end_nowhere(data):
+    with pytest.raises((ValueError, IndexError)):
+        list(fields(memoryview(whole(3, 7) + data)))
+    assert list(fields(memoryview(b""))) == []
+
+
+FLAT = np.arange(6.0)
+SHAPES = {
+    "in a row": part(7, part(1, number(2) + number(3))),
+    "one by one": part(7, whole(1, 2) + whole(1, 3)),
+    "of 2013": b"".join(whole(n, size) for n, size in enumerate((1, 1, 2, 3), 1)),
+}
+VALUES = {
+    "floats": part(5, FLAT.astype("<f4").tobytes()),
+    "floats one by one": b"".join(four(5, x) for x in FLAT),
+    "doubles": part(8, FLAT.astype("<f8").tobytes()),
+    "doubles one by one": b"".join(eight(8, x) for x in FLAT),
+    "in two parts": part(5, FLAT[:2].astype("<f4").tobytes())
+    + part(5, FLAT[2:].astype("<f4").tobytes()),
+}
+
+
+def layer(name: str, *blobs: bytes, old: bool = False) -> bytes:
+    """Beside it stand fields that do not matter: a type, numbers of four and of eight bytes."""
+    own, of_name, of_blob = (2, 4, 6) if old else (100, 1, 7)
+    rest = whole(5, 4) + eight(20, 1.5) + four(21, 2.5) + part(30, b"text")
+    inside = rest + part(of_name, name.encode()) + b"".join(part(of_blob, b) for b in blobs)
+    return part(own, inside)
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("values", VALUES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_blob_in_every_form(shape: str, values: str, old: bool, tmp_path: Path) -> None:
+    path, gradient = tmp_path / "net", part(6, FLAT.astype("<f4").tobytes())
+    blob = SHAPES[shape] + gradient + VALUES[values]
+    path.write_bytes(
+        part(1, b"net") + layer("conv", blob, SHAPES["of 2013"] + VALUES["doubles"], old=old)
+        + layer("relu", old=old)
+    )  # fmt: skip
+    found = read_caffe(path)
+    assert list(found) == ["conv", "relu"] and found["relu"] == [] and len(found["conv"]) == 2
+    expected = FLAT.reshape((1, 1, 2, 3) if shape == "of 2013" else (2, 3)).astype(np.float32)
+    np.testing.assert_array_equal(found["conv"][0], expected)
+    assert found["conv"][0].dtype == np.float32 and found["conv"][0].flags.writeable
+
+
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        (layer("a") + layer("b"), "no layer with weights"),
+        (b"", "no layer with weights"),
+        (layer("a", SHAPES["in a row"] + VALUES["floats"][:-4]), "ends nowhere"),
+        (layer("a", part(7, part(1, b"\7")) + VALUES["floats"]), r"shape \[7\] with 6 values"),
+        (layer("a", part(7, part(1, b"\5")) + VALUES["floats"]), r"shape \[5\] with 6 values"),
+    ],
+)
+def test_caffe_files_that_hold_no_net(data: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "net"
+    path.write_bytes(data)
+    with pytest.raises(ModelFileError, match=words):
+        read_caffe(path)
+    with pytest.raises(ModelFileError, match="cannot be read"):
+        read_caffe(tmp_path)
+
+
+# ------------------------------------------------------------------------- torch's
+
+torch = pytest.importorskip("torch")
+KINDS = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
+
+
+def saved(state: Any, zipped: bool = True, protocol: int = 2) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer, _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_all_types_and_pickles_of_all_years(zipped: bool, protocol: int, tmp_path: Path) -> None:
+    base = torch.arange(-4, 8).reshape(3, 4)
+    state = {kind: base.to(getattr(torch, kind)) for kind in KINDS}
+    state |= {f"{kind} turned": x.T[1:] for kind, x in state.items()}
+    state |= {f"number {i}": torch.tensor(float(i)) for i in range(300)}  # more than a byte counts
+    (tmp_path / "net.pth").write_bytes(saved(state, zipped, protocol))
+    found = read_torch(tmp_path / "net.pth")
+    assert list(found) == list(state)
+    for name, x in state.items():
+        np.testing.assert_array_equal(found[name], x.numpy())
+        assert found[name].dtype == x.numpy().dtype and found[name].flags.writeable
+    found["float32"][...] = 0
+    assert found["float32 turned"].any()  # one storage here, two arrays there
+
+
+def test_values_of_the_other_byte_order(tmp_path: Path) -> None:
+    """As a big-endian machine writes them; what comes out is this machine's."""
+    state = {kind: torch.arange(1, 7).to(getattr(torch, kind)) for kind in KINDS}
+    source = zipfile.ZipFile(io.BytesIO(saved(state)))
+    with zipfile.ZipFile(tmp_path / "net.pth", "w") as target:
+        kinds = iter(KINDS)
+        for entry in source.infolist():
+            data = source.read(entry)
+            if "/data/" in entry.filename:
+                data = np.frombuffer(data, next(kinds)).byteswap().tobytes()
+            target.writestr(entry.filename, b"big" if "byteorder" in entry.filename else data)
+    for name, x in read_torch(tmp_path / "net.pth").items():
+        np.testing.assert_array_equal(x, state[name].numpy())
+        assert x.dtype == np.dtype(name) and x.dtype.isnative
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.6, 0.9])
+def test_half_a_file_says_so(cut: float, tmp_path: Path) -> None:
+    data = saved({"w": torch.zeros(500)})
+    (tmp_path / "net.pth").write_bytes(data[: int(cut * len(data))])
+    with pytest.raises(ModelFileError, match="its end is missing"):
+        read_torch(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("count", [-1, 13, 2**40])
+def test_a_storage_of_another_length_than_it_said(count: int, tmp_path: Path) -> None:
+    data, said = saved({"w": torch.arange(12.0)}, zipped=False), struct.pack("<q", 12)
+    assert data.count(said) == 1
+    (tmp_path / "net.pth").write_bytes(data.replace(said, struct.pack("<q", count)) + bytes(8))
+    with pytest.raises(ModelFileError, match=f"a storage of {count} numbers instead of 12"):
+        read_torch(tmp_path / "net.pth")

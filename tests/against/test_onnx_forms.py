@@ -1,0 +1,543 @@
+"""ONNX's operators in the forms that tinynet reads and never writes: options left out, axes from
+the end, older versions; all of a version in one file, against onnxruntime. And what such a net is.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinynet
+from tinynet import ModelFileError
+from tinynet.nn import Buffer, Parameter
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+helper = onnx.helper
+
+RNG = np.random.default_rng(11)
+P, S, M = (RNG.normal(size=n).astype(np.float32) for n in ((2, 4, 7, 6), (2, 3, 4), (3, 4)))
+X5 = RNG.normal(size=(2, 3, 2, 4, 3)).astype(np.float32)
+ROW, COLUMN, FIVE, W = (
+    RNG.normal(size=n).astype(np.float32) for n in ((4,), (3, 1), (4, 5), (6, 4, 3, 2))
+)
+POSITIVE = np.abs(ROW) + np.float32(0.3)
+INPUTS = dict(p=P, s=S, m=M, x5=X5, t=np.array([[2, -1, 0], [1, 1, -3]]), o=M > 0)
+Form = tuple[str, list, dict[str, Any]]  # operator, inputs (names or arrays), attributes
+
+
+def scalar(x: float, dtype: Any = np.float32) -> np.ndarray:
+    return np.array(x, dtype)
+
+
+def same_everywhere() -> Iterator[Form]:
+    """What means the same in all versions from 7 on."""
+    for name in ("Relu", "Tanh", "Sigmoid", "Exp", "Sin", "Cos", "Erf", "Neg", "Abs", "Identity"):
+        yield name, ["s"], {}
+    yield "LeakyRelu", ["s"], {}
+    yield "LeakyRelu", ["s"], dict(alpha=0.3)
+    yield "Elu", ["s"], {}
+    yield "Elu", ["s"], dict(alpha=0.4)
+    yield "Not", ["o"], {}
+    yield "And", ["o", np.array([True, False, True, True])], {}
+    yield "Or", ["o", np.array([[True], [False], [False]])], {}
+    yield "Where", ["o", "m", ROW], {}
+    yield "Pow", ["m", scalar(2)], {}
+    yield "Pow", ["m", np.float32([[2, 3, 1, 0]])], {}
+    yield "Pow", [POSITIVE, "m"], {}
+    for op in ("Add", "Sub", "Mul", "Div"):
+        yield op, ["s", POSITIVE], {}
+        yield op, [COLUMN, "s"], {}
+    for op in ("Less", "Greater"):
+        yield op, ["m", ROW], {}
+    for a, b in [(0, 0), (0, 1), (1, 0), (1, 1)]:
+        left, right = (x.T if turn else x for x, turn in ((M, a), (FIVE, b)))
+        for alpha, beta in [(1.0, 1.0), (0.5, 1.0), (1.0, 0.3)]:
+            options = dict(transA=a, transB=b, alpha=alpha, beta=beta)
+            for size in ((5,), (1, 5), (3, 5), (3, 1)):
+                yield "Gemm", [left, right, RNG.normal(size=size).astype(np.float32)], options
+    yield "MatMul", ["s", M.T], {}
+    yield "MatMul", ["m", ROW], {}
+    yield "Concat", ["s", "s"], dict(axis=1)
+    yield "Transpose", ["s"], {}
+    yield "Transpose", ["s"], dict(perm=[1, 0, 2])
+    for axis in (0, 1, 2, 3):
+        yield "Flatten", ["s"], dict(axis=axis)
+    yield "Flatten", ["p"], {}
+    yield "Gather", ["m", np.array([2, 0, 2])], {}
+    yield "Gather", ["s", np.array([[0, 1], [2, 2]])], dict(axis=1)
+    yield "Gather", ["s", scalar(1, np.int64)], dict(axis=2)
+    yield "GlobalAveragePool", ["p"], {}
+    yield "GlobalAveragePool", ["s"], {}
+    yield "GlobalAveragePool", ["x5"], {}
+    yield "GlobalMaxPool", ["p"], {}
+    yield "GlobalMaxPool", ["x5"], {}
+    yield "LRN", ["p"], dict(size=3)
+    yield "LRN", ["p"], dict(size=3, alpha=2.0, beta=0.6, bias=1.5)
+    yield "BatchNormalization", ["p", ROW, -ROW, ROW + 1, POSITIVE], {}
+    yield "BatchNormalization", ["p", ROW, -ROW, ROW + 1, POSITIVE], dict(epsilon=0.3)
+    yield "Reshape", ["s", np.array([0, -1, 2])], {}
+    for kind in (1, 6, 7, 9, 11):
+        yield "Cast", ["m"], dict(to=kind)
+    yield from windows()
+
+
+def several() -> Iterator[Form]:
+    """Any number of inputs, stretched."""
+    for op in ("Max", "Min", "Sum", "Mean"):
+        for several in (["m"], ["m", ROW], [COLUMN, "m", ROW], ["m", "s", ROW, COLUMN]):
+            yield op, several, {}
+
+
+def windows() -> Iterator[Form]:
+    """Convolutions and pools, their borders in every way."""
+    ways: list[dict[str, Any]] = [
+        {}, dict(pads=[1, 0, 2, 1]), dict(pads=[2, 1, 2, 1], strides=[2, 1]),
+        dict(auto_pad="VALID", strides=[2, 3]), dict(auto_pad="SAME_UPPER", strides=[2, 1]),
+        dict(auto_pad="SAME_LOWER", strides=[2, 1]), dict(auto_pad="SAME_UPPER", strides=[3, 2]),
+    ]  # fmt: skip
+    for way in ways:
+        yield "Conv", ["p", W], way
+        yield "Conv", ["p", W[:, :2], RNG.normal(size=6).astype(np.float32)], way | dict(group=2)
+        yield "MaxPool", ["p"], way | dict(kernel_shape=[3, 2])
+        yield "AveragePool", ["p"], way | dict(kernel_shape=[3, 2])
+        yield "AveragePool", ["p"], way | dict(kernel_shape=[3, 2], count_include_pad=1)
+    holes = dict(dilations=[2, 1], kernel_shape=[3, 2])
+    yield "Conv", ["p", W], holes | dict(pads=[1, 0, 2, 1], strides=[1, 2])
+    turned = RNG.normal(size=(4, 3, 3, 2)).astype(np.float32)
+    yield "ConvTranspose", ["p", turned], dict(strides=[2, 3], output_padding=[1, 2])
+    yield "ConvTranspose", ["p", turned, ROW[:3]], dict(pads=[1, 1, 1, 1], strides=[2, 2])
+    yield "ConvTranspose", ["p", turned, np.tile(ROW[:3], 2)], dict(group=2)
+
+
+def from_10() -> Iterator[Form]:
+    """Pools that hang over the end, slices by inputs."""
+    for pads in ([0, 0, 0, 0], [1, 1, 1, 1], [1, 0, 0, 1]):
+        options = dict(kernel_shape=[3, 3], strides=[2, 2], pads=pads, ceil_mode=1)
+        yield "MaxPool", ["p"], options
+    for begin, end, axes, steps in [
+        ([1], [100], None, None), ([-2], [-1], [2], None), ([1, 0], [3, 2], [2, 0], [1, 1]),
+        ([-1], [-100], [1], [-1]), ([3, 2], [0, -2], [2, 1], [-2, -1]),
+        ([0, 1], [2, 3], [-1, 1], None),
+    ]:  # fmt: skip
+        inputs: list[Any] = ["s", np.array(begin), np.array(end)]
+        inputs += [""] if axes is None else [np.array(axes)]
+        yield "Slice", [*inputs, *([] if steps is None else [np.array(steps)])], {}
+
+
+def from_13() -> Iterator[Form]:
+    """Each pixel as a block."""
+    blocks = [P[:, :, :1], "", np.float32([1, 1, 2, 3])]
+    yield (
+        "Resize",
+        blocks,
+        dict(mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric"),
+    )
+    yield "Resize", blocks, dict(mode="nearest")
+    yield "Resize", blocks, dict(mode="nearest", nearest_mode="round_prefer_ceil")
+
+
+def of_7() -> Iterator[Form]:
+    """Options that were attributes, later inputs; a softmax that sees a matrix."""
+    for op in ("Softmax", "LogSoftmax"):
+        yield op, ["s"], {}
+        for axis in (0, 1, 2):
+            yield op, ["s"], dict(axis=axis)
+    yield "Clip", ["s"], {}
+    yield "Clip", ["s"], dict(min=-0.3)
+    yield "Clip", ["s"], dict(max=0.4)
+    yield "Clip", ["s"], dict(min=-0.3, max=0.4)
+    yield "Pad", ["s"], dict(pads=[0, 1, 2, 1, 0, 0])
+    yield "Pad", ["s"], dict(pads=[1, 0, 2, 0, 3, 0], value=1.5, mode="constant")
+    yield "Slice", ["s"], dict(starts=[1], ends=[3])
+    yield "Slice", ["s"], dict(starts=[-2, 0], ends=[100, -1], axes=[2, 1])
+    yield "Squeeze", [S[:1, :, :1]], dict(axes=[0, 2])
+    yield "Squeeze", [S[:1, :, :1]], dict(axes=[2])
+    yield "Unsqueeze", ["m"], dict(axes=[0, 3])
+    yield "Unsqueeze", ["m"], dict(axes=[3, 1])
+    yield "Dropout", ["s"], dict(ratio=0.7)
+    yield "Dropout", ["s"], {}
+    for op in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd"):
+        for options in ({}, dict(axes=[1]), dict(axes=[0, 2], keepdims=0), dict(keepdims=0)):
+            yield op, ["s"], options
+    yield "Equal", ["t", np.array([1, -1, 0])], {}
+
+
+def of_18() -> Iterator[Form]:
+    """Options as inputs, axes from the end."""
+    for op in ("Softmax", "LogSoftmax"):
+        yield op, ["s"], {}
+        for axis in (0, 1, 2, -2):
+            yield op, ["s"], dict(axis=axis)
+    yield "Clip", ["s"], {}
+    yield "Clip", ["s", scalar(-0.3)], {}
+    yield "Clip", ["s", "", scalar(0.4)], {}
+    yield "Clip", ["s", scalar(0.5), scalar(-0.2)], {}
+    yield "Clip", ["s", scalar(-0.3), scalar(0.4)], {}
+    yield "Pad", ["s", np.array([0, 1, 2, 1, 0, 0])], {}
+    yield "Pad", ["s", np.array([1, 0, 2, 3]), scalar(1.5), np.array([2, 0])], {}
+    yield "Pad", ["s", np.array([1, 2]), "", np.array([-2])], {}
+    yield "Squeeze", [S[:1, :, :1]], {}
+    yield "Squeeze", [S[:1, :, :1], np.array([-1])], {}
+    yield "Squeeze", [S[:1, :, :1], np.array([0, -1])], {}
+    yield "Unsqueeze", ["m", np.array([-1, 0])], {}
+    yield "Unsqueeze", ["m", np.array([-2])], {}
+    for axis in (-1, -2, -3):
+        yield "Flatten", ["s"], dict(axis=axis)
+    yield "Concat", ["s", "s"], dict(axis=-1)
+    yield "Gather", ["m", np.array([2, -1, 0])], {}
+    yield "Gather", ["s", np.array([-1, 1])], dict(axis=-2)
+    yield "Gather", ["t", np.array([-1, 1])], dict(axis=1)
+    yield "CumSum", ["s", scalar(1, np.int64)], {}
+    yield "CumSum", ["s", scalar(-1, np.int64)], {}
+    yield "Gemm", ["m", M], dict(transB=1)
+    yield "Gemm", ["m", M], dict(transA=1, alpha=0.5)
+    yield "LessOrEqual", ["m", ROW], {}
+    yield "GreaterOrEqual", ["m", ROW], {}
+    yield "Equal", ["m", M.round(1)], {}
+    yield "Dropout", ["s", scalar(0.7)], {}
+    yield "Dropout", ["s", scalar(0.7), np.array(False)], {}
+    for op in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd"):
+        yield op, ["s"], {}
+        yield op, ["s"], dict(noop_with_empty_axes=1)
+        yield op, ["s", np.array([], np.int64)], dict(keepdims=0)
+        yield op, ["s", np.array([-1])], {}
+        yield op, ["s", np.array([0, -1])], dict(keepdims=0, noop_with_empty_axes=1)
+    for axis, row in ((-1, (4,)), (2, (4,)), (-2, (3, 4)), (1, (3, 4))):
+        w = RNG.normal(size=row).astype(np.float32)
+        yield "LayerNormalization", ["s", w], dict(axis=axis)
+        yield "LayerNormalization", ["s", w, -w], dict(axis=axis, epsilon=0.3)
+    yield "LayerNormalization", ["s", ROW, ROW], {}
+    classes = np.array([[3, 1], [0, 2]])
+    for how in ("mean", "sum", "none"):
+        yield "SoftmaxCrossEntropyLoss", [P[:, :, :2, 0], classes], dict(reduction=how)
+    yield "SoftmaxCrossEntropyLoss", ["m", np.array([3, 1, 0])], {}
+    yield "Reshape", [np.zeros((0, 3), np.float32), np.array([3, 0])], dict(allowzero=1)
+
+
+def of_20() -> Iterator[Form]:
+    yield "Gelu", ["s"], {}
+    yield "Gelu", ["s"], dict(approximate="tanh")
+
+
+def file(forms: list[Form], opset: int, inputs: dict[str, np.ndarray], **options: Any) -> Any:
+    """A model of these nodes side by side, with a result y0, y1, ... each."""
+    nodes, weights = [], {}
+    for number, (op, given, attributes) in enumerate(forms):
+        names = []
+        for place, x in enumerate(given):
+            names.append(x if isinstance(x, str) else f"w{number}.{place}")
+            if not isinstance(x, str):
+                weights[names[-1]] = np.array(x, order="C")
+        nodes.append(helper.make_node(op, names, [f"y{number}"], **attributes))
+    kind = helper.np_dtype_to_tensor_dtype
+    graph = helper.make_graph(
+        nodes, "forms",
+        [helper.make_tensor_value_info(n, kind(x.dtype), x.shape) for n, x in inputs.items()],
+        [onnx.ValueInfoProto(name=f"y{number}") for number in range(len(forms))],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], **options)
+    model.ir_version = 8
+    return model
+
+
+VERSIONS = {
+    7: [*of_7(), *same_everywhere()],
+    10: [*from_10()],
+    13: [*from_13()],
+    12: [*same_everywhere(), *several()],
+    18: [*of_18(), *several(), *same_everywhere(), *from_10(), *from_13()],
+    20: [*of_20(), *windows()],
+}
+
+
+@pytest.mark.parametrize("opset", VERSIONS)
+def test_every_form_of_a_version(opset, tmp_path):
+    path, forms = tmp_path / "net.onnx", VERSIONS[opset]
+    missing = {"Erf", "Where"} if opset < 9 else set()
+    forms = [form for form in forms if form[0] not in missing]
+    onnx.save(file(forms, opset, INPUTS), path)
+    net = tinynet.onnx.load(path).eval()
+    with tinynet.no_grad():
+        ours = net(*INPUTS.values())
+    theirs = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, INPUTS)
+    wrong = []
+    for form, y, expected in zip(forms, ours, theirs, strict=True):
+        y = y.numpy()
+        if (y.shape, y.dtype) != (expected.shape, expected.dtype):
+            wrong.append(f"{form[0]} {form[2]}: {y.shape} {y.dtype}, not {expected.shape}")
+        elif not np.allclose(y.astype(float), expected.astype(float), rtol=1e-4, atol=1e-5):
+            wrong.append(f"{form[0]} {form[2]} of {[np.shape(x) or x for x in form[1]]}")
+    assert not wrong, "\n".join(wrong)
+
+
+SAME = {
+    # 7 x 6 pixels, a kernel of 3 x 2 that sees 5 x 2
+    "holes, the odd pixel below": (
+        dict(auto_pad="SAME_UPPER", dilations=[2, 1]), dict(pads=[2, 0, 2, 1], dilations=[2, 1])
+    ),
+    "holes, the odd pixel above": (
+        dict(auto_pad="SAME_LOWER", dilations=[2, 1]), dict(pads=[2, 1, 2, 0], dilations=[2, 1])
+    ),
+    "holes and strides": (  # rows at 0, 2, 4, 6 see 5 each: 11 of 7, two more on each side
+        dict(auto_pad="SAME_UPPER", dilations=[2, 1], strides=[2, 3]),
+        dict(pads=[2, 0, 2, 0], dilations=[2, 1], strides=[2, 3]),
+    ),
+}  # fmt: skip
+
+
+def test_borders_that_runtimes_do_not_know(tmp_path):
+    """With holes in the kernel; against the same borders in numbers."""
+    path = tmp_path / "net.onnx"
+    forms: list[Form] = [("Conv", ["p", W], way) for pair in SAME.values() for way in pair]
+    onnx.save(file(forms, 17, dict(p=P)), path)
+    found = [y.numpy() for y in tinynet.onnx.load(path)(P)]
+    for name, ours, expected in zip(SAME, found[::2], found[1::2], strict=True):
+        np.testing.assert_array_equal(ours, expected, err_msg=name)
+
+
+def test_a_row_along_an_axis_of_version_6(tmp_path):
+    """Before version 7 `axis` said where the second input lies, if broadcast=1."""
+    path = tmp_path / "net.onnx"
+    rows = {0: RNG.normal(size=2), 1: RNG.normal(size=3), -2: RNG.normal(size=3)}
+    rows = {axis: row.astype(np.float32) for axis, row in rows.items()}
+    two = RNG.normal(size=(2, 3)).astype(np.float32)
+    forms: list[Form] = [("Add", ["s", r], dict(axis=i, broadcast=1)) for i, r in rows.items()]
+    forms += [
+        ("Mul", ["s", two], dict(axis=0, broadcast=1)),
+        ("Sub", ["s", ROW], dict(broadcast=1)),
+    ]
+    onnx.save(file(forms, 6, dict(s=S)), path)
+    expected = [S + rows[0][:, None, None], S + rows[1][:, None], S + rows[-2][:, None]]
+    expected += [S * two[:, :, None], S - ROW]
+    for ours, right in zip(tinynet.onnx.load(path)(S), expected, strict=True):
+        np.testing.assert_allclose(ours.numpy(), right, rtol=1e-6)
+
+
+# ------------------------------------------------------------------------- the net of a file
+
+
+def load(tmp_path: Any, forms: list[Form], inputs: dict[str, np.ndarray], **options: Any) -> Any:
+    """forms: as above, but a result may be called by a name: (op, inputs, options, name)."""
+    model = file([form[:3] for form in forms], 17, inputs, **options)
+    for node, result, form in zip(model.graph.node, model.graph.output, forms, strict=True):
+        node.output[0] = result.name = form[3]
+    onnx.save(model, tmp_path / "net.onnx")
+    return model, tmp_path / "net.onnx"
+
+
+def test_what_learns_and_what_stays(tmp_path):
+    """Floats with axes are parameters; running means, single numbers and whole ones are buffers,
+    and constants of a file that tinynet wrote."""
+    c = np.ones(4, np.float32)
+    forms = [
+        ("Conv", ["p", W], {}, "a"),
+        ("BatchNormalization", ["p", c * 1, c * 2, c * 3, c * 4], {}, "b"),
+        ("Mul", ["b", scalar(2)], {}, "c"),
+        ("Reshape", ["c", np.array([2, -1])], {}, "d"),
+    ]
+    model, path = load(tmp_path, forms, dict(p=P))
+    constant = onnx.numpy_helper.from_array(c[:, None, None], "fc/constant")
+    model.graph.initializer.append(constant)
+    model.graph.node.append(helper.make_node("Add", ["c", "fc/constant"], ["e"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(c, "nobody needs it"))
+    model.graph.output.append(onnx.ValueInfoProto(name="e"))
+    learn = {"w0.1", "w1.1", "w1.2", "fc/constant"}
+    for producer in ("pytorch", "tinynet"):
+        model.producer_name = producer
+        onnx.save(model, path)
+        net = tinynet.onnx.load(path)
+        assert {name for name, w in net.weights.items() if type(w) is Parameter} == learn
+        stay = {name for name, w in net.weights.items() if type(w) is Buffer}
+        assert stay | learn == {"w0.1", *(f"w1.{i}" for i in (1, 2, 3, 4)), "w2.1", "w3.1",
+                                "fc/constant"}  # fmt: skip
+        learn = learn - {"fc/constant"}
+    again = tinynet.onnx.OnnxNet(net.description)  # zeros, for load_state_dict
+    assert not any(w.numpy().any() for w in again.weights.values())
+    again.load_state_dict(net.state_dict())
+    for ours, expected in zip(again.eval()(P), net.eval()(P), strict=True):
+        np.testing.assert_array_equal(ours.numpy(), expected.numpy())
+
+
+def test_training_moves_means_and_drops(tmp_path):
+    c = np.ones(4, np.float32)
+    forms = [
+        ("BatchNormalization", ["p", c * 1, c * 0, c * 3, c * 4], dict(momentum=0.75), "y"),
+        ("Dropout", ["p", scalar(0.5)], {}, "z"),
+    ]
+    net = tinynet.onnx.load(load(tmp_path, forms, dict(p=P))[1])
+    assert net.training
+    _, z = net(P)
+    mean, var = P.mean((0, 2, 3)), P.var((0, 2, 3), ddof=1)
+    np.testing.assert_allclose(net.weights["w0.3"].numpy(), 0.75 * 3 + 0.25 * mean, rtol=1e-5)
+    np.testing.assert_allclose(net.weights["w0.4"].numpy(), 0.75 * 4 + 0.25 * var, rtol=1e-5)
+    kept = z.numpy() != 0
+    assert 0.3 < kept.mean() < 0.7
+    np.testing.assert_allclose(z.numpy()[kept], 2 * P[kept], rtol=1e-6)
+    np.testing.assert_array_equal(net.eval()(P)[1].numpy(), P)
+
+
+def chain(tmp_path: Any, count: int = 5) -> Any:
+    forms = [
+        ("Add", [f"y{i}" if i else "m", np.float32([[i]])], {}, f"y{i + 1}") for i in range(count)
+    ]
+    model, path = load(tmp_path, forms, dict(m=M))
+    del model.graph.output[:-1]
+    onnx.save(model, path)
+    return tinynet.onnx.load(path).eval()
+
+
+def test_a_run_keeps_what_is_asked_for_and_nothing_else(tmp_path, monkeypatch):
+    net, alive, seen = chain(tmp_path), [], []
+    add = tinynet.arithmetic.add
+
+    def spy(a: Any, b: Any) -> Any:
+        seen.append(sum(ref() is not None for ref in alive))
+        y = add(a, b)
+        alive.append(weakref.ref(y))
+        return y
+
+    monkeypatch.setitem(tinynet.onnx.reading.TWO, "Add", spy)
+    with tinynet.no_grad():
+        assert net(M).numpy().tolist() == (M + 10).tolist()
+        assert max(seen) <= 1  # the one that is read now
+        found = net.run(M, keep=["y2", "y4"])
+    assert set(found) == {"y2", "y4", "y5"}
+    np.testing.assert_allclose(found["y2"].numpy(), M + 1)
+    np.testing.assert_allclose(found["y4"].numpy(), M + 6, rtol=1e-6)
+
+
+def test_the_limit_is_for_all_nodes_together(tmp_path):
+    net, one = chain(tmp_path), 256 * M.size
+    with tinynet.no_grad():
+        net.run(M, most=5 * one)
+        with pytest.raises(ModelFileError, match="node 'y5' .*got a larger one"):
+            net.run(M, most=5 * one - 1)
+        with pytest.raises(ModelFileError, match=r"expected 1 inputs \(m\), got 2"):
+            net.run(M, M)
+
+
+def test_work_is_known_before_it_is_done(tmp_path):
+    """Of a product m k n, whichever way its matrices lie; a border, a window, a block count."""
+    a, b = np.zeros((3, 50), np.float32), np.zeros((50, 7), np.float32)
+    forms = [
+        ("MatMul", [a, b], {}, "plain"),
+        ("Gemm", [a, b], {}, "gemm"),
+        ("Gemm", [a.T, b], dict(transA=1), "turned a"),
+        ("Gemm", [a, b.T], dict(transB=1), "turned b"),
+        ("Gemm", [a.T, b.T], dict(transA=1, transB=1), "turned both"),
+    ]
+    for op, given, options, name in forms:
+        net = tinynet.onnx.load(load(tmp_path, [(op, given, options, name)], {})[1])
+        work = 3 * 7 * (50 + 256)
+        net.run(most=work)
+        with pytest.raises(ModelFileError, match="got a larger one"):
+            net.run(most=work - 1)
+
+
+def constant(name: str, **options: Any) -> Any:
+    return helper.make_node("Constant", [], [name], **options)
+
+
+def test_constants_of_every_form(tmp_path):
+    """Nodes without inputs, and a shape that is known, are values when the file is read."""
+    whole = onnx.numpy_helper.from_array(np.array([2, 3]), "shape")
+    model, path = load(tmp_path, [("Identity", ["m"], {}, "y")], dict(m=M))
+    graph = model.graph
+    graph.initializer.append(whole)
+    made = {
+        "a": constant("a", value=onnx.numpy_helper.from_array(COLUMN)),
+        "b": constant("b", value_float=1.5),
+        "c": constant("c", value_floats=[1.0, 2.0]),
+        "d": constant("d", value_int=3),
+        "e": constant("e", value_ints=[4, 5]),
+        "f": helper.make_node("ConstantOfShape", ["shape"], ["f"]),
+        "g": helper.make_node("ConstantOfShape", ["shape"], ["g"],
+                              value=onnx.numpy_helper.from_array(np.array([7]))),
+    }  # fmt: skip
+    expected = [COLUMN, np.float32(1.5), np.float32([1, 2]), np.int64(3), np.int64([4, 5]),
+                np.zeros((2, 3), np.float32), np.full((2, 3), 7)]  # fmt: skip
+    graph.node.extend(made.values())
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
+    onnx.save(model, path)
+    net = tinynet.onnx.load(path)
+    assert len(net.nodes) == 1
+    for y, right in zip(net(M)[1:], expected, strict=True):
+        np.testing.assert_array_equal(y.numpy(), right)
+        assert y.dtype == np.asarray(right).dtype and y.shape == np.shape(right)
+
+
+def test_all_constants_together_have_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(tinynet.onnx.loading, "LARGEST", 12)
+    model, path = load(tmp_path, [("Identity", ["m"], {}, "y")], dict(m=M))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([2, 3]), "shape"))
+    model.graph.node.extend(
+        helper.make_node("ConstantOfShape", ["shape"], [f"c{i}"]) for i in range(2)
+    )
+    onnx.save(model, path)
+    tinynet.onnx.load(path)
+    model.graph.node.append(helper.make_node("ConstantOfShape", ["shape"], ["c2"]))
+    onnx.save(model, path)
+    with pytest.raises(ModelFileError, match=r"node 'c2' .*at most 12 elements, got \[2, 3\]"):
+        tinynet.onnx.load(path)
+
+
+def test_a_weight_in_another_shape(tmp_path):
+    """Reshaped when the file is read, so that its sizes can be asked for; but not where another
+    node takes it as it is."""
+    forms = [
+        ("Reshape", [COLUMN, np.array([1, 3])], {}, "turned"),
+        ("MatMul", ["turned", "m"], {}, "y"),
+    ]
+    model, path = load(tmp_path, forms, dict(m=M))
+    net = tinynet.onnx.load(path)
+    assert [node.op for node in net.nodes] == ["MatMul"]
+    assert net.weights["turned"].shape == (1, 3) and set(net.weights) == {"turned"}
+    model.graph.node.append(helper.make_node("Mul", ["m", "w0.0"], ["z"]))
+    model.graph.output.append(onnx.ValueInfoProto(name="z"))
+    onnx.save(model, path)
+    net = tinynet.onnx.load(path)
+    assert [node.op for node in net.nodes] == ["Reshape", "MatMul", "Mul"]
+    turned, y, z = net(M)
+    np.testing.assert_array_equal(turned.numpy(), COLUMN.T)
+    np.testing.assert_allclose(y.numpy(), COLUMN.T @ M, rtol=1e-5)
+    np.testing.assert_allclose(z.numpy(), COLUMN * M)
+
+
+def test_the_version_of_onnxs_own_operators_counts(tmp_path):
+    """Of several versions in a file that of the domain "": an old softmax sees a matrix."""
+    model, path = load(tmp_path, [("Softmax", ["s"], dict(axis=1), "y")], dict(s=S))
+    e = np.exp(S)
+    for opset, axes in ((7, (1, 2)), (12, (1, 2)), (13, (1,)), (17, (1,))):
+        del model.opset_import[:]
+        for domain, version in (("ai.onnx.ml", 20 - opset), ("", opset), ("com.microsoft", 1)):
+            model.opset_import.append(helper.make_opsetid(domain, version))
+        onnx.save(model, path)
+        found = tinynet.onnx.load(path)(S).numpy()
+        np.testing.assert_allclose(found, e / e.sum(axes, keepdims=True), rtol=1e-5)
+
+
+REFUSED = {
+    "two results of one name": ([("Relu", ["m"], {}, "y"), ("Tanh", ["m"], {}, "y")], "its own"),
+    "a result called as an input": ([("Relu", ["m"], {}, "m")], "a name of its own"),
+    "an input that comes later": (
+        [("Relu", ["z"], {}, "y"), ("Tanh", ["m"], {}, "z")], "inputs made before it, got 'z'"
+    ),
+    "too many inputs": ([("Relu", ["m", "m"], {}, "y")], "got 2 inputs, not as many"),
+    "too few": ([("MatMul", ["m"], {}, "y")], "got 1 inputs, not as many"),
+    "an option of another type": ([("Concat", ["m", "m"], dict(axis=1.5), "y")], "axis = 1.5"),
+    "an option that there is not": ([("Relu", ["m"], dict(slope=1.5), "y")], "slope = 1.5"),
+    "an operator that there is not": ([("Celu", ["m"], {}, "y")], "got Celu"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_makes_no_net_is_refused_when_it_is_read(name, tmp_path):
+    forms, words = REFUSED[name]
+    with pytest.raises(ModelFileError, match=rf"node '\w+' \(\w+\): .*{words}"):
+        tinynet.onnx.load(load(tmp_path, forms, dict(m=M))[1])

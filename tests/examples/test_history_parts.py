@@ -1,0 +1,342 @@
+"""examples/history: what is said, drawn and shown, without a training."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tinynet
+from tinynet import nn
+from tinynet.data import Vocabulary
+from tinynet.data.text import BEGIN, END, PAD
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "history"))
+import autoencoder  # noqa: E402
+import backprop  # noqa: E402
+import bert  # noqa: E402
+import gan  # noqa: E402
+import googlenet  # noqa: E402
+import gpt  # noqa: E402
+import lenet5  # noqa: E402
+import perceptron  # noqa: E402
+import resnet  # noqa: E402
+import transformer  # noqa: E402
+import vae  # noqa: E402
+import vgg  # noqa: E402
+
+CPU = tinynet.device("cpu")
+
+
+class Speaker:
+    """A net of `length` places that keeps what it saw; logits: tokens (N, T) -> (N, T, K)."""
+
+    def __init__(self, length, logits):
+        self.places, self.logits, self.seen = SimpleNamespace(weight=[0] * length), logits, []
+
+    def __call__(self, tokens):
+        self.seen.append(tokens.tolist())
+        return tinynet.tensor(np.asarray(self.logits(tokens), np.float32))
+
+
+def test_a_gap_is_filled_by_a_character_and_the_rest_stays():
+    """The likeliest one: never the hidden one itself."""
+
+    def logits(tokens):
+        found = np.zeros((*tokens.shape, 4))
+        found[..., 3] = 9  # the hidden one
+        found[0, np.arange(tokens.shape[1]), np.arange(tokens.shape[1]) % 3] = 5
+        return found
+
+    net, vocabulary = Speaker(6, logits), Vocabulary("abc")
+    assert bert.speak(net, vocabulary, "c_b__c") == "cbbabc"
+    assert net.seen == [[[2, 3, 1, 3, 3, 2]]]
+    for wrong in ("abcab", "_abcabc", ""):
+        with pytest.raises(ValueError, match="at most 6 characters"):
+            bert.speak(net, vocabulary, wrong)
+
+
+def test_a_text_goes_on_from_its_end():
+    """By the last `length` tokens, drawn from softmax, with the same luck each time."""
+
+    def next_one(tokens):  # after a comes b, after b c, after c a; the places before say nonsense
+        found = np.zeros((*tokens.shape, 3))
+        found[:, -1, (tokens[0, -1] + 1) % 3] = 50
+        return found
+
+    net, vocabulary = Speaker(4, next_one), Vocabulary("abc")
+    assert gpt.speak(net, vocabulary, "ca", 7) == "ca" + "bcabcab"
+    text = "cabcabcab"
+    wanted = [[[vocabulary.symbols.index(c) for c in text[max(0, n - 4) : n]]] for n in range(2, 9)]
+    assert net.seen == wanted
+    drawn = [
+        gpt.speak(Speaker(4, lambda t: np.zeros((*t.shape, 3))), vocabulary, "a", 40) for _ in "12"
+    ]
+    assert drawn[0] == drawn[1] and {*drawn[0][1:]} == {*"abc"}
+    likely = np.log([0.8, 0.1, 0.1])
+    said = gpt.speak(
+        Speaker(4, lambda t: np.broadcast_to(likely, (*t.shape, 3))), vocabulary, "b", 300
+    )
+    assert 0.7 < said.count("a") / 300 < 0.9
+    with pytest.raises(ValueError, match="at least one character"):
+        gpt.speak(net, vocabulary, "")
+
+
+class Translator:
+    """Says the words of `rows`, each time the next one."""
+
+    def __init__(self, rows):
+        self.rows, self.asked, self.encoded = rows, [], 0
+
+    def encode(self, source):
+        self.encoded += 1
+        return "encoded"
+
+    def decode(self, encoded, source, said):
+        assert encoded == "encoded"
+        self.asked.append(said.tolist())
+        logits = np.zeros((*said.shape, 9), np.float32)
+        for n, row in enumerate(self.rows):
+            logits[n, -1, row[min(said.shape[1] - 1, len(row) - 1)]] = 1
+        return tinynet.tensor(logits)
+
+
+def test_a_translation_ends_at_its_end():
+    net = Translator([[5, 6, END, 7, 7], [8, END, 5, 5, 5], [END, 4, 4, 4, 4]])
+    source = np.array([[4, 5, PAD], [4, PAD, PAD], [4, 4, 4]])
+    assert transformer.translate(net, source) == [[5, 6], [8], []]
+    assert net.encoded == 1 and net.asked[0] == [[BEGIN]] * 3
+    assert net.asked[2] == [[BEGIN, 5, 6], [BEGIN, 8, END], [BEGIN, END, 4]] and len(net.asked) == 3
+    endless = Translator([[5]])
+    (said,) = transformer.translate(endless, source[:1])
+    assert said == [5] * (2 * 3 + 10 - 1)  # far too long
+
+
+def test_words_of_numbers_there_and_back():
+    """No two numbers have one word, and none has an unknown part."""
+    for names, spell in (
+        (transformer.GERMAN, lambda n: transformer.german(str(n))),
+        (transformer.ENGLISH, lambda n: transformer.spell(n, transformer.ENGLISH)),
+    ):
+        numbers = [*range(0, 1100), *range(1100, 1_000_000, 17_771), 999_999]
+        said = [tuple(spell(n)) for n in numbers]
+        assert len({*said}) == len(said)
+        assert {word for each in said for word in each} <= {*names, "und", "eins"}
+    assert transformer.german("zwei und") == ["zwei", "und"]
+
+
+def test_a_perceptron_that_says_zero_is_wrong():
+    net = perceptron.Perceptron(2, CPU)
+    for parameter in net.parameters():
+        parameter.data[...] = 0
+    x, target = perceptron.xor()[0]
+    found = perceptron.rule(net, tinynet.tensor(x), tinynet.tensor(target))
+    assert found["wrong"].item() == 100 and found["loss"].item() == 0
+    found["loss"].backward()  # a mistake moves it: -t x
+    np.testing.assert_allclose(net.weight.grad.numpy(), -(target @ x) / 4)
+    net.weight.data[...], net.bias.data[...] = [1, 1], -0.5
+    said = [perceptron.say(net, text) for text in ("0 0", "0 1", "1 1")]
+    assert said == ["-0.50", "+0.50", "+1.50"]
+    for wrong in ("0", "0 1 2", "a b", ""):
+        with pytest.raises(ValueError, match="expected two numbers"):
+            perceptron.say(net, wrong)
+
+
+def test_pictures_a_perceptron_is_least_sure_of(monkeypatch, rng):
+    drawn = []
+    monkeypatch.setattr(perceptron, "picture_rows", lambda *each: drawn.append(each) or b"png")
+    net = perceptron.Perceptron(784, CPU)
+    x = rng.random((6, 784), np.float32)
+    target = np.array([1, -1, 1, -1, 1, -1], np.float32)
+    net.weight.data[...], net.bias.data[...] = rng.normal(size=784), 0.5
+    perceptron.show_weights(net, tinynet.tensor(x), tinynet.tensor(target))
+    (((weights, *near),), zoom) = drawn[0]
+    sure = target * (x @ net.weight.numpy() + 0.5)
+    for picture, sign in zip(near, (-1, 1), strict=True):
+        k = min(np.flatnonzero(target == sign), key=lambda n: sure[n])
+        np.testing.assert_array_equal(picture.ravel(), x[k])
+    shape = net.weight.numpy().reshape(28, 28)
+    np.testing.assert_allclose(weights[0], shape / (2 * np.abs(shape).max()) + 0.5, rtol=1e-4)
+    assert zoom == 5
+
+
+def test_what_hidden_units_answer(monkeypatch):
+    net = backprop.Families(CPU)
+    net.kept = nn.Parameter(np.zeros(1))  # its parts are told what to say
+    net.rest = lambda seen: tinynet.tensor(np.linspace(0, 1, 24, dtype=np.float32)[None])
+    assert backprop.say(net, "Colin aunt") == "Sophia 1.00, Angela 0.96, Lucia 0.91"
+    seen = []
+    net.person = lambda x: seen.append(x.numpy()) or x
+    net.relation = lambda x: seen.append(x.numpy()) or x
+    backprop.say(net, "Colin aunt")
+    assert seen[0].argmax() == 5 and seen[1].argmax() == 7 and [s.sum() for s in seen] == [1, 1]
+    xor = backprop.Layers((2, 2, 1), CPU)
+    wanted = xor(tinynet.tensor(np.array([[0, 1]], np.float32))).item()
+    assert backprop.say(xor, "0 1") == f"{wanted:.2f}"
+    for two, wrong in ((net, "Colin"), (net, "Colin cousin"), (xor, "0 2"), (xor, "Colin aunt")):
+        with pytest.raises(ValueError, match="expected two of"):
+            backprop.say(two, wrong)
+
+
+def test_what_counts_as_wrong_and_what_is_left_alone():
+    """Off by less than 0.2: nothing; by 0.5 or more: wrong."""
+
+    def net(x):
+        return x
+
+    target = tinynet.tensor(np.zeros((3, 2), np.float32))
+    y = tinynet.tensor(np.array([[0.1, -0.2], [0.4, 0.0], [0.5, -0.7]], np.float32))
+    found = backprop.error(net, y, target)
+    assert found["loss"].item() == pytest.approx((0.2**2 + 0.3**2 + 0.5**2) / 2)
+    assert found["wrong"].item() == pytest.approx(100 / 3)
+
+
+# --- Nets that make pictures ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    found = []
+    for module in (vae, gan, autoencoder):
+        monkeypatch.setattr(module, "picture_rows", lambda rows: found.append(rows) or b"png")
+    monkeypatch.setattr(autoencoder, "points_picture", lambda *each: found.append(each) or b"png")
+    return found
+
+
+def test_what_a_vae_shows_and_says(drawn, rng):
+    net = vae.VAE((1, 4, 4), 9, 3, CPU)
+    x = tinynet.tensor(rng.random((21, 1, 4, 4), np.float32))
+
+    def painted(z):
+        return tinynet.functional.sigmoid(net.decode(tinynet.tensor(z))).numpy()
+
+    shown = vae.show(net, x, np.zeros(21), ["a"])["pictures"]
+    samples, both, walks = drawn
+    assert [title.split()[0].strip(",") for title in shown] == ["samples", "pictures", "walk"]
+    assert len(samples) == 4 and sum(map(len, samples)) == 64
+    means = net.encode(x[:16])[0].numpy()
+    np.testing.assert_array_equal(both[0], x.numpy()[:16])
+    np.testing.assert_allclose(both[1], painted(means), rtol=1e-5)  # without luck
+    assert len(walks) == 4 and all(len(walk) == 12 for walk in walks)
+    for number, walk in enumerate(walks):
+        ends = means[2 * number : 2 * number + 2]
+        np.testing.assert_allclose(walk[[0, -1]], painted(ends), rtol=1e-4)
+        np.testing.assert_allclose(
+            walk[3], painted((8 * ends[:1] + 3 * ends[1:]) / 11)[0], rtol=1e-4
+        )
+    for count in (1, 3, 6):  # a small test set
+        drawn.clear()
+        vae.show(net, x[:count], np.zeros(count), ["a"])
+        assert len(drawn[2]) == count // 2
+    tinynet.manual_seed(1)
+    said = vae.say(net, x[:1])
+    tinynet.manual_seed(1)
+    assert said == f"log p at least {-vae.bound(net, x[:1])['loss'].item():.1f} nats"
+    z = net.draw(tinynet.zeros(20_000, 1) + 2, tinynet.zeros(20_000, 1) + np.log(9.0)).numpy()
+    assert z.mean() == pytest.approx(2, abs=0.1) and z.std() == pytest.approx(3, rel=0.03)
+
+
+def test_what_a_gan_shows_and_says(drawn, rng):
+    net = gan.GAN(1, 8, 4, CPU).eval()
+    tinynet.manual_seed(3)
+    made = net.forge(120).numpy()
+    assert made.shape == (120, 1, 8, 8) and np.abs(made).max() <= 1
+    tinynet.manual_seed(3)
+    gan.show(net, tinynet.zeros(1, 1, 8, 8), np.zeros(1), ["a"])
+    assert len(drawn[0]) == 6
+    np.testing.assert_allclose(np.concatenate(drawn[0]), made / 2 + 0.5, rtol=1e-5)
+    tinynet.manual_seed(4)
+    few = net.forge(12).numpy()
+    tinynet.manual_seed(4)
+    assert gan.glimpse(net) == b"png"
+    np.testing.assert_allclose(drawn[1][0], few / 2 + 0.5, rtol=1e-5)
+    x = tinynet.tensor(rng.normal(size=(1, 1, 8, 8)).astype(np.float32))
+    share = 100 / (1 + np.exp(-net.judge(x).item()))
+    assert gan.say(net, x) == f"real, says the judge, with {share:.1f} %"
+    recipe = gan.PROGRAM.recipes["gan"].data
+    z = tinynet.tensor(rng.normal(size=(3, gan.LUCK)).astype(np.float32))
+    np.testing.assert_allclose(recipe.make(net, z).numpy(), net.forger(z).numpy() / 2 + 0.5)
+
+
+@pytest.mark.parametrize("size, noise", [(2, 0.0), (3, 0.5)])
+def test_what_an_autoencoder_shows_and_says(size, noise, drawn, rng):
+    net = autoencoder.Autoencoder((1, 4, 4), size, noise, CPU)
+    x = tinynet.tensor(rng.uniform(0.1, 1, (30, 1, 4, 4)).astype(np.float32))
+    labels = np.arange(30) % 3
+    tinynet.manual_seed(5)
+    seen = net.spoil(x) if noise else x
+    tinynet.manual_seed(5)
+    shown = autoencoder.show(net, x, labels, ["a", "b", "c"])
+    rows = [0, 3, 1, 4, 2, 5]  # two of each class
+    y = net(seen).numpy()
+    line = autoencoder.linear(x.numpy(), seen.numpy(), noise, size)
+    for found, wanted in zip(drawn[0], (seen.numpy(), y, line), strict=True):
+        np.testing.assert_allclose(found, wanted[rows], rtol=1e-4, atol=1e-5)
+    errors = [((each - x.numpy()) ** 2).sum() / 30 for each in (y, line)]
+    (told,) = shown["texts"].values()
+    assert told == (
+        f"autoencoder {errors[0]:.2f}, best linear map of the same size {errors[1]:.2f}"
+    )
+    assert len(drawn) == (2 if size == 2 else 1) == len(shown["pictures"])
+    if size == 2:
+        np.testing.assert_allclose(drawn[1][0], net.encode(x).numpy(), rtol=1e-5)
+        assert drawn[1][1] is labels
+    code = ", ".join(f"{number:.2f}" for number in net.encode(x[:1]).numpy()[0])
+    error = ((net(x[:1]).numpy() - x.numpy()[:1]) ** 2).sum()
+    assert autoencoder.say(net, x[:1]) == f"code {code}; squared error {error:.2f}"
+
+
+def test_groups_of_a_resnet_by_stage():
+    net = resnet.ResNet(3, 1, 2, True, CPU)
+    groups = resnet.sgd(net, 0.1, 0.25).param_groups
+    assert [(g["name"], len(g["params"]), g["weight_decay"]) for g in groups] == [
+        ("conv.weight", 1, 0.25), ("stages.0.weight", 4, 0.25), ("stages.1.weight", 4, 0.25),
+        ("stages.2.weight", 4, 0.25), ("fc.weight", 1, 0.25), ("norms.bias", 2 * 13 + 1, 0.0),
+    ]  # fmt: skip
+    assert all(isinstance(p, nn.Parameter) for g in groups for p in g["params"])
+
+
+def test_first_weights_that_are_not_the_layers_own():
+    """Small where classes begin, as the papers have them; by fan-out in ResNet; far in a
+    perceptron.
+    """
+    tinynet.manual_seed(0)
+    conv = resnet.conv(64, 64, 1, CPU)
+    found = {
+        "vgg": (vgg.VGG(64, 1, 16, "vgg-mini", CPU).fc3.weight, 0.01),
+        "googlenet": (googlenet.GoogLeNet(64, 1, 20, "googlenet-mini", CPU).fc.weight, 0.01),
+        "gpt": (gpt.GPT(60, 60, 32, 4, 1, CPU).tokens.weight, 0.06),
+        "gpt, places": (gpt.GPT(60, 60, 32, 4, 1, CPU).places.weight, 0.06),
+        "gpt, block": (gpt.Block(64, 4, CPU).attention.out.weight, 0.06),
+        "bert": (bert.BERT(60, 60, 32, 4, 1, CPU).head.weight, 0.06),
+        "gan": (gan.Judge(1, 8, 16, CPU).down2.weight, 0.02),
+        "transformer": (transformer.Transformer([99, 99], CPU).words[0].weight, 1 / 8),
+        "resnet": (conv.weight, (2 / (9 * 64)) ** 0.5),
+        "backprop": (backprop.Layers((60, 60), CPU).layers[0].weight, 0.3),
+        "perceptron": (perceptron.Perceptron(2000, CPU).weight, 5.0),
+    }
+    for name, (weight, sigma) in found.items():
+        assert weight.numpy().std() == pytest.approx(sigma, rel=0.1), name
+    assert conv.bias is None
+
+
+def test_what_is_learnt_and_what_is_kept():
+    """Codes of LeNet-5, and where its third layer sees nothing, belong to the net and stay."""
+    net = lenet5.LeNet5(3, 1, 12, CPU)
+    learnt = {name for name, _ in net.named_parameters()}
+    assert {name for name, _ in net.named_buffers()} == {"codes", "c3.seen"}
+    assert not learnt & {"codes", "c3.seen"} and {*np.unique(net.codes.numpy())} == {-1, 1}
+
+
+def test_a_perceptron_sees_a_file_as_it_was_trained(tmp_path):
+    path, pixels = tmp_path / "bag.png", np.full((28, 28), 51, np.uint8)
+    Image.fromarray(pixels).save(path)
+    net = perceptron.Perceptron(784, CPU)
+    net.weight.data[...], net.bias.data[...] = 1 / 784, 0
+    assert perceptron.say(net, str(path)) == "+0.20, Bag"
+    net.bias.data[...] = -1
+    assert perceptron.say(net, str(path)) == "-0.80, Trouser"
