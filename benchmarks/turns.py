@@ -139,7 +139,7 @@ def compare(side: Side) -> None:
         name: float(norm(value - expected[name]) / norm(expected[name]))
         for name, value in found.items()
     }
-    worst = max(errors, key=errors.get)
+    worst = max(errors, key=lambda name: np.nan_to_num(errors[name], nan=np.inf))
     say(worst=worst, error=errors[worst], tolerance=getattr(module, "TOLERANCE", TOLERANCE))
 
 

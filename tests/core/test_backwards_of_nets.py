@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ from backwards import BIAS, BIG, W, X, innermost, operation, real, square
 
 import tinynet.functional as F
 from tinynet import GradcheckError, gradcheck, nn
+from tinynet.gradcheck import KinkWarning
+from tinynet.gradcheck.check import worst_error
 
 WRONG = "is wrong: analytical"
 RNG = np.random.default_rng(3)
@@ -255,6 +258,10 @@ BAD = {
         matmul(lambda x, w, dy: innermost(w) and x.flags.c_contiguous and not innermost(dy)),
         [X, W], "'C order' and 'batch innermost' and upstream gradients in 'C order'",
     ),
+    "infinite in one memory order": Case(
+        square(lambda ctx, x, dy: 2 * x * dy * (np.inf if dy.strides[0] < 0 else 1)), [X],
+        "upstream gradients in 'backwards'",
+    ),
     # which inputs need one
     "two of four": Case(wrong_for(True, False, True, False), FOUR, "input 0 and input 2 alone"),
     "three of four": Case(wrong_for(True, True, False, True), FOUR, "when input 2 requires none"),
@@ -368,3 +375,68 @@ def test_tolerances_of_0_are_tolerances() -> None:
     for fn in (nearly, rounding):
         with pytest.raises(GradcheckError, match=WRONG):
             gradcheck(fn, [X], atol=0, rtol=0)
+
+
+def test_a_layer_beside_another_call_of_it() -> None:
+    """A module's parameters are leaves of both graphs; whole numbers in its buffers stay whole."""
+
+    class Counted(nn.Module):
+        def __init__(self) -> None:
+            self.w, self.n = nn.Parameter(np.ones(3, np.float32)), nn.Buffer(np.array([0, 2, 1]))
+            self.scale, self.frozen = nn.Buffer(np.float32([2, 3, 4])), nn.Parameter(BIAS)
+            self.frozen.requires_grad = False
+
+        def forward(self, picture: Any) -> Any:
+            assert self.n.data.dtype.kind == "i"
+            assert self.scale.dtype == picture.data.real.dtype
+            return picture[:, self.n.data] * self.w * self.scale + self.frozen
+
+    layer = Counted()
+    buffers = [b.data for b in (layer.n, layer.scale)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert gradcheck(layer, [X])
+    assert [b.data for b in (layer.n, layer.scale)] == buffers
+    assert layer.w.requires_grad and not layer.frozen.requires_grad and layer.w.grad is None
+    layer.forward = lambda picture: square(lambda ctx, x, dy: 3 * x * dy)(picture)  # type: ignore
+    with pytest.raises(GradcheckError, match=r"of picture\[\d, \d\] is wrong"):
+        gradcheck(layer, [X])
+
+
+def test_the_first_step_is_eps() -> None:
+    """Times max(1, |x|), from here or from a point that is a little smaller."""
+    for eps in (1e-2, 1e-3):
+        moved = [0.0]
+
+        def look(x: Any, moved: list = moved) -> Any:
+            if x.data.dtype.kind == "c":
+                raise TypeError
+            if x.data.dtype == np.float64:
+                moved[0] = max(moved[0], float(np.abs(x.data[0] - 50)))
+            return x.sum()
+
+        assert worst_error(look, [np.array([50.0])], eps=eps) < 1e-7
+        assert eps * 50 <= moved[0] * (1 + 1e-9) and moved[0] <= eps * 50 + 0.2
+
+
+def test_float32_is_compared_at_the_same_values() -> None:
+    """Rounding the input alone may change the output by more than float32 computes."""
+    steep = operation(
+        real(lambda x: 4096 * x - np.rint(4096 * x)), lambda ctx, x, dy: 4096 * dy
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert gradcheck(steep, [np.array([0.70003, 0.1234567, -1.300021])])
+
+
+def test_the_worst_error_is_that_of_any_input_and_not_of_kinks() -> None:
+    pair = operation(lambda a, b: a + b, lambda ctx, a, b, dy: (dy, dy * (1 + 1e-10)))
+    assert 5e-11 < worst_error(pair, [X, X]) < 1e-9
+    with pytest.warns(KinkWarning):
+        assert worst_error(F.relu, [np.array([0.0, 1, -1])]) < 1e-9
+
+
+def test_the_page_counts_them() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "gradcheck.md").read_text()
+    assert f"`tests/core/test_backwards_of_nets.py` {len(BAD)} of operations" in page
+    assert f"none of which passes, beside {len(GOOD)} right ones" in page

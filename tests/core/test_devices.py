@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import pickle
 import subprocess
@@ -286,6 +287,12 @@ def test_cores_are_those_this_process_may_use():
     assert run.stdout.split() == ["1", "1"], run.stderr
 
 
+def test_cores_have_the_systems_numbers(monkeypatch):
+    """Those of a process that was given the last ones: workers are bound to them by number."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {7, 5}, raising=False)
+    assert cores.cores() == [5, 7]
+
+
 def test_the_processes_of_a_machine_share_its_cores(monkeypatch):
     monkeypatch.setattr(cores, "cores", lambda: [1, 2, 3, 5, 7, 11, 13])
     try:
@@ -294,6 +301,14 @@ def test_the_processes_of_a_machine_share_its_cores(monkeypatch):
             assert available_cores() == each
     finally:
         cores.share(1)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, 2.0, "2", None])
+def test_a_number_of_threads_is_a_positive_integer(wrong):
+    before = tinynet.get_num_threads()
+    with pytest.raises(ValueError, match="set_num_threads: expected an integer of at least 1"):
+        tinynet.set_num_threads(wrong)
+    assert tinynet.get_num_threads() == before
 
 
 def test_ranges():
@@ -366,6 +381,14 @@ def test_manual_seed_and_states():
     assert (
         np.random.Generator(np.random.Philox(key=[3, 6])).random(5) == random.generator().random(5)
     ).all()
+
+
+@pytest.mark.parametrize("seed", [np.int64(5), np.uint64(2**64 - 1), 7])
+def test_a_state_can_be_written_as_json(seed):
+    tinynet.manual_seed(seed)
+    random.next_call()
+    state = json.loads(json.dumps(random.get_state()))
+    assert state == {"seed": int(seed), "calls": 1}
 
 
 def test_dropout_masks_do_not_depend_on_layout_dtype_or_device(rng):

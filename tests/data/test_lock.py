@@ -92,6 +92,16 @@ def test_the_file_says_who_holds_it_now_and_nothing_else(tmp_path):
         )
 
 
+def test_every_user_of_a_shared_folder_may_ask_for_it(tmp_path):
+    """As far as the umask lets them: who may not open the file learns nothing of its holder."""
+    umask = os.umask(0)
+    try:
+        with locked(tmp_path):
+            assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o666
+    finally:
+        os.umask(umask)
+
+
 def test_who_takes_it_when_it_is_given_back_keeps_its_file(tmp_path, monkeypatch):
     """At that very moment: a file removed a line later would be the next holder's."""
     first, following, close = locked(tmp_path), locked(tmp_path), os.close

@@ -340,3 +340,44 @@ def test_a_reader_that_has_seen_enough_is_no_mistake():
     environment = os.environ | {"PYTHONPATH": str(Path(tinynet.__file__).parents[1])}
     done = subprocess.run(command, shell=True, env=environment, capture_output=True, timeout=60)
     assert done.stderr == b""
+
+
+def test_the_callers_alarm_and_what_was_printed_before_a_failure(run):
+    """Who runs the command from Python may have an alarm of its own."""
+
+    def own(number, frame):
+        raise AssertionError
+
+    text = "def accumulate(parts):\n    print('so far')\n    return parts[9]"
+    before = signal.signal(signal.SIGALRM, own)
+    try:
+        for broken in (RIGHT, text):
+            write("accumulate", broken)
+            status, told = run("accumulate")
+            assert signal.getsignal(signal.SIGALRM) is own
+            assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert status == 1 and "Your function printed: so far" in told
+
+
+@pytest.mark.parametrize("factor, right", [(1 + 1e-8, True), (1 + 1e-4, False), (1e9, False)])
+def test_how_close_is_right(factor, right, run):
+    """To a millionth of the largest value that is expected, not of what was given."""
+    scaled = f"(sum(parts[1:], parts[0]) * {factor}).astype(parts[0].dtype)"
+    write("accumulate", f"def accumulate(parts):\n    return {scaled}\n")
+    assert ("right: the example" in run("accumulate")[1]) is right
+    write("accumulate", RIGHT.replace("return ", "return 1e9 * (parts[0] > 0) + "))
+    assert run("accumulate")[0] == 1  # beside 1e9 all else is small
+
+
+def test_a_hint_of_the_stack_is_for_what_fills_it():
+    """Two mistakes of one kind, told apart by what Python says of them."""
+    exercise = EXERCISES["walk"]
+    for mistake, hint in exercise.mistakes.items():
+        if mistake.__name__.startswith("recursive"):
+            outcomes, right = (
+                checker.outcome(exercise, function, exercise.example())
+                for function in (mistake, exercise.solution)
+            )
+            assert ("stack" in hint) == (outcomes.results == right.results)

@@ -32,12 +32,13 @@ _CUDA = (
     "cuda/test_host.py cuda/test_steps.py cuda/test_norm_and_losses.py cuda/test_kernels.py "
     "cuda/test_parity.py"
 )
-_LOADING = "data/test_data_draws.py data/test_loader_options.py data/test_data_workers.py data/test_data_loader.py"
+_LOADING = "data/test_data_draws.py data/test_loader_options.py data/test_data_workers.py data/test_data_kinds.py data/test_data_loader.py"
 _PREPARING = (
-    "data/test_data_robust.py data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_data_prepare.py "
-    "data/test_prepared_sets.py data/test_repair.py data/test_crafted.py"
+    "data/test_prepared_sets.py data/test_data_robust.py data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_data_prepare.py "
+    "data/test_preparing_rules.py data/test_repair_rules.py data/test_reading_rules.py data/test_data_kinds.py "
+    "data/test_repair.py data/test_crafted.py"
 )
-_READING = "data/test_decoding.py data/test_odd_pictures.py data/test_data_formats.py data/test_folders.py"
+_READING = "data/test_reading_rules.py data/test_data_kinds.py data/test_decoding.py data/test_odd_pictures.py data/test_data_formats.py data/test_folders.py"
 
 ROOMS = {
     "kernels": f"""
@@ -104,36 +105,36 @@ ROOMS = {
         gradcheck/*.py core/test_backwards_of_nets.py core/test_wrong_backwards.py core/test_right_backwards.py core/test_gradcheck.py core/test_gradcheck_table.py -k 'not every_operation'
     """,
     "nn": f"""
-        nn/module.py core/test_modules.py core/test_nn_optim.py
-        nn/layers.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
+        nn/module.py core/test_layer_borders.py core/test_modules.py core/test_nn_optim.py
+        nn/layers.py core/test_layer_borders.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
         nn/activation.py core/test_nn_optim.py
         nn/init.py core/test_nn_optim.py
         nn/activation.py core/test_nn_optim.py core/test_operations.py
-        nn/attention.py core/test_attention.py
+        nn/attention.py core/test_attention.py core/test_layer_borders.py core/test_nn_optim.py
     """,
     "optim": """
-        optim/lr_scheduler.py core/test_lr_scheduler.py
-        optim/optimizer.py core/test_optim.py core/test_optim_groups.py core/test_wrong_calls.py cuda/test_steps.py
-        optim/sgd.py core/test_optim.py core/test_optim_groups.py core/test_wrong_calls.py
-        optim/*.py core/test_optim.py core/test_optim_groups.py
+        optim/lr_scheduler.py core/test_lr_scheduler.py core/test_optim_options.py
+        optim/optimizer.py core/test_optim.py core/test_optim_groups.py core/test_optim_options.py core/test_wrong_calls.py cuda/test_steps.py
+        optim/sgd.py core/test_optim.py core/test_optim_groups.py core/test_optim_options.py core/test_wrong_calls.py
+        optim/*.py core/test_optim.py core/test_optim_groups.py core/test_optim_options.py
     """,
     "data": f"""
         data/background.py data/test_data_background.py {_LOADING}
         data/batch.py {_LOADING} data/test_data_mistakes.py
-        data/dataset.py {_LOADING} data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_data_prepare.py
+        data/dataset.py data/test_data_sets.py {_LOADING} data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_data_prepare.py
         data/loader.py {_LOADING} data/test_data_mistakes.py data/test_prepared_mistakes.py
         data/workers.py {_LOADING}
-        data/matfile.py data/test_data_robust.py data/test_data_prepare.py data/test_crafted.py
-        data/tar.py data/test_data_formats.py {_PREPARING}
-        data/imagenet.py {_PREPARING}
+        data/matfile.py data/test_archives.py data/test_reading_rules.py data/test_data_kinds.py data/test_data_mistakes.py data/test_data_robust.py data/test_data_prepare.py data/test_crafted.py
+        data/tar.py data/test_archives.py data/test_data_formats.py {_PREPARING}
+        data/imagenet.py data/test_archives.py {_PREPARING}
         data/prepare.py {_PREPARING}
-        data/repair.py data/test_repair.py data/test_data_prepare.py
-        data/over_ranks.py data/test_over_ranks.py
+        data/repair.py data/test_repair_rules.py data/test_data_kinds.py data/test_preparing_rules.py data/test_repair.py data/test_data_prepare.py
+        data/over_ranks.py data/test_over_ranks.py data/test_data_kinds.py
         data/shards.py training/test_disk.py {_PREPARING}
         data/pictures.py {_READING} {_PREPARING}
-        data/text.py data/test_text.py examples/test_gpt.py examples/test_transformer.py
-        data/sequences.py data/test_text.py examples/test_gpt.py examples/test_transformer.py
-        data/*.py {_READING} data/test_data_robust.py data/test_data_mistakes.py data/test_crafted.py
+        data/text.py data/test_text.py data/test_data_kinds.py data/test_reading_rules.py examples/test_gpt.py examples/test_transformer.py
+        data/sequences.py data/test_text.py data/test_reading_rules.py examples/test_gpt.py examples/test_transformer.py
+        data/*.py data/test_archives.py {_READING} data/test_data_robust.py data/test_data_mistakes.py data/test_crafted.py
     """,
     "training": f"""
         training/checkpoint.py training/test_disk.py training/test_checkpoint.py {_RUN}
@@ -145,7 +146,7 @@ ROOMS = {
         training/measure.py training/test_sheets.py training/test_report_page.py training/test_trainer.py
         training/metrics.py training/test_metrics.py training/test_disk.py training/test_report.py {_RUN}
         training/plots.py training/test_plots.py training/test_sheets.py training/test_report_page.py training/test_evaluate.py
-        training/report.py training/test_report.py training/test_report_page.py
+        training/report.py training/test_report.py training/test_report_page.py training/test_disk.py
         training/signals.py training/test_signals.py training/test_trainer.py
         training/batch_size.py program/test_batch_size.py
         training/task.py training/test_task.py training/test_evaluate.py {_RUN}
@@ -206,8 +207,9 @@ ROOMS = {
         exercises/*.py exercises/test_exercises.py
     """,
     "parallel": """
-        parallel/factors.py parallel/test_shared_steps.py parallel/test_bytes.py
+        parallel/factors.py parallel/test_team.py parallel/test_shared_steps.py parallel/test_bytes.py
         parallel/nccl.py cuda/test_nccl.py parallel/test_rank_parts.py
+        parallel/steps.py parallel/test_team.py parallel/test_shared_steps.py parallel/test_bytes.py parallel/test_rank_faults.py
         parallel/*.py parallel/test_rank_parts.py parallel/test_shared_steps.py parallel/test_bytes.py parallel/test_rank_faults.py
     """,
     "foreign": """

@@ -31,6 +31,9 @@ FAULTS = {
         "only new bytes are remembered": ("self.seen[owner] = self.seen.get(owner, 0) + new", "self.seen[owner] = new"),
         "a Jacobian is a factor": ("elif shape == of and not (jacobian - np.diag(np.diag(jacobian))).any():", "elif shape == of:"),
         "a name in a notebook": ("if not item[0].startswith(\"_\"))", "if item[0])"),
+        "a leaf that is used twice is two boxes": ("key = id(seen) if tensor is None else tensor\n", "key = id(seen) if seen is not None else tensor\n"),
+        "a single use is summed anew": ("single = self.uses[node, i] == 1 and output.gradient is not None", "single = output.gradient is not None"),
+        "a derivative of another output": ("    if len(node.outputs) > 1 or not 0 < elements <= SHOWN:\n", "    if not 0 < elements <= SHOWN:\n"),
     },
     "drawing/folding.py": {
         "a depth too deep": ("lambda box: box.modules[:depth]", "lambda box: box.modules[: depth + 1]"),
@@ -54,11 +57,14 @@ FAULTS = {
         "twice is no repetition": (">= 2 * period:", "> 2 * period:"),
         "what comes before a repetition is not looked at": ("waiting += [(low, start), (start + length, high)]", "waiting += [(start + length, high)]"),
         "parameters are counted as kept": ("shared=sum(box.shared for box in parts)", "shared=sum(box.kept for box in parts)"),
+        "kept bytes of the first": ("kept=sum(box.kept for box in parts)", "kept=max(box.kept for box in parts)"),
+        "modules of the last part": ("if all(first == other for other in others)\n", "if any(first == other for other in others)\n"),
     },
     "drawing/__init__.py": {
         "names of this function": ("others = frame.f_back.f_locals if", "others = frame.f_locals if"),
         "too many boxes are drawn": ("    _refuse(len(graph.shown), group)\n", ""),
         "names are not handed on": ("read(loss, nodes, names or {}, net, others)", "read(loss, nodes, {}, net, others)"),
+        "a page for any other ending": ("        elif path.suffix == \".html\":\n", "        elif path.suffix != \".svg\":\n"),
     },
     "drawing/graph.py": {
         "inside if one user is its own": ("found.update([box] if all(edge.target is user for edge in edges) else [])", "found.update([box])"),
@@ -74,6 +80,8 @@ FAULTS = {
         "six of six and 0 more": ("    if len(own) > MOST:\n", "    if len(own) >= MOST:\n"),
         "each sum ends with its own step": ("ends = [*(edge.target.step for edge in coming[1:]), None]", "ends = [*(edge.target.step for edge in coming[:-1]), None]"),
         "a copy looks like any operation": ("way = f\" {box.device} \\u2192 {box.outputs[0].device}\" if box.is_copy else \"\"", "way = \"\""),
+        "a leaf shows no sum": ("if not coming or len(coming) == 1 and leaving[0].source.runs:", "if not coming or len(coming) == 1:"),
+        "values inside operations": ("if output.value and not (box.runs and leaves):", "if output.value and not leaves:"),
     },
     "drawing/page.py": {
         "names are not escaped": ("yield f\"to <b>{escape(name)}</b>", "yield f\"to <b>{name}</b>"),
@@ -91,6 +99,8 @@ FAULTS = {
         "the gradient is there a step too early": ("f'data-from=\"{edge.target.step}\">{escape(gradient)}</text>'", "f'data-from=\"{edge.target.step - 1}\">{escape(gradient)}</text>'"),
         "words are not escaped": ("f\"{escape(words)}</text>\"", "f\"{words}</text>\""),
         "shared arrows light up for the first": ("if len(steps) == 1 and edge.gradient else", "if edge.gradient else"),
+        "the last arrows are the widest": ("inside = max(line.length for line in self.lines[box]) * CHARACTER + 20", "inside = self.lines[box][0].length * CHARACTER + 20"),
+        "a seventh device has no colour": ("kind += f\" d{devices.index(box.device) % COLOURS}\"", "kind += f\" d{devices.index(box.device)}\""),
     },
     "drawing/style.py": {
         "light and dark exchanged": ("for theme in light), LIGHT)", "for theme in light), DARK)"),

@@ -30,6 +30,8 @@ FAULTS = {
         "changed arguments are fine": ("    return Outcome(results, list(_arrays(arguments)))\n", "    return Outcome(results, list(_arrays(probe)))\n"),
         "the example in float64": ("probes = [_as_float32(exercise.example()),", "probes = [exercise.example(),"),
         "a scale of the given": ("size = np.abs(expected[np.isfinite(expected)]).max(initial=0)", "size = np.abs(got[np.isfinite(got)]).max(initial=0)"),
+        "shapes are not compared in hints": ("if (x.shape, x.dtype.kind) != (y.shape, y.dtype.kind) or not _close(x, y).all():", "if x.size != y.size or not _close(x.reshape(-1), y.reshape(-1)).all():"),
+        "copies in C order": ("return value.copy(order=\"K\")", "return value.copy()"),
     },
     "exercises/exercise.py": {
         "tinynet's own is not put back": ("                stack.callback(setattr, owner, name, vars(owner)[name])\n", ""),
@@ -38,6 +40,7 @@ FAULTS = {
         "the stub has the solution's first line": ("lines[: docstring.end_lineno]", "lines[: docstring.end_lineno + 1]"),
         "the first operation alone": ("for name in operations for case", "for name in operations[:1] for case"),
         "a static method becomes a function": ("stack.callback(setattr, owner, name, vars(owner)[name])", "stack.callback(setattr, owner, name, getattr(owner, name))"),
+        "a stub without its docstring": ("lines[: docstring.end_lineno]", "lines[: docstring.lineno - 1]"),
     },
     "exercises/__main__.py": {
         "a file is written over": ("open(path, \"x\", encoding=\"utf-8\")", "open(path, \"w\", encoding=\"utf-8\")", "    if path.exists():\n        print(f\"{path.name}: {exercise", "    if path.exists() and path.stat().st_size > 1000:\n        print(f\"{path.name}: {exercise"),
@@ -55,6 +58,8 @@ FAULTS = {
         "an exit of the learner ends the program": ("        except BaseException as error:\n", "        except (Exception, _TimeUp) as error:\n"),
         "what was printed by a failure is lost": ("        finally:\n            self.printed += out.getvalue().splitlines()\n", "        self.printed += out.getvalue().splitlines()\n"),
         "its own arguments alone": ("inspect.signature(function).bind(*wanted)", "inspect.signature(function).bind_partial(*wanted)"),
+        "eight of nine lines": ("*([more] if len(lines) > SHOWN else [])", "*([more] if len(lines) >= SHOWN else [])"),
+        "the first line that ran": ("for frame in reversed(traceback.extract_tb(error.__traceback__)):", "for frame in traceback.extract_tb(error.__traceback__):"),
     },
     "exercises/unbroadcast.py": {
         "no probe of an inner axis": ("        ((2, 3, 4), (2, 1, 4)),\n        ((3, 4), (3, 4)),\n", "        ((3, 4), (3, 4)),\n"),

@@ -29,6 +29,9 @@ FAULTS = {
         "an old file's count is not looked at": ("        if not 0 <= count <= each.count:\n", "        if count < 0:\n"),
         "a half file is an old file": ("            if file.read(2) == b\"PK\":  # a zip archive has its directory at the end\n                raise ValueError(\"its end is missing\")\n", ""),
         "the mark itself is taken": ("        taken = stack[at:]\n        del stack[at:]\n", "        taken = stack[at:]\n        del stack[at + 1 :]\n"),
+        "zero strides pass the end": ("count > len(flat) or (count and", "(count and"),
+        "a tuple of one": ("            count = int(op[-1])\n", "            count = max(1, int(op[-1]) - (op == \"TUPLE3\"))\n"),
+        "only named storages": ("                storages[stack[-1].key] = stack[-1]\n", "                storages.setdefault(stack[-1].dtype.str, stack[-1])\n"),
     },
     "foreign/caffe.py": {
         "the highest bits first": ("value |= (byte & 127) << shift", "value = (value << 7) | (byte & 127)"),
@@ -43,6 +46,7 @@ FAULTS = {
         "four bytes are eight": ("size = {1: 8, 5: 4}.get(kind, -1)", "size = {1: 8, 5: 8}.get(kind, -1)"),
         "the last blob alone": ("        blobs = [_blob(v) for n, v in parts if n == blob_field and isinstance(v, memoryview)]\n", "        blobs = [_blob(v) for n, v in parts if n == blob_field and isinstance(v, memoryview)][-1:]\n"),
         "a net without weights": ("    if not any(found.values()):\n", "    if not found:\n"),
+        "the first layer of a name": ("        found[names[0].decode() if names else \"\"] = blobs\n", "        found.setdefault(names[-1].decode() if names else \"\", blobs)\n"),
     },
     "foreign/beside.py": {
         "the caller's memory": ("Tensor(np.array(x.detach().numpy()), cpu, needs)", "Tensor(x.detach().numpy(), cpu, needs)"),

@@ -41,6 +41,9 @@ FAULTS = {
         "a new axis after numbers": ("            new.append(place)\n            place += 1\n            continue\n", "            new.append(axis)\n            place += 1\n            continue\n"),
         "gelu by erf always": (", approximate=plain(step, \"approximate\"))", ", approximate=(plain(step, \"approximate\"), \"none\")[1])"),
         "every changed size is as it was": ("if all(a[i : i + 1] == b[i : i + 1] for a, b in pairs)]", "if i < len(x.shape)]"),
+        "one kernel for all weights": ("one = dict(others[2 * count :], x=x, weight=weight, bias=bias, dilation=(1, 1))", "one = dict(others[2 * count :], x=x, weight=others[0][1], bias=bias, dilation=(1, 1))"),
+        "the limit that is infinite": ("ends = [\"\" if np.isinf(limit) else w.constant(limit, dtype) for limit in options(step)]", "ends = [w.constant(limit, dtype) for limit in options(step) if not np.isinf(limit)]"),
+        "rows are weighed by columns": ("for i in range(m):\n            window = slice(i * n // m, -(-(i + 1) * n // m))", "for i in range(m):\n            window = slice(i * n // m, (i + 1) * n // m)"),
     },
     "onnx/windows.py": {
         "pads side by side": ("widths = [(pads[0], pads[2]), (pads[1], pads[3])]", "widths = [(pads[0], pads[1]), (pads[2], pads[3])]"),
@@ -57,6 +60,8 @@ FAULTS = {
         "padding of two sides on one": ("if (bottom, right) != padding:", "if False:"),
         "groups of a transposed convolution": ("tuple(extra), node.get(\"group\", 1))", "tuple(extra))"),
         "means of rows alone": ("return F.adaptive_avg_pool2d(x, 1) if x.ndim == 4 else x.mean(tuple(range(2, x.ndim)), True)", "return F.adaptive_avg_pool2d(x, 1) if x.ndim == 4 else x.mean(2, True)"),
+        "counts of zeros in a wider border": ("slice(0, n + b + a) if counts else slice(b, b + n)", "slice(b, b + n)"),
+        "an even pool for any border": ("return all(b == a and 2 * b <= k for (b, a), k in zip(widths, kernel, strict=True))", "return all(b == a for (b, a), k in zip(widths, kernel, strict=True))"),
     },
     "onnx/exporting.py": {
         "metadata in JSON always": ("name: value if isinstance(value, str) else json.dumps(value)", "name: json.dumps(value)"),
@@ -71,6 +76,9 @@ FAULTS = {
         "other tensors of the same kind": ("        if twins.setdefault(a, b) is not b and a.kind != \"constant\":\n            same = False\n", ""),
         "a constant with NaN changes": ("np.array_equal(a.array, b.array, a.dtype.kind in \"fc\")", "np.array_equal(a.array, b.array)"),
         "the tape is recorded": ("with no_grad(), recorder, np.errstate", "with recorder, np.errstate"),
+        "the second run in training": ("    net.eval()\n    try:\n", "    try:\n"),
+        "options that differ are those of the first": ("return a if type(a) is type(b) and a == b else Varies(a, b)", "return a"),
+        "results are not compared": ("    for a, b in zip(first.outputs, second.outputs, strict=True):\n        meet(a, b, \"the result\")\n", ""),
     },
     "onnx/writer.py": {
         "constants of another dtype are the same": ("key = (array.dtype.str, array.shape, array.tobytes())", "key = (array.shape, array.tobytes())"),
@@ -80,6 +88,9 @@ FAULTS = {
         "weights that nobody needs are written": ("        if name in needed:\n", "        if True:\n"),
         "a result twice": (" and results.count(inner) == 1:", ":"),
         "128 in one byte": ("    while length >= 128:\n", "    while length > 128:\n"),
+        "nodes in the reverse order": ("        kept[::-1],\n", "        kept,\n"),
+        "the second result of a node has the first one's name": ("made[0].output[list(made[0].output).index(inner)] = name", "made[0].output[0] = name"),
+        "several sizes are open": ("shape = [\"N\" if n is None and i == 0 else n for i, n in enumerate(wire.shape)]", "shape = [None if n is None else n for n in wire.shape]"),
     },
     "onnx/reading.py": {
         "a broadcast bias at the end": ("if axis is not None and node.get(\"broadcast\", 0):", "if axis is not None and node.get(\"broadcast\", 1) > 1:"),
@@ -92,6 +103,9 @@ FAULTS = {
         "negative rows of a table": (" and (indices.numpy() >= 0).all():", ":"),
         "least above most": ("        lowest = highest  # the standard's min(max(x, lowest), highest)\n", "        highest = lowest  # the standard's min(max(x, lowest), highest)\n"),
         "axes of a border in their order": ("axis_of(axis, x.ndim): (widths[i], widths[i + len(places)]) for i, axis in enumerate(places)", "i: (widths[i], widths[i + len(places)]) for i, axis in enumerate(places)"),
+        "a table of whole numbers is looked up as floats": ("if axis == 0 and x.ndim == 2 and x.dtype.kind == \"f\" and", "if axis == 0 and x.ndim == 2 and"),
+        "dropout always": ("return F.dropout(x, p, node.training)", "return F.dropout(x, p)"),
+        "alpha is forgotten with a bias": ("y = F.linear(a, b) if alpha == 1 else F.linear(a, b) * alpha", "y = F.linear(a, b) if alpha == 1 or c is not None else F.linear(a, b) * alpha"),
     },
     "onnx/loading.py": {
         "values live to the end": ("                if self._last.get(name) == i and name not in wanted:\n                    del values[name]\n", "                pass\n"),
@@ -102,6 +116,9 @@ FAULTS = {
         "running means are parameters": ("number = array.ndim == 0 or array.dtype.kind != \"f\" or name in means", "number = array.ndim == 0 or array.dtype.kind != \"f\""),
         "the first opset counts": ("if o.domain in (\"\", \"ai.onnx\")), 0)", "), 0)"),
         "each constant may be as large as all": ("            left -= made.size\n", ""),
+        "one result is a tuple": ("return found if len(found) > 1 else found[0]", "return found if len(self.nodes) > 1 else found[0]"),
+        "weights without values of their own": ("Parameter(value) if kind == \"parameter\" else Buffer(value)", "Parameter(np.zeros_like(value) if values is None else value) if kind == \"parameter\" else Buffer(np.zeros(shape, dtype))"),
+        "inputs that are weights as well": ("    inputs = {name: kind for name, kind in inputs.items() if name not in values}\n", ""),
     },
     "onnx/work.py": {
         "a turned matrix is not turned": ("left = a.shape[-2:][:: -1 if node.get(\"transA\", 0) else 1]", "left = a.shape[-2:]"),

@@ -17,6 +17,9 @@ FAULTS = {
         "the first launcher's name alone": ("SIZES = (\"PMI_SIZE\", \"OMPI_COMM_WORLD_SIZE\")", "SIZES = (\"PMI_SIZE\",)"),
         "local and beside exchanged": ("self.local, self.beside = near.rank, near.size", "self.local, self.beside = near.size, near.rank"),
         "a long text goes over the end": ("words = text.encode()[: TEXT - 1]", "words = text.encode()[:TEXT]"),
+        "gathered rows are float32": ("whole = np.empty((self.size * len(array), *array.shape[1:]), array.dtype)", "whole = np.empty((self.size * len(array), *array.shape[1:]), np.float32)"),
+        "an error of rank 0 is told as it is": ("                raise\n        found, failed = self.words.bcast(told)\n", "                raise RanksError(str(error)) from error\n        found, failed = self.words.bcast(told)\n"),
+        "patience is forever": ("            if time.monotonic() > end:\n", "            if time.monotonic() > end + 100:\n"),
     },
     "parallel/steps.py": {
         "every rank weighs the same": ("self.weight = weight / sum(weights)", "self.weight = 1 / len(weights)"),
@@ -40,6 +43,10 @@ FAULTS = {
         "buckets as they were opened": ("        made.sort(key=lambda bucket: when[bucket[-1]])\n", ""),
         "one type of bucket for all": ("kind = parameter.device, parameter.dtype\n", "kind = parameter.device, None\n"),
         "bytes of one way": ("self.sent += array.nbytes * 2 * (K - 1) / K", "self.sent += array.nbytes * (K - 1) / K"),
+        "figures in float32": ("means = device.empty((len(figures),), np.float64)", "means = device.empty((len(figures),), np.float32)"),
+        "a bucket waits for its turn to the end": ("            while bucket is not None and bucket.full:\n", "            if bucket is not None and bucket.full and len(under_way) < 2:\n"),
+        "leaves that do not learn are in the order": ("order = [number[leaf] for leaf in in_order if leaf in number]", "order = [number.get(leaf, 0) for leaf in in_order]"),
+        "one rank's parameters that another did not use are left out": ("        order += sorted(set(number.values()) - set(order))\n", ""),
     },
     "parallel/factors.py": {
         "dw is computed as well": ("node.needs_input_grad = (of_x, False, of_bias, *others)", "node.needs_input_grad = (of_x, True, of_bias, *others)"),
@@ -52,6 +59,9 @@ FAULTS = {
         "bytes of this rank's examples": ("total * rows * (I + O) < 2 * I * O", "count * rows * (I + O) < 2 * I * O"),
         "the bias gets no gradient": ("node.needs_input_grad = (of_x, False, of_bias, *others)", "node.needs_input_grad = (of_x, False, False, *others)"),
         "layers are chosen anew": ("        if self.weights is None:\n            self.weights = set(gain.values())\n", "        self.weights = set(gain.values())\n"),
+        "the last batch chooses": ("weight in self.weights}", "True}"),
+        "examples of rank 0": ("gain = layers_that_gain(nodes, counts[rank], sum(counts))", "gain = layers_that_gain(nodes, counts[0], sum(counts))"),
+        "dy is gathered as x": ("(_, x), (_, dy) = parts", "(_, dy), (_, x) = parts"),
     },
     "parallel/nccl.py": {
         "waits are not queued": ("        lane.queue_waits()\n", ""),
@@ -59,5 +69,7 @@ FAULTS = {
         "all sums are float32": ("kinds[array.dtype.str[1:]]", "kinds[\"f4\"]"),
         "a communicator each time": ("        if device not in self.known:\n", "        if True:\n"),
         "the array may be gone": ("        self.array = array  # alive until then: the pool knows nothing of the other stream\n", ""),
+        "gathering adds up": ("communicator.allGather(place, target, size, kind, stream)", "communicator.allReduce(place, place, size, kind, 0, stream)"),
+        "one stream for all devices": ("self.known[device] = made, cupy.cuda.Stream(non_blocking=True)", "self.known[device] = made, next((s for _, s in self.known.values()), None) or cupy.cuda.Stream(non_blocking=True)"),
     },
 }

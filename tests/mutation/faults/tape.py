@@ -118,6 +118,7 @@ FAULTS = {
         "the first draw has number 0": ("    _calls += 1\n    return _seed, _calls", "    _calls += 1\n    return _seed, _calls - 1"),
         "the key of a draw the other way round": ("key=np.array(next_call(), np.uint64)", "key=np.array(next_call()[::-1], np.uint64)"),
         "a state without its calls": ("_seed, _calls = int(state[\"seed\"]), int(state[\"calls\"])", "_seed, _calls = int(state[\"seed\"]), _calls"),
+        "a NumPy seed stays NumPy's": ("_seed, _calls = int(n), 0", "_seed, _calls = n, 0"),
     },
     "saving.py": {
         "parts are not synced": ("            file.flush()\n            os.fsync(file.fileno())\n        os.replace(part, path)", "            file.flush()\n        os.replace(part, path)"),
@@ -200,10 +201,15 @@ FAULTS = {
         "the time is taken before the device is done": ("    device.synchronize()\n    seconds = time.perf_counter() - start\n", "    seconds = time.perf_counter() - start\n    device.synchronize()\n"),
         "the trace in milliseconds": ("                dur=1e6 * e.seconds,\n", "                dur=1e3 * e.seconds,\n"),
         "an event starts when it ends": ("str(device), start, seconds, nbytes)", "str(device), time.perf_counter(), seconds, nbytes)"),
+        "megabytes of 1024": ("row['bytes'] / 1e6", "row['bytes'] / (1 << 20)"),
+        "the share of what was recorded": ("share=seconds / max(self.seconds, 1e-12)", "share=seconds / max(sum(event.seconds for event in self.events), 1e-12)"),
+        "bytes of what went in alone": ("arrays.extend([*inputs, *outputs])", "arrays.extend(inputs)"),
     },
     "lock.py": {
         "the lock goes before the name": ("            path.unlink(missing_ok=True)\n            os.close(file)\n", "            os.close(file)\n            path.unlink(missing_ok=True)\n"),
         "who held it before still shows": ("    os.ftruncate(file, 0)\n", ""),
         "the file stays open when somebody holds it": ("or \"another process\"\n            os.close(file)\n", "or \"another process\"\n"),
+        "only its maker may open the lock": ("os.O_RDWR | os.O_CREAT, 0o666)", "os.O_RDWR | os.O_CREAT, 0o600)"),
+        "the name stays": ("            path.unlink(missing_ok=True)\n", ""),
     },
 }
