@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -433,3 +434,9 @@ def test_the_worst_error_is_that_of_any_input_and_not_of_kinks() -> None:
     assert 5e-11 < worst_error(pair, [X, X]) < 1e-9
     with pytest.warns(KinkWarning):
         assert worst_error(F.relu, [np.array([0.0, 1, -1])]) < 1e-9
+
+
+def test_the_page_counts_them() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "gradcheck.md").read_text()
+    assert f"`tests/core/test_backwards_of_nets.py` {len(BAD)} of operations" in page
+    assert f"none of which passes, beside {len(GOOD)} right ones" in page

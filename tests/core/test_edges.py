@@ -4,6 +4,7 @@ values stand here (PyTorch 2.13).
 
 from __future__ import annotations
 
+import warnings
 from operator import add, mul, sub, truediv
 
 import numpy as np
@@ -274,3 +275,28 @@ def test_each_weight_of_several_convolutions_is_checked(place):
         weights[place], biases[place] = weight, bias
         with pytest.raises((ValueError, TypeError), match=f"conv2d_each: .*{said}"):
             F.conv2d_each(x4, weights, biases)
+
+
+EXTREME = {
+    "sigmoid": (F.sigmoid, [0, 0.5, 1]), "tanh": (F.tanh, [-1, 0, 1]),
+    "relu": (F.relu, [0, 0, 1e4]), "leaky_relu": (F.leaky_relu, [-100, 0, 1e4]),
+    "elu": (F.elu, [-1, 0, 1e4]), "gelu": (F.gelu, [0, 0, 1e4]),
+    "gelu tanh": (lambda x: F.gelu(x, "tanh"), [0, 0, 1e4]), "erf": (tinynet.erf, [-1, 0, 1]),
+    "softmax": (F.softmax, [0, 0, 1]), "log_softmax": (F.log_softmax, [-2e4, -1e4, 0]),
+    "cross_entropy": (lambda x: F.cross_entropy(x, 0), 2e4),
+    "bce_with_logits": (lambda x: F.bce_with_logits(x, x.detach() * 0 + 1, "none"),
+                        [1e4, np.log(2), 0]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", EXTREME)
+def test_large_numbers_neither_warn_nor_become_nan(name, dtype):
+    operation, expected = EXTREME[name]
+    x = leaf([-1e4, 0.0, 1e4], dtype=dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y = operation(x)
+        y.backward(np.ones(y.shape))
+    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-6)
+    assert np.isfinite(x.grad.numpy()).all() and y.dtype == dtype

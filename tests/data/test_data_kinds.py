@@ -7,7 +7,6 @@ from __future__ import annotations
 import inspect
 import io
 import json
-import multiprocessing
 import os
 import re
 import shlex
@@ -38,7 +37,6 @@ from tinynet.data.prepare import Options, prepare
 from tinynet.data.repair import repair
 from tinynet.data.shards import ShardDataset, verify
 from tinynet.data.tar import tar_members
-from tinynet.data.workers import _Worker
 from tinynet.errors import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -446,25 +444,10 @@ def test_no_pairs_are_refused():
         Pairs([], (None, None), "here")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="forks")
-def test_processes_start_with_the_first_epoch_and_all_are_ahead(rng, monkeypatch):
-    context, give = multiprocessing.get_context("fork"), _Worker.give
-    monkeypatch.setattr("tinynet.data.workers.multiprocessing.get_context", lambda kind: context)
-    dataset = ArrayDataset(np.zeros((40, 2, 2, 1), np.uint8), np.zeros(40, int), ["a"])
-    for ahead in (1, 5):
-        with Loader(dataset, 2, crop=2, train=False, workers=2, ahead=ahead) as loader:
-            assert loader._pool.workers == []
-            given = []
-
-            def counted(self, number, *task, given=given):
-                given.append(number)
-                give(self, number, *task)
-
-            monkeypatch.setattr(_Worker, "give", counted)
-            epoch = loader.epoch(0)
-            next(epoch)
-            assert len(given) == 2 * ahead
-            epoch.close()
+def test_processes_start_with_the_first_epoch():
+    dataset = ArrayDataset(np.zeros((4, 2, 2, 1), np.uint8), np.zeros(4, int), ["a"])
+    with Loader(dataset, 2, crop=2, train=False, workers=2) as loader:
+        assert loader._pool.workers == []
 
 
 def test_a_program_ends_in_the_middle_of_an_epoch():

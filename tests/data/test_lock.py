@@ -68,43 +68,6 @@ def test_nobody_takes_it_twice_and_an_error_gives_it_back(tmp_path):
         assert not any(tmp_path.iterdir())
 
 
-def test_what_an_earlier_holder_wrote_is_gone(tmp_path):
-    (tmp_path / NAME).write_text("process 1 on " + 300 * "x")  # of one that was killed
-    with locked(tmp_path):
-        said = (tmp_path / NAME).read_text()
-        assert said.startswith(f"process {os.getpid()} on ") and "x" * 20 not in said
-    assert not any(tmp_path.iterdir())
-
-
-def test_a_refused_folder_leaves_no_file_open(tmp_path):
-    def next_number():
-        file = os.open(os.devnull, os.O_RDONLY)
-        os.close(file)
-        return file
-
-    with locked(tmp_path):
-        before = next_number()
-        for _ in range(3):
-            with pytest.raises(FolderInUseError), locked(tmp_path):
-                pytest.fail("twice")
-        assert next_number() == before
-    assert next_number() < before
-
-
-def test_the_name_goes_before_the_lock(tmp_path, monkeypatch):
-    """Afterwards the name might be that of somebody else's lock."""
-    close, there = os.close, []
-
-    def closed(file):
-        there.append((tmp_path / NAME).exists())
-        close(file)
-
-    with locked(tmp_path):
-        monkeypatch.setattr(os, "close", closed)
-    monkeypatch.undo()
-    assert there == [False]
-
-
 def test_a_lock_on_a_file_that_is_gone_is_no_lock(tmp_path, monkeypatch):
     """Its last holder removes the file after we have opened it and before we lock it."""
     flock, calls = fcntl.flock, []

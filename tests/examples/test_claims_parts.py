@@ -438,6 +438,7 @@ def test_runs_minutes_and_commits_of_a_page(tmp_path, monkeypatch):
 
 
 def test_runs_with_more_options_make_no_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(page, "draw", lambda *each: "")
     monkeypatch.setattr(
         claims,
         "perform",

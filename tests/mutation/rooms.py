@@ -16,10 +16,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_KERNELS = "core/test_window_kernels.py core/test_cpu_kernels.py core/test_kernels_alike.py core/test_every_case.py"
+_KERNELS = "core/test_window_kernels.py core/test_cpu_kernels.py core/test_kernels_alike.py core/test_every_case.py core/test_as_defined.py"
 _NORMS = "core/test_batch_norm_and_losses.py"
 _CALLS = "core/test_wrong_calls.py core/test_wrong_calls_of_all.py"
-_OPERATIONS = f"{_CALLS} core/test_operations.py core/test_edges.py core/test_handed_on.py core/test_every_case.py core/test_gradcheck_table.py core/test_nn_optim.py"
+_OPERATIONS = f"{_CALLS} core/test_operations.py core/test_as_defined.py core/test_edges.py core/test_handed_on.py core/test_every_case.py core/test_gradcheck_table.py core/test_nn_optim.py"
 _TAPE = "core/test_tape.py core/test_tensors.py core/test_walk.py core/test_tape_safety.py core/test_tape_details.py"
 _RUN = "training/test_figures.py training/test_loop.py training/test_fields.py training/test_edits.py training/test_trainer.py"
 _PROGRAM = (
@@ -54,7 +54,7 @@ ROOMS = {
         kernels/linear.py {_KERNELS} {_NORMS} core/test_ways.py -k 'linear or matmul or threads or empty or layout or every_pair'
         kernels/dropout.py {_KERNELS} core/test_ways.py -k 'dropout or threads or elementwise or every_pair'
         kernels/batch_norm.py {_NORMS} {_KERNELS} core/test_ways.py -k 'batch_norm or nan or empty or every_pair'
-        kernels/adaptive_avg_pool2d.py {_NORMS} core/test_every_case.py -k adaptive
+        kernels/adaptive_avg_pool2d.py {_NORMS} core/test_as_defined.py core/test_every_case.py -k adaptive
         kernels/gelu.py {_KERNELS} core/test_as_numpy.py -k 'gelu or elementwise or last_digits'
         kernels/*_loss.py {_NORMS} core/test_gradcheck_table.py core/test_operations.py
         kernels/bce_with_logits.py {_NORMS} core/test_gradcheck_table.py core/test_operations.py
@@ -66,9 +66,9 @@ ROOMS = {
         kernels/clip.py core/test_optim_groups.py -k 'clip or norm'
         kernels/steps/sgd.py {_KERNELS} core/test_optim.py core/test_optim_groups.py -k 'sgd or rules'
         kernels/steps/*.py core/test_optim.py core/test_optim_groups.py
-        kernels/attention.py core/test_attention.py core/test_every_case.py -k 'attention'
-        kernels/dilation.py core/test_dilation.py core/test_every_case.py -k 'dilation or conv2d'
-        kernels/layer_norm.py core/test_layer_norm.py core/test_every_case.py -k layer_norm
+        kernels/attention.py core/test_attention.py core/test_as_defined.py core/test_every_case.py -k 'attention'
+        kernels/dilation.py core/test_dilation.py core/test_as_defined.py core/test_every_case.py -k 'dilation or conv2d'
+        kernels/layer_norm.py core/test_layer_norm.py core/test_as_defined.py core/test_every_case.py -k layer_norm
         kernels/elementwise.py core/test_as_numpy.py core/test_operations.py core/test_edges.py core/test_gradcheck_table.py {_KERNELS}
         kernels/index.py core/test_operations.py core/test_gradcheck_table.py core/test_every_case.py
         kernels/order.py core/test_operations.py core/test_gradcheck_table.py core/test_counts.py core/test_walk.py core/test_every_case.py
@@ -104,18 +104,18 @@ ROOMS = {
         gradcheck/*.py core/test_backwards_of_nets.py core/test_wrong_backwards.py core/test_right_backwards.py core/test_gradcheck.py core/test_gradcheck_table.py -k 'not every_operation'
     """,
     "nn": f"""
-        nn/module.py core/test_modules.py core/test_nn_optim.py
-        nn/layers.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
+        nn/module.py core/test_layer_borders.py core/test_modules.py core/test_nn_optim.py
+        nn/layers.py core/test_layer_borders.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
         nn/activation.py core/test_nn_optim.py
         nn/init.py core/test_nn_optim.py
         nn/activation.py core/test_nn_optim.py core/test_operations.py
-        nn/attention.py core/test_attention.py
+        nn/attention.py core/test_attention.py core/test_layer_borders.py core/test_nn_optim.py
     """,
     "optim": """
-        optim/lr_scheduler.py core/test_lr_scheduler.py
-        optim/optimizer.py core/test_optim.py core/test_optim_groups.py core/test_wrong_calls.py cuda/test_steps.py
-        optim/sgd.py core/test_optim.py core/test_optim_groups.py core/test_wrong_calls.py
-        optim/*.py core/test_optim.py core/test_optim_groups.py
+        optim/lr_scheduler.py core/test_lr_scheduler.py core/test_optim_options.py
+        optim/optimizer.py core/test_optim.py core/test_optim_groups.py core/test_optim_options.py core/test_wrong_calls.py cuda/test_steps.py
+        optim/sgd.py core/test_optim.py core/test_optim_groups.py core/test_optim_options.py core/test_wrong_calls.py
+        optim/*.py core/test_optim.py core/test_optim_groups.py core/test_optim_options.py
     """,
     "data": f"""
         data/background.py data/test_data_background.py {_LOADING}
@@ -145,7 +145,7 @@ ROOMS = {
         training/measure.py training/test_sheets.py training/test_report_page.py training/test_trainer.py
         training/metrics.py training/test_metrics.py training/test_disk.py training/test_report.py {_RUN}
         training/plots.py training/test_plots.py training/test_sheets.py training/test_report_page.py training/test_evaluate.py
-        training/report.py training/test_report.py training/test_report_page.py
+        training/report.py training/test_report.py training/test_report_page.py training/test_disk.py
         training/signals.py training/test_signals.py training/test_trainer.py
         training/batch_size.py program/test_batch_size.py
         training/task.py training/test_task.py training/test_evaluate.py {_RUN}

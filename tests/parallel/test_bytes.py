@@ -151,3 +151,30 @@ def test_buckets_begin_in_the_order_in_which_they_are_full():
         how.backward(x.sum())
     assert [bucket.device.name for bucket in how.buckets] == ["cpu:1", "cpu"]
     assert all(p.grad is not None for p in parameters)
+
+
+def test_sums_begin_while_backward_goes_on(monkeypatch):
+    """Each layer's as soon as it has been visited, not all of them at the end."""
+    visits, began, walk = [], [], steps.walk
+
+    def counted(*given: Any) -> Any:
+        for visit in walk(*given):
+            visits.append(visit[0].function.__name__)
+            yield visit
+
+    class Spy(Same):
+        def begin_sum(self, array: np.ndarray) -> Any:
+            began.append(len(visits))
+            return super().begin_sum(array)
+
+    monkeypatch.setattr(steps, "walk", counted)
+    monkeypatch.setattr(steps, "BUCKET", 1)
+    net = nn.Sequential(*(nn.Linear(3, 3) for _ in range(6)))
+    how: Any = steps.steps_of(Spy(2), net.parameters())
+    for _ in range(2):
+        visits.clear()
+        began.clear()
+        with how.share(2, 2):
+            how.backward(net(tinynet.tensor(np.ones((2, 3), np.float32))).sum())
+    layers = [number for number, name in enumerate(visits, 1) if name == "Linear"]
+    assert len(layers) == 6 and began == [number for number in layers for _ in range(2)]

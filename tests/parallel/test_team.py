@@ -69,7 +69,8 @@ def train(
             assert total == sum(counts)
             noise = tinynet.randn(mine, 4, 10, dtype=np.float64)
             is_marked = marked is not None and first <= marked < first + mine
-            logits = net(tinynet.tensor(x) + 0.1 * noise, is_marked)
+            given = tinynet.tensor(x, requires_grad=True)  # a leaf that nobody learns
+            logits = net(given + 0.1 * noise, is_marked)
             loss = F.cross_entropy(logits, labels)
             wrong = tinynet.tensor((logits.data.argmax(1) != labels).mean())
             net.zero_grad()
@@ -116,6 +117,9 @@ def test_ranks_take_the_steps_of_one_process(counts, factors, bucket, monkeypatc
         for name, w in ours[1].items():  # the same bits on all ranks
             assert w.tobytes() == found[0][1][name].tobytes(), name
     how = found[0][2]
+    told = [p for bucket in how.buckets for p in bucket.parameters]
+    left = set() if how.factors is None else how.factors.weights
+    assert len(told) == len(set(told)) and set(told) | left == set(how.parameters)
     kinds = {(b.device, b.flat.dtype) for b in how.buckets}
     assert len(kinds) == 3 and (bucket > 1 or len(how.buckets) == len(how.place))
     if factors:

@@ -110,7 +110,6 @@ FAULTS = {
     },
     "examples/history/autoencoder.py": {
         "noise on what is to be said": ("y = net(net.spoil(x) if net.noise else x)\n    return", "x = net.spoil(x) if net.noise else x\n    y = net(x)\n    return"),
-        "the noise of a picture that is asked about": ("y = net(net.spoil(x) if net.noise else x)\n    return", "y = net(net.spoil(x))\n    return"),
     },
     "examples/history/backprop.py": {
         "siblings of oneself": ("siblings = parents @ parents.T & ~np.eye(12, dtype=bool)", "siblings = parents @ parents.T"),

@@ -57,6 +57,5 @@ FAULTS = {
         "any class": ("    if not isinstance(function, type) or not issubclass(function, Function):\n", "    if not isinstance(function, type):\n"),
         "options are lost": ("return Wrapped.apply(options, *args)", "return Wrapped.apply({}, *args)"),
         "a gradient shares our memory": ("torch.from_numpy(np.array(g)) for g in found)", "torch.from_numpy(g) for g in found)"),
-        "whole numbers get gradients": ("            ctx.mark_non_differentiable(\n                *(y for y in given if not y.is_floating_point() and not y.is_complex())\n            )\n", ""),
     },
 }

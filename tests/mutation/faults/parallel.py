@@ -45,7 +45,6 @@ FAULTS = {
         "bytes of one way": ("self.sent += array.nbytes * 2 * (K - 1) / K", "self.sent += array.nbytes * (K - 1) / K"),
         "figures in float32": ("means = device.empty((len(figures),), np.float64)", "means = device.empty((len(figures),), np.float32)"),
         "a bucket waits for its turn to the end": ("            while bucket is not None and bucket.full:\n", "            if bucket is not None and bucket.full and len(under_way) < 2:\n"),
-        "counts of ranks are shared out again": ("self.flat[self.size + i] = 1\n", "self.flat[self.size + i] += 1\n"),
         "leaves that do not learn are in the order": ("order = [number[leaf] for leaf in in_order if leaf in number]", "order = [number.get(leaf, 0) for leaf in in_order]"),
         "one rank's parameters that another did not use are left out": ("        order += sorted(set(number.values()) - set(order))\n", ""),
     },

@@ -71,7 +71,6 @@ FAULTS = {
         "embedded pictures have a source": ("each.source if settings[\"data\"] else \"embedded\"", "each.source"),
         "kernels of others are not drawn": ("drawn = (*self.kernels, *published.KERNELS)", "drawn = self.kernels"),
         "lent weights at every resume": ("if settings.get(\"start_from\") and not args.resume:", "if settings.get(\"start_from\"):"),
-        "rates of groups scaled at every resume": ("            if not args.resume:\n                scale_fixed(optimizer, settings, recipe)", "            scale_fixed(optimizer, settings, recipe)"),
         "an empty run is left behind by a mistake": ("            batches = recipe.data.loader(settings, about, train_set, train=True)\n", "            if not args.resume:\n                args.out = first(lambda: held.enter_context(runs.start_in(args.out, preset)))\n            batches = recipe.data.loader(settings, about, train_set, train=True)\n", "            if not args.resume:  # made last: no mistake leaves an empty run behind\n                args.out = first(lambda: held.enter_context(runs.start_in(args.out, preset)))\n", ""),
         "loaders are not left": ("                held.enter_context(loader)\n", ""),
         "--out of an evaluation must be there": ("            args.out.mkdir(parents=True, exist_ok=True)\n            recipe", "            recipe"),
