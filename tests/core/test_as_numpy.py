@@ -271,6 +271,17 @@ def test_einsum(equation, rng):
     )
 
 
+@pytest.mark.parametrize("equation", ["ij->ii", "ij,jk->ikk", "ij->ijk", "ij,ik", "i->", "ij,jk->"])
+def test_equations_that_fit_nothing(equation):
+    x = tinynet.zeros(2, 3)
+    count = equation.partition("->")[0].count(",") + 1
+    if equation == "ij,ik":
+        assert tinynet.einsum(equation, x, x).shape == (3, 3)
+        return
+    with pytest.raises(ValueError, match="einsum: expected"):
+        tinynet.einsum(equation, *[x] * count)
+
+
 RANKS = [(3,), (2, 3), (1, 3), (4, 2, 3), (1, 2, 3), (5, 1, 2, 3)]
 
 
@@ -308,6 +319,18 @@ def test_one_by_one_to_the_last_digits(name):
         # elu and erf lose a digit where they change their way, gelu in its far tail
         np.testing.assert_allclose(y, exact, rtol=30 * kind.eps, atol=kind.eps if name in (
             "sigmoid", "gelu", "sin", "cos") else 0)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["exp", "sin", "cos", "erf", "log", "sqrt", "abs"])
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int32, np.int64])
+def test_whole_numbers_one_by_one(name, kind):
+    """In single precision; the absolute value stays whole."""
+    a = np.array([1, 2, 5]).astype(kind)
+    found = OPERATIONS[name].call(tinynet.tensor(a))
+    theirs = ONE.get(name) or getattr(np, name)
+    whole = {bool: np.int64}.get(kind, kind)
+    assert found.dtype == (whole if name == "abs" else np.float32)
+    np.testing.assert_allclose(found.numpy(), theirs(a.astype(float)), rtol=1e-6)
 
 
 def test_limits(rng):

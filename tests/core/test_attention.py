@@ -126,3 +126,38 @@ def test_the_shares_of_attention_are_its_weights(rng):
         rtol=1e-5,
     )  # fmt: skip
     assert not np.triu(layer.shares(x, causal=True).numpy()[0, 0], 1).any()
+
+
+def test_masks_may_be_arrays_lists_or_tensors_of_any_device(rng):
+    q = rng.normal(size=(2, 3, 4))
+    chosen = rng.random((2, 3, 3)) < 0.5
+    chosen |= np.eye(3, dtype=bool)
+    for causal, seen in ((False, chosen), (True, chosen & np.tri(3, dtype=bool))):
+        expected = attention_definition(q, q, q, 2, seen)
+        for mask in (
+            chosen, chosen.tolist(), tinynet.tensor(chosen), tinynet.tensor(chosen, device="cpu:1"),
+        ):  # fmt: skip
+            x = tinynet.tensor(q, requires_grad=True)
+            y = F.attention(x, x, x, 2, mask=mask, causal=causal)
+            np.testing.assert_allclose(y.numpy(), expected, rtol=1e-11)
+            y.sum().backward()
+
+
+def test_every_query_sees_a_key(rng):
+    q = tinynet.tensor(rng.normal(size=(2, 3, 4)))
+    blind = np.ones((2, 3, 3), bool)
+    blind[1, 2] = False
+    for mask, causal in ((blind, False), (blind[1], False), (~np.eye(3, dtype=bool), True)):
+        with pytest.raises(ValueError, match="lets every query look at one key"):
+            F.attention(q, q, q, mask=mask, causal=causal)
+
+
+def test_words_on_another_device_are_brought_along():
+    weight = tinynet.tensor(np.arange(6.0).reshape(3, 2), requires_grad=True)
+    for tokens in ([2, 0], np.array([2, 0]), tinynet.tensor([2, 0]),
+                   tinynet.tensor([2, 0], device="cpu:1")):  # fmt: skip
+        weight.zero_grad()
+        y = F.embedding(tokens, weight)
+        assert y.device == "cpu" and y.tolist() == [[4, 5], [0, 1]]
+        y.sum().backward()
+        assert weight.grad.tolist() == [[1, 1], [0, 0], [1, 1]]

@@ -13,7 +13,7 @@ import pytest
 
 import tinynet
 import tinynet.functional as F
-from tinynet import kernels, nn
+from tinynet import kernels, nn, sharing
 from tinynet.gradcheck.cases.inputs import layouts
 from tinynet.kernels import adaptive_avg_pool2d, batch_norm, linear
 from tinynet.kernels.adaptive_avg_pool2d import adaptive_avg_pool2d_definition
@@ -392,3 +392,19 @@ def test_ranks_of_unequal_shares_are_the_whole_batch(relu, weighted, block, rng,
         alone, _ = with_rank(lambda g, o=own: backward(o, (True, False, False), g), [sent])
         np.testing.assert_array_equal(alone[0], dx)
         assert alone[1:] == (None, None)
+
+
+def test_in_use_no_other_rank_is_asked(rng):
+    """Its mean is the running one; and who uses a net does so alone."""
+
+    def nobody(value):
+        raise AssertionError("asked")
+
+    x = tinynet.tensor(rng.normal(size=(2, 3, 4)), requires_grad=True)
+    mean, var = tinynet.zeros(3, dtype="float64"), tinynet.ones(3, dtype="float64")
+    with sharing.shared(sharing.Share(0, 2, 4, nobody)):
+        y = F.batch_norm(x, mean, var, eps=0.0)
+        y.sum().backward()
+        with pytest.raises(AssertionError, match="asked"):
+            F.batch_norm(x, mean, var, training=True)
+    np.testing.assert_array_equal(y.numpy(), x.numpy())

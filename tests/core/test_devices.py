@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import pickle
 import subprocess
@@ -20,6 +21,7 @@ from tinynet.devices import cores, threads
 from tinynet.devices.cores import available_cores
 from tinynet.devices.scratch import Scratch
 from tinynet.gradcheck.cases.inputs import layouts
+from tinynet.kernels.dropout import dropout_mask_definition
 
 # Devices
 
@@ -285,6 +287,12 @@ def test_cores_are_those_this_process_may_use():
     assert run.stdout.split() == ["1", "1"], run.stderr
 
 
+def test_cores_have_the_systems_numbers(monkeypatch):
+    """Those of a process that was given the last ones: workers are bound to them by number."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {7, 5}, raising=False)
+    assert cores.cores() == [5, 7]
+
+
 def test_the_processes_of_a_machine_share_its_cores(monkeypatch):
     monkeypatch.setattr(cores, "cores", lambda: [1, 2, 3, 5, 7, 11, 13])
     try:
@@ -293,6 +301,14 @@ def test_the_processes_of_a_machine_share_its_cores(monkeypatch):
             assert available_cores() == each
     finally:
         cores.share(1)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, 2.0, "2", None])
+def test_a_number_of_threads_is_a_positive_integer(wrong):
+    before = tinynet.get_num_threads()
+    with pytest.raises(ValueError, match="set_num_threads: expected an integer of at least 1"):
+        tinynet.set_num_threads(wrong)
+    assert tinynet.get_num_threads() == before
 
 
 def test_ranges():
@@ -367,6 +383,14 @@ def test_manual_seed_and_states():
     ).all()
 
 
+@pytest.mark.parametrize("seed", [np.int64(5), np.uint64(2**64 - 1), 7])
+def test_a_state_can_be_written_as_json(seed):
+    tinynet.manual_seed(seed)
+    random.next_call()
+    state = json.loads(json.dumps(random.get_state()))
+    assert state == {"seed": int(seed), "calls": 1}
+
+
 def test_dropout_masks_do_not_depend_on_layout_dtype_or_device(rng):
     x = rng.normal(size=(5, 3, 4, 2))
     masks = []
@@ -375,3 +399,19 @@ def test_dropout_masks_do_not_depend_on_layout_dtype_or_device(rng):
         masks.append(F.dropout(tinynet.tensor(array, device=device), 0.4).numpy() != 0)
     assert (masks[0] == masks[1]).all() and (masks[0] == masks[2]).all()
     assert (F.dropout(tinynet.tensor(x), 0.4).numpy() != 0).tolist() != masks[0].tolist()
+
+
+def test_the_numbers_of_a_seed_are_the_same_for_ever():
+    """The draws of a seed are numbered from 1; each is Philox with (seed, number) as its key."""
+    tinynet.manual_seed(7)
+    ones = np.ones((3, 5), np.float32)
+    first = F.dropout(tinynet.tensor(ones), 0.5).numpy() != 0
+    second = tinynet.randn(4).numpy()
+    np.testing.assert_array_equal(first, dropout_mask_definition((3, 5), 0.5, 7, 1))
+    draw = np.random.Generator(np.random.Philox(key=np.array([7, 2], np.uint64)))
+    np.testing.assert_array_equal(second, draw.standard_normal(4, np.float32))
+    assert random.get_state() == {"seed": 7, "calls": 2}
+    F.dropout(tinynet.tensor(ones), 0.5, training=False)
+    F.dropout(tinynet.tensor(ones), 0.0)
+    tinynet.zeros(3)
+    assert random.get_state() == {"seed": 7, "calls": 2}  # nothing was drawn

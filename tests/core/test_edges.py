@@ -4,6 +4,7 @@ values stand here (PyTorch 2.13).
 
 from __future__ import annotations
 
+import warnings
 from operator import add, mul, sub, truediv
 
 import numpy as np
@@ -142,3 +143,160 @@ def test_limits_and_borders_of_whole_numbers(kind):
         F.pad(x > 1, (1, 0), 2)
     with pytest.raises(TypeError, match="pad: expected value to be a number, got NoneType"):
         F.pad(x, (1, 0), None)
+
+
+@pytest.mark.parametrize("name", ["argmax", "argmin", "max", "min"])
+def test_the_largest_of_nothing_is_refused(name):
+    for shape, axes in (((2, 0), (None, 1, -1)), ((0, 2), (None, 0)), ((0,), (None, 0))):
+        for axis in axes:
+            with pytest.raises(ValueError, match=f"{name}: expected at least one element along"):
+                getattr(tinynet.zeros(shape), name)(axis)
+    assert getattr(tinynet.zeros(0, 2), name)(1).shape == (0,)
+
+
+def test_axes_that_are_none_or_named_twice():
+    x = tinynet.zeros(2, 3)
+    for name in ("sum", "mean", "max", "all", "squeeze"):
+        for axis in ((0, 0), (0, -2), [1, -1], 2, -3, True, 0.0, (0, 2)):
+            with pytest.raises(ValueError, match="axis"):
+                getattr(x, name)(axis)
+
+
+def test_parts_of_a_split():
+    x = tinynet.zeros(3, 0)
+    assert [part.shape for part in x.split(2, 1)] == [(3, 0)]  # also of nothing one part
+    assert [part.shape for part in x.split([0, 3], 0)] == [(0, 0), (3, 0)]
+    for sizes in ([4, -1], [1, 1], 0, -1, True, [], 1.0):
+        with pytest.raises(ValueError, match="split: expected a size above 0, or sizes that add"):
+            x.split(sizes, 0)
+
+
+@pytest.mark.parametrize("p", [0, -1, 0.0, True, "2", nan])
+def test_powers_of_a_norm_are_above_0(p):
+    with pytest.raises(ValueError, match="norm: expected p, a number above 0"):
+        tinynet.ones(2).norm(p)
+
+
+def test_relu_in_place_of_a_leaf():
+    """Refused only where the tape would need the values that are gone."""
+    x = leaf([1.0, -1.0])
+    with pytest.raises(RuntimeError, match="relu: a leaf"):
+        F.relu(x, inplace=True)
+    assert x.tolist() == [1, -1]
+    with tinynet.no_grad():
+        assert F.relu(x, inplace=True).data is x.data and x.tolist() == [1, 0]
+    plain = tinynet.tensor([1.0, -1.0])
+    assert F.relu(plain, inplace=True).data is plain.data
+
+
+x4, w4 = tinynet.ones(1, 2, 6, 6), tinynet.ones(2, 2, 3, 3)
+WHOLE = {
+    "conv2d stride": lambda v: F.conv2d(x4, w4, stride=v),
+    "conv2d padding": lambda v: F.conv2d(x4, w4, padding=(0, v)),
+    "conv2d dilation": lambda v: F.conv2d(x4, w4, dilation=v),
+    "conv2d groups": lambda v: F.conv2d(x4, w4, groups=v),
+    "conv2d_each stride": lambda v: F.conv2d_each(x4, [w4], stride=v),
+    "conv_transpose2d stride": lambda v: F.conv_transpose2d(x4, w4, stride=v),
+    "conv_transpose2d output_padding": lambda v: F.conv_transpose2d(
+        x4, w4, stride=3, output_padding=v
+    ),
+    "max_pool2d kernel_size": lambda v: F.max_pool2d(x4, v),
+    "max_pool2d stride": lambda v: F.max_pool2d(x4, 2, v),
+    "avg_pool2d padding": lambda v: F.avg_pool2d(x4, 2, padding=v),
+    "adaptive_avg_pool2d output_size": lambda v: F.adaptive_avg_pool2d(x4, v),
+    "interpolate scale_factor": lambda v: F.interpolate(x4, v),
+    "local_response_norm size": lambda v: F.local_response_norm(x4, v),
+    "spatial_response_norm size": lambda v: F.spatial_response_norm(x4, v),
+    "layer_norm normalized_shape": lambda v: F.layer_norm(tinynet.ones(2, 1), v),
+    "attention heads": lambda v: F.attention(x4[0], x4[0], x4[0], v),
+    "pad pad": lambda v: F.pad(x4, (v, 0)),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_counts_something_is_a_whole_number(name):
+    operation, option = name.split()
+    WHOLE[name](1)
+    WHOLE[name](np.int32(1))
+    least = 0 if "padding" in option or option == "pad" else 1
+    for value in (True, 1.0, "1", None, least - 1):
+        if value is None and option in ("stride",) and "pool" in operation:
+            continue  # the kernel's
+        with pytest.raises((ValueError, TypeError), match=f"{operation}: expected {option}"):
+            WHOLE[name](value)
+    if least == 0:
+        WHOLE[name](0)
+
+
+def test_what_just_fits_and_what_just_does_not():
+    with pytest.raises(ValueError, match="expected output_padding below stride"):
+        F.conv_transpose2d(x4, w4, stride=2, output_padding=(1, 2))
+    F.conv_transpose2d(x4, w4, stride=2, output_padding=1)
+    assert F.conv2d(x4, w4, dilation=(2, 1), padding=(0, 1)).shape == (1, 2, 2, 6)
+    with pytest.raises(ValueError, match="fits the padded picture"):
+        F.conv2d(x4, w4, dilation=(3, 1))
+    for pool in (F.max_pool2d, F.avg_pool2d):
+        assert pool(x4, 6).shape == (1, 2, 1, 1) and pool(x4, 7, padding=1).shape == (1, 2, 1, 1)
+        assert pool(x4, 7, ceil_mode=True).shape == (1, 2, 1, 1)  # hangs over the edge
+        with pytest.raises(ValueError, match="fits the padded picture"):
+            pool(x4, 7)
+        with pytest.raises(ValueError, match="at most half the kernel"):
+            pool(x4, 3, padding=2)
+        with pytest.raises(ValueError, match="expected stride to be an integer of at least 1"):
+            pool(x4, 2, 0)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        F.batch_norm(tinynet.ones(1, 3), None, None, training=True)
+    y = F.batch_norm(tinynet.tensor([[[1.0, 3.0]]]), None, None, training=True, eps=0.0)
+    assert y.tolist() == [[[-1, 1]]]  # one picture of two pixels
+    logits = leaf([[0.0, 0.0]])
+    for e in (0.0, 1.0):
+        loss = F.cross_entropy(logits, [1], label_smoothing=e)
+        assert loss.item() == pytest.approx(np.log(2))
+    for e in (-1e-9, 1 + 1e-9, nan):
+        with pytest.raises(ValueError, match="label_smoothing in 0 ... 1"):
+            F.cross_entropy(logits, [1], label_smoothing=e)
+    for target, worst in (([2], 2), ([-1], -1), ([5], 5)):
+        with pytest.raises(ValueError, match=f"targets in 0 ... 1, .*, got {worst}$"):
+            F.cross_entropy(logits, target)
+    for target in ([True], [1.0], [[1]], [1, 1]):
+        with pytest.raises(ValueError, match="expected target of shape"):
+            F.cross_entropy(logits, target)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_each_weight_of_several_convolutions_is_checked(place):
+    wrong = [
+        (tinynet.ones(2, 3, 3, 3), None, "channels"), (tinynet.ones(2, 2, 3, 2), None, "one size"),
+        (w4.astype("float64"), None, "dtype"), (w4, tinynet.ones(3), "bias of shape"),
+        (w4[0], None, "shape"), (w4.numpy(), None, "tensor"),
+    ]  # fmt: skip
+    for weight, bias, said in wrong:
+        weights, biases = [w4, w4], [None, None]
+        weights[place], biases[place] = weight, bias
+        with pytest.raises((ValueError, TypeError), match=f"conv2d_each: .*{said}"):
+            F.conv2d_each(x4, weights, biases)
+
+
+EXTREME = {
+    "sigmoid": (F.sigmoid, [0, 0.5, 1]), "tanh": (F.tanh, [-1, 0, 1]),
+    "relu": (F.relu, [0, 0, 1e4]), "leaky_relu": (F.leaky_relu, [-100, 0, 1e4]),
+    "elu": (F.elu, [-1, 0, 1e4]), "gelu": (F.gelu, [0, 0, 1e4]),
+    "gelu tanh": (lambda x: F.gelu(x, "tanh"), [0, 0, 1e4]), "erf": (tinynet.erf, [-1, 0, 1]),
+    "softmax": (F.softmax, [0, 0, 1]), "log_softmax": (F.log_softmax, [-2e4, -1e4, 0]),
+    "cross_entropy": (lambda x: F.cross_entropy(x, 0), 2e4),
+    "bce_with_logits": (lambda x: F.bce_with_logits(x, x.detach() * 0 + 1, "none"),
+                        [1e4, np.log(2), 0]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", EXTREME)
+def test_large_numbers_neither_warn_nor_become_nan(name, dtype):
+    operation, expected = EXTREME[name]
+    x = leaf([-1e4, 0.0, 1e4], dtype=dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y = operation(x)
+        y.backward(np.ones(y.shape))
+    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-6)
+    assert np.isfinite(x.grad.numpy()).all() and y.dtype == dtype

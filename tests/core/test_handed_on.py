@@ -68,6 +68,17 @@ def test_every_option_of_a_method_arrives(name, monkeypatch):
         assert all(found[key] is usual[key] or found[key] == usual[key] for key in rest), option
 
 
+def test_places_and_types_are_those_that_are_named(monkeypatch):
+    monkeypatch.setattr(operators, "call", Spy())
+    x = tinynet.zeros(2)
+    for found, target in (
+        (x.cpu(), "cpu"), (x.cuda(), "cuda:0"), (x.cuda(1), "cuda:1"), (x.float(), "float32"),
+        (x.long(), "int64"),
+    ):  # fmt: skip
+        assert found[0] == "to" and found[1]["x"] is x and found[1]["target"] == target
+    assert x.clone() == ("astype", {"x": x, "dtype": x.dtype})
+
+
 def test_the_methods_seen_are_all_with_options():
     assert set(METHODS) >= {"sum", "var", "norm", "min", "argmin", "cumsum", "squeeze", "split"}
     assert {"reshape", "transpose"} <= set(OPERATIONS) - set(METHODS)  # any number of arguments
@@ -232,6 +243,17 @@ def test_a_number_takes_the_tensors_type_if_that_can_hold_it(number):
         chosen = tinynet.where(x < 0, x, number)
         assert chosen.dtype == np.result_type(kind, joined), (kind, number)
         np.testing.assert_array_equal(chosen.numpy(), np.full(2, number, joined))
+
+
+@pytest.mark.parametrize("kind", ["bool", "uint8", "int32", "int64", "float32", "float64"])
+def test_an_array_beside_a_tensor_keeps_its_type(kind):
+    """And a list is what it is alone: float32, int64, bool."""
+    for other in ("bool", "uint8", "int32", "int64", "float32", "float64"):
+        x, a = tinynet.ones(2, dtype=kind), np.ones(2, other)
+        for found in (x + a, a + x):
+            assert found.dtype == np.result_type(kind, other)
+    for values, own in (([0.5, 1.5], np.float32), ([2, 3], np.int64), ([True, False], bool)):
+        assert (x + values).dtype == np.result_type(kind, own)
 
 
 def test_two_numbers_to_choose_from_are_no_booleans():

@@ -137,13 +137,17 @@ def test_nobody_writes_when_an_exception_is_raised(error):
     assert written == ["late"]
 
 
-def test_an_interrupt_while_the_caller_waits_is_raised_after_the_wait():
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_interrupt_while_the_caller_waits_is_raised_after_the_wait(fails):
+    """Also if a piece has failed: who pressed Ctrl-C wants an end, not the next attempt."""
     main, written = threading.get_ident(), []
     begun = threading.Event()
 
     def piece(_):
         if threading.get_ident() == main:
             begun.wait(20)
+            if fails:
+                raise KeyError
         else:
             begun.set()
             time.sleep(0.05)

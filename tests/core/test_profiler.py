@@ -32,7 +32,8 @@ class Clock:
 def test_an_operation_takes_its_own_work_to_its_end(monkeypatch, tmp_path):
     """Not what was queued before it, and not what is launched and not done."""
     clock, profile = Clock(monkeypatch), tinynet.profile()
-    arrays = [np.zeros(5), np.zeros(3, np.float32), None]
+    large = np.broadcast_to(np.float64(0), 5 * 10**8)  # 4 GB, of one number
+    arrays = [large, np.zeros(3, np.float32), None]
     for number in range(2):  # a profile may be entered again: it goes on
         with profile:
             clock.queued = 4.0
@@ -45,14 +46,16 @@ def test_an_operation_takes_its_own_work_to_its_end(monkeypatch, tmp_path):
                 raise KeyError
         assert profile.seconds == (number + 1) * 30
         clock.now += 100  # outside
-    first, second = profile.events
-    assert first == ("Op", "forward", "cuda:3", 1004.0, 10.0, 52)
-    assert second == ("Op", "forward", "cuda:3", 1134.0, 10.0, 52)
+    (first, second), nbytes = profile.events, 4 * 10**9 + 12
+    assert first == ("Op", "forward", "cuda:3", 1004.0, 10.0, nbytes)
+    assert second == ("Op", "forward", "cuda:3", 1134.0, 10.0, nbytes)
     assert profile.rows() == [
-        dict(operation="Op", phase="forward", calls=2, seconds=20.0, bytes=104, share=20 / 60)
+        dict(
+            operation="Op", phase="forward", calls=2, seconds=20.0, bytes=2 * nbytes, share=20 / 60
+        )
     ]
     lines = [line.split() for line in str(profile).splitlines()]
-    assert lines[1] == ["Op", "forward", "2", "20000.00", "0.0", "0.0", "33.3%"]
+    assert lines[1] == ["Op", "forward", "2", "20000.00", "8000.0", "0.4", "33.3%"]
     assert [line[-1] for line in lines[2:]] == ["40000.00", "60000.00"]
     profile.save_chrome_trace(tmp_path / "trace.json")
     trace = json.loads((tmp_path / "trace.json").read_text())
@@ -60,7 +63,7 @@ def test_an_operation_takes_its_own_work_to_its_end(monkeypatch, tmp_path):
     for event, start in zip(trace["traceEvents"], (0, 130e6), strict=True):  # microseconds
         assert (event["ts"], event["dur"], event["tid"]) == (start, 10e6, "cuda:3")
         assert (event["name"], event["cat"], event["args"]) == (
-            "Op forward", "forward", {"bytes": 52},
+            "Op forward", "forward", {"bytes": nbytes},
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import kernels, nn, random
+from tinynet.devices import memory
 from tinynet.devices.memory import ALIGN, SMALL, Pool
 from tinynet.devices.threads import parallel_for
 
@@ -37,8 +38,10 @@ def test_dropout_draws_in_training_alone():
     assert (expected[0] != expected[1]).any()
 
 
-def test_the_pool_loses_no_range_and_gives_none_twice(rng):
+@pytest.mark.parametrize("segment", [memory.SEGMENT, 8 * SMALL])  # one of them, or many
+def test_the_pool_loses_no_range_and_gives_none_twice(rng, monkeypatch, segment):
     """After any number of requests: what is free and what is used is what was taken."""
+    monkeypatch.setattr(memory, "SEGMENT", segment)
     pool, alive = Pool(), {}
     for step in range(400):
         if alive and rng.random() < 0.48:
@@ -54,7 +57,9 @@ def test_the_pool_loses_no_range_and_gives_none_twice(rng):
         free = sum(stop - start for start, stop in pool.free)
         assert stats.used + free == stats.held - ALIGN * len(pool.segments)
         assert stats.used == sum(-(-a.nbytes // ALIGN) * ALIGN for a in alive.values())
+        assert stats.held == sum(segment.nbytes for segment in pool.segments)
         ends = sorted(pool.free)
+        assert ends == pool.free
         assert all(a[1] < b[0] for a, b in zip(ends, ends[1:], strict=False))  # joined, apart
     assert stats.peak >= stats.used
     alive.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 
 import numpy as np
 import pytest
@@ -199,3 +200,87 @@ def test_a_long_tensor_is_printed_in_short():
     assert "..." in repr(tinynet.tensor(np.zeros(101))) and "..." not in repr(
         tinynet.tensor(np.zeros(100))
     )
+
+
+@pytest.mark.parametrize("has_grad", [False, True])
+@pytest.mark.parametrize("required", [False, True])
+@pytest.mark.parametrize("place", ["cpu", "cpu:1"])
+def test_a_twin_is_the_same_in_all_and_shares_nothing(place, required, has_grad):
+    x = tinynet.tensor([[1.0, 2.0], [3.0, 4.0]], "float64", place, required)
+    if has_grad:
+        x.grad = tinynet.tensor([[5.0, 6.0], [7.0, 8.0]], "float64", place)
+    (twin, again), single = copy.deepcopy([x, x]), copy.deepcopy(x)
+    assert twin is again and twin is not x
+    for other in (twin, single):
+        assert other.device is x.device and other.requires_grad is required
+        assert other.dtype == x.dtype and other.node is None and type(other) is type(x)
+        assert other.tolist() == x.tolist() and (other.grad is not None) == has_grad
+        assert not np.shares_memory(other.data, x.data)
+        if has_grad:
+            assert other.grad.tolist() == x.grad.tolist() and other.grad.device is x.device
+            assert not np.shares_memory(other.grad.data, x.grad.data)
+
+
+def test_lists_of_numbers_and_tensors_mixed():
+    t = tinynet.tensor(2.0, device="cpu:1")
+    for given in ([t, 1.0], [1.0, t], (1.0, 3.0, t), [t, t]):
+        expected = [float(x) for x in given]
+        assert tinynet.tensor(given).tolist() == expected
+        assert (tinynet.zeros(len(given)) + list(given)).tolist() == expected
+
+
+@pytest.mark.parametrize("call", [bool, int, float, operator.index, "{:.1f}".format])
+def test_what_is_asked_of_one_value_is_refused_of_several_and_of_none(call):
+    for several in (tinynet.tensor([1, 2]), tinynet.zeros(0), tinynet.zeros(2, 2)):
+        with pytest.raises((ValueError, TypeError), match="expected .*one"):
+            call(several)
+    for one in (tinynet.tensor(3), tinynet.tensor([3]), tinynet.tensor([[3]], "uint8")):
+        assert call(one) == call(3)
+
+
+def test_a_fraction_or_a_yes_is_no_index():
+    for value in (1.7, 1.0, True):
+        with pytest.raises(TypeError, match="index: expected one whole number"):
+            [1, 2, 3][tinynet.tensor(value)]
+    assert int(tinynet.tensor(1.7)) == 1 and range(5)[tinynet.tensor(1)] == 1
+
+
+def test_what_requires_a_gradient_is_set_on_leaves_alone():
+    x = leaf([1.0, 2.0])
+    y = x * 2
+    for value in (True, False):
+        with pytest.raises(RuntimeError, match="x.requires_grad: expected a leaf"):
+            y.requires_grad = value
+        with pytest.raises(RuntimeError, match="x.requires_grad: expected a leaf"):
+            y.requires_grad_(value)
+    assert x.requires_grad_(False) is x and not x.requires_grad and not (x * 2).requires_grad
+    for kind in ("int64", "bool", "float16"):
+        with pytest.raises(ValueError, match="requires_grad: expected dtype float32 or float64"):
+            tinynet.ones(2, dtype=kind).requires_grad_()
+        with pytest.raises(ValueError, match="requires_grad: expected dtype float32 or float64"):
+            tinynet.tensor(np.ones(2, kind), requires_grad=True)
+
+
+def test_data_and_grad_are_checked_when_they_are_set():
+    x = leaf([1.0, 2.0])
+    for wrong, error in (
+        (np.array([1, 2]), ValueError), (np.array([True, False]), ValueError),
+        (np.array(["a", "b"]), ValueError), ([1.0, 2.0], TypeError), (3.0, TypeError),
+        (tinynet.zeros(2), TypeError),
+    ):  # fmt: skip
+        with pytest.raises(error, match="x.data: expected an array of"):
+            x.data = wrong
+    for wrong, error in (
+        (tinynet.zeros(3), ValueError), (tinynet.zeros(2, device="cpu:1"), ValueError),
+        (tinynet.zeros(2, 1), ValueError), (np.zeros(2), TypeError), (0, TypeError),
+    ):  # fmt: skip
+        with pytest.raises(error, match="x.grad: expected "):
+            x.grad = wrong
+    assert x.tolist() == [1, 2] and x.grad is None
+    x.data, x.grad = np.array([3.0, 4.0]), tinynet.zeros(2)
+    assert x.dtype == np.float64 and x.tolist() == [3, 4] and x.grad.tolist() == [0, 0]
+    plain = tinynet.tensor([1.0])
+    plain.data = np.array([True])
+    assert plain.dtype == bool
+    plain.data = np.float32(2)
+    assert plain.shape == () and isinstance(plain.data, np.ndarray)

@@ -213,6 +213,17 @@ def test_a_trace_keeps_no_variable_of_a_function_alive():
     assert kept() is None and len(trace.notes) == 1
 
 
+def test_a_tensor_that_is_gone_is_not_taken_for_the_next_one():
+    """Which often lies where it lay, and has its number."""
+    with tinynet.tracing() as trace:
+        for i in range(100):
+            leaf([float(i)]) * 2.0
+    assert [note.inputs[0].values.tolist() for note in trace.notes] == [[i] for i in range(100)]
+    assert [note.outputs[0].values.tolist() for note in trace.notes] == [
+        [2 * i] for i in range(100)
+    ]
+
+
 @pytest.mark.parametrize("shape", [(3,), (tracer.PIECE + 1,), (5, tracer.PIECE), (7, 9, 700)])
 def test_a_large_array_is_summed_up_whole(shape, rng):
     """In any order in memory; the values shown are the first in C order."""

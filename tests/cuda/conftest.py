@@ -5,6 +5,7 @@ CPU; and on a GPU.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,6 +35,8 @@ def machine() -> Iterator[fake_cupy.Machine]:
     ):  # matrices are small here, and threads that wait for one another cost more than they help
         yield machine
         assert not machine.gone_in_use
+        lane = sys.modules.get("tinynet.devices.cuda.lane")
+        assert lane is None or not lane.active.stack  # whatever was raised on the way
     fake_cupy.uninstall()
 
 

@@ -73,6 +73,8 @@ def test_a_chain_of_copies_without_work_between(
     x = rng.standard_normal(7)
     on_a = a.upload(x)  # kept, so that its memory is not used for what comes back
     np.testing.assert_array_equal(a.download(a.copy_from(b.copy_from(on_a, a), b)), x)
+    b.synchronize()
+    assert not a._lane.waits and not b._lane.waits  # what was waited for is forgotten
 
 
 def test_a_copy_into_memory_that_is_still_read(pair: tuple[Device, Device]) -> None:
@@ -206,13 +208,15 @@ def test_the_stand_in_notices_what_is_not_ordered(machine: fake_cupy.Machine) ->
 
 
 @pytest.mark.parametrize(
-    "fault", ["none", "no way back", "no peer access", "peer access that lies"]
+    "fault",
+    ["none", "no way back", "no peer access", "peer access that lies", "peer access that fails"],
 )
 def test_without_peer_access_copies_go_through_the_host(
     machine: fake_cupy.Machine, rng: np.random.Generator, fault: str
 ) -> None:
-    machine.peers, machine.peers_lie = fault != "no peer access", fault == "peer access that lies"
-    machine.no_way = {(1, 0)} if fault == "no way back" else set()
+    machine.peers, machine.peers_lie = fault != "no peer access", "that" in fault
+    ways = {"no way back": {(1, 0)}, "peer access that fails": {(0, 1), (1, 0)}}
+    machine.no_way = ways.get(fault, set())
     a, b = tinynet.device("cuda:0"), tinynet.device("cuda:1")
     for _ in range(3):
         x = innermost(rng, 4, 3, 5, 2)
@@ -221,7 +225,7 @@ def test_without_peer_access_copies_go_through_the_host(
     all_of_it = (1 << 20) + 3 * 480  # the probe, and what was asked for
     assert (machine.peer_bytes[0, 1], machine.peer_bytes[1, 0]) == {
         "none": (all_of_it, all_of_it), "no way back": (all_of_it, 0), "no peer access": (0, 0),
-        "peer access that lies": (1 << 20, 1 << 20),
+        "peer access that lies": (1 << 20, 1 << 20), "peer access that fails": (0, 0),
     }[fault]  # fmt: skip
 
 
@@ -257,6 +261,11 @@ def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machin
             a.kernels.run_steps(a.kernels.sgd_step, [(x, elsewhere, x, 0.1, 0.9, 0.0)])
         with pytest.raises(TypeError, match="sgd_step: velocity is float, got float64"):
             a.kernels.sgd_step(x, x, x.astype(np.float64), 0.1, 0.9, 0.0)
+        right, rates = (x, x, x, 0.1, 0.9, 0.0), (0.1, 0.9, 0.0)
+        for wrong in ((x, x, elsewhere, *rates), (x, elsewhere, x, *rates)):
+            for calls in ([right, wrong], [wrong, right]):
+                with pytest.raises(tinynet.DeviceMismatchError, match="lives on cuda:1"):
+                    a.kernels.run_steps(a.kernels.sgd_step, calls)
         for dtype in (np.complex64, np.float16, np.int64):
             with pytest.raises(TypeError, match=f"x is float or double, got {np.dtype(dtype)}"):
                 a.kernels.relu_forward(a.upload(np.ones(3, dtype)))
@@ -265,6 +274,10 @@ def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machin
             gemm(x, elsewhere.T, a.xp.zeros((2, 2), np.float32))
         with pytest.raises(ValueError, match="do not fit"):
             gemm(x, x, a.xp.zeros((2, 2), np.float32))
+        many, few = a.xp.zeros((2, 2, 3, 3), np.float32), a.xp.zeros((3, 3), np.float32)
+        for given in ((many, many, many), (many[0], few, few), (few, many[0, :1], many[0])):
+            with pytest.raises(ValueError, match="do not fit"):
+                gemm(*given)
 
 
 def test_a_launch_that_is_remembered_takes_its_own_numbers(machine: fake_cupy.Machine) -> None:
@@ -396,6 +409,7 @@ def test_twins_and_names(machine: fake_cupy.Machine) -> None:
     assert zero == same == "cuda:0" and zero._lane is same._lane and zero != one
     assert twin != zero and zero != twin and twin != "cuda:0" and twin is zero.twin()
     assert twin._lane.stream is not zero._lane.stream and len({zero, same, one, twin}) == 3
+    assert twin.twin() is twin and twin.name == "cuda:0'" and twin.index == 0
     assert pickle.loads(pickle.dumps(twin)) is twin and pickle.loads(pickle.dumps(zero)) is zero
     with pytest.raises(tinynet.DeviceMismatchError):
         tinynet.tensor([1.0], device=zero) + tinynet.tensor([1.0], device=twin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import fake_cupy
@@ -35,8 +36,9 @@ def test_memory_stats_and_out_of_memory(machine: fake_cupy.Machine) -> None:
         and "\n" not in message
     )
     assert "of a batch of 32, at most" in message
+    # As if all of the memory were for what is in use and what was asked for.
     fits = int(message.split("at most ")[1].split()[0])
-    assert 16 <= fits < 32
+    assert fits == 32 * machine.memory // (machine.used[0] + 512_000) < 32
     with pytest.raises(
         tinynet.OutOfMemoryError,
         match="an operation asked for 8.00 GiB.*: use a smaller batch size$",
@@ -66,6 +68,36 @@ def test_the_peak_is_the_most_that_was_used_at_once(
         stats = gpu.memory_stats()
         assert (stats.used, stats.held, stats.peak) == (machine.used[i], machine.held[i], most[i])
         assert gpu.free_memory() == machine.memory - machine.held[i]
+    gpu.reset_peak()
+    large = gpu.empty((20_000,), np.uint8)
+    del large  # the peak is now far above what is used
+    alive[i].extend(gpu.empty((1,), np.uint8) for _ in range(60))
+    assert gpu.memory_stats().peak == machine.used[i]
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
+def test_a_convolution_takes_no_more_memory_than_its_pieces(
+    machine: fake_cupy.Machine, rng: np.random.Generator, monkeypatch: Any, stride: tuple
+) -> None:
+    """Columns, products for dw, and columns of dx are made COLUMN_BYTES at a time."""
+    gpu = tinynet.device("cuda")
+    gpu.kernels  # noqa: B018  imports them
+    most = 40_000
+    monkeypatch.setattr(sys.modules["tinynet.kernels.cuda.conv2d"], "COLUMN_BYTES", most)
+    x, weight = (
+        gpu.upload(a) for a in (rng.standard_normal((1, 16, 32, 8)), np.ones((16, 16, 3, 3)))
+    )
+    geometry = stride, (1, 1), 1
+    with gpu.activate():
+        dy = gpu.kernels.conv2d_forward(x, weight, None, *geometry)
+        for needs, pieces in (((True, False, False), 1), ((False, True, False), 2)):
+            gpu.kernels.conv2d_backward(dy, x, weight, *geometry, needs)  # nothing is new then
+            gpu.reset_peak()
+            before = gpu.memory_stats().peak
+            gpu.kernels.conv2d_backward(dy, x, weight, *geometry, needs)
+            # its result, the weights in another order, and what pads blocks
+            rest = (x.nbytes if needs[0] else weight.nbytes) + weight.nbytes + 4096
+            assert gpu.memory_stats().peak - before <= pieces * most + rest
 
 
 class Greedy(tinynet.Function):

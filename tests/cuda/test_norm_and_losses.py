@@ -4,14 +4,19 @@ That is: rows of many runs, the running arrays, huge values, classes that are no
 
 from __future__ import annotations
 
+import itertools
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
+from test_kernels import activation, parity
 
+import tinynet
 from tinynet import kernels
-from tinynet.devices import Device
+from tinynet.devices import Device, find_device
 
 DTYPES = [np.float32, np.float64]
 ALL = (True, True, True)
@@ -71,6 +76,57 @@ def test_batch_norm(
         on_both(gpu, "batch_norm_backward", dy, x, None, m, r, True, ALL, tolerance=200)
 
 
+def test_batch_norm_over_ranks_of_unequal_shares(
+    gpu: Device, rng: np.random.Generator, monkeypatch: Any
+) -> None:
+    """Two ranks, a thread each, have the results that one has for all. Rows are of several runs."""
+    gpu.kernels  # noqa: B018  imports them
+    monkeypatch.setattr(sys.modules["tinynet.kernels.cuda.batch_norm"], "RUN", 9)
+    x, dy = (lying(rng, (7, 3, 5, 4), np.float64, True) for _ in range(2))
+    w, b = rng.standard_normal((2, 3))
+    parts, told = (slice(2), slice(2, 7)), {}
+    turn, both_told = threading.Lock(), threading.Barrier(2, timeout=60)
+
+    def results(place: Device, part: slice, gather: Any) -> list[np.ndarray]:
+        running = [place.upload(np.full(3, value)) for value in (0.5, 2.0)]
+        sent = [place.upload(a) for a in (x[part], w, b, dy[part])]
+        with place.activate():
+            y, m, r = place.kernels.batch_norm_forward(
+                *sent[:3], *running, True, 0.3, 0.1, True, gather
+            )
+            gradients = place.kernels.batch_norm_backward(
+                sent[3], sent[0], sent[1], m, r, True, ALL, y, gather
+            )
+        return [place.download(a) for a in (y, gradients[0], *gradients[1:], m, r, *running)]
+
+    def rank(number: int) -> list[np.ndarray]:
+        calls = itertools.count()
+
+        def gather(value: Any) -> list[Any]:
+            call = next(calls)
+            told[call, number] = value
+            turn.release()
+            both_told.wait()
+            turn.acquire()
+            return [told[call, 0], told[call, 1]]
+
+        with turn:  # the shim runs one kernel at a time
+            return results(gpu, parts[number], gather)
+
+    with ThreadPoolExecutor(2) as pool:
+        one, two = pool.map(rank, range(2))
+    whole = results(find_device("cpu"), slice(None), None)
+    for i, (a, b, expected) in enumerate(zip(one, two, whole, strict=True)):
+        if i < 2:  # y, dx: each rank has its rows
+            found = np.concatenate([a, b])
+        elif i < 4:  # dw, db: each has its part of the sum
+            found = a + b
+        else:
+            np.testing.assert_array_equal(a, b)
+            found = a
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
+
+
 def test_batch_norm_far_from_zero_and_with_nan(gpu: Device, rng: np.random.Generator) -> None:
     x = lying(rng, (40, 3, 9, 9), np.float32, True)
     x[:, 1] += 1000
@@ -117,6 +173,58 @@ def test_linear_on_sequences_adds_up_any_number_of_rows(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_softmax(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
+    for shape in ((5, 7), (40, 3), (2, 3, 4, 5), (6,), (1, 100), (3, 0), (2, 0, 3), (0,)):
+        for axis in range(-1, len(shape)):
+            x, dy = (30 * activation(rng, shape, dtype, len(shape) > 1) for _ in range(2))
+            for name in ("softmax", "log_softmax"):
+                y = parity(gpu, f"{name}_forward", x, axis, tolerance=100)
+                parity(gpu, f"{name}_backward", dy, y, axis, tolerance=100)
+
+
+@pytest.mark.parametrize("label", [np.int8, np.uint8, np.int32, np.int64, np.uint64])
+def test_labels_of_any_integer_type(gpu: Device, rng: np.random.Generator, label: Any) -> None:
+    x, target = activation(rng, (5, 7), np.float32), rng.integers(0, 7, 5).astype(label)
+    _, p = parity(gpu, "cross_entropy_forward", x, target, tolerance=100)
+    for name, given in (("cross_entropy", p), ("nll_loss", x)):
+        parity(gpu, f"{name}_backward", np.ones(5, np.float32), given, target, tolerance=100)
+    parity(gpu, "nll_loss_forward", x, target)
+
+
+@pytest.mark.parametrize("wrong", [-1, 7, 2**40])
+@pytest.mark.parametrize("loss", ["cross_entropy", "nll_loss"])
+def test_a_label_out_of_range_gives_nan(gpu: Device, loss: str, wrong: int) -> None:
+    """Those that live on a GPU are not looked at before: the loss and the gradient of that row, and
+    of no other, say so. The trainer ends at a loss that is NaN.
+    """
+    x = tinynet.tensor(np.ones((3, 7), np.float32), device=gpu, requires_grad=True)
+    target = tinynet.tensor(np.array([2, wrong, 6]), device=gpu)
+    losses = getattr(tinynet.functional, loss)(x, target, reduction="none")
+    assert np.isnan(losses.numpy()).tolist() == [False, True, False]
+    losses.sum().backward()
+    assert np.isnan(x.grad.numpy()).any(axis=1).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cross_entropy(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
+    for N, K in ((1, 2), (5, 10), (33, 9), (64, 100)):
+        logits, target = 30 * activation(rng, (N, K), dtype), rng.integers(0, K, N)
+        _, probabilities = parity(gpu, "cross_entropy_forward", logits, target, tolerance=100)
+        parity(
+            gpu,
+            "cross_entropy_backward",
+            rng.standard_normal(N).astype(dtype),
+            probabilities,
+            target,
+        )
+
+
+def test_cross_entropy_of_huge_logits(gpu: Device) -> None:
+    logits = np.array([[1e4, -1e4, 0], [-3e38, 0, 0]], np.float32)
+    parity(gpu, "cross_entropy_forward", logits, np.array([1, 0]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("innermost", [True, False])
 def test_losses_over_classes(
     gpu: Device, rng: np.random.Generator, innermost: bool, dtype: Any
@@ -157,5 +265,6 @@ def test_layer_norm_of_many_rows(gpu: Device, rng: np.random.Generator, dtype: A
         for weight, bias in ((w, b), (None, None)):
             (y, m, r), _ = on_both(gpu, "layer_norm_forward", x, weight, bias, 0.1)
             for needs in (ALL, (False, True, False), (True, False, True)):
-                args = dy, x, weight, m, r, needs
-                on_both(gpu, "layer_norm_backward", *args, tolerance=200)
+                for lay in (np.ascontiguousarray, np.asfortranarray):
+                    args = lay(dy), lay(x), weight, m, r, needs
+                    on_both(gpu, "layer_norm_backward", *args, tolerance=200)

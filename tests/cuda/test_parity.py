@@ -30,12 +30,17 @@ def cases_of(name: str) -> Iterator[Case]:
 
 
 def results(name: str, case: Case, where: Device, dtype: Any) -> list[np.ndarray]:
-    """The outputs of a case on a device, and the gradients of all its arguments."""
+    """The outputs of a case on a device, and the gradients of all its arguments. Arrays lie in C
+    order, those of float32 in Fortran's.
+    """
+    lay = np.asfortranarray if dtype is np.float32 else np.ascontiguousarray
     fn, inputs = case
     random.manual_seed(0)
     rng = np.random.default_rng(1)
     arguments = [
-        Tensor(where.upload(x.astype(dtype)), where, True) if isinstance(x, np.ndarray) else x
+        Tensor(where.upload(lay(x.astype(dtype)).reshape(x.shape)), where, True)
+        if isinstance(x, np.ndarray)
+        else x
         for x in inputs
     ]
     y = fn(*arguments)
@@ -43,7 +48,7 @@ def results(name: str, case: Case, where: Device, dtype: Any) -> list[np.ndarray
     if not has_gradient(name):
         return [output.numpy() for output in outputs]
     for y in outputs:
-        seed = rng.standard_normal(y.shape).astype(dtype)
+        seed = lay(rng.standard_normal(y.shape).astype(dtype)).reshape(y.shape)
         y.backward(Tensor(y.device.upload(seed), y.device), retain_graph=len(outputs) > 1)
     grads = [a.grad for a in arguments if isinstance(a, Tensor)]
     assert all(grad is not None for grad in grads)

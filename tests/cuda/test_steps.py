@@ -42,7 +42,7 @@ def test_rules(gpu: Device, rng: np.random.Generator, rule: Any, options: dict, 
     tolerance = dict(rtol=0, atol=100 * np.finfo(dtype).eps)
     for step in range(4):
         for p, q in zip(on_cpu, on_gpu, strict=True):
-            g = rng.standard_normal(p.shape).astype(dtype)
+            g = rng.standard_normal(p.shape[::-1]).astype(dtype).T  # not as the weight lies
             p.grad, q.grad = (tinynet.tensor(g, device=x.device) for x in (p, q))
         here.step()
         there.step()

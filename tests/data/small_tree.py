@@ -1,4 +1,4 @@
-"""A folder tree of few small pictures."""
+"""Folder trees of few small pictures, and preparing them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import hashlib
 import io
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
+from tinynet.data.prepare import Options, prepare
+
 WNIDS = ["n01", "n02"]
+NAMES = ("n01", "n02", "n03")
+SMALL = Options(size=16, shard=5)
 
 
 def picture(shade: int, size=(12, 10), form="JPEG") -> bytes:
@@ -32,3 +37,31 @@ def with_sums(folder: Path, name: str, data: bytes) -> None:
     (folder / name).write_bytes(data)
     sums = folder / "SHA256SUMS"
     sums.write_text(sums.read_text().replace(f"{old}  {name}", f"{new}  {name}"))
+
+
+def photo(rng, size=(27, 22), **options) -> bytes:
+    coarse = rng.integers(0, 256, (4, 5, 3), np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(coarse).resize(size).save(data, "JPEG", quality=92, **options)
+    return data.getvalue()
+
+
+def larger_tree(root: Path, rng, train=8, val=3, **more: bytes) -> Path:
+    """Photos of three classes; `more`: further training pictures of n01."""
+    for split, count in (("train", train), ("val", val)) if val else (("train", train),):
+        for name in NAMES:
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                (root / split / name / f"{i}.jpg").write_bytes(photo(rng))
+    for name, data in more.items():
+        (root / "train/n01" / f"{name}.jpg").write_bytes(data)
+    return root
+
+
+def made(source: Path, out: Path, options: Options = SMALL, **how) -> dict:
+    """Prepare by one worker, without a bar."""
+    return prepare(source, out, options, **{"workers": 1, "progress": False, **how})
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -35,3 +38,27 @@ def test_the_source_is_closed_with_its_user() -> None:
     assert next(made) == 0
     made.close()
     assert closed == [True] and next(source, None) is None
+
+
+def test_an_item_is_its_users_alone() -> None:
+    """It is gone when the user lets go of it, also while the next one takes long."""
+    slow = threading.Event()
+
+    class Item:
+        pass
+
+    def items() -> Iterator[Item]:
+        yield Item()
+        slow.wait(60)
+        yield Item()
+
+    made = in_background(items(), 1)
+    for _ in range(2):
+        item = weakref.ref(next(made))
+        for _ in range(1000):  # the thread may not have gone on yet
+            if item() is None:
+                break
+            time.sleep(0.01)
+        assert item() is None
+        slow.set()
+    assert next(made, None) is None

@@ -113,7 +113,9 @@ def test_idx_mistakes(tmp_path):
             {"t10k-labels-idx1": np.zeros((2, 1, 1), np.uint8)},
             "labels-idx1.*: expected 1 dimensions, got 3",
         ),
-        ({"train-labels-idx1": np.zeros(5, np.uint8)}, "got 5 labels for 4 pictures"),
+        ({"train-labels-idx1": np.zeros(5, np.uint8)}, "train picture, got 5 labels for 4 pic"),
+        ({"train-labels-idx1": np.zeros(3, np.uint8)}, "train picture, got 3 labels for 4 pic"),
+        ({"t10k-labels-idx1": np.zeros(1, np.uint8)}, "t10k picture, got 1 labels for 2 pictures"),
     ]:
         with pytest.raises(DataError, match=message):
             open_data(write_idx(tmp_path, **changed))

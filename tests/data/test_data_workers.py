@@ -218,6 +218,26 @@ def test_an_error_in_a_worker_that_is_none_of_the_data_ends_the_run(forks):
         assert loader._pool.workers == []
 
 
+@linux
+def test_an_error_behind_the_batch_where_an_epoch_was_left(forks):
+    """A worker that fails over a batch nobody will see: told, and the next epoch is whole."""
+
+    class Odd(Counted):
+        def picture(self, i):
+            if i == 6 and self.labels[0] == 0:
+                raise ZeroDivisionError("picture 6")
+            return super().picture(i)
+
+    dataset = Odd()
+    with Loader(dataset, 4, crop=3, train=False, workers=1, ahead=3) as loader:
+        epoch = loader.epoch(0)
+        next(epoch)
+        with pytest.raises(DataError, match="ZeroDivisionError.'picture 6'"):
+            epoch.close()
+        dataset.labels[0] = 1
+        assert sum(values(loader.epoch(0)), []) == list(range(40))
+
+
 def test_a_pool_of_no_batches(forks):
     pool = WorkerPool(Counted(), 1, 1, (4, 3, 4, 1))
     assert list(pool.run(iter(()))) == []

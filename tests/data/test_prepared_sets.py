@@ -4,6 +4,7 @@ run that stops leaves behind, and how many bad pictures are too many.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -217,6 +218,42 @@ def test_a_run_that_fails_at_any_write_goes_on(source, tmp_path, monkeypatch):
     assert contents(out) == right
     # the plan; shards and parts; the report; tables and sums; dataset.json
     assert writes == 1 + 2 * 3 + 1 + 6 + 1
+
+
+def test_what_a_killed_run_was_writing_is_cleared_away(source, tmp_path):
+    """By whichever process it was; what is not ours stays."""
+    right, out = contents(make(source, tmp_path / "whole")), tmp_path / "out"
+    (out / "parts").mkdir(parents=True)
+    asides = [f".{name}.4194999" for name in right] + ["parts/.plan.json.4194999"]
+    for name in [*asides, ".train-000123.tar.7", "parts/.train-000000.npz.7"]:
+        (out / name).write_bytes(b"half")
+    for name in (".notes", ".train.npy", ".train-1.tar.7.old", "train.tar.7", "x.train.npy.7"):
+        right[name] = b"mine"
+        (out / name).write_bytes(b"mine")
+    make(source, out)
+    assert contents(out) == right
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_whoever_wrote_shards_has_ended(source, tmp_path, monkeypatch, fails):
+    """Also when the run ends with an error, in the middle of what the others do."""
+    made, ended = [], []
+
+    class Noted(InThread):
+        def __init__(self, name, *arguments):
+            made.append(name)
+            super().__init__(name, *arguments)
+
+        def end(self):
+            ended.append(self.thread.name)
+            super().end()
+
+    monkeypatch.setattr("tinynet.data.prepare.Process", Noted)
+    if fails:
+        (source / "val/n02/picture 1.png").write_text("no picture")
+    with pytest.raises(DataError) if fails else contextlib.nullcontext():
+        prepare(source, tmp_path / "out", SMALL, workers=3, max_bad=0, progress=False)
+    assert made == ended == ["worker 0", "worker 1", "worker 2"]
 
 
 @linux

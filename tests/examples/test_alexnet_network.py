@@ -149,6 +149,18 @@ def test_towers_on_one_device_convolve_the_same_tensor_once():
     assert found == {"both": (2, 6), "apart": (0, 10), "one": (0, 5)}
 
 
+def test_each_tower_sees_the_pictures_of_its_device(rng):
+    """Of a pair; what leaves a layer lies on the first device, tower a's maps first."""
+    net = AlexNet(10, "mini", ("cpu:1", "cpu:0"), 1).eval()
+    a, b = (rng.normal(size=(2, 1, 28, 28)).astype(np.float32) for _ in range(2))
+    pair = tinynet.tensor(a, device="cpu:1"), tinynet.tensor(b, device="cpu:0")
+    both = net.features(pair, "conv1")
+    one, two = (net.features(tinynet.tensor(x, device="cpu:1"), "conv1").numpy() for x in (a, b))
+    np.testing.assert_array_equal(both.numpy()[:, :16], one[:, :16])
+    np.testing.assert_array_equal(both.numpy()[:, 16:], two[:, 16:])
+    assert both.device == net(pair).device == net.fc8.weight.device == "cpu:1"
+
+
 def test_the_number_of_threads_changes_no_bit():
     before = tinynet.get_num_threads()
     try:

@@ -390,3 +390,65 @@ def test_more_pairs_than_the_table_has():
         t = comparing.T[min(n - 1, 30) - 1]
         found = comparing.difference(d, 0 * d)
         assert found.mean - found.low == pytest.approx(t * d.std(ddof=1) / math.sqrt(n))
+
+
+def test_a_run_that_is_interrupted_ends_before_the_command_does(tmp_path, monkeypatch):
+    """It saves; and is waited for."""
+    told = []
+
+    class Child:
+        def __init__(self, *arguments, **options):
+            pass
+
+        def wait(self):
+            told.append("wait")
+            if len(told) == 1:
+                raise KeyboardInterrupt
+            return 0
+
+        def terminate(self):
+            told.append("terminate")
+
+    monkeypatch.setattr(running.subprocess, "Popen", Child)
+    with pytest.raises(KeyboardInterrupt):
+        running.alexnet([], tmp_path / "a")
+    assert told == ["wait", "terminate", "wait"]
+
+
+@pytest.mark.parametrize("status, mark", [(0, ""), (1, "+"), (128, "")])
+def test_a_commit_of_changed_files_is_marked(status, mark, monkeypatch):
+    def run(words, **options):
+        return SimpleNamespace(returncode=status if "diff" in words else 0, stdout="0123456789\n")
+
+    monkeypatch.setattr(running.subprocess, "run", run)
+    assert running.commit() == "0123456789" + mark
+
+
+def test_runs_minutes_and_commits_of_a_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "draw", lambda *each: "")
+    monkeypatch.setattr(page, "STATEMENTS", {"norm": STATEMENTS["norm"]})
+    plan, lines = running.Plan(STATEMENTS["norm"], "small", 3), {}
+    for number, (_, _, job) in enumerate(plan.jobs({})):
+        if number < 5:
+            about = {"commit": "ba"[number % 2], "seconds": 90.0, "top1_error": 20.0 + number}
+            lines[job.command()] = {"command": job.command(), **about}
+    text = page.write_page(tmp_path / "paper", lines).read_text()
+    assert "5 runs, 8 minutes of training and testing in all; commits a, b." in text
+    assert "| norm | small | 1 |" in text and "| norm | full | 6 |" in text
+
+
+def test_runs_with_more_options_make_no_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(page, "draw", lambda *each: "")
+    monkeypatch.setattr(
+        claims,
+        "perform",
+        lambda job, *_: {"command": job.command(), "commit": "a", "top1_error": 1.0},
+    )
+    words = ["run", "norm", "--seeds", "1", "--out", str(tmp_path / "paper"), "--", "--epochs", "1"]
+    assert claims.main(words) == 0
+    assert not (tmp_path / "paper.md").exists() and "| none |" in capsys.readouterr().out
+    assert claims.main(words[:-3]) == 0
+    assert (tmp_path / "paper.md").exists()
+    for wrong in (["run"], ["list", "norm"], ["page", "norm"]):
+        assert claims.main(wrong) == 2
+        assert "expected `run NAME`, `list` or `page`" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import tinynet
 from tinynet import nn
@@ -19,11 +20,14 @@ import autoencoder  # noqa: E402
 import backprop  # noqa: E402
 import bert  # noqa: E402
 import gan  # noqa: E402
+import googlenet  # noqa: E402
 import gpt  # noqa: E402
+import lenet5  # noqa: E402
 import perceptron  # noqa: E402
 import resnet  # noqa: E402
 import transformer  # noqa: E402
 import vae  # noqa: E402
+import vgg  # noqa: E402
 
 CPU = tinynet.device("cpu")
 
@@ -224,6 +228,10 @@ def test_what_a_vae_shows_and_says(drawn, rng):
         np.testing.assert_allclose(
             walk[3], painted((8 * ends[:1] + 3 * ends[1:]) / 11)[0], rtol=1e-4
         )
+    for count in (1, 3, 6):  # a small test set
+        drawn.clear()
+        vae.show(net, x[:count], np.zeros(count), ["a"])
+        assert len(drawn[2]) == count // 2
     tinynet.manual_seed(1)
     said = vae.say(net, x[:1])
     tinynet.manual_seed(1)
@@ -290,3 +298,45 @@ def test_groups_of_a_resnet_by_stage():
         ("stages.2.weight", 4, 0.25), ("fc.weight", 1, 0.25), ("norms.bias", 2 * 13 + 1, 0.0),
     ]  # fmt: skip
     assert all(isinstance(p, nn.Parameter) for g in groups for p in g["params"])
+
+
+def test_first_weights_that_are_not_the_layers_own():
+    """Small where classes begin, as the papers have them; by fan-out in ResNet; far in a
+    perceptron.
+    """
+    tinynet.manual_seed(0)
+    conv = resnet.conv(64, 64, 1, CPU)
+    found = {
+        "vgg": (vgg.VGG(64, 1, 16, "vgg-mini", CPU).fc3.weight, 0.01),
+        "googlenet": (googlenet.GoogLeNet(64, 1, 20, "googlenet-mini", CPU).fc.weight, 0.01),
+        "gpt": (gpt.GPT(60, 60, 32, 4, 1, CPU).tokens.weight, 0.06),
+        "gpt, places": (gpt.GPT(60, 60, 32, 4, 1, CPU).places.weight, 0.06),
+        "gpt, block": (gpt.Block(64, 4, CPU).attention.out.weight, 0.06),
+        "bert": (bert.BERT(60, 60, 32, 4, 1, CPU).head.weight, 0.06),
+        "gan": (gan.Judge(1, 8, 16, CPU).down2.weight, 0.02),
+        "transformer": (transformer.Transformer([99, 99], CPU).words[0].weight, 1 / 8),
+        "resnet": (conv.weight, (2 / (9 * 64)) ** 0.5),
+        "backprop": (backprop.Layers((60, 60), CPU).layers[0].weight, 0.3),
+        "perceptron": (perceptron.Perceptron(2000, CPU).weight, 5.0),
+    }
+    for name, (weight, sigma) in found.items():
+        assert weight.numpy().std() == pytest.approx(sigma, rel=0.1), name
+    assert conv.bias is None
+
+
+def test_what_is_learnt_and_what_is_kept():
+    """Codes of LeNet-5, and where its third layer sees nothing, belong to the net and stay."""
+    net = lenet5.LeNet5(3, 1, 12, CPU)
+    learnt = {name for name, _ in net.named_parameters()}
+    assert {name for name, _ in net.named_buffers()} == {"codes", "c3.seen"}
+    assert not learnt & {"codes", "c3.seen"} and {*np.unique(net.codes.numpy())} == {-1, 1}
+
+
+def test_a_perceptron_sees_a_file_as_it_was_trained(tmp_path):
+    path, pixels = tmp_path / "bag.png", np.full((28, 28), 51, np.uint8)
+    Image.fromarray(pixels).save(path)
+    net = perceptron.Perceptron(784, CPU)
+    net.weight.data[...], net.bias.data[...] = 1 / 784, 0
+    assert perceptron.say(net, str(path)) == "+0.20, Bag"
+    net.bias.data[...] = -1
+    assert perceptron.say(net, str(path)) == "-0.80, Trouser"

@@ -150,6 +150,88 @@ def test_the_default_is_the_small_one():
         assert next(iter(program_of(module).recipes)) == name
 
 
+# --- Nets -----------------------------------------------------------------------------------------
+
+PRESETS = {
+    "paper": dict(
+        image_size=224, kernels=[48, 128, 192, 192, 128], hidden=2048, towers=2, border=3,
+        conv1=dict(kernel_size=11, stride=4), conv2=dict(kernel_size=5, padding=2),
+        others=dict(kernel_size=3, padding=1), decay=5e-4, bias_decay=True, bias_lr=None, rates={},
+        layers=("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"), dropout=0.5,
+        crossings=("conv3", "fc6", "fc7"), inverted=False, alpha=5e-4,
+        ones=("conv2", "conv4", "conv5", "fc6", "fc7"),
+        after=dict(
+            conv1="norm pool", conv2="norm pool", conv5="pool", fc6="dropout", fc7="dropout"
+        ),
+    ),
+}  # fmt: skip
+PRESETS["cfg145"] = PRESETS["paper"] | dict(
+    alpha=1e-4, bias_lr=0.02, bias_decay=False,
+    after=PRESETS["paper"]["after"]
+    | dict(conv1="norm pool relu", conv2="norm same_map pool", conv5="pool relu"),
+)  # fmt: skip
+PRESETS["mini"] = PRESETS["paper"] | dict(
+    image_size=28, kernels=[16, 32, 48, 48, 32], hidden=256, border=0, ones=(), inverted=True,
+    conv1=dict(kernel_size=5, padding=2), conv2=dict(kernel_size=3, padding=1), dropout=0.2,
+    rates=dict(conv1=10.0), bias_decay=False,
+)  # fmt: skip
+PRESETS["photos"] = PRESETS["mini"] | dict(
+    image_size=56, decay=2e-3, conv1=dict(kernel_size=9, stride=2, padding=4),
+    conv2=dict(kernel_size=5, padding=2),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", alexnet.PRESETS)
+def test_a_preset_is_as_written(name):
+    found = {k: v for k, v in vars(alexnet.PRESETS[name]).items() if k != "weights"}
+    assert found == PRESETS[name]
+    stated = alexnet.state(name, None)
+    assert stated == {k: v for k, v in found.items() if k != "image_size"}
+
+
+def test_what_follows_a_layer():
+    words = "norm same_map pool pool_apart pool_mean relu tanh flatten dropout"
+    p = replace(alexnet.PAPER, alpha=0.25, dropout=0.3, inverted=True)
+    norm, same, pool, apart, mean, relu, tanh, flatten, dropout = alexnet.after(words, p).layers
+    assert norm.options == dict(size=5, alpha=0.25, beta=0.75, k=2.0)
+    assert same.options == dict(size=5, alpha=0.001, beta=0.75, k=1.0)
+    window = dict(kernel_size=3, stride=2, padding=0, ceil_mode=True)
+    assert pool.options == window and mean.options == window | dict(count_include_pad=True)
+    assert (apart.options["kernel_size"], apart.options["stride"]) == (2, None)
+    assert relu.inplace and (dropout.p, dropout.inverted) == (0.3, True)
+    assert isinstance(tanh, nn.Tanh) and isinstance(flatten, nn.Flatten)
+
+
+SMALL = dict(classes=["a", "b", "c"], in_channels=1, image_size=28)
+TEXT = dict(vocabulary=list("abcdefg"), length=64)
+BUILT = {  # example, preset: what a checkpoint says, and the parameters of its net
+    ("autoencoder", "codes"): (SMALL, 435_858), ("autoencoder", "denoising"): (SMALL, 439_728),
+    ("backprop", "families"): (dict(inputs=[36]), 630), ("backprop", "xor"): (dict(inputs=[2]), 9),
+    ("bert", "bert"): (TEXT, 819_336), ("bert", "bert-mini"): (TEXT, 109_000),
+    ("gan", "gan"): (SMALL, 270_754), ("googlenet", "googlenet-mini"): (SMALL, 200_038),
+    ("gpt", "gpt"): (TEXT, 802_176), ("gpt", "gpt-mini"): (TEXT, 104_512),
+    ("lenet5", "lenet5"): (SMALL, 60_900), ("perceptron", "xor"): (dict(inputs=[2]), 3),
+    ("resnet", "resnet20"): (SMALL, 268_979), ("resnet", "plain20"): (SMALL, 268_979),
+    ("resnet", "resnet32"): (SMALL, 463_411), ("resnet", "plain56"): (SMALL, 852_275),
+    ("resnet", "resnet56"): (SMALL, 852_275), ("resnet", "cifar"): (SMALL, 268_979),
+    ("transformer", "transformer"): (dict(source=list("abc"), vocabulary=list("abcd")), 233_920),
+    ("vae", "vae"): (SMALL, 652_824), ("vgg", "vgg-mini"): (SMALL, 381_251),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("module, preset", BUILT)
+def test_a_checkpoint_builds_its_net(module, preset):
+    about, parameters = BUILT[module, preset]
+    net = program_of(module).build({"preset": preset, **about}, (tinynet.device("cpu:1"),))
+    assert sum(p.size for p in net.parameters()) == parameters
+    assert {part.device.name for part in (*net.parameters(), *net.buffers())} == {"cpu:1"}
+    if module == "resnet":
+        shortcuts = {m.shortcut for m in net.modules() if hasattr(m, "shortcut")}
+        assert shortcuts == {not preset.startswith("plain")}
+    dropped = {"vgg": {0.5}, "googlenet": {0.4, 0.7}}.get(module, set())
+    assert {m.p for m in net.modules() if isinstance(m, nn.Dropout)} == dropped
+
+
 # --- Variants -------------------------------------------------------------------------------------
 
 FOUR = dict(

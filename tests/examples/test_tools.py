@@ -111,6 +111,22 @@ def test_rows_of_files_in_their_order_and_embedded_pictures(run, tmp_path):
     assert Sets.asked[0]["data"] is None and np.load(out).shape == (300, 10)
 
 
+def test_each_rank_reads_its_batches_and_one_writes(run, tmp_path, monkeypatch):
+    loaders, real = [], features.Loader
+    monkeypatch.setattr(
+        features, "Loader", lambda *each, **more: loaders.append(real(*each, **more)) or loaders[-1]
+    )
+    monkeypatch.setattr(features.together, "begin", lambda job, args: None)
+    args = SimpleNamespace(
+        checkpoint="run", out=tmp_path / "f.npy", pictures=[], data="there", layer="", device=None
+    )
+    for rank in (0, 1):
+        job = SimpleNamespace(rank=rank, size=2, gather=lambda mine: [mine, []])
+        assert features.run(args, job) == 0
+        assert loaders[-1].every == (rank, 2) and args.out.exists() == (rank == 0)
+        args.out.unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize("layer, maps", [("", 10), ("conv2", 6)])
 def test_a_sheet_shows_the_patches_of_a_layer(layer, maps, run, tmp_path, monkeypatch, capsys):
     drawn = []
@@ -304,15 +320,20 @@ def test_a_signal_ends_it_in_one_line_and_is_let_go(name, prepared, monkeypatch,
     kept = []
 
     def prepare(*arguments, **options):
-        os.kill(os.getpid(), signal.Signals[name])
-        for _ in range(1000):
-            kept.append(1)
+        try:
+            os.kill(os.getpid(), signal.Signals[name])
+            for _ in range(1000):
+                signal.getsignal(signal.SIGINT)
+        except prepare_imagenet.Stopped:  # a second one ends the program at once
+            kept.extend(signal.getsignal(getattr(signal, n)) for n in prepare_imagenet.SIGNALS)
+            raise
 
     monkeypatch.setattr(prepare_imagenet, "prepare_over", prepare)
     assert prepare_imagenet.main(["from", str(tmp_path)]) == 128 + signal.Signals[name]
     said = capsys.readouterr().err
     assert said == f"stopped by {name}: 3 shards are done, and the same command goes on from here\n"
     assert signal.getsignal(signal.Signals[name]) is before
+    assert kept == [signal.SIG_DFL] * 3
 
 
 def test_a_mistake_is_one_line(prepared, monkeypatch, capsys):

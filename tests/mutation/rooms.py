@@ -16,11 +16,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_KERNELS = "core/test_window_kernels.py core/test_cpu_kernels.py core/test_kernels_alike.py core/test_every_case.py"
+_KERNELS = "core/test_window_kernels.py core/test_cpu_kernels.py core/test_kernels_alike.py core/test_every_case.py core/test_as_defined.py"
 _NORMS = "core/test_batch_norm_and_losses.py"
 _CALLS = "core/test_wrong_calls.py core/test_wrong_calls_of_all.py"
-_OPERATIONS = f"{_CALLS} core/test_operations.py core/test_edges.py core/test_handed_on.py core/test_every_case.py core/test_gradcheck_table.py core/test_nn_optim.py"
-_TAPE = "core/test_tape.py core/test_tensors.py core/test_walk.py core/test_tape_safety.py"
+_OPERATIONS = f"{_CALLS} core/test_operations.py core/test_as_defined.py core/test_edges.py core/test_handed_on.py core/test_every_case.py core/test_gradcheck_table.py core/test_nn_optim.py"
+_TAPE = "core/test_tape.py core/test_tensors.py core/test_walk.py core/test_tape_safety.py core/test_tape_details.py"
 _RUN = "training/test_figures.py training/test_loop.py training/test_fields.py training/test_edits.py training/test_trainer.py"
 _PROGRAM = (
     "program/test_what_reaches_whom.py program/test_parts.py program/test_options.py "
@@ -32,12 +32,13 @@ _CUDA = (
     "cuda/test_host.py cuda/test_steps.py cuda/test_norm_and_losses.py cuda/test_kernels.py "
     "cuda/test_parity.py"
 )
-_LOADING = "data/test_data_draws.py data/test_loader_options.py data/test_data_workers.py data/test_data_loader.py"
+_LOADING = "data/test_data_draws.py data/test_loader_options.py data/test_data_workers.py data/test_data_kinds.py data/test_data_loader.py"
 _PREPARING = (
-    "data/test_data_robust.py data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_data_prepare.py "
-    "data/test_prepared_sets.py data/test_repair.py data/test_crafted.py"
+    "data/test_prepared_sets.py data/test_data_robust.py data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_data_prepare.py "
+    "data/test_preparing_rules.py data/test_repair_rules.py data/test_reading_rules.py data/test_data_kinds.py "
+    "data/test_repair.py data/test_crafted.py"
 )
-_READING = "data/test_decoding.py data/test_odd_pictures.py data/test_data_formats.py data/test_folders.py"
+_READING = "data/test_reading_rules.py data/test_data_kinds.py data/test_decoding.py data/test_odd_pictures.py data/test_data_formats.py data/test_folders.py"
 
 ROOMS = {
     "kernels": f"""
@@ -53,11 +54,11 @@ ROOMS = {
         kernels/linear.py {_KERNELS} {_NORMS} core/test_ways.py -k 'linear or matmul or threads or empty or layout or every_pair'
         kernels/dropout.py {_KERNELS} core/test_ways.py -k 'dropout or threads or elementwise or every_pair'
         kernels/batch_norm.py {_NORMS} {_KERNELS} core/test_ways.py -k 'batch_norm or nan or empty or every_pair'
-        kernels/adaptive_avg_pool2d.py {_NORMS} core/test_every_case.py -k adaptive
+        kernels/adaptive_avg_pool2d.py {_NORMS} core/test_as_defined.py core/test_every_case.py -k adaptive
         kernels/gelu.py {_KERNELS} core/test_as_numpy.py -k 'gelu or elementwise or last_digits'
         kernels/*_loss.py {_NORMS} core/test_gradcheck_table.py core/test_operations.py
         kernels/bce_with_logits.py {_NORMS} core/test_gradcheck_table.py core/test_operations.py
-        kernels/softmax.py {_KERNELS} -k softmax
+        kernels/softmax.py core/test_edges.py {_KERNELS} -k softmax
         kernels/cross_entropy.py {_KERNELS} {_NORMS} -k 'entropy or softmax'
         kernels/sigmoid.py {_KERNELS} -k 'elementwise or sigmoid'
         kernels/tanh.py {_KERNELS} -k elementwise
@@ -65,9 +66,9 @@ ROOMS = {
         kernels/clip.py core/test_optim_groups.py -k 'clip or norm'
         kernels/steps/sgd.py {_KERNELS} core/test_optim.py core/test_optim_groups.py -k 'sgd or rules'
         kernels/steps/*.py core/test_optim.py core/test_optim_groups.py
-        kernels/attention.py core/test_attention.py core/test_every_case.py -k 'attention'
-        kernels/dilation.py core/test_dilation.py core/test_every_case.py -k 'dilation or conv2d'
-        kernels/layer_norm.py core/test_layer_norm.py core/test_every_case.py -k layer_norm
+        kernels/attention.py core/test_attention.py core/test_as_defined.py core/test_every_case.py -k 'attention'
+        kernels/dilation.py core/test_dilation.py core/test_as_defined.py core/test_every_case.py -k 'dilation or conv2d'
+        kernels/layer_norm.py core/test_layer_norm.py core/test_as_defined.py core/test_every_case.py -k layer_norm
         kernels/elementwise.py core/test_as_numpy.py core/test_operations.py core/test_edges.py core/test_gradcheck_table.py {_KERNELS}
         kernels/index.py core/test_operations.py core/test_gradcheck_table.py core/test_every_case.py
         kernels/order.py core/test_operations.py core/test_gradcheck_table.py core/test_counts.py core/test_walk.py core/test_every_case.py
@@ -80,10 +81,10 @@ ROOMS = {
         random.py core/test_devices.py core/test_wrong_calls.py
         tracer.py core/test_tracing.py drawing/test_reading.py
         recording.py core/test_tape_safety.py core/test_tape.py
-        marks.py core/test_tape_safety.py core/test_tape.py
-        holder.py core/test_tensor_mistakes.py core/test_exchange.py core/test_handed_on.py core/test_tape.py
+        marks.py core/test_tape_details.py core/test_tape_safety.py core/test_tape.py
+        holder.py core/test_tensor_mistakes.py core/test_exchange.py core/test_handed_on.py core/test_tensors.py core/test_tape.py
         creation.py core/test_as_numpy.py core/test_exchange.py core/test_instead.py core/test_tensor_mistakes.py parallel/test_rank_parts.py core/test_wrong_calls.py core/test_devices.py
-        sharing.py core/test_tape_safety.py parallel/test_rank_parts.py core/test_wrong_calls.py
+        sharing.py core/test_tape_details.py parallel/test_rank_parts.py core/test_wrong_calls.py
         functions.py core/test_handed_on.py core/test_operations.py core/test_wrong_calls.py core/test_tensor_mistakes.py
         profiler.py core/test_profiler.py
         lock.py data/test_lock.py
@@ -103,36 +104,36 @@ ROOMS = {
         gradcheck/*.py core/test_backwards_of_nets.py core/test_wrong_backwards.py core/test_right_backwards.py core/test_gradcheck.py core/test_gradcheck_table.py -k 'not every_operation'
     """,
     "nn": f"""
-        nn/module.py core/test_modules.py core/test_nn_optim.py
-        nn/layers.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
+        nn/module.py core/test_layer_borders.py core/test_modules.py core/test_nn_optim.py
+        nn/layers.py core/test_layer_borders.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
         nn/activation.py core/test_nn_optim.py
         nn/init.py core/test_nn_optim.py
         nn/activation.py core/test_nn_optim.py core/test_operations.py
-        nn/attention.py core/test_attention.py
+        nn/attention.py core/test_attention.py core/test_layer_borders.py core/test_nn_optim.py
     """,
     "optim": """
-        optim/lr_scheduler.py core/test_lr_scheduler.py
-        optim/optimizer.py core/test_optim.py core/test_optim_groups.py core/test_wrong_calls.py cuda/test_steps.py
-        optim/sgd.py core/test_optim.py core/test_optim_groups.py core/test_wrong_calls.py
-        optim/*.py core/test_optim.py core/test_optim_groups.py
+        optim/lr_scheduler.py core/test_lr_scheduler.py core/test_optim_options.py
+        optim/optimizer.py core/test_optim.py core/test_optim_groups.py core/test_optim_options.py core/test_wrong_calls.py cuda/test_steps.py
+        optim/sgd.py core/test_optim.py core/test_optim_groups.py core/test_optim_options.py core/test_wrong_calls.py
+        optim/*.py core/test_optim.py core/test_optim_groups.py core/test_optim_options.py
     """,
     "data": f"""
         data/background.py data/test_data_background.py {_LOADING}
         data/batch.py {_LOADING} data/test_data_mistakes.py
-        data/dataset.py {_LOADING} data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_data_prepare.py
+        data/dataset.py data/test_data_sets.py {_LOADING} data/test_data_mistakes.py data/test_prepared_mistakes.py data/test_data_prepare.py
         data/loader.py {_LOADING} data/test_data_mistakes.py data/test_prepared_mistakes.py
         data/workers.py {_LOADING}
-        data/matfile.py data/test_data_robust.py data/test_data_prepare.py data/test_crafted.py
-        data/tar.py data/test_data_formats.py {_PREPARING}
-        data/imagenet.py {_PREPARING}
+        data/matfile.py data/test_archives.py data/test_reading_rules.py data/test_data_kinds.py data/test_data_mistakes.py data/test_data_robust.py data/test_data_prepare.py data/test_crafted.py
+        data/tar.py data/test_archives.py data/test_data_formats.py {_PREPARING}
+        data/imagenet.py data/test_archives.py {_PREPARING}
         data/prepare.py {_PREPARING}
-        data/repair.py data/test_repair.py data/test_data_prepare.py
-        data/over_ranks.py data/test_over_ranks.py
+        data/repair.py data/test_repair_rules.py data/test_data_kinds.py data/test_preparing_rules.py data/test_repair.py data/test_data_prepare.py
+        data/over_ranks.py data/test_over_ranks.py data/test_data_kinds.py
         data/shards.py training/test_disk.py {_PREPARING}
         data/pictures.py {_READING} {_PREPARING}
-        data/text.py data/test_text.py examples/test_gpt.py examples/test_transformer.py
-        data/sequences.py data/test_text.py examples/test_gpt.py examples/test_transformer.py
-        data/*.py {_READING} data/test_data_robust.py data/test_data_mistakes.py data/test_crafted.py
+        data/text.py data/test_text.py data/test_data_kinds.py data/test_reading_rules.py examples/test_gpt.py examples/test_transformer.py
+        data/sequences.py data/test_text.py data/test_reading_rules.py examples/test_gpt.py examples/test_transformer.py
+        data/*.py data/test_archives.py {_READING} data/test_data_robust.py data/test_data_mistakes.py data/test_crafted.py
     """,
     "training": f"""
         training/checkpoint.py training/test_disk.py training/test_checkpoint.py {_RUN}
@@ -144,7 +145,7 @@ ROOMS = {
         training/measure.py training/test_sheets.py training/test_report_page.py training/test_trainer.py
         training/metrics.py training/test_metrics.py training/test_disk.py training/test_report.py {_RUN}
         training/plots.py training/test_plots.py training/test_sheets.py training/test_report_page.py training/test_evaluate.py
-        training/report.py training/test_report.py training/test_report_page.py
+        training/report.py training/test_report.py training/test_report_page.py training/test_disk.py
         training/signals.py training/test_signals.py training/test_trainer.py
         training/batch_size.py program/test_batch_size.py
         training/task.py training/test_task.py training/test_evaluate.py {_RUN}

@@ -56,6 +56,26 @@ def test_the_fullest_device_decides(monkeypatch):
     assert size == 32 and "cpu:1" in reason
 
 
+def test_each_device_has_its_own_peak(monkeypatch):
+    """cpu:1 holds little of a net, and is full to the brim: what it has no room for decides."""
+    frees = {"cpu": 100 << 20, "cpu:1": 1 << 20}
+    monkeypatch.setattr(CpuDevice, "free_memory", lambda self: frees[self.name])
+    devices = [tinynet.device(name) for name in frees]
+
+    def step(count):
+        for device, each in zip(devices, (1 << 17, 1 << 13), strict=True):
+            device.empty((each * count,), np.uint8)
+
+    size, reason = fitting_batch_size(step, devices, 128)
+    assert size == 64 and reason.startswith("0.01 MB a picture on cpu:1") and "96" in reason
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 128])
+def test_a_step_that_takes_nothing_fits(most, monkeypatch):
+    monkeypatch.setattr(CpuDevice, "free_memory", lambda self: 1 << 20)
+    assert fitting_batch_size(lambda count: None, [tinynet.device("cpu")], most)[0] == most
+
+
 def test_the_slope_of_two_small_steps_holds_for_a_large_one(alexnet):
     """AlexNet's memory does lie along a line."""
     cpu = tinynet.device("cpu")

@@ -261,6 +261,32 @@ def test_other_classes_or_channels_are_refused():
             data.evaluate([], task, tests, full=False)
 
 
+@pytest.mark.parametrize("full, views", [(True, [1, 10]), (False, [1])])
+def test_the_quick_test_is_the_centre_alone(full, views, monkeypatch):
+    """Whole batches for each rank, whatever its share of them in training."""
+    asked = []
+    monkeypatch.setattr(module, "evaluate", lambda *each: asked.append(each) or each[4])
+    data, pictures = Pictures(crop=12), dataset(16)
+    task, about = task_of(data, pictures)
+    tests = data.loader({**data.settings(), **GIVEN}, about, pictures, False)
+    tests.share = (1, 2)
+    task.steps = type("Steps", (), {"ranks": type("Ranks", (), {"rank": 1, "size": 2})})
+    seen = []
+    monkeypatch.setattr(
+        type(tests), "epoch", lambda self, epoch: seen.append((self.share, self.every, epoch))
+    )
+    found = data.evaluate(["net"], task, tests, full)
+    assert found == dict(zip(views, views, strict=True)) and list(found) == views
+    assert seen == [((0, 1), (1, 2), 0)] * len(views) and tests.share == (1, 2)
+    for models, _, each, classes, _, ranks in asked:
+        assert (models, each, classes, ranks) == (
+            ["net"],
+            task.each,
+            task.classes,
+            task.steps.ranks,
+        )
+
+
 def test_the_hardest_classes_come_first():
     wrong = np.array([1, 0, 4, 2])
     confusion = np.diag(4 - wrong)
@@ -284,10 +310,10 @@ class Scores(Module):
         return tinynet.tensor(np.repeat(self.scores[None], len(x), axis=0))
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_the_likeliest_are_named_and_lost_colours_told(channels, tmp_path):
+@pytest.mark.parametrize("channels, crop", [(1, None), (3, None), (3, 12)])
+def test_the_likeliest_are_named_and_lost_colours_told(channels, crop, tmp_path):
     data, train = Pictures(padding=2), PaddedDataset(dataset(16, channels, 14, 7), 2)
-    task, about = task_of(data, train)
+    task, about = task_of(data, train, crop=crop)
     model = Scores([0.05, 0.3, 0.01, 0.2, 0.04, 0.35, 0.05])
     for name, pixels in (
         ("grey", np.full((16, 16, 3), 99)),
@@ -302,7 +328,8 @@ def test_the_likeliest_are_named_and_lost_colours_told(channels, tmp_path):
         assert told == str(path) + " (its colours are left out: the net knows grey pictures)" * lost
         whole = data.read(about, path)
         assert whole.shape == (20, 20, channels) and not whole[:2].any() and not whole[:, 18:].any()
-        np.testing.assert_array_equal(model.seen, task.inputs(batch_of([whole], 16))[0].numpy())
+        seen = task.inputs(batch_of([whole], crop or 16))[0].numpy()
+        np.testing.assert_array_equal(model.seen, seen)
 
 
 def test_files_of_folders_below_in_order(tmp_path):
@@ -313,6 +340,22 @@ def test_files_of_folders_below_in_order(tmp_path):
     wanted = ["z.png", "a/x/3.png", "b/1.jpg", "b/2.png"]
     assert found == [str(tmp_path / name) for name in wanted]
     assert Pictures().files("one.png") == ["one.png"]
+
+
+def test_what_is_kept_of_an_evaluation(monkeypatch, tmp_path):
+    """The figures by views; the confusion of the centre view, what is true down, what is said
+    across.
+    """
+    drawn, saved = [], []
+    monkeypatch.setattr(module, "draw_confusion", lambda *each: drawn.append(each))
+    monkeypatch.setattr(module, "save_evaluation", lambda *each: saved.append(each))
+    confusion = np.array([[2, 1], [0, 3]])
+    centre = Evaluation(["a", "b"], confusion, np.array([1, 0]), 6)
+    result = {1: centre, 10: Evaluation(["a", "b"], 2 * confusion, np.array([1, 0]), 6)}
+    Pictures().save(result, tmp_path)
+    assert saved == [(result, tmp_path)] and len(drawn) == 1
+    matrix, classes, path = drawn[0]
+    assert matrix is confusion and classes == ["a", "b"] and path == tmp_path / "confusion.png"
 
 
 class Itself(Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 from types import SimpleNamespace
 
@@ -158,6 +159,224 @@ def test_a_start_from_a_file(classes, fresh):
         published.start_from(Net(4), SimpleNamespace(weights=given))
 
 
+@pytest.mark.parametrize(
+    "kind, shape, classes",
+    [("torchvision", (5, 4096), 5), ("caffe", (5, 4096), 5), ("caffe", (1, 1, 5, 4096), 5)],
+)
+def test_classes_are_counted_in_the_last_layer(kind, shape, classes, monkeypatch):
+    """Caffe wrote four sizes before 2014."""
+    made = []
+
+    def stop(*arguments):
+        made.append(arguments)
+        raise RuntimeError
+
+    monkeypatch.setattr(published, "OneTower", stop)
+    names = {"fc8": "last"}
+    with pytest.raises(RuntimeError):
+        published._alexnet("x.pth", kind, {"last.weight": np.zeros(shape)}, names)
+    assert made == [(kind, classes, CPU)]
+    for wrong in ({}, {"last.weight": np.zeros(())}, {"last.weight": np.zeros((1, 4096))}):
+        with pytest.raises(ModelFileError, match="x.pth: expected last.weight, of two classes"):
+            published._alexnet("x.pth", kind, wrong, names)
+
+
+def test_features_of_a_net_are_rows():
+    """What the last layer with weights sees."""
+    nodes = [dict(op="Conv", inputs=["h", "w"], outputs=["y"], name="")]
+    description = {"weights": {"w": ["parameter", "float32", [3, 2, 1, 1]]}, "nodes": nodes}
+    maps = tinynet.tensor(np.ones((4, 2, 3, 3), np.float32))
+    net = SimpleNamespace(description=description, run=lambda x, keep: dict.fromkeys(keep, maps))
+    assert published.FromOnnx.features(net, None).shape == (4, 18)
+
+
+@pytest.fixture
+def onnx_file(monkeypatch):
+    """A file with this description and these metadata, whose net gives three values."""
+
+    def made(
+        nodes=(), outputs=("y",), shape=("N", 3, 28, 28), dtype="float32", metadata=None, **weights
+    ):
+        description = {
+            "inputs": {"x": (dtype, list(shape))}, "outputs": list(outputs), "nodes": list(nodes),
+            "weights": {},
+        }  # fmt: skip
+        net = SimpleNamespace(
+            description=description, metadata=metadata or {},
+            state_dict=lambda: {f"weights.{name}": x for name, x in weights.items()},
+        )  # fmt: skip
+        net.eval = lambda: net
+        monkeypatch.setattr(published.onnx, "load", lambda path: net)
+        monkeypatch.setattr(published, "FromOnnx", lambda *each: SimpleNamespace(eval=lambda: each))
+        monkeypatch.setattr(published, "_classes_of", lambda path, *each: 3)
+        return description
+
+    return made
+
+
+def node(op, inputs, output, name=""):
+    return dict(op=op, inputs=inputs.split(), outputs=[output], name=name)
+
+
+@pytest.mark.parametrize(
+    "looks, order, width",
+    [("torchvision", "RGB", published.IMAGENET_WIDTH), ("caffe", "BGR", (1,) * 3)],
+)
+def test_a_file_that_says_nothing_of_its_pictures(looks, order, width, onnx_file):
+    onnx_file([node("Relu", "x", "y"), node("Dropout", "y", "z")], shape=("N", 3, 224, 224))
+    found = published.read("net.onnx", looks)
+    assert found.preset == "onnx" and found.net["order"] == order
+    np.testing.assert_allclose(found.net["width"], width)
+    np.testing.assert_allclose(found.weights["share"].ravel(), 1 / np.float32(width))
+    assert found.about == dict(
+        in_channels=3, picture_size=256, image_size=224, scale=1.0, classes=3
+    )
+    np.testing.assert_allclose(found.mean[5, 7], published.LOOKS[looks]["mean"], rtol=1e-6)
+    assert found.mean.shape == (256, 256, 3) and found.net["description"]["classes"] == 3
+    assert found.said[0].startswith(
+        "a net of 2 nodes, 3 classes: 224 x 224 of pictures of 256 x 256"
+    )
+    assert found.said[1].startswith(f"pictures: {order}, less ") and len(found.said) == 2
+    assert (", over " in found.said[1]) == (looks == "torchvision")
+    with pytest.raises(ModelFileError, match="say --looks torchvision"):
+        published.read("net.onnx", None)
+
+
+def test_a_file_that_tinynet_wrote(onnx_file):
+    mean = base64.b64encode(np.arange(9, dtype="<f4").tobytes()).decode()
+    told = dict(in_channels=1, picture_size=3, image_size=2, scale=0.5, classes=list("abc"))
+    words = json.dumps(told | {"mean_shape": [3, 3, 1], "mean": mean})
+    onnx_file([node("Relu", "x", "y")], shape=("N", 1, 2, 2), metadata={"tinynet": words})
+    found = published.read("net.onnx", None)
+    assert found.about == told and found.net["order"] == "RGB" and found.net["width"] == [1.0]
+    assert found.said[1:] == ["it has no dropout"] and found.weights["share"].ravel() == [1]
+    with pytest.raises(ModelFileError, match="leave --looks out"):
+        published.read("net.onnx", "caffe")
+    words = json.dumps(json.loads(words) | {"classes": ["a", "b"]})
+    onnx_file(shape=("N", 1, 2, 2), metadata={"tinynet": words})
+    with pytest.raises(ModelFileError, match="expected 2 classes, got 3"):
+        published.read("net.onnx", None)
+
+
+@pytest.mark.parametrize(
+    "change, wrong",
+    [
+        ({}, False), (dict(dtype="uint8"), True), (dict(outputs=["y", "z"]), True),
+        (dict(shape=("N", 3, 28, 27)), True), (dict(shape=("N", 2, 28, 28)), True),
+        (dict(shape=("N", 3, 0, 0)), True), (dict(shape=("N", 3, 4097, 4097)), True),
+        (dict(shape=("N", 3, 784)), True), (dict(shape=("N", 3, "S", "S")), True),
+        (dict(shape=("N", 1, 28, 28)), True),  # grey, though --looks is of colours
+    ],
+    ids=str,
+)  # fmt: skip
+def test_which_nets_are_taken(change, wrong, onnx_file):
+    onnx_file([node("Relu", "x", "y")], **change)
+    if not wrong:
+        assert published.read("net.onnx", "caffe").about["picture_size"] == 32
+    else:
+        with pytest.raises(ModelFileError, match=r"expected (one input|3 channels)"):
+            published.read("net.onnx", "caffe")
+
+
+@pytest.mark.parametrize("last, kept", [(True, 1), (False, 2)])
+def test_a_softmax_at_the_end_is_left_out(last, kept, onnx_file):
+    """It is at the end if its values are the result."""
+    description = onnx_file([node("Gemm", "x w", "h"), node("Softmax", "h", "y" if last else "z")])
+    found = published.read("net.onnx", "caffe")
+    assert len(description["nodes"]) == kept
+    assert description["outputs"] == (["h"] if last else ["y"])
+    assert any("Softmax, is left out" in line for line in found.said) == last
+
+
+@pytest.mark.parametrize(
+    "first, shape, wanted", [(1, [0, -1], 0), ("N", [1, -1], 1), (1, [2, -1], 2)]
+)
+def test_a_net_of_one_picture_takes_any_number(first, shape, wanted, onnx_file):
+    given = dict(s=np.array([1 if shape[0] == 0 else shape[0], -1]))
+    onnx_file([node("Reshape", "x s", "y", "flat")], shape=(first, 3, 28, 28), **given)
+    found = published.read("net.onnx", "caffe")
+    assert found.weights["net.weights.s"].tolist() == [wanted, -1]
+    assert any("any batch in the place of 1" in line for line in found.said) == (shape[0] == 0)
+
+
+@pytest.mark.parametrize(
+    "values, said",
+    [
+        (lambda x: x.reshape(len(x), -1)[:, :5], None),
+        (lambda x: (x - x.mean(axis=0)).reshape(len(x), -1)[:, :5], "any batch"),
+        (lambda x: x.reshape(len(x), -1)[:, :1], r"expected values \(N, classes\)"),
+        (lambda x: x.ravel()[:5], r"expected values \(N, classes\)"),
+        (lambda x: np.full((len(x), 3), np.nan), "NaN or infinity"),
+        (lambda x: np.where(x > 9, x, np.inf).reshape(len(x), -1), "NaN or infinity"),
+    ],
+)
+def test_values_of_classes_are_those_of_each_picture(values, said):
+    net = SimpleNamespace(
+        outputs=["y"], run=lambda x, most: {"y": tinynet.tensor(values(np.asarray(x, np.float32)))}
+    )
+    if said is None:
+        assert published._classes_of("x", net, 3, 4) == 5
+    else:
+        with pytest.raises(ModelFileError, match=said):
+            published._classes_of("x", net, 3, 4)
+
+
+def test_every_ending_has_its_reader(monkeypatch):
+    asked = []
+    monkeypatch.setattr(published, "_alexnet", lambda *each: asked.append(each))
+    monkeypatch.setattr(published, "read_torch", lambda path: {"torch": path})
+    monkeypatch.setattr(published, "load", lambda path: {"ours": tinynet.tensor(np.ones(2))})
+    blobs = {"conv1": ["w", "b", "x"], "norm1": [], "pool1": [], "fc6": ["v"]}
+    monkeypatch.setattr(published, "read_caffe", lambda path: blobs)
+    for path in ("a.pth", "a.pt", "a.safetensors", "a.caffemodel"):
+        published.read(path, None)
+        with pytest.raises(ModelFileError, match="--looks with an ONNX file alone"):
+            published.read(path, "caffe")
+    of_torch = dict(zip(published.LAYERS, published.STATE, strict=True))
+    assert asked[0] == ("a.pth", "torchvision", {"torch": "a.pth"}, of_torch)
+    assert asked[1][:3] == ("a.pt", "torchvision", {"torch": "a.pt"})
+    assert asked[2][2]["ours"].tolist() == [1, 1] and asked[2][3] == of_torch
+    path, kind, arrays, names = asked[3]
+    assert (path, kind) == ("a.caffemodel", "caffe") and names == {n: n for n in published.LAYERS}
+    assert arrays == {"conv1.weight": "w", "conv1.bias": "b", "conv1.0": "x", "fc6.weight": "v"}
+    assert of_torch["conv5"] == "features.10" and of_torch["fc6"] == "classifier.1"
+    with pytest.raises(ModelFileError, match="expected a name that ends in"):
+        published.read("a.txt", None)
+
+
+TOLD = dict(
+    in_channels=1, picture_size=3, image_size=2, scale=0.5, classes=["a", "b"],
+    mean_shape=[3, 3, 1],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change, right",
+    [
+        ({}, True), (dict(mean=np.ones(9)), True), (dict(mean=np.full(9, np.nan)), False),
+        (dict(mean=np.full(9, np.inf)), False), (dict(mean=np.ones(8)), False),
+        (dict(mean_shape=[2, 2, 1], mean=np.ones(4)), True), (dict(picture_size=2), False),
+        (dict(picture_size=2, mean_shape=[2, 2, 1], mean=np.ones(4)), True),
+        (dict(picture_size=1), False), (dict(image_size=3), False), (dict(in_channels=3), False),
+        (dict(scale=0), False), (dict(scale=True), False), (dict(scale=float("inf")), False),
+        (dict(scale=2), True), (dict(classes=[]), False), (dict(classes=["a", 3]), False),
+        (dict(classes=("a", "b")), True), (dict(picture_size=4097), False),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_a_file_says_of_its_pictures(change, right):
+    known = {**TOLD, "mean": np.arange(9.0), **change}
+    mean = known["mean"].astype("<f4")
+    words = json.dumps(known | {"mean": base64.b64encode(mean.tobytes()).decode()})
+    if right:
+        about, found = published._told("x.onnx", words, 1, 2)
+        assert about == {name: json.loads(words)[name] for name in about} and len(about) == 5
+        np.testing.assert_array_equal(found.ravel(), mean)
+    else:
+        with pytest.raises(ModelFileError, match="x.onnx: expected metadata that --export wrote"):
+            published._told("x.onnx", words, 1, 2)
+
+
 # --- From a file to a run -------------------------------------------------------------------------
 
 
@@ -236,3 +455,33 @@ def test_weights_that_leave_say_what_they_are_about(tmp_path):
     args.export[0] = str(tmp_path / "none" / "w.safetensors")
     with pytest.raises(ModelFileError, match="w.safetensors cannot be written: No such file"):
         exchange.export(program, args)
+
+
+def test_a_net_leaves_with_what_feeds_it(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def write(*each, **more):
+        asked.append((each, more))
+        each[2].write_bytes(b"12345")
+
+    monkeypatch.setattr(exchange.onnx, "export", write)
+    fed = SimpleNamespace(
+        example="x", metadata={"a": 1}, call="call", result="logits", takes="pictures"
+    )
+    given = []
+    recipe = SimpleNamespace(data=SimpleNamespace(feeding=lambda *each: given.append(each) or fed))
+    program = SimpleNamespace(load=lambda paths, device: (["net"], "task", {"a": 2}, recipe))
+    path = tmp_path / "net.onnx"
+    for raw in (False, True):
+        args = argparse.Namespace(export=[str(path), "run"], raw=raw, device="cpu")
+        assert exchange.export(program, args) == 0
+        assert given[-1] == ("net", "task", {"a": 2}, raw)
+    assert asked[0] == (("net", "x", path, {"a": 1}, "call"), {"outputs": ["logits"]})
+    assert capsys.readouterr().out.startswith(f"{path}: 5 bytes; in: pictures; out: logits\n")
+    for name, raw, said in (
+        ("a.txt", False, "ends in .onnx"),
+        ("a.safetensors", True, "--raw with"),
+    ):
+        args = argparse.Namespace(export=[name, "run"], raw=raw, device="cpu")
+        with pytest.raises(ModelFileError, match=said):
+            exchange.export(program, args)

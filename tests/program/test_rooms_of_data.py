@@ -196,6 +196,9 @@ def test_what_a_sheet_of_a_translation_shows(monkeypatch):
         wanted = net.cross.shares(net.said(words[1]), net.words(words[0]), mask=mask).numpy()[0]
     np.testing.assert_allclose([share for _, share in panels], wanted, rtol=1e-6)
     assert "forward" not in vars(net.cross) and "forward" not in vars(net)
+    few = Vocabulary([*SPECIAL, "one", "two", "x"])  # not all words of the examples
+    some = SimpleNamespace(languages=(few, target), pairs=[(["x"], ["drei"])])
+    assert list(BOTH.samples(net, None, SimpleNamespace(dataset=some))["texts"]) == ["x"]
     other = SimpleNamespace(
         dataset=SimpleNamespace(
             languages=(Vocabulary([*SPECIAL, "x"]), target), pairs=[(["x"], ["drei"])]
@@ -327,6 +330,13 @@ def test_a_test_shows_the_same_each_time_and_leaves_the_luck_alone(tmp_path):
     with pytest.raises(CheckpointError, match="expected one run, got 2"):
         room.evaluate([Lucky(), Lucky()], task, tests, full=True)
     assert Shown.files(room, "what") == ["what"]
+    few = {"loss": 2.0}  # a test that was stopped has no other figures
+    task.test = lambda model, batches: few
+    assert room.evaluate([Lucky()], task, tests, full=True)["words"] == ["and more"]
+    task.steps = SimpleNamespace(ranks=SimpleNamespace(rank=1))  # which writes nothing
+    seen.clear()
+    assert room.evaluate([Lucky()], task, tests, full=True) == {"figures": few, "words": []}
+    assert not seen
 
 
 def _png():
@@ -371,6 +381,7 @@ def test_so_many_test_pictures_are_shown_whatever_the_batch(batch, monkeypatch):
         wanted = (tests.pictures[:10].transpose(0, 3, 1, 2) - np.float32(127.5)) / 2
         np.testing.assert_array_equal(x, wanted)
         np.testing.assert_array_equal(labels, tests.labels[:10])
+        assert loader.share == (1, 2)  # as it was
         assert classes == ["a", "b"] and not shown["grad"]
 
 

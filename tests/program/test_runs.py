@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -251,3 +252,23 @@ def test_a_best_was_chosen_on_its_own_data_alone(tmp_path):
         ([files.path_of(two, 1)], None),
     ):  # fmt: skip
         assert chosen_on(checkpoints, data) == ""
+
+
+def test_devices_by_their_names(monkeypatch):
+    """The last one is repeated; one GPU named twice is two logical devices, one CPU is one."""
+
+    def find(name):
+        kind = name.partition(":")[0]
+        return SimpleNamespace(name=name, kind=kind, twin=lambda: f"twin of {name}")
+
+    found = {}
+    monkeypatch.setattr(
+        "tinynet.program.runs.find_device", lambda name: found.setdefault(name, find(name))
+    )
+    assert [d.name for d in find_devices("cpu:0, cpu:1", 3)] == ["cpu:0", "cpu:1", "cpu:1"]
+    first, second = find_devices("cuda:0,cuda:0", 2)
+    assert first.name == "cuda:0" and second == "twin of cuda:0"
+    for names in ("cuda:0,cuda:1", "cpu:0,cpu:0"):
+        assert [d.name for d in find_devices(names, 2)] == names.split(",")
+    one, two = find_devices("cuda:0", 2)
+    assert one is two  # both halves on it, in one stream

@@ -88,8 +88,11 @@ def test_no_batch_is_larger_than_the_examples(fits, examples, size, reason, monk
 
     def fitting(step, devices, most):
         asked.append((devices, most))
-        step(3)
-        step(5)
+        for count in (3, 5):
+            before = net.weight.numpy()
+            step(count)
+            y = float(before.sum() + net.bias.item() + 0.5 * net.bias.grad.item())
+            np.testing.assert_allclose(net.weight.grad.numpy(), [[2 * y] * 2], rtol=1e-4)
         return fits, "it fits"
 
     monkeypatch.setattr(module, "fitting_batch_size", fitting)

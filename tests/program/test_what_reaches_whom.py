@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,10 +12,11 @@ import pytest
 from told_program import Set, Told, settings_in, weights_of
 
 import tinynet
-from tinynet import random
+from tinynet import nn, random
 from tinynet.optim import SGD
 from tinynet.program import program as module
 from tinynet.training import checkpoint as files
+from tinynet.training.metrics import read_config
 
 
 def test_eval_opens_what_the_run_was_given_or_what_is_said_now(told):
@@ -161,9 +163,34 @@ def test_what_a_checkpoint_states_is_kept(told):
         program._stated("first", None, saved({"net": {}}), None)
 
 
-def test_the_way_on_is_offered_where_there_is_one(told, capsys):
+def test_the_way_on_is_offered_where_there_is_one(told, monkeypatch, capsys):
     assert told.run("--out", "a", "--lr", 1e30) == 2  # a loss that is no number
     assert capsys.readouterr().err.rstrip().endswith("--resume --out a --set lr=...")
+
+    def full(path, checkpoint):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "save", full)  # nothing is saved that one could go on from
+    assert told.run("--out", "b") == 2
+    said = capsys.readouterr().err
+    assert "No space left" in said and "--resume" not in said
+
+
+def test_coarser_products_are_for_gpus_and_stay_with_the_run(told, monkeypatch, capsys):
+    coarse = []
+    monkeypatch.setattr(tinynet, "set_tf32", coarse.append)
+    assert told.run("--out", "a", "--tf32", "--device", "cpu") == 2
+    assert "--tf32 is for GPUs" in capsys.readouterr().err and not coarse
+    monkeypatch.setattr(
+        told.program, "find_devices", lambda names: (SimpleNamespace(kind=(names or "x")[:4]),) * 2
+    )
+    assert told.run("--out", "a", "--tf32", "--device", "cuda:0") == 0
+    assert coarse and all(coarse)
+    coarse.clear()
+    assert told.run("--resume", "--out", "a", "--epochs", 3) == 0 and coarse == [True]
+    coarse.clear()
+    assert told.run("--resume", "--out", "a", "--epochs", 4, "--device", "cpu:0") == 0
+    assert told.run("--out", "b", "--device", "cuda:0") == 0 and not coarse
 
 
 def test_a_run_without_a_head_lends_nothing(told):
@@ -178,3 +205,151 @@ def test_devices_of_settings_and_of_uses(told):
     assert names == [["cpu", "cpu:1"]] and settings_in("a")["device"] == "cpu:0,cpu:1"
     told.run("--eval", "a", "--device", "cpu:1")
     assert [str(d) for d in told.rooms[0].made.devices] == ["cpu:1", "cpu:1"]
+
+
+# --- What is told and written ---------------------------------------------------------------------
+
+
+class Drawn(nn.Linear):
+    """A net that has a first layer as nets of others have it."""
+
+    def __init__(self):
+        super().__init__(2, 1)
+        self.net = nn.Sequential()
+        self.net.conv1 = nn.Linear(1, 1)
+
+
+def test_a_run_says_what_it_is_trained_and_tested_on(told, monkeypatch):
+    """How many there are, and where; the weights that its report draws."""
+    monkeypatch.setattr(module, "write_report", lambda folder: folder / "report.html")
+    told.program.kernels = ["weight", "gone"]
+    told.program.build = lambda about, devices: Drawn()
+    told.run("--out", "a")
+    config = read_config(Path("a"))
+    assert config["data"] == {"train": [12, "embedded"], "test": [8, "embedded"]}
+    assert config["kernels"] == ["weight", "net.conv1.weight"] and config["title"] == "first net"
+    told.run("--out", "b", "--data", "there")
+    assert read_config(Path("b"))["data"] == {"train": [12, "a set"], "test": [8, "a set"]}
+
+
+@pytest.mark.parametrize(
+    "epochs, done, words, chosen",
+    [
+        (1, 1, "To train it for longer: python net.py --resume --out a --epochs N", ""),
+        (2, 2, "To train it for longer: python net.py --resume --out a --epochs N",
+         ", the best of 2 epochs on these rows,"),
+        (2, 1, "To go on: python net.py --resume --out a", ""),
+        (9, 8, "To go on: python net.py --resume --out a", ", the best of 8 epochs on these rows,"),
+    ],
+)  # fmt: skip
+def test_the_end_says_how_far_it_came(epochs, done, words, chosen, told, capsys):
+    trainer = SimpleNamespace(
+        out=Path("a"), model=nn.Linear(2, 1), epoch=done, epochs=epochs,
+        test=SimpleNamespace(rows=[]), task=SimpleNamespace(unit="rows"),
+    )  # fmt: skip
+    told.run("--out", "a")
+    capsys.readouterr()
+    told.program._finish(trainer, told.program.recipes["first"])
+    said = capsys.readouterr().out
+    ended = "" if done == epochs else " (ended by --max-time)"
+    assert f"has been through {done} of {epochs} epochs{ended}. Its checkpoint a/best" in said
+    assert f"best.safetensors{chosen} is small. Look at a/report.html" in said
+    assert said.endswith(words + "\n") and "(3 parameters)" in said
+    assert "To use it: --predict a ROW, for what the net says of rows." in said
+
+
+def test_mistakes_leave_no_run_behind(told, capsys):
+    def fails(*arguments, **options):
+        raise ValueError("no")
+
+    for room, name in ((told.rooms[0], "loader"), (told.rooms[0], "task"), (told.program, "build")):
+        real = getattr(room, name)
+        setattr(room, name, fails)
+        assert told.run("--out", "a") == 2 and not Path("a").exists()
+        setattr(room, name, real)
+        assert capsys.readouterr().err.endswith("error: no\n")
+
+    def full(*arguments):
+        raise MemoryError
+
+    told.rooms[0].open = full
+    assert told.run("--out", "a") == 2
+    assert capsys.readouterr().err.endswith("error: out of memory\n")
+
+
+def test_what_cannot_be_read_does_not_end_the_rest(told, capsys):
+    told.run("--out", "a")
+    real = told.rooms[0].predict
+
+    def predict(models, task, about, what):
+        if what == "gone":
+            raise FileNotFoundError(2, "No such file or directory")
+        return real(models, task, about, what)
+
+    told.rooms[0].predict = predict
+    capsys.readouterr()
+    assert told.run("--predict", "a", "one", "gone", "odd", "two") == 2
+    said = capsys.readouterr()
+    assert [line.split(":")[0] for line in said.out.splitlines()] == ["one", "two"]
+    assert said.err.splitlines() == [
+        "net.py: error: gone cannot be read: No such file or directory",
+        "net.py: error: odd: odd", "net.py: 2 of 4 could not be read",
+    ]  # fmt: skip
+    assert told.run("--predict", "a", "odd") == 2
+    assert capsys.readouterr().err == "net.py: error: odd: odd\n"
+    Path("none").mkdir()
+    assert told.run("--predict", "a", "none") == 2
+    assert "none: expected rows in this folder, got none" in capsys.readouterr().err
+
+
+def test_a_mean_of_nets_is_called_so(told, capsys):
+    for seed in (1, 2):
+        told.run("--out", f"run{seed}", "--seed", seed)
+    for count in (1, 2):
+        capsys.readouterr()
+        assert told.run("--eval", *["run1", "run2"][:count]) == 0
+        said = capsys.readouterr().out
+        assert said.startswith("the average of 2 nets:\n2 nets" if count == 2 else "1 nets\n")
+
+
+def test_settings_of_a_run_that_starts_from_a_file(told):
+    program = told.program
+    program._known["caffe"] = replace(program.recipes["second"], title="of others")
+    imported = SimpleNamespace(preset="caffe", about={"picture_size": 9, "image_size": 8})
+
+    def settings(**given):
+        args = dict.fromkeys(("resume", "set"), False) | given
+        return program._settings(argparse.Namespace(**args), imported)
+
+    found = settings(epochs=8)
+    assert (found["preset"], found["picture_size"], found["crop"]) == ("caffe", 9, 8)
+    assert found["milestones"] == [4, 6] and found["lr"] == 0.5
+    for name in ("variant", "start_from"):
+        with pytest.raises(ValueError, match="--import: expected no --variant or --start-from"):
+            settings(**{name: "x"})
+
+
+def test_devices_where_nothing_is_said(told, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module.runs, "default_devices", lambda *each: asked.append(each) or "cpu")
+    told.program.ranks = SimpleNamespace(beside=3, local=1)
+    args = argparse.Namespace(resume=False, set=[])
+    assert told.program._settings(args, None)["device"] == "cpu"
+    told.program.find_devices(None)
+    assert asked == [(2, 3), (2, 3)]
+    seen = []
+    monkeypatch.setattr(module.runs, "devices_of_rank", lambda *each: seen.append(each) or "cpu:1")
+    assert [str(d) for d in told.program.find_devices("cpu:0,cpu:1")] == ["cpu:1", "cpu:1"]
+    assert seen == [("cpu:0,cpu:1", 1)]
+
+
+def test_what_a_net_of_a_whole_batch_needs(told):
+    """One rank; and factors are exchanged between several."""
+    share, net = told.program._share, nn.Linear(2, 1)
+    one, many = SimpleNamespace(undivided=""), SimpleNamespace(undivided="it sees all")
+    share(many, net)
+    with pytest.raises(ValueError, match="--exchange is for several ranks"):
+        share(one, net, "factors")
+    told.program.ranks = SimpleNamespace(size=2)
+    with pytest.raises(ValueError, match="expected one rank, got 2: it sees all"):
+        share(many, net)

@@ -10,8 +10,11 @@ import pytest
 
 from tinynet.data.shards import write_file
 from tinynet.training import checkpoint as files
+from tinynet.training import report
 from tinynet.training.checkpoint import Checkpoint
-from tinynet.training.metrics import MetricsLog
+from tinynet.training.metrics import MetricsLog, write_config
+from tinynet.training.report import write_report
+from tinynet.training.task import Classification
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc what is synced")
 
@@ -142,6 +145,58 @@ def test_steps_are_sorted_as_numbers(tmp_path):
     assert [files.load(path).state["step"] for path in files.all_in(tmp_path)] == [1_000_000, 100]
 
 
+def test_the_newest_is_the_one_of_the_last_step(tmp_path):
+    """Not the one that was written last: a copy of a folder has any times."""
+    for step in (1, 2, 3):
+        path = files.path_of(tmp_path, step)
+        files.save(path, make(step))
+        os.utime(path, (1000 - step, 1000 - step))
+    files.prune(tmp_path, 2)
+    assert [files.load(path).state["step"] for path in files.all_in(tmp_path)] == [3, 2]
+    assert files.newest_whole(tmp_path)[0] == files.path_of(tmp_path, 3)
+
+
+def test_nothing_stays_open(tmp_path):
+    """A run saves thousands of times; a process may have some 1,000 files open."""
+    files.save(tmp_path / "a.safetensors", make(1))  # so that all is imported
+    before = len(os.listdir("/proc/self/fd"))
+    for step in range(5):
+        files.save(tmp_path / "a.safetensors", make(step))
+        files.keep_best(tmp_path / "a.safetensors")
+        files.write_whole(tmp_path / "t.json", "{}")
+        files.load(tmp_path / "best.safetensors")
+        MetricsLog(tmp_path).close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, OSError, MemoryError])
+def test_whatever_ends_a_write_leaves_the_file_of_before_and_nothing_else(
+    error, tmp_path, monkeypatch
+):
+    files.save(tmp_path / "a.safetensors", make(1))
+    files.write_whole(tmp_path / "t.json", "{}")
+    write_config(tmp_path, {"lr": 1}, "a net", Classification)
+    write_report(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".png"}
+
+    def interrupted(descriptor):
+        raise error
+
+    for name in ("draw_curves", "curves"):  # which is no part of the page
+        monkeypatch.setattr(report, name, lambda *args: [])
+    monkeypatch.setattr(os, "fsync", interrupted)
+    for write in (
+        lambda: files.save(tmp_path / "a.safetensors", make(2)),
+        lambda: files.write_whole(tmp_path / "t.json", "[]"),
+        lambda: write_config(tmp_path, {"lr": 2}, "a net", Classification),
+        lambda: write_report(tmp_path),
+    ):
+        with pytest.raises(error):
+            write()
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".png"}
+    assert after == before
+
+
 def test_what_a_kill_left_is_removed_and_nothing_else(tmp_path):
     files.save(tmp_path / "a.safetensors", make(1))
     (tmp_path / "b.safetensors.part").mkdir()
@@ -166,6 +221,8 @@ def test_the_checksum_is_of_names_types_shapes_values_and_state():
     """Two contents that differ in one of these only differ in their checksums; order is nothing."""
     a, b = np.arange(6, dtype=np.float32), np.ones(6, np.float32)
     same = files._digest({"a": a, "b": b}, {"state": "1"})
+    one, two = {"x": "1", "y": "2"}, {"y": "2", "x": "1"}  # a file tells them in any order
+    assert files._digest({}, one) == files._digest({}, two) != files._digest({}, {"x": "1"})
     assert same == files._digest({"b": b, "a": a}, {"state": "1"})
     others = [
         ({"a": a, "c": b}, "1"),

@@ -59,7 +59,10 @@ def test_points_have_the_colours_of_their_labels(figure, rng):
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b", "c"]
     for label, drawn in enumerate(axes.collections):
         np.testing.assert_array_equal(drawn.get_offsets(), points[labels == label])
-    assert len({tuple(drawn.get_facecolor()[0]) for drawn in axes.collections}) == 3
+    for count in (3, 10, 11, 26):
+        names = [chr(97 + k) for k in range(count)]
+        (axes,) = points_picture(np.zeros((count, 2)), np.arange(count), names).axes
+        assert len({tuple(drawn.get_facecolor()[0]) for drawn in axes.collections}) == count
 
 
 def test_squares_have_the_areas_of_weights(figure):

@@ -137,6 +137,22 @@ def test_a_running_variance_overflows_before_the_output():
     assert found == "layers.0.running_var"
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_parameter_that_nobody_used_is_no_place():
+    """Nor is the whole net, whose output is the loss's own input."""
+
+    class Half(nn.Module):
+        def __init__(self):
+            self.used, self.unused = nn.Linear(2, 2), nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.used(x) * self.by
+
+    model, x = Half(), tensor(np.ones((3, 2), np.float32))
+    for model.by, found in ((1.0, None), (float("inf"), "the loss")):
+        assert first_nonfinite(Squares(), model, SGD(model.parameters(), 0.1), (x,)) == found
+
+
 @pytest.mark.parametrize("bad", range(3))
 def test_every_input_is_looked_at(bad):
     """The pictures of two devices, and what stands beside them."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
+import io
 import json
 from types import SimpleNamespace
 
@@ -170,7 +172,9 @@ def test_parts_make_the_whole(ranks, rng):
     whole, parts = found(batches), [found(batches[r::ranks]) for r in range(ranks)]
     for order in (parts, parts[::-1]):
         both = functools.reduce(Evaluation.plus, order)
-        assert both.loss == whole.loss and both.log_losses != []
+        assert both.loss == whole.loss
+        assert sorted(both.log_losses) == whole.log_losses  # by the place of their first picture
+        assert [place for place, _ in whole.log_losses] == list(range(0, 45, 4))
         assert (both.count, both.wrong5, both.classes) == (45, whole.wrong5, whole.classes)
         assert both.confusion.tolist() == whole.confusion.tolist()
         assert both.wrong.tolist() == whole.wrong.tolist()
@@ -234,6 +238,36 @@ def test_what_an_evaluation_leaves_behind(rng, tmp_path):
 def test_a_mean_smaller_than_the_crop_is_refused(shape):
     with pytest.raises(ValueError, match="a mean picture of at least 4 x 4, got"):
         Inputs("cpu", np.zeros(shape, np.float32), 4)
+
+
+def test_samples_are_spread_over_the_classes_and_shown_in_the_order_of_the_data(rng, tmp_path):
+    """Of 100 classes twelve, the first and the last among them; of each one its first picture."""
+    dataset = numbered(200, 100)
+    dataset.labels[:] = np.concatenate([np.arange(100)[::-1], np.arange(100)])
+    scores = -np.eye(100, dtype=np.float32)[dataset.labels]  # all of them wrong
+    batches = Loader(dataset, 64, crop=4, train=False).epoch(0)
+    result = evaluate([lookup(scores)], batches, inputs_for(), dataset.classes)
+    shown = sorted(result.samples["wrong"])
+    assert len(shown) == 12 and shown[0] == 0 and shown[-1] == 99
+    assert min(np.diff(shown)) >= 9
+    result.samples["wrong"] = dict(sorted(result.samples["wrong"].items()))  # any order
+    save_evaluation({1: result}, tmp_path)
+    found = json.loads((tmp_path / "evaluation.json").read_text())["samples"]["wrong"]
+    assert [sample["was"] for sample in found] == [f"class {k}" for k in shown[::-1]]
+    for sample, label in zip(found, shown[::-1], strict=True):
+        assert list(sample) == ["picture", "was", "said", "probability"]
+        png = base64.b64decode(sample["picture"].partition(",")[2])
+        assert np.asarray(Image.open(io.BytesIO(png)))[0, 0, 0] == 99 - label  # its number
+
+
+def test_views_of_different_pictures_count_their_own(tmp_path):
+    one, ten = (Evaluation(["a"], np.ones((1, 1), int), np.zeros(1, int), n) for n in (3, 5))
+    ten.wrong[0], ten.log_losses, ten.wrong5 = 1, [(0, 10.0)], 5
+    save_evaluation({1: one, 10: ten}, tmp_path)
+    assert json.loads((tmp_path / "evaluation.json").read_text())["views"] == {
+        "1": {"pictures": 3, "loss": 0, "top1_error": 0, "top5_error": 0},
+        "10": {"pictures": 5, "loss": 2, "top1_error": 20, "top5_error": 100},
+    }
 
 
 def test_read_picture(tmp_path, rng):

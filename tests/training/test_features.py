@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ import tinynet
 from tinynet import nn
 from tinynet.data import ArrayDataset, Loader
 from tinynet.training.features import Field, most_exciting, receptive_field
-from tinynet.training.inputs import Inputs
+from tinynet.training.inputs import Inputs, batch_of
 from tinynet.training.plots import bars, draw_patches
 
 
@@ -21,6 +23,9 @@ def test_fields_of_the_paper():
     assert receptive_field([conv1, pool]) == Field(19, 8, 0)
     assert receptive_field([conv1, pool, conv2]) == Field(51, 8, -16)
     assert receptive_field([conv1, nn.Flatten(), nn.Linear(2, 2)]) is None
+    assert receptive_field([conv1, nn.Linear(2, 2)]) is None
+    assert receptive_field([conv1, nn.Flatten()]) is None
+    assert receptive_field([]) == Field(1, 1, 0)
 
 
 def test_a_unit_changes_with_what_it_sees_and_with_nothing_else(rng):
@@ -68,6 +73,24 @@ def test_the_patches_around_the_brightest_pixels(rng):
         np.testing.assert_array_equal(found[0, rank], padded[k, y : y + 3, x : x + 3])
     darkest = sorted(int(picture.min()) for picture in pictures)[:4]
     assert sorted(int(patch[1, 1, 0]) for patch in found[1]) == darkest
+
+
+def test_each_picture_is_cut_from_where_it_was_seen(rng):
+    """Of each another part; the largest of its values, wherever it lies, is in the middle."""
+    pictures = rng.integers(0, 100, (6, 9, 11, 1), np.uint8)
+    tops, lefts = rng.integers(0, 4, 6), rng.integers(0, 6, 6)
+    for k, (top, left) in enumerate(zip(tops, lefts, strict=True)):
+        pictures[k, top + 1 + k % 4, left + 2] = 150 + k
+        pictures[k, :top] = pictures[k, :, :left] = 250  # brighter, and not seen
+    given = dataclasses.replace(
+        batch_of(list(pictures), 6), top=tops.astype(np.int32), left=lefts.astype(np.int32)
+    )
+    seen = Inputs("cpu", np.zeros((9, 11, 1), np.float32), 6)
+    found = most_exciting(Brightness().eval(), [given], seen, "pixels", Field(3, 1, -1), 3, 6)
+    for rank, k in enumerate(range(5, -1, -1)):
+        crop = pictures[k, tops[k] : tops[k] + 6, lefts[k] : lefts[k] + 6]
+        y = 1 + k % 4
+        np.testing.assert_array_equal(found[0, rank], crop[y - 1 : y + 2, 1:4])
 
 
 class Coarse(nn.Module):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import tinynet
+from tinynet.parallel.ranks import Ranks
 from tinynet.training.language import LanguageModel, Translation, asked
 
 P = np.array([[[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]], [[0.3, 0.3, 0.4], [0.5, 0.25, 0.25]]])
@@ -88,3 +91,28 @@ def test_a_translation_is_exact_to_its_last_word():
     assert task.test(first, batches) == pytest.approx(found)
     assert set(found) == {"loss", *task.measures} and task.count(batches[0]) == 3
     assert task.measure([first], [])["exact"] == 0
+
+
+def test_the_figures_of_a_test_are_those_of_all_ranks():
+    """Sums over what is asked for, added over the ranks, divided once."""
+    summed = []
+
+    class Noting(Ranks):
+        def sum(self, array):
+            summed.append(list(array))
+            return np.array([3.0, 2.0, 6.0][: len(array)])
+
+    task = Translation(tinynet.device("cpu"), 3, lambda net, words: [[0]] * len(words))
+    task.steps = SimpleNamespace(ranks=Noting())
+    batches = [(np.arange(2), TARGETS)]
+    found = task.measure([says(P)], batches)
+    assert found == pytest.approx(
+        {"loss": 0.5, "perplexity": np.exp(0.5), "right": 100 / 3, "exact": 150}
+    )
+    assert summed == [pytest.approx([-np.log(0.7 * 0.8 * 0.25), 2, 3]), [1, 2]]
+
+
+def test_a_translation_for_each_sentence():
+    task = Translation(tinynet.device("cpu"), 3, lambda net, words: [[0]])
+    with pytest.raises(ValueError, match="zip"):
+        task.measure([says(P)], [(np.arange(2), TARGETS)])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from told import BATCHES, Rows, Told, make, of_kind, set_clock, stop_at
 
@@ -12,6 +14,7 @@ from tinynet.optim.lr_scheduler import Constant
 from tinynet.parallel.ranks import Ranks
 from tinynet.training import checkpoint as files
 from tinynet.training import console
+from tinynet.training.measure import Measure
 from tinynet.training.saving import TrainingError
 from tinynet.training.trainer import LINES
 
@@ -181,6 +184,101 @@ def test_what_is_left_out_is_counted_by_split(stop, tmp_path, capsys):
         assert said.count(f"left out: {split} row {place}\n") == 1
     with pytest.raises(TrainingError, match="test row 8; expected at most 4 .* this is number 5"):
         make(tmp_path, Passing([3, 4], [3, 9, 8]), skip_damaged=4).fit()
+
+
+@pytest.mark.parametrize("minutes", [None, 0, 1e9])
+def test_without_minutes_no_clock_saves(minutes, tmp_path, clock):
+    trainer = make(tmp_path, Told(), keep=99, checkpoint_minutes=minutes)
+    step = trainer._train_step
+    trainer._train_step = lambda batch: (step(batch), setattr(clock, "now", clock.now + 1e6))[0]
+    trainer.fit()
+    saved = [files.load(path).state["step"] for path in files.all_in(tmp_path)]
+    assert saved == [10, 5, 0]
+
+
+@pytest.mark.parametrize("reasons", [[None, None, "SIGHUP"], [None, "SIGTERM", "time"], ["time"]])
+def test_all_ranks_stop_for_the_first_reason_of_any(reasons, tmp_path):
+    """No rank waits for another: what one was told, all of them know."""
+
+    class Ranked(Ranks):
+        size = len(reasons)
+
+        def gather(self, value):
+            return reasons if value is None else [value] * self.size
+
+    trainer = make(tmp_path, Told())
+    trainer.ranks = Ranked()
+    assert trainer.fit() == next(reason for reason in reasons if reason)
+    assert trainer.step == 0
+
+
+def test_how_near_to_chance_is_stuck(tmp_path):
+    """1 % for a line of 50 batches or more; fewer vary more, as 1 / sqrt(batches)."""
+    for batches, near in ((1, 0.0707), (2, 0.05), (50, 0.01), (200, 0.01)):
+        for factor, stuck in ((0.98, True), (1.02, False)):
+            for sign in (1, -1):
+                trainer = make(tmp_path, Told(chance=4.0))
+                trainer._watch_for_stuck(4.0 * (1 + sign * factor * near), batches)
+                assert trainer._stuck == (batches if stuck else 0)
+
+
+def test_a_figure_that_only_training_has(tmp_path, capsys):
+    """And one that only tests have: each is told where it is found."""
+
+    class Both(Told):
+        measures = Told.measures | {"speed": Measure("speed")}
+        measured = ("speed",)
+
+    make(tmp_path, Both([30.0, 20.0])).fit()
+    assert {"speed"} == set(of_kind(tmp_path, "train")[0]) & set(Both.measures)
+    assert {"error", "size"} == set(of_kind(tmp_path, "test")[0]) & set(Both.measures)
+    state = files.load(tmp_path / files.BEST).state
+    assert state["best"] == {"error": 20.0, "size": 0.25, "epoch": 2, "step": 10}
+    assert "error 20.0 %, size 0.250 m, lr" in capsys.readouterr().out
+
+
+def test_what_each_phase_is_the_time_of(tmp_path):
+    """In the order of the work, and nothing between a phase and its lap."""
+    events = []
+
+    class Slow(Told):
+        def loss(self, model, x):
+            events.append("loss")
+            return super().loss(model, x)
+
+    trainer = make(tmp_path, Slow(), epochs=1, limit_batches=1)
+    watch, steps, optimizer = trainer.watch, trainer.steps, trainer.optimizer
+    backward, step = steps.backward, optimizer.step
+    trainer.steps = SimpleNamespace(
+        share=steps.share, backward=lambda *a: (events.append("backward"), backward(*a))[1]
+    )
+    optimizer.step = lambda: (events.append("step"), step())[1]
+    watch.begin = lambda number: events.append(f"begin {number}")
+    watch.lap = lambda phase: events.append(f"to {phase}")
+    trainer.fit()
+    assert events == [
+        *("begin 0", "to loading", "loss", "to forward"),
+        *("backward", "to backward", "step", "to update"),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_replay_goes_no_further_than_the_run(tmp_path):
+    """From a checkpoint inside the epoch: two batches since then, and the one that was bad."""
+    trainer = make(tmp_path, Told(), log_every=1, checkpoint_batches=2, epochs=1)
+    step = trainer._train_step
+
+    def spoiled(batch):
+        count = step(batch)
+        if trainer.step == 3:  # the fourth; its loss is told as NaN, and only this once
+            trainer._totals[0] = np.nan
+            trainer.task.seen.clear()
+        return count
+
+    trainer._train_step = spoiled
+    with pytest.raises(TrainingError, match="though not when replayed, epoch 1, batch 4;"):
+        trainer.fit()
+    assert trainer.task.seen == [2.0, 3.0]
 
 
 class Counting(Constant):

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import platform
 import sys
+from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
 
 import pytest
 
 from tinynet.errors import DataError
-from tinynet.training.metrics import MetricsLog, read_config, read_metrics, write_config
+from tinynet.training.metrics import (
+    MetricsLog,
+    NoMetricsLog,
+    read_config,
+    read_metrics,
+    versions,
+    write_config,
+)
 from tinynet.training.task import Classification
 
 
@@ -156,6 +165,30 @@ def test_numbers_go_to_tensorboard_where_it_is_installed(tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=SummaryWriter))
     log = MetricsLog(tmp_path)
-    log.write("train", 50, loss=2.0, health={"conv1": [1, 2]})
+    log.write("train", 50, loss=2.0, health={"conv1": [1, 2]}, epoch=3, name="text")
     log.close()
-    assert written == [(str(tmp_path / "tensorboard"), "train/loss", 2.0, 50), "closed"]
+    folder = str(tmp_path / "tensorboard")
+    assert written == [(folder, "train/loss", 2.0, 50), (folder, "train/epoch", 3, 50), "closed"]
+
+
+@pytest.mark.parametrize("missing", ["", "numpy", "cupy-cuda12x", "cupy-cuda13x"])
+def test_versions_of_what_is_there(missing, monkeypatch):
+    def version(package):
+        if package == missing:
+            raise PackageNotFoundError(package)
+        return f"1 of {package}"
+
+    monkeypatch.setattr("tinynet.training.metrics.metadata.version", version)
+    packages = {"tinynet", "numpy", "pillow", "cupy-cuda12x", "cupy-cuda13x"} - {missing}
+    found = versions()
+    assert found.pop("python") == platform.python_version()
+    assert found == {package: f"1 of {package}" for package in packages}
+
+
+def test_the_log_of_a_rank_that_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    log = NoMetricsLog()
+    log.write("train", 1, loss=2.0)
+    assert log.sync() == 0
+    log.close()
+    assert not list(tmp_path.iterdir())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import tinynet
 import tinynet.functional as F
 from tinynet import nn, random
+from tinynet.parallel.ranks import Ranks
 from tinynet.recording import is_grad_enabled
 from tinynet.training.measure import Measure
 from tinynet.training.objective import Objective
@@ -75,3 +79,22 @@ def test_tests_have_the_same_luck_and_take_none_from_training(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-001.png", "epoch-012.png"]
     Objective(CPU, lucky, {}).after_epoch(nn.Identity(), tmp_path, 2)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_figures_of_a_test_are_those_of_all_ranks():
+    """What each found is added up before it is divided: shares may have other sizes."""
+    task = Objective(CPU, told, MEASURES, undivided="its table is one", best_by="size")
+    assert (task.undivided, task.best_by, task.unit) == ("its table is one", "size", "examples")
+    summed = []
+
+    class Noting(Ranks):
+        def sum(self, array):
+            summed.append(np.asarray(array).tolist())
+            return np.array([100.0, 200.0, 300.0, 50.0])
+
+    task.steps = SimpleNamespace(
+        ranks=Noting(), share=lambda examples, weight: contextlib.nullcontext(examples)
+    )
+    found = task.test(nn.Identity(), [batch([1], [2], [3]), batch([5])])
+    assert found == {"loss": 2, "largest": 4, "size": 6}
+    assert summed == [pytest.approx([39, 14, 39, 4])]

@@ -208,3 +208,15 @@ def test_texts_and_pictures_of_a_language_model(tmp_path, no_curves):
     (tmp_path / "evaluation.json").write_text("{")
     with pytest.raises(DataError, match="evaluation.json is damaged; delete it"):
         write_report(tmp_path)
+
+
+def test_a_figure_that_some_tests_lack_has_a_column(tmp_path, no_curves):
+    """Blank where it is missing; one that no test has is not shown."""
+    log_of(tmp_path, [{}, {"top5_error": 12.5}, {"top1_error": 40.0}])
+    page = write_report(tmp_path).read_text()
+    rows = re.findall(r"<tr><td>(\d)</td><td>1.0000</td><td>(.*?)</td><td>(.*?)</td>", page)
+    assert rows == [("1", "50.00", ""), ("2", "50.00", "12.50"), ("3", "40.00", "")]
+    assert "top-1 error, epoch 3, best of 3 epochs on these pictures" in page
+    log_of(tmp_path, [{}])
+    page = write_report(tmp_path).read_text()
+    assert "top-5 error" not in page and "top-1 error, epoch 1<" in page

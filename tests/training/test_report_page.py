@@ -83,7 +83,7 @@ def make_run(folder, monkeypatch):
     monkeypatch.setattr("sys.argv", ["net.py", f"--note={EVIL}"])
     write_config(folder, {"data": f"sets/{EVIL}", f"key{EVIL}": EVIL}, f"net {EVIL}", Told)
     log = MetricsLog(folder)
-    rates = (900.0, 100.0, 300.0, 200.0, 1000.0)
+    rates = (900.0, 300.0, 100.0, 200.0, 1000.0)  # neither the middle nor the end is the median
     for step, rate in enumerate(rates, 1):
         log.write(
             "train", step, epoch=step / 2, loss=1.0, error=60.0, lr=0.1, images_per_second=rate
@@ -274,6 +274,7 @@ def test_confusion_is_drawn_truth_by_row(confused):
     np.testing.assert_allclose(
         axes.images[0].get_array(), [[100 / 3, 50, 50 / 3], [0, 100, 0], [0, 0, 100]]
     )
+    assert axes.images[0].get_clim() == (0, 100)  # so that two pictures can be compared
     assert axes.get_ylabel() == "it was" and axes.get_xlabel() == "the net said"
     names = ["zero", "one", "two"]
     assert [t.get_text() for t in axes.get_yticklabels()] == names

@@ -56,6 +56,19 @@ def test_the_bar_fits_80_columns(epochs, total, done, monkeypatch):
     assert shown[-1].startswith("testing") and shown[-2].startswith("epoch")
 
 
+def test_rates_are_short(monkeypatch):
+    """25,000 in ten seconds are 2.5k a second."""
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    told = console.Console(Task(), 1, 100_000, 0)
+    told._bar.start_t -= 10
+    told._bar.last_print_t -= 10
+    told.advance(25_000)
+    told.phase(0)
+    told.close()
+    assert "2.50k/s" in screen.getvalue()
+
+
 @pytest.mark.parametrize("shown", [False, True])
 def test_a_log_gets_a_line_a_minute(shown, monkeypatch, capsys):
     """Where no bar is shown. It tells where the run stands, as the bar would."""

@@ -156,6 +156,9 @@ def test_resume_refuses_another_net(tmp_path):
     other.saver.about = {"preset": "tiny", "classes": [f"class {k}" for k in (0, 1, 3, 2)]}
     with pytest.raises(CheckpointError, match="with classes .*3', 'class 2'.*, as this run has"):
         other.resume()
+    other.saver.about = make_trainer(tmp_path).about | {"border": 1}  # which no run had yet
+    with pytest.raises(CheckpointError, match="with border 1, as this run has, got None"):
+        other.resume()
     os.truncate(files.path_of(tmp_path, 6), 300)  # refused: nothing in the folder is renamed
     with pytest.raises(CheckpointError, match="step-00000000.*: expected a checkpoint with"):
         other.resume()

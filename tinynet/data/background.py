@@ -30,6 +30,7 @@ def in_background(items: Generator[Item, None, None], ahead: int) -> Generator[I
             with contextlib.closing(items):
                 for item in items:
                     put("item", item)
+                    del item  # or it would be held on to while the next one is made
                     if stop.is_set():
                         return
             put("end")

@@ -105,11 +105,13 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+_RECONSTRUCT = np.empty(0).__reduce__()[0]
 _ALLOWED = {
-    ("_reconstruct", "multiarray"): np.empty(0).__reduce__()[0],
-    ("ndarray", "numpy"): np.ndarray,
-    ("dtype", "numpy"): np.dtype,
-    ("encode", "_codecs"): _encode,
+    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,  # NumPy 1
+    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): _encode,
 }
 
 
@@ -117,10 +119,9 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Finds the four names that NumPy arrays need, whichever NumPy wrote them, and no other."""
 
     def find_class(self, module: str, name: str) -> Any:
-        allowed = _ALLOWED.get((name, module.rpartition(".")[2]))
-        if allowed is None or module.split(".")[0] not in ("numpy", "_codecs"):
+        if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not allowed")
-        return allowed
+        return _ALLOWED[module, name]
 
 
 def load_pickle(data: bytes, name: str) -> dict:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import struct
 import zlib
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def read_idx(path: Path) -> np.ndarray:
                 raise DataError(
                     f"{path}: expected an IDX file of uint8 pictures or labels, got another header"
                 )
-            shape = tuple(int(d) for d in np.frombuffer(file.read(4 * head[3]), ">u4"))
+            sizes = file.read(4 * head[3])
+            shape = struct.unpack(f">{len(sizes) // 4}I", sizes[: len(sizes) // 4 * 4])
             count = math.prod(shape)
             # One byte more than promised is asked for, so that a file too long shows as well; in
             # pieces, so that a false promise of a huge array takes the memory of what really comes.

@@ -85,7 +85,9 @@ def _entries(parts: list[tuple[int, bytes]]) -> list[dict[str, Any]]:
         for i in range(0, len(parts[4][1]), width)
     ]
     values = [_value(body) for _, body in parts[5:]]
-    rows = range(0, len(values) - len(names) + 1, len(names))
+    if not names or len(values) % len(names):
+        raise ValueError(f"{len(values)} values for entries of {len(names)} fields")
+    rows = range(0, len(values), len(names))
     return [dict(zip(names, values[row : row + len(names)], strict=True)) for row in rows]
 
 

@@ -150,12 +150,13 @@ def prepare(
     about = _finished(out, plan)
     if about and not (out / "parts").exists() and not (out / LOCK).exists():
         return about
-    if not about:
-        found = open_source(source, options.val_share, progress)
-        out.mkdir(parents=True, exist_ok=True)
+    found = None if about else open_source(source, options.val_share, progress)
+    out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        about = _finished(out, plan)  # perhaps by a process that held the folder until now
+        # Another process that held it until now may have ended it, or begun to mend it.
+        about = _finished(out, plan)
         if not about:
+            found = found or open_source(source, options.val_share, progress)
             begin(out, {**plan, "fingerprint": found.fingerprint()})
             jobs = jobs_of(out, found, options)
             write_shards(jobs, workers, max_bad, progress)

@@ -154,9 +154,6 @@ class WorkerPool:
                     self._collect(done)
                 yield done.pop(taken)
                 taken += 1
-        except DataError:
-            self.close()
-            raise
         finally:
             try:
                 while any(worker.tasks for worker in self.workers):  # of an epoch left early
@@ -165,7 +162,9 @@ class WorkerPool:
                 self.running = False
 
     def _collect(self, done: dict[int, Batch]) -> None:
-        """Wait for the next answers and put the finished batches into `done`."""
+        """Wait for the next answers and put the finished batches into `done`. Ends all processes
+        where it raises DataError.
+        """
         pipes = {worker.pipe: worker for worker in self.workers}
         ready: list[Any] = list(connection.wait(list(pipes), TIMEOUT))
         if not ready:

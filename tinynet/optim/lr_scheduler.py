@@ -199,6 +199,7 @@ class WarmUp(Schedule):
         self.optimizer.lr = self.full_lr * self.factor(epoch)
 
     def set_lr(self, lr: float, epoch: float) -> None:
+        lr = self.optimizer.not_negative("lr", lr)
         self.after.set_lr(lr / self.factor(epoch), epoch)
         self.full_lr = self.optimizer.lr
         self.optimizer.lr = lr

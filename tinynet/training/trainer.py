@@ -436,8 +436,7 @@ class Trainer:
         self.model.train()
         first = self.batch
         with contextlib.closing(self.train.epoch(self.epoch, start=first)) as batches:
-            few = itertools.islice(batches, min(batches_since + 1, self.batches - first))
-            replayed = self._with_schedule(few)
+            replayed = self._with_schedule(itertools.islice(batches, batches_since))
             where, number = replay(self.task, self.model, self.optimizer, replayed)
         found = f"first in {where}" if where else "though not when replayed"
         return TrainingError(

@@ -15,6 +15,7 @@ from fake_cupy.streams import current_gpu, current_stream, numbers, operate
 class Blas:
     CUBLAS_OP_N, CUBLAS_OP_T = 0, 1
     modes: dict[int, int] = {}
+    gpus: dict[int, int] = {}  # handle -> the GPU it was made for
 
     class CUBLASError(RuntimeError):
         def __init__(self, status: int):
@@ -25,7 +26,7 @@ class Blas:
         if not machine.cublas_memory:
             raise self.CUBLASError(1)
         handle = next(numbers)
-        self.modes[handle] = 0
+        self.modes[handle], self.gpus[handle] = 0, current_gpu()
         return handle
 
     def setMathMode(self, handle: int, mode: int) -> None:
@@ -75,6 +76,7 @@ class Blas:
     ) -> None:  # fmt: skip
         if not machine.cublas_memory:
             raise self.CUBLASError(3)
+        assert self.gpus[handle] == current_gpu(), "gemm by the handle of another GPU"
         assert all(isinstance(v, int) and 0 < v < 2**31 for v in (m, n, k, lda, ldb, ldc))
         A, block_a = self._matrix(dtype, a, lda, *((k, m) if transa else (m, k)))
         B, block_b = self._matrix(dtype, b, ldb, *((n, k) if transb else (k, n)))

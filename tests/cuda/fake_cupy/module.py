@@ -27,7 +27,7 @@ def _runtime() -> types.SimpleNamespace:
         getDeviceCount=count,
         getDevice=streams.current_gpu,
         deviceCanAccessPeer=lambda device, peer: int(
-            machine.peers and (peer, device) not in machine.no_way
+            machine.peers and (machine.peers_lie or (peer, device) not in machine.no_way)
         ),
         memGetInfo=lambda: (machine.memory - machine.held[streams.current_gpu()], machine.memory),
         getDeviceProperties=lambda index: {

@@ -22,6 +22,9 @@ FAULTS = {
         "only the innermost activation waits at once": ("        if any(a.lane is self and a.operation != COPY for a in active.stack):\n", "        if active.stack and active.stack[-1].lane is self:\n"),
         "a copy that holds the bytes in part is not pending": ("if start < end and first < stop]", "if start <= first and end <= stop]"),
         "an event of whichever GPU is current": ("        with self.gpu:\n            event = cupy.cuda.Event(disable_timing=True)\n", "        event = cupy.cuda.Event(disable_timing=True)\n"),
+        "an error leaves its activation behind": ("        active.stack.pop()\n        self.lane.stream", "        if kind is None:\n            active.stack.pop()\n        self.lane.stream"),
+        "cuBLAS of the GPU that was current": ("            self.blas = Blas()\n", "        self.blas = Blas()\n"),
+        "waits stay in the list": ("        while self.waits:\n            self.stream.wait_event(self.waits.pop(0)[0])\n", "        for event, _, _ in self.waits:\n            self.stream.wait_event(event)\n"),
     },
     "devices/cuda/copies.py": {
         "does not wait for the sender": ("before = [there.mark(there.stream), *there.pending(*_bytes(array))]", "before = there.pending(*_bytes(array))"),
@@ -43,6 +46,10 @@ FAULTS = {
         "pinned memory goes at once": ("    while len(here.staged) > 1 and here.staged[0][0].done:\n", "    while len(here.staged) > 1:\n"),
         "the receiver asks whether it reaches": ("_reaches(there.gpu.id, here.gpu.id)", "_reaches(here.gpu.id, there.gpu.id)"),
         "the receiver's memory is free for the copy through the host": ("    for event in [*after, there.mark(there.copies)]:\n", "    for event in [there.mark(there.copies)]:\n"),
+        "a probe that fails counts as a way": ("    except runtime.CUDARuntimeError:\n        return False\n", "    except runtime.CUDARuntimeError:\n        return True\n"),
+        "the probe compares what it sent": ("np.array_equal(cupy.asnumpy(here), pattern)", "here.size == pattern.size"),
+        "pinned memory by elements": ("    pinned = memory.pinned(array.nbytes)\n", "    pinned = memory.pinned(array.size)\n"),
+        "the sender's part of a way through the host is not waited for": ("    there.wait_for(done, *_bytes(array))\n", "    if _reaches(there.gpu.id, here.gpu.id):\n        there.wait_for(done, *_bytes(array))\n"),
     },
     "devices/cuda/device.py": {
         "layouts are lost in uploads": ("order=\"C\")).transpose(back)", "order=\"C\")).reshape(array.shape)"),
@@ -69,6 +76,7 @@ FAULTS = {
         "a copy waits for the copy the other way": ("        with self.activate(COPY):\n", "        with self.activate():\n"),
         "memory of the GPU that is current": ("        with self._lane.gpu:\n            return memory.stats(self.index)\n", "        return memory.stats(self.index)\n"),
         "the twin of a twin is a third": ("    def twin(self) -> CudaDevice:\n        return self\n\n    def __reduce__", "    def __reduce__"),
+        "the peak of whichever GPU is current": ("        with self._lane.gpu:\n            memory.reset_peak(self.index)\n", "        memory.reset_peak(self.index)\n"),
     },
     "devices/cuda/uploads.py": {
         "the slot is written while it is read": ("            self.copied.synchronize()\n", "            pass\n"),
@@ -90,6 +98,8 @@ FAULTS = {
         "a staged slot is free twice": ("                slot.fill(source[piece])\n                ring.free.append(slot)\n", "                slot.fill(source[piece])\n            ring.free.append(slot)\n"),
         "slots of an array staged in part are lost": ("                if self._large.taken >= SLOTS - SLOTS // 4:\n                    break\n", "                if self._large.taken >= SLOTS - SLOTS // 4:\n                    return\n"),
         "the slot used last is used again": ("        if self.made == SLOTS:\n            return self.free.popleft()\n", "        if self.free:\n            return self.free.pop()\n"),
+        "staged slots go to the small ring": ("        self._large.free.extend(slots)\n", "        self._small.free.extend(slots)\n"),
+        "a slot counts as taken when it is free": ("        return self.made - len(self.free)\n", "        return self.made\n"),
     },
     "devices/cuda/memory.py": {
         "memory that a copy reads is used again": ("            lane.queue_waits()  # a copy elsewhere still reads what lay in this block before\n", "            pass\n"),
@@ -105,6 +115,8 @@ FAULTS = {
         "a block is used while a copy reads it": ("            lane.queue_waits()  # a copy elsewhere", "            pass  # a copy elsewhere"),
         "the peak does not know how CuPy rounds": ("self._between -= nbytes + UNIT", "self._between -= nbytes"),
         "a bias says the batch": ("if len(shape) > 1), 0)", "if shape), 0)"),
+        "what would fit as if nothing were in use": ("batch * (used + free) // (used + asked)", "batch * free // asked"),
+        "the peak is asked before the memory": ("    try:\n        memory = pool.malloc(nbytes)\n", "    _peaks[gpu].asked(nbytes)\n    try:\n        memory = pool.malloc(nbytes)\n", "        raise _out_of_memory(gpu, nbytes) from None\n    _peaks[gpu].asked(nbytes)\n", "        raise _out_of_memory(gpu, nbytes) from None\n"),
     },
     "devices/cuda/blas.py": {
         "tf32 never off": ("_wanted = _TF32 if on else _DEFAULT", "_wanted = _TF32"),
@@ -136,6 +148,7 @@ FAULTS = {
         "rows to the end are all rows": ("return x if rows == slice(0, len(x)) else x[rows]", "return x if rows.stop == len(x) else x[rows]"),
         "no rows are launched": ("        if 0 in threads:\n", "        if threads[0] == 0:\n"),
         "pictures at once by the batch alone": ("few = 16 // arrays[0].itemsize\n", "few = 4\n"),
+        "rows are not counted": ("        if x > LIMIT or rows > LIMIT:\n", "        if x > LIMIT:\n"),
     },
     "kernels/cuda/gemm.py": {
         "always added": ("scalars + size * add,", "scalars + size,"),
@@ -148,6 +161,7 @@ FAULTS = {
         "rows that overlap": ("if rows == 1 or down >= columns * size:", "if True:"),
         "doubles by sgemm": ("(\"dgemm\", \"dgemmStridedBatched\")", "(\"sgemm\", \"sgemmStridedBatched\")"),
         "a product of nothing wipes what is added to": ("        if out.size and not add:\n", "        if out.size:\n"),
+        "shapes of pairs are not compared": ("    if K_b != K or out[0][-2:] != (M, N) or len(pairs) > 1 or any(\n", "    if K_b != K or out[0][-2:] != (M, N) or any(\n"),
     },
     "kernels/cuda/conv2d.py": {
         "dw of the last piece": ("add=rows.start + few.start > 0", "add=few.start > 0"),
@@ -160,6 +174,8 @@ FAULTS = {
         "bias without relu": ("add_to_rows(y.reshape(len(y), -1), bias, relu)", "add_to_rows(y.reshape(len(y), -1), bias, False)"),
         "the second piece of a piece replaces": ("add=rows.start + few.start > 0", "add=rows.start > 0"),
         "steps of one along the rows suffice": ("_dx_as_convolution if stride == (1, 1) else", "_dx_as_convolution if stride[0] == 1 else"),
+        "all products of a piece are kept": ("for few in ranges(len(col), most):", "for few in ranges(len(col), max(most, len(col))):"),
+        "all columns of dx at once": ("ranges(OH, min(OH, at_once))", "ranges(OH, OH)"),
     },
     "kernels/cuda/linear.py": {
         "sequences without relu": ("        add_to_columns(y, bias, relu)\n", "        add_to_columns(y, bias, False)\n"),
@@ -193,6 +209,7 @@ FAULTS = {
         "the order is not undone": ("order, back = memory_order(arrays[-1].strides)", "order, _ = memory_order(arrays[-1].strides)\n    back = order"),
         "a copy is not written back": ("    if y.data.ptr != out.data.ptr:  # out has gaps in memory: y is a copy of it\n        out[...] = y\n", ""),
         "scaled by p": ("scale = dropout_scale(p, inverted)", "scale = 1 / p if inverted else 1.0"),
+        "the last elements of more than a grid are lost": ("kernel((-(-count // max(rows, 1)), rows)", "kernel((count // max(rows, 1), rows)"),
     },
     "kernels/cuda/batch_norm.py": {
         "eps outside the root": ("(running_var + eps) ** -0.5", "running_var**-0.5 + eps"),
@@ -206,6 +223,8 @@ FAULTS = {
         "the sums are not scaled to these values": ("(sum(s) * P / sum(counts))", "sum(s)"),
         "every run is full": ("np.minimum(RUN, P - RUN * np.arange(means.shape[1]))", "np.full(means.shape[1], RUN)"),
         "running variance by this rank's count": ("v * (total / (total - 1))", "v * (P / (P - 1))"),
+        "variance inside the runs alone": ("(squares + counts * (means - mean[:, None]) ** 2).sum(axis=1) / P", "squares.sum(axis=1) / P"),
+        "ranks weigh the same": ("(sum(s) * P / sum(counts))", "(sum(s) / len(counts))"),
     },
     "kernels/cuda/response_norm.py": {
         "alpha is not divided": ("(P, -(-C // SEGMENT)), x, y, C, P, alpha / size, beta, k, **constants", "(P, -(-C // SEGMENT)), x, y, C, P, alpha, beta, k, **constants"),
@@ -239,6 +258,7 @@ FAULTS = {
         "db is not scaled": ("value -= (db[c] + (x[c * P + p] - mean[c]) * inverse[c] * dw[c]) / P;", "value -= db[c] / P + (x[c * P + p] - mean[c]) * inverse[c] * dw[c];"),
         "sums in REAL": ("    double sum = 0, product = 0;\n", "    REAL sum = 0, product = 0;\n"),
         "each run weighs the same": ("m += (double)min(run, P - k * run) * means[c * runs + k]", "m += (double)run * means[c * runs + k]"),
+        "the last block of a row counts a whole run": ("over_block(sum, part) / (end - first)", "over_block(sum, part) / run"),
     },
     "kernels/cuda/softmax.cu": {
         "shared is read too early": ("    shared[threadIdx.y][threadIdx.x] = value;\n    __syncthreads();\n", "    shared[threadIdx.y][threadIdx.x] = value;\n"),
@@ -267,9 +287,11 @@ FAULTS = {
         "part is read too early": ("    part[t] = sum;\n    __syncthreads();\n    if (t < 16)", "    part[t] = sum;\n    if (t < 16)"),
         "passed at zero": ("y[o * P + p] <= 0 ? 0 : dy[o * P + p]", "y[o * P + p] < 0 ? 0 : dy[o * P + p]"),
         "the first sixteen parts": ("for (int other = t + 16; other < 256; other += 16)", "for (int other = t + 16; other < 128; other += 16)"),
+        "the start of a run in an int": ("extern \"C\" __global__ void row_sums(const REAL* __restrict__ x, REAL* __restrict__ sums, int O, int P, int run)\n{\n    const long long o = (long long)blockIdx.z * gridDim.y + blockIdx.y;\n    if (o >= O) return;\n    const long long first = (long long)blockIdx.x * run,", "extern \"C\" __global__ void row_sums(const REAL* __restrict__ x, REAL* __restrict__ sums, int O, int P, int run)\n{\n    const int o = blockIdx.z * gridDim.y + blockIdx.y;\n    if (o >= O) return;\n    const long long first = (long long)blockIdx.x * run,"),
     },
     "kernels/cuda/add_to_rows.cu": {
         "NaN becomes 0": ("relu && sum < 0 ? 0 : sum", "!relu || sum > 0 ? sum : 0"),
+        "the row in an int": ("    const long long o = (long long)blockIdx.z * gridDim.y + blockIdx.y;\n", "    const int o = blockIdx.z * gridDim.y + blockIdx.y;\n"),
     },
     "kernels/cuda/add_to_columns.cu": {
         "the bias by rows": ("b[i % O]", "b[i / O % O]"),
@@ -283,6 +305,7 @@ FAULTS = {
         "part is read too early": ("    part[threadIdx.x] = sum;\n    __syncthreads();\n", "    part[threadIdx.x] = sum;\n"),
         "one part too few": ("for (int t = 1; t < 256; t++)", "for (int t = 1; t < 255; t++)"),
         "squares in the type of x": ("        const double value = x[i];\n", "        const auto value = x[i];\n"),
+        "the block's start in an int": ("const long long first = blockIdx.x * run,", "const long long first = blockIdx.x * (unsigned)run,"),
     },
     "kernels/cuda/adaptive_avg_pool2d.cu": {
         "windows' sizes exchanged": ("const int rows = end_row(i, H, OH) - first_row(i, H, OH);", "const int rows = end_row(i, W, OW) - first_row(i, W, OW);"),
@@ -313,9 +336,11 @@ FAULTS = {
     "kernels/cuda/index.py": {
         "rows that nobody read hold what was there": ("    dx = cupy.zeros(x_shape, dy.dtype)\n", "    dx = cupy.empty(x_shape, dy.dtype)\n"),
         "a mask is an array of numbers": ("part.dtype.kind in \"iu\")", "part.dtype.kind in \"iub\")"),
+        "dy is read as it lies": ("_cu.sum_runs((D, count), cupy.ascontiguousarray(dy), order,", "_cu.sum_runs((D, count), dy, order,"),
     },
     "kernels/cuda/dropout.py": {
         "the share to drop rounded down": ("round(p * 65536)", "int(p * 65536)"),
+        "rows of the batch from the first": ("mask = cupy.ascontiguousarray(mask[..., rows])", "mask = cupy.ascontiguousarray(mask[..., : len(x)])"),
     },
     "kernels/cuda/local_response_norm.cu": {
         "the window before the segment is empty": ("        const int c = first - BEFORE + j - 1;\n        window[j] = 0 <= c && c < C ?", "        const int c = first - BEFORE + j - 1;\n        window[j] = first <= c && c < C ?"),
@@ -324,6 +349,8 @@ FAULTS = {
     "kernels/cuda/steps/__init__.py": {
         "all parameters in one launch, however many": ("        for dtype, alike in by_type.items():\n            layout = _layout(tuple(self.kernel.parameters), dtype)\n            most = BYTES // layout.itemsize\n", "        for dtype, alike in by_type.items():\n            layout = _layout(tuple(self.kernel.parameters), dtype)\n            most = max(len(alike), BYTES // layout.itemsize)\n"),
         "blocks by the first parameter": ("-(-max(call[-1] for call in calls) // THREADS)", "-(-calls[0][-1] // THREADS)"),
+        "only the first parameter is checked": ("        for call in calls:\n            types = self.kernel.check(call).types\n", "        types = self.kernel.check(calls[0]).types\n"),
+        "a gradient is taken as it lies": ("call = weight, cupy.ascontiguousarray(grad), *others, weight.size", "call = weight, grad, *others, weight.size"),
     },
     "kernels/cuda/attention.py": {
         "the scale of the whole width in backward": ("    dS *= (q.shape[2] // heads) ** -0.5\n", "    dS *= q.shape[2] ** -0.5\n"),
@@ -331,8 +358,19 @@ FAULTS = {
     "kernels/cuda/add_to_columns.py": {
         "the last run short of a row": ("    runs = max(1, -(-M // run))\n", "    runs = max(1, M // run)\n"),
         "without a bias no rectifier": ("    elif relu:\n        relu_forward(y.T, out=y.T)\n", ""),
+        "runs without end": ("    run = max(RUN, -(-M // GRID_ROWS))\n", "    run = RUN\n"),
     },
     "kernels/cuda/layer_norm.cu": {
         "no wait between two sums of a row": ("    __syncthreads();  // the last use of `part` is over\n", ""),
+    },
+    "kernels/cuda/layer_norm.py": {
+        "dy as it lies": ("    x, dy, (R, D) = dense(x), dense(dy), x.shape\n", "    x, (R, D) = dense(x), x.shape\n"),
+        "more runs than a grid has rows": ("        run = max(RUN, -(-R // GRID_ROWS))  # the grid holds so many runs\n", "        run = RUN\n"),
+    },
+    "kernels/cuda/kernel_order.cu": {
+        "parts by an int": ("sum += parts[r * count + at]", "sum += parts[r * (int)count + at]"),
+    },
+    "kernels/cuda/max_pool2d.cu": {
+        "the place in the map without the picture's height": ("    const Pixel* __restrict__ map = (const Pixel*)x + c * H * W * N + n;\n", "    const Pixel* __restrict__ map = (const Pixel*)x + (int)c * H * W * N + n;\n"),
     },
 }

@@ -24,6 +24,8 @@ FAULTS = {
         "a fork keeps the holders of BLAS": ("    _team, _lock = None, threading.RLock()\n    _blas_holders.clear()\n", "    _team, _lock = None, threading.RLock()\n"),
         "small jobs go to the threads, large ones do not": ("alone=multiplications < ENOUGH", "alone=multiplications > ENOUGH"),
         "a late helper keeps the arrays": ("        self.function = None  # or a helper that wakes up late would keep arrays alive\n", ""),
+        "True is a number of threads": ("if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:", "if not isinstance(n, (int, np.integer)) or n < 1:"),
+        "an interrupt comes after the error of a piece": ("work.errors[:0] = [interrupt]", "work.errors.append(interrupt)"),
     },
     "devices/scratch.py": {
         "scratch shared by all threads": ("class Scratch(threading.local):", "class Scratch:"),
@@ -56,6 +58,9 @@ FAULTS = {
         "small ones from the pool": ("if nbytes < SMALL:", "if nbytes < 1:"),
         "the peak without the array asked for": ("max(self.peak, self.used + nbytes)", "max(self.peak, self.used)"),
         "the peak starts again at what was used before the dead were counted": ("        self.peak = self.stats().used\n", "        self.peak = self.used\n"),
+        "a new segment comes last": ("        i = bisect.bisect(self.free, whole)\n        self.segments += [segment]\n        self.free[i:i] = [whole]\n", "        i = len(self.free)\n        self.segments += [segment]\n        self.free[i:i] = [whole]\n"),
+        "all segments count as the usual one": ("sum(segment.nbytes for segment in self.segments)", "len(self.segments) * (SEGMENT + ALIGN)"),
+        "a lease that nobody knows stops the others": ("                del self.returned[0]\n                continue\n", "                del self.returned[0]\n                break\n"),
     },
     "devices/cpu.py": {
         "uploads share memory": ("    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array.copy(order=\"K\")", "    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array"),
@@ -86,6 +91,7 @@ FAULTS = {
         "no core at all": ("max(1, len(cores()) // _sharers)", "len(cores()) // _sharers"),
         "all cores of the machine, whatever the affinity": ("max(1, len(cores()) // _sharers)", "max(1, (os.cpu_count() or 1) // _sharers)"),
         "sharers multiply": ("    _sharers = processes\n", "    _sharers *= processes\n"),
+        "cores by their number in the list": ("        return sorted(os.sched_getaffinity(0))\n", "        return list(range(len(os.sched_getaffinity(0))))\n"),
     },
     "devices/layout.py": {
         "the shortest step first": ("key=lambda axis: -abs(strides[axis])", "key=lambda axis: abs(strides[axis])"),

@@ -17,6 +17,12 @@ FAULTS = {
         "features of a layer before its norm and pool": ("            if name == layer:\n                break", "            if name == layer:\n                xs = [getattr(tower, name)(x) for tower, x in zip(self.towers, xs, strict=True)]\n                break"),
         "colour noise ends with conv1": ("(67, \"colour\", \"0\")", "(72, \"colour\", \"0\")"),
         "the program of 2012 subtracts the whole mean": ("noise_scale=1 / 1.1, centre_mean=True, crop_chunk=32", "noise_scale=1 / 1.1, crop_chunk=32"),
+        "fc6 sees its own tower alone": ("(\"conv3\", \"fc6\", \"fc7\")  # see both", "(\"conv3\", \"fc7\")  # see both"),
+        "the classes' layer on the second device": ("weight_init=start, device=self.towers[0].device)", "weight_init=start, device=self.towers[-1].device)"),
+        "bytes on the first device alone": ("if isinstance(x, tuple) else (x,))] * 2", "if isinstance(x, tuple) else (x,))][:1] * 2"),
+        "sides rounded up": ("side = (over // how.get(\"stride\", 1) + 1) // 2", "side = (over // how.get(\"stride\", 1) + 2) // 2"),
+        "features on the second device": ("tinynet.concat([x.to(self.towers[0].device) for x in xs], axis=1)", "tinynet.concat([x.to(self.towers[-1].device) for x in xs], axis=1)"),
+        "decay of the recipe": ("momentum=0.9, weight_decay=net.preset.decay)", "momentum=0.9, weight_decay=5e-4)"),
     },
     "examples/variants.py": {
         "what follows a layer left out comes first": ("after[before] = f\"{after.get(before, '')} {after.pop(layer, '')}\".strip()", "after[before] = f\"{after.pop(layer, '')} {after.get(before, '')}\".strip()"),
@@ -26,6 +32,8 @@ FAULTS = {
         "one tower of half the neurons": ("hidden=2 * p.hidden", "hidden=p.hidden"),
         "tuned conv1 as slow as the others": ("\"conv1\": 0.01 * p", "\"conv1\": 0.1 * p"),
         "late ReLU stays under tanh": ("late = said(\"relu\", \"\")(p)[\"after\"]", "late = p.after"),
+        "an unknown word stays": ("\" \".join(filter(None, kinds)) for layer, kinds in kept.items()", "\" \".join(filter(None, kinds)) for layer, kinds in words.items()"),
+        "conv6 has the kernels of conv1": ("\"kernels\": [*p.kernels, p.kernels[-1]],", "\"kernels\": [*p.kernels, p.kernels[0]],"),
     },
     "examples/prepare_imagenet.py": {
         "--max-bad 0 bears a hundredth": ("0.01 if args.max_bad is None else args.max_bad", "args.max_bad or 0.01"),
@@ -33,15 +41,22 @@ FAULTS = {
         "signals stay caught": ("            signal.signal(getattr(signal, name), handler)\n\n", "            pass\n\n"),
         "--quality with --raw is passed over": ("given & {\"quality\", \"chroma\"}", "given & {\"chroma\"}"),
         "--val-share forgotten": ("(\"size\", \"quality\", \"shard\", \"chroma\", \"val_share\")", "(\"size\", \"quality\", \"shard\", \"chroma\")"),
+        "the second signal is caught too": ("            signal.signal(getattr(signal, name), signal.SIG_DFL)\n", "            pass\n"),
+        "sums after all is prepared": ("    if args.md5:\n        job.first(lambda: check_md5(args.source, progress=True))\n", "", "    pictures = about[\"pictures\"]\n", "    if args.md5:\n        job.first(lambda: check_md5(args.source, progress=True))\n    pictures = about[\"pictures\"]\n"),
+        "a repair by all cores": ("repair(args.repair, args.source, workers=args.workers)", "repair(args.repair, args.source)"),
     },
     "examples/features.py": {
         "labels of the rows are not kept": ("batches, found[\"labels\"] = loader.epoch(0), train.labels", "batches = loader.epoch(0)"),
         "receptive field without the layer itself": ("model.preset.layers[: model.preset.layers.index(layer) + 1]", "model.preset.layers[: model.preset.layers.index(layer)]"),
         "a layer's name is forgotten": ("features(model, batches, inputs, layer, job)", "features(model, batches, inputs, \"\", job)"),
+        "every rank reads all": ("                loader.every = job.rank, job.size\n", ""),
+        "a sheet of the fields of tower a's first layer": ("groups=model.preset.towers)", "groups=1)"),
     },
     "examples/similar.py": {
         "test:N one too far": ("int(name[5:]) >= len(test)", "int(name[5:]) > len(test)"),
         "the classes of training pictures by their place": ("train.classes[train.labels[place]]", "train.classes[train.labels[place] - 1]"),
+        "the picture itself among the training ones": ("said.split(\"\\n\")[0]", "said.split(\"\\n\")[-1]"),
+        "unlikeliest classes": ("np.argsort(-shares)[:5]", "np.argsort(shares)[:5]"),
     },
     "examples/paper/comparing.py": {
         "one degree of freedom too many": ("T[min(len(d), len(T) + 1) - 2]", "T[min(len(d), len(T)) - 1]"),
@@ -54,6 +69,8 @@ FAULTS = {
         "the first test": ("if line[\"kind\"] == \"test\"][-1]", "if line[\"kind\"] == \"test\"][0]"),
         "colours of the mean over rows": ("grey = 3 * (kernels.mean(axis=1) ** 2)", "grey = (kernels.mean(axis=1) ** 2)"),
         "below 25 alone": ("if error <= TARGET", "if error < TARGET"),
+        "seconds of the training alone": ("sum(test[\"seconds\"].values())", "next(iter(test[\"seconds\"].values()))"),
+        "colours in shares of 1": ("100 * float(colour[part].sum() / energy[part].sum())", "float(colour[part].sum() / energy[part].sum())"),
     },
     "examples/paper/running.py": {
         "the same folder for other pictures": ("key = json.dumps([self.options, self.data, before])", "key = json.dumps([self.options, before])"),
@@ -61,55 +78,81 @@ FAULTS = {
         "the line is not flushed": ("            file.flush()\n            os.fsync(file.fileno())\n", ""),
         "the first value of an option counts": ("found = dict(zip(options[::2], options[1::2], strict=True))", "found = dict(zip(options[-2::-2], options[::-2], strict=True))"),
         "seeds arm by arm": ("        for seed in range(self.seeds):\n            for arm in arms:", "        for arm in arms:\n            for seed in range(self.seeds):"),
+        "nets on the pictures of an average": ("return [\"--out\", self.folder, \"--eval\", *found]", "return [\"--out\", self.folder, \"--eval\", *found[:1]]"),
+        "a stopped run begins again": ("begun = not job.averaged and (folder / \"config.json\").exists() and last_of(job.folder).is_file()", "begun = False"),
+        "an interrupted child goes on": ("            child.terminate()\n", ""),
+        "a run that failed is a line": ("    if status:\n", "    if status > 100:\n"),
+        "changed files are not told": ("(\"+\" if changed.returncode == 1 else \"\")", "(\"+\" if changed.returncode > 1 else \"\")"),
     },
     "examples/paper/page.py": {
         "not within its epochs is as many": ("float(len(line[\"training_error\"]) + 1)", "float(len(line[\"training_error\"]))"),
         "seeds that only one side has": ("return {s: ours[s] for s in seeds}, {s: theirs[s] for s in seeds}", "return ours, theirs"),
         "the other figure is forgotten": ("values(plan, row.against, row.other or row.figure, lines)\n    seeds", "values(plan, row.against, row.figure, lines)\n    seeds"),
+        "minutes are seconds": ("for line in there) / 60", "for line in there)"),
+        "what is missing is not told": ("            if len(there) < len(jobs):", "            if not there:"),
+        "differences of ratios": ("ours, theirs = ([math.log(value) for value in side] for side in (ours, theirs))", "theirs = ours"),
+        "commits of the first run": ("sorted({line['commit'] for line in there})", "[there[0]['commit']]"),
     },
     "examples/paper/claims.py": {
         "runs without their ten views are done": ("return known is None or (views and \"ten_views\" not in known)", "return known is None"),
         "embedded pictures are asked for": (" - {\"embedded\"}\n            run", "\n            run"),
+        "more options on the page": ("            if more:  # not as the statement has it: no page\n                return 0\n", ""),
+        "seeds by hand are forgotten": ("args.seeds or statement.seeds", "statement.seeds"),
     },
     "examples/history/vae.py": {
         "the deviation is the variance": ("(log_variance / 2).exp()", "log_variance.exp()"),
+        "a walk between neighbours of one kind": ("mean.numpy()[: len(x) // 2 * 2]", "mean.numpy()[: len(x) // 2]"),
     },
     "examples/history/gan.py": {
         "the judge's loss reaches the forger": ("net.judge(forged.detach())", "net.judge(forged)"),
         "distance twice between": ("return 2 * mean(x, y) - mean(x, x) - mean(y, y)", "return mean(x, y) - mean(x, x) - mean(y, y)"),
+        "a judge that stays frozen": ("    for parameter in net.judge.parameters():\n        parameter.requires_grad = True\n", ""),
     },
     "examples/history/autoencoder.py": {
         "noise on what is to be said": ("y = net(net.spoil(x) if net.noise else x)\n    return", "x = net.spoil(x) if net.noise else x\n    y = net(x)\n    return"),
     },
     "examples/history/backprop.py": {
         "siblings of oneself": ("siblings = parents @ parents.T & ~np.eye(12, dtype=bool)", "siblings = parents @ parents.T"),
+        "tested on what it learns": ("return (x[4:], target[4:]), (x[:4], target[:4])", "return (x[4:], target[4:]), (x[4:8], target[4:8])"),
     },
     "examples/history/bert.py": {
         "a gap filled by a gap": ("[:, : len(vocabulary)].argmax(axis=1)", ".argmax(axis=1)"),
         "gains decay": ("params=[p for p in parameters if p.ndim == 1], weight_decay=0.0", "params=[p for p in parameters if p.ndim == 1], weight_decay=0.01"),
+        "the hidden token is a character": ("tokens == len(vocabulary)", "tokens == len(vocabulary) - 1"),
     },
     "examples/history/gpt.py": {
         "a text longer than the places": ("np.array([tokens[-len(net.places.weight) :]])", "np.array([tokens[: len(net.places.weight)]])"),
+        "a net that sees what comes": ("self.attention(x, causal=True)", "self.attention(x)"),
     },
     "examples/history/transformer.py": {
         "padding is looked at": ("x = self.norms[0](x + self.look(x, mask=mask))", "x = self.norms[0](x + self.look(x))"),
         "the end is cut too late": ("[: [*row[1:], END].index(END)]", "[: [*row[1:], END].index(END) + 1]"),
+        "eins within a number": ("\"eins\" if last == \"ein\" else last", "last"),
+        "targets in front of what is tested": ("return both[5000:], both[:5000]", "return both[5000:], both[4999:]"),
     },
     "examples/history/resnet.py": {
         "new channels behind the old": ("F.pad(x, (0, 0, 0, 0, self.new // 2, self.new // 2))", "F.pad(x, (0, 0, 0, 0, 0, self.new))"),
         "the preset's decay is forgotten": ("return SGD(groups, lr, momentum=0.9, weight_decay=decay)", "return SGD(groups, lr, momentum=0.9, weight_decay=1e-4)"),
+        "a stride in every block": ("befores = [before] + [maps] * (n - 1)", "befores = [before] * n"),
     },
     "examples/history/googlenet.py": {
         "auxiliary classifiers in use": ("return [logits, *early] if self.training else logits", "return [logits, *early] if early else logits"),
         "5x5 sees the 3x3's": ("five = self.five[1](self.five[0](x))", "five = self.five[1](self.three[0](x))"),
+        "sides of an odd half": ("return -(-(side - 3) // 2) + 1", "return (side - 3) // 2 + 1"),
     },
     "examples/history/lenet5.py": {
         "weights that are to stay zero": ("F.conv2d(x, self.weight * self.seen, self.bias)", "F.conv2d(x, self.weight, self.bias)"),
+        "codes that are learnt": ("self.codes = nn.Buffer(codes, device)", "self.codes = nn.Parameter(codes, device)"),
     },
     "examples/history/perceptron.py": {
         "zero is right": ("wrong = (agreement <= 0).float()", "wrong = (agreement < 0).float()"),
+        "bytes are not scaled": ("read_picture(what, (28, 28, 1)).ravel() / np.float32(255)", "read_picture(what, (28, 28, 1)).ravel().astype(np.float32)"),
     },
     "examples/history/vgg.py": {
         "one linear layer without dropout": ("self.fc3(self.dropout(self.fc2(x)))", "self.fc3(self.fc2(x))"),
+        "first weights of the last layer": ("self.fc3 = nn.Linear(width, classes, weight_init=nn.init.normal(0.01), device=device)", "self.fc3 = nn.Linear(width, classes, device=device)"),
+    },
+    "examples/report.py": {
+        "the first run alone": ("        for folder in args.folder:\n", "        for folder in args.folder[:1]:\n"),
     },
 }

@@ -14,9 +14,14 @@ FAULTS = {
         "targets beyond the classes pass": ("0 <= labels.min() <= labels.max() < K", "0 <= labels.min()"),
         "the worst target is the largest": ("worst = labels.min() if labels.min() < 0 else labels.max()", "worst = labels.max()"),
         "targets on the GPU are checked, which waits": ("if not isinstance(target, Tensor) or target.device.kind == \"cpu\":", "if True:"),
+        "all of the target may not be spread": ("if not 0 <= e <= 1:", "if not 0 <= e < 1:"),
+        "classes may be booleans": ("if target.shape != rows or target.dtype.kind not in \"iu\":", "if target.shape != rows or target.dtype.kind not in \"iub\":"),
     },
     "functional/pooling.py": {
         "pooling stride 1 by default": ("stride = kernel if stride is None", "stride = (1, 1) if stride is None"),
+        "a stride of 0 is the kernel's": ("stride = kernel if stride is None else", "stride = kernel if not stride else"),
+        "windows that hang over are too few": ("stride, padding, bool(ceil_mode))) < 1:", "stride, padding, False)) < 1:"),
+        "padding may be as large as the kernel": ("if any(2 * p > k for", "if any(p > k for"),
     },
     "functional/regularization.py": {
         "dropout in use": ("    if training:\n        share", "    if True:\n        share"),
@@ -24,6 +29,7 @@ FAULTS = {
         "dropout: rows of another count": ("share.rows(\"dropout\", len(x))", "share.rows(\"dropout\", len(x) - 1)"),
         "dropout: the form of 2012 is not scaled in use": ("return x if inverted else x * (1 - p)", "return x"),
         "dropout: scaled by p in use": ("x * (1 - p)", "x * p"),
+        "a share of rows is drawn for these rows alone": ("if share and x.shape:", "if share and not x.shape:"),
     },
     "functional/shape.py": {
         "pad: last axis first forgotten": ("strict=True)\n    )[::-1]", "strict=True)\n    )"),
@@ -34,14 +40,20 @@ FAULTS = {
         "a mask makes attention look ahead": ("mask = below if mask is None else mask & below", "mask = below if mask is None else mask"),
         "one query that sees something is enough": ("not seen.any(axis=-1).all():", "not seen.any():"),
         "a tensor of tokens on another device is taken as it is": ("if isinstance(tokens, Tensor) and tokens.device == weight.device:", "if isinstance(tokens, Tensor):"),
+        "a mask for each picture is for each head": ("mask = mask[:, None]  # the same for all heads", "mask = mask[None]  # the same for all heads"),
     },
     "functional/convolution.py": {
         "each: gradients of x added the oldest first": ("add_up([*dxs[::-1]], ctx.device)", "add_up([*dxs], ctx.device)"),
         "transpose: output_padding as large as the stride": ("if any(e >= s for e, s", "if any(e > s for e, s"),
         "each: the dtypes and shapes of the first weight alone are checked": ("options = _checked(where, x, weight, bias, stride, padding, groups, 1)", "options = _checked(where, x, weights[0], biases[0], stride, padding, groups, 1)"),
+        "dilation: an input without gradient": ("if ctx.apart and dx is not None else dx", "if ctx.apart else dx"),
+        "what fits without dilation fits": ("min(output_size((H, W), wide, stride, padding)) < 1", "min(output_size((H, W), (kh, kw), stride, padding)) < 1"),
+        "transpose: weight gradient only with the input's": ("        if ctx.needs_input_grad[1]:\n            needs = False", "        if ctx.needs_input_grad[0] and ctx.needs_input_grad[1]:\n            needs = False"),
     },
     "functional/normalization.py": {
         "batch_norm: one picture is too few": ("if training and N * prod(rest) < 2:", "if training and N < 2:"),
+        "layer_norm: eps forgotten": ("return LayerNorm.apply(x, weight, bias, len(shape), eps)", "return LayerNorm.apply(x, weight, bias, len(shape), 1e-5)"),
+        "batch_norm: ranks count in use": ("share = sharing.current() if training else None", "share = sharing.current()"),
     },
     "functional/checks.py": {
         "True is an integer": ("if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:", "if not isinstance(value, (int, np.integer)) or value < least:"),

@@ -93,6 +93,8 @@ FAULTS = {
         "k taken for 1": ("s += x.dtype.type(k)", "s += 1"),
         "power of any beta by square roots": ("if beta != 0.75:", "if beta > 1:"),
         "wrong root": ("return np.multiply(out, root, out=out)", "return np.multiply(root, root, out=out)"),
+        "three quarters by one root": ("root = np.sqrt(out, out=_root.array(s.shape, s.dtype))", "root = np.sqrt(s, out=_root.array(s.shape, s.dtype))"),
+        "k rounded to whole numbers": ("s += x.dtype.type(k)", "s += int(k)"),
     },
     "kernels/spatial_response_norm.py": {
         "alpha divided by size once": ("s *= x.dtype.type(alpha / size**2)", "s *= x.dtype.type(alpha / size)"),
@@ -129,6 +131,7 @@ FAULTS = {
         "dw and db exchanged": ("db = dy.sum(axis=1) if needs[2] else None", "db = dy.sum(axis=1) if needs[1] else None"),
         "rows: the gradient of the ReLU forgotten": ("    if y is not None:\n        dy = relu_backward(dy, y)\n    if x.ndim != 2:\n        return _rows_backward(dy, x, weight, needs)\n", "    if x.ndim != 2:\n        return _rows_backward(dy, x, weight, needs)\n    if y is not None:\n        dy = relu_backward(dy, y)\n"),
         "a product has the dtype of its first matrix": ("np.result_type(a, b))\n    return Job", "a.dtype)\n    return Job"),
+        "rows: the bias of the first block alone": ("        if bias is not None:\n            y_ += bias\n", "        if bias is not None and some.start == 0:\n            y_ += bias\n"),
     },
     "kernels/softmax.py": {
         "overflows": ("y = np.exp(x - x.max(axis=axis, keepdims=True))", "y = np.exp(x)"),
@@ -146,6 +149,7 @@ FAULTS = {
     "kernels/sigmoid.py": {
         "backward of x": ("np.multiply(dy * y, 1 - y, out=dx)", "np.multiply(dy * y, 1 + y, out=dx)"),
         "half": ("np.divide(x, 2, out=y)", "np.divide(x, 1, out=y)"),
+        "far below 0 as exp(x)/(1 + exp(x))": ("    np.tanh(np.divide(x, 2, out=y), out=y)\n    y += 1\n    y /= 2", "    np.exp(np.negative(x, out=y), out=y)\n    y += 1\n    np.divide(1, y, out=y)"),
     },
     "kernels/tanh.py": {
         "square forgotten": ("1 - y * y, out=dx", "1 - y, out=dx"),
@@ -189,11 +193,14 @@ FAULTS = {
     },
     "kernels/attention.py": {
         "every piece has the first pictures' mask": ("closed if closed.ndim == 2 else closed[batch]", "closed if closed.ndim == 2 else closed[: len(s)]"),
+        "backward: scaled by the values' size": ("(q.shape[2] // p.shape[1]) ** -0.5", "(v.shape[2] // p.shape[1]) ** -0.5"),
     },
     "kernels/batch_norm.py": {
         "running variance by this rank's count": ("(running_var, var * (P / (P - 1)))", "(running_var, var * (x2.shape[1] / (x2.shape[1] - 1)))"),
         "ranks: dx of what the ReLU cut": ("send(channels, passed(channels)), pieces)", "send(channels, dy2[channels]), pieces)"),
         "blocks of a variance count alike": ("squares + counts * (means - mean) ** 2", "squares + (means - mean) ** 2"),
+        "in use the running arrays move": ("if training and running_mean is not None:", "if running_mean is not None:"),
+        "a bias without weight is forgotten": ("            if bias is not None:\n                offset", "            if bias is not None and weight is not None:\n                offset"),
     },
     "kernels/clip.py": {
         "squares of float32 in float32": ("np.multiply(part, part, out=squares, dtype=sums.dtype).sum()", "np.multiply(part, part, out=squares).sum()"),
@@ -202,9 +209,12 @@ FAULTS = {
         "outside of the picture is what was in memory": ("        parts.fill(0)\n        x = x.transpose", "        x = x.transpose"),
         "both axes have the rows' stride": ("self.stride = axes[0].stride, axes[1].stride", "self.stride = axes[0].stride, axes[0].stride"),
         "pixels that no window sees keep what was in memory": ("        dx.fill(0)\n", ""),
+        "the first pixel inside is rounded down": ("first = max(0, -(start // dilation))", "first = max(0, -start // dilation)"),
+        "rows that are too many are kept": ("y[:, : h.outputs, : w.outputs].transpose(3, 0, 1, 2)", "y[:, : h.outputs].transpose(3, 0, 1, 2)"),
     },
     "kernels/layer_norm.py": {
         "no db where x needs no gradient": ("        if needs[2]:\n            db[k] = ones @ dy_\n        if not needs[0]:\n            return\n", "        if not needs[0]:\n            return\n        if needs[2]:\n            db[k] = ones @ dy_\n"),
+        "dw of the last rows alone": ("dw.sum(axis=0).astype(dtype), db", "dw[-1].astype(dtype), db"),
     },
     "kernels/order.py": {
         "add: large arrays are not broadcast": ("if a.size <= layout.PIECE or a.shape != b.shape or a.dtype != b.dtype:", "if a.size <= layout.PIECE or a.dtype != b.dtype:"),
@@ -215,5 +225,11 @@ FAULTS = {
     },
     "kernels/nll_loss.py": {
         "gradients in C order without x's layout": ("dx = np.zeros_like(x)", "dx = np.zeros_like(x, order=\"C\")"),
+    },
+    "kernels/gelu.py": {
+        "single precision by fewer terms": ("cheb2poly(SERIES[:12])", "cheb2poly(SERIES[:7])"),
+    },
+    "kernels/steps/mean.py": {
+        "both forms for a half": ("work *= 1 - a", "work *= a"),
     },
 }

@@ -44,6 +44,10 @@ FAULTS = {
         "loaded arrays keep their dtype": ("as_array(name, state[name], part.dtype)", "as_array(name, state[name])"),
         "loads as far as it goes": ("    def load_state_dict(self, state: dict[str, Any]) -> None:", "    def load_state_dict(self, state: dict[str, Any]) -> None:", "        arrays = {name: as_array(name, state[name], part.dtype) for name, part in own.items()}\n", "", "np.asarray(arrays[name], order=\"C\"))", "np.asarray(as_array(name, state[name], part.dtype), order=\"C\"))"),
         "a list that is met twice is passed over": ("yield from _parts(f\"{name}.{key}\", part, (*above, value))", "yield from _parts(f\"{name}.{key}\", part, above)"),
+        "a state of other names": ("sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())", "sorted(own.keys() - state.keys()), []"),
+        "names of children twice": ("return _once((name, part) for name, part in self._owned() if isinstance(part, Module))", "return ((name, part) for name, part in self._owned() if isinstance(part, Module))"),
+        "tensors below are not shown": ("own = ((name, part) for name, part in self._owned() if isinstance(part, Tensor))", "own = ((name, part) for name, part in self._owned() if isinstance(part, Parameter))"),
+        "keys of dicts are numbered": ("several = value.items() if isinstance(value, dict) else enumerate(value)", "several = enumerate(value.values()) if isinstance(value, dict) else enumerate(value)"),
     },
     "nn/init.py": {
         "one draw for all": ("random.generator().normal(0.0, sigma, shape)", "np.random.Generator(np.random.Philox(key=[random._seed, 0])).normal(0.0, sigma, shape)"),
@@ -105,6 +109,11 @@ FAULTS = {
         "layers of other relu in one": ("any(o != options[0] or o[-1]", "any(o[:3] != options[0][:3] or o[-1]"),
         "borders count in every mean": ("count_include_pad=count_include_pad,", "count_include_pad=True,"),
         "a window longer than its stride checked by the kernel alone": ("\"stride\", kernel_size if stride is None else stride, 1)", "\"stride\", kernel_size, 1)"),
+        "a dilation in one operation": ("any(o != options[0] or o[-1] not in (1, (1, 1)) for o in options)", "any(o != options[0] for o in options)"),
+        "a transposed convolution without its output padding": ("stride=stride, padding=padding, output_padding=output_padding, groups=groups", "stride=stride, padding=padding, output_padding=0, groups=groups"),
+        "a norm of one axis": ("(shape,) if isinstance(shape, int) else tuple(shape)", "(shape,) if isinstance(shape, int) else tuple(shape)[-1:]"),
+        "BatchNorm of maps takes rows": ("    forms = (\"(N, C, H, W)\",)\n", "    forms = (\"(N, C, H, W)\", \"(N, C)\")\n"),
+        "reduction of a squared error": ("F.mse_loss(input, target, self.reduction)", "F.mse_loss(input, target)"),
     },
     "nn/activation.py": {
         "in place is forgotten": ("return F.relu(x, self.inplace)", "return F.relu(x)"),
@@ -130,5 +139,7 @@ FAULTS = {
         "a remainder of the heads passes": ("if num_heads < 1 or embed_dim % num_heads:", "if num_heads < 1 or embed_dim < num_heads:"),
         "shares without the mask": ("values, self.num_heads, mask, causal)\n        return y", "values, self.num_heads, None, causal)\n        return y"),
         "shares of heads and queries exchanged": ("y.reshape(N, T, self.num_heads, S).transpose(0, 2, 1, 3)", "y.reshape(N, self.num_heads, T, S)"),
+        "heads that do not divide": ("if num_heads < 1 or embed_dim % num_heads:", "if embed_dim % max(num_heads, 1):"),
+        "shares in the precision of weights": ("np.eye(S, dtype=query.dtype)", "np.eye(S, dtype=np.float32)"),
     },
 }

@@ -120,7 +120,6 @@ FAULTS = {
         "a rate that cannot be set is passed over": ("            raise ValueError(\n                f\"{type(self).__name__}.set_lr: expected an epoch", "            return\n            raise ValueError(\n                f\"{type(self).__name__}.set_lr: expected an epoch"),
         "min_lr: of the first rate": ("        self.epochs, self.min_lr = _above_zero(\"Cosine\", \"epochs\", epochs), min_lr", "        self.epochs, self.min_lr = _above_zero(\"Cosine\", \"epochs\", epochs), min_lr * optimizer.lr"),
         "a rate set in the warm-up is lost": ("        self.after.set_lr(lr / self.factor(epoch), epoch)\n        self.full_lr = self.optimizer.lr\n", "        self.after.set_lr(lr / self.factor(epoch), epoch)\n"),
-        "a warm rate is loaded before what comes after": ("        self.after.load_state_dict(state[\"after\"])\n        self.full_lr, self.optimizer.lr = state[\"full_lr\"], state[\"lr\"]", "        self.full_lr, self.optimizer.lr = state[\"full_lr\"], state[\"lr\"]\n        self.after.load_state_dict(state[\"after\"])"),
         "a metric that is missing is passed over": ("        if self.metric not in metrics:\n", "        if self.metric not in metrics:\n            return\n        if self.metric is None:\n"),
         "patience of ten": ("patience: int = 3,", "patience: int = 10,"),
         "a rate below 0 can be set": ("self.optimizer.lr = self.optimizer.not_negative(\"lr\", lr)", "self.optimizer.lr = lr"),

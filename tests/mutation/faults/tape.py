@@ -9,6 +9,8 @@ FAULTS = {
         "gradient not summed over new axes": ("axes = tuple(range(extra)) + tuple(", "axes = tuple(range(0)) + tuple("),
         "an axis may be named twice, once from behind": ("len({a % ndim for a in axes}) < len(axes)", "len(set(axes)) < len(axes)"),
         "a whole number beside booleans becomes one": ("elif dtype.kind == \"b\" and not isinstance(x, bool):", "elif dtype.kind == \"b\" and isinstance(x, complex):"),
+        "an array beside a tensor takes its dtype": ("return tensor(x, device=like.device)", "return tensor(x, like.dtype, like.device)"),
+        "a float beside whole numbers is cut": ("if dtype.kind in \"biu\" and isinstance(x, (float, complex)):", "if dtype.kind == \"b\" and isinstance(x, (float, complex)):"),
     },
     "arithmetic/binary.py": {
         "sub: sign of b": ("unbroadcast(-dy, b) if need_b", "unbroadcast(dy, b) if need_b"),
@@ -40,6 +42,8 @@ FAULTS = {
         "array @ x is x @ array": ("return call.matmul(other, self)", "return call.matmul(self, other)"),
         "x == [1, 2] is False": ("np.ndarray, np.generic, list, tuple)\nAxes", "np.ndarray, np.generic, tuple)\nAxes"),
         "norm forgets the axis": ("return call.norm(self, p, _axis(\"norm\", axis, dim), keepdims or keepdim)", "return call.norm(self, p, _axis(\"norm\", axis, dim) or None, keepdims or keepdim)"),
+        "cuda(1) is the first GPU": ("call.to(self, f\"cuda:{index}\")", "call.to(self, \"cuda:0\")"),
+        "a leaf under += is refused only with a gradient": ("if self._requires_grad and self.node is None:", "if self._grad is not None and self.node is None:"),
     },
     "arithmetic/shapes.py": {
         "transpose: axes not inverted": ("dy.transpose(np.argsort(ctx.axes).tolist())", "dy.transpose(ctx.axes)"),
@@ -49,6 +53,9 @@ FAULTS = {
         "to the same dtype is a copy": ("return x if dtype == x.dtype else astype(x, dtype)", "return astype(x, dtype)"),
         "an empty list is no index": ("            part = part if part.size else part.astype(np.intp)  # [] is an index, its dtype none\n", ""),
         "sizes of a split may be negative": (" or sum(sizes) != length or min(sizes) < 0:", " or sum(sizes) != length:"),
+        "a copy's gradient comes from where it goes": ("ctx.device.copy_from(dy, ctx.output_device)", "ctx.device.copy_from(dy, ctx.device)"),
+        "an index array of the host is not copied": ("return x.device.upload(part) if isinstance(part, np.ndarray) else part", "return part"),
+        "flatten from the last axis but one counts from the front": ("start = start_axis + x.ndim if start_axis < 0 else start_axis", "start = abs(start_axis)"),
     },
     "tape.py": {
         "oldest node first": ("heapq.heappush(queue, (-source.number, source))", "heapq.heappush(queue, (source.number, source))"),
@@ -74,6 +81,9 @@ FAULTS = {
         "detach copies": ("return Tensor(self.data, self.device)", "return Tensor(self.data.copy(), self.device)"),
         "a move forgets where the array came from": ("self._data = device.copy_from(self.data, self.device)", "self._data = device.copy_from(self.data, device)"),
         "a tensor of a tensor keeps its dtype": ("array = array if dtype is None else array.astype(dtype)", "array = array if dtype is not None else array.astype(data.dtype)"),
+        "half precision may require a gradient": ("if requires_grad and array.dtype not in (np.float32, np.float64):", "if requires_grad and array.dtype.kind != \"f\":"),
+        "a list of tensors is known by its first": ("any(isinstance(part, Tensor) for part in data)", "len(data) and isinstance(data[0], Tensor)"),
+        "a twin requires no gradient": ("        twin.grad = deepcopy(self.grad, memo)\n", "        twin.grad = deepcopy(self.grad, memo)\n        twin._requires_grad = self.grad is not None\n"),
     },
     "recording.py": {
         "no_grad never ends": ("this_thread.paused -= 1", "pass"),
@@ -95,6 +105,8 @@ FAULTS = {
         "gradients are counted by who needs one": ("if len(given) != sum(node.are_tensors):", "if len(given) != sum(node.needs_input_grad):"),
         "a profile counts no bytes that go in": ("record(arrays, results", "record([], results"),
         "a whole trace sees only what is recorded": ("if trace and not (recorded or trace.whole):", "if trace and not recorded:"),
+        "a tuple of one is a tensor": ("return tuple(tensors) if isinstance(given, tuple) else tensors[0]", "return tuple(tensors) if len(tensors) > 1 else tensors[0]"),
+        "the numbers of nodes begin with the outputs": ("ctx.inputs, ctx.are_tensors, ctx.number = sources, are_tensors, next(clock)", "ctx.inputs, ctx.are_tensors, ctx.number = sources, are_tensors, len(sources)"),
     },
     "marks.py": {
         "only the start of an array is looked at": ("elements[:: array.size // SAMPLES]", "elements[:SAMPLES]"),
@@ -103,8 +115,10 @@ FAULTS = {
     "random.py": {
         "every draw the same": ("_calls += 1", "pass"),
         "the seed does not begin anew": ("_seed, _calls = int(n), 0", "_seed = int(n)"),
+        "the first draw has number 0": ("    _calls += 1\n    return _seed, _calls", "    _calls += 1\n    return _seed, _calls - 1"),
         "the key of a draw the other way round": ("key=np.array(next_call(), np.uint64)", "key=np.array(next_call()[::-1], np.uint64)"),
         "a state without its calls": ("_seed, _calls = int(state[\"seed\"]), int(state[\"calls\"])", "_seed, _calls = int(state[\"seed\"]), _calls"),
+        "a NumPy seed stays NumPy's": ("_seed, _calls = int(n), 0", "_seed, _calls = n, 0"),
     },
     "saving.py": {
         "parts are not synced": ("            file.flush()\n            os.fsync(file.fileno())\n        os.replace(part, path)", "            file.flush()\n        os.replace(part, path)"),
@@ -136,6 +150,10 @@ FAULTS = {
         "tensors among the options of NumPy's functions stay tensors": ("return function(*_values(args), **_values(options))", "return function(*_values(args), **options)"),
         "numpy.less_equal is less": ("\"less_equal\": \"le\"", "\"less_equal\": \"lt\""),
         "a gradient may be set on another device": ("if value.shape != self.shape or value.device != self.device:", "if value.shape != self.shape:"),
+        "a result can be told to require none": ("        if self.node is not None:\n            raise RuntimeError(\n                \"x.requires_grad", "        if value and self.node is not None:\n            raise RuntimeError(\n                \"x.requires_grad"),
+        "DLPack drops the gradient": ("array = self._readable(\"from_dlpack\")", "array = self._data"),
+        "1.7 is an index": ("if self.dtype.kind not in \"iu\" or", "if self.dtype.kind not in \"iuf\" or"),
+        "an empty tensor is False": ("        if self._data.size != 1:\n            raise ValueError(\n                f\"bool()", "        if self._data.size > 1:\n            raise ValueError(\n                f\"bool()"),
     },
     "arithmetic/comparisons.py": {
         "argmax of all does not keep its axes": ("1 if along in (None, i) else n", "1 if along == i else n"),
@@ -145,10 +163,12 @@ FAULTS = {
     "arithmetic/einsum.py": {
         "the next tensor's letters are summed away": ("for t in terms[i + 1 :]", "for t in terms[i + 2 :]"),
         "letters without an arrow in the order they come": ("\"\".join(sorted(c for c in set(left) - {\",\"} if left.count(c) == 1))", "\"\".join(c for c in left if c != \",\" and left.count(c) == 1)"),
+        "a letter twice in the result": (" or len(set(wanted)) < len(wanted):", ":"),
     },
     "arithmetic/elementwise.py": {
         "a limit that whole numbers cannot have wraps round": ("least = lowest if least is None else max(lowest, min(least, highest))", "least = lowest if least is None else least"),
         "whole numbers are clipped to whole limits": ("x.dtype.kind in \"iu\" and any(limit % 1 for limit in given if -np.inf", "x.dtype.kind in \"iu\" and all(limit % 1 for limit in given if -np.inf"),
+        "whole numbers go to the kernels as they are": ("return x if x.dtype.kind in \"fc\" else astype(x, np.float32)", "return astype(x, np.float32) if x.dtype.kind == \"b\" else x"),
     },
     "sharing.py": {
         "k rows for each of the batch's: all are counted once": ("self.count) * k), self.total * k", "self.count) * k), self.total"),
@@ -173,6 +193,7 @@ FAULTS = {
         "the norm of the last piece alone": ("squares += float(piece @ piece)", "squares = float(piece @ piece)"),
         "a trace keeps the function it was in": ("        self._frame = None  # a frame keeps all its variables alive\n", ""),
         "the innermost name stays": ("if seen.name is None or frame is self._frame:", "if seen.name is None:"),
+        "what is gone is remembered under its number": ("found[key] = weakref.ref(thing, forget), what", "found[key] = weakref.ref(thing), what"),
     },
     "profiler.py": {
         "a trace begins with the machine": ("ts=1e6 * (e.start - zero)", "ts=1e6 * e.start"),
@@ -180,10 +201,15 @@ FAULTS = {
         "the time is taken before the device is done": ("    device.synchronize()\n    seconds = time.perf_counter() - start\n", "    seconds = time.perf_counter() - start\n    device.synchronize()\n"),
         "the trace in milliseconds": ("                dur=1e6 * e.seconds,\n", "                dur=1e3 * e.seconds,\n"),
         "an event starts when it ends": ("str(device), start, seconds, nbytes)", "str(device), time.perf_counter(), seconds, nbytes)"),
+        "megabytes of 1024": ("row['bytes'] / 1e6", "row['bytes'] / (1 << 20)"),
+        "the share of what was recorded": ("share=seconds / max(self.seconds, 1e-12)", "share=seconds / max(sum(event.seconds for event in self.events), 1e-12)"),
+        "bytes of what went in alone": ("arrays.extend([*inputs, *outputs])", "arrays.extend(inputs)"),
     },
     "lock.py": {
         "the lock goes before the name": ("            path.unlink(missing_ok=True)\n            os.close(file)\n", "            os.close(file)\n            path.unlink(missing_ok=True)\n"),
         "who held it before still shows": ("    os.ftruncate(file, 0)\n", ""),
         "the file stays open when somebody holds it": ("or \"another process\"\n            os.close(file)\n", "or \"another process\"\n"),
+        "only its maker may open the lock": ("os.O_RDWR | os.O_CREAT, 0o666)", "os.O_RDWR | os.O_CREAT, 0o600)"),
+        "the name stays": ("            path.unlink(missing_ok=True)\n", ""),
     },
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.elementwise import launch, relu_forward
+from tinynet.kernels.cuda.launch import ROWS as GRID_ROWS
 from tinynet.kernels.cuda.launch import Source
 
 _cu = Source("add_to_columns.cu")
@@ -25,7 +26,7 @@ def add_to_columns(y: Any, bias: Any, relu: bool) -> None:
 def column_sums(x: Any) -> Any:
     """(M, O) -> (O,)."""
     M, O = x.shape
-    run = max(RUN, -(-M // 65535))
+    run = max(RUN, -(-M // GRID_ROWS))
     runs = max(1, -(-M // run))
     sums = cupy.empty((runs, O), x.dtype)
     _cu.column_sums((O, runs), x, sums, M, O, run)

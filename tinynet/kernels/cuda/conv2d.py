@@ -141,6 +141,7 @@ def _kernels_gradients(
                 parts = cupy.empty((len(dy_), O, K), dw.dtype)
                 gemm(dy_, col_.swapaxes(1, 2), out=parts)  # (rows, O, P) @ (rows, P, K)
                 sum_of_rows(parts, dw, add=rows.start + few.start > 0)
+                del parts  # or those of two pieces are there at once
 
 
 def _pictures_gradient(
@@ -171,6 +172,7 @@ def _dx_from_columns(dy: Any, w: Any, dx: Any, stride: Pair, padding: Pair) -> N
         col = cupy.empty((K, part.shape[1]), dy.dtype)
         gemm(w.T, part, out=col)  # (K, O) @ (O, P) -> (K, P)
         add_columns(col, dx, kernel, stride, padding, rows)
+        del col  # or those of two pieces are there at once
 
 
 def _groups(groups: int, *arrays: Any) -> list[tuple]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinynet.devices.cuda import cupy
+from tinynet.kernels.cuda.launch import ROWS as GRID_ROWS
 from tinynet.kernels.cuda.launch import Source, dense
 
 _cu = Source("layer_norm.cu")
@@ -35,7 +36,7 @@ def layer_norm_backward(
         grid = -(-R // ROWS) * WARP, 1
         _cu.layer_norm_backward(grid, dy, x, w, mean, inverse, dx, R, D, block=(WARP, ROWS))
     if needs[1] or needs[2]:
-        run = max(RUN, -(-R // 65535))  # the grid holds so many runs
+        run = max(RUN, -(-R // GRID_ROWS))  # the grid holds so many runs
         runs = -(-R // run)
         dw, db = cupy.empty((runs, D), x.dtype), cupy.empty((runs, D), x.dtype)
         _cu.layer_norm_sums((D, runs), dy, x, mean, inverse, dw, db, R, D, run)

@@ -1,0 +1,124 @@
+"""Small print of the tape: what is said, whose arrays are copied, what a Function may give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tinynet
+import tinynet.functional as F
+from tinynet import marks, sharing
+
+
+def leaf(values, **options):
+    return tinynet.tensor(values, requires_grad=True, **options)
+
+
+def test_the_array_that_was_changed_is_named():
+    for changed, (number, shape) in enumerate([(0, "(3,)"), (1, "(2, 3)")]):
+        arguments = leaf([1.0, 2.0, 3.0]), leaf(np.ones((2, 3)))
+        y = (arguments[0] * arguments[1]).sum()
+        arguments[changed].data += 1
+        with pytest.raises(RuntimeError) as caught:
+            y.backward()
+        assert f"(saved array {number}, shape {shape})" in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (0,), (2, 3)])
+def test_what_requires_no_gradient_says_so_whatever_its_shape(shape):
+    with pytest.raises(RuntimeError, match="this tensor requires no gradient"):
+        tinynet.ones(shape).backward()
+
+
+@pytest.mark.parametrize("size", [1025, 2047, 2048, 5000, 1 << 17])
+def test_a_mark_is_of_samples_spread_evenly(size):
+    """Any run of elements as long as the distance of two samples holds one."""
+    for array in (np.zeros((size, 1)), np.zeros((1, size)).T, np.zeros((size, 2))[:, 1:]):
+        before = marks.mark(array)
+        samples, step = len(before) // array.itemsize, size // marks.SAMPLES
+        assert marks.SAMPLES <= samples <= 2 * marks.SAMPLES
+        for start in (0, 1, size // 2, size - 2 * step):
+            array[start : start + step] += 1
+            assert marks.mark(array) != before
+            array[start : start + step] -= 1
+        assert marks.mark(array) == before
+
+
+@pytest.mark.parametrize(
+    "module, ours",
+    [
+        ("tinynet", True),
+        ("tinynet.functional.x", True),
+        ("tinynet_more.layers", False),
+        ("t", False),
+    ],
+)
+def test_a_function_is_ours_if_its_package_is(module, ours):
+    """A stranger's gradients are copied: they may be arrays that are kept, or written to again."""
+    kept = np.ones(2, np.float32)
+    body = dict(
+        __module__=module,
+        forward=staticmethod(lambda ctx, x: x * 2),
+        backward=staticmethod(lambda ctx, dy: kept),
+    )
+    function = type("Stranger", (tinynet.Function,), body)
+    assert function.ours == ours
+    if not ours:
+        x = leaf([1.0, 2.0])
+        function.apply(x).sum().backward()
+        x.grad.data[...] = 7
+        assert kept.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("required", [(True, True), (True, False), (False, True)])
+def test_gradients_for_all_arguments_or_for_the_tensors_alone(alone, required):
+    """Whichever of them requires one."""
+
+    class Mix(tinynet.Function):
+        @staticmethod
+        def forward(ctx, p, a, q, b):
+            ctx.factors = p, q
+            return p * a + q * b
+
+        @staticmethod
+        def backward(ctx, dy):
+            p, q = ctx.factors
+            return (p * dy, q * dy) if alone else (None, p * dy, None, q * dy)
+
+    a, b = (tinynet.tensor([1.0, 2.0], requires_grad=need) for need in required)
+    Mix.apply(3.0, a, 5.0, b).sum().backward()
+    assert [x.grad is not None for x in (a, b)] == list(required)
+    assert all(x.grad is None or x.grad.tolist() == [n, n] for x, n in ((a, 3), (b, 5)))
+
+
+def test_a_share_ends_where_it_began():
+    """Also inside of another, of none, and where an error leaves it."""
+    outer, inner = (sharing.Share(first, 2, 4, lambda value: [value]) for first in (0, 2))
+    with sharing.shared(outer):
+        for share in (inner, None):
+            with pytest.raises(KeyError), sharing.shared(share):
+                assert sharing.current() is share
+                raise KeyError
+            assert sharing.current() is outer
+    assert sharing.current() is None
+
+
+def test_what_forward_gives_in_a_tuple_comes_in_a_tuple():
+    class Several(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x, count):
+            ctx.count = count
+            return tuple(x * i for i in range(count))
+
+        @staticmethod
+        def backward(ctx, *dys):
+            assert len(dys) == ctx.count
+            return sum(i * dy for i, dy in enumerate(dys)), None
+
+    for count in (1, 2, 3):
+        ys = Several.apply(leaf([1.0]), count)
+        assert type(ys) is tuple and [y.item() for y in ys] == list(range(count))
+        ys[-1].backward()
+    x, w = tinynet.ones(1, 1, 2, 2), tinynet.ones(1, 1, 2, 2)
+    assert type(F.conv2d_each(x, [w])) is tuple and len(x.split(1)) == 1
