@@ -210,6 +210,7 @@ ROOMS = {
         parallel/factors.py parallel/test_team.py parallel/test_shared_steps.py parallel/test_bytes.py
         parallel/nccl.py cuda/test_nccl.py parallel/test_rank_parts.py
         parallel/steps.py parallel/test_team.py parallel/test_shared_steps.py parallel/test_bytes.py parallel/test_rank_faults.py
+        parallel/ranks.py parallel/test_mpi_ranks.py parallel/test_rank_parts.py parallel/test_shared_steps.py parallel/test_rank_faults.py
         parallel/*.py parallel/test_rank_parts.py parallel/test_shared_steps.py parallel/test_bytes.py parallel/test_rank_faults.py
     """,
     "foreign": """
