@@ -227,6 +227,7 @@ def test_lists_of_numbers_and_tensors_mixed():
         expected = [float(x) for x in given]
         assert tinynet.tensor(given).tolist() == expected
         assert (tinynet.zeros(len(given)) + list(given)).tolist() == expected
+    assert tinynet.tensor([1.0, leaf(2.0)]).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("call", [bool, int, float, operator.index, "{:.1f}".format])

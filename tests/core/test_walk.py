@@ -176,3 +176,10 @@ def test_large_gradients_are_added_with_the_same_bits_as_small_ones(rng, set_pie
         found = add(device, first, second)
         assert found.dtype == (first + second).dtype
         np.testing.assert_array_equal(found, first + second)
+
+
+def test_a_gradient_has_the_type_of_what_it_goes_to():
+    x = leaf([1.0, 2.0])
+    y = (x.astype("float64") * 2.0).sum()
+    types = [(node.function.__name__, leaving[0].dtype) for node, _, leaving in walk(y)]
+    assert types == [("Sum", np.float64), ("Mul", np.float64), ("Cast", np.float32)]
