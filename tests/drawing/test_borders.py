@@ -4,6 +4,7 @@ while it is made.
 
 from __future__ import annotations
 
+import re
 import weakref
 from itertools import combinations
 
@@ -234,3 +235,12 @@ def test_places_are_as_near_as_can_be():
                 moved[first:last] += step
                 if (np.diff(moved) >= room - 1e-9).all():
                     assert ((moved - wanted) ** 2).sum() >= cost - 1e-9
+
+
+def test_a_seventh_device_has_the_first_ones_colour(tmp_path):
+    x = leaf([1.0])
+    for i in range(1, 7):
+        x = x.to(f"cpu:{i}") * 2.0
+    text = tinynet.draw(x).save(tmp_path / "a.svg").read_text()
+    classes = [c.split()[-1] for c in re.findall(r'<g class="box operation( d\d+)"', text)]
+    assert classes == ["d1", "d2", "d3", "d4", "d5", "d0"]

@@ -31,8 +31,6 @@ FAULTS = {
         "only new bytes are remembered": ("self.seen[owner] = self.seen.get(owner, 0) + new", "self.seen[owner] = new"),
         "a Jacobian is a factor": ("elif shape == of and not (jacobian - np.diag(np.diag(jacobian))).any():", "elif shape == of:"),
         "a name in a notebook": ("if not item[0].startswith(\"_\"))", "if item[0])"),
-        "a leaf that is used twice is two boxes": ("key = id(seen) if tensor is None else tensor\n", "key = id(seen) if seen is not None else tensor\n"),
-        "a single use is summed anew": ("single = self.uses[node, i] == 1 and output.gradient is not None", "single = output.gradient is not None"),
         "a derivative of another output": ("    if len(node.outputs) > 1 or not 0 < elements <= SHOWN:\n", "    if not 0 < elements <= SHOWN:\n"),
     },
     "drawing/folding.py": {
