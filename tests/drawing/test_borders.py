@@ -244,3 +244,15 @@ def test_a_seventh_device_has_the_first_ones_colour(tmp_path):
     text = tinynet.draw(x).save(tmp_path / "a.svg").read_text()
     classes = [c.split()[-1] for c in re.findall(r'<g class="box operation( d\d+)"', text)]
     assert classes == ["d1", "d2", "d3", "d4", "d5", "d0"]
+
+
+def test_an_arrow_that_several_share_is_lit_at_no_step(tmp_path):
+    x = leaf(1.0)
+    y = x
+    for _ in range(3):
+        y = y * 0.5 + x
+    text = tinynet.draw(y).save(tmp_path / "a.svg").read_text()
+    arrows = re.findall(r'<path class="arrow[^"]*" d="[^"]*"([^>]*)/>', text)
+    (trunk,) = (arrow for arrow in arrows if "marker-end" not in arrow)
+    assert "data-step" not in trunk
+    assert all("data-step" in arrow for arrow in arrows if arrow != trunk)

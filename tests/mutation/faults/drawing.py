@@ -95,7 +95,6 @@ FAULTS = {
     },
     "drawing/svg.py": {
         "the gradient is there a step too early": ("f'data-from=\"{edge.target.step}\">{escape(gradient)}</text>'", "f'data-from=\"{edge.target.step - 1}\">{escape(gradient)}</text>'"),
-        "words are not escaped": ("f\"{escape(words)}</text>\"", "f\"{words}</text>\""),
         "shared arrows light up for the first": ("if len(steps) == 1 and edge.gradient else", "if edge.gradient else"),
         "the last arrows are the widest": ("inside = max(line.length for line in self.lines[box]) * CHARACTER + 20", "inside = self.lines[box][0].length * CHARACTER + 20"),
         "a seventh device has no colour": ("kind += f\" d{devices.index(box.device) % COLOURS}\"", "kind += f\" d{devices.index(box.device)}\""),
