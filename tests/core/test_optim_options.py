@@ -138,6 +138,22 @@ def test_a_result_among_the_parameters_is_refused():
             optim.SGD(given, 0.1)
 
 
+def test_clipped_gradients_keep_their_types(rng):
+    """Each is multiplied in its own: the first one's precision is not that of all."""
+    for order in (0, 1):
+        parameters = [parameter(dtype) for dtype in (np.float32, np.float64, np.float32)][order:]
+        given = [rng.normal(size=(2, 3)).astype(p.dtype) for p in parameters]
+        for p, g in zip(parameters, given, strict=True):
+            p.grad = tinynet.tensor(g.copy())
+        norm = optim.clip_grad_norm(parameters, 0.25).item()
+        squares = sum((g.astype(np.float64) ** 2).sum() for g in given)
+        assert norm == pytest.approx(squares**0.5, rel=1e-14)
+        for p, g in zip(parameters, given, strict=True):
+            assert p.grad.dtype == p.dtype
+            found, expected = p.grad.numpy().astype(np.float64), 0.25 / norm * g.astype(np.float64)
+            np.testing.assert_allclose(found, expected, rtol=3 * np.finfo(p.dtype).eps)
+
+
 def test_what_max_norm_may_be():
     for limit in (2, 2.0, np.float32(2), np.float64(2), np.int64(2)):
         p = parameter()

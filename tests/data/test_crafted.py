@@ -151,8 +151,15 @@ def test_a_part_of_imagenet_is_told(tmp_path, caplog, monkeypatch):
         "got 2 classes, 6 train, 6 val"
     ]
     assert COUNTS == {"classes": 1000, "train": 1281167, "val": 50000}
+    right = {"classes": 2, "train": 6, "val": 6}
+    for what in right:
+        caplog.clear()
+        more = right | {what: right[what] + 1}
+        monkeypatch.setattr("tinynet.data.imagenet.COUNTS", more)
+        open_source(tmp_path)
+        assert "got 2 classes, 6 train, 6 val" in caplog.text
     caplog.clear()
-    monkeypatch.setattr("tinynet.data.imagenet.COUNTS", {"classes": 2, "train": 6, "val": 6})
+    monkeypatch.setattr("tinynet.data.imagenet.COUNTS", right)
     open_source(tmp_path)
     open_source(make_tree(tmp_path / "tree"))
     assert not caplog.records

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -31,13 +30,6 @@ class Counted(ArrayDataset):
     def picture(self, i):
         self.asked += 1
         return super().picture(i)
-
-
-@pytest.fixture
-def forks(monkeypatch):
-    """Workers that are forked: they start at once, and are the same otherwise."""
-    context = multiprocessing.get_context("fork")
-    monkeypatch.setattr("tinynet.data.workers.multiprocessing.get_context", lambda kind: context)
 
 
 def values(batches):
@@ -132,6 +124,23 @@ def test_deaths_are_counted_in_a_row(forks):
                 os.kill(loader._pool.workers[0].process.pid, signal.SIGKILL)
         assert found == list(range(40))
         assert len(loader._pool.workers) == 1
+
+
+@linux
+def test_a_worker_that_always_dies_ends_the_run_and_all_others(forks):
+    class Deadly(Counted):
+        def picture(self, i):
+            if i == 5:
+                os._exit(7)
+            return super().picture(i)
+
+    with Loader(Deadly(), 2, crop=3, train=False, workers=2) as loader:
+        message = (
+            r"worker \d \(pid \d+\) ended with status 7, 3 times in a row: is there enough mem"
+        )
+        with pytest.raises(DataError, match=message):
+            list(loader.epoch(0))
+        assert loader._pool.workers == [] and not loader._pool.running
 
 
 @linux
@@ -304,23 +313,6 @@ def test_what_a_data_set_offers_is_what_its_pictures_are(rng, kind, in_memory):
     assert np.array_equal(found.moments().mean(), whole.mean(axis=0).astype(np.float32))
     covariance = np.cov(whole.reshape(-1, 3).T, bias=True)
     np.testing.assert_allclose(found.moments().covariance(), covariance, rtol=1e-9)
-
-
-@pytest.mark.parametrize("kind", [list, np.uint8, np.int64, np.float32])
-def test_labels_are_int64_and_the_data_sets_own(kind):
-    given = [1, 0, 2] if kind is list else np.array([1, 0, 2], kind)
-    dataset = ArrayDataset(np.zeros((3, 2, 2, 1), np.uint8), given, list("abc"))
-    given[0] = 0
-    assert dataset.labels.tolist() == [1, 0, 2] and dataset.labels.dtype == np.int64
-
-
-@pytest.mark.parametrize("labels", [[0, 1, 2], [0, 1, -1], [-1, 0, 1], [2, 2, 2], [-1, -1, 2]])
-def test_labels_of_no_class_are_refused(labels):
-    """The first beyond either end, too."""
-    low, high = min(labels), max(labels)
-    with pytest.raises(DataError, match=f"labels 0 to 1, one a class, got {low} to {high}"):
-        ArrayDataset(np.zeros((3, 2, 2, 1), np.uint8), labels, ["a", "b"])
-    assert len(ArrayDataset(np.zeros((3, 2, 2, 1), np.uint8), [0, 1, 0], ["a", "b"])) == 3
 
 
 def test_a_part_is_spread_evenly(rng):

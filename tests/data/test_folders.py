@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -266,6 +267,10 @@ def test_names_of_any_bytes(tmp_path, caplog):
     assert len(train) == 41 and "left out: " in caplog.text
     prepare(root, tmp_path / "out", Options(size=8), max_bad=0.5, progress=False)
     assert "cat/bad\\udce9.png\tleft out" in (tmp_path / "out/report.tsv").read_text()
-    for split in ("train", "val"):
-        save(root / split / os.fsdecode(b"caf\xe9") / "0.png")
-    both(root, r"expected class names of printable characters in UTF-8, got 'caf\\udce9'; rename")
+    for name in (b"caf\xe9", b"zo\xe9"):  # the first of the classes, the last
+        for split in ("train", "val"):
+            save(root / split / os.fsdecode(name) / "0.png")
+        shown = ascii(os.fsdecode(name)).replace("\\", r"\\")
+        both(root, rf"expected class names of printable characters in UTF-8, got {shown}; rename")
+        for split in ("train", "val"):
+            shutil.rmtree(root / split / os.fsdecode(name))

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import multiprocessing
 import sys
 import threading
 import time
@@ -42,13 +41,6 @@ def shaky(rng, shape=(8, 9, 3), count=COUNT, bad=()) -> Shaky:
     dataset = Shaky(pictures, rng.integers(0, 4, count), list("abcd"))
     dataset.bad = bad
     return dataset
-
-
-@pytest.fixture
-def forks(monkeypatch):
-    """Workers that are forked: they start at once, and are the same otherwise."""
-    context = multiprocessing.get_context("fork")
-    monkeypatch.setattr("tinynet.data.workers.multiprocessing.get_context", lambda kind: context)
 
 
 # ---- what a batch holds
@@ -249,6 +241,9 @@ def test_what_is_made_in_the_background_ends_when_it_is_left():
 
     held = in_background(items(), 3)
     assert [next(held), next(held)] == [0, 1]
+    while len(made) < 2 + 3 + 1:  # all that there is room for, and one that waits for room
+        time.sleep(0.002)
+    time.sleep(0.02)
     held.close()
     assert closed.is_set() and len(made) <= 2 + 3 + 1
 

@@ -355,6 +355,7 @@ def test_shares_of_sequences_have_the_whole_batchs_length():
     data = Pairs(pairs, (words, words))
     for train, size in ((True, 3), (False, 2)):
         whole = list(SequenceLoader(data, size, train=train, seed=2).epoch(1))
+        assert [len(batch[0]) for batch in whole] == ([3, 3] if train else [2, 2, 2, 1])
         loader = SequenceLoader(data, size, train=train, seed=2)
         parts = []
         for rank in range(3):

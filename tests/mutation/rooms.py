@@ -21,7 +21,7 @@ _NORMS = "core/test_batch_norm_and_losses.py"
 _CALLS = "core/test_wrong_calls.py core/test_wrong_calls_of_all.py"
 _OPERATIONS = f"{_CALLS} core/test_operations.py core/test_as_defined.py core/test_edges.py core/test_handed_on.py core/test_every_case.py core/test_gradcheck_table.py core/test_nn_optim.py"
 _TAPE = "core/test_tape.py core/test_tensors.py core/test_walk.py core/test_tape_safety.py core/test_tape_details.py"
-_RUN = "training/test_figures.py training/test_loop.py training/test_fields.py training/test_edits.py training/test_trainer.py"
+_RUN = "training/test_defaults.py training/test_figures.py training/test_loop.py training/test_fields.py training/test_edits.py training/test_trainer.py"
 _PROGRAM = (
     "program/test_what_reaches_whom.py program/test_parts.py program/test_options.py "
     "program/test_runs.py program/test_batch_size.py data/test_views.py "
@@ -77,6 +77,7 @@ ROOMS = {
     "tape": f"""
         tensors.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py cuda/test_steps.py
         function.py {_TAPE} core/test_every_case.py core/test_tracing.py core/test_devices.py {_CALLS}
+        arithmetic/shapes.py core/test_edges.py core/test_as_numpy.py core/test_handed_on.py core/test_operations.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py cuda/test_host.py
         arithmetic/*.py core/test_edges.py core/test_as_numpy.py core/test_handed_on.py core/test_operations.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py
         random.py core/test_devices.py core/test_wrong_calls.py
         tracer.py core/test_tracing.py drawing/test_reading.py
@@ -137,17 +138,17 @@ ROOMS = {
     """,
     "training": f"""
         training/checkpoint.py training/test_disk.py training/test_checkpoint.py {_RUN}
-        training/evaluate.py training/test_evaluate.py training/test_inputs.py training/test_report_page.py training/test_trainer.py
-        training/drawings.py training/test_drawings.py program/test_shown.py
-        training/features.py training/test_features.py training/test_evaluate.py
-        training/objective.py training/test_objective.py
-        training/inputs.py training/test_evaluate.py training/test_inputs.py training/test_trainer.py
-        training/measure.py training/test_sheets.py training/test_report_page.py training/test_trainer.py
+        training/evaluate.py training/test_defaults.py training/test_evaluate.py training/test_inputs.py training/test_report_page.py training/test_trainer.py
+        training/drawings.py training/test_drawings.py training/test_defaults.py program/test_shown.py
+        training/features.py training/test_features.py training/test_defaults.py training/test_evaluate.py
+        training/objective.py training/test_objective.py training/test_defaults.py
+        training/inputs.py training/test_defaults.py training/test_evaluate.py training/test_inputs.py training/test_trainer.py
+        training/measure.py training/test_defaults.py training/test_sheets.py training/test_report_page.py training/test_trainer.py
         training/metrics.py training/test_metrics.py training/test_disk.py training/test_report.py {_RUN}
-        training/plots.py training/test_plots.py training/test_sheets.py training/test_report_page.py training/test_evaluate.py
-        training/report.py training/test_report.py training/test_report_page.py training/test_disk.py
+        training/plots.py training/test_defaults.py training/test_plots.py training/test_sheets.py training/test_report_page.py training/test_evaluate.py
+        training/report.py training/test_defaults.py training/test_report.py training/test_report_page.py training/test_disk.py
         training/signals.py training/test_signals.py training/test_trainer.py
-        training/batch_size.py program/test_batch_size.py
+        training/batch_size.py training/test_defaults.py program/test_batch_size.py
         training/task.py training/test_task.py training/test_evaluate.py {_RUN}
         training/language.py training/test_language.py examples/test_gpt.py examples/test_bert.py examples/test_transformer.py
         training/console.py training/test_console.py training/test_terminal.py {_RUN}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -184,10 +185,15 @@ def test_what_one_rank_does_alone(monkeypatch, capsys):
 
 
 def test_only_rank_0_is_heard(capsys):
+    """And its warnings alone; afterwards all are as they were."""
+    logger, found = logging.getLogger("tinynet"), []
+    before = logger.level
     for rank in (0, 1):
         with together.heard(SimpleNamespace(rank=rank, size=2)):
             print(f"from {rank}")
+            found.append(logger.isEnabledFor(logging.WARNING))
     assert capsys.readouterr().out == "from 0\n"
+    assert found == [True, False] and logger.level == before
 
 
 def test_what_nothing_catches_ends_all_ranks(capsys):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from helpers import Net, make_trainer
@@ -10,10 +13,11 @@ import tinynet
 from tinynet import nn
 from tinynet.optim import SGD, Adam, AdamW, RMSprop
 from tinynet.optim.lr_scheduler import Constant, Cosine, WarmUp
+from tinynet.parallel.ranks import Ranks
 from tinynet.tensors import tensor
 from tinynet.training import checkpoint as files
 from tinynet.training.metrics import read_metrics
-from tinynet.training.replay import first_nonfinite
+from tinynet.training.replay import first_nonfinite, replay
 from tinynet.training.saving import TrainingError, edit
 from tinynet.training.task import Task
 
@@ -135,6 +139,33 @@ def test_a_running_variance_overflows_before_the_output():
     x = tensor(np.array([[1.0, 2.0], [3.0, 5.0]], np.float32))
     found = first_nonfinite(Squares(), model, SGD(model.parameters(), 0.1), (x,))
     assert found == "layers.0.running_var"
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("bad", [None, 0, 2])
+def test_a_replay_says_which_rank_it_was(ranks, bad):
+    """The first of those whose value is not finite; alone, nobody needs to be named."""
+
+    class Several(Ranks):
+        size = ranks
+
+        def gather(self, value):
+            others = [(value[0], f"rank {k} on b") for k in range(1, ranks)] if value else []
+            return [None, *others] if value and ranks > 1 else [value] * ranks
+
+    task, model = Squares(), nn.Linear(2, 1)
+    task.steps = SimpleNamespace(
+        ranks=Several(),
+        share=lambda count, weight: contextlib.nullcontext(count),
+        backward=task.steps.backward,
+    )
+    task.count, task.inputs = len, lambda batch: (tensor(batch),)
+    batches = np.ones((4, 3, 2), np.float32)
+    if bad is not None:
+        batches[bad, 1, 0] = np.nan
+    found = replay(task, model, SGD(model.parameters(), 0.01), batches)
+    where = "the inputs" + " of rank 1 on b" * (ranks > 1)
+    assert found == ((None, 3) if bad is None else (where, bad))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -299,7 +330,11 @@ def test_groups_without_weight_decay_stay_without():
     "name, value, message",
     [
         ("fc9.lr", "1", "fc9.lr=1: expected the name of a layer among fc6.weight, fc6.bias"),
-        ("fc6.lr", "x", "fc6.lr=x: expected a number of at least 0"),
+        *(
+            (n, v, f"{n}={v}: expected a number of at least 0")
+            for n in ("fc6.lr", "lr", "momentum")
+            for v in ("x", "", "-1", "-1e-9", "nan", "inf", "-inf", "1,5")
+        ),
         ("fc6.speed", "1", "SGD has no speed that is a number; it has lr, weight_decay, momentum"),
         ("lr_scale", "1", "SGD has no lr_scale"),  # it would give all layers one rate
         ("thaw", "conv", "thaw=conv: expected the name of a layer"),
@@ -337,6 +372,7 @@ def test_a_story_is_followed_and_a_frozen_layer_shows_no_step(tmp_path, capsys):
     assert 0 < slowed < first / 100 and frozen == 0
     assert all(health["fc"][1] > 0 for health in tests)
     said = capsys.readouterr().out
+    assert said.count("as the recipe has it") == len(STORY)  # each once, at its epoch
     assert said.index("conv.lr=1e-5") < said.index("epoch 2/3") < said.index("freeze=conv")
     groups = files.newest_whole(tmp_path)[1].state["groups"]
     assert [group["frozen"] for group in groups] == [True, False]

@@ -186,6 +186,11 @@ def test_parts_make_the_whole(ranks, rng):
         firsts.setdefault((kind, label), place)
     shown = {(k, c): s["place"] for k, kept in whole.samples.items() for c, s in kept.items()}
     assert shown == firsts
+    shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    for kept in whole.samples.values():
+        for sample in kept.values():  # how sure the net was of what it said, of this picture
+            assert sample["said"] == f"class {scores[sample['place']].argmax()}"
+            assert sample["probability"] == pytest.approx(shares[sample["place"]].max(), rel=1e-5)
 
 
 def test_a_tie_is_no_recognition():

@@ -281,6 +281,31 @@ def test_a_replay_goes_no_further_than_the_run(tmp_path):
     assert trainer.task.seen == [2.0, 3.0]
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_rank_0_alone_writes(rank, tmp_path):
+    """The others read what it has written, and say what it says."""
+
+    class Two(Ranks):
+        size = 2
+
+        def gather(self, value):
+            return [value, value]
+
+    make(tmp_path, Told([30.0, 60.0])).fit()
+    (tmp_path / files.BEST).unlink()
+    stop_at(make(tmp_path / "other", Told()), 3)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    trainer = make(tmp_path, Told(), epochs=2)
+    trainer.ranks = Two()
+    trainer.ranks.rank = rank
+    assert "all 2 epochs are done" in trainer.resume()
+    assert trainer.saver.last == files.path_of(tmp_path, 10) and trainer.step == 10
+    assert trainer.fit() == "done"
+    after = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    if rank == 1:
+        assert after == before
+
+
 class Counting(Constant):
     """A schedule that knows how often it was asked: a user's own may depend on it."""
 

@@ -49,6 +49,16 @@ def test_the_figures_of_a_test_are_means_over_its_examples():
     assert Objective(CPU, told, {}, unit="sweeps").count(batch([1], [2])) == 1
 
 
+def test_inputs_and_figures_are_of_the_tasks_device():
+    device = tinynet.device("cpu:1")
+    task = Objective(device, told, MEASURES)
+    given = task.inputs(batch([1], [4]))
+    assert [x.device for x in given] == [device, device]
+    loss, _ = task.loss(nn.Identity(), *given)
+    assert loss.device == device and task.device == device
+    assert task.test(nn.Identity(), [batch([1], [4])])["loss"] == 8.5
+
+
 def test_tests_have_the_same_luck_and_take_none_from_training(tmp_path):
     seen = []
 

@@ -210,6 +210,13 @@ def test_texts_and_pictures_of_a_language_model(tmp_path, no_curves):
         write_report(tmp_path)
 
 
+def test_a_run_that_took_no_time(tmp_path, no_curves):
+    """As of a clock that stands still."""
+    log_of(tmp_path, [{"seconds": dict.fromkeys(PHASES, 0.0)}])
+    page = write_report(tmp_path).read_text()
+    assert "loading 0.0 % (0 s)" in page and "<b>0 s</b>time, tests included" in page
+
+
 def test_a_figure_that_some_tests_lack_has_a_column(tmp_path, no_curves):
     """Blank where it is missing; one that no test has is not shown."""
     log_of(tmp_path, [{}, {"top5_error": 12.5}, {"top1_error": 40.0}])

@@ -89,6 +89,7 @@ def test_a_figure_that_a_line_lacks_is_no_point(figures, tmp_path):
     measures = {"error": Measure("error", "%"), "never": Measure("never", "s")}
     plots.draw_curves(lines, measures, tmp_path / "c.png")
     loss, error, never = figures[0].axes
+    assert [axes.get_xlim()[0] for axes in figures[0].axes] == [0, 0, 0]
     drawn = {line.get_label(): list(line.get_ydata()) for line in loss.lines}
     assert drawn == {"training": [1.5], "test": [2.0, 1.0]}
     (only,) = error.lines
@@ -141,6 +142,7 @@ def test_each_map_has_its_block_below_its_number(groups, maps, tmp_path):
         assert places == sorted(places) and len(set(places)) == of_group
         if group:
             assert tops[mine].min() > tops[: mine.start].max() + 2 * side
+    assert sheet.shape[0] == tops.max() + 2 * side + 8  # and no empty row below
     for top, left in zip(tops, lefts, strict=True):  # its number stands over it
         assert (sheet[top - 14 : top, left : left + 2 * side] < 255).any()
 
@@ -193,6 +195,15 @@ def test_kernels_lie_row_by_row(count, columns, tmp_path, rng):
         found = sheet[top : top + 2 * zoom, left : left + 5 * zoom][::zoom, ::zoom]
         wanted = 127.5 + 127.5 * weight.transpose(1, 2, 0) / abs(weight).max()
         assert abs(found - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 7])
+def test_kernels_of_other_than_three_channels_are_drawn_as_their_mean(channels, tmp_path, rng):
+    weights = rng.normal(size=(3, channels, 4, 4)).astype(np.float32)
+    means = weights.mean(axis=1, keepdims=True).repeat(3, axis=1)
+    plots.draw_kernels([weights], tmp_path / "a.png")
+    plots.draw_kernels([means], tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 @pytest.mark.parametrize(

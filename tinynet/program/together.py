@@ -153,7 +153,9 @@ def heard(ranks: Ranks) -> Iterator[None]:
         if ranks.rank:
             nowhere = held.enter_context(open(os.devnull, "w"))
             held.enter_context(contextlib.redirect_stdout(nowhere))
-            logging.getLogger("tinynet").setLevel(logging.ERROR)  # rank 0 has the same warnings
+            logger = logging.getLogger("tinynet")
+            held.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)  # rank 0 has the same warnings
         try:
             yield
         except Exception:

@@ -71,6 +71,8 @@ FAULTS = {
         "steps below 0": ("if not isinstance(count, int) or count < 0:", "if not isinstance(count, int):"),
         "results of operations are parameters": ("if any(p.node is not None for p in every):", "if all(p.node is not None for p in every):"),
         "last_step in the rule's own type": ("return Tensor(change.astype(parameter.dtype, copy=False), device)", "return Tensor(change, device)"),
+        "steps begin at one": ("self.steps = dict.fromkeys(self.state, 0)", "self.steps = dict.fromkeys(self.state, 1)"),
+        "a fixed rate is not asked for": ("            self.not_negative(\"fixed_lr\", group[\"fixed_lr\"])\n", "            pass\n"),
     },
     "optim/lr_scheduler.py": {
         "lr set without the first": ("        self.first_lr = self.min_lr + (lr - self.min_lr) / self.factor(epoch)\n", ""),
@@ -124,6 +126,9 @@ FAULTS = {
         "patience of ten": ("patience: int = 3,", "patience: int = 10,"),
         "a rate below 0 can be set": ("self.optimizer.lr = self.optimizer.not_negative(\"lr\", lr)", "self.optimizer.lr = lr"),
         "the first rate before the check": ("        super().set_lr(lr, epoch)\n        self.first_lr = self.min_lr + (lr - self.min_lr) / self.factor(epoch)", "        self.first_lr = self.min_lr + (lr - self.min_lr) / self.factor(epoch)\n        super().set_lr(lr, epoch)"),
+        "the full rate is loaded as the warm one": ("self.full_lr, self.optimizer.lr = state[\"full_lr\"], state[\"lr\"]", "self.full_lr, self.optimizer.lr = state[\"lr\"], state[\"lr\"]"),
+        "a plateau is told its metric by nobody": ("names = (\"factor\", \"patience\", \"min_lr\", \"metric\")", "names = (\"factor\", \"patience\", \"min_lr\")"),
+        "warm-up ends one step early": ("* epoch / self.epochs if epoch < self.epochs else 1.0", "* epoch / self.epochs if epoch < self.epochs - 1 else 1.0"),
     },
     "optim/adaptive.py": {
         "the steps of another": ("        rate, root = _corrected(group, rate, steps)\n        numbers", "        rate, root = _corrected(group, rate, max(self.steps.values()))\n        numbers"),
@@ -159,6 +164,8 @@ FAULTS = {
         "AdamW's rate is RMSprop's": ("        lr: float = 1e-3,\n        betas: tuple[float, float] = (0.9, 0.999),\n        eps: float = 1e-8,\n        weight_decay: float = 1e-2,", "        lr: float = 1e-2,\n        betas: tuple[float, float] = (0.9, 0.999),\n        eps: float = 1e-8,\n        weight_decay: float = 1e-2,"),
         "RMSprop forgets like Adam": ("alpha: float = 0.99,", "alpha: float = 0.999,"),
         "centered may be a number": ("        self.flag(\"centered\", group[\"centered\"])\n", ""),
+        "RMSprop's last step forgets the rate's sign": ("return -rate * state[\"velocity\"]", "return rate * state[\"velocity\"]"),
+        "beta1 for both": ("return rate / (1 - beta1**steps), math.sqrt(1 - beta2**steps)", "return rate / (1 - beta1**steps), math.sqrt(1 - beta1**steps)"),
     },
     "optim/clip.py": {
         "the norm of each": ("factor = max_norm / first.xp.maximum(norm, max_norm)", "factor = max_norm / first.xp.maximum(norm / len(grads), max_norm)"),
@@ -179,5 +186,6 @@ FAULTS = {
         "norms are relative to the first device": ("                if grad.device == device:\n", ""),
         "one tensor is many": ("parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)", "parameters = list(parameters)"),
         "NumPy's numbers are refused": ("real = isinstance(max_norm, (int, float, np.integer, np.floating))", "real = isinstance(max_norm, (int, float))"),
+        "the limit is on the squares": ("factor = max_norm / first.xp.maximum(norm, max_norm)", "factor = max_norm / first.xp.maximum(total, max_norm)"),
     },
 }

@@ -141,6 +141,8 @@ FAULTS = {
         "an interrupt leaves its part": ("    except BaseException:\n        part.unlink(missing_ok=True)", "    except Exception:\n        part.unlink(missing_ok=True)"),
         "an interrupt leaves its folder": ("    except BaseException as error:", "    except Exception as error:"),
         "metadata is not written": ("save_file(arrays, file, metadata)", "save_file(arrays, file)"),
+        "what is saved is as it lies": ("as_array(f\"save: {name}\", x), order=\"C\"", "as_array(f\"save: {name}\", x)"),
+        "loaded as parameters": ("tensor(file.get_tensor(name), device=device)", "tensor(file.get_tensor(name), device=device, requires_grad=True)"),
     },
     "holder.py": {
         "whole numbers as the data of what requires a gradient": ("if value.dtype.kind not in (\"fc\" if self._requires_grad else \"biufc\"):", "if value.dtype.kind not in \"biufc\":"),
