@@ -236,6 +236,8 @@ class Small(nn.Module):
             return A.where(x > 0, x, float("nan")) + tinynet.tensor(np.float32([np.nan, 1, 2, 3]))
         if self.way == "tensors that are gone":
             return sum((tinynet.tensor(np.full(4, i, np.float32)) * x for i in range(30)), x)
+        if self.way == "a result of NumPy":
+            return tinynet.tensor(np.abs(x.numpy()))
         if self.way == "ends":
             return x, x, self.fc(x), self.weight, self.fc(x)
         return self.frozen(self.drop(self.fc(x)))
@@ -326,3 +328,8 @@ def test_two_runs_of_different_values(seed: int, tmp_path: Any, monkeypatch: Any
         exported(tmp_path, net, np.array([[3, 3]]))
     with pytest.raises(tinynet.ModelFileError, match="with several values"):
         exported(tmp_path, Small(), np.zeros((0, 4), np.float32))
+
+
+def test_a_result_that_no_operation_made_is_refused(tmp_path: Any) -> None:
+    with pytest.raises(tinynet.ModelFileError, match="the result takes an array that changes"):
+        exported(tmp_path, Small("a result of NumPy"))

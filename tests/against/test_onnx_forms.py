@@ -192,6 +192,7 @@ def of_18() -> Iterator[Form]:
     yield "Gather", ["m", np.array([2, -1, 0])], {}
     yield "Gather", ["s", np.array([-1, 1])], dict(axis=-2)
     yield "Gather", ["t", np.array([-1, 1])], dict(axis=1)
+    yield "Gather", ["t", np.array([1, 0])], {}
     yield "CumSum", ["s", scalar(1, np.int64)], {}
     yield "CumSum", ["s", scalar(-1, np.int64)], {}
     yield "Gemm", ["m", M], dict(transB=1)
@@ -541,3 +542,13 @@ def test_what_makes_no_net_is_refused_when_it_is_read(name, tmp_path):
     forms, words = REFUSED[name]
     with pytest.raises(ModelFileError, match=rf"node '\w+' \(\w+\): .*{words}"):
         tinynet.onnx.load(load(tmp_path, forms, dict(m=M))[1])
+
+
+def test_weights_that_old_files_name_among_the_inputs(tmp_path):
+    """Before version 4 of the form every weight was an input as well."""
+    model, path = load(tmp_path, [("MatMul", ["m", M.T], {}, "y")], dict(m=M))
+    model.graph.input.append(helper.make_tensor_value_info("w0.1", 1, M.T.shape))
+    onnx.save(model, path)
+    net = tinynet.onnx.load(path)
+    assert net.inputs == ["m"]
+    np.testing.assert_allclose(net(M).numpy(), M @ M.T, rtol=1e-5)

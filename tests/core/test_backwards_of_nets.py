@@ -16,6 +16,9 @@ from backwards import BIAS, BIG, W, X, innermost, operation, real, square
 import tinynet.functional as F
 from tinynet import GradcheckError, gradcheck, nn
 from tinynet.gradcheck import KinkWarning
+from tinynet.gradcheck.__main__ import main
+from tinynet.gradcheck.cases import CASES
+from tinynet.gradcheck.cases.table import Cases
 from tinynet.gradcheck.check import worst_error
 
 WRONG = "is wrong: analytical"
@@ -262,11 +265,34 @@ BAD = {
         square(lambda ctx, x, dy: 2 * x * dy * (np.inf if dy.strides[0] < 0 else 1)), [X],
         "upstream gradients in 'backwards'",
     ),
+    "wrong where the last axis runs backwards": Case(
+        square(lambda ctx, x, dy: 2 * x * dy * (1 + (dy.strides[-1] < 0))), [X],
+        "upstream gradients in 'backwards'",
+    ),
+    "the mask of a first batch that is sorted": Case(
+        leaky(lambda ctx, x: ctx.kept.setdefault(("mask", x.shape), x > 0)),
+        [np.sort(X.ravel()).reshape(X.shape)], "with values in other places",
+    ),
     # which inputs need one
+    "all but the first of six": Case(
+        operation(
+            lambda *x: sum(x),
+            lambda ctx, *x: [x[-1] * (1 + (ctx.needs_input_grad == (False,) + (True,) * 5))] * 6,
+        ),
+        [RNG.normal(size=2) for _ in range(6)], "when input 0 requires none",
+    ),
     "two of four": Case(wrong_for(True, False, True, False), FOUR, "input 0 and input 2 alone"),
     "three of four": Case(wrong_for(True, True, False, True), FOUR, "when input 2 requires none"),
     "one of four": Case(wrong_for(False, False, False, True), FOUR, "input 3 alone requires one"),
     # formulas
+    "a second input of a trillionth": Case(
+        operation(lambda x, b: x * x + 1e-12 * b, lambda ctx, x, b, dy: (2 * x * dy, 0 * dy)),
+        [X, X],
+    ),
+    "rounded in the second input": Case(
+        operation(real(lambda a, b: a + ((b + 1e7) - 1e7)), lambda ctx, a, b, dy: (dy, dy)),
+        [X, X], "input 1[",
+    ),
     "all of several equal maxima": Case(pool(all_winners), [WINDOWS], "all inputs together"),
     "layer norm without eps": Case(operation(layer_norm, layer_norm_backward(0)), [X]),
     "layer norm by n - 1": Case(operation(layer_norm, layer_norm_backward(less=1)), [X]),
@@ -440,3 +466,11 @@ def test_the_page_counts_them() -> None:
     page = (Path(__file__).parents[2] / "docs" / "gradcheck.md").read_text()
     assert f"`tests/core/test_backwards_of_nets.py` {len(BAD)} of operations" in page
     assert f"none of which passes, beside {len(GOOD)} right ones" in page
+
+
+def test_the_command_tells_of_every_case(capsys: Any, monkeypatch: Any) -> None:
+    inputs = [[np.array([0.0, 1])], [np.array([2.0, 1])], [np.array([1.0, 0, 3])]]
+    monkeypatch.setitem(CASES, "relu", Cases(lambda rng: [(F.relu, x) for x in inputs], ()))
+    assert main(["relu"]) == 0
+    said = capsys.readouterr().err
+    assert "1 of 2 elements of x lie at a kink" in said and "1 of 3 elements of x" in said

@@ -4,6 +4,7 @@ while it is made.
 
 from __future__ import annotations
 
+import re
 import weakref
 from itertools import combinations
 
@@ -234,3 +235,24 @@ def test_places_are_as_near_as_can_be():
                 moved[first:last] += step
                 if (np.diff(moved) >= room - 1e-9).all():
                     assert ((moved - wanted) ** 2).sum() >= cost - 1e-9
+
+
+def test_a_seventh_device_has_the_first_ones_colour(tmp_path):
+    x = leaf([1.0])
+    for i in range(1, 7):
+        x = x.to(f"cpu:{i}") * 2.0
+    text = tinynet.draw(x).save(tmp_path / "a.svg").read_text()
+    classes = [c.split()[-1] for c in re.findall(r'<g class="box operation( d\d+)"', text)]
+    assert classes == ["d1", "d2", "d3", "d4", "d5", "d0"]
+
+
+def test_an_arrow_that_several_share_is_lit_at_no_step(tmp_path):
+    x = leaf(1.0)
+    y = x
+    for _ in range(3):
+        y = y * 0.5 + x
+    text = tinynet.draw(y).save(tmp_path / "a.svg").read_text()
+    arrows = re.findall(r'<path class="arrow[^"]*" d="[^"]*"([^>]*)/>', text)
+    (trunk,) = (arrow for arrow in arrows if "marker-end" not in arrow)
+    assert "data-step" not in trunk
+    assert all("data-step" in arrow for arrow in arrows if arrow != trunk)

@@ -381,3 +381,27 @@ def test_a_hint_of_the_stack_is_for_what_fills_it():
                 for function in (mistake, exercise.solution)
             )
             assert ("stack" in hint) == (outcomes.results == right.results)
+
+
+@pytest.mark.parametrize("count, more", [(8, ""), (9, "and 1 lines more")])
+def test_eight_printed_lines_are_shown(count, more, run):
+    write("accumulate", f"for i in range({count}): print('i', i)\n{RIGHT}")
+    status, told = run("accumulate")
+    assert status == 0 and told.count("i 7") == 1 and "i 8" not in told
+    assert ("lines more" in told) == bool(more) and more in told
+
+
+def test_the_line_that_failed_is_the_innermost(run):
+    inner = "def inner(x):\n    return x[9]\n\n"
+    write("accumulate", inner + "def accumulate(parts):\n    return inner(parts)\n")
+    assert "line 2: return x[9] IndexError" in run("accumulate")[1]
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_a_stub_says_all_but_how(name):
+    exercise = EXERCISES[name]
+    stub, solved = (ast.parse(exercise.text(solved=s)) for s in (False, True))
+    own, full = (next(n for n in t.body if isinstance(n, ast.FunctionDef)) for t in (stub, solved))
+    assert ast.get_docstring(own) == ast.get_docstring(full)
+    assert ast.get_docstring(own) and ast.unparse(own.args) == ast.unparse(full.args)
+    assert len(own.body) == 2 and isinstance(own.body[1], ast.Raise)

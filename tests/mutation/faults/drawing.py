@@ -31,8 +31,6 @@ FAULTS = {
         "only new bytes are remembered": ("self.seen[owner] = self.seen.get(owner, 0) + new", "self.seen[owner] = new"),
         "a Jacobian is a factor": ("elif shape == of and not (jacobian - np.diag(np.diag(jacobian))).any():", "elif shape == of:"),
         "a name in a notebook": ("if not item[0].startswith(\"_\"))", "if item[0])"),
-        "a leaf that is used twice is two boxes": ("key = id(seen) if tensor is None else tensor\n", "key = id(seen) if seen is not None else tensor\n"),
-        "a single use is summed anew": ("single = self.uses[node, i] == 1 and output.gradient is not None", "single = output.gradient is not None"),
         "a derivative of another output": ("    if len(node.outputs) > 1 or not 0 < elements <= SHOWN:\n", "    if not 0 < elements <= SHOWN:\n"),
     },
     "drawing/folding.py": {
@@ -97,7 +95,6 @@ FAULTS = {
     },
     "drawing/svg.py": {
         "the gradient is there a step too early": ("f'data-from=\"{edge.target.step}\">{escape(gradient)}</text>'", "f'data-from=\"{edge.target.step - 1}\">{escape(gradient)}</text>'"),
-        "words are not escaped": ("f\"{escape(words)}</text>\"", "f\"{words}</text>\""),
         "shared arrows light up for the first": ("if len(steps) == 1 and edge.gradient else", "if edge.gradient else"),
         "the last arrows are the widest": ("inside = max(line.length for line in self.lines[box]) * CHARACTER + 20", "inside = self.lines[box][0].length * CHARACTER + 20"),
         "a seventh device has no colour": ("kind += f\" d{devices.index(box.device) % COLOURS}\"", "kind += f\" d{devices.index(box.device)}\""),

@@ -46,7 +46,6 @@ FAULTS = {
         "four bytes are eight": ("size = {1: 8, 5: 4}.get(kind, -1)", "size = {1: 8, 5: 8}.get(kind, -1)"),
         "the last blob alone": ("        blobs = [_blob(v) for n, v in parts if n == blob_field and isinstance(v, memoryview)]\n", "        blobs = [_blob(v) for n, v in parts if n == blob_field and isinstance(v, memoryview)][-1:]\n"),
         "a net without weights": ("    if not any(found.values()):\n", "    if not found:\n"),
-        "the first layer of a name": ("        found[names[0].decode() if names else \"\"] = blobs\n", "        found.setdefault(names[-1].decode() if names else \"\", blobs)\n"),
     },
     "foreign/beside.py": {
         "the caller's memory": ("Tensor(np.array(x.detach().numpy()), cpu, needs)", "Tensor(x.detach().numpy(), cpu, needs)"),

@@ -89,7 +89,6 @@ FAULTS = {
         "a result twice": (" and results.count(inner) == 1:", ":"),
         "128 in one byte": ("    while length >= 128:\n", "    while length > 128:\n"),
         "nodes in the reverse order": ("        kept[::-1],\n", "        kept,\n"),
-        "the second result of a node has the first one's name": ("made[0].output[list(made[0].output).index(inner)] = name", "made[0].output[0] = name"),
         "several sizes are open": ("shape = [\"N\" if n is None and i == 0 else n for i, n in enumerate(wire.shape)]", "shape = [None if n is None else n for n in wire.shape]"),
     },
     "onnx/reading.py": {
