@@ -48,7 +48,7 @@ import tqdm  # noqa: E402, F401
 from rooms import path_of, tests_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
-# A change that never ends is noticed too. Processor time, since a run may be paused ...
+# A change that never ends is noticed too. Processor time of a test, since a run may be paused ...
 CPU_SECONDS = 150
 # ... and for a change that only waits, the times that we looked after a test, every POLL seconds:
 # as many as SECONDS have, and six times the test's own time.
@@ -109,6 +109,8 @@ class _Watch:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.running.write_text(nodeid)  # whoever waits for us reads there which one it is
+        used = int(time.process_time())
+        resource.setrlimit(resource.RLIMIT_CPU, (used + CPU_SECONDS, resource.RLIM_INFINITY))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.took[report.nodeid] += report.duration
@@ -161,8 +163,6 @@ def _child(folder: Path, tests: list[str], watch: _Watch, unchanged: bool) -> No
         # As in a terminal: a shell lets what it runs in the background ignore these.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        if not unchanged:
-            resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
         os.chdir(folder)
         sys.path[:0] = [str(folder)]
         sys.dont_write_bytecode = not unchanged
@@ -314,7 +314,8 @@ def _schedule(
                 os.waitpid(pid, 0)
             with contextlib.suppress(ProcessLookupError):  # what the tests have left behind
                 os.killpg(pid, signal.SIGKILL)
-            over = not ended or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU)
+            endless = ended and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
+            over = not ended or endless
             path.write_text(original)
             failed, took = (["(timeout)"], {}) if over else _result(folder)
             durations |= took
@@ -326,7 +327,7 @@ def _schedule(
                 (unsound if wrong else sound).add(doubted)
                 if wrong:
                     print(f"fails without any change: {doubted}", flush=True)
-                if wrong or (over and polls * POLL < SECONDS + 6 * durations.get(doubted, 0)):
+                if wrong or (not ended and polls * POLL < SECONDS + 6 * durations.get(doubted, 0)):
                     waiting.append(mutant)
                     continue
             result = Result(mutant, "".join(failed[:1]), time.monotonic() - start)
