@@ -56,20 +56,6 @@ def test_the_fullest_device_decides(monkeypatch):
     assert size == 32 and "cpu:1" in reason
 
 
-def test_each_device_has_its_own_peak(monkeypatch):
-    """cpu:1 holds little of a net, and is full to the brim: what it has no room for decides."""
-    frees = {"cpu": 1 << 40, "cpu:1": 16 << 20}
-    monkeypatch.setattr(CpuDevice, "free_memory", lambda self: frees[self.name])
-    devices = [tinynet.device(name) for name in frees]
-
-    def step(count):
-        for device, each in zip(devices, (1 << 19, 1 << 17), strict=True):
-            device.empty((each * count,), np.uint8)
-
-    size, reason = fitting_batch_size(step, devices, 128)
-    assert size == 64 and reason.startswith("0.13 MB a picture on cpu:1") and "96" in reason
-
-
 @pytest.mark.parametrize("most", [1, 2, 3, 128])
 def test_a_step_that_takes_nothing_fits(most, monkeypatch):
     monkeypatch.setattr(CpuDevice, "free_memory", lambda self: 1 << 20)
