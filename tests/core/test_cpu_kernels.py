@@ -9,11 +9,9 @@ import oracles
 import pytest
 
 from tinynet import kernels
+from tinynet.devices import find_device
 from tinynet.gradcheck.cases.inputs import layouts
-from tinynet.kernels import (
-    layout,
-    linear,
-)
+from tinynet.kernels import layout, linear, order
 from tinynet.kernels.cross_entropy import cross_entropy_definition
 from tinynet.kernels.dropout import dropout_mask_definition, philox
 from tinynet.kernels.gelu import gelu_definition
@@ -179,6 +177,19 @@ def test_matmul_in_blocks(rng):
             np.testing.assert_allclose(kernels.matmul(a_, b_), a_ @ b_, **TIGHT)
 
 
+def test_a_product_and_a_sum_of_two_types_have_the_wider_one(rng, set_pieces):
+    set_pieces(layout, "PIECE", 10)
+    a, b = rng.normal(size=(4, 4)).astype(np.float32), rng.normal(size=(4, 4))
+    for one, other in ((a, b), (b, a)):
+        for found, expected in (
+            (kernels.matmul(one, other), one @ other),
+            (kernels.matmul(one[None], other[None])[0], one @ other),
+            (order.add(find_device("cpu"), one, other), one + other),
+        ):
+            assert found.dtype == np.float64
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("shape", [(7,), (3, 5), (4, 2, 3), (3, 2, 5, 3), (), (0, 3)])
 @pytest.mark.parametrize("p", [0.5, 0.1, 0.999, 1.0])
 def test_dropout_draws_the_stream_of_philox(shape, p, rng):
@@ -196,7 +207,7 @@ def test_dropout_draws_the_stream_of_philox(shape, p, rng):
     )
 
 
-@pytest.mark.parametrize("p", [0.5, 0.9])
+@pytest.mark.parametrize("p", [0.5, 0.9, 0.3])  # 0.3 times 65536 is 19660.8
 def test_dropout_keeps_from_the_threshold_on(p):
     """A lane that equals round(p 65536) is kept: one element in 65,536, so many are looked at."""
     lanes = np.random.Philox(key=[3, 4]).random_raw(200_000).astype("<u8").view("<u2")
@@ -226,7 +237,7 @@ def test_dropout_keeps_as_many_as_it_should():
 @pytest.mark.parametrize("border", [0, 3])
 def test_pictures(rng, border):
     pictures = rng.integers(0, 256, (37, 7, 9, 3), np.uint8)
-    for size, mean_size in [((5, 6), (7, 9)), ((5, 6), (5, 6)), ((7, 9), (7, 9))]:
+    for size, mean_size in [((5, 6), (7, 9)), ((5, 6), (5, 6)), ((7, 9), (7, 9)), ((7, 6), (7, 9))]:
         mean = rng.normal(size=(*mean_size, 3)).astype(np.float32) * 50
         room = 7 - size[0], 9 - size[1]
         top, left = (rng.integers(0, r + 1, 37).astype(np.int32) for r in room)

@@ -154,6 +154,13 @@ def test_the_largest_of_nothing_is_refused(name):
     assert getattr(tinynet.zeros(0, 2), name)(1).shape == (0,)
 
 
+def test_a_tensor_without_elements_is_neither_true_nor_false():
+    for shape in ((0,), (2, 0), (2,)):
+        with pytest.raises(ValueError, match="expected a tensor of one element"):
+            bool(tinynet.zeros(*shape))
+    assert bool(tinynet.ones(1, 1)) and not bool(tinynet.zeros(()))
+
+
 def test_axes_that_are_none_or_named_twice():
     x = tinynet.zeros(2, 3)
     for name in ("sum", "mean", "max", "all", "squeeze"):

@@ -25,6 +25,7 @@ VALUES = dict(
     axis=1, dim=2, keepdims=True, keepdim=True, correction=3, p=7, min=-5.0, max=5.0, start_axis=1,
     start_dim=2, sizes=[1, 2], exponent=3, dtype="float64",
 )  # fmt: skip
+ZERO = dict(axis=[0], dim=[0])  # an axis, although it counts as false
 NEEDED = dict(
     split=dict(sizes=[1, 2]), clip=dict(min=-1.0), pow=dict(exponent=2),
     astype=dict(dtype="int64"),
@@ -56,14 +57,15 @@ def test_every_option_of_a_method_arrives(name, monkeypatch):
     base = NEEDED.get(name, {})
     called, usual = method(x, **base)
     assert called == name
-    for option in list(inspect.signature(method).parameters)[1:]:
-        called, found = method(x, **base | {option: VALUES[option]})
+    options = list(inspect.signature(method).parameters)[1:]
+    for option, value in [(o, v) for o in options for v in (VALUES[o], *ZERO.get(o, ()))]:
+        called, found = method(x, **base | {option: value})
         if called != name:  # max(dim=1) gives the places as well
             assert (name, option, called) in [(n, "dim", f"{n}_along") for n in ("max", "min")]
-            assert found["dim"] == VALUES["dim"] and found["x"] is x
+            assert found["dim"] == value and found["x"] is x
             continue
         own = option if option in usual else NAMES[option]
-        assert found[own] == VALUES[option] and found[next(iter(found))] is x, option
+        assert found[own] == value and found[next(iter(found))] is x, option
         rest = {key for key in usual if key != own}
         assert all(found[key] is usual[key] or found[key] == usual[key] for key in rest), option
 

@@ -182,6 +182,25 @@ def test_what_is_not_recorded():
     assert trace.notes == [] and before.node[0].note is None and after.node[0].note is None
 
 
+def test_a_whole_trace_also_sees_what_goes_on_no_tape():
+    class Whole(tracer.Trace):
+        whole, seen = True, ()
+
+        def look(self, cls, args, kwargs):
+            self.seen += (cls.__name__,)
+
+        def note(self, *args):
+            pass
+
+    x, plain = leaf([1.0]), tinynet.tensor([1.0])
+    with Whole() as trace:
+        plain * 2
+        with tinynet.no_grad():
+            x + 2
+        -x
+    assert trace.seen == ("Mul", "Add", "Neg")
+
+
 def test_one_trace_a_thread_and_none_after_an_error():
     with tinynet.tracing(), pytest.raises(RuntimeError, match="traced already"):
         tinynet.tracing().__enter__()

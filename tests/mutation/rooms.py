@@ -60,13 +60,13 @@ ROOMS = {
         kernels/bce_with_logits.py {_NORMS} core/test_gradcheck_table.py core/test_operations.py
         kernels/softmax.py core/test_edges.py {_KERNELS} -k softmax
         kernels/cross_entropy.py {_KERNELS} {_NORMS} -k 'entropy or softmax'
-        kernels/sigmoid.py {_KERNELS} -k 'elementwise or sigmoid'
+        kernels/sigmoid.py {_KERNELS} core/test_edges.py -k 'elementwise or sigmoid or wide or large'
         kernels/tanh.py {_KERNELS} -k elementwise
         kernels/pictures.py {_KERNELS} -k pictures
         kernels/clip.py core/test_optim_groups.py -k 'clip or norm'
         kernels/steps/sgd.py {_KERNELS} core/test_optim.py core/test_optim_groups.py -k 'sgd or rules'
         kernels/steps/*.py core/test_optim.py core/test_optim_groups.py
-        kernels/attention.py core/test_attention.py core/test_as_defined.py core/test_every_case.py -k 'attention'
+        kernels/attention.py core/test_attention.py core/test_as_defined.py core/test_every_case.py core/test_gradcheck_table.py -k 'attention'
         kernels/dilation.py core/test_dilation.py core/test_as_defined.py core/test_every_case.py -k 'dilation or conv2d'
         kernels/layer_norm.py core/test_layer_norm.py core/test_as_defined.py core/test_every_case.py -k layer_norm
         kernels/elementwise.py core/test_as_numpy.py core/test_operations.py core/test_edges.py core/test_gradcheck_table.py {_KERNELS}
@@ -76,14 +76,14 @@ ROOMS = {
     """,
     "tape": f"""
         tensors.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py cuda/test_steps.py
-        function.py {_TAPE} core/test_every_case.py core/test_tracing.py core/test_devices.py {_CALLS}
+        function.py {_TAPE} core/test_tape_details.py core/test_every_case.py core/test_tracing.py drawing/test_reading.py core/test_devices.py {_CALLS}
         arithmetic/shapes.py core/test_edges.py core/test_as_numpy.py core/test_handed_on.py core/test_operations.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py cuda/test_host.py
         arithmetic/*.py core/test_edges.py core/test_as_numpy.py core/test_handed_on.py core/test_operations.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py
         random.py core/test_devices.py core/test_wrong_calls.py
         tracer.py core/test_tracing.py drawing/test_reading.py
         recording.py core/test_tape_safety.py core/test_tape.py
         marks.py core/test_tape_details.py core/test_tape_safety.py core/test_tape.py
-        holder.py core/test_tensor_mistakes.py core/test_exchange.py core/test_handed_on.py core/test_tensors.py core/test_tape.py
+        holder.py core/test_tensor_mistakes.py core/test_exchange.py core/test_handed_on.py core/test_edges.py core/test_tensors.py core/test_tape.py
         creation.py core/test_as_numpy.py core/test_exchange.py core/test_instead.py core/test_tensor_mistakes.py parallel/test_rank_parts.py core/test_wrong_calls.py core/test_devices.py
         sharing.py core/test_tape_details.py parallel/test_rank_parts.py core/test_wrong_calls.py
         functions.py core/test_handed_on.py core/test_operations.py core/test_wrong_calls.py core/test_tensor_mistakes.py
@@ -93,11 +93,12 @@ ROOMS = {
         *.py {_TAPE} core/test_handed_on.py core/test_operations.py core/test_tensor_mistakes.py core/test_wrong_calls.py core/test_devices.py
     """,
     "functional": f"""
-        functional/losses.py {_OPERATIONS} {_NORMS}
+        functional/losses.py {_OPERATIONS} {_NORMS} cuda/test_training.py
         functional/affine.py {_OPERATIONS} {_NORMS}
         functional/normalization.py {_OPERATIONS} {_NORMS}
         functional/pooling.py {_OPERATIONS} {_NORMS}
-        functional/regularization.py {_OPERATIONS} core/test_devices.py
+        functional/regularization.py {_OPERATIONS} core/test_devices.py core/test_tape_details.py parallel/test_rank_parts.py parallel/test_shared_steps.py
+        functional/attention.py core/test_attention.py {_OPERATIONS}
         functional/convolution.py {_OPERATIONS} core/test_dilation.py
         functional/*.py {_OPERATIONS}
     """,
