@@ -179,7 +179,9 @@ def test_softmax(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
             x, dy = (30 * activation(rng, shape, dtype, len(shape) > 1) for _ in range(2))
             for name in ("softmax", "log_softmax"):
                 y = parity(gpu, f"{name}_forward", x, axis, tolerance=100)
-                parity(gpu, f"{name}_backward", dy, y, axis, tolerance=100)
+                # dy less a mean of dy: the rounding is that of dy, which may be larger than dx
+                units = max(100, 10 * float(np.abs(dy).max(initial=0)))
+                parity(gpu, f"{name}_backward", dy, y, axis, tolerance=units)
 
 
 @pytest.mark.parametrize("label", [np.int8, np.uint8, np.int32, np.int64, np.uint64])
