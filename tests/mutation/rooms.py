@@ -51,7 +51,7 @@ ROOMS = {
         kernels/spatial_response_norm.py {_KERNELS} core/test_ways.py -k 'spatial or response or threads or empty or layout or every_pair'
         kernels/relu.py {_KERNELS} core/test_nn_optim.py core/test_ways.py -k 'relu or elementwise or threads or layout or every_pair'
         kernels/layout.py {_KERNELS} core/test_ways.py
-        kernels/linear.py {_KERNELS} {_NORMS} core/test_ways.py -k 'linear or matmul or threads or empty or layout or every_pair'
+        kernels/linear.py {_KERNELS} {_NORMS} core/test_ways.py -k 'product or linear or matmul or threads or empty or layout or every_pair'
         kernels/dropout.py {_KERNELS} core/test_ways.py -k 'dropout or threads or elementwise or every_pair'
         kernels/batch_norm.py {_NORMS} {_KERNELS} core/test_ways.py -k 'batch_norm or nan or empty or every_pair'
         kernels/adaptive_avg_pool2d.py {_NORMS} core/test_as_defined.py core/test_every_case.py -k adaptive
