@@ -4,7 +4,9 @@ mistake's one line.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import json
 import os
 import shutil
@@ -188,6 +190,18 @@ def test_predict(finished, program, data, capsys):
     assert lines[0] == lines[3] == str(picture)
     shares = [float(line.split("%")[0]) for line in lines[1:3]]
     assert sum(shares) == pytest.approx(100, abs=0.2) and shares[0] >= shares[1]
+
+
+def test_a_closed_pipe_is_no_fault_of_the_pictures(finished, program, data, capsys):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    picture = data / "val" / "dark" / "0.png"
+    with contextlib.redirect_stdout(Closed()):
+        assert program("alexnet", "--predict", finished, picture, picture) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and "Broken pipe" in said[0] and "cannot be read" not in said[0]
 
 
 def test_features_similar_and_report(finished, program, data, tmp_path, capsys):

@@ -267,13 +267,15 @@ class Program:
             wanted += map(str, found)
         for what in wanted:
             try:
-                print(*recipe.data.predict(models, task, about, what), sep="\n")
+                said = list(recipe.data.predict(models, task, about, what))
             except OSError as error:
                 bad += 1
                 _complain(f"error: {what} cannot be read: {error.strerror or error}")
             except (tinynet.TinynetError, ValueError) as error:
                 bad += 1
                 _complain(f"error: {error}")
+            else:  # not inside: a closed pipe is no fault of the file
+                print(*said, sep="\n")
         if bad and len(wanted) > 1:
             _complain(f"{bad:,} of {len(wanted):,} could not be read")
         return 2 if bad else 0
