@@ -56,6 +56,12 @@ def test_the_fullest_device_decides(monkeypatch):
     assert size == 32 and "cpu:1" in reason
 
 
+def test_where_less_than_nothing_is_free_one_picture_is_left(monkeypatch):
+    """As where memory is promised that is not there: the search ends."""
+    monkeypatch.setattr(CpuDevice, "free_memory", lambda self: -(1 << 30))
+    assert fitting_batch_size(made_of(0, 1 << 16, []), [tinynet.device("cpu")], 128)[0] == 1
+
+
 @pytest.mark.parametrize("most", [1, 2, 3, 128])
 def test_a_step_that_takes_nothing_fits(most, monkeypatch):
     monkeypatch.setattr(CpuDevice, "free_memory", lambda self: 1 << 20)

@@ -35,7 +35,7 @@ def fitting_batch_size(
         fits.append((room, reason))
     room, reason = min(fits)
     size = most
-    while size > room:
+    while size > max(1, room):  # nothing may be free any more
         size //= 2
     return size, reason
 
