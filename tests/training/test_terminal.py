@@ -109,7 +109,8 @@ def test_a_closed_terminal_saves_the_run(tmp_path):
     program = (
         "import sys; from pathlib import Path; from helpers import make_trainer\n"
         "trainer = make_trainer(Path(sys.argv[1]), epochs=3000, checkpoint_minutes=None)\n"
-        "sys.exit(0 if trainer.fit() == 'SIGHUP' else 71)\n"
+        "end = trainer.fit()\n"
+        "Path(sys.argv[1], 'end').write_text(f'{end} {trainer.step}')\n"
     )
     paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     pid, master = pty.fork()
@@ -121,8 +122,9 @@ def test_a_closed_terminal_saves_the_run(tmp_path):
         seen += os.read(master, 4096)
     os.close(master)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    newest = files.all_in(tmp_path)[0]
-    assert files.load(newest).state["step"] > 6
+    end, step = (tmp_path / "end").read_text().split()
+    assert end == "SIGHUP" and int(step) >= 6
+    assert files.load(files.all_in(tmp_path)[0]).state["step"] == int(step)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")

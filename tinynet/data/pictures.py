@@ -177,7 +177,9 @@ def with_end(data: bytes) -> bytes:
         image = open_picture(data, "")
         if not _has_all_scans(bare, start, len(image.getbands())):
             return data
-        fillers = (b"", b"\x5a" * 4096, b"\xa5" * 4096)
+        # Their first two bits are all there are: 00 (as libjpeg fills), 01, 10, 11. A bit that is
+        # missing can be too small for the picture alone, and seen with the next one only.
+        fillers = (b"", b"\x5a" * 4096, b"\xa5" * 4096, b"\xcc" * 4096)
         found = {open_picture(bare + filler + _END, "").tobytes() for filler in fillers}
     except Exception:  # damaged elsewhere too
         return data
