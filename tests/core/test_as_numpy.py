@@ -390,6 +390,8 @@ def test_new_tensors():
         (tinynet.arange(0, 3), np.arange(3)),
         (tinynet.arange(0), np.arange(0)),
         (tinynet.arange(0.5, 2), np.arange(0.5, 2, dtype=single)),
+        (tinynet.arange(0, 2.5), np.arange(0, 2.5, dtype=single)),
+        (tinynet.arange(0, 2, 0.5), np.arange(0, 2, 0.5, dtype=single)),
         (tinynet.arange(3, dtype="float64"), np.arange(3.0)),
         (tinynet.arange(3.0), np.arange(3, dtype=single)),
         (tinynet.linspace(0, 1, 5), np.linspace(0, 1, 5, dtype=single)),

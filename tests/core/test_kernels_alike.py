@@ -180,32 +180,6 @@ def test_denormals_pass(rng):
     )
 
 
-def test_an_empty_batch(rng):
-    x, w = np.zeros((0, 4, 6, 6), np.float32), np.ones((4, 2, 3, 3), np.float32)
-    y = kernels.conv2d_forward(x, w, None, (1, 1), (1, 1), 2)
-    assert y.shape == (0, 4, 6, 6)
-    dx, dw, db = kernels.conv2d_backward(y, x, w, (1, 1), (1, 1), 2, (True, True, True))
-    assert dx.shape == x.shape and not dw.any() and not db.any()
-    pooled, winner = kernels.max_pool2d_forward(x, (3, 3), (2, 2), (1, 1), False)
-    assert pooled.shape == winner.shape == (0, 4, 3, 3)
-    assert (
-        kernels.max_pool2d_backward(pooled, winner, x.shape, (3, 3), (2, 2), (1, 1)).shape
-        == x.shape
-    )
-    assert kernels.avg_pool2d_forward(x, (3, 3), (2, 2), (1, 1), False, True).shape == (0, 4, 3, 3)
-    assert (
-        kernels.avg_pool2d_backward(pooled, x.shape, (3, 3), (2, 2), (1, 1), False, True).shape
-        == x.shape
-    )
-    for backward in (kernels.local_response_norm_backward, kernels.spatial_response_norm_backward):
-        assert backward(x, x, 3, 1.0, 0.75, 1.0).shape == x.shape
-    assert kernels.relu_backward(x, kernels.relu_forward(x)).shape == x.shape
-    assert kernels.linear_forward(x.reshape(0, 144), np.ones((5, 144), np.float32), None).shape == (
-        0,
-        5,
-    )
-
-
 # The forward is the formula itself, in NumPy's own functions; of conv2d_each, several conv2d.
 PLAIN = {"bce_with_logits", "dropout", "gelu_tanh", "log_softmax", "mse_loss", "nll_loss", "relu"}
 PLAIN |= {"sigmoid", "tanh", "conv2d_each"}

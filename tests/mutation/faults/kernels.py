@@ -236,7 +236,7 @@ FAULTS = {
         "add: a large sum has the first one's dtype": ("if a.size <= layout.PIECE or a.shape != b.shape or a.dtype != b.dtype:", "if a.size <= layout.PIECE or a.shape != b.shape:"),
     },
     "kernels/upsample2d.py": {
-        "pieces of all channels in one": ("np.sum(dy[channels].reshape(-1, H, s, W, t, N), axis=(2, 4), out=dx[channels])", "np.mean(dy[channels].reshape(-1, H, s, W, t, N), axis=(2, 4), out=dx[channels])"),
+        "a mean over the block goes back": ("np.sum(dy[channels].reshape(len(out)", "np.mean(dy[channels].reshape(len(out)"),
     },
     "kernels/nll_loss.py": {
     },
