@@ -523,25 +523,13 @@ def test_the_version_of_onnxs_own_operators_counts(tmp_path):
         np.testing.assert_allclose(found, e / e.sum(axes, keepdims=True), rtol=1e-5)
 
 
-REFUSED = {
-    "two results of one name": ([("Relu", ["m"], {}, "y"), ("Tanh", ["m"], {}, "y")], "its own"),
-    "a result called as an input": ([("Relu", ["m"], {}, "m")], "a name of its own"),
-    "an input that comes later": (
-        [("Relu", ["z"], {}, "y"), ("Tanh", ["m"], {}, "z")], "inputs made before it, got 'z'"
-    ),
-    "too many inputs": ([("Relu", ["m", "m"], {}, "y")], "got 2 inputs, not as many"),
-    "too few": ([("MatMul", ["m"], {}, "y")], "got 1 inputs, not as many"),
-    "an option of another type": ([("Concat", ["m", "m"], dict(axis=1.5), "y")], "axis = 1.5"),
-    "an option that there is not": ([("Relu", ["m"], dict(slope=1.5), "y")], "slope = 1.5"),
-    "an operator that there is not": ([("Celu", ["m"], {}, "y")], "got Celu"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_makes_no_net_is_refused_when_it_is_read(name, tmp_path):
-    forms, words = REFUSED[name]
-    with pytest.raises(ModelFileError, match=rf"node '\w+' \(\w+\): .*{words}"):
-        tinynet.onnx.load(load(tmp_path, forms, dict(m=M))[1])
+def test_inputs_are_described_as_the_file_has_them(tmp_path):
+    """A size may be open, by a name or without one; 0 is a size."""
+    model = file([("Identity", ["x"], {})], 17, {})
+    model.graph.input.append(helper.make_tensor_value_info("x", 1, ["N", 3, 0, None]))
+    onnx.save(model, tmp_path / "net.onnx")
+    net = tinynet.onnx.load(tmp_path / "net.onnx")
+    assert net.description["inputs"] == {"x": ["float32", [None, 3, 0, None]]}
 
 
 def test_weights_that_old_files_name_among_the_inputs(tmp_path):

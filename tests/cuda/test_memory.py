@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import Any
 
@@ -98,6 +99,20 @@ def test_a_convolution_takes_no_more_memory_than_its_pieces(
             # its result, the weights in another order, and what pads blocks
             rest = (x.nbytes if needs[0] else weight.nbytes) + weight.nbytes + 4096
             assert gpu.memory_stats().peak - before <= pieces * most + rest
+
+
+def test_pieces_of_columns_are_few_and_even(machine: fake_cupy.Machine) -> None:
+    """As few as fit, none higher than the others but by one row of the output; one row at least."""
+    tinynet.device("cuda").kernels  # noqa: B018  imports them
+    pieces_of = sys.modules["tinynet.kernels.cuda.row_columns"]._pieces
+    for OH, kh, sh, most in itertools.product((1, 2, 7, 12), (1, 3, 4), (1, 2, 3), range(0, 90, 7)):
+        tallest, pieces = pieces_of(OH, kh, sh, 3, most)
+        assert [oh for rows, *_ in pieces for oh in range(OH)[rows]] == [*range(OH)]
+        for rows, top, height in pieces:
+            assert (top, height) == (rows.start * sh, (rows.stop - rows.start - 1) * sh + kh)
+        fit = [n for n in range(1, OH + 1) if ((n - 1) * sh + kh) * 3 <= most] or [1]
+        assert len(pieces) <= -(-OH // fit[-1]) and pieces[0][0].stop <= fit[-1]
+        assert tallest == max(height for *_, height in pieces)
 
 
 class Greedy(tinynet.Function):

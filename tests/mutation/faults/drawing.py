@@ -32,6 +32,8 @@ FAULTS = {
         "a Jacobian is a factor": ("elif shape == of and not (jacobian - np.diag(np.diag(jacobian))).any():", "elif shape == of:"),
         "a name in a notebook": ("if not item[0].startswith(\"_\"))", "if item[0])"),
         "a derivative of another output": ("    if len(node.outputs) > 1 or not 0 < elements <= SHOWN:\n", "    if not 0 < elements <= SHOWN:\n"),
+        "gradients of leaves are counted as full": ("full = sum(isinstance(leaf, Tensor) and leaf.grad is not None for leaf in self.uses)", "full = sum(isinstance(leaf, Tensor) for leaf in self.uses)"),
+        "a view is another array": ("    while isinstance(array.base, type(array)):\n        array = array.base\n", ""),
     },
     "drawing/folding.py": {
         "a depth too deep": ("lambda box: box.modules[:depth]", "lambda box: box.modules[: depth + 1]"),
@@ -57,21 +59,26 @@ FAULTS = {
         "parameters are counted as kept": ("shared=sum(box.shared for box in parts)", "shared=sum(box.kept for box in parts)"),
         "kept bytes of the first": ("kept=sum(box.kept for box in parts)", "kept=max(box.kept for box in parts)"),
         "modules of the last part": ("if all(first == other for other in others)\n", "if any(first == other for other in others)\n"),
+        "folds of folds forget their parts": ("        parts=[part for box in parts for part in box.parts or [box]],", "        parts=list(parts),"),
     },
     "drawing/__init__.py": {
         "names of this function": ("others = frame.f_back.f_locals if", "others = frame.f_locals if"),
         "too many boxes are drawn": ("    _refuse(len(graph.shown), group)\n", ""),
         "names are not handed on": ("read(loss, nodes, names or {}, net, others)", "read(loss, nodes, {}, net, others)"),
         "a page for any other ending": ("        elif path.suffix == \".html\":\n", "        elif path.suffix != \".svg\":\n"),
+        "names of the caller come first": ("    graph = fold(read(loss, nodes, names or {}, net, others), group)", "    graph = fold(read(loss, nodes, others, net, names or {}), group)"),
     },
     "drawing/graph.py": {
         "inside if one user is its own": ("found.update([box] if all(edge.target is user for edge in edges) else [])", "found.update([box])"),
         "devices of operations alone": ("return sorted({output.device for box in self.boxes for output in box.outputs})", "return sorted({box.device for box in self.steps})"),
+        "devices are those of the boxes": ("sorted({output.device for box in self.boxes for output in box.outputs})", "sorted({box.device for box in self.boxes})"),
     },
     "drawing/layout.py": {
         "boxes touch": ("(widths[1:] + widths[:-1]) / 2 + GAP)", "(widths[1:] + widths[:-1]) / 2)"),
         "a leaf above its last user": ("ranks[box] = min(ranks[target] for target in below[box]) - 1", "ranks[box] = max(ranks[target] for target in below[box]) - 1"),
         "upwards as downwards": ("near[upwards][box]", "near[0][box]"),
+        "a leaf lies at the top": ("            ranks[box] = min(ranks[target] for target in below[box]) - 1", "            ranks[box] = 0"),
+        "bends are not shared": ("            if (source, rank) not in bends:\n                bends", "            if True:\n                bends"),
     },
     "drawing/lines.py": {
         "folded operations count as one": ("count = sum(len(box.parts) or 1 for box in graph.steps)", "count = len(graph.steps)"),
@@ -80,18 +87,23 @@ FAULTS = {
         "a copy looks like any operation": ("way = f\" {box.device} \\u2192 {box.outputs[0].device}\" if box.is_copy else \"\"", "way = \"\""),
         "a leaf shows no sum": ("if not coming or len(coming) == 1 and leaving[0].source.runs:", "if not coming or len(coming) == 1:"),
         "values inside operations": ("if output.value and not (box.runs and leaves):", "if output.value and not leaves:"),
+        "parameters of a box beyond the most are lost": ("    if len(own) > MOST:\n        yield Line([Part(\"faint\", f\"and {len(own) - MOST:,} more\")])\n", ""),
     },
     "drawing/page.py": {
         "names are not escaped": ("yield f\"to <b>{escape(name)}</b>", "yield f\"to <b>{name}</b>"),
         "a section stays for two steps": ("data-to=\"{box.step + 1}\">'", "data-to=\"{box.step + 2}\">'"),
         "24 of 24 and 0 more": ("    if len(edges) > MOST:\n", "    if len(edges) >= MOST:\n"),
         "without a script nothing is seen": ("    hidden = ' class=\"hidden\"' * (not last)\n", "    hidden = ' class=\"hidden\"'\n"),
+        "the last section is never hidden": ("    hidden = ' class=\"hidden\"' * (not last)", "    hidden = ' class=\"hidden\"' * (not last or box.step == 1)"),
+        "code is not escaped": ("f'<code class=\"{kind}\">{escape(words)}</code>' if kind else f\"<code>{escape(words)}</code>\"", "f'<code class=\"{kind}\">{escape(words)}</code>' if kind else f\"<code>{words}</code>\""),
     },
     "drawing/text.py": {
         "a minus before a zero": ("return f\"{x + 0:.4g}\"", "return f\"{x:.4g}\""),
         "1e+03 kB": ("while amount >= 999.5 and", "while amount >= 1000 and"),
         "no range from 0": ("if value.least is not None and value.largest is not None:", "if value.least and value.largest:"),
         "four beside an arrow": ("return is_known(value) and value.values.size <= FEW", "return is_known(value)"),
+        "1000 bytes stay bytes": ("    while amount >= 999.5 and len(units) > 1:", "    while amount > 1000 and len(units) > 1:"),
+        "a tuple of one without its comma": ("\", \".join(map(listed, option)) + (\",\" if len(option) == 1 else \"\") + \")\"", "\", \".join(map(listed, option)) + \")\""),
     },
     "drawing/svg.py": {
         "the gradient is there a step too early": ("f'data-from=\"{edge.target.step}\">{escape(gradient)}</text>'", "f'data-from=\"{edge.target.step - 1}\">{escape(gradient)}</text>'"),
@@ -101,5 +113,8 @@ FAULTS = {
     },
     "drawing/style.py": {
         "light and dark exchanged": ("for theme in light), LIGHT)", "for theme in light), DARK)"),
+    },
+    "drawing/steps.js": {
+        "End goes one too few": ("Home: 0, End: last }", "Home: 0, End: last - 1 }"),
     },
 }
