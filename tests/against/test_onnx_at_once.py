@@ -301,6 +301,9 @@ def test_names_that_meet(tmp_path: Any) -> None:
     """A result may be called as a node would be; not as an input or a weight is."""
     session = exported(tmp_path, Small(), outputs=["fc/Gemm"])
     np.testing.assert_equal(session.run(None, {"x": ROWS})[0].shape, (3, 3))
+    names = ["a", "b", "fc/Gemm", "c", "fc/Gemm_2"]
+    found = exported(tmp_path, Small("ends"), outputs=names).run(names, {"x": ROWS})
+    assert [y.shape for y in found] == [(3, 4), (3, 4), (3, 3), (3,), (3, 3)]
     for name in ("x", "weight", "fc.bias"):
         with pytest.raises(tinynet.ModelFileError, match=f"got {name!r} twice; rename one"):
             exported(tmp_path, Small(), outputs=[name])

@@ -176,3 +176,6 @@ def test_memory_stats_of_the_device():
         and after.held >= after.used
     )
     del a
+    tinynet.device("cpu:1").reset_peak()
+    again = tinynet.device("cpu").memory_stats()
+    assert again.used <= again.peak < after.peak and again.peak - again.used < 4 << 20

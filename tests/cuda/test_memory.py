@@ -159,14 +159,23 @@ def test_a_real_gpu_that_runs_out_of_memory_goes_on_afterwards() -> None:
     assert (gpu.download(gpu.upload(np.ones(5))) == 1).all()
 
 
+def fails(error: Exception) -> None:
+    raise error
+
+
 def test_cublas_and_pinned_memory_run_out(machine: fake_cupy.Machine) -> None:
     gpu = tinynet.device("cuda")
     x = tinynet.tensor(np.ones((3, 3)), device=gpu)
     machine.cublas_memory = False
-    with pytest.raises(tinynet.OutOfMemoryError, match="cuda:0: cuBLAS found no memory for its"):
+    free = machine.memory - machine.held[0]
+    said = f"cuda:0: cuBLAS found no memory for its .*: {free >> 20} of 16384 MiB are free"
+    with pytest.raises(tinynet.OutOfMemoryError, match=said):
         x @ x
     with pytest.raises(tinynet.OutOfMemoryError, match="cuda:1: cuBLAS found no memory for its"):
         tinynet.device("cuda:1")
+    blas, cublas = sys.modules["tinynet.devices.cuda.blas"], sys.modules["cupy"].cuda.cublas
+    with pytest.raises(cublas.CUBLASError, match="13"):  # which is not about memory
+        blas.call(fails, cublas.CUBLASError(13))
     machine.pinned = 100
     with pytest.raises(tinynet.OutOfMemoryError, match="the host gives no 4 KiB of pinned memory"):
         for _ in range(5):

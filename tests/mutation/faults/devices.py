@@ -28,6 +28,9 @@ FAULTS = {
         "an interrupt comes after the error of a piece": ("work.errors[:0] = [interrupt]", "work.errors.append(interrupt)"),
         "helpers of a job that is done take part": ("        self.function = None  # or", "        # or"),
         "only the first BLAS gets its threads back": ("                set_threads(threads)\n            _blas_before", "                set_threads(threads)\n                break\n            _blas_before"),
+        "the helper's share begins one too early": ("                self.take_part(number + 1)", "                self.take_part(number)"),
+        "the default does not look at the environment's number": ("    return int(text)\n", "    return min(int(text), available_cores())\n"),
+        "threads of a holder that left": ("        _blas_holders.discard(holder)\n", "        _blas_holders.clear()\n"),
     },
     "devices/scratch.py": {
         "scratch shared by all threads": ("class Scratch(threading.local):", "class Scratch:"),
@@ -67,6 +70,8 @@ FAULTS = {
         "the join below forgets the left neighbour's start": ("                low, whole[0] = i - 1, self.free[i - 1][0]", "                low, whole[0] = i - 1, start"),
         "sizes are rounded down to a line": ("        nbytes = -(-nbytes // ALIGN) * ALIGN\n", "        nbytes = max(nbytes // ALIGN, 1) * ALIGN\n"),
         "a leftover of a range is lost": ("[(start + nbytes, stop)] if stop > start + nbytes else []", "[(start + nbytes, stop)] if stop > start + nbytes + SMALL else []"),
+        "what comes back is joined with the right alone": ("            if i > 0 and self.free[i - 1][1] == start:\n                low, whole[0] = i - 1, self.free[i - 1][0]\n", ""),
+        "small arrays come from the pool": ("        if nbytes < SMALL:\n            return np.empty(shape, dtype)\n", ""),
     },
     "devices/cpu.py": {
         "uploads share memory": ("    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array.copy(order=\"K\")", "    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array"),
@@ -79,6 +84,7 @@ FAULTS = {
         "free memory without what the system would give back": ("startswith(\"MemAvail\")", "startswith(\"MemFree\")"),
         "an upload to the CPU in C order": ("    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array.copy(order=\"K\")", "    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array.copy()"),
         "a copy to another CPU is a view": ("        return source.download(array)", "        return array if isinstance(source, CpuDevice) else source.download(array)"),
+        "the peak starts at nothing": ("        pool.reset_peak()", "        pool.peak = 0"),
     },
     "devices/base.py": {
         "equal by kind": ("return self.name == other", "return self.kind == other.split(':')[0]"),
@@ -94,6 +100,9 @@ FAULTS = {
         "a twin name makes a second device": ("        if own_name not in _devices:\n            make", "        if name not in _devices:\n            make", "            _devices.setdefault(own_name, make(own_name, index, kernels))", "            _devices[own_name] = make(own_name, index, kernels)"),
         "memory of a device is told of the CPU": ("    return find_device(name).memory_stats()", "    return find_device(\"cpu\").memory_stats()"),
         "TF32 is switched on whatever was asked": ("    gpu.set_tf32(on)", "    gpu.set_tf32(True)"),
+        "a device is compared by its kind": ("        return self.name == other\n", "        return self.kind == other or self.name == other\n"),
+        "cuda alone is another device than cuda:0": ("    kind, index = match.group(1), int(match.group(2) or 0)", "    kind, index = match.group(1), int(match.group(2) or 1)"),
+        "a pickle holds a new device": ("        return find_device, (self.name,)  #", "        return type(self), (self.name, self.index, self.kernels)  #"),
     },
     "devices/cores.py": {
         "all the machine's cores": ("    if hasattr(os, \"sched_getaffinity\"):\n        return sorted(os.sched_getaffinity(0))\n", ""),

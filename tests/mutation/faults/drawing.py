@@ -60,6 +60,7 @@ FAULTS = {
         "kept bytes of the first": ("kept=sum(box.kept for box in parts)", "kept=max(box.kept for box in parts)"),
         "modules of the last part": ("if all(first == other for other in others)\n", "if any(first == other for other in others)\n"),
         "folds of folds forget their parts": ("        parts=[part for box in parts for part in box.parts or [box]],", "        parts=list(parts),"),
+        "a module alone is folded": ("        if len(parts) > 1:\n", "        if len(parts) > 0:\n"),
     },
     "drawing/__init__.py": {
         "names of this function": ("others = frame.f_back.f_locals if", "others = frame.f_locals if"),
@@ -67,6 +68,8 @@ FAULTS = {
         "names are not handed on": ("read(loss, nodes, names or {}, net, others)", "read(loss, nodes, {}, net, others)"),
         "a page for any other ending": ("        elif path.suffix == \".html\":\n", "        elif path.suffix != \".svg\":\n"),
         "names of the caller come first": ("    graph = fold(read(loss, nodes, names or {}, net, others), group)", "    graph = fold(read(loss, nodes, others, net, names or {}), group)"),
+        "boxes are counted before they are folded": ("    _refuse(len(graph.shown), group)\n", "    _refuse(len(nodes), group)\n"),
+        "a path of another ending in capitals": ("        if path.suffix == \".svg\":", "        if path.suffix.lower() == \".svg\" or path.suffix == \".png\":"),
     },
     "drawing/graph.py": {
         "inside if one user is its own": ("found.update([box] if all(edge.target is user for edge in edges) else [])", "found.update([box])"),
@@ -79,6 +82,7 @@ FAULTS = {
         "upwards as downwards": ("near[upwards][box]", "near[0][box]"),
         "a leaf lies at the top": ("            ranks[box] = min(ranks[target] for target in below[box]) - 1", "            ranks[box] = 0"),
         "bends are not shared": ("            if (source, rank) not in bends:\n                bends", "            if True:\n                bends"),
+        "neighbours above alone": ("            wanted = [_mean(x, near[0][box] + near[1][box], box) for box in layer]", "            wanted = [_mean(x, near[0][box], box) for box in layer]"),
     },
     "drawing/lines.py": {
         "folded operations count as one": ("count = sum(len(box.parts) or 1 for box in graph.steps)", "count = len(graph.steps)"),
@@ -88,6 +92,8 @@ FAULTS = {
         "a leaf shows no sum": ("if not coming or len(coming) == 1 and leaving[0].source.runs:", "if not coming or len(coming) == 1:"),
         "values inside operations": ("if output.value and not (box.runs and leaves):", "if output.value and not leaves:"),
         "parameters of a box beyond the most are lost": ("    if len(own) > MOST:\n        yield Line([Part(\"faint\", f\"and {len(own) - MOST:,} more\")])\n", ""),
+        "the length of versions is their sum": ("        return max(lengths) if self.versions else", "        return min(lengths) if self.versions else"),
+        "a gradient is seen from the first step": ("            parts.append(Part(\"grad\", text.brief(output.gradient), box.step))", "            parts.append(Part(\"grad\", text.brief(output.gradient)))"),
     },
     "drawing/page.py": {
         "names are not escaped": ("yield f\"to <b>{escape(name)}</b>", "yield f\"to <b>{name}</b>"),
@@ -96,6 +102,8 @@ FAULTS = {
         "without a script nothing is seen": ("    hidden = ' class=\"hidden\"' * (not last)\n", "    hidden = ' class=\"hidden\"'\n"),
         "the last section is never hidden": ("    hidden = ' class=\"hidden\"' * (not last)", "    hidden = ' class=\"hidden\"' * (not last or box.step == 1)"),
         "code is not escaped": ("f'<code class=\"{kind}\">{escape(words)}</code>' if kind else f\"<code>{escape(words)}</code>\"", "f'<code class=\"{kind}\">{escape(words)}</code>' if kind else f\"<code>{words}</code>\""),
+        "the seventh key has a colour of its own": ("var(--d{i % COLOURS})", "var(--d{i})"),
+        "a sum without its first part": ("            total = f\"{text.full(edge.before)} + {text.full(edge.gradient)} = {total}\"", "            total = f\"{text.full(edge.gradient)} = {total}\""),
     },
     "drawing/text.py": {
         "a minus before a zero": ("return f\"{x + 0:.4g}\"", "return f\"{x:.4g}\""),
@@ -110,9 +118,11 @@ FAULTS = {
         "shared arrows light up for the first": ("if len(steps) == 1 and edge.gradient else", "if edge.gradient else"),
         "the last arrows are the widest": ("inside = max(line.length for line in self.lines[box]) * CHARACTER + 20", "inside = self.lines[box][0].length * CHARACTER + 20"),
         "a seventh device has no colour": ("kind += f\" d{devices.index(box.device) % COLOURS}\"", "kind += f\" d{devices.index(box.device)}\""),
+        "the height of the tallest box alone": ("            tops.append(tops[-1] + height + BETWEEN)", "            tops.append(tops[-1] + max(tallest) + BETWEEN)"),
     },
     "drawing/style.py": {
         "light and dark exchanged": ("for theme in light), LIGHT)", "for theme in light), DARK)"),
+        "a page's own theme is not asked": ("        + _colours(\", \".join(f\"{theme} {root}\" for theme in dark), DARK)", "        + _colours(\", \".join(f\"{theme} {root}\" for theme in dark), LIGHT)"),
     },
     "drawing/steps.js": {
         "End goes one too few": ("Home: 0, End: last }", "Home: 0, End: last - 1 }"),
