@@ -23,6 +23,7 @@ FAULTS = {
         "sides rounded up": ("side = (over // how.get(\"stride\", 1) + 1) // 2", "side = (over // how.get(\"stride\", 1) + 2) // 2"),
         "features on the second device": ("tinynet.concat([x.to(self.towers[0].device) for x in xs], axis=1)", "tinynet.concat([x.to(self.towers[-1].device) for x in xs], axis=1)"),
         "decay of the recipe": ("momentum=0.9, weight_decay=net.preset.decay)", "momentum=0.9, weight_decay=5e-4)"),
+        "the border counts twice": ("if x.shape[2] < bordered else x", "if self.border else x"),
     },
     "examples/variants.py": {
         "what follows a layer left out comes first": ("after[before] = f\"{after.get(before, '')} {after.pop(layer, '')}\".strip()", "after[before] = f\"{after.pop(layer, '')} {after.get(before, '')}\".strip()"),
@@ -34,6 +35,7 @@ FAULTS = {
         "late ReLU stays under tanh": ("late = said(\"relu\", \"\")(p)[\"after\"]", "late = p.after"),
         "an unknown word stays": ("\" \".join(filter(None, kinds)) for layer, kinds in kept.items()", "\" \".join(filter(None, kinds)) for layer, kinds in words.items()"),
         "conv6 has the kernels of conv1": ("\"kernels\": [*p.kernels, p.kernels[-1]],", "\"kernels\": [*p.kernels, p.kernels[0]],"),
+        "conv1's own rate is lost in tuning": ("\"conv1\": 0.01 * p.rates.get(\"conv1\", 1.0)", "\"conv1\": 0.01"),
     },
     "examples/prepare_imagenet.py": {
         "--max-bad 0 bears a hundredth": ("0.01 if args.max_bad is None else args.max_bad", "args.max_bad or 0.01"),
@@ -44,6 +46,7 @@ FAULTS = {
         "the second signal is caught too": ("            signal.signal(getattr(signal, name), signal.SIG_DFL)\n", "            pass\n"),
         "sums after all is prepared": ("    if args.md5:\n        job.first(lambda: check_md5(args.source, progress=True))\n", "", "    pictures = about[\"pictures\"]\n", "    if args.md5:\n        job.first(lambda: check_md5(args.source, progress=True))\n    pictures = about[\"pictures\"]\n"),
         "a repair by all cores": ("repair(args.repair, args.source, workers=args.workers)", "repair(args.repair, args.source)"),
+        "handlers stay": ("    finally:\n        for name, handler in before.items():\n            signal.signal(getattr(signal, name), handler)\n", "    finally:\n        pass\n"),
     },
     "examples/features.py": {
         "labels of the rows are not kept": ("batches, found[\"labels\"] = loader.epoch(0), train.labels", "batches = loader.epoch(0)"),
@@ -57,12 +60,16 @@ FAULTS = {
         "the classes of training pictures by their place": ("train.classes[train.labels[place]]", "train.classes[train.labels[place] - 1]"),
         "the picture itself among the training ones": ("said.split(\"\\n\")[0]", "said.split(\"\\n\")[-1]"),
         "unlikeliest classes": ("np.argsort(-shares)[:5]", "np.argsort(shares)[:5]"),
+        "neighbours are shown from the test": ("                        train.picture(place),", "                        test.picture(place),"),
+        "a path without a folder": ("folder = Path(name).resolve().parent.name", "folder = Path(name).parent.name"),
+        "neighbours by the whole net": ("places, distances = nearest(features(model, [seen], inputs)[0], known)", "places, distances = nearest(features(model, [seen], inputs)[0], known[: len(train) // 128 * 128])"),
     },
     "examples/paper/comparing.py": {
         "one degree of freedom too many": ("T[min(len(d), len(T) + 1) - 2]", "T[min(len(d), len(T)) - 1]"),
         "deviation of the whole population": ("np.std(values, ddof=1)", "np.std(values)"),
         "not seen without the paper's number": ("if paper is not None and found.high < paper:", "if paper is None or found.high < paper:"),
         "the paper's ratio not as a logarithm": ("log = math.log(paper) if ratio and paper else paper", "log = paper"),
+        "an interval from 0 on is seen": ("    if found.low > 0:", "    if found.low >= 0:"),
     },
     "examples/paper/figures.py": {
         "an epoch's last line counts for the next": ("int(np.ceil(line[\"epoch\"])), epochs) - 1", "int(line[\"epoch\"]) + 1, epochs) - 1"),
@@ -71,6 +78,7 @@ FAULTS = {
         "below 25 alone": ("if error <= TARGET", "if error < TARGET"),
         "seconds of the training alone": ("sum(test[\"seconds\"].values())", "next(iter(test[\"seconds\"].values()))"),
         "colours in shares of 1": ("100 * float(colour[part].sum() / energy[part].sum())", "float(colour[part].sum() / energy[part].sum())"),
+        "a tower's share of kernels, not of energy": ("100 * float(colour[part].sum() / energy[part].sum())", "100 * float((colour[part] / energy[part]).mean())"),
     },
     "examples/paper/running.py": {
         "the same folder for other pictures": ("key = json.dumps([self.options, self.data, before])", "key = json.dumps([self.options, before])"),
@@ -83,6 +91,7 @@ FAULTS = {
         "an interrupted child goes on": ("            child.terminate()\n", ""),
         "a run that failed is a line": ("    if status:\n", "    if status > 100:\n"),
         "changed files are not told": ("(\"+\" if changed.returncode == 1 else \"\")", "(\"+\" if changed.returncode > 1 else \"\")"),
+        "a run that goes on forgets its device": ("alexnet([\"--resume\", \"--out\", job.folder, *where], folder)", "alexnet([\"--resume\", \"--out\", job.folder], folder)"),
     },
     "examples/paper/page.py": {
         "not within its epochs is as many": ("float(len(line[\"training_error\"]) + 1)", "float(len(line[\"training_error\"]))"),
@@ -92,12 +101,15 @@ FAULTS = {
         "what is missing is not told": ("            if len(there) < len(jobs):", "            if not there:"),
         "differences of ratios": ("ours, theirs = ([math.log(value) for value in side] for side in (ours, theirs))", "theirs = ours"),
         "commits of the first run": ("sorted({line['commit'] for line in there})", "[there[0]['commit']]"),
+        "minutes of averages": ("sum(line.get(\"seconds\", 0.0) for line in there) / 60", "sum(line.get(\"seconds\", 0.0) for line in there) / 3600"),
     },
     "examples/paper/claims.py": {
         "runs without their ten views are done": ("return known is None or (views and \"ten_views\" not in known)", "return known is None"),
         "embedded pictures are asked for": (" - {\"embedded\"}\n            run", "\n            run"),
         "more options on the page": ("            if more:  # not as the statement has it: no page\n                return 0\n", ""),
         "seeds by hand are forgotten": ("args.seeds or statement.seeds", "statement.seeds"),
+        "seconds are called minutes": ("{count * sum(took) / len(took) / 60:.0f} min", "{count * sum(took) / len(took):.0f} min"),
+        "more data for all": ("path, flag = (more_data, \"--more-data\") if name in others else (data, \"--data\")", "path, flag = (more_data or data, \"--more-data\") if name in others else (data, \"--data\")"),
     },
     "examples/history/vae.py": {
         "the deviation is the variance": ("(log_variance / 2).exp()", "log_variance.exp()"),
@@ -110,10 +122,12 @@ FAULTS = {
     },
     "examples/history/autoencoder.py": {
         "noise on what is to be said": ("y = net(net.spoil(x) if net.noise else x)\n    return", "x = net.spoil(x) if net.noise else x\n    y = net(x)\n    return"),
+        "the smallest axes": ("[1][:, -size:]", "[1][:, :size]"),
     },
     "examples/history/backprop.py": {
         "siblings of oneself": ("siblings = parents @ parents.T & ~np.eye(12, dtype=bool)", "siblings = parents @ parents.T"),
         "tested on what it learns": ("return (x[4:], target[4:]), (x[:4], target[:4])", "return (x[4:], target[4:]), (x[4:8], target[4:8])"),
+        "it learns what it is tested on": ("return (x[4:], target[4:]), (x[:4], target[:4])", "return (x, target), (x[:4], target[:4])"),
     },
     "examples/history/bert.py": {
         "a gap filled by a gap": ("[:, : len(vocabulary)].argmax(axis=1)", ".argmax(axis=1)"),
@@ -123,22 +137,28 @@ FAULTS = {
     "examples/history/gpt.py": {
         "a text longer than the places": ("np.array([tokens[-len(net.places.weight) :]])", "np.array([tokens[: len(net.places.weight)]])"),
         "a net that sees what comes": ("self.attention(x, causal=True)", "self.attention(x)"),
+        "each character has the same luck": ("            tokens.append(rng.choice(", "            rng = np.random.default_rng(0)\n            tokens.append(rng.choice("),
     },
     "examples/history/transformer.py": {
         "padding is looked at": ("x = self.norms[0](x + self.look(x, mask=mask))", "x = self.norms[0](x + self.look(x))"),
         "the end is cut too late": ("[: [*row[1:], END].index(END)]", "[: [*row[1:], END].index(END) + 1]"),
         "eins within a number": ("\"eins\" if last == \"ein\" else last", "last"),
         "targets in front of what is tested": ("return both[5000:], both[:5000]", "return both[5000:], both[4999:]"),
+        "all end with the first": ("while (said != END).all(axis=1).any() and", "while (said != END).all() and"),
+        "a million is a number below": ("if int(text) >= 1_000_000:", "if int(text) > 1_000_000:"),
     },
     "examples/history/resnet.py": {
         "new channels behind the old": ("F.pad(x, (0, 0, 0, 0, self.new // 2, self.new // 2))", "F.pad(x, (0, 0, 0, 0, 0, self.new))"),
         "the preset's decay is forgotten": ("return SGD(groups, lr, momentum=0.9, weight_decay=decay)", "return SGD(groups, lr, momentum=0.9, weight_decay=1e-4)"),
         "a stride in every block": ("befores = [before] + [maps] * (n - 1)", "befores = [before] * n"),
+        "CIFAR-10 with the paper's decay": ("optimizer=partial(sgd, decay=5e-4),", "optimizer=sgd,"),
     },
     "examples/history/googlenet.py": {
         "auxiliary classifiers in use": ("return [logits, *early] if self.training else logits", "return [logits, *early] if early else logits"),
         "5x5 sees the 3x3's": ("five = self.five[1](self.five[0](x))", "five = self.five[1](self.three[0](x))"),
         "sides of an odd half": ("return -(-(side - 3) // 2) + 1", "return (side - 3) // 2 + 1"),
+        "the early classifier before its pooling": ("x = self.conv(F.avg_pool2d(x, 5, 3)).flatten(1)", "x = F.avg_pool2d(self.conv(x), 5, 3).flatten(1)"),
+        "the large net has no second pooling": ("x = x if self.small else F.max_pool2d(x, 3, 2, ceil_mode=True)", "x = F.max_pool2d(x, 3, 2, ceil_mode=True) if self.small else x"),
     },
     "examples/history/lenet5.py": {
         "weights that are to stay zero": ("F.conv2d(x, self.weight * self.seen, self.bias)", "F.conv2d(x, self.weight, self.bias)"),
@@ -154,5 +174,9 @@ FAULTS = {
     },
     "examples/report.py": {
         "the first run alone": ("        for folder in args.folder:\n", "        for folder in args.folder[:1]:\n"),
+        "the first folder alone": ("            print(write_report(folder))\n        return 0\n", "            print(write_report(folder))\n            return 0\n"),
+    },
+    "examples/paper/statements.py": {
+        "eight sizes of batch": ("\"--batch-size\", \"32\", \"--keep\", \"1\")", "\"--batch-size\", \"64\", \"--keep\", \"1\")"),
     },
 }

@@ -73,6 +73,7 @@ FAULTS = {
         "last_step in the rule's own type": ("return Tensor(change.astype(parameter.dtype, copy=False), device)", "return Tensor(change, device)"),
         "steps begin at one": ("self.steps = dict.fromkeys(self.state, 0)", "self.steps = dict.fromkeys(self.state, 1)"),
         "a fixed rate is not asked for": ("            self.not_negative(\"fixed_lr\", group[\"fixed_lr\"])\n", "            pass\n"),
+        "after loading no step was ever taken": ("if rate == 0 or (self.counts_steps and steps == 0):", "if rate == 0 or steps == 0:"),
     },
     "optim/lr_scheduler.py": {
         "lr set without the first": ("        self.first_lr = self.min_lr + (lr - self.min_lr) / self.factor(epoch)\n", ""),
@@ -166,6 +167,7 @@ FAULTS = {
         "centered may be a number": ("        self.flag(\"centered\", group[\"centered\"])\n", ""),
         "RMSprop's last step forgets the rate's sign": ("return -rate * state[\"velocity\"]", "return rate * state[\"velocity\"]"),
         "beta1 for both": ("return rate / (1 - beta1**steps), math.sqrt(1 - beta2**steps)", "return rate / (1 - beta1**steps), math.sqrt(1 - beta1**steps)"),
+        "the corrections of the step before": ("return rate / (1 - beta1**steps), math.sqrt(1 - beta2**steps)", "return rate / (1 - beta1**steps), math.sqrt(1 - beta2**max(1, steps - 1))"),
     },
     "optim/clip.py": {
         "the norm of each": ("factor = max_norm / first.xp.maximum(norm, max_norm)", "factor = max_norm / first.xp.maximum(norm / len(grads), max_norm)"),
@@ -187,5 +189,6 @@ FAULTS = {
         "one tensor is many": ("parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)", "parameters = list(parameters)"),
         "NumPy's numbers are refused": ("real = isinstance(max_norm, (int, float, np.integer, np.floating))", "real = isinstance(max_norm, (int, float))"),
         "the limit is on the squares": ("factor = max_norm / first.xp.maximum(norm, max_norm)", "factor = max_norm / first.xp.maximum(total, max_norm)"),
+        "a norm of the last device alone": ("total = total + first.copy_from(squares, device)", "total = 0.0 + first.copy_from(squares, device)"),
     },
 }
