@@ -24,6 +24,7 @@ FAULTS = {
         "features on the second device": ("tinynet.concat([x.to(self.towers[0].device) for x in xs], axis=1)", "tinynet.concat([x.to(self.towers[-1].device) for x in xs], axis=1)"),
         "decay of the recipe": ("momentum=0.9, weight_decay=net.preset.decay)", "momentum=0.9, weight_decay=5e-4)"),
         "the border counts twice": ("if x.shape[2] < bordered else x", "if self.border else x"),
+        "a picture that is too small": ("                if side < 1:", "                if side < 0:"),
     },
     "examples/variants.py": {
         "what follows a layer left out comes first": ("after[before] = f\"{after.get(before, '')} {after.pop(layer, '')}\".strip()", "after[before] = f\"{after.pop(layer, '')} {after.get(before, '')}\".strip()"),
@@ -36,6 +37,7 @@ FAULTS = {
         "an unknown word stays": ("\" \".join(filter(None, kinds)) for layer, kinds in kept.items()", "\" \".join(filter(None, kinds)) for layer, kinds in words.items()"),
         "conv6 has the kernels of conv1": ("\"kernels\": [*p.kernels, p.kernels[-1]],", "\"kernels\": [*p.kernels, p.kernels[0]],"),
         "conv1's own rate is lost in tuning": ("\"conv1\": 0.01 * p.rates.get(\"conv1\", 1.0)", "\"conv1\": 0.01"),
+        "a net without its norm has its pools after": ("\"no-norm\": Variant(\"without local response normalisation\", said(\"norm\", \"\"))", "\"no-norm\": Variant(\"without local response normalisation\", said(\"same_map\", \"\"))"),
     },
     "examples/prepare_imagenet.py": {
         "--max-bad 0 bears a hundredth": ("0.01 if args.max_bad is None else args.max_bad", "args.max_bad or 0.01"),
@@ -47,6 +49,7 @@ FAULTS = {
         "sums after all is prepared": ("    if args.md5:\n        job.first(lambda: check_md5(args.source, progress=True))\n", "", "    pictures = about[\"pictures\"]\n", "    if args.md5:\n        job.first(lambda: check_md5(args.source, progress=True))\n    pictures = about[\"pictures\"]\n"),
         "a repair by all cores": ("repair(args.repair, args.source, workers=args.workers)", "repair(args.repair, args.source)"),
         "handlers stay": ("    finally:\n        for name, handler in before.items():\n            signal.signal(getattr(signal, name), handler)\n", "    finally:\n        pass\n"),
+        "what is kept is not told of a rank": ("        job.abort(128 + number)\n        return 128 + number", "        job.abort(128 + number)\n        return number"),
     },
     "examples/features.py": {
         "labels of the rows are not kept": ("batches, found[\"labels\"] = loader.epoch(0), train.labels", "batches = loader.epoch(0)"),
@@ -54,6 +57,7 @@ FAULTS = {
         "a layer's name is forgotten": ("features(model, batches, inputs, layer, job)", "features(model, batches, inputs, \"\", job)"),
         "every rank reads all": ("                loader.every = job.rank, job.size\n", ""),
         "a sheet of the fields of tower a's first layer": ("groups=model.preset.towers)", "groups=1)"),
+        "rows in the order of training": ("Loader(train, 128, crop=inputs.size, train=False)", "Loader(train, 128, crop=inputs.size, train=True)"),
     },
     "examples/similar.py": {
         "test:N one too far": ("int(name[5:]) >= len(test)", "int(name[5:]) > len(test)"),
@@ -63,6 +67,7 @@ FAULTS = {
         "neighbours are shown from the test": ("                        train.picture(place),", "                        test.picture(place),"),
         "a path without a folder": ("folder = Path(name).resolve().parent.name", "folder = Path(name).parent.name"),
         "neighbours by the whole net": ("places, distances = nearest(features(model, [seen], inputs)[0], known)", "places, distances = nearest(features(model, [seen], inputs)[0], known[: len(train) // 128 * 128])"),
+        "the picture alone is asked again": ("places, distances = nearest(features(model, [seen], inputs)[0], known)", "places, distances = nearest(features(model, [seen], inputs)[0], known, 7)"),
     },
     "examples/paper/comparing.py": {
         "one degree of freedom too many": ("T[min(len(d), len(T) + 1) - 2]", "T[min(len(d), len(T)) - 1]"),
@@ -70,6 +75,7 @@ FAULTS = {
         "not seen without the paper's number": ("if paper is not None and found.high < paper:", "if paper is None or found.high < paper:"),
         "the paper's ratio not as a logarithm": ("log = math.log(paper) if ratio and paper else paper", "log = paper"),
         "an interval from 0 on is seen": ("    if found.low > 0:", "    if found.low >= 0:"),
+        "a pair of one": ("if len(values) > 1 else math.nan", "if len(values) > 2 else math.nan"),
     },
     "examples/paper/figures.py": {
         "an epoch's last line counts for the next": ("int(np.ceil(line[\"epoch\"])), epochs) - 1", "int(line[\"epoch\"]) + 1, epochs) - 1"),
@@ -79,6 +85,7 @@ FAULTS = {
         "seconds of the training alone": ("sum(test[\"seconds\"].values())", "next(iter(test[\"seconds\"].values()))"),
         "colours in shares of 1": ("100 * float(colour[part].sum() / energy[part].sum())", "float(colour[part].sum() / energy[part].sum())"),
         "a tower's share of kernels, not of energy": ("100 * float(colour[part].sum() / energy[part].sum())", "100 * float((colour[part] / energy[part]).mean())"),
+        "colours of the best net": ("model = checkpoint.newest_whole(folder)[1].model", "model = checkpoint.load(Path(folder) / checkpoint.BEST).model"),
     },
     "examples/paper/running.py": {
         "the same folder for other pictures": ("key = json.dumps([self.options, self.data, before])", "key = json.dumps([self.options, before])"),
@@ -92,6 +99,8 @@ FAULTS = {
         "a run that failed is a line": ("    if status:\n", "    if status > 100:\n"),
         "changed files are not told": ("(\"+\" if changed.returncode == 1 else \"\")", "(\"+\" if changed.returncode > 1 else \"\")"),
         "a run that goes on forgets its device": ("alexnet([\"--resume\", \"--out\", job.folder, *where], folder)", "alexnet([\"--resume\", \"--out\", job.folder], folder)"),
+        "the bar goes to the log": ("bar = None if sys.stderr.isatty() else out", "bar = out"),
+        "known before it is on the disk": ("        self.path.parent.mkdir(parents=True, exist_ok=True)\n", "        self.lines[line[\"command\"]] = line\n        self.path.parent.mkdir(parents=True, exist_ok=True)\n"),
     },
     "examples/paper/page.py": {
         "not within its epochs is as many": ("float(len(line[\"training_error\"]) + 1)", "float(len(line[\"training_error\"]))"),
@@ -102,6 +111,7 @@ FAULTS = {
         "differences of ratios": ("ours, theirs = ([math.log(value) for value in side] for side in (ours, theirs))", "theirs = ours"),
         "commits of the first run": ("sorted({line['commit'] for line in there})", "[there[0]['commit']]"),
         "minutes of averages": ("sum(line.get(\"seconds\", 0.0) for line in there) / 60", "sum(line.get(\"seconds\", 0.0) for line in there) / 3600"),
+        "colour without its chance": ("    if figure == \"colour\":\n        return f\"{value:.2f} ({line['colour_p']:.2f})\"\n", ""),
     },
     "examples/paper/claims.py": {
         "runs without their ten views are done": ("return known is None or (views and \"ten_views\" not in known)", "return known is None"),
@@ -110,19 +120,23 @@ FAULTS = {
         "seeds by hand are forgotten": ("args.seeds or statement.seeds", "statement.seeds"),
         "seconds are called minutes": ("{count * sum(took) / len(took) / 60:.0f} min", "{count * sum(took) / len(took):.0f} min"),
         "more data for all": ("path, flag = (more_data, \"--more-data\") if name in others else (data, \"--data\")", "path, flag = (more_data or data, \"--more-data\") if name in others else (data, \"--data\")"),
+        "an interrupt is a mistake": ("        return 130\n\n\ndef make_parser", "        return 2\n\n\ndef make_parser"),
     },
     "examples/history/vae.py": {
         "the deviation is the variance": ("(log_variance / 2).exp()", "log_variance.exp()"),
         "a walk between neighbours of one kind": ("mean.numpy()[: len(x) // 2 * 2]", "mean.numpy()[: len(x) // 2]"),
+        "samples are the codes' means": ("    z = tinynet.randn(64, net.code, device=x.device)", "    z = tinynet.zeros(64, net.code, device=x.device)"),
     },
     "examples/history/gan.py": {
         "the judge's loss reaches the forger": ("net.judge(forged.detach())", "net.judge(forged)"),
         "distance twice between": ("return 2 * mean(x, y) - mean(x, x) - mean(y, y)", "return mean(x, y) - mean(x, x) - mean(y, y)"),
         "a judge that stays frozen": ("    for parameter in net.judge.parameters():\n        parameter.requires_grad = True\n", ""),
+        "glimpses from -1 to 1": ("return picture_rows([net.forge(12).numpy() / 2 + 0.5])", "return picture_rows([net.forge(12).numpy()])"),
     },
     "examples/history/autoencoder.py": {
         "noise on what is to be said": ("y = net(net.spoil(x) if net.noise else x)\n    return", "x = net.spoil(x) if net.noise else x\n    y = net(x)\n    return"),
         "the smallest axes": ("[1][:, -size:]", "[1][:, :size]"),
+        "noise in use alone": ("    y = net(net.spoil(x) if net.noise else x)\n    return {\"loss\"", "    y = net(x)\n    return {\"loss\""),
     },
     "examples/history/backprop.py": {
         "siblings of oneself": ("siblings = parents @ parents.T & ~np.eye(12, dtype=bool)", "siblings = parents @ parents.T"),
@@ -133,11 +147,13 @@ FAULTS = {
         "a gap filled by a gap": ("[:, : len(vocabulary)].argmax(axis=1)", ".argmax(axis=1)"),
         "gains decay": ("params=[p for p in parameters if p.ndim == 1], weight_decay=0.0", "params=[p for p in parameters if p.ndim == 1], weight_decay=0.01"),
         "the hidden token is a character": ("tokens == len(vocabulary)", "tokens == len(vocabulary) - 1"),
+        "the hidden sign twice": ("known = Vocabulary([*vocabulary.symbols, HIDDEN])", "known = Vocabulary(sorted([*vocabulary.symbols, HIDDEN]))"),
     },
     "examples/history/gpt.py": {
         "a text longer than the places": ("np.array([tokens[-len(net.places.weight) :]])", "np.array([tokens[: len(net.places.weight)]])"),
         "a net that sees what comes": ("self.attention(x, causal=True)", "self.attention(x)"),
         "each character has the same luck": ("            tokens.append(rng.choice(", "            rng = np.random.default_rng(0)\n            tokens.append(rng.choice("),
+        "a text is three hundred characters": ("        for _ in range(count):", "        for _ in range(count - len(tokens)):"),
     },
     "examples/history/transformer.py": {
         "padding is looked at": ("x = self.norms[0](x + self.look(x, mask=mask))", "x = self.norms[0](x + self.look(x))"),
@@ -146,12 +162,14 @@ FAULTS = {
         "targets in front of what is tested": ("return both[5000:], both[:5000]", "return both[5000:], both[4999:]"),
         "all end with the first": ("while (said != END).all(axis=1).any() and", "while (said != END).all() and"),
         "a million is a number below": ("if int(text) >= 1_000_000:", "if int(text) > 1_000_000:"),
+        "a decoder sees what comes": ("x = self.norms[0](x + self.look(x, causal=True))", "x = self.norms[0](x + self.look(x, causal=x.shape[1] > 1 and self.training))"),
     },
     "examples/history/resnet.py": {
         "new channels behind the old": ("F.pad(x, (0, 0, 0, 0, self.new // 2, self.new // 2))", "F.pad(x, (0, 0, 0, 0, 0, self.new))"),
         "the preset's decay is forgotten": ("return SGD(groups, lr, momentum=0.9, weight_decay=decay)", "return SGD(groups, lr, momentum=0.9, weight_decay=1e-4)"),
         "a stride in every block": ("befores = [before] + [maps] * (n - 1)", "befores = [before] * n"),
         "CIFAR-10 with the paper's decay": ("optimizer=partial(sgd, decay=5e-4),", "optimizer=sgd,"),
+        "the last stage is not frozen by its name": ("name.split(\".\")[: 2 if name.startswith(\"stages\") else 1]", "name.split(\".\")[:1]"),
     },
     "examples/history/googlenet.py": {
         "auxiliary classifiers in use": ("return [logits, *early] if self.training else logits", "return [logits, *early] if early else logits"),
@@ -159,18 +177,24 @@ FAULTS = {
         "sides of an odd half": ("return -(-(side - 3) // 2) + 1", "return (side - 3) // 2 + 1"),
         "the early classifier before its pooling": ("x = self.conv(F.avg_pool2d(x, 5, 3)).flatten(1)", "x = F.avg_pool2d(self.conv(x), 5, 3).flatten(1)"),
         "the large net has no second pooling": ("x = x if self.small else F.max_pool2d(x, 3, 2, ceil_mode=True)", "x = F.max_pool2d(x, 3, 2, ceil_mode=True) if self.small else x"),
+        "early classifiers in use": ("            elif self.training:\n                early.append(step(x))", "            else:\n                early.append(step(x))"),
     },
     "examples/history/lenet5.py": {
         "weights that are to stay zero": ("F.conv2d(x, self.weight * self.seen, self.bias)", "F.conv2d(x, self.weight, self.bias)"),
         "codes that are learnt": ("self.codes = nn.Buffer(codes, device)", "self.codes = nn.Parameter(codes, device)"),
+        "first weights by the outputs of a unit": ("n = nn.init.fans(shape)[0]", "n = nn.init.fans(shape)[1]"),
+        "C5 of other sides": ("side = (side // 2 - 4) // 2", "side = ((side - 4) // 2) // 2"),
     },
     "examples/history/perceptron.py": {
         "zero is right": ("wrong = (agreement <= 0).float()", "wrong = (agreement < 0).float()"),
         "bytes are not scaled": ("read_picture(what, (28, 28, 1)).ravel() / np.float32(255)", "read_picture(what, (28, 28, 1)).ravel().astype(np.float32)"),
+        "a right answer moves it": ("wrong = (agreement <= 0).float()", "wrong = (agreement <= 1).float()"),
+        "trousers are bags": ("            target[part.labels == part.classes.index(name)] = sign", "            target[part.labels == part.classes.index(name)] = -sign"),
     },
     "examples/history/vgg.py": {
         "one linear layer without dropout": ("self.fc3(self.dropout(self.fc2(x)))", "self.fc3(self.fc2(x))"),
         "first weights of the last layer": ("self.fc3 = nn.Linear(width, classes, weight_init=nn.init.normal(0.01), device=device)", "self.fc3 = nn.Linear(width, classes, device=device)"),
+        "sides are rounded up": ("                side //= 2", "                side = -(-side // 2)"),
     },
     "examples/report.py": {
         "the first run alone": ("        for folder in args.folder:\n", "        for folder in args.folder[:1]:\n"),
@@ -178,5 +202,6 @@ FAULTS = {
     },
     "examples/paper/statements.py": {
         "eight sizes of batch": ("\"--batch-size\", \"32\", \"--keep\", \"1\")", "\"--batch-size\", \"64\", \"--keep\", \"1\")"),
+        "seven nets and two": ("\"seven\": Arm(average={\"one\": 5, \"conv6\": 2}),", "\"seven\": Arm(average={\"one\": 5, \"conv6\": 1}),"),
     },
 }

@@ -13,6 +13,7 @@ FAULTS = {
         "the group's momentum ignored": ("rate, group[\"momentum\"], group[\"weight_decay\"]", "rate, 0.9, group[\"weight_decay\"]"),
         "nesterov of the first group": ("step = kernels.nesterov_step if group[\"nesterov\"] else", "step = kernels.nesterov_step if self.param_groups[0][\"nesterov\"] else"),
         "decay of the first group": ("rate, group[\"momentum\"], group[\"weight_decay\"])", "rate, group[\"momentum\"], self.param_groups[0][\"weight_decay\"])"),
+        "a momentum of 1": ("self.not_negative(\"momentum\", group[\"momentum\"])", "self.not_negative(\"momentum\", group[\"momentum\"], below=1)"),
     },
     "optim/optimizer.py": {
         "steps are counted for all": ("                self.steps[p] += 1\n", "                self.steps = {q: n + 1 for q, n in self.steps.items()}\n"),
@@ -74,6 +75,7 @@ FAULTS = {
         "steps begin at one": ("self.steps = dict.fromkeys(self.state, 0)", "self.steps = dict.fromkeys(self.state, 1)"),
         "a fixed rate is not asked for": ("            self.not_negative(\"fixed_lr\", group[\"fixed_lr\"])\n", "            pass\n"),
         "after loading no step was ever taken": ("if rate == 0 or (self.counts_steps and steps == 0):", "if rate == 0 or steps == 0:"),
+        "weights of another layout are copies": ("                        p.data = p.device.xp.ascontiguousarray(p.data)", "                        p.device.xp.ascontiguousarray(p.data)"),
     },
     "optim/lr_scheduler.py": {
         "lr set without the first": ("        self.first_lr = self.min_lr + (lr - self.min_lr) / self.factor(epoch)\n", ""),
@@ -130,6 +132,8 @@ FAULTS = {
         "the full rate is loaded as the warm one": ("self.full_lr, self.optimizer.lr = state[\"full_lr\"], state[\"lr\"]", "self.full_lr, self.optimizer.lr = state[\"lr\"], state[\"lr\"]"),
         "a plateau is told its metric by nobody": ("names = (\"factor\", \"patience\", \"min_lr\", \"metric\")", "names = (\"factor\", \"patience\", \"min_lr\")"),
         "warm-up ends one step early": ("* epoch / self.epochs if epoch < self.epochs else 1.0", "* epoch / self.epochs if epoch < self.epochs - 1 else 1.0"),
+        "a constant rate is not loaded": ("        \"\"\"Set what `state_dict` gave, the optimiser's rate too.\"\"\"\n        self.optimizer.lr = state[\"lr\"]", "        \"\"\"Set what `state_dict` gave, the optimiser's rate too.\"\"\""),
+        "infinite epochs": ("    if not 0 < value < math.inf:", "    if not 0 < value:"),
     },
     "optim/adaptive.py": {
         "the steps of another": ("        rate, root = _corrected(group, rate, steps)\n        numbers", "        rate, root = _corrected(group, rate, max(self.steps.values()))\n        numbers"),

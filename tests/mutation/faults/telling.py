@@ -49,6 +49,7 @@ FAULTS = {
         "how sure it was of any": ("float(output[index, said[index]])", "float(output.max())"),
         "two classes are one": ("for k, name in enumerate(self.classes)\n            if pictures[k]", "for k, name in enumerate(self.classes)\n            if self.wrong[k]"),
         "the fifth is wrong": ("(rank >= 5).sum()", "(rank >= 4).sum()"),
+        "a sample of every class": ("        if label in shown and label not in kept:", "        if label not in kept:"),
     },
     "training/features.py": {
         "the farthest": ("places = np.argsort(distance, kind=\"stable\")[:count]", "places = np.argsort(-distance, kind=\"stable\")[:count]"),
@@ -79,6 +80,7 @@ FAULTS = {
         "grey is white": ("batch.pictures.shape[3]), 128, np.uint8)", "batch.pictures.shape[3]), 255, np.uint8)"),
         "the crop's column is its row": ("left : left + seen]", "top : top + seen]"),
         "an SRN sees a pixel": ("    if isinstance(layer, nn.SpatialResponseNorm):\n        return layer.options[\"size\"], 1, layer.options[\"size\"] // 2\n", ""),
+        "rows of ranks one after the other": ("return np.concatenate([each for turn in in_turns for each in turn if each is not None])", "return np.concatenate([each for mine in told for each in mine])"),
     },
     "training/inputs.py": {
         "top and left exchanged": ("device.upload(batch.top),\n                device.upload(batch.left),", "device.upload(batch.left),\n                device.upload(batch.top),"),
@@ -175,6 +177,8 @@ FAULTS = {
         "a run at its end is called unfinished": ("if tests else 0) < epochs:", "if tests else 0) <= epochs:"),
         "seconds are rounded down": ("divmod(round(seconds), 60)", "divmod(int(seconds), 60)"),
         "ten views are told as one": ("if views != \"1\":", "if views == \"10\":"),
+        "damaged pictures are added up over lines": ("if damaged := max((line.get(\"damaged\", 0) for line in (*train, *tests)), default=0):", "if damaged := sum(line.get(\"damaged\", 0) for line in (*train, *tests)):"),
+        "the last epochs are not the best's": ("when = f\"best of {len(tests)} epochs on", "when = f\"best of {tests[-1]['epoch']:g} epochs on"),
     },
     "training/plots.py": {
         "confusion drawn transposed": ("picture = axes.imshow(share,", "picture = axes.imshow(share.T,"),
@@ -216,6 +220,7 @@ FAULTS = {
         "kernels are scaled by their colours apart": ("    largest = np.abs(weight).max(axis=(1, 2, 3), keepdims=True)\n", "    largest = np.abs(weight).max(axis=(2, 3), keepdims=True)\n"),
         "a name is cut at its end once": ("while line and draw.textlength(line, font) > side:", "if line and draw.textlength(line, font) > side:"),
         "blocks are as many as fit one tower": ("columns = min(of_group, max(4, 1600 // block))", "columns = min(maps, max(4, 1600 // block))"),
+        "figures of a dark page as on a light one": ("few, many = (\"black\", \"white\") if theme == \"light\" else (\"white\", \"black\")", "few, many = \"black\", \"white\""),
     },
     "training/console.py": {
         "the epoch is counted from 0": ("{epoch + 1}/{self.epochs}\"", "{epoch}/{self.epochs}\""),
@@ -256,6 +261,7 @@ FAULTS = {
         "named right of all places": ("right += float((mean.argmax(axis=1) == targets).sum())", "right += float((mean.argmax(axis=1) == targets).mean())"),
         "sequences by their words": ("        return len(batch[-1])\n", "        return batch[-1].size\n"),
         "a batch weighs all its places": ("return int((batch[-1] != NOWHERE).sum())", "return batch[-1].size"),
+        "the first net speaks for all": ("            mean = np.mean(outputs, axis=0)", "            mean = outputs[0]"),
     },
     "training/drawings.py": {
         "shades are cut, not rounded": ("255 * row + 0.5", "255 * row"),
@@ -271,6 +277,7 @@ FAULTS = {
         "the sheet lacks its last gap": ("size = max(map(len, rows)) * wide + gap, len(rows) * high + gap", "size = max(map(len, rows)) * wide, len(rows) * high"),
         "the first row says how wide the sheet is": ("size = max(map(len, rows)) * wide + gap", "size = len(rows[0]) * wide + gap"),
         "squares by their sides, not their areas": ("side = 0.92 * np.sqrt(abs(weight) / largest)", "side = 0.92 * abs(weight) / largest"),
+        "a point on the line is above it": ("wrong = points[(value(points) > 0) != (targets > 0)]", "wrong = points[(value(points) >= 0) != (targets > 0)]"),
     },
     "training/measure.py": {
         "two digits for all": ("{value:.{self.digits}f}", "{value:.2f}"),

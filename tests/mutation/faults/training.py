@@ -39,6 +39,7 @@ FAULTS = TELLING | {
         "a damaged newest ends the search": ("        except CheckpointError:\n            damaged.append(path)\n", "        except CheckpointError:\n            damaged.append(path)\n            if len(damaged) > 1:\n                break\n"),
         "a missing state is none": ("state=dict(json.loads(metadata[\"state\"]))", "state=dict(json.loads(metadata.get(\"state\", \"{}\")))"),
         "a folder left half-written is taken for a file": ("shutil.rmtree(path) if path.is_dir() else path.unlink()", "path.unlink()"),
+        "the newest by its time": ("return sorted(Path(folder).glob(f\"step-*{SUFFIX}\"), reverse=True)", "return sorted(Path(folder).glob(f\"step-*{SUFFIX}\"), key=lambda p: p.stat().st_mtime, reverse=True)"),
     },
     "training/saving.py": {
         "the velocities stay": ("        self.optimizer.load_state_dict(checkpoint.optimizer)\n", ""),
@@ -210,6 +211,9 @@ FAULTS = TELLING | {
         "seconds of a replay are those of the run": ("        self._restore(self.ranks.first(functools.partial(files.load, last)))\n", "        self.saver.restore(self.ranks.first(functools.partial(files.load, last)))\n"),
         "a line has the next batch's rate": ("                self._report(now)\n                self._step_schedule()\n", "                self._step_schedule()\n                self._report(now)\n"),
         "a test picture with a training picture's place is not told": ("            if place in self.damaged[split]:", "            if any(place in each for each in self.damaged.values()):"),
+        "parameters alone are the same on all ranks": ("map(np.ascontiguousarray, self.model.state_dict().values())", "map(np.ascontiguousarray, (p.numpy() for p in self.model.parameters()))"),
+        "few batches need a loss nearer to chance": ("near = 0.01 * math.sqrt(max(1, 50 / batches))", "near = 0.01 * math.sqrt(min(1, batches / 50))"),
+        "minutes begin with the process": ("elif self.max_minutes and time.monotonic() - self._started > 60 * self.max_minutes:", "elif self.max_minutes and self._saved_at - self._started > 60 * self.max_minutes:"),
     },
     "training/replay.py": {
         "the batch before": ("* (ranks.size > 1), number\n", "* (ranks.size > 1), number - 1\n"),
@@ -232,6 +236,7 @@ FAULTS = TELLING | {
         "ranks' places without who": ("found[0] + f\" of {found[1]}\" * (ranks.size > 1)", "found[0]"),
         "a net that was watched stays so": ("            del module.forward  # the class's own is seen again", "            module.forward = module.forward"),
         "modules of one name": ("for name, module in model.named_modules() if name]", "for name, module in model.named_modules() if \".\" not in name and name]"),
+        "the first input alone is looked at": ("all(map(_finite, _tensors(inputs))) else", "all(map(_finite, _tensors(inputs[:1]))) else"),
     },
     "training/signals.py": {
         "only Ctrl-C": ("for name in (\"SIGINT\", \"SIGTERM\", \"SIGHUP\") if", "for name in (\"SIGINT\",) if"),
@@ -241,6 +246,7 @@ FAULTS = TELLING | {
         "in any thread": ("if threading.current_thread() is threading.main_thread():", "if True:"),
         "an ignored signal is heard again": ("if signal.getsignal(number) is not signal.SIG_IGN:", "if signal.getsignal(number) is not None:"),
         "the second signal finds Python's own handler": ("            signal.signal(each, signal.SIG_DFL)", "            signal.signal(each, self._before[each])"),
+        "handlers of Python's are put back as the system's": ("        for number, handler in self._before.items():\n            signal.signal(number, handler)", "        for number in self._before:\n            signal.signal(number, signal.SIG_DFL)"),
     },
     "training/stopwatch.py": {
         "one batch in fifty counts once": ("(now - self._last) * self._every", "(now - self._last)"),
@@ -263,6 +269,7 @@ FAULTS = TELLING | {
         "the peaks of the first device": ("return [device.memory_stats().peak for device in devices]", "return [devices[0].memory_stats().peak for device in devices]"),
         "the size that was asked for is never tried": ("    size = most\n", "    size = most // 2\n"),
         "the first device's memory alone counts": ("room, reason = min(fits)", "room, reason = fits[0]"),
+        "what the trial took is no room": ("room = more + int(SHARE * free) // each", "room = int(SHARE * free) // each"),
     },
     "training/task.py": {
         "the training error of the top five": ("rank_of_truth(self.device.xp, logits.data, labels.data) > 0", "rank_of_truth(self.device.xp, logits.data, labels.data) >= 5"),
@@ -277,6 +284,7 @@ FAULTS = TELLING | {
         "early classifiers count in full": ("loss = loss + self.auxiliary * F.cross_entropy(each, labels)", "loss = loss + F.cross_entropy(each, labels)"),
         "top-1 error with ties for the net": ("logits.data, labels.data) > 0", "logits.data, labels.data) > 1"),
         "means of one shape are one mean": ("alike = alike and np.array_equal(mine.mean, its.mean)", "alike = alike and mine.mean.shape == its.mean.shape"),
+        "the top five of six": ("if len(self.classes) <= 5:", "if len(self.classes) <= 6:"),
     },
     "training/objective.py": {
         "a mean of batches": ("                        sums += mine * np.array([figures[name].item() for name in names])\n                        count += mine\n", "                        sums += np.array([figures[name].item() for name in names])\n                        count += 1\n"),
