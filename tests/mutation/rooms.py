@@ -144,7 +144,7 @@ ROOMS = {
         training/drawings.py training/test_drawings.py training/test_defaults.py program/test_shown.py
         training/features.py training/test_features.py training/test_defaults.py training/test_evaluate.py
         training/objective.py training/test_objective.py training/test_defaults.py
-        training/inputs.py training/test_defaults.py training/test_evaluate.py training/test_inputs.py training/test_trainer.py
+        training/inputs.py training/test_defaults.py training/test_evaluate.py training/test_inputs.py program/test_pictures.py cuda/test_uploads.py training/test_trainer.py
         training/measure.py training/test_defaults.py training/test_sheets.py training/test_report_page.py training/test_trainer.py
         training/metrics.py training/test_metrics.py training/test_disk.py training/test_report.py {_RUN}
         training/plots.py training/test_defaults.py training/test_plots.py training/test_sheets.py training/test_report_page.py training/test_evaluate.py

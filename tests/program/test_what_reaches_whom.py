@@ -205,8 +205,11 @@ def test_devices_of_settings_and_of_uses(told):
     told.run("--resume", "--out", "a", "--device", "cpu:0,cpu:1", "--epochs", 3)
     names = [[str(d) for d in task] for task in (told.rooms[0].made.devices,)]
     assert names == [["cpu", "cpu:1"]] and settings_in("a")["device"] == "cpu:0,cpu:1"
-    told.run("--eval", "a", "--device", "cpu:1")
-    assert [str(d) for d in told.rooms[0].made.devices] == ["cpu:1", "cpu:1"]
+    told.rooms[0].feeding = lambda *each: None
+    for words in (["--eval", "a"], ["--predict", "a", "one"], ["--export", "f.safetensors", "a"]):
+        told.rooms[0].made = None
+        assert told.run(*words, "--device", "cpu:1") == 0
+        assert [str(d) for d in told.rooms[0].made.devices] == ["cpu:1", "cpu:1"]
 
 
 # --- What is told and written ---------------------------------------------------------------------
