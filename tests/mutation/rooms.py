@@ -206,7 +206,7 @@ ROOMS = {
         drawing/* drawing/test_borders.py drawing/test_reading.py drawing/test_folding.py drawing/test_picture.py cuda/test_drawing_device.py
     """,
     "exercises": """
-        exercises/*.py exercises/test_exercises.py
+        exercises/*.py exercises/test_checker.py exercises/test_exercises.py
     """,
     "parallel": """
         parallel/factors.py parallel/test_team.py parallel/test_shared_steps.py parallel/test_bytes.py
