@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinynet.exercises import checker
-from tinynet.exercises.exercise import Exercise
+from tinynet.exercises.exercise import Exercise, gradchecks
 
 PROBES = [(np.array([1.0, 2.0]),), (np.array([-3.0]),), (np.array([4.0, -5.0]),)]
 HERE, THERE = SimpleNamespace(a=abs), SimpleNamespace(b=max)
@@ -102,3 +102,9 @@ def test_all_places_are_taken_and_given_back():
         except KeyError:
             pass
         assert HERE.a is abs and THERE.b is max
+
+
+def test_the_cases_of_all_operations_are_trials():
+    one, other, both = (gradchecks(*names)(abs) for names in (["neg"], ["exp"], ["neg", "exp"]))
+    assert len(both) == len(one) + len(other) and one and other
+    assert all(trial.values > 0 for trial in both)
