@@ -272,6 +272,9 @@ def test_every_type_of_number_and_text_in_a_matlab_file():
     found = read_struct_array(struct_array(numbers + texts + others), "table", "x")
     expected = [value.item() for value in values.values()] + ["bé"] * 5 + [None] * 3
     assert found == [{f"f{k}": value for k, value in enumerate(expected)}]
+    for other in ("tabl", "tables", "Table"):
+        with pytest.raises(DataError, match=f"x: no struct array named {other} in it"):
+            read_struct_array(struct_array(numbers), other, "x")
 
 
 def test_every_type_of_a_tars_member():
@@ -302,7 +305,7 @@ def test_a_header_without_a_name_keeps_the_name_before():
         return info.tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % 512)
 
     long = b"l" * 200
-    times = header(tarfile.XHDTYPE, b"20 mtime=1234567890\n")
+    times = header(tarfile.XHDTYPE, b"20 mtime=1234567890\n18 linkpath=other\n")
     named = header(tarfile.XHDTYPE, b"17 path=new name\n")
     old = header(tarfile.GNUTYPE_LONGNAME, long + b"\0")
     for before, name in (

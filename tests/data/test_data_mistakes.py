@@ -156,6 +156,7 @@ def test_cutting_the_embedded_part_out(tmp_path, monkeypatch, rng):
     first = {p.name: p.read_bytes() for p in tmp_path.glob("*.gz")}
     cut.main()
     assert first == {p.name: p.read_bytes() for p in tmp_path.glob("*.gz")} and len(first) == 4
+    assert all(data[4:8] == bytes(4) for data in first.values())  # no time stamp
 
 
 # ---- folders of pictures

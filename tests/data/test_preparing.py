@@ -29,11 +29,13 @@ from small_tree import (
     photo,
     picture,
 )
+from test_over_ranks import together as together_by_ranks
 
 from tinynet.data import open_data
 from tinynet.data import prepare as preparing
 from tinynet.data.folder import held_out
 from tinynet.data.imagenet import open_source
+from tinynet.data.over_ranks import prepare_over
 from tinynet.data.pictures import decode
 from tinynet.data.prepare import Options
 from tinynet.data.repair import repair
@@ -318,7 +320,7 @@ def test_a_folder_begun_with_another_source_is_not_gone_on_with(tmp_path, small)
 def test_bad_pictures_up_to_the_share_and_no_more(small, tmp_path, bad, max_bad, passes):
     """Of twelve; whether they are found in one run, or by a run that goes on with another."""
     for i in range(bad):
-        (small / "train" / ("n01", "n02")[i] / "1.jpg").write_text("no picture")
+        (small / ("train/n01/1.jpg", "val/n02/1.jpg")[i]).write_text("no picture")  # two shards
     for interrupted in (False, True):
         out = tmp_path / f"out {interrupted}"
         if interrupted:
@@ -423,12 +425,16 @@ def test_all_workers_work_at_once_and_no_more_than_there_is_work(tmp_path, sourc
         made(source, tmp_path / f"{workers}", workers=workers)
         assert len(crew) == count
         assert digests(tmp_path / f"{workers}") == digests(tmp_path / "a")
-    for name in ("train-000000.tar", "val-000000.tar", "train-000001.tar", "report.tsv"):
-        (tmp_path / "a" / name).write_bytes(b"damaged")
-        if name != "val-000000.tar":
-            crew.clear()
-            repair(tmp_path / "a", workers=2, progress=False)
-            assert len(crew) == (1 if name == "train-000000.tar" else 2)
+    monkeypatch.setattr(preparing, "available_cores", lambda: 1)
+    for names in (["train-000000.tar", "val-000000.tar", "train-000001.tar"], ["report.tsv"]):
+        crew.clear()
+        for name in names:
+            (tmp_path / "a" / name).write_bytes(b"damaged")
+        repair(tmp_path / "a", workers=2, progress=False)
+        assert len(crew) == 2
+    crew.clear()
+    together_by_ranks(2, lambda rank: prepare_over(rank, source, tmp_path / "b", SMALL, workers=2))
+    assert len(crew) == 4
     (source / "val/n02/1.jpg").write_text("no picture")
     crew.clear()
     with pytest.raises(DataError):
