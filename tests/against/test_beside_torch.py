@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tinynet
+from tinynet.arithmetic.binary import Add
 from tinynet.arithmetic.reductions import Sum
 from tinynet.foreign import torch_function
 from tinynet.functional.affine import Linear
@@ -106,3 +107,6 @@ def test_gradients_are_the_callers_to_change():
             torch.testing.assert_close(grad, right)
             grad.zero_()
     assert dy.tolist() == [1, 2, 4] and w.detach().all()
+    one, other = torch.autograd.grad(torch_function(Add)(x, w), (x, w), dy)  # each is dy
+    one.zero_()
+    assert other.tolist() == dy.tolist() == [1, 2, 4]

@@ -128,9 +128,10 @@ def test_what_is_staged_and_never_uploaded_holds_no_slot(
     machine: fake_cupy.Machine, filled: list[threading.Thread], rng: np.random.Generator
 ) -> None:
     gpu = tinynet.device("cuda")
-    for _ in range(20):
-        gpu.stage(np.zeros(4096, np.uint8))
-    assert len(filled) == 20 and gpu._uploads._large.taken == 0
+    for nbytes in (4096, 20000):  # the second one takes all the slots that there are
+        for _ in range(10):
+            gpu.stage(np.zeros(nbytes, np.uint8))
+    assert len(filled) == 10 + 10 * 3 and gpu._uploads._large.taken == 0
     array = rng.integers(0, 256, 30000, np.uint8)
     np.testing.assert_array_equal(gpu.download(gpu.upload(array)), array)
 
