@@ -246,7 +246,6 @@ FAULTS = {
     },
     "kernels/steps/mean.py": {
         "both forms for a half": ("work *= 1 - a", "work *= a"),
-        "the second form from a quarter on": ("    if a <= 0.5:\n", "    if a <= 0.05:\n"),
     },
     "kernels/mse_loss.py": {
         "the target's gradient only beside that of x": ("return dx if needs[0] else None, -dx if needs[1] else None", "return (dx, -dx if needs[1] else None) if needs[0] else (None, None)"),
