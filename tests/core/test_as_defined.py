@@ -210,6 +210,34 @@ def test_a_function_with_every_option_is_as_defined(name, rng):
             )
 
 
+BATCHED = dict(attention=3, cross_entropy=2, nll_loss=2, mse_loss=2, bce_with_logits=2)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_function_of_an_empty_batch(name, rng):
+    """The arguments that have a batch (the first, or so many) without an element of it."""
+    definition, arguments, options = ROWS[name]
+    arrays = [rng.normal(size=a) if isinstance(a, tuple) else a.copy() for a in arguments]
+    count = BATCHED.get(name, 1)
+    arrays[:count] = [a[:0] for a in arrays[:count]]
+    case = {option: values[0] for option, values in options.items()}
+    case |= dict(training=False) if name == "batch_norm" else {}
+    leaves = [
+        tinynet.tensor(a, requires_grad=isinstance(given, tuple) and not case.get("inplace"))
+        for a, given in zip(arrays, arguments, strict=True)
+    ]
+    found = CALLS.get(name, getattr(F, name))(*leaves, **case)
+    expected = definition(*arrays, *case.values())
+    found, expected = (list(y) if isinstance(y, (tuple, list)) else [y] for y in (found, expected))
+    assert [y.shape for y in found] == [np.shape(y) for y in expected]
+    total = sum(y.sum() for y in found if y.requires_grad)
+    if isinstance(total, tinynet.Tensor):
+        total.backward()
+    for leaf in leaves:
+        if leaf.grad is not None:
+            assert leaf.grad.shape == leaf.shape and not leaf.grad.numpy().any()
+
+
 def test_layer_norm_over_one_axis_and_over_two(rng):
     for shape, eps in itertools.product(((6,), (5, 6), (4, 5, 6)), (1e-5, 0.5)):
         x, (w, b) = layouts(rng, rng.normal(size=X)), rng.normal(size=(2, *shape))

@@ -12,7 +12,7 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import GradcheckError, gradcheck, nn
-from tinynet.gradcheck import KinkWarning, check
+from tinynet.gradcheck import KinkWarning, UncheckedWarning, check
 from tinynet.gradcheck.__main__ import main
 from tinynet.gradcheck.cases import CASES
 from tinynet.gradcheck.cases.table import Cases
@@ -99,6 +99,14 @@ def test_faults_are_found_in_small_and_in_large_inputs(fault, size, rng):
         pytest.raises(GradcheckError, match=r"picture\[\d+, \d+\] is wrong"),
     ):
         gradcheck(broken(fault), [x])
+
+
+def test_an_infinite_element_is_the_only_wrong_one(x):
+    with (
+        np.errstate(invalid="ignore"),
+        pytest.raises(GradcheckError, match=r"wrong: 1 of 12 of picture"),
+    ):
+        gradcheck(broken(lambda dx, x: np.where(x == x[1, 2], np.inf, dx)), [x])
 
 
 def test_one_wrong_element_among_thousands(rng):
@@ -255,7 +263,8 @@ def test_every_input_output_and_parameter_is_checked(rng):
             self.frozen.requires_grad = False
 
         def forward(self, x):
-            return x * broken(lambda dx, x: dx * self.fault)(self.gain) * self.frozen
+            frozen = broken(lambda dx, x: 0 * dx)(self.frozen)  # not checked
+            return x * broken(lambda dx, x: dx * self.fault)(self.gain) * frozen
 
     layer = Layer()
     layer.fault = 1
@@ -326,8 +335,13 @@ def test_buffers_are_put_back(update, fault, raises, rng):
     assert tinynet.random.get_state() == before
 
 
-def test_inputs_of_any_layout_keep_it(rng):
+def test_inputs_of_any_layout_keep_it(rng, monkeypatch):
     seen = []
+
+    def real_only(x):
+        if x.dtype.kind == "c":
+            raise TypeError
+        return look(x)
 
     def look(x):
         seen.append((x.shape, x.data.strides))
@@ -344,6 +358,13 @@ def test_inputs_of_any_layout_keep_it(rng):
         seen.clear()
         assert gradcheck(look, [array])
         assert seen[0][1] == array.strides or 0 in array.strides
+    monkeypatch.setattr(check, "check_consistency", lambda consistency: None)  # it has other orders
+    for array in (base[::2, ::-1], base.T[:3]):
+        for fn in (look, real_only):  # the complex step, and central differences
+            seen.clear()
+            assert gradcheck(fn, [array])
+            twice = tuple(2 * s for s in array.strides)  # of complex numbers
+            assert {strides for _, strides in seen} <= {array.strides, twice}
     overlapping = np.lib.stride_tricks.sliding_window_view(base[0], 3)
     assert gradcheck(look, [overlapping])
     single = base.astype(np.float32)[:, ::-2]
@@ -372,6 +393,39 @@ def test_what_changes_its_input_is_refused():
 
     with pytest.raises(GradcheckError, match="changed its input x in place"):
         gradcheck(lambda x: ChangesInBackward.apply(x), [np.ones(3)])
+
+
+def test_an_output_that_backward_overwrites_is_refused():
+    class Overwrites(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.y = np.exp(x)
+            return ctx.y
+
+        @staticmethod
+        def backward(ctx, dy):
+            dx = dy * ctx.y
+            ctx.y *= 1 + 1e-15  # too little for dx to be another one
+            return dx
+
+    with pytest.raises(GradcheckError, match="backward changed in place an output of the function"):
+        gradcheck(Overwrites.apply, [np.ones(3)])
+
+
+def test_leaves_that_were_not_given_are_told(x):
+    """Their gradients are not checked, and stay what they were."""
+    w = tinynet.tensor(np.ones((4, 2)), requires_grad=True)
+    b = tinynet.tensor(np.ones(2), requires_grad=True)
+    b.grad = tinynet.tensor([7.0, 8.0], dtype=np.float64)
+    words = r"depends on 2 leaves that it was not given \(shapes \((4, 2|2,)\), \((4, 2|2,)\)\)"
+    with pytest.warns(UncheckedWarning, match=words) as told:
+        assert gradcheck(lambda x: F.tanh(x @ w + b) @ w.T * b.sum(), [x])
+    assert told[0].filename == __file__
+    assert w.grad is None and b.grad.tolist() == [7, 8]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        w.requires_grad = b.requires_grad = False
+        assert gradcheck(lambda x: F.tanh(x @ w + b) * x.sum(), [x])
 
 
 def test_what_cannot_be_checked_is_refused():
@@ -423,6 +477,43 @@ def test_inputs_that_are_not_checked_are_handed_on():
 def test_other_devices():
     x = tinynet.tensor(np.linspace(-1, 1, 6), device="cpu:1", requires_grad=True)
     assert gradcheck(lambda x: ((x * x).to("cpu:0"), x), [x])
+
+
+def test_the_worst_error_is_of_what_was_checked():
+    """Relative to the largest gradient, which does not lie at the kink."""
+
+    class Steep(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return np.where([True, False], 1e6 * np.maximum(x, 0), x)
+
+        @staticmethod
+        def backward(ctx, dy):
+            return dy * np.array([1e6, 1.001])
+
+    with pytest.warns(KinkWarning):
+        error = check.worst_error(Steep.apply, [np.array([0.0, 1.0])], rtol=0.01)
+    assert error == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_command_hands_its_options_on(capsys, monkeypatch):
+    def seen_by(*arguments):
+        seen = {}
+        for name in ("relu", "exp"):
+
+            def cases(rng, name=name):
+                seen[name] = [rng.integers(1 << 40)]
+                yield lambda x: seen[name].append(str(x.device)) or x * 2, [np.ones(2)]
+
+            monkeypatch.setitem(CASES, name, Cases(cases, ()))
+        assert main(["relu", "exp", *arguments]) == 0
+        return seen
+
+    first = seen_by()
+    assert first == seen_by("--seed", "0") and first["relu"][0] != first["exp"][0]
+    other = seen_by("--seed", "1", "--device", "cpu:1")
+    assert other["relu"][0] not in (first["relu"][0], first["exp"][0])
+    assert set(other["exp"][1:]) == {"cpu:1"} and set(first["exp"][1:]) == {"cpu"}
 
 
 def test_the_command_shows_what_is_wrong(capsys, monkeypatch):

@@ -74,6 +74,10 @@ def test_the_command(capsys):
         main(["conv7d"])
     assert caught.value.code == 2
     assert "expected operations among relu," in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = " ".join(capsys.readouterr().out.split()).partition("Operations: ")[2]
+    assert told.removesuffix(".").split(", ") == [name for name in CASES if has_gradient(name)]
 
 
 def test_the_command_tells_what_was_passed_over(capsys, monkeypatch):

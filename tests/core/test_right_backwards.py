@@ -24,6 +24,7 @@ import tinynet.functional as F
 from tinynet import GradcheckError, gradcheck
 from tinynet.gradcheck import PrecisionWarning
 from tinynet.gradcheck.numerical import Numerical
+from tinynet.gradcheck.subject import borrowed
 
 
 def bent(factor: float) -> Callable:
@@ -62,6 +63,14 @@ RIGHT = {
     "a large constant": (lambda x: x + 1e8, [X]),
     "steep": (lambda x: (x * 50).exp(), [np.array([0.1, -0.2])]),
     "badly conditioned": (lambda x: (x - 1.0000001).log(), [np.array([1.0001, 1.1])]),
+    "0 at a kink between 1 and 2": (
+        operation(
+            real(lambda x: np.where(x > 0, 2 * x, x)),
+            lambda ctx, x, dy: dy * np.where(x > 0, 2, x < 0).astype(x.dtype),
+        ),
+        [np.array([0.0, 1, -1])],
+    ),
+    "whole numbers beside": (lambda x: (x * x, x.argmax()), [X]),
     "one of equal maxima": (lambda x: x.max(), [TIES]),
     "ReLU near its kinks": (lambda x, w: F.relu(x @ w).sum(), [X, W]),
 }
@@ -99,3 +108,24 @@ def test_what_float32_cannot_hold_is_told() -> None:
             return x * x
 
         assert gradcheck(picky, [X])
+
+
+def test_a_kink_is_seen_where_the_complex_step_is_blind() -> None:
+    """Behind a large constant, which hides it from the first comparison of the two."""
+    relu = operation(lambda x: 1e10 + np.where(x.real > 0, x, 0), lambda ctx, x, dy: dy * (x >= 0))
+    assert gradcheck(relu, [np.array([0.0])], atol=1e-11, rtol=1e-3)
+
+
+def test_slopes_at_a_kink_may_be_as_coarse_as_what_lies_beside() -> None:
+    """They were taken for exact, and the right one for wrong."""
+    relu = operation(lambda x: 1e7 + np.maximum(x, 0), lambda ctx, x, dy: dy * (x >= 0))
+    with pytest.raises(GradcheckError, match=r"input 0\[1\] cannot be checked"):
+        gradcheck(relu, [np.array([0.0, 1.0])])
+
+
+@pytest.mark.parametrize("x", [np.tile([1.0, -1.5, 0.5], 1000), np.zeros(3000)], ids=["", "zeros"])
+def test_rounding_of_a_sum_is_that_of_its_many_values(x: np.ndarray) -> None:
+    """By chance up or down they cancel; and 0 has a last digit, that of the values beside it."""
+    with borrowed(lambda x: x.sum(), [x]) as subject:
+        (spread,) = Numerical(subject, np.ones(1), 1e-2, np.random.default_rng(0)).spread
+    assert 1e-13 < spread <= 1e-12

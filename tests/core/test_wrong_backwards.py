@@ -20,12 +20,15 @@ from backwards import (
     cache,
     cache_single,
     empty_ctx,
+    first_again,
+    grad_by_hand,
     in_place_if,
     innermost,
     lost_write,
     mean,
     operation,
     overwrite_own,
+    raise_if_used,
     real,
     scale_and_abs,
     scaled,
@@ -125,6 +128,13 @@ TABLE = [
     ),
     # kept between calls
     Wrong("ctx is used up", TWICE, square(empty_ctx), [X]),
+    Wrong(
+        "ctx is used up, and it says so",
+        "gradcheck: ValueError " + TWICE + ", and else not: used up",
+        square(raise_if_used),
+        [X],
+    ),
+    Wrong("what the first backward gave", TWICE, square(first_again), [X]),
     Wrong("ctx is written to", TWICE, square(overwrite_own), [X]),
     Wrong(
         "x of the last call",
@@ -164,6 +174,9 @@ TABLE = [
         wrong_for(True, False, True),
         [X, W, BIAS],
     ),
+    Wrong(
+        "what wants none gets one", "when x alone requires one", grad_by_hand, [X, X[::-1].copy()]
+    ),
     Wrong("a first layer", "when b alone requires one", Frozen(), [X]),
     Wrong(
         "a later output that ones would not see",
@@ -185,6 +198,18 @@ TABLE = [
         "a second input of little weight",
         WRONG,
         operation(lambda x, b: x * x + 1e-10 * b, lambda ctx, x, b, dy: (2 * x * dy, 0 * dy)),
+        [X, X],
+    ),
+    Wrong(
+        "beside an input of tiny values, whose own gradient rounding moves far",
+        "of input 0[3, 0] is wrong: analytical",
+        operation(lambda x, b: x * x + b, lambda ctx, x, b, dy: (2 * x * dy * (1 + 1e-6), dy)),
+        [X, 1e-12 * X],
+    ),
+    Wrong(
+        "of a second input that takes no complex numbers, what the complex step gives",
+        "of 12 of input 1 (4, 3)",
+        operation(lambda x, b: x * x + b * np.conj(b), lambda ctx, x, b, dy: (2 * x * dy, 0 * dy)),
         [X, X],
     ),
     Wrong(

@@ -30,6 +30,8 @@ from tinynet.data.matfile import read_struct_array
 from tinynet.data.pictures import decode, keep_freed_memory, oddities
 from tinynet.errors import DataError
 
+PROGRAM = Path(__file__).parents[2] / "examples" / "prepare_imagenet.py"
+
 # ---- CIFAR-10
 
 
@@ -389,3 +391,24 @@ def test_kaggles_layout(tmp_path):
         match="LOC_val_solution.csv is missing; it says which class each val picture is of",
     ):
         open_source(tmp_path)
+
+
+def test_the_program_says_what_is_wrong_in_one_line(tmp_path, capsys):
+    sys.path.insert(0, str(PROGRAM.parent))
+    from prepare_imagenet import main
+
+    (tmp_path / "empty").mkdir()
+    for arguments in (
+        [str(tmp_path / "nowhere"), str(tmp_path / "out")],
+        [str(tmp_path / "empty"), str(tmp_path / "out")],
+        [str(tmp_path / "empty"), str(tmp_path / "out"), "--size", "0"],
+    ):
+        assert main(arguments) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and lines[0].startswith("error: ")
+    assert main(["--verify", str(tmp_path / "empty")]) == 1
+    capsys.readouterr()
+    for option in (["--quality", "50"], ["--chroma", "4:4:4"]):
+        with pytest.raises(SystemExit):
+            main([str(tmp_path / "empty"), str(tmp_path / "out"), "--raw", *option])
+        assert f"--raw does not take {option[0][2:]}: it keeps pixels" in capsys.readouterr().err

@@ -19,6 +19,8 @@ from tinynet.data.prepare import Options, prepare
 from tinynet.errors import DataError
 from tinynet.program import Pictures
 
+pytestmark = pytest.mark.usefixtures("threads")
+
 
 def save(path: Path, shade: int = 90, size=(12, 10), **options) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -288,9 +288,11 @@ def test_a_wrong_kind_of_result_is_told(name, wrong, told, run):
 
 
 def test_the_list_shows_what_is_begun(run):
+    assert "*" not in run()[1]
     write("walk", "")
     status, told = run()
     assert (status, told) == run("--list") and status == 0
+    assert "* its file is in this folder" in told
     assert "*walk" in told and "*cross" not in told and all(name in told for name in EXERCISES)
 
 

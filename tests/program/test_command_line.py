@@ -261,10 +261,11 @@ def mistakes(data, finished, tmp_path):
         (("--device", "gpu0", *out), "gpu0"),
         (("--device", "cpu:0,cpu:1,cpu:2", *out), "one device or two"),
         (("--tf32", "--device", "cpu", *out), "--tf32"),
-        (("--data", data, "--batch-size", 999, *out), "999"),
+        (("--data", data, "--batch-size", 999, *out), "--batch-size auto"),
         (("--data", data, "--batch-size", 8, "--crop", 99, *out), "--crop: expected at most 16"),
         (("--data", data, "--set", "lr=1", *out), "needs --resume"),
-        (("--resume", "--out", tmp_path / "new"), "not the folder of a run"),
+        (("--resume", "--out", tmp_path / "no run"), "there is no "),
+        (("--resume", "--out", tmp_path), "not the folder of a run"),
         (("--resume", "--out", finished, "--preset", "paper"), "preset"),
         (("--resume", "--out", finished, "--seed", 5), "seed"),
         (("--resume", "--out", finished, "--set", "freeze=conv9"), "conv9"),
@@ -310,7 +311,7 @@ def test_every_mistake_is_one_line_and_status_2(program, data, finished, tmp_pat
         ("--batch-size", 0), ("--epochs", "many"), ("--lr", -1), ("--lr", "nan"),
         ("--preset", "huge"), ("--milestones", "1,x"), ("--set", "speed"),
         ("--max-time", "soon"), ("--max-time", "0s"), ("--colour", -1),
-        ("--checkpoint-every", "often"), ("--unknown",),
+        ("--checkpoint-every", "often"), ("--unknown",), ("--epoch", 3),
     ],
 )  # fmt: skip
 def test_what_argparse_refuses_is_one_line_too(program, arguments, capsys):

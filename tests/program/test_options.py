@@ -197,3 +197,15 @@ def test_every_example_parses_and_has_its_help(monkeypatch, capsys):
     assert left.value.code == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "mini 8, photos 8, paper 90, cfg145 91" in said
+
+
+@pytest.mark.parametrize("given", [["--epoch", "3"], ["--batchsize=8"], ["--ln", "1"], ["--xyz"]])
+def test_options_have_their_whole_names(given, capsys):
+    """Of one that is not known the nearest is told, if there is one that is near."""
+    with pytest.raises(SystemExit):
+        parser().parse_args(given)
+    meant = {"--epoch": "--epochs", "--batchsize": "--batch-size", "--ln": "--lr"}
+    near = meant.get(given[0].partition("=")[0])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "unrecognized arguments" in line and line.endswith(" (--help tells more)") == (not near)
+    assert not near or line.endswith(f" (did you mean {near}? --help tells more)")

@@ -170,11 +170,15 @@ def told(capsys, mine, limit=None, **given):
         (6, [4, 5], []),  # as the recipe has them
         (12, [8, 10], ["the rate is divided by ten after epochs 8, 10: the 4, 5 of the recipe's 6, "
                        "at the same shares of 12"]),
-        (3, [2, 3], ["the rate is divided by ten after epoch 2: the 4, 5 of the recipe's 6, at the "
-                     "same shares of 3"]),
-        (1, [1], ["so few epochs end before the rate is divided by ten (recipe: after 4, 5 of 6)"]),
-        (12, [1, 2], []),  # given
-        (12, None, []),
+        (3, [2], ["the rate is divided by ten after epoch 2: the 4, 5 of the recipe's 6, at the "
+                  "same shares of 3"]),
+        (1, [], ["so few epochs end before the rate is divided by ten: the 4, 5 of the recipe's "
+                 "6"]),
+        # given, or of a run that was started with fewer epochs
+        (12, [1, 2], ["the rate is divided by ten after epochs 1, 2, not the 4, 5 of the recipe's "
+                      "6: as set when the run was started"]),
+        (12, [], ["the rate is divided by ten after no epoch, not the 4, 5 of the recipe's 6: as "
+                  "set when the run was started"]),
     ],
 )  # fmt: skip
 def test_milestones_are_told_where_they_moved(epochs, milestones, lines, capsys):

@@ -67,9 +67,11 @@ def test_a_story_is_of_the_data_or_of_the_trainer(told):
     """At the same shares of the run; a change by hand ends what the story would change."""
     recipe = told.program.recipes["first"]
     story = ((1, "lr", "0.1"), (2, "width", "9"))
-    told.program.recipes["first"] = told.program._known["first"] = replace(recipe, story=story)
+    told.program.recipes["first"] = told.program._known["first"] = replace(
+        recipe, epochs=3, story=story
+    )
     assert told.run("--out", "a", "--epochs", 4) == 0
-    rows = [[2, "lr", "0.1"], [4, "width", "9"]]
+    rows = [[1, "lr", "0.1"], [3, "width", "9"]]
     assert settings_in("a")["story"] == rows == told.rooms[0].loaders[0].settings["story"]
     assert told.trainers[0].options["story"] == rows[:1]
     assert told.run("--resume", "--out", "a", "--epochs", 5) == 0
@@ -203,8 +205,11 @@ def test_devices_of_settings_and_of_uses(told):
     told.run("--resume", "--out", "a", "--device", "cpu:0,cpu:1", "--epochs", 3)
     names = [[str(d) for d in task] for task in (told.rooms[0].made.devices,)]
     assert names == [["cpu", "cpu:1"]] and settings_in("a")["device"] == "cpu:0,cpu:1"
-    told.run("--eval", "a", "--device", "cpu:1")
-    assert [str(d) for d in told.rooms[0].made.devices] == ["cpu:1", "cpu:1"]
+    told.rooms[0].feeding = lambda *each: None
+    for words in (["--eval", "a"], ["--predict", "a", "one"], ["--export", "f.safetensors", "a"]):
+        told.rooms[0].made = None
+        assert told.run(*words, "--device", "cpu:1") == 0
+        assert [str(d) for d in told.rooms[0].made.devices] == ["cpu:1", "cpu:1"]
 
 
 # --- What is told and written ---------------------------------------------------------------------

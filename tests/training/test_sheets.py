@@ -142,9 +142,14 @@ def test_each_map_has_its_block_below_its_number(groups, maps, tmp_path):
         assert places == sorted(places) and len(set(places)) == of_group
         if group:
             assert tops[mine].min() > tops[: mine.start].max() + 2 * side
-    assert sheet.shape[0] == tops.max() + 2 * side + 8  # and no empty row below
-    for top, left in zip(tops, lefts, strict=True):  # its number stands over it
-        assert (sheet[top - 14 : top, left : left + 2 * side] < 255).any()
+    size = tops.max() + 2 * side + 8, lefts.max() + 2 * side + 4, 3
+    assert sheet.shape == size  # and no empty row or column
+    numbers = [
+        sheet[top - 14 : top, left : left + 2 * side].tobytes()
+        for top, left in zip(tops, lefts, strict=True)
+    ]
+    assert len({*numbers}) == of_group  # each tower's from 0 on
+    assert numbers == numbers[:of_group] * groups
 
 
 def test_bars_are_shares_of_the_width():

@@ -61,11 +61,13 @@ def recipe(**options):
 
 
 @pytest.mark.parametrize(
-    "epochs, expected", [(500, [333, 417]), (6, [4, 5]), (3, [2, 3]), (1, [1]), (2, [1, 2])]
+    "epochs, expected", [(500, [333, 417]), (6, [4, 5]), (3, [2]), (1, []), (2, [1])]
 )
 def test_milestones_come_at_the_same_shares(epochs, expected):
     assert recipe(milestones=(4, 5)).milestones_of(epochs) == expected
     assert recipe().milestones_of(epochs) is None
+    story = recipe(story=[(4, "lr", "1"), (5, "lr", "2")]).story_of(epochs)
+    assert [row[0] for row in story] == expected
 
 
 def test_milestones_are_fixed_when_a_run_starts(data, tmp_path, capsys):
@@ -85,6 +87,17 @@ def test_milestones_are_fixed_when_a_run_starts(data, tmp_path, capsys):
     assert main("--resume", "--out", out, "--epochs", 7) == 0
     assert train(data, tmp_path / "given", "--epochs", 4, "--milestones", "3") == 0
     assert read_config(tmp_path / "given")["settings"]["milestones"] == [3]
+
+
+def test_a_short_run_that_goes_on_keeps_its_rate_and_says_so(data, tmp_path, capsys):
+    """A milestone at its end would be the next epochs', at a tenth of the rate."""
+    out = tmp_path / "run"
+    assert train(data, out, "--epochs", 1) == 0
+    capsys.readouterr()
+    assert main("--resume", "--out", out, "--epochs", 3) == 0
+    said = capsys.readouterr().out
+    assert "divided by ten after no epoch, not the 1, 2 of the recipe's 3: as set when" in said
+    assert {line["lr"] for line in read_metrics(out)} == {0.05}
 
 
 @pytest.mark.parametrize("text", ["3,1", "2,2", "0,1", "1,,2", "-1"])

@@ -69,7 +69,7 @@ class Loader:
         if train and batch_size > len(dataset):
             raise DataError(
                 f"Loader: expected a batch size of at most {len(dataset)}, the number of pictures, "
-                f"got {batch_size}; take smaller batches (--batch-size)"
+                f"got {batch_size}; take smaller batches (--batch-size auto)"
             )
         if colour is not None and colour.shape != (channels, channels):
             raise DataError(

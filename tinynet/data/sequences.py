@@ -58,7 +58,7 @@ class SequenceLoader(Generic[Data]):
         if train and batch_size > len(dataset):
             raise DataError(
                 f"SequenceLoader: expected a batch size of at most {len(dataset)}, the number of "
-                f"sequences, got {batch_size}; take smaller batches (--batch-size)"
+                f"sequences, got {batch_size}; take smaller batches (--batch-size auto)"
             )
         self.dataset, self.batch_size, self.train, self.seed = dataset, batch_size, train, seed
         self.share = (0, 1)

@@ -71,7 +71,8 @@ def _show_list() -> int:
     for exercise in EXERCISES.values():
         begun = "*" if _file(exercise).exists() else " "
         print(f"{exercise.chapter:>7} {begun}{exercise.name:<29} {exercise.question}")
-    print(f"\n* its file is in this folder. To begin one, or to check it: {COMMAND} NAME")
+    star = "* its file is in this folder. " * any(map(Path.exists, map(_file, EXERCISES.values())))
+    print(f"\n{star}To begin one, or to check it: {COMMAND} NAME")
     return 0
 
 

@@ -20,14 +20,18 @@ from tinynet.tensors import Tensor
 
 def main(argv: list[str] | None = None) -> int:
     """Print the table; 0 if all gradients are right, 1 if not, 2 for an operation there is not."""
-    parser = argparse.ArgumentParser(prog="python -m tinynet.gradcheck", description=__doc__)
+    differentiable = [name for name in CASES if has_gradient(name)]
+    parser = argparse.ArgumentParser(
+        prog="python -m tinynet.gradcheck",
+        description=__doc__,
+        epilog=f"Operations: {', '.join(differentiable)}.",
+    )
     parser.add_argument(
         "operations", nargs="*", metavar="OPERATION", help="which ones (default: all)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the random inputs (default: 0)")
     parser.add_argument("--device", default="cpu", help="whose kernels to check (default: cpu)")
     arguments = parser.parse_args(argv)
-    differentiable = [name for name in CASES if has_gradient(name)]
     for name in arguments.operations:
         if name not in differentiable:
             parser.error(f"expected operations among {', '.join(differentiable)}, got {name}")
@@ -43,10 +47,10 @@ def main(argv: list[str] | None = None) -> int:
     names = arguments.operations or differentiable
     with tqdm(names, unit="operation", leave=False, disable=None) as progress:
         for number, name in enumerate(progress):
-            progress.set_postfix_str(name)
             cases = list(CASES[name].make(np.random.default_rng([arguments.seed, number])))
             start, errors = time.perf_counter(), []
-            for fn, inputs in cases:
+            for case, (fn, inputs) in enumerate(cases, 1):
+                progress.set_postfix_str(f"{name}, case {case} of {len(cases)}")
                 try:
                     with warnings.catch_warnings(record=True) as passed_over:
                         warnings.simplefilter("always")

@@ -116,6 +116,7 @@ class Numerical:
         v = self.v
         one = np.where(kink, v * left, v * value)
         other = np.where(kink, v * right, v * value)
+        at_kinks = float(np.abs(v) @ np.where(kink, error, 0))  # how far the bounds may be off
         return Slope(
             value=float(v @ value),
             error=float(np.abs(v) @ np.where(kink, 0, error)),
@@ -124,8 +125,8 @@ class Numerical:
             kink=bool(kink.any()),
             left=float(one.sum()),
             right=float(other.sum()),
-            low=float(np.where(kink, np.minimum(np.minimum(one, other), 0), one).sum()),
-            high=float(np.where(kink, np.maximum(np.maximum(one, other), 0), one).sum()),
+            low=float(np.where(kink, np.minimum(np.minimum(one, other), 0), one).sum()) - at_kinks,
+            high=float(np.where(kink, np.maximum(np.maximum(one, other), 0), one).sum()) + at_kinks,
         )
 
     def differences(self, u: Direction) -> tuple[np.ndarray, ...]:

@@ -74,7 +74,7 @@ def patch(x: np.ndarray, rows: slice, cols: slice, scratch: Scratch) -> np.ndarr
 def _inside(span: slice, size: int) -> Pair:
     """The part of a span that lies in [0, size), counted from the span's start."""
     length = span.stop - span.start
-    first = min(length, max(0, -span.start))
+    first = max(0, -span.start)
     return first, max(first, min(length, size - span.start))
 
 

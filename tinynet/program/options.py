@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that answers a mistake with one line instead of the whole usage."""
+    """An ArgumentParser that answers a mistake with one line instead of the whole usage, and takes
+    options by their whole names alone: a part of one may be another's in the next version.
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str):
-        self.exit(2, f"{self.prog}: error: {message} (--help tells more)\n")
+        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        near = unknown and difflib.get_close_matches(unknown[1], self._option_string_actions, 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        self.exit(2, f"{self.prog}: error: {message} ({meant}--help tells more)\n")
 
     def group(self, title: str) -> Callable:
         """A function that adds an option under a title: (flag, its help, other options)."""

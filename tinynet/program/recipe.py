@@ -140,14 +140,18 @@ class Recipe:
         }
 
     def milestones_of(self, epochs: int) -> list[int] | None:
-        """The milestones of a run of so many epochs: they come at the same shares of it."""
+        """The milestones of a run of so many epochs: they come at the same shares of it. None at
+        its end: should it go on after all, it would do so at a tenth of the rate.
+        """
         if not self.milestones:
             return None
-        return sorted({self._share(milestone, epochs) for milestone in self.milestones})
+        found = {self._share(milestone, epochs) for milestone in self.milestones}
+        return sorted(found - {epochs})
 
     def story_of(self, epochs: int) -> list[list]:
-        """The story of a run of so many epochs, at the same shares of it."""
-        return [[self._share(epoch, epochs), name, value] for epoch, name, value in self.story]
+        """The story of a run of so many epochs, at the same shares of it; nothing at its end."""
+        rows = ((self._share(epoch, epochs), name, value) for epoch, name, value in self.story)
+        return [list(row) for row in rows if row[0] < epochs]
 
     def _share(self, epoch: int, epochs: int) -> int:
         return max(1, math.floor(epoch / self.epochs * epochs + 0.5))

@@ -114,6 +114,8 @@ def go_on_in(folder: Path | None, owns: Callable[[dict], bool]) -> Iterator[Path
     Raises CheckpointError if it holds no run, FolderInUseError if another process has it.
     """
     folder = folder or newest_folder(owns)
+    if not folder.exists():
+        raise CheckpointError(f"there is no {folder}; say with --out DIR which run goes on")
     if read_config(folder) is None:
         raise CheckpointError(f"{folder} is not the folder of a run: it has no {CONFIG}")
     with locked(folder):

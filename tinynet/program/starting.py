@@ -121,17 +121,8 @@ def tell(settings: dict, recipe: Recipe, trainer: Trainer, data: dict) -> None:
         f"training {recipe.title} on {settings['device']} with {count:,} {unit} ({source}), "
         f"tested on {tests:,} ({test_source}); see {trainer.out}"
     )
-    given, own = settings["milestones"], list(recipe.milestones or [])
-    if own and given == recipe.milestones_of(settings["epochs"]) != own:
-        before = [epoch for epoch in given if epoch < settings["epochs"]]
-        print(
-            f"the rate is divided by ten after epoch{'s' * (len(before) > 1)} {_list(before)}: the "
-            f"{_list(own)} of the recipe's {recipe.epochs}, at the same shares of "
-            f"{settings['epochs']}"
-            if before
-            else f"so few epochs end before the rate is divided by ten (recipe: after {_list(own)} "
-            f"of {recipe.epochs})"
-        )
+    if line := _told_of_milestones(settings, recipe):
+        print(line)
     if line := _told_of_rate(settings, recipe):
         print(line)
     if story := settings.get("story"):
@@ -142,6 +133,22 @@ def tell(settings: dict, recipe: Recipe, trainer: Trainer, data: dict) -> None:
             f"an epoch is {trainer.batches:,} of {len(trainer.train):,} batches "
             "(--limit-batches); the test is whole"
         )
+
+
+def _told_of_milestones(settings: dict, recipe: Recipe) -> str:
+    """After which epochs the rate is divided by ten, if not after the recipe's."""
+    given, own = settings["milestones"] or [], list(recipe.milestones or [])
+    epochs = settings["epochs"]
+    if given == own or not own:
+        return ""
+    before = [epoch for epoch in given if epoch < epochs]
+    when = f"after epoch{'s' * (len(before) > 1)} {_list(before)}" if before else "after no epoch"
+    recipes = f"the {_list(own)} of the recipe's {recipe.epochs}"
+    if given != recipe.milestones_of(epochs):
+        return f"the rate is divided by ten {when}, not {recipes}: as set when the run was started"
+    if not before:
+        return f"so few epochs end before the rate is divided by ten: {recipes}"
+    return f"the rate is divided by ten {when}: {recipes}, at the same shares of {epochs}"
 
 
 def _list(numbers: Sequence[int]) -> str:

@@ -51,7 +51,7 @@ SETTINGS = {
     "variant": ("variant of the network", "none"),
     "start_from": ("first weights from", "the recipe's start"),
     "scale_lr": ("rates scaled for the size of the batch", "no"),
-    "val_share": ("share of the pictures split off to test on", "none: they have a folder"),
+    "val_share": ("share of the pictures split off to test on", "none: they lie apart"),
     "skip_damaged": ("unreadable examples left out, at most", ""),
     "picture_size": ("side of whole pictures", "as they are"),
     "crop": ("side of what the net sees", "as the recipe has it"),
