@@ -12,7 +12,7 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import GradcheckError, gradcheck, nn
-from tinynet.gradcheck import KinkWarning, check
+from tinynet.gradcheck import KinkWarning, UncheckedWarning, check
 from tinynet.gradcheck.__main__ import main
 from tinynet.gradcheck.cases import CASES
 from tinynet.gradcheck.cases.table import Cases
@@ -393,6 +393,39 @@ def test_what_changes_its_input_is_refused():
 
     with pytest.raises(GradcheckError, match="changed its input x in place"):
         gradcheck(lambda x: ChangesInBackward.apply(x), [np.ones(3)])
+
+
+def test_an_output_that_backward_overwrites_is_refused():
+    class Overwrites(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.y = np.exp(x)
+            return ctx.y
+
+        @staticmethod
+        def backward(ctx, dy):
+            dx = dy * ctx.y
+            ctx.y *= 1 + 1e-15  # too little for dx to be another one
+            return dx
+
+    with pytest.raises(GradcheckError, match="backward changed in place an output of the function"):
+        gradcheck(Overwrites.apply, [np.ones(3)])
+
+
+def test_leaves_that_were_not_given_are_told(x):
+    """Their gradients are not checked, and stay what they were."""
+    w = tinynet.tensor(np.ones((4, 2)), requires_grad=True)
+    b = tinynet.tensor(np.ones(2), requires_grad=True)
+    b.grad = tinynet.tensor([7.0, 8.0], dtype=np.float64)
+    words = r"depends on 2 leaves that it was not given \(shapes \((4, 2|2,)\), \((4, 2|2,)\)\)"
+    with pytest.warns(UncheckedWarning, match=words) as told:
+        assert gradcheck(lambda x: F.tanh(x @ w + b) @ w.T * b.sum(), [x])
+    assert told[0].filename == __file__
+    assert w.grad is None and b.grad.tolist() == [7, 8]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        w.requires_grad = b.requires_grad = False
+        assert gradcheck(lambda x: F.tanh(x @ w + b) * x.sum(), [x])
 
 
 def test_what_cannot_be_checked_is_refused():

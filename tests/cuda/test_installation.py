@@ -23,6 +23,7 @@ def refused(name: str = "cuda") -> str:
 
 def test_no_such_gpu(machine: fake_cupy.Machine) -> None:
     machine.gpus = 1
+    assert refused("cuda:1") == "cuda:1: no such GPU; this machine has cuda:0"
     assert refused("cuda:7") == "cuda:7: no such GPU; this machine has cuda:0"
     machine.gpus = 0
     assert "no CUDA-capable device" in refused("cuda:0")

@@ -169,6 +169,9 @@ def test_an_idx_file_of_any_length_but_the_right_one(tmp_path):
             (tmp_path / name).write_bytes(data)
             with pytest.raises(DataError, match=f"{name}: expected"):
                 read_idx(tmp_path / name)
+    (tmp_path / "a").write_bytes(b"\0\0\x08\3" + struct.pack(">II", 0, 28))  # of three sizes two
+    with pytest.raises(DataError, match=r"a: expected \(0, 28\) values"):
+        read_idx(tmp_path / "a")
     for more in (b"f", b"f" * 99):
         (tmp_path / "a").write_bytes(right + more)
         with pytest.raises(DataError, match=r"a: expected \(5,\) values .*, got more; fetch"):

@@ -203,6 +203,13 @@ def test_the_border_of_inputs_is_that_of_the_net(preset, full_size, rng):
     net.train()
 
 
+def test_a_border_is_added_once(rng):
+    small = dataclasses.replace(PRESETS["mini"], border=3, kernels=[2] * 5, hidden=3)
+    net = AlexNet(4, small, in_channels=1).eval()
+    x = tinynet.tensor(rng.normal(size=(2, 1, 28, 28)).astype(np.float32))
+    np.testing.assert_array_equal(net(x).numpy(), net(F.pad(x, (0, 3, 0, 3))).numpy())
+
+
 def test_wrong_pictures_and_presets_are_named():
     with pytest.raises(
         ValueError, match=r"expected pictures \(N, 1, 28, 28\), got \(2, 3, 28, 28\)"

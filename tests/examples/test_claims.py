@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -74,6 +75,9 @@ def test_student_s_t_against_its_density():
         (-0.5, 0.9, None, comparing.TOO_SMALL),
         (math.nan, math.nan, 1.0, comparing.TOO_SMALL),
         (0.0, 0.0, 1.0, comparing.TOO_SMALL),
+        (0.0, 0.5, 1.0, comparing.NOT_SEEN),  # an interval that ends at 0 holds it
+        (-0.5, 0.0, None, comparing.TOO_SMALL),
+        (-0.5, 1.0, 1.0, comparing.TOO_SMALL),  # and one that ends at the paper's number, that
     ],
 )
 def test_the_rule_of_the_sentence(low, high, paper, said):
@@ -149,6 +153,7 @@ def test_what_is_in_the_book_is_not_run_again(tmp_path, monkeypatch, capsys):
         return {"command": job.command(), "commit": "abc", "top1_error": 10.0 + len(ran)}
 
     monkeypatch.setattr(claims, "perform", perform)
+    monkeypatch.setattr(page, "draw", lambda *each: "")  # which takes long
     arguments = ["--out", str(tmp_path / "paper"), "run", "norm", "--seeds", "2"]
     assert claims.main(arguments) == 0
     assert len(ran) == 4 and "4 of 4: " in capsys.readouterr().out
@@ -192,13 +197,27 @@ def test_an_error_that_was_not_reached_counts_as_one_epoch_more():
     assert "| tanh / ReLU | 6 times | 3.77 times" in text  # sqrt(4 * 71 / 20)
 
 
-def test_ten_views_are_compared_with_the_centre_of_the_same_net():
-    mine = plan("views")
-    lines = written("views", "top1_error", {"whole": [60.0, 62.0]})
-    for value, line in zip((58.0, 59.0), lines.values(), strict=True):
-        line["ten_views"] = value
-    (row,) = mine.comparisons
-    assert page.found_of(mine, row, lines).mean == 2.5
+def test_the_page_that_is_kept_is_that_of_its_lines(tmp_path, monkeypatch):
+    """docs/paper.md, every table and sentence; and its pictures show what the tables say."""
+    docs, drawn = EXAMPLES.parent / "docs", {}
+    monkeypatch.setattr(page, "draw_many", lambda *each: drawn.update({each[-1].name: each}))
+    monkeypatch.setattr(page, "draw_differences", lambda *each: drawn.update({each[-1].name: each}))
+    lines = running.Book(docs / "paper" / "runs.jsonl").lines
+    text = page.write_page(tmp_path / "paper", lines).read_text(encoding="utf-8")
+    assert text == (docs / "paper.md").read_text(encoding="utf-8")
+    assert {*drawn} == {path.name for path in (docs / "paper").glob("*.png")}
+    curves, *words, _ = drawn.pop("relu.png")
+    assert words == ["epoch", "training error, %", 25.0]
+    for arm, row in STATEMENTS["relu"].arms.items():
+        runs = [f"--variant {row.variant} " in c and "--epochs 3 " not in c for c in lines]
+        wanted = [each["training_error"] for each in itertools.compress(lines.values(), runs)]
+        assert curves[arm] == wanted and len(wanted) == 3
+    assert drawn["colour.png"][1] == "difference of colour, points"
+    assert drawn["norm.png"][1] == "difference of top-1 error, %"
+    for rows, _, _ in drawn.values():
+        for title, apart, (low, high), paper in rows:
+            found = f"{np.mean(apart):+.2f} ({low:+.2f} to {high:+.2f}) | {len(apart)} |"
+            assert f"| {title} | {comparing.size(paper, False)} | {found}" in text
 
 
 # --- Figures --------------------------------------------------------------------------------------
@@ -223,6 +242,11 @@ def test_colours_of_towers(tmp_path, rng):
     assert apart["colour_b"] == pytest.approx(100)  # %
     assert apart["colour_p"] == 0 and apart["colour"] > 70
     assert alike["colour"] < 1e-4 and alike["colour_a"] == pytest.approx(100)
+    arrays = {"a.conv1.weight": np.stack([grey[0], 2 * colour[0]]), "b.conv1.weight": colour[:2]}
+    checkpoint.save(path, checkpoint.Checkpoint(arrays, {}, {}, {"about": {}}))
+    energy = [(kernel**2).sum() for kernel in arrays["a.conv1.weight"]]  # a weight of each kernel
+    share = 100 * energy[1] / sum(energy)
+    assert figures.colours(tmp_path / name)["colour_a"] == pytest.approx(share)
 
 
 def test_the_epoch_that_reaches_the_target():

@@ -331,19 +331,50 @@ def test_what_has_no_views_yet_is_done_again(views, monkeypatch, tmp_path, capsy
     jobs = [job for _, _, job in plan.jobs({})]
     book.add({"command": jobs[0].command(), "top1_error": 1.0})
 
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+
     def perform(job, places, device, with_views):
         ran.append((job, places, device, with_views))
+        clock.now += 180
         return {"command": job.command(), "ten_views": 2.0}
 
+    monkeypatch.setattr(claims, "time", clock)
     monkeypatch.setattr(claims, "perform", perform)
     claims.run(plan, book, {"x": "y"}, "cpu")
     wanted = jobs if views else jobs[1:]
     assert ran == [(job, {"x": "y"}, "cpu", views) for job in wanted]
     said = capsys.readouterr().out
+    left = f"2 of 2: whole, seed 1{', about 3 min left' * views}: {jobs[1].command()}\n"
+    assert left in said and said.count("left:") == views
     assert ("1 of 2 runs stand in" in said) == (not views)
     ran.clear()
     claims.run(plan, book, {}, None)
     assert not ran and "2 of 2 runs stand in" in capsys.readouterr().out
+
+
+def test_what_is_said_reaches_the_runs(tmp_path, monkeypatch, capsys):
+    asked, out = [], tmp_path / "paper"
+    monkeypatch.setattr(claims, "run", lambda *each: asked.append(each))
+    given = "--scale full --seeds 2 --data a --more-data b --device cpu:1 -- --epochs 1"
+    assert claims.main(["run", "sixth", "--out", str(out), *given.split()]) == 0
+    assert claims.main(["run", "colour", "--out", str(out), "--data", "c"]) == 0
+    found = [
+        (plan.statement, plan.scale, plan.seeds, plan.more, book.path, places, device)
+        for plan, book, places, device in asked
+    ]
+    shards = {"SHARDS": "a", "MORE-SHARDS": "b"}
+    lines = out / "runs.jsonl"
+    assert found == [
+        (STATEMENTS["sixth"], "full", 2, ("--epochs", "1"), lines, shards, "cpu:1"),
+        (STATEMENTS["colour"], "small", 5, (), lines, {"CIFAR-10": "c"}, None),
+    ]
+    capsys.readouterr()
+    assert claims.main(["list"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "sixth (section 7, table 2; CIFAR-10, photographs)" in said
+    assert [line.split()[0] for line in said[::2]] == list(STATEMENTS)
+    assert [line.strip() for line in said[1::2]] == [each.text for each in STATEMENTS.values()]
 
 
 def test_where_the_pictures_are():

@@ -127,6 +127,17 @@ def test_words_of_numbers_there_and_back():
         assert len({*said}) == len(said)
         assert {word for each in said for word in each} <= {*names, "und", "eins"}
     assert transformer.german("zwei und") == ["zwei", "und"]
+    with pytest.raises(ValueError, match="expected a number below 1,000,000, got 1000000"):
+        transformer.german("1000000")
+
+
+@pytest.mark.parametrize(
+    "make, taught, asked", [(backprop.families, 100, 4), (perceptron.pictures, 2000, 400)]
+)
+def test_nothing_is_asked_that_was_taught(make, taught, asked):
+    (train, _), (tests, _) = make()
+    known, new = ({row.tobytes() for row in rows} for rows in (train, tests))
+    assert (len(train), len(tests)) == (taught, asked) and not known & new
 
 
 def test_a_perceptron_that_says_zero_is_wrong():
@@ -180,6 +191,42 @@ def test_what_hidden_units_answer(monkeypatch):
     for two, wrong in ((net, "Colin"), (net, "Colin cousin"), (xor, "0 2"), (xor, "Colin aunt")):
         with pytest.raises(ValueError, match="expected two of"):
             backprop.say(two, wrong)
+
+
+def test_what_is_shown_of_hidden_units_and_of_planes(monkeypatch):
+    drawn = []
+    for module, name in (
+        (backprop, "squares_picture"), (backprop, "plane_picture"), (perceptron, "plane_picture")
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, lambda *each: drawn.append(each) or b"png")
+    net, (x, target) = backprop.Families(CPU), backprop.families()[1]
+    shown = backprop.show_hidden(net, tinynet.tensor(x), tinynet.tensor(target))
+    panels, columns = drawn.pop()
+    weight = net.person.layers[0].weight.numpy()
+    assert [title for title, _ in panels] == [f"unit {n}" for n in range(6)]
+    for (_, rows), unit in zip(panels, weight, strict=True):  # the English above
+        np.testing.assert_array_equal(rows, [unit[:12], unit[12:]])
+    assert columns == [backprop.PEOPLE[:12], backprop.PEOPLE[12:]]
+    asked = [
+        f"{backprop.PEOPLE[row[:24].argmax()]} {backprop.RELATIONS[row[24:].argmax()]}" for row in x
+    ]
+    said = "\n".join(f"{each}: {backprop.say(net, each)}" for each in asked)
+    assert shown["texts"] == {"questions it was never taught": said}
+    assert shown["pictures"] == {"hidden units": b"png"}
+    xor = backprop.Layers((2, 2, 1), CPU), *backprop.xor()[1]
+    line = perceptron.Perceptron(2, CPU), *perceptron.xor()[1]
+    line[0].weight.data[...], line[0].bias.data[...] = [1, -2], 0.5
+    for show, (net, x, target), zero in (
+        (backprop.show_plane, xor, 0.5), (perceptron.show_line, line, 0)
+    ):  # fmt: skip
+        shown = show(net, tinynet.tensor(x), tinynet.tensor(target))
+        value, points, targets = drawn.pop()
+        np.testing.assert_array_equal(points, x)
+        assert targets.tolist() == target.ravel().tolist()
+        wanted = net(tinynet.tensor(x + 0.25)).numpy().ravel() - np.float32(zero)
+        np.testing.assert_array_equal(value(x + np.float32(0.25)), wanted)
+    said = "0 xor 0: +0.50\n0 xor 1: -1.50\n1 xor 0: +1.50\n1 xor 1: -0.50\n"
+    assert shown["texts"] == {"w x + b": said} and "no straight line" in shown["words"][0]
 
 
 def test_what_counts_as_wrong_and_what_is_left_alone():

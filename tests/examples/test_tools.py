@@ -155,6 +155,7 @@ def test_a_sheet_shows_the_patches_of_a_layer(layer, maps, run, tmp_path, monkey
     [
         (["f.txt", "1.png"], "OUT must end in"), (["f.npy"], "either pictures or --data"),
         (["f.npy", "1.png", "--data", "x"], "either pictures or --data"),
+        (["no/f.npy", "1.png"], "OUT: expected a folder that is there, got no"),
         (["f.npy", "1.png", "--layer", "fc8"], "expected one of AlexNet's conv1"),
     ],
 )  # fmt: skip
@@ -175,13 +176,19 @@ def test_a_net_of_others_has_no_layers_to_name(run, capsys, monkeypatch):
         assert "a net of others: expected features in .npy" in capsys.readouterr().err
 
 
-def test_what_stands_in_a_row_of_similar_pictures(run, tmp_path, capsys):
+def test_what_stands_in_a_row_of_similar_pictures(run, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "hat"
     folder.mkdir()
-    asked = ["test:4", str(folder / "2.png"), "test:0", "1.png"]
-    assert similar.main(["run", *asked, "--data", "there", "--out", "sheet.png"]) == 0
+    monkeypatch.chdir(folder)  # a name alone is of the class of the folder that one is in
+    asked = ["test:4", "2.png", "test:0", str(tmp_path / "1.png")]
+    monkeypatch.setattr(
+        similar.runs, "data_settings", lambda run, data: {"data": data, "picture_size": 99}
+    )
+    words = "--data there --out sheet.png --device cpu:1".split()
+    assert similar.main(["run", *asked, *words]) == 0
     ((rows, path),) = run.sheets
-    assert path == Path("sheet.png") and len(rows) == 4 and Sets.asked[0]["data"] == "there"
+    assert path == Path("sheet.png") and len(rows) == 4 and run.loads == [(["run"], "cpu:1")]
+    assert (Sets.asked[0]["data"], Sets.asked[0]["picture_size"]) == ("there", 16)  # the net's own
     test, known = pictures(2, 5), rows_of(run, run.train)
     truths = [test.classes[test.labels[4]], "hat", test.classes[test.labels[0]], "class unknown"]
     for row, number, truth, name in zip(rows, (4, 2, 0, 1), truths, asked, strict=True):

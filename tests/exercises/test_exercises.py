@@ -274,6 +274,7 @@ def test_what_a_function_prints_is_shown_but_not_all(run):
         ("cross", "return xa", "Expected two tensors"),
         ("conv2d_backward", "return dy", "Expected to get dx, dw, db, got an array of shape (1, 1"),
         ("conv2d_backward", "return dy, x", "Expected to get dx, dw, db, got a tuple of 2."),
+        ("conv2d_backward", "return dy, x, x, x", "Expected to get dx, dw, db, got a tuple of 4."),
         ("copy_backward", "return None", "dx: expected an array of shape (3,), got None"),
         ("sgd_step", "return weight + velocity", "weight is wrong."),
     ],

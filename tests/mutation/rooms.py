@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_KERNELS = "core/test_window_kernels.py core/test_cpu_kernels.py core/test_kernels_alike.py core/test_every_case.py core/test_as_defined.py"
+_KERNELS = "core/test_ways.py core/test_cpu_kernels.py core/test_kernels_alike.py core/test_every_case.py core/test_as_defined.py"
 _NORMS = "core/test_batch_norm_and_losses.py"
 _CALLS = "core/test_wrong_calls.py core/test_wrong_calls_of_all.py"
 _OPERATIONS = f"{_CALLS} core/test_operations.py core/test_as_defined.py core/test_edges.py core/test_handed_on.py core/test_every_case.py core/test_gradcheck_table.py core/test_nn_optim.py"
@@ -41,18 +41,18 @@ _READING = "data/test_reading_rules.py data/test_data_kinds.py data/test_decodin
 
 ROOMS = {
     "kernels": f"""
-        kernels/conv2d.py {_KERNELS} core/test_winograd.py core/test_ways.py -k 'conv2d or threads or empty or winograd or nan or layout or every_pair'
+        kernels/conv2d.py {_KERNELS} core/test_winograd.py -k 'conv2d or threads or empty or winograd or nan or layout or every_pair'
         kernels/winograd.py core/test_winograd.py core/test_ways.py core/test_every_case.py -k 'conv or winograd or ways'
         kernels/im2col.py {_KERNELS} core/test_winograd.py -k 'conv2d or im2col or winograd or read_only or layout'
-        kernels/max_pool2d.py {_KERNELS} core/test_ways.py -k 'pool or threads or empty or read_only or layout or denormal or every_pair'
-        kernels/avg_pool2d.py {_KERNELS} core/test_ways.py -k 'avg or threads or empty or read_only or layout or every_pair'
-        kernels/local_response_norm.py {_KERNELS} core/test_ways.py -k 'response or threads or empty or nan or layout or every_pair'
-        kernels/spatial_response_norm.py {_KERNELS} core/test_ways.py -k 'spatial or response or threads or empty or layout or every_pair'
-        kernels/relu.py {_KERNELS} core/test_nn_optim.py core/test_ways.py -k 'relu or elementwise or threads or layout or every_pair'
-        kernels/layout.py {_KERNELS} core/test_ways.py
-        kernels/linear.py {_KERNELS} {_NORMS} core/test_ways.py -k 'product or linear or matmul or threads or empty or layout or every_pair'
-        kernels/dropout.py {_KERNELS} core/test_ways.py -k 'dropout or threads or elementwise or every_pair'
-        kernels/batch_norm.py {_NORMS} {_KERNELS} core/test_ways.py -k 'batch_norm or nan or empty or every_pair'
+        kernels/max_pool2d.py {_KERNELS} -k 'pool or threads or empty or read_only or layout or denormal or every_pair'
+        kernels/avg_pool2d.py {_KERNELS} -k 'avg or threads or empty or read_only or layout or every_pair'
+        kernels/local_response_norm.py {_KERNELS} -k 'response or threads or empty or nan or layout or every_pair'
+        kernels/spatial_response_norm.py {_KERNELS} -k 'spatial or response or threads or empty or layout or every_pair'
+        kernels/relu.py {_KERNELS} core/test_nn_optim.py -k 'relu or elementwise or threads or layout or every_pair'
+        kernels/layout.py {_KERNELS}
+        kernels/linear.py {_KERNELS} {_NORMS} -k 'product or linear or matmul or threads or empty or layout or every_pair'
+        kernels/dropout.py {_KERNELS} -k 'dropout or threads or elementwise or every_pair'
+        kernels/batch_norm.py {_NORMS} {_KERNELS} -k 'batch_norm or nan or empty or every_pair'
         kernels/adaptive_avg_pool2d.py {_NORMS} core/test_as_defined.py core/test_every_case.py -k adaptive
         kernels/gelu.py {_KERNELS} core/test_as_numpy.py -k 'gelu or elementwise or last_digits'
         kernels/*_loss.py {_NORMS} core/test_gradcheck_table.py core/test_operations.py
@@ -144,7 +144,7 @@ ROOMS = {
         training/drawings.py training/test_drawings.py training/test_defaults.py program/test_shown.py
         training/features.py training/test_features.py training/test_defaults.py training/test_evaluate.py
         training/objective.py training/test_objective.py training/test_defaults.py
-        training/inputs.py training/test_defaults.py training/test_evaluate.py training/test_inputs.py training/test_trainer.py
+        training/inputs.py training/test_defaults.py training/test_evaluate.py training/test_inputs.py program/test_pictures.py cuda/test_uploads.py training/test_trainer.py
         training/measure.py training/test_defaults.py training/test_sheets.py training/test_report_page.py training/test_trainer.py
         training/metrics.py training/test_metrics.py training/test_disk.py training/test_report.py {_RUN}
         training/plots.py training/test_defaults.py training/test_plots.py training/test_sheets.py training/test_report_page.py training/test_evaluate.py
@@ -196,17 +196,17 @@ ROOMS = {
     """,
     "devices": f"""
         devices/scratch.py core/test_memory_pool.py core/test_devices.py {_KERNELS}
-        devices/base.py core/test_devices.py cuda/test_host.py
+        devices/base.py core/test_devices.py cuda/test_host.py cuda/test_memory.py
         devices/*.py core/test_devices.py core/test_memory_pool.py core/test_interrupts.py core/test_side_effects.py core/test_elsewhere.py
     """,
     "onnx": """
-        onnx/*.py against/test_onnx_at_once.py against/test_onnx_forms.py against/test_onnx_export.py against/test_onnx.py
+        onnx/*.py against/test_onnx_refused.py against/test_onnx_at_once.py against/test_onnx_forms.py against/test_onnx_export.py against/test_onnx.py
     """,
     "drawing": """
-        drawing/*.py drawing/test_borders.py drawing/test_reading.py drawing/test_folding.py drawing/test_picture.py cuda/test_drawing_device.py
+        drawing/* drawing/test_borders.py drawing/test_reading.py drawing/test_folding.py drawing/test_picture.py cuda/test_drawing_device.py
     """,
     "exercises": """
-        exercises/*.py exercises/test_exercises.py
+        exercises/*.py exercises/test_checker.py exercises/test_exercises.py
     """,
     "parallel": """
         parallel/factors.py parallel/test_team.py parallel/test_shared_steps.py parallel/test_bytes.py

@@ -39,7 +39,7 @@ def test_the_whole_page(tmp_path, rng):
     (tmp_path / "evaluation.json").write_text(
         json.dumps(
             {
-                "views": {"1": {"top1_error": 23.45}, "10": {"top1_error": 21.5}},
+                "views": {"1": {"top1_error": 23.45}, "5": {"top1_error": 21.5}},
                 "error_by_class": {"easy": 1.0, "hard & <b>": 66.6},
                 "samples": {
                     "wrong": [
@@ -54,7 +54,7 @@ def test_the_whole_page(tmp_path, rng):
     for text in (
         "23.45 %",
         "6.78 %",
-        "21.50 %",
+        "<b>21.50 %</b>top-1 error, 5 views",
         "1,23",
         "1.23e-02",
         "66.6",

@@ -204,7 +204,7 @@ def test_pictures_are_inside_in_light_and_in_dark(page):
 
 @pytest.mark.parametrize(
     ("total", "text"),
-    [(59.4, "59 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (7380, "2 h 3 min")],
+    [(59.4, "59 s"), (59.6, "1 min 0 s"), (3599, "59 min 59 s"), (7380, "2 h 3 min")],
 )
 def test_durations(total, text, tmp_path, monkeypatch):
     for name in ("draw_curves", "curves"):  # they take long

@@ -7,6 +7,6 @@ python -m tinynet.gradcheck         the table of all operations
 
 from tinynet.gradcheck.check import gradcheck
 from tinynet.gradcheck.consistency import PrecisionWarning
-from tinynet.gradcheck.report import KinkWarning
+from tinynet.gradcheck.report import KinkWarning, UncheckedWarning
 
-__all__ = ["KinkWarning", "PrecisionWarning", "gradcheck"]
+__all__ = ["KinkWarning", "PrecisionWarning", "UncheckedWarning", "gradcheck"]

@@ -32,6 +32,7 @@ stricter checks, which need no numerical derivative.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -39,7 +40,7 @@ import numpy as np
 
 from tinynet.gradcheck.consistency import Consistency, check_consistency
 from tinynet.gradcheck.numerical import Direction, Numerical, Slope, direction
-from tinynet.gradcheck.report import WORST, Comparison, verdict
+from tinynet.gradcheck.report import WORST, Comparison, UncheckedWarning, verdict
 from tinynet.gradcheck.subject import Subject, borrowed
 
 EPS = 1e-2  # the first step of central differences
@@ -74,9 +75,11 @@ def gradcheck(
 
     GradcheckError also if backward depends on what it must not depend on (consistency.py: memory
     order, other calls, which inputs require a gradient ...), if fn is not deterministic or changes
-    in place an input or the gradient it is given, and if no numerical derivative is precise enough.
+    in place an input, an output or the gradient it is given, and if no numerical derivative is
+    precise enough.
     Elements at a kink are left out, with a KinkWarning; what could not be compared in float32,
-    with a PrecisionWarning. ValueError if there is nothing to check.
+    with a PrecisionWarning; leaves that fn reaches without being given them, such as the weights of
+    a layer in a lambda, with an UncheckedWarning. ValueError if there is nothing to check.
     """
     worst_error(fn, inputs, eps, atol, rtol)
     return True
@@ -96,6 +99,14 @@ def worst_error(
         )
     rng = np.random.default_rng(0)
     with borrowed(fn, inputs if isinstance(inputs, (list, tuple)) else [inputs]) as subject:
+        if subject.strangers:
+            shapes = ", ".join(str(x.shape) for x in subject.strangers[:WORST])
+            text = (
+                f"gradcheck: the function depends on {len(subject.strangers)} leaves that it was "
+                f"not given (shapes {shapes}): their gradients were not checked; pass them as "
+                "inputs, or the Module itself as fn"
+            )
+            warnings.warn(UncheckedWarning(text), stacklevel=3)
         v = _upstream(subject, rng)
         gradients, _ = subject.gradients(subject.apart(v))
         numerical = Numerical(subject, v, eps, rng)

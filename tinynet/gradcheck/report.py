@@ -16,6 +16,10 @@ class KinkWarning(UserWarning):
     """Some elements lie where the function has no derivative; they were not checked."""
 
 
+class UncheckedWarning(UserWarning):
+    """The function depends on tensors that it was not given; their gradients were not checked."""
+
+
 class Comparison(NamedTuple):
     """The gradient of one variable along directions, computed both ways: an entry for each."""
 

@@ -46,8 +46,9 @@ class Subject:
     """fn with its inputs. Made by `borrowed`.
 
     variables: what it depends on; values: theirs, float64. outputs: y at these values, the arrays
-    one after another in one vector; shapes: theirs. GradcheckError if fn is not deterministic,
-    changes an input, or gives what has no derivative.
+    one after another in one vector; shapes: theirs. strangers: leaves that fn reaches and that are
+    no variables, such as the weights of a layer in a lambda. GradcheckError if fn is not
+    deterministic, changes an input, or gives what has no derivative.
     """
 
     def __init__(self, fn: Callable, inputs: list, variables: list[Variable], buffers: list):
@@ -78,6 +79,7 @@ class Subject:
                 f"gradcheck: the function gives {self.outputs[n]} (element {n} of "
                 f"{self.outputs.size}), where there is no derivative; choose other inputs"
             )
+        self.strangers = self._strangers()
 
     def forward(self, values: Sequence[np.ndarray]) -> np.ndarray:
         """All outputs in one vector on the host, nothing recorded."""
@@ -158,7 +160,22 @@ class Subject:
         y = _in_a_row([y.numpy() for y in outputs])
         self.backward(outputs, upstream)
         self._expect_unchanged([leaf.numpy() for leaf in leaves], before)
+        if not np.array_equal(y, _in_a_row([y.numpy() for y in outputs]), equal_nan=True):
+            raise GradcheckError("gradcheck: backward changed in place an output of the function")
         return read(leaves), y
+
+    def _strangers(self) -> list[Tensor]:
+        leaves, outputs = self.run(self.values)
+        nodes = [y.node[0] for y in outputs if y.node]
+        seen, found = set(nodes), {}
+        while nodes:
+            for source in nodes.pop().inputs:
+                if isinstance(source, Tensor):
+                    found[id(source)] = source
+                elif source and source[0] not in seen:
+                    seen.add(source[0])
+                    nodes.append(source[0])
+        return [x for x in found.values() if not any(x is leaf for leaf in leaves)]
 
     def _expect_unchanged(self, values: list[np.ndarray], before: list[np.ndarray]) -> None:
         for variable, value, old in zip(self.variables, values, before, strict=True):
@@ -183,7 +200,11 @@ def borrowed(fn: Callable, inputs: Sequence[Any]) -> Iterator[Subject]:
     tensors = [v.tensor for v in variables if v.position is None] + buffers
     before = [(x.data, x.grad, x.requires_grad) for x in tensors]
     try:
-        yield Subject(fn, list(inputs), variables, buffers)
+        subject = Subject(fn, list(inputs), variables, buffers)
+        for x in subject.strangers:  # gradients reach them too
+            tensors.append(x)
+            before.append((x.data, x.grad, x.requires_grad))
+        yield subject
     finally:
         for x, (data, grad, requires_grad) in zip(tensors, before, strict=True):
             x.data, x.grad, x.requires_grad = data, grad, requires_grad

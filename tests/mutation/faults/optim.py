@@ -13,6 +13,7 @@ FAULTS = {
         "the group's momentum ignored": ("rate, group[\"momentum\"], group[\"weight_decay\"]", "rate, 0.9, group[\"weight_decay\"]"),
         "nesterov of the first group": ("step = kernels.nesterov_step if group[\"nesterov\"] else", "step = kernels.nesterov_step if self.param_groups[0][\"nesterov\"] else"),
         "decay of the first group": ("rate, group[\"momentum\"], group[\"weight_decay\"])", "rate, group[\"momentum\"], self.param_groups[0][\"weight_decay\"])"),
+        "a momentum of 1": ("self.not_negative(\"momentum\", group[\"momentum\"])", "self.not_negative(\"momentum\", group[\"momentum\"], below=1)"),
     },
     "optim/optimizer.py": {
         "steps are counted for all": ("                self.steps[p] += 1\n", "                self.steps = {q: n + 1 for q, n in self.steps.items()}\n"),
@@ -73,6 +74,8 @@ FAULTS = {
         "last_step in the rule's own type": ("return Tensor(change.astype(parameter.dtype, copy=False), device)", "return Tensor(change, device)"),
         "steps begin at one": ("self.steps = dict.fromkeys(self.state, 0)", "self.steps = dict.fromkeys(self.state, 1)"),
         "a fixed rate is not asked for": ("            self.not_negative(\"fixed_lr\", group[\"fixed_lr\"])\n", "            pass\n"),
+        "after loading no step was ever taken": ("if rate == 0 or (self.counts_steps and steps == 0):", "if rate == 0 or steps == 0:"),
+        "weights of another layout are copies": ("                        p.data = p.device.xp.ascontiguousarray(p.data)", "                        p.device.xp.ascontiguousarray(p.data)"),
     },
     "optim/lr_scheduler.py": {
         "lr set without the first": ("        self.first_lr = self.min_lr + (lr - self.min_lr) / self.factor(epoch)\n", ""),
@@ -129,6 +132,8 @@ FAULTS = {
         "the full rate is loaded as the warm one": ("self.full_lr, self.optimizer.lr = state[\"full_lr\"], state[\"lr\"]", "self.full_lr, self.optimizer.lr = state[\"lr\"], state[\"lr\"]"),
         "a plateau is told its metric by nobody": ("names = (\"factor\", \"patience\", \"min_lr\", \"metric\")", "names = (\"factor\", \"patience\", \"min_lr\")"),
         "warm-up ends one step early": ("* epoch / self.epochs if epoch < self.epochs else 1.0", "* epoch / self.epochs if epoch < self.epochs - 1 else 1.0"),
+        "a constant rate is not loaded": ("        \"\"\"Set what `state_dict` gave, the optimiser's rate too.\"\"\"\n        self.optimizer.lr = state[\"lr\"]", "        \"\"\"Set what `state_dict` gave, the optimiser's rate too.\"\"\""),
+        "infinite epochs": ("    if not 0 < value < math.inf:", "    if not 0 < value:"),
     },
     "optim/adaptive.py": {
         "the steps of another": ("        rate, root = _corrected(group, rate, steps)\n        numbers", "        rate, root = _corrected(group, rate, max(self.steps.values()))\n        numbers"),
@@ -166,6 +171,7 @@ FAULTS = {
         "centered may be a number": ("        self.flag(\"centered\", group[\"centered\"])\n", ""),
         "RMSprop's last step forgets the rate's sign": ("return -rate * state[\"velocity\"]", "return rate * state[\"velocity\"]"),
         "beta1 for both": ("return rate / (1 - beta1**steps), math.sqrt(1 - beta2**steps)", "return rate / (1 - beta1**steps), math.sqrt(1 - beta1**steps)"),
+        "the corrections of the step before": ("return rate / (1 - beta1**steps), math.sqrt(1 - beta2**steps)", "return rate / (1 - beta1**steps), math.sqrt(1 - beta2**max(1, steps - 1))"),
     },
     "optim/clip.py": {
         "the norm of each": ("factor = max_norm / first.xp.maximum(norm, max_norm)", "factor = max_norm / first.xp.maximum(norm / len(grads), max_norm)"),
@@ -187,5 +193,6 @@ FAULTS = {
         "one tensor is many": ("parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)", "parameters = list(parameters)"),
         "NumPy's numbers are refused": ("real = isinstance(max_norm, (int, float, np.integer, np.floating))", "real = isinstance(max_norm, (int, float))"),
         "the limit is on the squares": ("factor = max_norm / first.xp.maximum(norm, max_norm)", "factor = max_norm / first.xp.maximum(total, max_norm)"),
+        "a norm of the last device alone": ("total = total + first.copy_from(squares, device)", "total = 0.0 + first.copy_from(squares, device)"),
     },
 }

@@ -83,6 +83,12 @@ FAULTS = {
         "the whole of a run that was stopped by time": ("whole = epochs == trainer.epochs", "whole = epochs >= trainer.epochs - 1"),
         "the first epoch was chosen": ("if epochs > 1 else \"\"", "if epochs > 0 else \"\""),
         "a memory that is full has no words": ("{str(error) or 'out of memory'}", "{error}"),
+        "the story ends with one edit by hand": ("if row[1] not in by_hand]", "if not by_hand]"),
+        "the last net's task counts": ("loaded = loaded or Loaded(models, task, about, recipe)", "loaded = Loaded(models, task, about, recipe)"),
+        "--predict of several runs' folders": ("models, task, about, recipe = self.load(args.predict[:1], args.device)", "models, task, about, recipe = self.load(args.predict[:1])"),
+        "a rate is always to blame": ("        if cause is None:\n            more = \" --set lr=...\"", "        if cause is None or isinstance(cause, OSError):\n            more = \" --set lr=...\""),
+        "a run that is stopped has no report": ("report = first(lambda: write_report(args.out))", "report = args.out / \"report.html\""),
+        "a variant of another program": ("recipe = self.recipe(preset, given.get(\"variant\"))\n        if \"epochs\"", "recipe = self.recipe(preset)\n        if \"epochs\""),
     },
     "program/runs.py": {
         "the first one is repeated": ("tuple(devices + [devices[-1]] * (most - len(devices)))", "tuple(devices + [devices[0]] * (most - len(devices)))"),
@@ -107,6 +113,8 @@ FAULTS = {
         "a run goes on without its lock": ("it has no {CONFIG}\")\n    with locked(folder):\n        yield folder", "it has no {CONFIG}\")\n    yield folder"),
         "chosen on other data": ("        if path.name != BEST or data_settings(path, None)[\"data\"] != data:", "        if path.name != BEST:"),
         "settings newer than the run refused": ("if name in settings and name not in changeable:", "if name not in changeable:"),
+        "one GPU twice is one device (2)": ("        devices[1] = first.twin()  # one GPU as two logical devices", "        devices[1] = first"),
+        "a folder is looked at before it is locked": ("    with locked(folder):\n        if to_go_on_from(folder):\n            raise CheckpointError(\n                f\"{folder} holds a run already: add --resume, or choose another --out\"\n            )\n        yield folder", "    if to_go_on_from(folder):\n        raise CheckpointError(\n            f\"{folder} holds a run already: add --resume, or choose another --out\"\n        )\n    with locked(folder):\n        yield folder"),
     },
     "program/options.py": {
         "seconds are minutes": ("\"s\": 1 / 60, \"m\": 1.0", "\"s\": 1.0, \"m\": 1.0"),
@@ -127,6 +135,7 @@ FAULTS = {
         "a time of whole numbers": ("(\\d+(?:\\.\\d+)?)(s|m|h)", "(\\d+)(s|m|h)"),
         "a milestone twice": ("sorted(set(numbers))", "sorted(numbers)"),
         "a share of one": ("if 0 < (number := float(text)) < 1:", "if 0 < (number := float(text)) <= 1:"),
+        "spaces in edits stay": ("tuple(part.strip() for part in each.split(\"=\", 1))", "tuple(each.split(\"=\", 1))"),
     },
     "program/commandline.py": {
         "defaults count as given": ("if value != parser.get_default(name)}", "if value}"),
@@ -137,6 +146,8 @@ FAULTS = {
         "--eval does not take --val-share": ("WHERE | {\"data\", \"val_share\", \"batch_size\"", "WHERE | {\"data\", \"batch_size\""),
         "--skip-damaged 0 refused": ("        \"go on past at most N examples that cannot be read (0)\",\n        type=options.at_least(0),", "        \"go on past at most N examples that cannot be read (0)\",\n        type=options.at_least(1),"),
         "--import goes without --threads": ("\"import\": {\"looks\", \"data\", \"val_share\", \"out\", \"threads\"}", "\"import\": {\"looks\", \"data\", \"val_share\", \"out\"}"),
+        "no threads": ("add(\"--threads\", \"of the CPU kernels (one a core)\", type=natural, metavar=\"N\")", "add(\"--threads\", \"of the CPU kernels (one a core)\", type=options.at_least(0), metavar=\"N\")"),
+        "the first recipe says what is asked": ("zip(*(recipe.data.asks for recipe in recipes.values()), strict=True)", "zip(*(recipe.data.asks for recipe in [*recipes.values()][:1]), strict=True)"),
     },
     "program/recipe.py": {
         "milestones of the recipe": ("return MultiStep(optimizer, settings[\"milestones\"])", "return MultiStep(optimizer, self.milestones or [])"),
@@ -152,6 +163,7 @@ FAULTS = {
         "a variant's fields replace all": ("data=replace(data, **self.data)", "data=type(data)(**self.data)"),
         "a share that rounds down": ("epochs + 0.5))", "epochs))"),
         "no variant of no data": ("data=replace(data, **self.data)", "data=replace(data, **self.data) if len(self.data) > 1 else data"),
+        "a change before the first epoch": ("return max(1, math.floor(epoch / self.epochs * epochs + 0.5))", "return max(0, math.floor(epoch / self.epochs * epochs + 0.5))"),
     },
     "program/pictures.py": {
         "the crop of the whole picture": ("\"image_size\": settings[\"crop\"] or (side if whole else side - side // 8),", "\"image_size\": side if whole else side - side // 8,"),
@@ -206,6 +218,13 @@ FAULTS = {
         "ten views where only the centre is asked": ("sorted({1, len(several) if full else 1})", "sorted({1, len(several)})"),
         "a crop below its least": ("side = at_least(8)", "side = at_least(1)"),
         "grey pictures have lost colours": ("grey = about[\"in_channels\"] == 1 and has_colours(what)", "grey = about[\"in_channels\"] == 1"),
+        "the size that the embedded pictures have is refused": ("if wanted not in (None, side):", "if wanted is not None:"),
+        "damaged test pictures end the run": ("skip_damaged=bool(settings.get(\"skip_damaged\"))", "skip_damaged=train and bool(settings.get(\"skip_damaged\"))"),
+        "classes in another order": ("if tests.dataset.classes != task.classes:", "if {*tests.dataset.classes} != {*task.classes}:"),
+        "colour axes of the padded pictures": ("        if self.padding:  # a border has no colours\n            inner = inner.dataset\n", ""),
+        "one limit for both": ("parts = [PartDataset(each, count) for each, count in zip(sets, limits, strict=False)]", "parts = [PartDataset(each, limits[0]) for each, count in zip(sets, limits, strict=False)]"),
+        "each rank tests all": ("mine.share, mine.every = (0, 1), (ranks.rank, ranks.size)", "mine.share, mine.every = (0, 1), (0, 1)"),
+        "a border at the top of an exported net": ("edges = (0, self.border, 0, self.border)", "edges = (self.border, 0, self.border, 0)"),
     },
     "program/starting.py": {
         "auto keeps more than there are": ("    while size > examples:\n        size //= 2\n", ""),
@@ -229,6 +248,7 @@ FAULTS = {
         "halved once": ("    while size > examples:\n        size //= 2", "    if size > examples:\n        size //= 2"),
         "a milestone at the end is told": ("for epoch in given if epoch < epochs]", "for epoch in given if epoch <= epochs]"),
         "ratios of a smaller batch are told": ("if k <= 1 or settings", "if k == 1 or settings"),
+        "as many classes are the same classes": ("same = saved.state[\"about\"][\"classes\"] == about[\"classes\"]", "same = len(saved.state[\"about\"][\"classes\"]) == len(about[\"classes\"])"),
     },
     "program/published.py": {
         "blue stays red": ("x = x[:, ::-1] if self.order == \"BGR\" else x", "x = x"),
@@ -250,6 +270,9 @@ FAULTS = {
         "one picture at a time": ("                wanted[0] = 0  # as it was\n", ""),
         "damaged values are taken": ("if not fits or not np.isfinite(mean).all():", "if not fits:"),
         "features of a map": ("return self.run(x, keep=[name])[name].flatten(1)", "return self.run(x, keep=[name])[name]"),
+        "whole pictures are as large as the crop": ("picture_size=side + side // 7, image_size=side", "picture_size=side, image_size=side"),
+        "a .pt is no file of torch": ("if suffix in (\".pth\", \".pt\"):", "if suffix == \".pth\":"),
+        "more arrays than AlexNet has": ("    if arrays:\n        raise ModelFileError(f\"{path}: expected AlexNet's layers alone", "    if len(arrays) > 1:\n        raise ModelFileError(f\"{path}: expected AlexNet's layers alone"),
     },
     "program/exchange.py": {
         "--raw is dropped": ("if args.raw and path.suffix != \".onnx\":", "if False:"),
@@ -259,6 +282,10 @@ FAULTS = {
         "classes named by the file again": ("        names = tests.classes\n", ""),
         "--val-share forgotten by --import": ("\"val_share\": args.val_share}", "\"val_share\": None}"),
         "weights go without what they are about": ("\"about\": json.dumps(about)}", "\"about\": json.dumps(about[\"preset\"])}"),
+        "the share of a folder is not handed on": ("{\"data\": args.data, \"val_share\": args.val_share}", "{\"data\": args.data}"),
+        "the result has any name": ("feeding.call, outputs=[feeding.result]", "feeding.call"),
+        "numbers of parameters with buffers": ("size = sum(parameter.size for parameter in model.parameters())", "size = sum(array.size for array in model.state_dict().values())"),
+        "another number of classes": ("        if len(tests.classes) != len(names):", "        if len(tests.classes) < len(names):"),
     },
     "program/together.py": {
         "the fact of the second rank is not looked at": ("for name, others in told:", "for name, others in told[:1]:"),
@@ -275,6 +302,10 @@ FAULTS = {
         "threads of the environment overwritten": ("    if \"TINYNET_NUM_THREADS\" not in os.environ:\n        tinynet", "    tinynet"),
         "pictures on a disk: the last is never seen": ("np.linspace(0, count - 1, seen)", "np.linspace(0, count - 1, seen, endpoint=False)"),
         "an exception is lost": ("            ranks.abort(1)\n", ""),
+        "the first pictures alone are compared": ("np.linspace(0, count - 1, seen).astype(int).tolist()", "range(seen)"),
+        "warnings of all ranks": ("            logger.setLevel(logging.ERROR)  # rank 0 has the same warnings\n", ""),
+        "several ranks export": ("for name in (\"predict\", \"export\", \"import\"):", "for name in (\"predict\", \"import\"):"),
+        "ranks of a host share all its cores": ("mine = ranks.host, cores.cores()", "mine = ranks.host"),
     },
     "program/text.py": {
         "the last tenth, rounded the other way": ("end = math.ceil((1 - TEST) * len(text))", "end = int((1 - TEST) * len(text))"),
@@ -286,12 +317,18 @@ FAULTS = {
         "a masked text in the words of windows": ("dataset = self.pieces(dataset.text, known, self.length, dataset.source)", "dataset = Windows(dataset.text, known, self.length, dataset.source)"),
         "an example with one word unknown": ("known = all(word in source.symbols for each in self.examples for word in self.read(each))", "known = any(word in source.symbols for each in self.examples for word in self.read(each))"),
         "sources of the training sentences": ("tests.dataset.pairs[0][0]", "tests.dataset.pairs[0][1]"),
+        "symbols in any order": ("vocabulary = Vocabulary(sorted(set(text)))", "vocabulary = Vocabulary(list(set(text)))"),
+        "the last lines rounded down": ("end = math.ceil((1 - TEST) * len(pairs))", "end = int((1 - TEST) * len(pairs))"),
+        "the longest sentence has no shares": ("rows[:1, : len(asked[0])]", "rows[:1]"),
+        "a net that reads has another's length": ("if about[\"length\"] != self.length:", "if about[\"length\"] < self.length:"),
     },
     "program/made.py": {
         "a test sweeps as often as an epoch": ("Table(test, min(self.sweeps, 1))", "Table(test, self.sweeps)"),
         "a batch size refused in tests too": ("if self.sweeps and train and settings", "if self.sweeps and settings"),
         "best by the loss": ("self.measures, self.best_by, unit", "self.measures, \"loss\", unit"),
         "targets of the inputs' shape": ("train.arrays[0], train.arrays[-1]", "train.arrays[0], train.arrays[0]"),
+        "the seed does not reach the order": ("train=train, seed=settings[\"seed\"])", "train=train)"),
+        "bytes of a table": ("        if raw:\n            raise ValueError(\"--raw is for pictures: leave it out\")\n        shape = about", "        shape = about"),
     },
     "program/shown.py": {
         "samples by other luck each time": ("with no_grad(), same_luck():", "with no_grad():"),
@@ -300,6 +337,8 @@ FAULTS = {
         "words of all measures": ("for name, measure in measures if name in figures]", "for name, measure in measures]"),
         "late epochs densely": ("np.geomspace(1, len(found), ROWS)", "np.linspace(1, len(found), ROWS)"),
         "pictures of samples overwrite glimpses": ("{**result.get(\"pictures\", {}), **growth(folder)}", "{**growth(folder), **result.get(\"pictures\", {})}"),
+        "epoch 1000 before epoch 101": ("key=lambda p: (len(p.name), p))", "key=lambda p: p)"),
+        "pictures of one first word": ("f\"{re.findall(NAME, title)[0]}.png\"", "f\"{title.split()[0]}.png\""),
     },
     "program/unlabelled.py": {
         "fewer pictures shown": ("-(-SHOWN // tests.batch_size)", "SHOWN // tests.batch_size"),
@@ -307,9 +346,12 @@ FAULTS = {
         "--predict by other luck each time": ("with no_grad(), same_luck():", "with no_grad():"),
         "the ranks' share stays": ("        whole = copy.copy(tests)\n", "        whole = tests\n"),
         "made pictures keep their scale": ("return make(model, codes)", "return make(model, codes) * self.scale"),
+        "damaged pictures are not told": ("        \"\"\"Pictures.\"\"\"\n        return batch.damaged", "        \"\"\"Pictures.\"\"\"\n        return {}"),
     },
     "program/warned.py": {
         "a warning every time": ("            told.add(words)\n", ""),
         "warnings as errors end the program": ("            warnings.filterwarnings(\"default\", f\".*({theirs})\")\n", "            pass\n"),
+        "each warning of a kind is told": ("        if words not in told:\n            told.add(words)", "        if said not in told:\n            told.add(said)"),
+        "under -W error a large picture ends the run": ("        for theirs, _ in WORDS:\n            warnings.filterwarnings(\"default\", f\".*({theirs})\")\n", ""),
     },
 }

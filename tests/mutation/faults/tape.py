@@ -23,6 +23,7 @@ FAULTS = {
         "a number of NumPy's is no exponent": ("number = isinstance(p, (int, float, np.integer, np.floating))", "number = isinstance(p, (int, float, np.integer))"),
         "where: numbers take the condition's dtype": ("    a, b = operands(\"where\", a, b)\n    return", "    return"),
         "a condition that is a tensor counts for the dtype": ("    if not isinstance(a, Tensor) and not isinstance(b, Tensor):\n        a = on_device_of(\"where\", a, like)\n", ""),
+        "the exponent's gradient is 0 below 0": ("xp.log(xp.where(a == 0, 1, a))", "xp.log(xp.where(a <= 0, 1, a))"),
     },
     "arithmetic/reductions.py": {
         "max: ties count twice": ("won * (dy / won.sum(axis=ctx.inner, keepdims=True))", "won * dy"),
@@ -30,18 +31,20 @@ FAULTS = {
         "prod: axes go back by the same order": ("dx.reshape(moved.shape).transpose(np.argsort(order).tolist())", "dx.reshape(moved.shape).transpose(order)"),
         "var of as many elements as the correction": ("if count <= correction:", "if count < correction:"),
         "norm with p = 0": ("not p > 0:", "not p >= 0:"),
+        "the largest norm loses keepdims": ("return max(abs(x), axis, keepdims)", "return max(abs(x), axis)"),
+        "std: a sample's always": ("    return norm_root(var(x, axis, correction, keepdims))", "    return norm_root(var(x, axis, keepdims=keepdims))"),
     },
     "operators.py": {
         "operands of 1 - x exchanged": ("return call.sub(other, self)", "return call.sub(self, other)"),
         "to(device=..., dtype=...) does the first alone": ("for target in (*targets, device, dtype):", "for target in (*targets, dtype if device is None else device):"),
-        "std with correction 1 always": ("return call.std(self, _axis(\"std\", axis, dim), correction, keepdims or keepdim)", "return call.std(self, _axis(\"std\", axis, dim), keepdims=keepdims or keepdim)"),
-        "prod without torch's keepdim": ("return call.prod(self, _axis(\"prod\", axis, dim), keepdims or keepdim)", "return call.prod(self, _axis(\"prod\", axis, dim), keepdims)"),
-        "any without torch's keepdim": ("return call.any(self, _axis(\"any\", axis, dim), keepdims or keepdim)", "return call.any(self, _axis(\"any\", axis, dim), keepdims)"),
-        "argmin without torch's keepdim": ("return call.argmin(self, _axis(\"argmin\", axis, dim), keepdims or keepdim)", "return call.argmin(self, _axis(\"argmin\", axis, dim), keepdims)"),
-        "min along an axis without keepdim": ("return call.min_along(self, _axis(\"min\", axis, dim), keepdims or keepdim)", "return call.min_along(self, _axis(\"min\", axis, dim), keepdims)"),
+        "std with correction 1 always": ("return call.std(self, axis_or_dim(\"std\", axis, dim), correction, keepdims or keepdim)", "return call.std(self, axis_or_dim(\"std\", axis, dim), keepdims=keepdims or keepdim)"),
+        "prod without torch's keepdim": ("return call.prod(self, axis_or_dim(\"prod\", axis, dim), keepdims or keepdim)", "return call.prod(self, axis_or_dim(\"prod\", axis, dim), keepdims)"),
+        "any without torch's keepdim": ("return call.any(self, axis_or_dim(\"any\", axis, dim), keepdims or keepdim)", "return call.any(self, axis_or_dim(\"any\", axis, dim), keepdims)"),
+        "argmin without torch's keepdim": ("return call.argmin(self, axis_or_dim(\"argmin\", axis, dim), keepdims or keepdim)", "return call.argmin(self, axis_or_dim(\"argmin\", axis, dim), keepdims)"),
+        "min along an axis without keepdim": ("return call.min_along(self, axis_or_dim(\"min\", axis, dim), keepdims or keepdim)", "return call.min_along(self, axis_or_dim(\"min\", axis, dim), keepdims)"),
         "array @ x is x @ array": ("return call.matmul(other, self)", "return call.matmul(self, other)"),
         "x == [1, 2] is False": ("np.ndarray, np.generic, list, tuple)\nAxes", "np.ndarray, np.generic, tuple)\nAxes"),
-        "norm forgets the axis": ("return call.norm(self, p, _axis(\"norm\", axis, dim), keepdims or keepdim)", "return call.norm(self, p, _axis(\"norm\", axis, dim) or None, keepdims or keepdim)"),
+        "norm forgets the axis": ("return call.norm(self, p, axis_or_dim(\"norm\", axis, dim), keepdims or keepdim)", "return call.norm(self, p, axis_or_dim(\"norm\", axis, dim) or None, keepdims or keepdim)"),
         "cuda(1) is the first GPU": ("call.to(self, f\"cuda:{index}\")", "call.to(self, \"cuda:0\")"),
         "a leaf under += is refused only with a gradient": ("if self._requires_grad and self.node is None:", "if self._grad is not None and self.node is None:"),
     },
@@ -56,6 +59,7 @@ FAULTS = {
         "a copy's gradient comes from where it goes": ("ctx.device.copy_from(dy, ctx.output_device)", "ctx.device.copy_from(dy, ctx.device)"),
         "an index array of the host is not copied": ("return x.device.upload(part) if isinstance(part, np.ndarray) else part", "return part"),
         "flatten from the last axis but one counts from the front": ("start = start_axis + x.ndim if start_axis < 0 else start_axis", "start = abs(start_axis)"),
+        "stack: the new axis from behind is one too early": ("new = axis_of(\"stack\", axis, tensors[0].ndim + 1)", "new = axis % max(1, tensors[0].ndim) if axis < 0 else axis_of(\"stack\", axis, tensors[0].ndim + 1)"),
     },
     "tape.py": {
         "oldest node first": ("heapq.heappush(queue, (-source.number, source))", "heapq.heappush(queue, (source.number, source))"),
@@ -66,6 +70,7 @@ FAULTS = {
         "a walk without a gradient begins with ones in double precision": ("            grad = y.device.xp.ones(y.shape, y.dtype)\n    root", "            grad = y.device.xp.ones(y.shape)\n    root"),
         "of gradients that meet, a later one goes in front": ("waiting[output].append(g)", "waiting[output].insert(0, g)"),
         "zeros for an output that nothing used have the first one's shape": ("zeros(*node.outputs[output])", "zeros(*node.outputs[0])"),
+        "a visit's arrays are held while the next one works": ("        del arrived, leaving  # the last references: this memory can be used again at once\n", ""),
     },
     "tensors.py": {
         "gradients of a leaf not added": ("            grad = add(self.device, self.grad.data, grad)\n", "            grad = add(self.device, 0 * self.grad.data, grad)\n"),
@@ -84,6 +89,9 @@ FAULTS = {
         "half precision may require a gradient": ("if requires_grad and array.dtype not in (np.float32, np.float64):", "if requires_grad and array.dtype.kind != \"f\":"),
         "a list of tensors is known by its first": ("any(isinstance(part, Tensor) for part in data)", "len(data) and isinstance(data[0], Tensor)"),
         "a twin requires no gradient": ("        twin.grad = deepcopy(self.grad, memo)\n", "        twin.grad = deepcopy(self.grad, memo)\n        twin._requires_grad = self.grad is not None\n"),
+        "the given gradient keeps its dtype": ("grad = tensor(grad, self.dtype, self.device).data", "grad = tensor(grad, None, self.device).data"),
+        "a moved leaf's gradient is lost": ("        if self.grad is not None:\n            self.grad.move(device)\n", "        self._grad = None\n"),
+        "repr shows a copy of all values": ("values = np.array2string(self.numpy(), separator=\", \", prefix=\"tensor(\", threshold=100)", "values = np.array2string(self.numpy(), separator=\", \", prefix=\"tensor(\")"),
     },
     "recording.py": {
         "no_grad never ends": ("this_thread.paused -= 1", "pass"),
@@ -107,10 +115,13 @@ FAULTS = {
         "a whole trace sees only what is recorded": ("if trace and not (recorded or trace.whole):", "if trace and not recorded:"),
         "a tuple of one is a tensor": ("return tuple(tensors) if isinstance(given, tuple) else tensors[0]", "return tuple(tensors) if len(tensors) > 1 else tensors[0]"),
         "the numbers of nodes begin with the outputs": ("ctx.inputs, ctx.are_tensors, ctx.number = sources, are_tensors, next(clock)", "ctx.inputs, ctx.are_tensors, ctx.number = sources, are_tensors, len(sources)"),
+        "a gradient for the tensors alone: counted from the front": ("    return [next(gradients) if is_tensor else None for is_tensor in node.are_tensors]", "    return [next(gradients, None) for is_tensor in node.are_tensors]"),
+        "a profile sees no result of several": ("        record(arrays, results if isinstance(results, (tuple, list)) else [results])\n", "        record(arrays, [results])\n"),
     },
     "marks.py": {
         "only the start of an array is looked at": ("elements[:: array.size // SAMPLES]", "elements[:SAMPLES]"),
         "the fewer samples the larger the array": ("elements[:: array.size // SAMPLES]", "elements[:: max(SAMPLES, array.size // SAMPLES)]"),
+        "the step is rounded up": ("elements[:: array.size // SAMPLES]", "elements[:: -(-array.size // SAMPLES)]"),
     },
     "random.py": {
         "every draw the same": ("_calls += 1", "pass"),
@@ -119,6 +130,7 @@ FAULTS = {
         "the key of a draw the other way round": ("key=np.array(next_call(), np.uint64)", "key=np.array(next_call()[::-1], np.uint64)"),
         "a state without its calls": ("_seed, _calls = int(state[\"seed\"]), int(state[\"calls\"])", "_seed, _calls = int(state[\"seed\"]), _calls"),
         "a NumPy seed stays NumPy's": ("_seed, _calls = int(n), 0", "_seed, _calls = n, 0"),
+        "a state that is set begins again": ("    _seed, _calls = int(state[\"seed\"]), int(state[\"calls\"])\n", "    _seed, _calls = int(state[\"seed\"]), 0\n"),
     },
     "saving.py": {
         "parts are not synced": ("            file.flush()\n            os.fsync(file.fileno())\n        os.replace(part, path)", "            file.flush()\n        os.replace(part, path)"),
@@ -156,11 +168,14 @@ FAULTS = {
         "DLPack drops the gradient": ("array = self._readable(\"from_dlpack\")", "array = self._data"),
         "1.7 is an index": ("if self.dtype.kind not in \"iu\" or", "if self.dtype.kind not in \"iuf\" or"),
         "an empty tensor is False": ("        if self._data.size != 1:\n            raise ValueError(\n                f\"bool()", "        if self._data.size > 1:\n            raise ValueError(\n                f\"bool()"),
+        "True is an index": ("if self.dtype.kind not in \"iu\" or", "if self.dtype.kind not in \"biu\" or"),
+        "a gradient of another dtype's place: any device": ("            if value.shape != self.shape or value.device != self.device:", "            if value.size != self.size or value.device != self.device:"),
     },
     "arithmetic/comparisons.py": {
         "argmax of all does not keep its axes": ("1 if along in (None, i) else n", "1 if along == i else n"),
         "remainder has the first one's sign": ("_logic(\"remainder\", operator.mod, a, b)", "_logic(\"remainder\", np.fmod, a, b)", "import operator\n", "import operator\n\nimport numpy as np\n"),
         "argmin of nothing is asked of the whole alone": ("if (x.size if along is None else x.shape[along]) == 0:", "if along is None and x.size == 0:"),
+        "argmax of nothing refused along a full axis": ("if (x.size if along is None else x.shape[along]) == 0:", "if x.size == 0:"),
     },
     "arithmetic/einsum.py": {
         "the next tensor's letters are summed away": ("for t in terms[i + 1 :]", "for t in terms[i + 2 :]"),
@@ -171,10 +186,12 @@ FAULTS = {
         "a limit that whole numbers cannot have wraps round": ("least = lowest if least is None else max(lowest, min(least, highest))", "least = lowest if least is None else least"),
         "whole numbers are clipped to whole limits": ("x.dtype.kind in \"iu\" and any(limit % 1 for limit in given if -np.inf", "x.dtype.kind in \"iu\" and all(limit % 1 for limit in given if -np.inf"),
         "whole numbers go to the kernels as they are": ("return x if x.dtype.kind in \"fc\" else astype(x, np.float32)", "return astype(x, np.float32) if x.dtype.kind == \"b\" else x"),
+        "clip: most below what whole numbers can be": ("most = highest if most is None else max(lowest, min(most, highest))", "most = highest if most is None else min(most, highest)"),
     },
     "sharing.py": {
         "k rows for each of the batch's: all are counted once": ("self.count) * k), self.total * k", "self.count) * k), self.total"),
         "nobody shares after an inner share": ("        _current = before\n", "        _current = None\n"),
+        "several rows for each: as many as one each": ("slice(self.first * k, (self.first + self.count) * k)", "slice(self.first * k, self.first * k + self.count)"),
     },
     "creation.py": {
         "eye of 0 columns is square": ("(n, n if m is None else m)", "(n, m or n)"),
@@ -182,11 +199,14 @@ FAULTS = {
         "like: on the CPU": ("dtype or x.dtype, x.device, requires_grad)", "dtype or x.dtype, requires_grad=requires_grad)"),
         "randint with a numpy size begins at low": ("    if size is None:\n        low, high, size", "    if not size:\n        low, high, size"),
         "random numbers of a share are the first ones": ("return _made(draw((total, *shape[1:]))[rows], dtype", "return _made(draw((total, *shape[1:]))[: shape[0]], dtype"),
+        "whole by start and end alone": ("for number in (start, end, step))", "for number in (start, end))"),
+        "like: whole numbers become floats": ("return full(x.shape, value, dtype or x.dtype, x.device, requires_grad)", "return full(x.shape, float(value), dtype, x.device, requires_grad)"),
     },
     "functions.py": {
         "min along axis 0 is the smallest of all": ("return Tensor.min(x) if dim is None else", "return Tensor.min(x) if not dim else"),
         "max along an axis without keepdim": ("Tensor.max(x, dim=dim, keepdim=keepdim)", "Tensor.max(x, dim=dim)"),
-        "stack: dim is passed over": ("return arithmetic.stack(tensors, axis if dim is None else dim)", "return arithmetic.stack(tensors, axis)"),
+        "stack: dim is passed over": ("axis_or_dim(\"stack\", axis, dim) or 0)", "axis or 0)"),
+        "min loses keepdim": ("Tensor.min(x, dim=dim, keepdim=keepdim)", "Tensor.min(x, dim=dim)"),
     },
     "types.py": {
         "long and int exchanged": ("double, float, int, long = float64, float32, int32, int64", "double, float, int, long = float64, float32, int64, int32"),
@@ -196,6 +216,7 @@ FAULTS = {
         "a trace keeps the function it was in": ("        self._frame = None  # a frame keeps all its variables alive\n", ""),
         "the innermost name stays": ("if seen.name is None or frame is self._frame:", "if seen.name is None:"),
         "what is gone is remembered under its number": ("found[key] = weakref.ref(thing, forget), what", "found[key] = weakref.ref(thing), what"),
+        "squares in the array's own precision": ("piece = np.abs(flat[start : start + PIECE]).astype(np.float64)", "piece = np.abs(flat[start : start + PIECE])"),
     },
     "profiler.py": {
         "a trace begins with the machine": ("ts=1e6 * (e.start - zero)", "ts=1e6 * e.start"),
@@ -213,5 +234,8 @@ FAULTS = {
         "the file stays open when somebody holds it": ("or \"another process\"\n            os.close(file)\n", "or \"another process\"\n"),
         "only its maker may open the lock": ("os.O_RDWR | os.O_CREAT, 0o666)", "os.O_RDWR | os.O_CREAT, 0o600)"),
         "the name stays": ("            path.unlink(missing_ok=True)\n", ""),
+    },
+    "instead.py": {
+        "numpy's functions are named for hidden names": ("    if not write and array and not name.startswith(\"_\") and hasattr(np, name):", "    if not write and array and hasattr(np, name):"),
     },
 }

@@ -49,6 +49,7 @@ FAULTS = {
         "how sure it was of any": ("float(output[index, said[index]])", "float(output.max())"),
         "two classes are one": ("for k, name in enumerate(self.classes)\n            if pictures[k]", "for k, name in enumerate(self.classes)\n            if self.wrong[k]"),
         "the fifth is wrong": ("(rank >= 5).sum()", "(rank >= 4).sum()"),
+        "a sample of every class": ("        if label in shown and label not in kept:", "        if label not in kept:"),
     },
     "training/features.py": {
         "the farthest": ("places = np.argsort(distance, kind=\"stable\")[:count]", "places = np.argsort(-distance, kind=\"stable\")[:count]"),
@@ -77,6 +78,9 @@ FAULTS = {
         "each batch begins anew": ("        if best is None:\n", "        if best is None or len(batch.labels):\n"),
         "distances of one axis": ("((among - query) ** 2).sum(axis=1)", "((among - query) ** 2).max(axis=1)"),
         "grey is white": ("batch.pictures.shape[3]), 128, np.uint8)", "batch.pictures.shape[3]), 255, np.uint8)"),
+        "the crop's column is its row": ("left : left + seen]", "top : top + seen]"),
+        "an SRN sees a pixel": ("    if isinstance(layer, nn.SpatialResponseNorm):\n        return layer.options[\"size\"], 1, layer.options[\"size\"] // 2\n", ""),
+        "rows of ranks one after the other": ("return np.concatenate([each for turn in in_turns for each in turn if each is not None])", "return np.concatenate([each for mine in told for each in mine])"),
     },
     "training/inputs.py": {
         "top and left exchanged": ("device.upload(batch.top),\n                device.upload(batch.left),", "device.upload(batch.left),\n                device.upload(batch.top),"),
@@ -97,6 +101,8 @@ FAULTS = {
         "noise_scale is for pictures without noise": ("(1.0 if batch.colour is None else self.noise_scale)", "(self.noise_scale if batch.colour is None else 1.0)"),
         "labels on the second device": ("labels = Tensor(self.device.upload(batch.labels), self.device)", "place = list(self._means)[-1]\n        labels = Tensor(place.upload(batch.labels), place)"),
         "a net of one device gets a pair": ("return x if len(x) == 2 else x[0], labels", "return x, labels"),
+        "one grey pixel makes a picture grey": ("return bool((picture != picture[:, :, :1]).any())", "return bool((picture != picture[:, :, :1]).any(axis=2).all())"),
+        "a GPU's memory is filled for the first device": ("                for device in self._means:\n                    device.stage(batch.pictures)", "                for device in [self.device]:\n                    device.stage(batch.pictures)"),
     },
     "training/metrics.py": {
         "a resumed log is not cut": ("            self._file.truncate(size)\n", "            pass\n"),
@@ -123,6 +129,8 @@ FAULTS = {
         "an old run has no unit": ("    config.setdefault(\"unit\", Classification.unit)\n", ""),
         "a config without settings is one": ("        config[\"settings\"]\n", ""),
         "the board is of the whole disk": ("str(folder / \"tensorboard\")", "str(folder)"),
+        "the command forgets its ranks": ("f\"mpiexec -n {ranks} {command}\" if ranks > 1 else command", "command"),
+        "the board is not closed": ("        if self._board is not None:\n            self._board.close()", "        pass"),
     },
     "training/report.py": {
         "best is the last": ("best = min(tests, key=lambda line: line[config[\"best_by\"]])", "best = tests[-1]"),
@@ -166,6 +174,11 @@ FAULTS = {
         "no time is an error": ("whole = sum(seconds.values()) or 1.0", "whole = sum(seconds.values())"),
         "kernels of long ago": ("            draw_kernels([model[name] for name in names], path)\n", "            if not path.exists():\n                draw_kernels([model[name] for name in names], path)\n"),
         "the data of training twice": ("(other, test) = config[\"data\"][\"train\"], config[\"data\"][\"test\"]", "(other, test) = config[\"data\"][\"train\"], config[\"data\"][\"train\"]"),
+        "a run at its end is called unfinished": ("if tests else 0) < epochs:", "if tests else 0) <= epochs:"),
+        "seconds are rounded down": ("divmod(round(seconds), 60)", "divmod(int(seconds), 60)"),
+        "ten views are told as one": ("if views != \"1\":", "if views == \"10\":"),
+        "damaged pictures are added up over lines": ("if damaged := max((line.get(\"damaged\", 0) for line in (*train, *tests)), default=0):", "if damaged := sum(line.get(\"damaged\", 0) for line in (*train, *tests)):"),
+        "the last epochs are not the best's": ("when = f\"best of {len(tests)} epochs on", "when = f\"best of {tests[-1]['epoch']:g} epochs on"),
     },
     "training/plots.py": {
         "confusion drawn transposed": ("picture = axes.imshow(share,", "picture = axes.imshow(share.T,"),
@@ -203,6 +216,11 @@ FAULTS = {
         "a dark confusion": ("confusion_picture(confusion, classes, \"light\"))", "confusion_picture(confusion, classes, \"dark\"))"),
         "a mean of three channels": ("    if channels != 3:\n", "    if channels < 3:\n"),
         "a row too many of patches": ("rows = -(-of_group // columns)", "rows = of_group // columns + 1"),
+        "patches of tower b are numbered on": ("draw.text((left, top), str(place), \"black\", font)", "draw.text((left, top), str(number), \"black\", font)"),
+        "kernels are scaled by their colours apart": ("    largest = np.abs(weight).max(axis=(1, 2, 3), keepdims=True)\n", "    largest = np.abs(weight).max(axis=(2, 3), keepdims=True)\n"),
+        "a name is cut at its end once": ("while line and draw.textlength(line, font) > side:", "if line and draw.textlength(line, font) > side:"),
+        "blocks are as many as fit one tower": ("columns = min(of_group, max(4, 1600 // block))", "columns = min(maps, max(4, 1600 // block))"),
+        "figures of a dark page as on a light one": ("few, many = (\"black\", \"white\") if theme == \"light\" else (\"white\", \"black\")", "few, many = \"black\", \"white\""),
     },
     "training/console.py": {
         "the epoch is counted from 0": ("{epoch + 1}/{self.epochs}\"", "{epoch}/{self.epochs}\""),
@@ -221,6 +239,8 @@ FAULTS = {
         "a count of bytes": ("            unit_scale=True,\n", "            unit_scale=False,\n"),
         "the first line of a log waits for none": ("self._phase, self._said_at = \"\", time.monotonic()", "self._phase, self._said_at = \"\", 0.0"),
         "a line cannot be read above the bar": ("            tqdm.write(line)", "            print(line)"),
+        "the minute of a log begins anew at each call": ("        if self._bar.disable and now - self._said_at > QUIET:\n            self._said_at = now\n", "        waited, self._said_at = now - self._said_at, now\n        if self._bar.disable and waited > QUIET:\n"),
+        "advice is lost when the net is stuck": ("of a \"\n            f\"net that says the same of all {self.task.unit}. {advice}\".rstrip()", "of a \"\n            f\"net that says the same of all {self.task.unit}.\""),
     },
     "training/language.py": {
         "chance of one token more": ("self.device, self.chance = device, math.log(size)", "self.device, self.chance = device, math.log(size + 1)"),
@@ -240,6 +260,8 @@ FAULTS = {
         "a translation too many is passed over": ("zip(said, batch[-1], strict=True)", "zip(said, batch[-1], strict=False)"),
         "named right of all places": ("right += float((mean.argmax(axis=1) == targets).sum())", "right += float((mean.argmax(axis=1) == targets).mean())"),
         "sequences by their words": ("        return len(batch[-1])\n", "        return batch[-1].size\n"),
+        "a batch weighs all its places": ("return int((batch[-1] != NOWHERE).sum())", "return batch[-1].size"),
+        "the first net speaks for all": ("            mean = np.mean(outputs, axis=0)", "            mean = outputs[0]"),
     },
     "training/drawings.py": {
         "shades are cut, not rounded": ("255 * row + 0.5", "255 * row"),
@@ -253,6 +275,9 @@ FAULTS = {
         "two shades for three": ("\"tab10\" if len(names) <= 10 else \"turbo\"", "\"tab10\""),
         "three times as large": ("zoom: int = 2, gap: int = 2", "zoom: int = 3, gap: int = 2"),
         "the sheet lacks its last gap": ("size = max(map(len, rows)) * wide + gap, len(rows) * high + gap", "size = max(map(len, rows)) * wide, len(rows) * high"),
+        "the first row says how wide the sheet is": ("size = max(map(len, rows)) * wide + gap", "size = len(rows[0]) * wide + gap"),
+        "squares by their sides, not their areas": ("side = 0.92 * np.sqrt(abs(weight) / largest)", "side = 0.92 * abs(weight) / largest"),
+        "a point on the line is above it": ("wrong = points[(value(points) > 0) != (targets > 0)]", "wrong = points[(value(points) >= 0) != (targets > 0)]"),
     },
     "training/measure.py": {
         "two digits for all": ("{value:.{self.digits}f}", "{value:.2f}"),

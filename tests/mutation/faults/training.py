@@ -38,6 +38,8 @@ FAULTS = TELLING | {
         "what stands beside the net is not written": ("for section in (\"model\", \"optimizer\", \"arrays\")\n", "for section in (\"model\", \"optimizer\")\n"),
         "a damaged newest ends the search": ("        except CheckpointError:\n            damaged.append(path)\n", "        except CheckpointError:\n            damaged.append(path)\n            if len(damaged) > 1:\n                break\n"),
         "a missing state is none": ("state=dict(json.loads(metadata[\"state\"]))", "state=dict(json.loads(metadata.get(\"state\", \"{}\")))"),
+        "a folder left half-written is taken for a file": ("shutil.rmtree(path) if path.is_dir() else path.unlink()", "path.unlink()"),
+        "the newest by its time": ("return sorted(Path(folder).glob(f\"step-*{SUFFIX}\"), reverse=True)", "return sorted(Path(folder).glob(f\"step-*{SUFFIX}\"), key=lambda p: p.stat().st_mtime, reverse=True)"),
     },
     "training/saving.py": {
         "the velocities stay": ("        self.optimizer.load_state_dict(checkpoint.optimizer)\n", ""),
@@ -84,6 +86,7 @@ FAULTS = TELLING | {
         "the first dot ends a layer's name": ("layer, _, option = name.rpartition(\".\")", "layer, _, option = name.partition(\".\")"),
         "a number may be infinite": ("if not 0 <= number < math.inf:", "if not 0 <= number <= math.inf:"),
         "the oldest goes before the new one is there": ("        path = files.path_of(self.folder, step)\n        files.save(", "        path = files.path_of(self.folder, step)\n        files.prune(self.folder, self.keep - 1)\n        files.save("),
+        "edits are not checked by the rule": ("        optimizer.check({**group, option: number})\n", "        pass\n"),
     },
     "training/trainer.py": {
         "the seconds begin anew": ("        self.watch.seconds.update(position[\"seconds\"])\n", ""),
@@ -206,6 +209,11 @@ FAULTS = TELLING | {
         "a disk that fails names nothing": ("raise TrainingError(f\"{error}; {self.saver.last_good()}\") from error", "raise TrainingError(f\"{error}\") from error"),
         "best is linked by all ranks": ("        if self._writes:\n            self.saver.keep_best(self.best", "        if True:\n            self.saver.keep_best(self.best"),
         "seconds of a replay are those of the run": ("        self._restore(self.ranks.first(functools.partial(files.load, last)))\n", "        self.saver.restore(self.ranks.first(functools.partial(files.load, last)))\n"),
+        "a line has the next batch's rate": ("                self._report(now)\n                self._step_schedule()\n", "                self._step_schedule()\n                self._report(now)\n"),
+        "a test picture with a training picture's place is not told": ("            if place in self.damaged[split]:", "            if any(place in each for each in self.damaged.values()):"),
+        "parameters alone are the same on all ranks": ("map(np.ascontiguousarray, self.model.state_dict().values())", "map(np.ascontiguousarray, (p.numpy() for p in self.model.parameters()))"),
+        "few batches need a loss nearer to chance": ("near = 0.01 * math.sqrt(max(1, 50 / batches))", "near = 0.01 * math.sqrt(min(1, batches / 50))"),
+        "minutes begin with the process": ("elif self.max_minutes and time.monotonic() - self._started > 60 * self.max_minutes:", "elif self.max_minutes and self._saved_at - self._started > 60 * self.max_minutes:"),
     },
     "training/replay.py": {
         "the batch before": ("* (ranks.size > 1), number\n", "* (ranks.size > 1), number - 1\n"),
@@ -226,6 +234,9 @@ FAULTS = TELLING | {
         "the whole net is a place": ("for name, module in model.named_modules() if name]", "for name, module in model.named_modules()]"),
         "weights are looked at after their update alone": ("    yield _first_of(model.named_parameters())\n    found: list", "    found: list"),
         "ranks' places without who": ("found[0] + f\" of {found[1]}\" * (ranks.size > 1)", "found[0]"),
+        "a net that was watched stays so": ("            del module.forward  # the class's own is seen again", "            module.forward = module.forward"),
+        "modules of one name": ("for name, module in model.named_modules() if name]", "for name, module in model.named_modules() if \".\" not in name and name]"),
+        "the first input alone is looked at": ("all(map(_finite, _tensors(inputs))) else", "all(map(_finite, _tensors(inputs[:1]))) else"),
     },
     "training/signals.py": {
         "only Ctrl-C": ("for name in (\"SIGINT\", \"SIGTERM\", \"SIGHUP\") if", "for name in (\"SIGINT\",) if"),
@@ -234,6 +245,8 @@ FAULTS = TELLING | {
         "the second one is the default only of itself": ("        for each in self._before:\n            signal.signal(each, signal.SIG_DFL)", "        signal.signal(number, signal.SIG_DFL)"),
         "in any thread": ("if threading.current_thread() is threading.main_thread():", "if True:"),
         "an ignored signal is heard again": ("if signal.getsignal(number) is not signal.SIG_IGN:", "if signal.getsignal(number) is not None:"),
+        "the second signal finds Python's own handler": ("            signal.signal(each, signal.SIG_DFL)", "            signal.signal(each, self._before[each])"),
+        "handlers of Python's are put back as the system's": ("        for number, handler in self._before.items():\n            signal.signal(number, handler)", "        for number in self._before:\n            signal.signal(number, signal.SIG_DFL)"),
     },
     "training/stopwatch.py": {
         "one batch in fifty counts once": ("(now - self._last) * self._every", "(now - self._last)"),
@@ -242,6 +255,7 @@ FAULTS = TELLING | {
         "does not wait at a lap": ("        if self._running:\n            self._wait()\n            now", "        if self._running:\n            now"),
         "waits at every batch": ("self._running = step % self._every == 0", "self._running = True"),
         "the CPU's batches one in fifty": ("self._every = 50 if self._devices else 1", "self._every = 50"),
+        "a batch that is not measured begins one": ("        if self._running:\n            self._wait()\n            self._last", "        if True:\n            self._wait()\n            self._last"),
     },
     "training/batch_size.py": {
         "the slope of one step": ("(larger - least) // (more - few)", "larger // more"),
@@ -254,6 +268,8 @@ FAULTS = TELLING | {
         "a step that needs nothing": ("each, free = max(1, (larger - least) // (more - few)), device.free_memory()", "each, free = (larger - least) // (more - few), device.free_memory()"),
         "the peaks of the first device": ("return [device.memory_stats().peak for device in devices]", "return [devices[0].memory_stats().peak for device in devices]"),
         "the size that was asked for is never tried": ("    size = most\n", "    size = most // 2\n"),
+        "the first device's memory alone counts": ("room, reason = min(fits)", "room, reason = fits[0]"),
+        "what the trial took is no room": ("room = more + int(SHARE * free) // each", "room = int(SHARE * free) // each"),
     },
     "training/task.py": {
         "the training error of the top five": ("rank_of_truth(self.device.xp, logits.data, labels.data) > 0", "rank_of_truth(self.device.xp, logits.data, labels.data) >= 5"),
@@ -267,6 +283,8 @@ FAULTS = TELLING | {
         "of five classes top-5 is told": ("if len(self.classes) <= 5:", "if len(self.classes) < 5:"),
         "early classifiers count in full": ("loss = loss + self.auxiliary * F.cross_entropy(each, labels)", "loss = loss + F.cross_entropy(each, labels)"),
         "top-1 error with ties for the net": ("logits.data, labels.data) > 0", "logits.data, labels.data) > 1"),
+        "means of one shape are one mean": ("alike = alike and np.array_equal(mine.mean, its.mean)", "alike = alike and mine.mean.shape == its.mean.shape"),
+        "the top five of six": ("if len(self.classes) <= 5:", "if len(self.classes) <= 6:"),
     },
     "training/objective.py": {
         "a mean of batches": ("                        sums += mine * np.array([figures[name].item() for name in names])\n                        count += mine\n", "                        sums += np.array([figures[name].item() for name in names])\n                        count += 1\n"),
@@ -284,5 +302,6 @@ FAULTS = TELLING | {
         "undivided is not handed on": ("self.glimpse, self.undivided = glimpse, undivided", "self.glimpse = glimpse"),
         "the first figure is the best": ("best_by: str = \"loss\",", "best_by: str = \"\","),
         "inputs on the CPU": ("tuple(tensor(array, device=self.device) for array in batch)", "tuple(tensor(array) for array in batch)"),
+        "tests take the mean of batches": ("sums += mine * np.array(", "sums += np.array("),
     },
 }
