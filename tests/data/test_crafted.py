@@ -214,6 +214,7 @@ def test_long_work_shows_how_far_it_is(tmp_path, capsys, threads, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(progress, "LOG", 0.0)
         check_md5(tmp_path, progress=True)
+        assert list(progress.bar(range(3), shown=True, leave=True)) == [0, 1, 2]
     said = capsys.readouterr().err
     assert f"md5 of {TRAIN}: 100%" in said and "\r" not in said and "\n\n" not in said
     log = progress.bar(range(9), shown=True, leave=True)
