@@ -267,10 +267,12 @@ def test_every_type_of_number_and_text_in_a_matlab_file():
     }
     numbers = [cell(6, element(kind, value.tobytes())) for kind, value in values.items()]
     encodings = {1: "latin1", 2: "latin1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le"}
+    encodings[18] = "latin1"  # or any type unknown
     texts = [cell(4, element(kind, "bé".encode(code)), 2) for kind, code in encodings.items()]
+    texts.append(cell(4, element(4, b"\x00\xd8"), 1))  # half a letter
     others = [cell(6, element(9, bytes(16)), 2), cell(6, element(9, b""), 0), cell(1, b"")]
     found = read_struct_array(struct_array(numbers + texts + others), "table", "x")
-    expected = [value.item() for value in values.values()] + ["bé"] * 5 + [None] * 3
+    expected = [value.item() for value in values.values()] + ["bé"] * 6 + ["\ufffd"] + [None] * 3
     assert found == [{f"f{k}": value for k, value in enumerate(expected)}]
     for other in ("tabl", "tables", "Table"):
         with pytest.raises(DataError, match=f"x: no struct array named {other} in it"):

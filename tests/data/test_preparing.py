@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from make_archives import TRAIN, make_kaggle, make_official, tar_of
+from PIL import Image
 from small_tree import (
     SMALL,
     InThread,
@@ -307,6 +308,11 @@ def test_a_folder_begun_with_another_source_is_not_gone_on_with(tmp_path, small)
     bad.unlink()
     with pytest.raises(DataError, match=r"out was begun with another source .* \(the pictures\);"):
         made(small, out)
+    bad.write_text("text")
+    moved = small.rename(tmp_path / "moved")  # the same pictures elsewhere
+    assert made(moved, out, max_bad=0.1)["plan"]["source"] == str(moved)
+    with pytest.raises(DataError, match=r"other options \(source .*/moved, not .*/in\); choose"):
+        made(small, out, max_bad=0.1)
 
 
 # ---- how many bad pictures are too many
@@ -318,7 +324,10 @@ def test_a_folder_begun_with_another_source_is_not_gone_on_with(tmp_path, small)
      (2, 2 / 12, True), (2, 0.24, True), (2, 1, True)],
 )  # fmt: skip
 def test_bad_pictures_up_to_the_share_and_no_more(small, tmp_path, bad, max_bad, passes):
-    """Of twelve; whether they are found in one run, or by a run that goes on with another."""
+    """Of twelve; whether they are found in one run, or by a run that goes on with another. What is
+    odd about others, and told, does not count.
+    """
+    Image.new("L", (12, 10)).save(small / "train/n01/0.jpg")
     for i in range(bad):
         (small / ("train/n01/1.jpg", "val/n02/1.jpg")[i]).write_text("no picture")  # two shards
     for interrupted in (False, True):

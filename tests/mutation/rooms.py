@@ -129,12 +129,14 @@ ROOMS = {
         data/imagenet.py data/test_archives.py {_PREPARING}
         data/prepare.py {_PREPARING}
         data/repair.py data/test_repair.py data/test_data_kinds.py data/test_preparing.py
-        data/over_ranks.py data/test_over_ranks.py data/test_data_kinds.py
+        data/over_ranks.py data/test_over_ranks.py data/test_data_kinds.py data/test_preparing.py
         data/shards.py training/test_disk.py {_PREPARING}
         data/pictures.py {_READING} {_PREPARING}
         data/text.py data/test_text.py data/test_data_kinds.py data/test_reading_rules.py examples/test_gpt.py examples/test_transformer.py
         data/sequences.py data/test_text.py data/test_reading_rules.py examples/test_gpt.py examples/test_transformer.py
         data/progress.py data/test_crafted.py
+        data/formats.py {_READING} data/test_prepared_folder.py data/test_archives.py data/test_data_mistakes.py
+        data/folder.py {_READING} data/test_data_mistakes.py data/test_preparing.py data/test_data_robust.py
         data/fashion/cut.py data/test_data_mistakes.py
         data/*.py data/test_archives.py {_READING} data/test_data_robust.py data/test_data_mistakes.py data/test_crafted.py
     """,

@@ -414,7 +414,6 @@ FAULTS = {
         "a link's path is a name": ("if key == b\"path\":", "if key.endswith(b\"path\"):"),
         "uncompressed archives with limits of one": ("if len(data) > limit:", "if len(data) >= limit:"),
         "the time stands in what is written": ("    header.size = len(data)\n    return header.tobuf", "    header.size, header.mtime = len(data), __import__(\"time\").time()\n    return header.tobuf"),
-        "the first of two files of one name": ("        if wanted(name):\n            files[name] =", "        if wanted(name) and name not in files:\n            files[name] ="),
     },
     "data/cifar.py": {
         "planes read as pixels": (".reshape(-1, 3, _SIDE, _SIDE)", ".reshape(-1, _SIDE, _SIDE, 3).transpose(0, 3, 1, 2)"),
@@ -438,7 +437,7 @@ FAULTS = {
         "all that lies in the folder is read": ("if p.is_file() and _wanted(p.name)}", "if p.is_file()}"),
         "labels as long as a byte": ("return planes, np.array(labels)", "return planes, np.array(labels, np.uint8)"),
         "one forgiven class name": ("_class_names(files.get(names), f\"{path}/{names}\")", "_class_names(files.get(names, b\"\"), f\"{path}/{names}\")"),
-        "a table without names": ("load_pickle(data, name).get(b\"label_names\", [])", "load_pickle(data, name)[b\"label_names\"]"),
+        "a table without names": ("    if not isinstance(labels, list):\n        raise DataError(f\"{name}: expected a list of the classes", "    if labels is None:\n        raise DataError(f\"{name}: expected a list of the classes"),
     },
     "data/idx.py": {
         "little-endian": ("f\">{len(sizes)", "f\"<{len(sizes)"),
