@@ -115,6 +115,20 @@ def test_a_layer_that_is_used_twice_keeps_its_gradient():
     assert how.factors.weights == {net.fc6.weight}
 
 
+def test_a_layer_of_rows_that_are_no_examples_keeps_its_gradient():
+    class Table(Small):
+        def forward(self, x: Any) -> Any:
+            table = self.fc6(tinynet.tensor(np.ones((5, 64), np.float32)))
+            return self.fc8(self.fc7(self.conv(x).flatten(1)[:, :40] + table.sum(0)))
+
+    net = Table()
+    alone, _ = step(ALONE, net=net)
+    found, how = step(Same(2), True, net=net)
+    for mine, its in zip(found, alone, strict=True):
+        np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-6)
+    assert how.factors.weights == {net.fc7.weight, net.fc8.weight}
+
+
 def test_another_graph_is_refused_where_factors_are_exchanged():
     net = Small()
     _, how = step(Same(2), True, net=net)
