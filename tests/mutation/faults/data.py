@@ -454,7 +454,6 @@ FAULTS = {
         "labels of three dimensions": ("if array.ndim != int(kind[-1]):", "if array.ndim > int(kind[-1]):"),
         "what follows the promised values is not read": ("while len(data) <= count and", "while len(data) < count and"),
         "labels where pictures should be": ("            if array.ndim != int(kind[-1]):\n                raise DataError(f\"{path}: expected {kind[-1]} dimensions, got {array.ndim}\")\n", ""),
-        "given names are counted again": ("    if classes is None:\n        highest", "    if not classes:\n        highest"),
         "labels and pictures exchanged in the refusal": ("got {len(labels)} labels \"\n                f\"for {len(pictures)} pictures", "got {len(pictures)} labels \"\n                f\"for {len(labels)} pictures"),
     },
     "data/formats.py": {
