@@ -323,7 +323,7 @@ def test_a_folder_begun_with_another_source_is_not_gone_on_with(tmp_path, small)
     [(0, 0, True), (1, 0, False), (1, 1 / 12, True), (1, 0.08, False), (2, 0.16, False),
      (2, 2 / 12, True), (2, 0.24, True), (2, 1, True)],
 )  # fmt: skip
-def test_bad_pictures_up_to_the_share_and_no_more(small, tmp_path, bad, max_bad, passes):
+def test_bad_pictures_up_to_the_share_and_no_more(small, tmp_path, bad, max_bad, passes, caplog):
     """Of twelve; whether they are found in one run, or by a run that goes on with another. What is
     odd about others, and told, does not count.
     """
@@ -343,6 +343,7 @@ def test_bad_pictures_up_to_the_share_and_no_more(small, tmp_path, bad, max_bad,
                 message = f"pictures, got {bad} of 12 pictures; the first: train\tn01/1.jpg"
                 with pytest.raises(DataError, match=message):
                     made(small, out, max_bad=max_bad)
+    assert not caplog.records  # no shard is damaged
 
 
 def test_a_class_with_test_pictures_alone(tmp_path, rng, caplog):
