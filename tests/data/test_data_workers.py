@@ -330,7 +330,7 @@ def test_a_worker_that_stands_still_ends_the_run(rng, forks, monkeypatch):
             list(epoch)
 
 
-def test_workers_end_with_the_loader(rng, forks):
+def test_workers_end_with_the_loader(rng):
     loader = Loader(drawn(rng), 8, crop=7, train=True, workers=1)
     next(loader.epoch(0))
     processes = [worker.process for worker in loader._pool.workers]
