@@ -182,6 +182,11 @@ def test_tables_and_sentence_of_a_statement(tmp_path):
     assert "| views | full | 3 |" in whole and "--data SHARDS" in whole
 
 
+def test_before_the_first_pair_there_is_no_picture(tmp_path):
+    for name in ("norm", "relu"):
+        assert page.draw(tmp_path, name, plan(name), {}) == "" and not list(tmp_path.iterdir())
+
+
 def test_only_seeds_that_both_have_are_compared():
     lines = written("norm", "top1_error", {"whole": [20.0, 22.0], "none": [23.0]})
     (row,) = STATEMENTS["norm"].comparisons
@@ -247,6 +252,9 @@ def test_colours_of_towers(tmp_path, rng):
     energy = [(kernel**2).sum() for kernel in arrays["a.conv1.weight"]]  # a weight of each kernel
     share = 100 * energy[1] / sum(energy)
     assert figures.colours(tmp_path / name)["colour_a"] == pytest.approx(share)
+    for one in ({"a.conv1.weight": colour}, {f"{t}.conv1.weight": grey[:, :1] for t in "ab"}):
+        checkpoint.save(path, checkpoint.Checkpoint(one, {}, {}, {"about": {}}))
+        assert figures.colours(tmp_path / name) == {}  # one tower, or no colours
 
 
 def test_the_epoch_that_reaches_the_target():

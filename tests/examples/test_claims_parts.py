@@ -369,7 +369,14 @@ def test_what_is_said_reaches_the_runs(tmp_path, monkeypatch, capsys):
         (STATEMENTS["sixth"], "full", 2, ("--epochs", "1"), lines, shards, "cpu:1"),
         (STATEMENTS["colour"], "small", 5, (), lines, {"CIFAR-10": "c"}, None),
     ]
+
+    def stopped(*each):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(claims, "run", stopped)
     capsys.readouterr()
+    assert claims.main(["run", "norm", "--out", str(out)]) == 130
+    assert capsys.readouterr() == ("", "stopped; the same command goes on\n")
     assert claims.main(["list"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert "sixth (section 7, table 2; CIFAR-10, photographs)" in said
