@@ -25,6 +25,7 @@ from tinynet.arithmetic import (
 )
 from tinynet.arithmetic.operands import axis_of
 from tinynet.functional import log_softmax, relu, sigmoid, softmax, tanh
+from tinynet.operators import axis_or_dim
 from tinynet.tensors import Tensor
 
 __all__ = [
@@ -62,14 +63,14 @@ unsqueeze = Tensor.unsqueeze
 var = Tensor.var
 
 
-def cat(tensors: Sequence[Tensor], axis: int = 0, *, dim: int | None = None) -> Tensor:
-    """Tensors side by side along an axis."""
-    return concat(tensors, axis if dim is None else dim)
+def cat(tensors: Sequence[Tensor], axis: int | None = None, *, dim: int | None = None) -> Tensor:
+    """Tensors side by side along an axis (0)."""
+    return concat(tensors, axis_or_dim("cat", axis, dim) or 0)
 
 
-def stack(tensors: Sequence[Tensor], axis: int = 0, *, dim: int | None = None) -> Tensor:
-    """Tensors of one shape along a new axis."""
-    return arithmetic.stack(tensors, axis if dim is None else dim)
+def stack(tensors: Sequence[Tensor], axis: int | None = None, *, dim: int | None = None) -> Tensor:
+    """Tensors of one shape along a new axis (0)."""
+    return arithmetic.stack(tensors, axis_or_dim("stack", axis, dim) or 0)
 
 
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:

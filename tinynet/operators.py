@@ -21,7 +21,7 @@ Comparable = (Holder, bool, int, float, complex, np.ndarray, np.generic, list, t
 Axes = int | tuple[int, ...] | list[int] | None  # one axis, several, or all
 
 
-def _axis(name: str, axis: Any, dim: Any) -> Any:
+def axis_or_dim(name: str, axis: Any, dim: Any) -> Any:
     """The one of the two that was given."""
     if dim is None:
         return axis
@@ -204,19 +204,19 @@ class Operators(Holder[Result]):
         self, axis: Axes = None, keepdims: bool = False, *, dim: Axes = None, keepdim: bool = False
     ) -> Result:
         """The sum."""
-        return call.sum(self, _axis("sum", axis, dim), keepdims or keepdim)
+        return call.sum(self, axis_or_dim("sum", axis, dim), keepdims or keepdim)
 
     def mean(
         self, axis: Axes = None, keepdims: bool = False, *, dim: Axes = None, keepdim: bool = False
     ) -> Result:
         """The mean."""
-        return call.mean(self, _axis("mean", axis, dim), keepdims or keepdim)
+        return call.mean(self, axis_or_dim("mean", axis, dim), keepdims or keepdim)
 
     def prod(
         self, axis: Axes = None, keepdims: bool = False, *, dim: Axes = None, keepdim: bool = False
     ) -> Result:
         """The product."""
-        return call.prod(self, _axis("prod", axis, dim), keepdims or keepdim)
+        return call.prod(self, axis_or_dim("prod", axis, dim), keepdims or keepdim)
 
     def var(
         self,
@@ -228,7 +228,7 @@ class Operators(Holder[Result]):
         keepdim: bool = False,
     ) -> Result:
         """The sum of (x - mean)^2, divided by n - correction."""
-        return call.var(self, _axis("var", axis, dim), correction, keepdims or keepdim)
+        return call.var(self, axis_or_dim("var", axis, dim), correction, keepdims or keepdim)
 
     def std(
         self,
@@ -240,7 +240,7 @@ class Operators(Holder[Result]):
         keepdim: bool = False,
     ) -> Result:
         """The square root of var."""
-        return call.std(self, _axis("std", axis, dim), correction, keepdims or keepdim)
+        return call.std(self, axis_or_dim("std", axis, dim), correction, keepdims or keepdim)
 
     def norm(
         self,
@@ -252,7 +252,7 @@ class Operators(Holder[Result]):
         keepdim: bool = False,
     ) -> Result:
         """(sum of |x|^p)^(1/p); the largest |x| for p = inf."""
-        return call.norm(self, p, _axis("norm", axis, dim), keepdims or keepdim)
+        return call.norm(self, p, axis_or_dim("norm", axis, dim), keepdims or keepdim)
 
     @overload
     def max(self, axis: Axes = None, keepdims: bool = False) -> Result: ...
@@ -264,7 +264,7 @@ class Operators(Holder[Result]):
         """The largest. max(dim=1), as in torch, gives two tensors: (values, indices)."""
         if dim is None:
             return call.max(self, axis, keepdims or keepdim)
-        return call.max_along(self, _axis("max", axis, dim), keepdims or keepdim)
+        return call.max_along(self, axis_or_dim("max", axis, dim), keepdims or keepdim)
 
     @overload
     def min(self, axis: Axes = None, keepdims: bool = False) -> Result: ...
@@ -276,7 +276,7 @@ class Operators(Holder[Result]):
         """The smallest. min(dim=1), as in torch, gives two tensors: (values, indices)."""
         if dim is None:
             return call.min(self, axis, keepdims or keepdim)
-        return call.min_along(self, _axis("min", axis, dim), keepdims or keepdim)
+        return call.min_along(self, axis_or_dim("min", axis, dim), keepdims or keepdim)
 
     def argmax(
         self,
@@ -287,7 +287,7 @@ class Operators(Holder[Result]):
         keepdim: bool = False,
     ) -> Result:
         """The index of the largest, of equals the first: along an axis, or in x.flatten()."""
-        return call.argmax(self, _axis("argmax", axis, dim), keepdims or keepdim)
+        return call.argmax(self, axis_or_dim("argmax", axis, dim), keepdims or keepdim)
 
     def argmin(
         self,
@@ -298,23 +298,23 @@ class Operators(Holder[Result]):
         keepdim: bool = False,
     ) -> Result:
         """The index of the smallest, of equals the first: along an axis, or in x.flatten()."""
-        return call.argmin(self, _axis("argmin", axis, dim), keepdims or keepdim)
+        return call.argmin(self, axis_or_dim("argmin", axis, dim), keepdims or keepdim)
 
     def all(
         self, axis: Axes = None, keepdims: bool = False, *, dim: Axes = None, keepdim: bool = False
     ) -> Result:
         """Whether nothing is 0 or False."""
-        return call.all(self, _axis("all", axis, dim), keepdims or keepdim)
+        return call.all(self, axis_or_dim("all", axis, dim), keepdims or keepdim)
 
     def any(
         self, axis: Axes = None, keepdims: bool = False, *, dim: Axes = None, keepdim: bool = False
     ) -> Result:
         """Whether something is neither 0 nor False."""
-        return call.any(self, _axis("any", axis, dim), keepdims or keepdim)
+        return call.any(self, axis_or_dim("any", axis, dim), keepdims or keepdim)
 
     def cumsum(self, axis: int | None = None, *, dim: int | None = None) -> Result:
         """The running sum along an axis."""
-        return call.cumsum(self, _axis("cumsum", axis, dim))
+        return call.cumsum(self, axis_or_dim("cumsum", axis, dim))
 
     # Shapes.
 
@@ -328,7 +328,7 @@ class Operators(Holder[Result]):
 
     def flatten(self, start_axis: int | None = None, *, start_dim: int | None = None) -> Result:
         """All axes from `start_axis` (the first) on as one."""
-        return call.flatten(self, _axis("flatten", start_axis, start_dim) or 0)
+        return call.flatten(self, axis_or_dim("flatten", start_axis, start_dim) or 0)
 
     def transpose(self, *axes: Any) -> Result:
         """The axes in another order, as in NumPy; reversed if none is given.
@@ -354,17 +354,17 @@ class Operators(Holder[Result]):
 
     def squeeze(self, axis: Axes = None, *, dim: Axes = None) -> Result:
         """Without its axes of length 1: all of them, or those given."""
-        return call.squeeze(self, _axis("squeeze", axis, dim))
+        return call.squeeze(self, axis_or_dim("squeeze", axis, dim))
 
     def unsqueeze(self, axis: int | None = None, *, dim: int | None = None) -> Result:
         """With a new axis of length 1 at this place."""
-        return call.unsqueeze(self, _axis("unsqueeze", axis, dim))
+        return call.unsqueeze(self, axis_or_dim("unsqueeze", axis, dim))
 
     def split(
         self, sizes: int | Sequence[int], axis: int | None = None, *, dim: int | None = None
     ) -> tuple[Result, ...]:
         """The parts along an axis (the first): of the sizes in a list, or each of one size."""
-        place = _axis("split", axis, dim)
+        place = axis_or_dim("split", axis, dim)
         return call.split(self, sizes, 0 if place is None else place)
 
     # Types and places.

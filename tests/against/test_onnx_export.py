@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import tinynet
-import tinynet.functional as F
 from tinynet import ModelFileError, nn
 from tinynet.gradcheck.cases import CASES
 from tinynet.program import published
@@ -176,53 +175,6 @@ def test_gpt(rng, tmp_path):
     assert weights.count("tokens.weight") == 1  # read at the start, and compared with at the end
     for tokens in (rng.integers(0, 65, (4, 16)), np.zeros((1, 16), np.int64)):
         compare(path, net, tokens, share=1e-5)
-
-
-class Odd(nn.Module):
-    """What a file cannot hold, one way a name."""
-
-    def __init__(self, way):
-        self.way, self.fc = way, nn.Linear(4, 4)
-
-    def forward(self, x):
-        if self.way == "numpy":
-            return self.fc(x) + np.abs(x.numpy())
-        if self.way == "detach":
-            return self.fc(x.detach())
-        if self.way == "mean over the batch":
-            return self.fc(x) - x.mean(0)
-        if self.way == "another way":
-            return self.fc(x) if float(x.max()) > 3.5 else self.fc(self.fc(x))
-        if self.way == "loss":
-            return F.mse_loss(self.fc(x), x, "none")
-        if self.way == "slice":
-            return x[: len(x) - 1]
-        return Square.apply(self.fc(x))
-
-
-class Square(tinynet.Function):
-    @staticmethod
-    def forward(ctx, x):
-        return x * x
-
-
-@pytest.mark.parametrize(
-    "way, words",
-    [
-        ("numpy", "Add in the net takes an array that changes with the input"),
-        ("detach", "Linear in fc takes an array that changes"),
-        ("mean over the batch", "Div in the net takes an array that changes"),
-        ("another way", "the same operations whatever the input"),
-        ("loss", "MSELoss in the net: expected what a net in use does"),
-        ("slice", "Index in the net: key depends on the input"),
-        ("own", "Square in the net: expected what a net in use does"),
-    ],
-)
-def test_what_would_be_wrong_is_refused(way, words, tmp_path):
-    example = np.float32([[1, 2, 3, 4]])
-    with pytest.raises(ModelFileError, match=words):
-        tinynet.onnx.export(Odd(way), example, tmp_path / "net.onnx")
-    assert not list(tmp_path.iterdir())
 
 
 def changed(model, rng):

@@ -348,9 +348,12 @@ def test_limits(rng):
 
 
 def test_at_0_the_slope_is_the_left_one():
-    for name, slope in (("relu", 0.0), ("leaky_relu", 0.01), ("elu", 1.0), ("abs", 0.0)):
+    for name, options, slope in (
+        ("relu", (), 0), ("leaky_relu", (), 0.01), ("leaky_relu", (3.0,), 3), ("elu", (), 1),
+        ("elu", (2.0,), 2), ("abs", (), 0), ("clip", (0.0, 9.0), 1), ("clip", (-9.0, 0.0), 1),
+    ):  # fmt: skip
         x = tinynet.tensor([0.0, -0.0], requires_grad=True)
-        OPERATIONS[name].call(x).sum().backward()
+        OPERATIONS[name].call(x, *options).sum().backward()
         np.testing.assert_allclose(x.grad.numpy(), [slope] * 2, rtol=1e-6)
 
 
@@ -387,6 +390,8 @@ def test_new_tensors():
         (tinynet.arange(0, 3), np.arange(3)),
         (tinynet.arange(0), np.arange(0)),
         (tinynet.arange(0.5, 2), np.arange(0.5, 2, dtype=single)),
+        (tinynet.arange(0, 2.5), np.arange(0, 2.5, dtype=single)),
+        (tinynet.arange(0, 2, 0.5), np.arange(0, 2, 0.5, dtype=single)),
         (tinynet.arange(3, dtype="float64"), np.arange(3.0)),
         (tinynet.arange(3.0), np.arange(3, dtype=single)),
         (tinynet.linspace(0, 1, 5), np.linspace(0, 1, 5, dtype=single)),

@@ -17,8 +17,9 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import random
-from tinynet.devices import cores, threads
+from tinynet.devices import base, cores, threads
 from tinynet.devices.cores import available_cores
+from tinynet.devices.layout import memory_order
 from tinynet.devices.scratch import Scratch
 from tinynet.gradcheck.cases.inputs import layouts
 from tinynet.kernels.dropout import dropout_mask_definition
@@ -68,6 +69,38 @@ def test_names_that_are_none(name):
         ValueError, match=r"device: expected 'cpu', 'cpu:N', 'cuda' or 'cuda:N', got"
     ):
         tinynet.device(name)
+
+
+def test_a_device_that_two_threads_ask_for_at_once_is_one(monkeypatch):
+    """The second one comes while the first one's is being made."""
+    load, found = base._loads["cpu"], []
+
+    def make(*arguments):
+        if not found:
+            found.append(None)
+            found.append(tinynet.device("cpu:77"))
+        return load()[0](*arguments)
+
+    monkeypatch.setattr(base, "_devices", {})
+    monkeypatch.setitem(base._loads, "cpu", lambda: (make, load()[1]))
+    assert tinynet.device("cpu:77") is found[1] is tinynet.device("cpu:77")
+
+
+def test_the_order_of_axes_in_memory():
+    """From the longest step to the shortest, whatever their signs; those of one length as they
+    come. And the way back.
+    """
+    a = np.zeros((2, 3, 4))
+    for x in (
+        a,
+        a.T,
+        a[:, ::-1],
+        a[::-1].transpose(1, 2, 0),
+        np.broadcast_to(a[:1, :, :1], a.shape),
+    ):
+        order, back = memory_order(x.strides)
+        assert list(order) == sorted(range(3), key=lambda axis: (-abs(x.strides[axis]), axis))
+        assert x.transpose(order).transpose(back).strides == x.strides
 
 
 def test_copies_between_devices_keep_layout_and_share_nothing(rng):
@@ -154,28 +187,33 @@ def any_threads():
 def test_every_piece_runs_once(count, any_threads):
     tinynet.set_num_threads(count)
     assert tinynet.get_num_threads() == count
-    done, names = [], set()
+    done, names, second = [], set(), threading.Event()
 
     def piece(i):
-        time.sleep(0.001)
         names.add(threading.get_ident())
+        if len(names) == min(count, 2):
+            second.set()
+        second.wait(60)  # a busy machine may start the helpers late
         done.append(i)
 
     threads.parallel_for(piece, range(40))
     assert sorted(done) == list(range(40))
-    assert 1 <= len(names) <= count and (count == 1 or len(names) > 1)
+    assert min(count, 2) <= len(names) <= count
     threads.parallel_for(piece, [])
     threads.parallel_for(piece, iter([40]))
     assert len(done) == 41
 
 
-def test_each_thread_begins_with_neighbouring_pieces_of_its_own(any_threads):
+def test_each_thread_begins_with_its_own_pieces_and_goes_on_with_the_others(any_threads):
     tinynet.set_num_threads(2)
-    firsts, both = {}, threading.Barrier(2, timeout=60)
+    firsts, both, others = {}, threading.Barrier(2, timeout=60), threading.Semaphore(0)
 
     def piece(i):
         if firsts.setdefault(threading.get_ident(), i) == i:
             both.wait()
+        if i == 0:  # until the helper has done all else
+            assert all(others.acquire(timeout=60) for _ in range(5))
+        others.release()
 
     threads.parallel_for(piece, range(6))
     assert firsts[threading.get_ident()] == 0 and sorted(firsts.values()) == [0, 3]
@@ -184,11 +222,14 @@ def test_each_thread_begins_with_neighbouring_pieces_of_its_own(any_threads):
 @pytest.mark.parametrize("multiplications", [0, threads.ENOUGH])
 def test_jobs_give_their_results_and_hand_over_if_there_is_enough(multiplications, any_threads):
     tinynet.set_num_threads(2)
-    done, where = [], set()
+    done, where, second = [], set(), threading.Event()
 
     def work(i):
         where.add(threading.get_ident())
-        time.sleep(0.01)
+        if len(where) == 2:
+            second.set()
+        if multiplications:
+            second.wait(60)  # a busy machine may start the helper late
         done.append(i)
 
     jobs = [
@@ -242,6 +283,15 @@ def test_blas_is_held_to_one_thread_in_pieces_and_let_go_after(any_threads):
         before, inside = blas(), []
         threads.parallel_for(lambda _: inside.append(blas()), [0])
         assert inside == [[1] * len(before)] and blas() == before
+
+
+def test_every_blas_gets_its_own_number_of_threads_back(monkeypatch):
+    numbers = [8, 3]
+    ways = [(lambda i=i: numbers[i], lambda n, i=i: numbers.__setitem__(i, n)) for i in (0, 1)]
+    monkeypatch.setattr(threads, "_blas", ways)
+    inside = []
+    threads.parallel_for(lambda _: inside.append([*numbers]), [0])
+    assert inside == [[1, 1]] and numbers == [8, 3]
 
 
 def test_scratch_is_reused_within_a_thread_and_not_across():
@@ -309,6 +359,13 @@ def test_a_number_of_threads_is_a_positive_integer(wrong):
     with pytest.raises(ValueError, match="set_num_threads: expected an integer of at least 1"):
         tinynet.set_num_threads(wrong)
     assert tinynet.get_num_threads() == before
+
+
+def test_pieces_are_eight_whatever_the_number_of_threads(any_threads):
+    for count in (1, 2, 3):
+        tinynet.set_num_threads(count)
+        sizes = [threads.piece_size(total, 10, 100) for total in (0, 79, 80, 81, 792, 793, 10**6)]
+        assert sizes == [10, 10, 10, 11, 99, 100, 100]
 
 
 def test_ranges():

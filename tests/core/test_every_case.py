@@ -5,6 +5,7 @@ stays float32.
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
 
@@ -23,25 +24,29 @@ SMALL = dict(
 )
 
 
-def graphs(name, dtype=np.float64):
-    """Of each case the results, a scalar made of them with random weights (None if nothing requires
-    a gradient), and the leaves.
+def graph(fn, inputs, dtype=np.float64, **options):
+    """The results, a scalar made of them with random weights (None if nothing requires a gradient),
+    and the leaves.
     """
     draw = np.random.default_rng(1)
+    tinynet.manual_seed(1)
+    given = [
+        tinynet.tensor(a, dtype, requires_grad=True)
+        if isinstance(a, np.ndarray) and a.dtype == np.float64
+        else a
+        for a in inputs
+    ]
+    ys = fn(*given, **options)
+    ys = ys if isinstance(ys, tuple) else (ys,)
+    weights = [tinynet.tensor(draw.normal(size=y.shape), y.dtype, y.device) for y in ys]
+    parts = [(y * w).sum() for y, w in zip(ys, weights, strict=True) if y.requires_grad]
+    leaves = [x for x in given if isinstance(x, tinynet.Tensor) and x.requires_grad]
+    return ys, sum(parts) if parts else None, leaves
+
+
+def graphs(name, dtype=np.float64):
     for fn, inputs in CASES[name].make(np.random.default_rng(0)):
-        tinynet.manual_seed(1)
-        given = [
-            tinynet.tensor(a, dtype, requires_grad=True)
-            if isinstance(a, np.ndarray) and a.dtype == np.float64
-            else a
-            for a in inputs
-        ]
-        ys = fn(*given)
-        ys = ys if isinstance(ys, tuple) else (ys,)
-        weights = [tinynet.tensor(draw.normal(size=y.shape), y.dtype, y.device) for y in ys]
-        parts = [(y * w).sum() for y, w in zip(ys, weights, strict=True) if y.requires_grad]
-        leaves = [x for x in given if isinstance(x, tinynet.Tensor) and x.requires_grad]
-        yield ys, sum(parts) if parts else None, leaves
+        yield graph(fn, inputs, dtype)
 
 
 def outcomes(name, dtype=np.float64):
@@ -112,3 +117,30 @@ def test_what_walks_back_is_of_the_shape_and_type_of_what_went_forward(name):
                     assert g is None or (g.shape, g.dtype) == source[0].outputs[source[1]]
                 elif g is not None:
                     assert (g.shape, g.dtype) == (source.shape, source.dtype)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_changes_after_forward_is_noticed_or_does_not_count(name):
+    """Each leaf, and each array or tensor among the options: indices, targets, masks."""
+    for fn, inputs in CASES[name].make(np.random.default_rng(0)):
+        parameters = inspect.signature(fn).parameters.items()
+        arrays = {n: p.default for n, p in parameters if isinstance(p.default, np.ndarray)}
+        for kind in (np.array, tinynet.tensor) if arrays else (np.array,):
+            _, total, leaves = graph(fn, inputs)
+            if total is None:
+                continue
+            total.backward()
+            expected = [leaf.grad.data for leaf in leaves]
+            for i in range(len(leaves) + len(arrays)):
+                options = {n: kind(array) for n, array in arrays.items()}
+                _, total, leaves = graph(fn, inputs, **options)
+                changed = [*leaves, *options.values()][i]
+                data = changed.data if isinstance(changed, tinynet.Tensor) else changed
+                data[...] = np.roll(data, 1)
+                try:
+                    total.backward()
+                except RuntimeError as error:
+                    assert "changed in place" in str(error), (name, i)
+                    continue
+                for leaf, gradient in zip(leaves, expected, strict=True):
+                    np.testing.assert_array_equal(leaf.grad.data, gradient, err_msg=f"{name}, {i}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import threading
+import weakref
 
 import numpy as np
 
@@ -38,6 +39,8 @@ def test_ranges_come_back_when_the_last_view_is_gone():
     del a
     assert pool.stats().used == 800_000
     del view
+    assert pool.stats() == (0, held, 800_000)
+    pool.empty((SMALL,), np.uint8)  # less than the most
     assert pool.stats() == (0, held, 800_000)
     b = pool.empty((1000, 100), np.float64)
     assert pool.stats() == (800_000, held, 800_000) and (b == 3).all()  # the same memory again
@@ -124,6 +127,44 @@ def test_the_pool_is_safe_for_threads():
     assert pool.stats().used == 0
 
 
+def test_all_that_changes_the_ranges_runs_under_the_lock():
+    """The lock of a thread that may come once more: what Ctrl-C's handler asks for, it gets."""
+
+    class Watched(Pool):
+        def _best(self, nbytes):
+            assert not others()
+            return super()._best(nbytes)
+
+        def _collect(self):
+            assert not others()
+            super()._collect()
+
+    def others():  # whether another thread gets the lock
+        got = []
+        thread = threading.Thread(target=lambda: got.append(pool.lock.acquire(blocking=False)))
+        thread.start()
+        thread.join()
+        return got[0]
+
+    pool = Watched()
+    pool.empty((SMALL,), np.uint8)
+    pool.stats()
+    pool.reset_peak()
+    with pool.lock:
+        assert pool.lock.acquire(blocking=False)
+        pool.lock.release()
+
+
+def test_a_lease_that_nobody_knows_is_passed_over():
+    """An interrupt came before the pool noted it."""
+    pool = Pool()
+    a = pool.empty((SMALL,), np.uint8)
+    stranger = weakref.ref(Pool())
+    pool.returned.append(stranger)
+    del a
+    assert pool.stats().used == 0 and not pool.returned
+
+
 def test_memory_stats_of_the_device():
     gc.collect()
     before = tinynet.device("cpu").memory_stats()
@@ -134,4 +175,8 @@ def test_memory_stats_of_the_device():
         and after.peak >= after.used
         and after.held >= after.used
     )
+    b = memory.pool.empty((1 << 18,), np.float32)
     del a
+    tinynet.device("cpu:1").reset_peak()
+    again = tinynet.device("cpu").memory_stats()
+    assert b.nbytes <= again.used == again.peak < after.peak

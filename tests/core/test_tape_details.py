@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
 import tinynet
 import tinynet.functional as F
 from tinynet import marks, sharing
+from tinynet.tape import walk
 
 
 def leaf(values, **options):
@@ -122,3 +125,43 @@ def test_what_forward_gives_in_a_tuple_comes_in_a_tuple():
         ys[-1].backward()
     x, w = tinynet.ones(1, 1, 2, 2), tinynet.ones(1, 1, 2, 2)
     assert type(F.conv2d_each(x, [w])) is tuple and len(x.split(1)) == 1
+
+
+def test_gradients_that_were_added_are_gone_while_the_next_operation_works():
+    """Their memory is free for it."""
+    given = []
+
+    class Twice(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx, dy):
+            if len(given) == 2:  # both went to x
+                assert [gradient() for gradient in given] == [None, None]
+            dx = 2 * dy
+            given.append(weakref.ref(dx))
+            return dx
+
+    Twice.ours = True  # no copy is made of what it gives
+    x, z = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    first, *others = Twice.apply(z), Twice.apply(x), Twice.apply(x)
+    (first + others[0] + others[1]).backward(np.ones(2))
+    assert len(given) == 3 and x.grad.tolist() == [4, 4] and z.grad.tolist() == [2, 2]
+
+
+def test_the_gradient_that_is_given_takes_the_type_of_its_tensor():
+    for kind, other in (("float32", np.float64), ("float64", np.float32)):
+        x = leaf([1.0, 2.0], dtype=kind)
+        for given in (np.ones(2, other), tinynet.ones(2, dtype=other), [1, 1]):
+            x.zero_grad()
+            x.backward(given)
+            assert x.grad.dtype == kind
+            x.zero_grad()
+            (x * 2).backward(given)
+            assert x.grad.dtype == kind and x.grad.tolist() == [2, 2]
+        y = leaf(1.0, dtype=kind)
+        y.backward()
+        ((_, arrived, _),) = walk(y * 3)
+        assert y.grad.dtype == arrived[0].dtype == kind

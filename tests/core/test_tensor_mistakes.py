@@ -62,6 +62,8 @@ MISTAKES = [
     (lambda: [][whole], TypeError, ["index: expected one whole number"]),
     (lambda: x.sum(0, dim=1), TypeError, ["sum: expected axis or dim, got both"]),
     (lambda: x.max(0, dim=1), TypeError, ["max: expected axis or dim, got both"]),
+    (lambda: tinynet.cat([x, x], 0, dim=1), TypeError, ["cat: expected axis or dim, got both"]),
+    (lambda: tinynet.stack([x], 1, dim=0), TypeError, ["stack: expected axis or dim, got both"]),
     (lambda: x.max(dim=2), ValueError, ["axis", "2-d tensor"]),
     (lambda: x.argmax(2), ValueError, ["argmax: expected an axis of a 2-d tensor", "got 2"]),
     (lambda: tinynet.zeros(0).argmax(), ValueError, ["argmax: expected at least one element"]),

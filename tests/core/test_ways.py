@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import oracles
 import pytest
 from pairs import pairwise
 
@@ -80,6 +79,18 @@ def near(ours, exact, dtype, case, coarse=1.0):
     np.testing.assert_allclose(ours, exact, rtol=0, atol=atol, err_msg=str(case))
 
 
+def rectified(case, dy, y):
+    """With a ReLU dy becomes infinite where it does not pass: no NaN may come of it. -> what comes
+    of y, and what backward is told of it.
+    """
+    if not case["relu"]:
+        return y, None
+    dy.setflags(write=True)
+    dy[y <= 0] = np.inf
+    dy.setflags(write=False)
+    return np.maximum(y, 0), np.maximum(y, 0).astype(case["dtype"])
+
+
 def gradients(found, exact, needs, case, coarse=1.0):
     for ours, expected, needed in zip(found, exact, needs, strict=True):
         assert (ours is not None) == needed, case
@@ -103,9 +114,9 @@ DIRECT = COMMON | dict(
     bias=(True, False),
     needs=NEEDS,
     groups=(1, 2),
-    kernel=((3, 3), (2, 3), (1, 1)),
-    stride=((1, 1), (2, 1), (1, 3)),
-    padding=((0, 0), (1, 1), (2, 3)),
+    kernel=((3, 3), (2, 3), (1, 1), (5, 4)),
+    stride=((1, 1), (2, 1), (1, 3), (4, 4)),
+    padding=((0, 0), (1, 1), (2, 3), (2, 0)),
     N=(1, 6),
 )
 TILES = COMMON | dict(
@@ -153,7 +164,7 @@ def convolution(case, rng, groups, kernel, stride):
     coarse = 1 if "tile" not in case else 10  # Winograd loses a digit
     y = kernels.conv2d_forward(x, weight, bias, *geometry, groups, relu=case["relu"])
     near(y, exact_y, dtype, case, coarse)
-    cut = exact_y.astype(dtype) if case["relu"] else None
+    _, cut = rectified(case, dy, exact_y)
     needs = case["needs"]
     found = kernels.conv2d_backward(dy, x, weight, *geometry, groups, needs, y=cut)
     gradients(found, exact, needs, case, coarse)
@@ -182,9 +193,19 @@ def by_tiles(case, rng, setting):
 POOLS = COMMON | dict(
     kind=("max", "average", "average of the picture's pixels"),
     piece=(None, 1, 30),
-    kernel=((2, 2), (3, 3), (1, 4)),
-    stride=((1, 1), (2, 2), (3, 2)),
-    padding=((0, 0), (1, 1)),
+    # picture, kernel, stride, padding
+    geometry=(
+        ((5, 6), (2, 2), (1, 1), (0, 0)),
+        ((7, 8), (3, 3), (2, 2), (1, 1)),
+        ((6, 8), (3, 3), (2, 2), (0, 0)),
+        ((6, 7), (2, 4), (3, 1), (1, 2)),
+        ((5, 5), (2, 2), (4, 3), (1, 1)),  # the last window would begin in the padding: dropped
+        ((1, 9), (1, 6), (1, 2), (0, 3)),
+        ((7, 5), (6, 6), (1, 1), (3, 3)),
+        ((4, 5), (7, 7), (2, 2), (2, 2)),  # the first place lies in the padding for every window
+        ((5, 6), (1, 4), (3, 2), (0, 1)),
+    ),
+    values=("apart", "ties", "negative"),
     ceil_mode=(False, True),
     N=(1, 4),
 )
@@ -193,14 +214,18 @@ POOLS = COMMON | dict(
 def pools(case, rng, setting):
     tinynet.set_num_threads(case["threads"])
     setting(max_pool2d, "PIECE", case["piece"])
-    kernel, stride, padding, ceil_mode = (
-        case[key] for key in ("kernel", "stride", "padding", "ceil_mode")
-    )
-    padding = tuple(min(p, k // 2) for p, k in zip(padding, kernel, strict=True))
-    geometry, dtype = (kernel, stride, padding), case["dtype"]
-    x = lying(apart(rng, case["N"], 2, 5, 6), case["x_lies"], dtype, rng)
+    size, kernel, stride, padding = case["geometry"]
+    geometry, ceil_mode, dtype = (kernel, stride, padding), case["ceil_mode"], case["dtype"]
+    shape = case["N"], 2, *size
+    x = {
+        "apart": lambda: apart(rng, *shape),
+        "ties": lambda: rng.integers(-1, 2, shape),
+        "negative": lambda: -1 - rng.random(shape),
+    }[case["values"]]()
+    x = lying(x, case["x_lies"], dtype, rng)
     if case["kind"] == "max":
         y, winner = kernels.max_pool2d_forward(x, *geometry, ceil_mode)
+        assert winner.dtype == np.uint8
         expected, places = max_pool2d_definition(x, *geometry, ceil_mode)
         np.testing.assert_array_equal(winner, places, err_msg=str(case))
     else:
@@ -218,17 +243,16 @@ def pools(case, rng, setting):
             exact[n, c, h, w] += dy[n, c, oh, ow]
     else:
         dx = kernels.avg_pool2d_backward(dy, x.shape, *geometry, ceil_mode, counted)
-        exact = oracles.transposed(
-            lambda x: avg_pool2d_definition(x, *geometry, ceil_mode, counted),
-            x.shape,
-            dy.astype(float),
-        )
+        pixels = np.eye(size[0] * size[1]).reshape(-1, 1, *size)  # what each one gives is its row
+        shares = avg_pool2d_definition(pixels, *geometry, ceil_mode, counted)[:, 0]
+        exact = np.einsum("phw,nchw->ncp", shares, dy.astype(float)).reshape(x.shape)
     near(dx, exact, dtype, case)
 
 
 NORMS = COMMON | dict(
-    kind=("local", "spatial"), size=(1, 2, 3, 5), beta=(0.75, 0.5), k=(1.0, 2.5), piece=(None, 1)
-)
+    kind=("local", "spatial"), size=(1, 2, 3, 4, 5, 9), beta=(0.75, 0.5, 1.3, 2.0), k=(1.0, 2.5),
+    channels=(1, 3, 6), piece=(None, 1),
+)  # fmt: skip
 
 
 def response_norms(case, rng, setting):
@@ -236,7 +260,7 @@ def response_norms(case, rng, setting):
     tinynet.set_num_threads(case["threads"])
     setting(local_response_norm, "PIECE", case["piece"])
     size, beta, k, dtype = (case[key] for key in ("size", "beta", "k", "dtype"))
-    N, C, H, W = shape = 2, 6, 3, 4
+    N, C, H, W = shape = 7, case["channels"], 4, 5  # of 64 pixels the least piece
     x, dy = (lying(rng.normal(size=shape), case[how], dtype, rng) for how in ("x_lies", "dy_lies"))
 
     def window(n):  # row c: what the window of c holds
@@ -258,8 +282,9 @@ def response_norms(case, rng, setting):
 
 
 BATCH_NORMS = COMMON | dict(
-    training=(True, False), relu=(False, True), weight=(True, False), running=(True, False),
-    needs=NEEDS, block=(None, 1, 7), shape=((5, 3), (4, 2, 3), (3, 2, 2, 4)),
+    training=(True, False), relu=(False, True), weight=(True, False), bias=(True, False),
+    running=(True, False), needs=NEEDS, block=(None, 1, 7),
+    shape=((5, 3), (4, 2, 3), (3, 2, 2, 4), (2, 1, 2, 2, 2)),
 )  # fmt: skip
 
 
@@ -271,8 +296,9 @@ def batch_norms(case, rng, setting):
         lying(rng.normal(1, 2, size=shape), case[h], dtype, rng) for h in ("x_lies", "dy_lies")
     )
     C, axes = shape[1], tuple(i for i in range(len(shape)) if i != 1)
-    weight, bias = rng.normal(size=(2, C)).astype(dtype) if case["weight"] else (None, None)
-    w, b = (weight, bias) if case["weight"] else (np.ones(C), np.zeros(C))
+    w, b = rng.normal(size=(2, C)).astype(dtype)
+    weight, bias = w if case["weight"] else None, b if case["bias"] else None
+    w, b = w if case["weight"] else np.ones(C), b if case["bias"] else np.zeros(C)
     mean, var = rng.normal(size=C).astype(dtype), rng.uniform(1, 2, C).astype(dtype)
     running = [mean.copy(), var.copy()] if case["running"] or not training else [None, None]
 
@@ -291,21 +317,20 @@ def batch_norms(case, rng, setting):
     out, mean_, inverse = kernels.batch_norm_forward(
         x, weight, bias, *running, training, 0.25, 1e-3, case["relu"]
     )
-    near(out, np.maximum(y, 0) if case["relu"] else y, dtype, case, 3)
+    y, cut = rectified(case, dy, y)
+    near(out, y, dtype, case, 3)
     if training and case["running"]:
         near(running[0], 0.75 * mean + 0.25 * m, dtype, case)
         near(running[1], 0.75 * var + 0.25 * v * P / (P - 1), dtype, case)
     elif not training:
         np.testing.assert_array_equal(running, [mean, var])
-    found = kernels.batch_norm_backward(
-        dy, x, weight, mean_, inverse, training, case["needs"], out if case["relu"] else None
-    )
+    found = kernels.batch_norm_backward(dy, x, weight, mean_, inverse, training, case["needs"], cut)
     gradients(found, (dx, dw, db), case["needs"], case, 10)
 
 
 LINEARS = COMMON | dict(
     relu=(False, True), bias=(True, False), needs=NEEDS, rows=(None, 1, 2),
-    shape=((5, 4), (1, 4), (2, 3, 4), (2, 1, 3, 4)),
+    shape=((5, 4), (1, 4), (4,), (2, 3, 4), (2, 1, 3, 4), (0, 2, 4), (0, 4)),
 )  # fmt: skip
 
 
@@ -318,14 +343,16 @@ def linears(case, rng, setting):
     weight, bias = rng.normal(size=(3, 4)).astype(dtype), rng.normal(size=3).astype(dtype)
     y = x.astype(float) @ weight.T.astype(float) + (bias if case["bias"] else 0)
     g = dy * (y > 0) if case["relu"] else dy
-    y = np.maximum(y, 0) if case["relu"] else y
+    y, cut = rectified(case, dy, y)
     g, rows = g.reshape(-1, 3).astype(float), x.reshape(-1, 4).astype(float)
     exact = (g @ weight).reshape(shape), g.T @ rows, g.sum(axis=0)
     out = kernels.linear_forward(x, weight, bias if case["bias"] else None, case["relu"])
     near(out, y, dtype, case)
     needs = case["needs"]
-    found = kernels.linear_backward(dy, x, weight, needs, out if case["relu"] else None)
+    found = kernels.linear_backward(dy, x, weight, needs, cut)
     gradients(found, exact, needs, case)
+    if len(shape) != 2:
+        assert out.flags.c_contiguous, case
 
 
 ELEMENTWISE = COMMON | dict(

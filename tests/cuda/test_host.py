@@ -8,6 +8,7 @@ import importlib
 import operator
 import pickle
 import sys
+import threading
 
 import fake_cupy
 import numpy as np
@@ -150,6 +151,51 @@ def test_what_touches_memory_is_what_overlaps_it(machine: fake_cupy.Machine) -> 
             (start, stop) for start, stop in ranges if {*range(first, end)} & {*range(start, stop)}
         ]
     lane.waits = []
+
+
+def test_to_synchronize_is_to_wait_for_all_streams_and_copies(machine: fake_cupy.Machine) -> None:
+    a, b = tinynet.device("cuda:0"), tinynet.device("cuda:1")
+    x = a.upload(np.ones(30))
+    for device in (a, b):  # the copy from a to b runs on b's stream, and a's next work waits for it
+        b.copy_from(x, a)
+        x = a.upload(np.ones(30))
+        lane = device._lane
+        ends = [lane.mark(stream) for stream in (lane.stream, lane.copies, lane.uploads)]
+        ends += [event for event, *_ in lane.waits]
+        assert len(ends) >= 3 and not all(end.done for end in ends)
+        device.synchronize()
+        assert all(end.done for end in ends) and not lane.waits
+
+
+def test_a_copy_notes_every_byte_that_it_touches(machine: fake_cupy.Machine) -> None:
+    """Of the source and of the target, for both lanes."""
+    a, b = tinynet.device("cuda:0"), tinynet.device("cuda:1")
+    for dtype in (np.uint8, np.float64):
+        x = a.upload(np.ones(30, dtype))
+        for device in (a, b):
+            device.synchronize()
+        y = b.copy_from(x[10:], a)
+        for device, array in ((a, x[10:]), (b, y)):
+            (noted,) = device._lane.waits
+            assert noted[1:] == (array.data.ptr, array.data.ptr + array.nbytes)
+
+
+def test_kernels_run_on_the_innermost_lane_of_their_own_thread(machine: fake_cupy.Machine) -> None:
+    a, b = tinynet.device("cuda:0"), tinynet.device("cuda:1")
+    lane_of, found = sys.modules["tinynet.devices.cuda"].current_lane, []
+
+    def other() -> None:
+        try:
+            lane_of()
+        except RuntimeError as error:
+            found.append(error)
+
+    with a.activate(), b.activate():
+        assert lane_of() is b._lane
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert "inside device.activate()" in str(found)
 
 
 def test_a_copy_made_deep_inside_other_work_is_waited_for(pair: tuple[Device, Device]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import Any
 
@@ -100,6 +101,20 @@ def test_a_convolution_takes_no_more_memory_than_its_pieces(
             assert gpu.memory_stats().peak - before <= pieces * most + rest
 
 
+def test_pieces_of_columns_are_few_and_even(machine: fake_cupy.Machine) -> None:
+    """As few as fit, none higher than the others but by one row of the output; one row at least."""
+    tinynet.device("cuda").kernels  # noqa: B018  imports them
+    pieces_of = sys.modules["tinynet.kernels.cuda.row_columns"]._pieces
+    for OH, kh, sh, most in itertools.product((1, 2, 7, 12), (1, 3, 4), (1, 2, 3), range(0, 90, 7)):
+        tallest, pieces = pieces_of(OH, kh, sh, 3, most)
+        assert [oh for rows, *_ in pieces for oh in range(OH)[rows]] == [*range(OH)]
+        for rows, top, height in pieces:
+            assert (top, height) == (rows.start * sh, (rows.stop - rows.start - 1) * sh + kh)
+        fit = [n for n in range(1, OH + 1) if ((n - 1) * sh + kh) * 3 <= most] or [1]
+        assert len(pieces) <= -(-OH // fit[-1]) and pieces[0][0].stop <= fit[-1]
+        assert tallest == max(height for *_, height in pieces)
+
+
 class Greedy(tinynet.Function):
     """Asks for more memory than there is, in the phase `Greedy.phase`."""
 
@@ -144,14 +159,23 @@ def test_a_real_gpu_that_runs_out_of_memory_goes_on_afterwards() -> None:
     assert (gpu.download(gpu.upload(np.ones(5))) == 1).all()
 
 
+def fails(error: Exception) -> None:
+    raise error
+
+
 def test_cublas_and_pinned_memory_run_out(machine: fake_cupy.Machine) -> None:
     gpu = tinynet.device("cuda")
     x = tinynet.tensor(np.ones((3, 3)), device=gpu)
     machine.cublas_memory = False
-    with pytest.raises(tinynet.OutOfMemoryError, match="cuda:0: cuBLAS found no memory for its"):
+    free = machine.memory - machine.held[0]
+    said = f"cuda:0: cuBLAS found no memory for its .*: {free >> 20} of 16384 MiB are free"
+    with pytest.raises(tinynet.OutOfMemoryError, match=said):
         x @ x
     with pytest.raises(tinynet.OutOfMemoryError, match="cuda:1: cuBLAS found no memory for its"):
         tinynet.device("cuda:1")
+    blas, cublas = sys.modules["tinynet.devices.cuda.blas"], sys.modules["cupy"].cuda.cublas
+    with pytest.raises(cublas.CUBLASError, match="13"):  # which is not about memory
+        blas.call(fails, cublas.CUBLASError(13))
     machine.pinned = 100
     with pytest.raises(tinynet.OutOfMemoryError, match="the host gives no 4 KiB of pinned memory"):
         for _ in range(5):

@@ -144,6 +144,15 @@ def test_a_step_is_one_launch_a_device(machine: fake_cupy.Machine, rule: Any, ke
         assert parameters[-1].numpy()[-1] == pytest.approx(0.9, rel=1e-2)
 
 
+def test_parameters_of_two_types_in_one_rule(machine: fake_cupy.Machine) -> None:
+    parameters = [nn.Parameter(np.ones(5, t), "cuda") for t in (np.float32, np.float64) * 2]
+    for p in parameters:
+        p.grad = tinynet.tensor(np.ones(5, p.dtype), device="cuda")
+    optim.SGD(parameters, lr=0.5).step()
+    assert dict(machine.launches) == {"sgd_step": 2}
+    assert all((p.numpy() == 0.5).all() for p in parameters)
+
+
 @pytest.mark.parametrize("sizes", [(0, 70_000, 3), (3, 0, 70_000), (70_000, 257, 0), (0, 0)])
 def test_parameters_of_one_launch_may_have_any_sizes(
     machine: fake_cupy.Machine, rng: np.random.Generator, sizes: tuple[int, ...]

@@ -128,9 +128,10 @@ def test_what_is_staged_and_never_uploaded_holds_no_slot(
     machine: fake_cupy.Machine, filled: list[threading.Thread], rng: np.random.Generator
 ) -> None:
     gpu = tinynet.device("cuda")
-    for _ in range(20):
-        gpu.stage(np.zeros(4096, np.uint8))
-    assert len(filled) == 20 and gpu._uploads._large.taken == 0
+    for nbytes in (4096, 20000):  # the second one takes all the slots that there are
+        for _ in range(10):
+            gpu.stage(np.zeros(nbytes, np.uint8))
+    assert len(filled) == 10 + 10 * 3 and gpu._uploads._large.taken == 0
     array = rng.integers(0, 256, 30000, np.uint8)
     np.testing.assert_array_equal(gpu.download(gpu.upload(array)), array)
 
@@ -143,6 +144,21 @@ def test_small_arrays_and_other_orders_are_not_staged(
         gpu.stage(array)
         assert not filled
         np.testing.assert_array_equal(gpu.download(gpu.upload(array)), array)
+
+
+def test_slots_are_taken_under_the_lock(
+    machine: fake_cupy.Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads, held = tinynet.device("cuda")._uploads, []
+    for ring in (uploads._small, uploads._large):
+        monkeypatch.setattr(
+            ring, "take", lambda take=ring.take: (held.append(uploads.lock.locked()), take())[1]
+        )
+    staged = np.zeros(5000, np.uint8)
+    tinynet.device("cuda").stage(staged)
+    for array in (staged, np.zeros(5000, np.uint8), np.zeros(5, np.uint8)):
+        tinynet.device("cuda").upload(array)
+    assert held == [True] * (2 + 2 + 1)
 
 
 def test_threads_share_the_slots(machine: fake_cupy.Machine, rng: np.random.Generator) -> None:

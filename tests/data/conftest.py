@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 
 import pytest
+from small_tree import InThread
 
 
 @pytest.fixture
@@ -14,3 +16,13 @@ def forks(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("this system has no fork")
     context = multiprocessing.get_context("fork")
     monkeypatch.setattr("tinynet.data.workers.multiprocessing.get_context", lambda kind: context)
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards are written by threads of this process, and no disk is waited for: quicker, and what
+    is patched here holds there. A thread may not say how it takes signals.
+    """
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    monkeypatch.setattr("tinynet.data.prepare.Process", InThread)
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)

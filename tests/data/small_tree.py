@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import multiprocessing
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,41 @@ from tinynet.data.prepare import Options, prepare
 WNIDS = ["n01", "n02"]
 NAMES = ("n01", "n02", "n03")
 SMALL = Options(size=16, shard=5)
+
+
+class InThread:
+    """Stands for `Process`: the same work in a thread of this process."""
+
+    def __init__(self, name, target, *arguments):
+        self.name = name
+        self.pipe, theirs = multiprocessing.Pipe()
+
+        def work():
+            with theirs:  # closed, as that of a process, also by an error
+                target(theirs, *arguments)
+
+        self.thread = threading.Thread(target=work, name=name)
+        self.thread.start()
+
+    def died_of(self):
+        return f"{self.name} ended"
+
+    def end(self):
+        self.pipe.close()
+        self.thread.join(10)
+
+
+def saved(pixels: np.ndarray, form="JPEG", **options) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, form, **options)
+    return data.getvalue()
+
+
+def stored(array: np.ndarray) -> bytes:
+    """A .npy file."""
+    data = io.BytesIO()
+    np.save(data, array)
+    return data.getvalue()
 
 
 def picture(shade: int, size=(12, 10), form="JPEG") -> bytes:

@@ -9,15 +9,16 @@ import struct
 import tarfile
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
-from make_archives import TRAIN, make_official, mat_file, tar_of
+from make_archives import DEVKIT, FOLDER, TRAIN, VAL, make_official, mat_file, tar_of
 from small_tree import picture
 
 from tinynet.data import open_data
 from tinynet.data.cifar import load_pickle
-from tinynet.data.imagenet import Entry, Source, open_source
+from tinynet.data.imagenet import Entry, Source, open_source, read_devkit
 from tinynet.data.matfile import read_struct_array
 from tinynet.data.tar import read_packed, tar_member, tar_members
 from tinynet.errors import DataError
@@ -33,6 +34,7 @@ def test_what_is_written_is_read_by_tarfile_and_by_us():
     assert len(data) == 512 * (4 + 0 + 1 + 1 + 2) + 1024
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         assert {member.name: tar.extractfile(member).read() for member in tar} == FILES
+        assert {member.mtime for member in tar} == {0}  # the same bytes at any time
     for start in (0, 100):
         whole = bytes(start) + data
         found = tar_members(io.BytesIO(whole), "x.tar", start)
@@ -71,6 +73,18 @@ def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(tmp_path):
         read_packed(tmp_path / "y.tar", lambda name: True, len(data) - 1)
 
 
+def test_a_giant_name_is_refused():
+    for size, told in (
+        (1 << 16, "cut short after"),
+        ((1 << 16) + 1, "a name of 65,537 bytes at b"),
+    ):
+        header = tarfile.TarInfo("n01.tar")
+        header.type, header.size = tarfile.GNUTYPE_LONGNAME, size
+        data = header.tobuf(tarfile.GNU_FORMAT) + bytes(-(-size // 512) * 512)
+        with pytest.raises(DataError, match=f"evil.tar: {told}"):
+            list(tar_members(io.BytesIO(data), "evil.tar"))
+
+
 # ---- ImageNet's archives
 
 
@@ -100,6 +114,51 @@ def test_pictures_are_listed_by_class_and_name_wherever_they_lie(tmp_path):
     assert [entry.name for entry in source.val] == sorted(entry.name for entry in source.val)
     for entry in source.val:
         assert entry.read() in files[1][source.classes[entry.label][0]]
+
+
+@pytest.fixture
+def official(tmp_path) -> Path:
+    files = {wnid: [picture(60)] * 2 for wnid in ("n01", "n02")}
+    make_official(tmp_path / "official", files, files, {})
+    return tmp_path / "official"
+
+
+@pytest.mark.parametrize("name", [TRAIN, VAL, DEVKIT])
+def test_a_missing_or_truncated_archive_is_named(official, name):
+    data = (official / name).read_bytes()
+    for keep in (len(data) // 2, 300, 100, 0):
+        (official / name).write_bytes(data[:keep])
+        with pytest.raises(DataError, match=name):
+            open_source(official)
+    (official / name).unlink()
+    with pytest.raises(DataError, match=f"{name} is missing"):
+        open_source(official)
+
+
+def test_a_decompression_bomb_in_the_devkit_is_refused(official, monkeypatch):
+    monkeypatch.setattr("tinynet.data.imagenet._MAX_DEVKIT", 1 << 20)
+    (official / DEVKIT).write_bytes(gzip.compress(bytes(20 << 20)))
+    with pytest.raises(DataError, match="unpacks to more than"):
+        open_source(official)
+
+
+def test_ground_truth_must_fit_the_archive(official):
+    synsets, truth = read_devkit(official / DEVKIT)
+    assert sorted(wnid for wnid, _ in synsets.values()) == ["n00001740", "n01", "n02"]
+    for bad, match in (
+        (truth[:-1], "expected 3 pictures, .* got 4"),
+        ([3, *truth[1:]], "n00001740"),  # an inner node is no class
+        ([99, *truth[1:]], "class 99"),
+    ):
+        rows = [(number, wnid, words) for number, (wnid, words) in synsets.items()]
+        text = "\n".join(map(str, bad)).encode()
+        files = {
+            f"{FOLDER}/data/meta.mat": mat_file(rows),
+            f"{FOLDER}/data/ILSVRC2012_validation_ground_truth.txt": text,
+        }
+        (official / DEVKIT).write_bytes(gzip.compress(tar_of(files)))
+        with pytest.raises(DataError, match=match):
+            open_source(official)
 
 
 def test_a_class_whose_tar_has_no_end_is_refused(tmp_path):
@@ -164,6 +223,21 @@ def test_the_table_of_that_name_behind_others_of_any_length():
         with pytest.raises(DataError, match="no struct array named cats"):
             read_struct_array(data, "cats", "meta.mat")
     assert len(lengths) > 1  # some end within eight bytes
+
+
+def test_the_matlab_reader_and_damaged_tables(rng):
+    data = mat_file([(1, "n01", "bé, a"), (2, "n02", "b")])
+    assert read_struct_array(data, "synsets", "meta.mat") == [
+        {"ILSVRC2012_ID": 1.0, "WNID": "n01", "words": "bé, a"},
+        {"ILSVRC2012_ID": 2.0, "WNID": "n02", "words": "b"},
+    ]
+    for _ in range(200):
+        bad = bytearray(data)
+        bad[rng.integers(len(bad))] ^= int(rng.integers(1, 256))
+        try:
+            read_struct_array(bytes(bad[: rng.integers(1, len(bad) + 1)]), "synsets", "meta.mat")
+        except DataError as error:
+            assert "meta.mat" in str(error)
 
 
 # ---- CIFAR-10's pickles, and its archives

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
-import json
 import resource
+import shutil
 import struct
 import subprocess
 import sys
@@ -16,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from make_archives import DEVKIT, FOLDER, TRAIN, VAL, make_kaggle, make_official, mat_file, tar_of
-from small_tree import make_tree, picture, with_sums
-from test_data_prepare import InThread
+from small_tree import make_tree, picture
 
-from tinynet.data import open_data
+from tinynet.data import progress
 from tinynet.data.idx import read_idx
 from tinynet.data.imagenet import COUNTS, check_md5, open_source, read_devkit
 from tinynet.data.prepare import Options, prepare
-from tinynet.data.shards import ShardDataset, verify
+from tinynet.data.repair import repair
+from tinynet.data.shards import verify
 from tinynet.errors import DataError
 
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
@@ -111,7 +110,7 @@ def test_a_ground_truth_of_many_lines(tmp_path):
         read_devkit(path)
 
 
-def test_names_of_any_bytes_in_archives(tmp_path):
+def test_names_of_any_bytes_in_archives(tmp_path, threads):
     files = {"n01": [picture(60)] * 2, "n02": [picture(90)] * 2}
     make_official(tmp_path, files, files, {})
     (tmp_path / TRAIN).write_bytes(
@@ -167,9 +166,12 @@ def test_a_part_of_imagenet_is_told(tmp_path, caplog, monkeypatch):
 
 def test_a_class_without_pictures_in_archives(tmp_path):
     files = {"n01": [picture(60)], "n02": [picture(90)], "n03": [picture(120)]}
-    make_official(tmp_path / "a", files, files | {"n02": []}, {})
-    with pytest.raises(DataError, match="a: expected val pictures of each class, got none of n02"):
-        open_source(tmp_path / "a")
+    for n in (1, 2):
+        make_official(tmp_path / "a", files, {w: files[w] * (w < f"n0{4 - n}") for w in files}, {})
+        more = ("", " and of 1 other classes")[n - 1]
+        told = f"a: expected val pictures of each class, got none of n0{4 - n}{more}$"
+        with pytest.raises(DataError, match=told):
+            open_source(tmp_path / "a")
     make_official(tmp_path / "b", files | {"n02": []}, files | {"n02": []}, {})
     with pytest.raises(DataError, match=r"n02.tar: expected the pictures of a class, got none"):
         open_source(tmp_path / "b")
@@ -178,38 +180,62 @@ def test_a_class_without_pictures_in_archives(tmp_path):
         open_source(tmp_path / "c")
 
 
-def test_long_listings_and_sums_show_how_far_they_are(tmp_path, capsys, monkeypatch):
-    files = {"n01": [picture(60)], "n02": [picture(90)]}
+def test_long_work_shows_how_far_it_is(tmp_path, capsys, threads, monkeypatch):
+    """On a terminal a bar, which ends where the work ends; in a log a line of what takes long."""
+    files = {"n01": [picture(60)] * 3, "n02": [picture(90)] * 2 + [b"text"]}
     make_official(tmp_path, files, files, {})
     sums = {
         name: hashlib.md5((tmp_path / name).read_bytes(), usedforsecurity=False).hexdigest()
         for name in (TRAIN, VAL, DEVKIT)
     }
     monkeypatch.setattr("tinynet.data.imagenet.MD5", sums)
-    check_md5(tmp_path, progress=True)
-    open_source(tmp_path, progress=True)
-    prepare(tmp_path, tmp_path / "out", Options(size=8), workers=1, progress=False)
-    capsys.readouterr()
-    check_md5(tmp_path)
-    open_source(tmp_path)
-    verify(tmp_path / "out")
-    assert capsys.readouterr().err == ""
-    check_md5(tmp_path, progress=True)
-    assert capsys.readouterr().err == ""  # a log gets no bars, but lines of what takes long
+    out, bars, options = tmp_path / "out", [], Options(size=8, shard=2)
+
+    def everything(shown: bool) -> None:
+        check_md5(tmp_path, progress=shown)
+        open_source(tmp_path, progress=shown)
+        if out.exists():
+            shutil.rmtree(out)
+        with pytest.raises(DataError, match="2 of 12 pictures"):
+            prepare(tmp_path, out, options, workers=1, max_bad=0.1, progress=shown)
+        prepare(tmp_path, out, options, workers=1, max_bad=0.2, progress=shown)
+        assert verify(out, progress=shown) == []
+        (out / "train-000001.tar").write_bytes(b"damaged")
+        assert repair(out, workers=1, progress=shown) == ["train-000001.tar"]
+
+    class Noted(progress.tqdm):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            bars.extend([] if self.disable else [self])
+
+    everything(False)
+    everything(True)
+    assert capsys.readouterr().err == ""  # a log gets lines of what takes long, nothing else
     with monkeypatch.context() as patch:
-        patch.setattr("tinynet.data.progress.LOG", 0.0)
+        patch.setattr(progress, "LOG", 0.0)
         check_md5(tmp_path, progress=True)
-        assert verify(tmp_path / "out", progress=True) == []
+        assert list(progress.bar(range(3), shown=True, leave=True)) == [0, 1, 2]
     said = capsys.readouterr().err
     assert f"md5 of {TRAIN}: 100%" in said and "\r" not in said and "\n\n" not in said
-    assert len([line for line in said.splitlines() if line.startswith("pictures:")]) == 3, said
+    log = progress.bar(range(9), shown=True, leave=True)
+    assert [log.delay, log.mininterval, log.maxinterval] == [60, 60, 60] and list(log)
+    assert capsys.readouterr().err == ""
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True)
-    check_md5(tmp_path, progress=True)
-    open_source(tmp_path, progress=True)
-    assert verify(tmp_path / "out", progress=True) == []
-    said = capsys.readouterr().err
-    for words in (f"md5 of {TRAIN}", f"md5 of {VAL}", f"listing {TRAIN}", "checksums", "pictures"):
-        assert words in said
+    everything(False)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "tqdm", Noted)
+    everything(True)
+    sizes = {name: (tmp_path / name).stat().st_size for name in sums}
+    found = [(bar.desc, bar.unit, bar.total, bar.initial, bar.n, bar.leave) for bar in bars]
+    listing = (f"listing {TRAIN}", "B", 30720, 0, 2 * (512 + 10240), False)  # without the tar's end
+    files = ("checksums", " files", 12, 0, 12, False)
+    assert found == [
+        *((f"md5 of {name}", "B", size, 0, size, False) for name, size in sizes.items()), listing,
+        listing, ("", " pictures", 12, 0, 12, True),
+        listing, ("checking", " shards", 6, 0, 6, False), ("", " pictures", 12, 12, 12, True),
+        files, ("pictures", " files", 6, 0, 6, False),
+        files, listing, ("", " pictures", 2, 0, 2, True),
+    ]  # fmt: skip
 
 
 # ---- IDX
@@ -225,130 +251,3 @@ def test_a_header_that_promises_too_much(tmp_path, open_file, shape):
         DataError, match=r"expected \(\d+, \d+, \d+\) values .*, got 1000; fetch it"
     ):
         read_idx(path)
-
-
-# ---- prepared folders
-
-
-@pytest.fixture
-def prepared(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr("tinynet.data.prepare.Process", InThread)
-    monkeypatch.setattr("signal.signal", lambda number, handler: None)
-    options = Options(size=8)
-    prepare(make_tree(tmp_path / "in"), tmp_path / "out", options, workers=1, progress=False)
-    return tmp_path / "out"
-
-
-def stored(array: np.ndarray, save=np.save) -> bytes:
-    data = io.BytesIO()
-    save(data, array)
-    return data.getvalue()
-
-
-ABOUT = [
-    [1],
-    7,
-    None,
-    "text",
-    {},
-    {"size": "8"},
-    {"size": 10**9},
-    {"size": -1},
-    {"form": "round"},
-    {"form": ["raw"]},
-    {"shards": [1, 2]},
-    {"shards": {"train": 3, "val": []}},
-    {"shards": {"train": ["a"], "val": [1]}},
-    {"plan": [1]},
-    {"plan": None},
-]
-
-
-@pytest.mark.parametrize("change", ABOUT, ids=str)
-def test_a_dataset_json_with_a_right_checksum(prepared, change):
-    about = json.loads((prepared / "dataset.json").read_bytes())
-    about = about | change if isinstance(change, dict) and change else change
-    with_sums(prepared, "dataset.json", json.dumps(about).encode())
-    for function in (
-        lambda: open_data(prepared),
-        lambda: prepare(prepared.parent / "in", prepared, Options(size=8), progress=False),
-    ):
-        with pytest.raises(DataError, match="dataset.json: damaged") as found:
-            function()
-        assert "\n" not in str(found.value)
-    assert len(verify(prepared)) == 1
-
-
-def test_an_index_with_a_right_checksum(prepared):
-    index = np.load(prepared / "train.npy")
-    far, strange = index.copy(), index.copy()
-    far["shard"], strange["label"] = 9, 9
-    for array in (far, strange, index[:0], index["shard"], np.zeros(3), np.array({"a": 1})):
-        with_sums(prepared, "train.npy", stored(array))
-        with pytest.raises(DataError, match="train.npy: "):
-            ShardDataset(prepared, "train")
-        assert verify(prepared)
-    with_sums(prepared, "train.npy", b"\x93NUMPY\x01\x00\x76\x00{'descr'".ljust(200))
-    with pytest.raises(DataError, match="train.npy: damaged"):
-        ShardDataset(prepared, "train")
-
-
-def test_statistics_and_classes_with_a_right_checksum(prepared):
-    moments = dict(np.load(prepared / "moments.npz"))
-    for change in ({"sum": np.zeros(3)}, {"count": np.array(0)}, {"count": np.array([1, 2])}):
-        data = io.BytesIO()
-        np.savez(data, **moments | change)
-        with_sums(prepared, "moments.npz", data.getvalue())
-        with pytest.raises(DataError, match="moments.npz: damaged"):
-            ShardDataset(prepared, "train").moments()
-    with_sums(prepared, "classes.tsv", b"0\tn01\n1\tn02\tn02\n")
-    with pytest.raises(DataError, match="classes.tsv: expected lines of label, id, name"):
-        ShardDataset(prepared, "train")
-
-
-def test_a_shard_with_a_right_checksum_that_is_no_tar(prepared):
-    size = (prepared / "train-000000.tar").stat().st_size
-    with_sums(prepared, "train-000000.tar", b"x" * size)
-    assert any("train-000000.tar: damaged at byte 0" in line for line in verify(prepared))
-
-
-# ---- options
-
-
-def test_options_that_cannot_be(tmp_path):
-    for options, message in (
-        ({"shard": 0}, "expected at least 1 picture a shard, got 0"),
-        ({"shard": -4}, "expected at least 1 picture a shard, got -4"),
-        ({"chroma": "4:1:1"}, 'expected the chroma "4:2:0" or "4:4:4", got \'4:1:1\''),
-    ):
-        with pytest.raises(DataError, match=message):
-            Options(**options)
-    for max_bad in (-1, 1.5, float("nan"), float("inf")):
-        with pytest.raises(DataError, match=f"expected max_bad of 0 to 1, got {max_bad}"):
-            prepare(tmp_path, tmp_path / "out", max_bad=max_bad)
-    (tmp_path / "link").symlink_to(tmp_path)
-    with pytest.raises(DataError, match="expected a folder beside the source, got the source its"):
-        prepare(tmp_path, tmp_path / "link")
-
-
-def test_chroma_is_an_option(tmp_path, rng):
-    """4:4:4 is nearer to the picture, and larger; 4:2:0 gives the bytes it always gave."""
-    from PIL import Image
-
-    for split in ("train", "val"):
-        for name in ("cat", "dog"):
-            (tmp_path / "in" / split / name).mkdir(parents=True)
-            pixels = rng.integers(0, 256, (24, 24, 3), np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "in" / split / name / "a.png")
-    sizes, errors = {}, {}
-    for chroma in ("4:2:0", "4:4:4"):
-        out = tmp_path / chroma
-        prepare(tmp_path / "in", out, Options(size=24, chroma=chroma), workers=1, progress=False)
-        train = open_data(out)[0]
-        right = np.asarray(Image.open(tmp_path / "in/train/cat/a.png")).astype(int)
-        sizes[chroma] = int(train.index["length"][0])
-        errors[chroma] = np.abs(train.picture(0) - right).mean()
-    assert sizes["4:4:4"] > 1.2 * sizes["4:2:0"] and errors["4:4:4"] < errors["4:2:0"] / 3
-    plain = io.BytesIO()
-    Image.open(tmp_path / "in/train/cat/a.png").save(plain, "JPEG", quality=90)
-    assert plain.getvalue() in (tmp_path / "4:2:0/train-000000.tar").read_bytes()

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import inspect
 import io
-import json
 import os
 import re
 import shlex
@@ -21,13 +20,10 @@ import numpy as np
 import pytest
 from make_archives import DEVKIT, FOLDER, VAL, make_kaggle, make_official, mat_file, tar_of
 from PIL import Image
-from small_tree import SMALL, digests, larger_tree, made, make_tree, photo, picture, with_sums
-from test_data_prepare import InThread
-from test_over_ranks import together
+from small_tree import larger_tree, made, make_tree, photo, picture
 from test_reading_rules import cifar_files, idx_files
 
 from tinynet.data import ArrayDataset, Loader, Pairs, fashion_mnist, open_data
-from tinynet.data import prepare as preparing
 from tinynet.data.folder import MAX_BAD, MAX_MEMORY, MAX_SIZE, open_folder
 from tinynet.data.imagenet import open_source, read_devkit
 from tinynet.data.matfile import read_struct_array
@@ -35,18 +31,14 @@ from tinynet.data.over_ranks import prepare_over
 from tinynet.data.pictures import decode, oddities, open_picture, with_end
 from tinynet.data.prepare import Options, prepare
 from tinynet.data.repair import repair
-from tinynet.data.shards import ShardDataset, verify
+from tinynet.data.shards import ShardDataset
 from tinynet.data.tar import tar_members
 from tinynet.errors import DataError
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True)
-def threads(monkeypatch):
-    """Shards are written by threads of this process."""
-    monkeypatch.setattr("tinynet.data.prepare.Process", InThread)
-    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+pytestmark = pytest.mark.usefixtures("threads")
 
 
 # ---- data sets of every format
@@ -198,80 +190,6 @@ def test_a_loader_cuts_what_is_there(rng):
             assert batch.pictures.shape == ((2, crop, crop, 1) if train else (2, 5, 7, 1))
 
 
-# ---- names and words in prepared folders
-
-
-def test_names_that_could_be_taken_for_something_else(tmp_path, rng):
-    """In keys, in the report, in the table of classes."""
-    long = "n" * 230
-    names = {"a.b.jpg": photo(rng), f"{long}.jpg": photo(rng), "left out.jpg": photo(rng),
-             "left out but grey.png": b"", "x.y.z.png": b""}  # fmt: skip
-    source = larger_tree(tmp_path / "in", rng, 2, 2)
-    grey = io.BytesIO()
-    Image.new("L", (20, 20), 70).save(grey, "PNG")
-    for name, data in names.items():
-        (source / "train/n01" / name).write_bytes(data or grey.getvalue())
-    (source / "words.txt").write_text("n01 one\ttab  and \x1f more\nn02\ttwo\n")
-    out = tmp_path / "out"
-    about = made(source, out)
-    assert about["left_out"] == 0 and about["pictures"]["train"] == 6 + 5 and verify(out) == []
-    assert ShardDataset(out, "train").classes == ["n01 one tab and more", "n02 two", "n03"]
-    keys = []
-    for path in sorted(out.glob("train*.tar")):
-        with tarfile.open(path) as tar:
-            keys += [member.name for member in tar][::2]
-    assert all(re.fullmatch(r"\d{8}-[A-Za-z0-9_-]{1,60}\.jpg", key) for key in keys), keys
-    assert keys[2] == "00000002-a_b.jpg" and keys[5] == f"00000005-{long[:60]}.jpg"
-    report = (out / "report.tsv").read_text().splitlines()[1:]
-    assert len(report) == 2 and all("\tconverted\tgrey made RGB" in line for line in report)
-    (source / "train/n01/more left out.jpg").write_text("text")
-    assert made(source, tmp_path / "b", max_bad=0.5)["left_out"] == 1
-
-
-def test_tables_of_checksums_that_are_no_text(tmp_path, rng):
-    out = tmp_path / "out"
-    made(make_tree(tmp_path / "in", 3), out)
-    (out / "SHA256SUMS").write_bytes(b"\xff\xfe" + (out / "SHA256SUMS").read_bytes())
-    assert verify(out)
-    with pytest.raises(DataError, match="SHA256SUMS"):
-        ShardDataset(out, "train")
-
-
-def test_a_folder_without_a_fingerprint_is_mended(tmp_path, rng):
-    """As older versions prepared them."""
-    out = tmp_path / "out"
-    made(make_tree(tmp_path / "in", 3), out)
-    about = json.loads((out / "dataset.json").read_bytes())
-    del about["fingerprint"]
-    with_sums(out, "dataset.json", json.dumps(about).encode())
-    right = digests(out)
-    (out / "val-000000.tar").write_bytes(b"damaged")
-    assert repair(out, workers=1, progress=False) == ["val-000000.tar"] and digests(out) == right
-
-
-def test_as_many_workers_as_asked_for_everywhere(tmp_path, rng, monkeypatch):
-    source, crew = larger_tree(tmp_path / "in", rng, 6, 2), []
-
-    class Counted(InThread):
-        def __init__(self, *arguments):
-            crew.append(self)
-            super().__init__(*arguments)
-
-    monkeypatch.setattr(preparing, "Process", Counted)
-    monkeypatch.setattr(preparing, "available_cores", lambda: 1)
-    made(source, tmp_path / "out", workers=3)
-    assert len(crew) == 3
-    for name in (["train-000000.tar", "val-000000.tar", "train-000001.tar"], ["report.tsv"]):
-        crew.clear()
-        for each in name:
-            (tmp_path / "out" / each).write_bytes(b"damaged")
-        repair(tmp_path / "out", workers=2, progress=False)
-        assert len(crew) == 2
-    crew.clear()
-    together(2, lambda rank: prepare_over(rank, source, tmp_path / "b", SMALL, workers=2))
-    assert len(crew) == 4
-
-
 # ---- ImageNet's archives
 
 
@@ -349,11 +267,16 @@ def test_every_type_of_number_and_text_in_a_matlab_file():
     }
     numbers = [cell(6, element(kind, value.tobytes())) for kind, value in values.items()]
     encodings = {1: "latin1", 2: "latin1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le"}
+    encodings[18] = "latin1"  # or any type unknown
     texts = [cell(4, element(kind, "bé".encode(code)), 2) for kind, code in encodings.items()]
+    texts.append(cell(4, element(4, b"\x00\xd8"), 1))  # half a letter
     others = [cell(6, element(9, bytes(16)), 2), cell(6, element(9, b""), 0), cell(1, b"")]
     found = read_struct_array(struct_array(numbers + texts + others), "table", "x")
-    expected = [value.item() for value in values.values()] + ["bé"] * 5 + [None] * 3
+    expected = [value.item() for value in values.values()] + ["bé"] * 6 + ["\ufffd"] + [None] * 3
     assert found == [{f"f{k}": value for k, value in enumerate(expected)}]
+    for other in ("tabl", "tables", "Table"):
+        with pytest.raises(DataError, match=f"x: no struct array named {other} in it"):
+            read_struct_array(struct_array(numbers), other, "x")
 
 
 def test_every_type_of_a_tars_member():
@@ -384,7 +307,7 @@ def test_a_header_without_a_name_keeps_the_name_before():
         return info.tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % 512)
 
     long = b"l" * 200
-    times = header(tarfile.XHDTYPE, b"20 mtime=1234567890\n")
+    times = header(tarfile.XHDTYPE, b"20 mtime=1234567890\n18 linkpath=other\n")
     named = header(tarfile.XHDTYPE, b"17 path=new name\n")
     old = header(tarfile.GNUTYPE_LONGNAME, long + b"\0")
     for before, name in (

@@ -124,7 +124,7 @@ def test_damaged_archives(tmp_path, rng, pictures, count):
 
 
 @pytest.mark.parametrize("count", COUNTS, indirect=True)
-def test_damaged_prepared_sets(tmp_path, rng, pictures, count):
+def test_damaged_prepared_sets(tmp_path, rng, pictures, count, threads):
     """Shards, indexes, tables: refused by name or bit for bit right; and verify always sees it."""
     make_official(tmp_path / "in", *pictures, {})
     out = tmp_path / "out"

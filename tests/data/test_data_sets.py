@@ -174,3 +174,62 @@ def test_moments_belong_to_one_data_set(rng):
     for dataset in (one, other, one):
         same(dataset.moments(), dataset.pictures)
         assert np.array_equal(mean_picture(dataset), dataset.moments().mean())
+
+
+def test_moments_are_exact_beyond_what_float32_holds():
+    """66,000 pictures of 255, one of 253: an odd sum of 25 bits. Products of 300 x 300: 33 bits."""
+    pictures = np.full((66_001, 1, 1, 1), 255, np.uint8)
+    pictures[7] = 253
+    moments = Moments((1, 1, 1))
+    moments.add(pictures)
+    assert moments.sum.tolist() == [[[66_000 * 255 + 253]]]
+    large = Moments((300, 300, 2))
+    picture = np.full((300, 300, 2), 255, np.uint8)
+    picture[3, 5] = 254, 253
+    large.add(picture[None])
+    assert large.products.tolist() == [
+        [89_999 * 255**2 + 254**2, 89_999 * 255**2 + 254 * 253],
+        [89_999 * 255**2 + 254 * 253, 89_999 * 255**2 + 253**2],
+    ]
+
+
+@pytest.mark.parametrize("kind", ["array", "padded", "part", "part of padded", "padded part"])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_what_a_data_set_offers_is_what_its_pictures_are(rng, kind, in_memory):
+    """However it is made of another one; pictures are asked for one by one, and held together."""
+    pictures = rng.integers(0, 256, (9, 4, 7, 3), np.uint8)
+    labels = rng.permutation(np.arange(9) % 4)
+    found = ArrayDataset(pictures, labels, list("abcd"), "here")
+    found.in_memory = in_memory
+    for word in kind.split()[::-1]:
+        if word == "padded":
+            found = PaddedDataset(found, 2)
+            pictures = np.pad(pictures, ((0, 0), (2, 2), (2, 2), (0, 0)))
+        if word == "part":
+            found = PartDataset(found, 6)
+            places = [0, 1, 3, 4, 6, 7]  # i * 9 // 6
+            pictures, labels = pictures[places], labels[places]
+    held = [found.picture(i) for i in range(len(found))]
+    assert np.array_equal(held, pictures) and found.shape == pictures.shape[1:]
+    assert found.labels.tolist() == labels.tolist() and found.labels.dtype == np.int64
+    assert found.classes == list("abcd") and found.source == "here"
+    assert found.in_memory is in_memory
+    whole = pictures.astype(np.float64)
+    assert np.array_equal(found.moments().mean(), whole.mean(axis=0).astype(np.float32))
+    covariance = np.cov(whole.reshape(-1, 3).T, bias=True)
+    np.testing.assert_allclose(found.moments().covariance(), covariance, rtol=1e-9)
+
+
+def test_a_part_is_spread_evenly(rng):
+    """Over a set that is sorted by class: so many of each class, to within one."""
+    whole = ArrayDataset(
+        rng.integers(0, 256, (90, 2, 2, 1), np.uint8), np.repeat([0, 1, 2], 30), list("abc")
+    )
+    for count in range(1, 91):
+        part = PartDataset(whole, count)
+        each, steps = np.bincount(part.labels, minlength=3), np.diff(part.places)
+        assert len(part) == count and each.max() - each.min() <= 1
+        assert (steps >= 90 // count).all() and (steps <= -(-90 // count)).all()
+    for count in (0, -1, 91):
+        with pytest.raises(DataError, match=f"a count of 1 to 90, the pictures .*, got {count}"):
+            PartDataset(whole, count)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import os
 import signal
 import sys
 import threading
 import time
+from multiprocessing import reduction
 
 import numpy as np
 import pytest
 
-from tinynet.data import ArrayDataset, Loader, PaddedDataset, PartDataset
-from tinynet.data.dataset import Moments
-from tinynet.data.workers import MAX_DEATHS, WorkerPool
+from tinynet.data import ArrayDataset, Dataset, Loader
+from tinynet.data.workers import MAX_DEATHS, Process, WorkerPool, _Block, _serve
 from tinynet.errors import DataError
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="forks, and asks /proc")
@@ -30,6 +32,19 @@ class Counted(ArrayDataset):
     def picture(self, i):
         self.asked += 1
         return super().picture(i)
+
+
+def drawn(rng) -> ArrayDataset:
+    return ArrayDataset(rng.integers(0, 256, (50, 12, 10, 3), np.uint8), np.arange(50) % 4, "abcd")
+
+
+def same(a, b) -> bool:
+    """Whether two epochs are the same, field by field."""
+    return all(
+        np.array_equal(one, other)
+        for m, n in zip(a, b, strict=True)
+        for one, other in zip(vars(m).values(), vars(n).values(), strict=True)
+    )
 
 
 def values(batches):
@@ -69,7 +84,7 @@ def test_batches_of_a_thread_that_are_kept_are_not_written_over():
     assert sum(values(kept), []) == list(range(40))
 
 
-@pytest.mark.parametrize("shape", [(4, 4), (3, 4), (2, 2), (3,)])
+@pytest.mark.parametrize("shape", [(4, 4), (3, 4), (4, 3), (2, 2), (3,)])
 def test_colour_axes_of_another_set_are_refused(shape):
     pictures = np.zeros((8, 4, 4, 3), np.uint8)
     dataset = ArrayDataset(pictures, np.zeros(8), ["a"])
@@ -166,7 +181,9 @@ def test_closed_processes_have_ended_even_one_that_stands_still(forks):
 
 
 @linux
-def test_memory_of_batches_is_used_again_and_files_are_closed(forks):
+def test_memory_of_batches_is_used_again_and_files_are_closed(forks, monkeypatch):
+    sent, send = [], reduction.send_handle
+    monkeypatch.setattr(reduction, "send_handle", lambda *to: sent.append(to) or send(*to))
     with Loader(Counted(), 2, crop=3, train=False, workers=1, ahead=1) as loader:
         for number in range(4):
             for batch in loader.epoch(number):
@@ -174,6 +191,7 @@ def test_memory_of_batches_is_used_again_and_files_are_closed(forks):
         folder = f"/proc/{loader._pool.workers[0].process.pid}/fd"
         names = [os.readlink(f"{folder}/{name}") for name in os.listdir(folder)]
         assert 1 <= len(loader._pool.free) <= 4
+        assert len(sent) <= 4  # each block is sent once
         # in the worker each block is mapped, and its file closed again (but those it was born with)
         assert sum("tinynet-batch" in name for name in names) <= 1
 
@@ -253,78 +271,180 @@ def test_a_pool_of_no_batches(forks):
     pool.close()
 
 
-# ---- sums
+def test_workers_give_the_same_batches(rng):
+    """Also those that are started as on other systems."""
+    dataset, workers = drawn(rng), 2
+    colour = np.eye(3, dtype=np.float32)
+    for train in (True, False):
+        plain = Loader(dataset, 8, crop=7, train=train, colour=colour)
+        with Loader(dataset, 8, crop=7, train=train, colour=colour, workers=workers) as loader:
+            assert same(plain.epoch(0), loader.epoch(0))
+            assert same(plain.epoch(1, start=3), loader.epoch(1, start=3))
 
 
-def test_moments_are_exact_beyond_what_float32_holds():
-    """66,000 pictures of 255, one of 253: an odd sum of 25 bits. Products of 300 x 300: 33 bits."""
-    pictures = np.full((66_001, 1, 1, 1), 255, np.uint8)
-    pictures[7] = 253
-    moments = Moments((1, 1, 1))
-    moments.add(pictures)
-    assert moments.sum.tolist() == [[[66_000 * 255 + 253]]]
-    large = Moments((300, 300, 2))
-    picture = np.full((300, 300, 2), 255, np.uint8)
-    picture[3, 5] = 254, 253
-    large.add(picture[None])
-    assert large.products.tolist() == [
-        [89_999 * 255**2 + 254**2, 89_999 * 255**2 + 254 * 253],
-        [89_999 * 255**2 + 254 * 253, 89_999 * 255**2 + 253**2],
-    ]
+def test_an_epoch_left_early_does_not_disturb_the_next(rng, forks):
+    dataset = drawn(rng)
+    for workers in (0, 1):
+        with Loader(dataset, 8, crop=7, train=True, workers=workers) as loader:
+            epoch = loader.epoch(0)
+            next(epoch)
+            epoch.close()
+            assert same(loader.epoch(1), Loader(dataset, 8, crop=7, train=True).epoch(1))
 
 
-def test_moments_merge_and_go_to_arrays_and_back(rng):
-    pictures = rng.integers(0, 256, (10, 3, 5, 2), np.uint8)
-    whole, first, second = (Moments((3, 5, 2)) for _ in range(3))
-    whole.add(pictures)
-    first.add(pictures[:4])
-    second.add(pictures[4:])
-    first.merge(Moments.from_arrays(second.arrays()))
-    for name, array in whole.arrays().items():
-        assert np.array_equal(first.arrays()[name], array), name
-    assert first.count == 10
+def test_batches_that_are_kept_are_not_written_over(rng, forks):
+    dataset = drawn(rng)
+    with Loader(dataset, 4, crop=7, train=True, workers=1, ahead=1) as loader:
+        part = next(loader.epoch(0)).pictures[1:2, 2:5]  # a view keeps the memory as well
+        expected = part.copy()
+        kept = list(loader.epoch(1))
+        assert same(kept, Loader(dataset, 4, crop=7, train=True).epoch(1))
+        assert np.array_equal(part, expected)
+        blocks = len(loader._pool.free)
+        del kept
+        gc.collect()
+        assert len(loader._pool.free) > blocks  # and what is not kept is used again
 
 
-# ---- data sets of every kind
+def test_a_killed_worker_is_named_and_replaced(rng, forks, caplog):
+    dataset = drawn(rng)
+    with Loader(dataset, 2, crop=7, train=True, workers=2) as loader:
+        batches = []
+        with caplog.at_level(logging.WARNING):
+            for batch in loader.epoch(0):
+                batches.append(batch)
+                if len(batches) in (2, 9):
+                    victim = loader._pool.workers[len(batches) % 2].process.pid
+                    os.kill(victim, signal.SIGKILL)
+        assert same(batches, Loader(dataset, 2, crop=7, train=True).epoch(0))
+    assert "SIGKILL" in caplog.text and f"pid {victim}" in caplog.text
 
 
-@pytest.mark.parametrize("kind", ["array", "padded", "part", "part of padded", "padded part"])
-@pytest.mark.parametrize("in_memory", [True, False])
-def test_what_a_data_set_offers_is_what_its_pictures_are(rng, kind, in_memory):
-    """However it is made of another one; pictures are asked for one by one, and held together."""
-    pictures = rng.integers(0, 256, (9, 4, 7, 3), np.uint8)
-    labels = rng.permutation(np.arange(9) % 4)
-    found = ArrayDataset(pictures, labels, list("abcd"), "here")
-    found.in_memory = in_memory
-    for word in kind.split()[::-1]:
-        if word == "padded":
-            found = PaddedDataset(found, 2)
-            pictures = np.pad(pictures, ((0, 0), (2, 2), (2, 2), (0, 0)))
-        if word == "part":
-            found = PartDataset(found, 6)
-            places = [0, 1, 3, 4, 6, 7]  # i * 9 // 6
-            pictures, labels = pictures[places], labels[places]
-    held = [found.picture(i) for i in range(len(found))]
-    assert np.array_equal(held, pictures) and found.shape == pictures.shape[1:]
-    assert found.labels.tolist() == labels.tolist() and found.labels.dtype == np.int64
-    assert found.classes == list("abcd") and found.source == "here"
-    assert found.in_memory is in_memory
-    whole = pictures.astype(np.float64)
-    assert np.array_equal(found.moments().mean(), whole.mean(axis=0).astype(np.float32))
-    covariance = np.cov(whole.reshape(-1, 3).T, bias=True)
-    np.testing.assert_allclose(found.moments().covariance(), covariance, rtol=1e-9)
+def test_a_worker_that_stands_still_ends_the_run(rng, forks, monkeypatch):
+    with Loader(drawn(rng), 2, crop=7, train=True, workers=2) as loader:
+        epoch = loader.epoch(0)
+        next(epoch)
+        monkeypatch.setattr("tinynet.data.workers.TIMEOUT", 1)
+        os.kill(loader._pool.workers[0].process.pid, signal.SIGSTOP)
+        with pytest.raises(DataError, match="has answered for 1 s"):
+            list(epoch)
 
 
-def test_a_part_is_spread_evenly(rng):
-    """Over a set that is sorted by class: so many of each class, to within one."""
-    whole = ArrayDataset(
-        rng.integers(0, 256, (90, 2, 2, 1), np.uint8), np.repeat([0, 1, 2], 30), list("abc")
-    )
-    for count in range(1, 91):
-        part = PartDataset(whole, count)
-        each, steps = np.bincount(part.labels, minlength=3), np.diff(part.places)
-        assert len(part) == count and each.max() - each.min() <= 1
-        assert (steps >= 90 // count).all() and (steps <= -(-90 // count)).all()
-    for count in (0, -1, 91):
-        with pytest.raises(DataError, match=f"a count of 1 to 90, the pictures .*, got {count}"):
-            PartDataset(whole, count)
+def test_workers_end_with_the_loader(rng):
+    loader = Loader(drawn(rng), 8, crop=7, train=True, workers=1)
+    next(loader.epoch(0))
+    processes = [worker.process for worker in loader._pool.workers]
+    del loader
+    gc.collect()
+    for process in processes:
+        process.join(10)
+        assert process.exitcode is not None
+
+
+class Bad(Dataset):
+    """A data set whose pictures cannot be read."""
+
+    def __init__(self):
+        self.labels, self.classes, self.shape = np.zeros(10, np.int64), ["a"], (2, 2, 1)
+
+    def picture(self, i):
+        raise DataError("train-000001.tar: picture 17 is damaged")
+
+
+class Tasks:
+    """Stands for a worker's pipe: tasks to be done, and what was answered."""
+
+    def __init__(self, *tasks, broken=False):
+        self.tasks, self.answers, self.broken = list(tasks), [], broken
+
+    def recv(self):
+        if not self.tasks:
+            raise EOFError
+        return self.tasks.pop(0)
+
+    def send(self, answer):
+        if self.broken:
+            raise BrokenPipeError
+        self.answers.append(answer)
+
+
+def test_the_life_of_a_worker(rng, monkeypatch, tmp_path):
+    """What it answers, here in this process: done, what was wrong, nothing when nobody listens any
+    more. Before that it leaves signals to its parent, and asks for memory to be kept.
+    """
+    file, ignored, kept = open(tmp_path / "block", "w+b"), [], []
+    file.truncate(4 * 7 * 7 * 3)
+    monkeypatch.setattr("signal.signal", lambda number, handler: ignored.append((number, handler)))
+    monkeypatch.setattr("tinynet.data.workers.keep_freed_memory", lambda: kept.append(True))
+    monkeypatch.setattr("multiprocessing.reduction.recv_handle", lambda pipe: os.dup(file.fileno()))
+    dataset, zeros = drawn(rng), np.zeros(4, np.int32)
+    block = "block", "memory", 4 * 7 * 7 * 3
+    task = 5, "memory", (4, 7, 7, 3), np.array([3, 1, 4, 1]), zeros, zeros
+    pipe = Tasks(block, task, (6, "no such memory", *task[2:]))
+    _serve(pipe, dataset)
+    assert set(ignored) == {(signal.SIGINT, signal.SIG_IGN), (signal.SIGHUP, signal.SIG_IGN)}
+    assert kept == [True]
+    assert pipe.answers == [(5, None, {}), (6, "KeyError('no such memory')", {})]
+    written = np.frombuffer(file.read(), np.uint8).reshape(4, 7, 7, 3)
+    assert np.array_equal(written[2], dataset.picture(4)[:7, :7])
+    pipe = Tasks(block, task)
+    _serve(pipe, Bad())
+    problem = "train-000001.tar: picture 17 is damaged"
+    assert pipe.answers == [(5, None, dict.fromkeys([3, 1, 4], problem))]
+    pipe = Tasks(block, task, task, broken=True)
+    _serve(pipe, dataset)
+    assert len(pipe.tasks) == 1  # it left
+    file.close()
+
+
+def test_who_is_quicker_gets_more_to_do(monkeypatch):
+    """One of two workers answers only when a batch of its own is waited for."""
+
+    class Hand:
+        def __init__(self):
+            self.tasks, self.given = {}, 0
+
+        def give(self, number, batch, block, shape):
+            self.tasks[number], self.given = batch, self.given + 1
+
+        def end(self):
+            pass
+
+    def collect(done):
+        quick.tasks = done.update(quick.tasks) or {}
+        if not done or min(done) > min(slow.tasks, default=99):
+            number = min(slow.tasks)
+            done[number] = slow.tasks.pop(number)
+
+    monkeypatch.setattr("tinynet.data.workers._Block", lambda size: size)
+    pool = WorkerPool(Counted(), 2, 2, (4, 3, 4, 1))
+    pool.workers = slow, quick = Hand(), Hand()
+    monkeypatch.setattr(pool, "_collect", collect)
+    plans = list(Loader(Counted(80), 4, crop=3, train=False)._plan(0, 0))
+    assert [batch is plan for batch, plan in zip(pool.run(iter(plans)), plans, strict=True)]
+    assert quick.given > slow.given > 0 and quick.given + slow.given == 20
+
+
+def test_how_a_process_ended_is_waited_for():
+    """Its pipe closes before its status can be asked for."""
+
+    class Ending:
+        pid, exitcode = 7, None
+
+        def __init__(self, status):
+            self.status = status
+
+        def join(self, seconds):
+            self.exitcode = self.status
+
+    process = Process.__new__(Process)
+    process.name = "worker 3"
+    for status, how in ((-9, "was killed by SIGKILL"), (3, "ended with status 3")):
+        process.process = Ending(status)
+        assert process.died_of() == f"worker 3 (pid 7) {how}"
+
+
+def test_shared_memory_without_memfd(monkeypatch):
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    block = _Block(100)
+    assert len(block.memory) == 100 and os.fstat(block.file.fileno()).st_size == 100

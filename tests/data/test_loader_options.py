@@ -156,6 +156,21 @@ def compare(batch: Batch, right: dict, case: dict) -> None:
 # ---- what else options do
 
 
+def test_a_loader_says_what_it_is_and_what_it_cannot_be(rng):
+    dataset = shaky(rng, count=50)
+    text = f"Loader({dataset}, 6 batches of 8, crop 7, train, 0 workers)"
+    assert repr(Loader(dataset, 8, crop=7, train=True)) == text
+    with Loader(dataset, 8, crop=7, train=False, workers=2) as loader:
+        assert repr(loader) == f"Loader({dataset}, 7 batches of 8, crop 7, test, 2 workers)"
+    for size, train, words in (
+        (0, True, "at least 1, got 0"), (0, False, "at least 1, got 0"), (51, True, "at most 50"),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=f"Loader: expected a batch size of {words}"):
+            Loader(dataset, size, crop=7, train=train)
+    assert len(Loader(dataset, 50, crop=7, train=True)) == 1
+    assert len(Loader(dataset, 51, crop=7, train=False)) == 1
+
+
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=linux)])
 def test_a_picture_that_cannot_be_read(rng, forks, workers):
     """The first of its batch is named, and nothing is left that loads; with skip_damaged a batch of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections import Counter
@@ -10,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_tree import picture
-from test_data_prepare import InThread
+from small_tree import digests, picture
 
 from tinynet.data import over_ranks
 from tinynet.data import prepare as preparing
@@ -80,7 +78,7 @@ def source(tmp_path) -> Path:
 
 
 @pytest.fixture
-def written(monkeypatch) -> Counter:
+def written(threads, monkeypatch) -> Counter:
     """How often each shard was written. Those of other ranks than the first take their time."""
     found, write = Counter(), preparing._write_shard
 
@@ -93,13 +91,7 @@ def written(monkeypatch) -> Counter:
         return write(job, pipe)
 
     monkeypatch.setattr(preparing, "_write_shard", counted)
-    monkeypatch.setattr(preparing, "Process", InThread)
-    monkeypatch.setattr("signal.signal", lambda number, handler: None)  # a thread may not
     return found
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
 
 
 def test_each_shard_is_written_once_and_the_bytes_are_those_of_one(
@@ -120,6 +112,13 @@ def test_each_shard_is_written_once_and_the_bytes_are_those_of_one(
         assert written == Counter(shards)
     monkeypatch.setattr(over_ranks, "open_source", None)  # what is finished is not listed again
     assert together(2, one) == [right] * 2 and written == Counter(shards)
+    stale = tmp_path / "a view of the disk that lacks the newest files"
+    for size in (1, 2):
+        found = together(
+            size, lambda rank: prepare_over(rank, source, stale if rank.rank else out, OPTIONS)
+        )
+        assert found == [right] * size
+    assert not stale.exists() and written == Counter(shards)
 
 
 def test_unusable_pictures_count_over_all_ranks(tmp_path, source, written):

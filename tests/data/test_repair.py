@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -24,10 +24,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from make_archives import make_official
-from test_data_prepare import InThread
+from small_tree import SMALL, digests, made, picture, with_sums
 from test_data_robust import damage, jpeg
 
 from tinynet.data import Loader, open_data
+from tinynet.data import prepare as preparing
+from tinynet.data.pictures import decode
 from tinynet.data.prepare import Options, prepare
 from tinynet.data.repair import repair
 from tinynet.data.shards import ShardDataset, verify
@@ -37,12 +39,7 @@ from tinynet.lock import locked
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "examples" / "prepare_imagenet.py"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
-SMALL = Options(size=16, shard=5)
 COUNTS = [15, pytest.param(200, marks=pytest.mark.slow)]
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
 
 
 @pytest.fixture
@@ -56,74 +53,116 @@ def source(tmp_path, rng) -> Path:
 
 
 @pytest.fixture
-def out(tmp_path, source, monkeypatch) -> Path:
-    """Prepared: train-000000 to train-000003, val-000000 and val-000001. Shards are written by
-    this process, which is quicker for small ones.
-    """
-    monkeypatch.setattr("tinynet.data.prepare.Process", InThread)
-    monkeypatch.setattr("signal.signal", lambda number, handler: None)  # a thread may not
-    prepare(source, tmp_path / "out", SMALL, workers=1, progress=False)
+def out(tmp_path, source, threads) -> Path:
+    """Prepared: train-000000 to train-000003, val-000000 and val-000001."""
+    made(source, tmp_path / "out")
     return tmp_path / "out"
+
+
+def break_pictures(out: Path, *places: int) -> None:
+    index = np.load(out / "train.npy")
+    for place in places:
+        row = index[place]
+        path = out / f"train-{row['shard']:06d}.tar"
+        data = bytearray(path.read_bytes())
+        data[int(row["offset"]) + 9] ^= 1
+        path.write_bytes(data)
 
 
 # ---- a finished folder
 
 
-def test_a_shard_cut_short_is_seen_at_once(source, out):
-    shard = out / "train-000002.tar"
-    shard.write_bytes(shard.read_bytes()[:-512])
-    command = re.escape(f"python examples/prepare_imagenet.py --repair {out}")
-    with pytest.raises(DataError, match=f"train-000002.tar: expected .* bytes, got .*{command}"):
-        prepare(source, out, SMALL, progress=False)
-    (out / "classes.tsv").unlink()
-    shard.unlink()
-    with pytest.raises(DataError, match=f"classes.tsv is missing; .*{command}"):
-        prepare(source, out, SMALL, progress=False)
-
-
-def test_repair_writes_what_differs_and_nothing_else(source, out):
+def test_repair_writes_what_differs_and_nothing_else(out):
+    """All again where a table is damaged, which holds something of every shard."""
     right = digests(out)
-    whole = {path: path.stat().st_mtime_ns for path in out.iterdir()}
-    (out / "train-000001.tar").write_bytes(b"short")
-    (out / "val-000001.tar").unlink()
-    assert repair(out, progress=False) == ["train-000001.tar", "val-000001.tar"]
-    assert digests(out) == right and verify(out) == []
-    written = {path.name for path, then in whole.items() if path.stat().st_mtime_ns != then}
-    assert written == {"train-000001.tar", "val-000001.tar"}
-    assert repair(out, progress=False) == []
-
-
-@pytest.mark.parametrize("name", ["train.npy", "moments.npz", "classes.tsv", "report.tsv"])
-def test_a_table_that_is_damaged_comes_back(out, name):
-    right = digests(out)
-    (out / name).write_bytes(b"damaged")
-    (out / "train-000000.tar").write_bytes(b"this too")
-    assert repair(out, progress=False) == sorted([name, "train-000000.tar"])
-    assert digests(out) == right
+    shards, tables = ["train-000001.tar", "val-000001.tar"], sorted({*right} - {"dataset.json"})
+    tables = [name for name in tables if not name.endswith(("tar", "SUMS"))]
+    for names in (shards, *([name, "train-000000.tar"] for name in tables)):
+        before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+        for name in names:
+            (out / name).write_bytes(b"damaged")
+        (out / names[1]).unlink()
+        assert repair(out, progress=False) == sorted(names)
+        assert digests(out) == right and verify(out) == []
+        now = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+        if names is shards:
+            assert {name for name in now if now[name] != before[name]} == set(names)
+        assert repair(out, progress=False) == []
 
 
 def test_a_list_of_checksums_that_is_wrong_comes_back(out):
     right, sums = digests(out), out / "SHA256SUMS"
     text = sums.read_text()
-    for wrong in (
-        text + f"{'0' * 64}  more.tar\n",
-        text.replace(right["val-000000.tar"], "0" * 64),  # then the shard seems to differ
-        "\n".join(line for line in text.split("\n") if "train.npy" not in line),
+    for wrong, damaged in (
+        (text + f"{'0' * 64}  more.tar\n", "SHA256SUMS"),
+        (text.replace(right["val-000000.tar"], "0" * 64), "val-000000.tar"),  # it seems to differ
+        ("\n".join(line for line in text.split("\n") if "train.npy" not in line), "train.npy"),
     ):
         sums.write_text(wrong)
-        assert repair(out, progress=False)
+        assert repair(out, progress=False) == [damaged]
         assert digests(out) == right
+
+
+def test_what_was_bad_is_bad_at_a_repair_too(tmp_path, rng, threads):
+    """Whatever share of the pictures it is."""
+    files = {wnid: [jpeg(rng), b"text", b""] for wnid in ("n01", "n02")}
+    make_official(tmp_path / "in", files, files, {})
+    out = tmp_path / "out"
+    assert made(tmp_path / "in", out, max_bad=1)["left_out"] == 8
+    right = digests(out)
+    for name in ("classes.tsv", "train-000000.tar"):
+        (out / name).write_bytes(b"damaged")
+        assert repair(out, progress=False) == [name] and digests(out) == right
+
+
+def test_shards_that_come_out_otherwise_are_all_written_again(out, monkeypatch, caplog):
+    """As where Pillow is another version: one of two shards differs, so no old one is mixed in."""
+    convert, before = preparing._convert, digests(out)
+    for name in ("train-000000.tar", "train-000002.tar"):
+        (out / name).write_bytes(b"damaged")
+
+    def otherwise(entry, options):
+        content, skip, pixels, notes = convert(entry, options)
+        if entry.name == "n02/n02_4.JPEG":  # in train-000002
+            content = picture(7, (16, 16))
+            pixels = decode(content, "x")
+        return content, skip, pixels, notes
+
+    monkeypatch.setattr(preparing, "_convert", otherwise)
+    with caplog.at_level(logging.WARNING):
+        found = repair(out, workers=1, progress=False)
+    assert found == ["train-000000.tar", "train-000002.tar"]
+    assert "shards come out otherwise than SHA256SUMS says" in caplog.text
+    assert verify(out) == [] and not (out / "parts").exists()
+    now = digests(out)
+    assert now["train-000000.tar"] == before["train-000000.tar"]
+    assert now["train-000002.tar"] != before["train-000002.tar"]
+    assert now["train.npy"] != before["train.npy"]
+
+
+def test_a_folder_without_a_fingerprint_is_mended(out):
+    """As older versions prepared them."""
+    about = json.loads((out / "dataset.json").read_bytes())
+    del about["fingerprint"]
+    with_sums(out, "dataset.json", json.dumps(about).encode())
+    right = digests(out)
+    (out / "val-000000.tar").write_bytes(b"damaged")
+    assert repair(out, progress=False) == ["val-000000.tar"] and digests(out) == right
+
+
+def killed(out: Path, monkeypatch, *source: Path) -> None:
+    """A repair that is killed before it writes a table."""
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr("tinynet.data.repair._prepare", lambda *arguments: 1 / 0)
+        repair(out, *source, progress=False)
+    assert not (out / "dataset.json").exists()
 
 
 def test_a_repair_that_is_killed_goes_on(out, monkeypatch):
     right = digests(out)
     for name in ("train-000000.tar", "train-000001.tar", "report.tsv"):
         (out / name).write_bytes(b"damaged")
-    with monkeypatch.context() as patch:
-        patch.setattr("tinynet.data.repair._prepare", lambda *arguments: 1 / 0)  # killed there
-        with pytest.raises(ZeroDivisionError):
-            repair(out, progress=False)
-    assert not (out / "dataset.json").exists()
+    killed(out, monkeypatch)
     assert repair(out, progress=False) == [] and digests(out) == right
 
 
@@ -141,18 +180,33 @@ def test_parts_of_a_finished_folder_cost_no_shard(source, out):
     assert digests(out) == right
 
 
-def test_repair_needs_the_pictures_of_then(source, out, tmp_path, rng):
-    right = digests(out)
+def test_repair_needs_the_pictures_of_then(source, out, tmp_path, rng, monkeypatch):
+    """Wherever they are now: also for a whole repair, and for one that goes on after a kill."""
+    right, moved = digests(out), tmp_path / "moved"
     (out / "val-000000.tar").unlink()
-    source.rename(tmp_path / "moved")
-    with pytest.raises(DataError, match=r"in: expected the pictures .* SOURCE --repair /"):
-        repair(out, progress=False)
     pictures = {wnid: [jpeg(rng)] * 3 for wnid in ("n01", "n02", "n03")}
     make_official(tmp_path / "others", pictures, pictures, {})
-    with pytest.raises(DataError, match="others: expected the pictures that .*, got others"):
+    with pytest.raises(DataError, match="others: expected the pictures that .*, got others; bring"):
         repair(out, tmp_path / "others", progress=False)
-    assert repair(out, tmp_path / "moved", progress=False) == ["val-000000.tar"]
+    source.rename(moved)
+    with pytest.raises(DataError, match=r"in: expected the pictures .* SOURCE --repair /"):
+        repair(out, progress=False)
+    assert repair(out, moved, progress=False) == ["val-000000.tar"]
     assert digests(out) == right
+    for goes_on in (False, True):
+        (out / "classes.tsv").write_bytes(b"damaged")
+        if goes_on:
+            moved = moved.rename(tmp_path / "moved again")
+            killed(out, monkeypatch, moved)
+            assert repair(out, progress=False) == []
+        else:
+            assert repair(out, moved, progress=False) == ["classes.tsv"]
+        found = digests(out)
+        assert {name for name in right if right[name] != found[name]} == {
+            "dataset.json", "SHA256SUMS"
+        }  # fmt: skip
+        about = json.loads((out / "dataset.json").read_bytes())
+        assert about["plan"]["source"] == str(moved)
 
 
 def test_what_cannot_be_repaired_says_what_can_be_done(source, out, tmp_path):
@@ -161,8 +215,25 @@ def test_what_cannot_be_repaired_says_what_can_be_done(source, out, tmp_path):
         with pytest.raises(DataError, match="dataset.json: .*prepare the folder again") as found:
             function()
         assert "\n" not in str(found.value)
-    with pytest.raises(DataError, match="expected a prepared folder, or one begun, got neither"):
-        repair(tmp_path)
+    (tmp_path / "parts").mkdir()
+    for plan in (None, "{", "[]", "3", '{"source": "x"}', '{"size": 16}'):
+        if plan is not None:
+            (tmp_path / "parts/plan.json").write_text(plan)
+        with pytest.raises(DataError, match="expected a prepared folder, or one begun, got neithe"):
+            repair(tmp_path)
+
+
+def test_a_plan_that_is_crafted(source, out):
+    (out / "val-000000.tar").unlink()
+    about = json.loads((out / "dataset.json").read_bytes())
+    about["plan"]["size"] = "16"
+    with_sums(out, "dataset.json", json.dumps(about).encode())
+    with pytest.raises(DataError, match=f"{out}: the plan it was prepared by is damaged"):
+        repair(out)
+    with pytest.raises(
+        DataError, match="TRAIN: expected the pictures that .* was prepared from, g"
+    ):
+        repair(out, (source / "ILSVRC2012_img_train.tar").rename(source / "TRAIN"))
 
 
 @pytest.mark.parametrize("count", COUNTS, indirect=True)
@@ -235,7 +306,8 @@ def test_a_plan_that_cannot_be_read_is_no_plan(source, out, monkeypatch, content
     interrupted(source, out, monkeypatch)
     plan = out / "parts/plan.json"
     plan.unlink() if content is None else plan.write_text(content)
-    (out / "train-000009.tar").write_bytes(b"of the plan that was")
+    for name in ("train-000009.tar", "val-000009.tar"):
+        (out / name).write_bytes(b"of the plan that was")
     prepare(source, out, SMALL, workers=1, progress=False)
     assert digests(out) == right and "what was done is done again" in caplog.text
 
@@ -387,16 +459,6 @@ def newest(out: Path) -> float:
 
 
 # ---- training on a damaged folder
-
-
-def break_pictures(out: Path, *places: int) -> None:
-    index = np.load(out / "train.npy")
-    for place in places:
-        row = index[place]
-        path = out / f"train-{row['shard']:06d}.tar"
-        data = bytearray(path.read_bytes())
-        data[int(row["offset"]) + 9] ^= 1
-        path.write_bytes(data)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -244,6 +244,9 @@ def test_a_seventh_device_has_the_first_ones_colour(tmp_path):
     text = tinynet.draw(x).save(tmp_path / "a.svg").read_text()
     classes = [c.split()[-1] for c in re.findall(r'<g class="box operation( d\d+)"', text)]
     assert classes == ["d1", "d2", "d3", "d4", "d5", "d0"]
+    page = tinynet.draw(x).save(tmp_path / "a.html").read_text()
+    keys = re.findall(r'class="key"><i style="background: var\(--(d\d+)\)', page)
+    assert keys == ["d0", "d1", "d2", "d3", "d4", "d5", "d0"]
 
 
 def test_an_arrow_that_several_share_is_lit_at_no_step(tmp_path):

@@ -106,6 +106,7 @@ def test_auto_folds_over_300_boxes_as_little_as_needed():
     many = traced(301)
     graph = tinynet.draw(many).graph
     assert sum(b.kind == "parameter" for b in graph.boxes) == 301 * 4 + 2  # none is lost
+    assert max(len(b.parts) for b in graph.boxes) == 301 * 4  # of a fold of folds: operations
     assert shown(many) == [
         "301 \u00d7 Block", "Linear head", "CrossEntropy", "Sum", "Div",
     ]  # fmt: skip

@@ -166,8 +166,32 @@ def test_the_script_finds_what_it_looks_for(tmp_path):
         assert name in page, name
 
 
+def test_where_the_script_goes_and_what_it_hides():
+    """What it computes, as Python: after step 3 of 7."""
+    script = (ROOT / "tinynet/drawing/steps.js").read_text()
+
+    def value(pattern, **names):
+        (found,) = re.findall(pattern, script)
+        for js, ours in (
+            ("||", " or "), ("Number", "float"), ("Math.", ""), ("e.dataset.from", "first"),
+        ):  # fmt: skip
+            found = found.replace(js, ours)
+        return eval(found, {"max": max, "min": min, "last": 7, **names})
+
+    for k, step in ((-1, 0), (0, 0), (3, 3), (7, 7), (8, 7)):
+        assert value(r"    step = (Math.*);", k=k) == step
+    buttons = [rf"\b{name}: \(\) => ([^,}}]*)" for name in ("first", "back", "on", "last")]
+    keys = [rf"\b{name}: ([^,}}]*)" for name in ("Home", "ArrowLeft", "ArrowRight", "End")]
+    for way in (buttons, keys):
+        assert [value(pattern, step=3) for pattern in way] == [0, 2, 4, 7]
+    for first in range(9):
+        for until in (*range(9), np.inf):
+            hidden = value(r'toggle\("hidden", (.*)\);', step=3, first=first, until=until)
+            assert hidden == (not first <= 3 < until)
+
+
 def test_without_a_script_the_last_step_is_seen(tmp_path):
-    for drawing in (tinynet.draw(tape()), tinynet.draw(F.relu(leaf([1.0])).sum())):
+    for drawing in (tinynet.draw(tape()), tinynet.draw(F.relu(leaf([1.0])))):
         page = page_of(drawing, tmp_path)
         last = len(drawing.graph.steps)
         controls = {text for text, inside in page.texts if any(t == "button" for t, _ in inside)}
@@ -202,8 +226,11 @@ def test_the_ends_of_a_path(tmp_path):
 
 def test_no_name_becomes_html(tmp_path):
     wild = leaf([1.0])
-    drawing = tinynet.draw(wild * 2.0, names={'<b>&"</script>': wild})
+    with tinynet.tracing():
+        y = wild * 2.0  # <i>
+    drawing = tinynet.draw(y, names={'<b>&"</script>': wild})
     page = page_of(drawing, tmp_path)
+    assert "y = wild * 2.0  # <i>" in [text for text, _ in page.texts]
     assert any('<b>&"</script>' in text for text, _ in page.texts)
     ElementTree.fromstring(drawing.save(tmp_path / "a.svg").read_text())
 
@@ -241,6 +268,33 @@ def test_light_and_dark_have_the_same_colours_and_text_can_be_read():
             for ground in ("paper", "leaf", "shade"):
                 assert contrast(theme[words], theme[ground]) >= 4.5, (words, ground)
         assert contrast(theme["grad"], theme["meet"]) >= 4
+
+
+def test_every_class_has_a_style_and_every_style_a_use():
+    x = leaf([1.0])
+    for i in range(1, 6):
+        x = x.to(f"cpu:{i}") * 2.0
+    with tinynet.tracing():
+        constant = tinynet.tensor([2.0], device="cpu:5")
+        y = x * constant
+    net, loss = net_of_blocks(2)
+    drawings = [
+        tinynet.draw(y),
+        tinynet.draw(tape()),
+        tinynet.draw(loss),
+        tinynet.draw(loss, net, group=2),
+    ]
+    told = [of for d in drawings for of in re.findall(r'class="([^"]*)"', d._repr_html_())]
+    classes = {name for of in told for name in of.split()}
+    style = re.sub(r"/\*.*?\*/", "", page_style(), flags=re.S)
+    styled = set(re.findall(r"\.([a-z][\w-]*)(?=[^{}]*\{)", style))
+    assert classes - styled == {"first", "back", "on", "last", "operation"}
+    assert styled - classes == {"now", "parameter"}  # of the script; of one that two operations use
+    for rule in (
+        r"\.tape \.hidden \{ visibility: hidden \}",
+        r"aside \.hidden \{ display: none !imp",
+    ):
+        assert re.search(rule, style)
 
 
 def rectangles(text):
@@ -346,6 +400,7 @@ def test_arrows_from_one_box_share_their_bends():
     edges = [(i, i + 1) for i in range(1, count)] + [(0, i) for i in range(1, count + 1)]
     layout = lay_out([40.0] * (count + 1), edges)
     assert len({bend for bends in layout.bends for bend in bends}) == count - 1
+    assert layout.width < 200  # and no room is kept for others
 
 
 def test_numbers_and_sizes():

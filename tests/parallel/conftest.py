@@ -21,7 +21,7 @@ def run(tmp_path: Path) -> Run:
 
     def start(ranks: int, *program: object, ok: bool = True, **more: str) -> Any:
         done = subprocess.run(
-            arguments(ranks, *program), env=environment(**more), cwd=tmp_path, timeout=120,
+            arguments(ranks, *program), env=environment(**more), cwd=tmp_path, timeout=600,
             capture_output=True, text=True,
         )  # fmt: skip
         assert not ok or done.returncode == 0, done.stdout + done.stderr

@@ -120,6 +120,8 @@ def test_ranks_take_the_steps_of_one_process(counts, factors, bucket, monkeypatc
     told = [p for bucket in how.buckets for p in bucket.parameters]
     left = set() if how.factors is None else how.factors.weights
     assert len(told) == len(set(told)) and set(told) | left == set(how.parameters)
+    for b in how.buckets:
+        assert len(b.parameters) == 1 or sum(p.data.nbytes for p in b.parameters) <= bucket
     kinds = {(b.device, b.flat.dtype) for b in how.buckets}
     assert len(kinds) == 3 and (bucket > 1 or len(how.buckets) == len(how.place))
     if factors:
@@ -143,6 +145,8 @@ def test_a_parameter_that_one_rank_uses(monkeypatch):
         for gradients in (told[0] for ours in found for told in ours[0]):
             assert (gradients["rarely"] is not None) == (name is not None)
             assert gradients["never.weight"] is None
+        how = found[0][2]
+        assert sum(len(b.parameters) for b in how.buckets) == len(how.place) == len(how.parameters)
         if name:
             one, two = (ours[0][0][0][name] for ours in found)
             assert one.any() and one.tobytes() == two.tobytes()

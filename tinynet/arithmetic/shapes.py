@@ -91,7 +91,9 @@ class Index(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Any, key: Any) -> Any:
-        ctx.x_shape, ctx.strides, ctx.key = x.shape, x.strides, key
+        ctx.x_shape, ctx.strides = x.shape, x.strides
+        # Backward needs it as it is now: a copy, since it may be a tensor's own array.
+        ctx.key = key.copy() if isinstance(key, ctx.xp.ndarray) else key
         return x[key]
 
     @staticmethod

@@ -47,7 +47,8 @@ def upsample2d_backward(dy: np.ndarray, scale: Pair) -> np.ndarray:
     dx = pool.empty((C, H, W, N), dy.dtype)
 
     def piece(channels: slice) -> None:
-        np.sum(dy[channels].reshape(-1, H, s, W, t, N), axis=(2, 4), out=dx[channels])
+        out = dx[channels]
+        np.sum(dy[channels].reshape(len(out), H, s, W, t, N), axis=(2, 4), out=out)
 
     parallel_for(piece, ranges(C, max(1, PIECE // max(1, H * s * W * t * N))))
     return batch_first(dx)

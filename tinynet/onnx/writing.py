@@ -492,7 +492,8 @@ def index(w: Writer, step: Step) -> str:
 def refuse_key(step: Step, key: Any) -> None:
     if isinstance(key, Varies):
         plain(step, "key")
+    got = f"an array of {key.dtype}" if isinstance(key, Wire) else type(key).__name__
     raise ModelFileError(
-        f"export: {step.name}: expected slices, numbers, None, or one array "
-        f"of whole numbers, got {type(key).__name__} in {key if isinstance(key, slice) else 'x[]'}"
+        f"export: {step.name}: expected slices, numbers, None, or one array of whole numbers, "
+        f"got {got} in {key if isinstance(key, slice) else 'x[]'}"
     )

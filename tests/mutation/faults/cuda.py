@@ -25,6 +25,8 @@ FAULTS = {
         "an error leaves its activation behind": ("        active.stack.pop()\n        self.lane.stream", "        if kind is None:\n            active.stack.pop()\n        self.lane.stream"),
         "cuBLAS of the GPU that was current": ("            self.blas = Blas()\n", "        self.blas = Blas()\n"),
         "waits stay in the list": ("        while self.waits:\n            self.stream.wait_event(self.waits.pop(0)[0])\n", "        for event, _, _ in self.waits:\n            self.stream.wait_event(event)\n"),
+        "waits are queued while copies are made": ("        if any(a.lane is self and a.operation != COPY for a in active.stack):", "        if any(a.lane is self for a in active.stack):"),
+        "the last wait is not queued": ("        while self.waits:\n            self.stream", "        while len(self.waits) > 1:\n            self.stream"),
     },
     "devices/cuda/copies.py": {
         "does not wait for the sender": ("before = [there.mark(there.stream), *there.pending(*_bytes(array))]", "before = there.pending(*_bytes(array))"),
@@ -50,6 +52,7 @@ FAULTS = {
         "the probe compares what it sent": ("np.array_equal(cupy.asnumpy(here), pattern)", "here.size == pattern.size"),
         "pinned memory by elements": ("    pinned = memory.pinned(array.nbytes)\n", "    pinned = memory.pinned(array.size)\n"),
         "the sender's part of a way through the host is not waited for": ("    there.wait_for(done, *_bytes(array))\n", "    if _reaches(there.gpu.id, here.gpu.id):\n        there.wait_for(done, *_bytes(array))\n"),
+        "staged pinned memory grows": ("    while len(here.staged) > 1 and here.staged[0][0].done:\n", "    while len(here.staged) > 1 and here.staged[-1][0].done:\n"),
     },
     "devices/cuda/device.py": {
         "layouts are lost in uploads": ("order=\"C\")).transpose(back)", "order=\"C\")).reshape(array.shape)"),
@@ -77,6 +80,11 @@ FAULTS = {
         "memory of the GPU that is current": ("        with self._lane.gpu:\n            return memory.stats(self.index)\n", "        return memory.stats(self.index)\n"),
         "the twin of a twin is a third": ("    def twin(self) -> CudaDevice:\n        return self\n\n    def __reduce__", "    def __reduce__"),
         "the peak of whichever GPU is current": ("        with self._lane.gpu:\n            memory.reset_peak(self.index)\n", "        memory.reset_peak(self.index)\n"),
+        "synchronize waits for the uploads alone": ("        for stream in (self._lane.uploads, self._lane.copies, self._lane.stream):\n            stream.synchronize()", "        for stream in (self._lane.uploads, self._lane.copies, self._lane.stream):\n            stream.synchronize()\n            return"),
+        "a twin's twin is new": ("    def twin(self) -> CudaDevice:\n        return self\n", ""),
+        "downloads lose the order of axes": ("            return cupy.asnumpy(array.transpose(order)).transpose(back)", "            return cupy.asnumpy(array)"),
+        "the memory of the current GPU": ("    def free_memory(self) -> int:\n        with self._lane.gpu:\n            return", "    def free_memory(self) -> int:\n        if True:\n            return"),
+        "an upload is not locked": ("        with self._uploads.lock, self.activate():", "        with self.activate():"),
     },
     "devices/cuda/uploads.py": {
         "the slot is written while it is read": ("            self.copied.synchronize()\n", "            pass\n"),
@@ -100,6 +108,8 @@ FAULTS = {
         "the slot used last is used again": ("        if self.made == SLOTS:\n            return self.free.popleft()\n", "        if self.free:\n            return self.free.pop()\n"),
         "staged slots go to the small ring": ("        self._large.free.extend(slots)\n", "        self._small.free.extend(slots)\n"),
         "a slot counts as taken when it is free": ("        return self.made - len(self.free)\n", "        return self.made\n"),
+        "a slot is filled while its last copy reads it": ("        if self.copied is not None:\n            self.copied.synchronize()\n", ""),
+        "the ring of small slots grows": ("        if self.made == SLOTS:", "        if self.made == SLOTS and self.nbytes == SLOT:"),
     },
     "devices/cuda/memory.py": {
         "memory that a copy reads is used again": ("            lane.queue_waits()  # a copy elsewhere still reads what lay in this block before\n", "            pass\n"),
@@ -124,6 +134,9 @@ FAULTS = {
         "the mode is not remembered": ("            self._mode = _wanted\n", ""),
         "a handle made after set_tf32 is not told": ("        self._handle = call(cupy.cuda.cublas.create)\n        self._mode = _DEFAULT\n", "        self._handle = call(cupy.cuda.cublas.create)\n        self._mode = _wanted\n"),
         "cuBLAS without memory at the start is another error": ("_NO_MEMORY = (1, 3)", "_NO_MEMORY = (3,)"),
+        "TF32 is set at the first product alone": ("        if self._mode != _wanted:\n", "        if self._mode == _DEFAULT and _wanted:\n"),
+        "any failure is one of memory": ("        if error.status not in _NO_MEMORY:\n            raise\n", ""),
+        "free and total exchanged": ("gpu, (free, total) =", "gpu, (total, free) ="),
     },
     "kernels/cuda/launch.py": {
         "one block too few": ("(-(-x // block[0]), -(-rows // z), z)", "(max(1, x // block[0]), -(-rows // z), z)"),
@@ -149,6 +162,9 @@ FAULTS = {
         "no rows are launched": ("        if 0 in threads:\n", "        if threads[0] == 0:\n"),
         "pictures at once by the batch alone": ("few = 16 // arrays[0].itemsize\n", "few = 4\n"),
         "rows are not counted": ("        if x > LIMIT or rows > LIMIT:\n", "        if x > LIMIT:\n"),
+        "the last rows along z are left out": ("        z = -(-rows // ROWS)", "        z = max(1, rows // ROWS)"),
+        "four pictures at once of any address": ("    return few if N % few == 0 and all(a.data.ptr % 16 == 0 for a in arrays) else 1", "    return few if N % few == 0 else 1"),
+        "an array of the wrong type passes": ("            if c_type != expected:", "            if c_type != expected and kind not in VARIED:"),
     },
     "kernels/cuda/gemm.py": {
         "always added": ("scalars + size * add,", "scalars + size,"),
@@ -162,6 +178,7 @@ FAULTS = {
         "doubles by sgemm": ("(\"dgemm\", \"dgemmStridedBatched\")", "(\"sgemm\", \"sgemmStridedBatched\")"),
         "a product of nothing wipes what is added to": ("        if out.size and not add:\n", "        if out.size:\n"),
         "shapes of pairs are not compared": ("    if K_b != K or out[0][-2:] != (M, N) or len(pairs) > 1 or any(\n", "    if K_b != K or out[0][-2:] != (M, N) or any(\n"),
+        "batched matrices are one matrix further": ("            steps[label].append(strides[0] // size if len(strides) > 2 else 0)", "            steps[label].append(strides[-2] // size if len(strides) > 2 else 0)"),
     },
     "kernels/cuda/conv2d.py": {
         "dw of the last piece": ("add=rows.start + few.start > 0", "add=few.start > 0"),
@@ -176,6 +193,9 @@ FAULTS = {
         "steps of one along the rows suffice": ("_dx_as_convolution if stride == (1, 1) else", "_dx_as_convolution if stride[0] == 1 else"),
         "all products of a piece are kept": ("for few in ranges(len(col), most):", "for few in ranges(len(col), max(most, len(col))):"),
         "all columns of dx at once": ("ranges(OH, min(OH, at_once))", "ranges(OH, OH)"),
+        "dw of the first of several alone": ("        with_dw += [(dy, dw)] if need[1] else []", "        with_dw += [(dy, dw)] if need[1] and not with_dw else []"),
+        "dx by columns for equal strides": ("    by_group = _dx_as_convolution if stride == (1, 1) else _dx_from_columns", "    by_group = _dx_as_convolution if stride[0] == stride[1] else _dx_from_columns"),
+        "every group has the first one's channels": ("tuple(a[g * (len(a) // groups) : (g + 1) * (len(a) // groups)] for a in arrays)", "tuple(a[g * (len(a) // groups) :][: len(arrays[0]) // groups] for a in arrays)"),
     },
     "kernels/cuda/linear.py": {
         "sequences without relu": ("        add_to_columns(y, bias, relu)\n", "        add_to_columns(y, bias, False)\n"),
@@ -184,6 +204,9 @@ FAULTS = {
         "sums of rows": ("column_sums(dy) if needs[2] else None", "column_sums(dy.T) if needs[2] else None"),
         "matrices that lie oddly": ("    if x.flags.c_contiguous or x.swapaxes(-1, -2).flags.c_contiguous:\n        return x\n    return cupy.ascontiguousarray(x)", "    return x"),
         "types are mixed": ("dtype = np.result_type(a.dtype, b.dtype)", "dtype = a.dtype"),
+        "sequences' dx has the shape of rows": ("_product(dy, weight).reshape(x.shape) if needs[0]", "_product(dy, weight) if needs[0]"),
+        "a matrix that repeats is not copied": ("        x = _straight(cupy.broadcast_to(x, (*pairs, *x.shape[-2:])).copy())", "        x = _straight(x)"),
+        "a vector on the left keeps its row": ("    rows, columns = a.shape[-2:-1], b.shape[-1:]", "    rows, columns = a2.shape[-2:-1], b.shape[-1:]"),
     },
     "kernels/cuda/rows.py": {
         "relu without a bias": ("    elif relu:\n        relu_forward(y.T, out=y.T)\n", ""),
@@ -197,9 +220,10 @@ FAULTS = {
         "kernel and stride exchanged": ("x, y, winner, C, N // few, H, W, *kernel, *stride, *padding,", "x, y, winner, C, N // few, H, W, *stride, *kernel, *padding,"),
         "dx by windows": ("        (H * W * N // few, C), dy, winner,", "        (OH * OW * N // few, C), dy, winner,"),
         "all pictures though a thread takes several": ("dy, winner, dx, C, N // few, H, W", "dy, winner, dx, C, N, H, W"),
+        "winners of a byte": ("np.min_scalar_type(kernel[0] * kernel[1])", "np.min_scalar_type(kernel[0])"),
     },
     "kernels/cuda/softmax.py": {
-        "the axis before it moved": ("axis = (axis % ndim - 1) % ndim if ndim > 1 else 0", "axis = axis % ndim"),
+        "the axis before it moved": ("axis = (axis - 1) % ndim", "axis = axis % ndim"),
         "smoothing is forgotten": ("_cu.cross_entropy_backward, dx, dlosses, probabilities, target, K, inner, label_smoothing", "_cu.cross_entropy_backward, dx, dlosses, probabilities, target, K, inner, 0.0"),
         "log form exchanged": ("return _along(_cu.softmax_backward, axis, True, dy, y)", "return _along(_cu.softmax_backward, axis, False, dy, y)"),
         "an upstream with gaps": ("dlosses, target = cupy.ascontiguousarray(dlosses), class_numbers(target)", "target = class_numbers(target)"),
@@ -225,22 +249,27 @@ FAULTS = {
         "running variance by this rank's count": ("v * (total / (total - 1))", "v * (P / (P - 1))"),
         "variance inside the runs alone": ("(squares + counts * (means - mean[:, None]) ** 2).sum(axis=1) / P", "squares.sum(axis=1) / P"),
         "ranks weigh the same": ("(sum(s) * P / sum(counts))", "(sum(s) / len(counts))"),
+        "the last run counts as a whole one": ("    counts = np.minimum(RUN, P - RUN * np.arange(means.shape[1]))", "    counts = np.full(means.shape[1], min(RUN, P))"),
+        "momentum of the old": ("                    array *= 1 - momentum\n", "                    array *= momentum\n"),
     },
     "kernels/cuda/response_norm.py": {
         "alpha is not divided": ("(P, -(-C // SEGMENT)), x, y, C, P, alpha / size, beta, k, **constants", "(P, -(-C // SEGMENT)), x, y, C, P, alpha, beta, k, **constants"),
         "spatial alpha by the side": ("(H * W * N, C), x, y, C, N, H, W, size, alpha / size**2, beta, k\n", "(H * W * N, C), x, y, C, N, H, W, size, alpha / size, beta, k\n"),
         "the last segment is lost": ("(P, -(-C // SEGMENT)), dy, x, dx", "(P, max(1, C // SEGMENT)), dy, x, dx"),
+        "alpha over a row of the window": ("    a = alpha / size**2\n", "    a = alpha / size\n"),
     },
     "kernels/cuda/im2col.py": {
         "the first rows": ("OW, rows.start, rows.stop - rows.start, first, height,", "OW, 0, rows.stop - rows.start, first, height,"),
         "rows of dx beyond the picture": ("height = min((rows.stop - 1) * sh - ph + kh, H) - first", "height = (rows.stop - 1) * sh - ph + kh - first"),
         "rows of dx above the picture": ("first = max(rows.start * sh - ph, 0)", "first = rows.start * sh"),
         "windows in the padding alone": ("(max(height, 0) * W * N // few, C)", "(height * W * N // few, C)"),
+        "windows begin at the row's border": ("    first = max(rows.start * sh - ph, 0)  #", "    first = max(rows.start * sh, 0)  #"),
     },
     "kernels/cuda/pictures.py": {
         "scale and border exchanged": ("C, h, w, border, scale, colour is not None", "C, h, w, int(scale), border, colour is not None"),
         "no border below": ("(-(-(w + border) // RUN) * N, h + border), pictures", "(-(-(w + border) // RUN) * N, h), pictures"),
         "colour is forgotten": ("scale, colour is not None, RUN=RUN", "scale, False, RUN=RUN"),
+        "the border counts once along rows": ("        (-(-(w + border) // RUN) * N, h + border), pictures", "        (-(-w // RUN) * N, h + border), pictures"),
     },
     "kernels/cuda/clip.py": {
         "the first block alone": ("sums, total, blocks, blocks, POWER=1", "sums, total, 1, 1, POWER=1"),
@@ -268,6 +297,7 @@ FAULTS = {
         "smoothing over K - 1": ("- e / K * total;", "- e / (K - 1) * total;"),
         "log form without exp": ("dy[i] - exp(y[i]) * sum", "dy[i] - y[i] * sum"),
         "a thread past the last ends early": ("    REAL largest = x[start];                                                                 \\\n", "    if (wanted >= columns) return;                                                           \\\n    REAL largest = x[start];                                                                 \\\n"),
+        "smoothing over the target alone": ("losses[column] = log(sum) - (1 - e) * shifted - e / K * total", "losses[column] = log(sum) - (1 - e) * shifted - e * total"),
     },
     "kernels/cuda/pictures.cu": {
         "mirrored with the border": ("flip[n] ? w - 1 - j : j", "flip[n] ? wide - 1 - j : j"),
@@ -281,6 +311,7 @@ FAULTS = {
         "the row's place in the piece": ("((long long)(oh - row0) * OW + ow)", "((long long)oh * OW + ow)"),
         "a window too few": ("oh_last = min((h + ph) / sh, row0 + rows - 1)", "oh_last = min((h + ph) / sh, row0 + rows - 2)"),
         "one picture of those of a thread": ("for (int k = 0; k < AT_ONCE; k++) sum", "for (int k = 0; k < 1; k++) sum"),
+        "the last window of a row is forgotten": ("oh_first = max((h + ph - kh + sh) / sh, row0)", "oh_first = max((h + ph - kh) / sh, row0)"),
     },
     "kernels/cuda/row_sums.cu": {
         "runs that overlap": ("end = min(first + run, (long long)P);\n    REAL sum = 0;\n    for (long long p = first + threadIdx.x; p < end; p += 256) sum += x", "end = (long long)P;\n    REAL sum = 0;\n    for (long long p = first + threadIdx.x; p < end; p += 256) sum += x"),
@@ -310,10 +341,12 @@ FAULTS = {
     "kernels/cuda/adaptive_avg_pool2d.cu": {
         "windows' sizes exchanged": ("const int rows = end_row(i, H, OH) - first_row(i, H, OH);", "const int rows = end_row(i, W, OW) - first_row(i, W, OW);"),
         "a last window rounded down": ("((long long)(i + 1) * n + out - 1) / out", "((long long)(i + 1) * n) / out"),
+        "every window has the first one's size": ("            const int columns = end_row(j, W, OW) - first_row(j, W, OW);", "            const int columns = end_row(0, W, OW) - first_row(0, W, OW);"),
     },
     "kernels/cuda/avg_pool2d.cu": {
         "padding counts on one side": ("stop = min(start + kernel, size + padding);", "stop = min(start + kernel, size);"),
         "columns by rows": ("window_size(ow, sw, pw, kw, W, count_include_pad));\n}\n\nextern", "window_size(ow, sw, pw, kw, H, count_include_pad));\n}\n\nextern"),
+        "the window over the end counts whole": ("stop = min(start + kernel, size + padding);", "stop = start + kernel;"),
     },
     "kernels/cuda/steps/sgd.cu": {
         "the velocity is not kept": ("        p.velocity[i] = v;\n        p.weight[i] += v;", "        p.weight[i] += v;"),
@@ -323,37 +356,45 @@ FAULTS = {
         "a NaN is lost": ("x = v <= p.largest[i] ? p.largest[i] : v;", "x = v > p.largest[i] ? v : p.largest[i];"),
         "decay of the new weight": ("p.weight[i] = w - p.decay * w - p.rate * (m / (sqrt(x) / p.root + p.eps));", "p.weight[i] = (w - p.rate * (m / (sqrt(x) / p.root + p.eps))) * (1 - p.decay);"),
         "mean and square moved alike": ("moved(p.square[i], g * g, p.b)", "moved(p.square[i], g * g, p.a)"),
+        "amsgrad divides by the new square": ("            p.largest[i] = x;\n        }\n", "            p.largest[i] = x;\n            x = v;\n        }\n"),
     },
     "kernels/cuda/steps/rmsprop.cu": {
         "variance below 0": ("s - n * n < 0 ? 0 : s - n * n;", "s - n * n;"),
         "the velocity holds the rate": ("        p.square[i] = s;\n        p.velocity[i] = u;\n        p.weight[i] -= p.lr * u;\n    }\n}\n\nstruct", "        p.square[i] = s;\n        p.velocity[i] = p.lr * u;\n        p.weight[i] -= p.lr * u;\n    }\n}\n\nstruct"),
         "decay without its gradient, centred": ("        const REAL n = moved(p.mean[i], g, p.c);\n", "        const REAL n = moved(p.mean[i], p.grad[i], p.c);\n"),
+        "the mean of the old gradient": ("        const REAL n = moved(p.mean[i], g, p.c);", "        const REAL n = p.mean[i];"),
     },
     "devices/cuda/installation.py": {
         "an older driver of the same CUDA is refused": ("    if driver // 1000 < built // 1000:\n", "    if driver < built:\n"),
         "the oldest GPU is refused": ("    if capability < OLDEST.get(cuda, 0):\n", "    if capability <= OLDEST.get(cuda, 0):\n"),
+        "the GPU behind the last one": ("    if index >= count:", "    if index > count:"),
     },
     "kernels/cuda/index.py": {
         "rows that nobody read hold what was there": ("    dx = cupy.zeros(x_shape, dy.dtype)\n", "    dx = cupy.empty(x_shape, dy.dtype)\n"),
         "a mask is an array of numbers": ("part.dtype.kind in \"iu\")", "part.dtype.kind in \"iub\")"),
         "dy is read as it lies": ("_cu.sum_runs((D, count), cupy.ascontiguousarray(dy), order,", "_cu.sum_runs((D, count), dy, order,"),
+        "indices of the last axes": ("    axes = len(parts) if whole else len(x_shape)", "    axes = len(parts)"),
     },
     "kernels/cuda/dropout.py": {
         "the share to drop rounded down": ("round(p * 65536)", "int(p * 65536)"),
         "rows of the batch from the first": ("mask = cupy.ascontiguousarray(mask[..., rows])", "mask = cupy.ascontiguousarray(mask[..., : len(x)])"),
+        "the mask of a share is its own": ("    N = x.shape[:1] if rows is None else (total,)\n", "    N, rows = x.shape[:1], None\n"),
     },
     "kernels/cuda/local_response_norm.cu": {
         "the window before the segment is empty": ("        const int c = first - BEFORE + j - 1;\n        window[j] = 0 <= c && c < C ?", "        const int c = first - BEFORE + j - 1;\n        window[j] = first <= c && c < C ?"),
         "the gradient's window ends with the segment": ("    for (int c = first - AFTER; c < end + BEFORE; c++) {", "    for (int c = max(first - AFTER, 0ll); c < end + BEFORE; c++) {"),
+        "the walk ends at the segment": ("    for (int c = first - AFTER; c < end + BEFORE; c++) {", "    for (int c = first - AFTER; c < end + AFTER; c++) {"),
     },
     "kernels/cuda/steps/__init__.py": {
         "all parameters in one launch, however many": ("        for dtype, alike in by_type.items():\n            layout = _layout(tuple(self.kernel.parameters), dtype)\n            most = BYTES // layout.itemsize\n", "        for dtype, alike in by_type.items():\n            layout = _layout(tuple(self.kernel.parameters), dtype)\n            most = max(len(alike), BYTES // layout.itemsize)\n"),
         "blocks by the first parameter": ("-(-max(call[-1] for call in calls) // THREADS)", "-(-calls[0][-1] // THREADS)"),
         "only the first parameter is checked": ("        for call in calls:\n            types = self.kernel.check(call).types\n", "        types = self.kernel.check(calls[0]).types\n"),
         "a gradient is taken as it lies": ("call = weight, cupy.ascontiguousarray(grad), *others, weight.size", "call = weight, grad, *others, weight.size"),
+        "a step of one type alone": ("            by_type.setdefault(weight.dtype, []).append(call)", "            by_type.setdefault(calls[0][0].dtype, []).append(call)"),
     },
     "kernels/cuda/attention.py": {
         "the scale of the whole width in backward": ("    dS *= (q.shape[2] // heads) ** -0.5\n", "    dS *= q.shape[2] ** -0.5\n"),
+        "the mask is added as it is": ("        s += cupy.where(mask, 0, -cupy.inf).astype(s.dtype)", "        s += mask.astype(s.dtype)"),
     },
     "kernels/cuda/add_to_columns.py": {
         "the last run short of a row": ("    runs = max(1, -(-M // run))\n", "    runs = max(1, M // run)\n"),
@@ -362,15 +403,33 @@ FAULTS = {
     },
     "kernels/cuda/layer_norm.cu": {
         "no wait between two sums of a row": ("    __syncthreads();  // the last use of `part` is over\n", ""),
+        "eps inside the mean": ("over_row(sum, part) / D + (REAL)eps);", "(over_row(sum, part) + (REAL)eps) / D);"),
     },
     "kernels/cuda/layer_norm.py": {
         "dy as it lies": ("    x, dy, (R, D) = dense(x), dense(dy), x.shape\n", "    x, (R, D) = dense(x), x.shape\n"),
         "more runs than a grid has rows": ("        run = max(RUN, -(-R // GRID_ROWS))  # the grid holds so many runs\n", "        run = RUN\n"),
+        "without a weight, zeros": ("        w = cupy.ones(D, x.dtype) if weight is None else weight\n        grid", "        w = cupy.zeros(D, x.dtype) if weight is None else weight\n        grid"),
     },
     "kernels/cuda/kernel_order.cu": {
         "parts by an int": ("sum += parts[r * count + at]", "sum += parts[r * (int)count + at]"),
     },
     "kernels/cuda/max_pool2d.cu": {
         "the place in the map without the picture's height": ("    const Pixel* __restrict__ map = (const Pixel*)x + c * H * W * N + n;\n", "    const Pixel* __restrict__ map = (const Pixel*)x + (int)c * H * W * N + n;\n"),
+        "the last largest wins": ("                if (v.n[k] > best.n[k] || nan) {", "                if (v.n[k] >= best.n[k] || nan) {"),
+    },
+    "kernels/cuda/row_columns.py": {
+        "one more row fits": ("    fit = (most // max(1, row_bytes) - kh) // sh + 1", "    fit = (most // max(1, row_bytes)) // sh + 1"),
+    },
+    "kernels/cuda/elementwise.cu": {
+        "gelu's derivative without its x": ("/ 2 + x[i] * density);", "/ 2 + density);"),
+    },
+    "kernels/cuda/bce_with_logits.py": {
+        "the target's gradient as x lies": ("        launch(_cu.bce_with_logits_target, dlosses, x, dt)\n        dt = batch_first(dt)", "        launch(_cu.bce_with_logits_target, dlosses, x, dt)"),
+    },
+    "kernels/cuda/upsample2d.py": {
+        "rows by the columns' factor": ("    H, W = dy.shape[2] // s, dy.shape[3] // t", "    H, W = dy.shape[2] // t, dy.shape[3] // s"),
+    },
+    "kernels/cuda/nll_loss.cu": {
+        "a class one too large": ("    losses[n] = t < 0 || t >= K ?", "    losses[n] = t < 0 || t > K ?"),
     },
 }

@@ -26,9 +26,15 @@ FAULTS = {
         "a late helper keeps the arrays": ("        self.function = None  # or a helper that wakes up late would keep arrays alive\n", ""),
         "True is a number of threads": ("if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:", "if not isinstance(n, (int, np.integer)) or n < 1:"),
         "an interrupt comes after the error of a piece": ("work.errors[:0] = [interrupt]", "work.errors.append(interrupt)"),
+        "helpers of a job that is done take part": ("        self.function = None  # or", "        # or"),
+        "only the first BLAS gets its threads back": ("                set_threads(threads)\n            _blas_before", "                set_threads(threads)\n                break\n            _blas_before"),
+        "the helper's share begins one too early": ("                self.take_part(number + 1)", "                self.take_part(number)"),
+        "the default does not look at the environment's number": ("    return int(text)\n", "    return min(int(text), available_cores())\n"),
+        "threads of a holder that left": ("        _blas_holders.discard(holder)\n", "        _blas_holders.clear()\n"),
     },
     "devices/scratch.py": {
         "scratch shared by all threads": ("class Scratch(threading.local):", "class Scratch:"),
+        "grown memory keeps a view of the old": ("        if self._memory.nbytes < nbytes:\n", "        if self._memory.nbytes < prod(shape):\n"),
     },
     "devices/memory.py": {
         "a range is returned twice": ("            del self.leased[key], self.returned[0]\n", "            del self.returned[0]\n"),
@@ -61,6 +67,11 @@ FAULTS = {
         "a new segment comes last": ("        i = bisect.bisect(self.free, whole)\n        self.segments += [segment]\n        self.free[i:i] = [whole]\n", "        i = len(self.free)\n        self.segments += [segment]\n        self.free[i:i] = [whole]\n"),
         "all segments count as the usual one": ("sum(segment.nbytes for segment in self.segments)", "len(self.segments) * (SEGMENT + ALIGN)"),
         "a lease that nobody knows stops the others": ("                del self.returned[0]\n                continue\n", "                del self.returned[0]\n                break\n"),
+        "the join below forgets the left neighbour's start": ("                low, whole[0] = i - 1, self.free[i - 1][0]", "                low, whole[0] = i - 1, start"),
+        "sizes are rounded down to a line": ("        nbytes = -(-nbytes // ALIGN) * ALIGN\n", "        nbytes = max(nbytes // ALIGN, 1) * ALIGN\n"),
+        "a leftover of a range is lost": ("[(start + nbytes, stop)] if stop > start + nbytes else []", "[(start + nbytes, stop)] if stop > start + nbytes + SMALL else []"),
+        "what comes back is joined with the right alone": ("            if i > 0 and self.free[i - 1][1] == start:\n                low, whole[0] = i - 1, self.free[i - 1][0]\n", ""),
+        "small arrays come from the pool": ("        if nbytes < SMALL:\n            return np.empty(shape, dtype)\n", ""),
     },
     "devices/cpu.py": {
         "uploads share memory": ("    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array.copy(order=\"K\")", "    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array"),
@@ -72,6 +83,8 @@ FAULTS = {
         "a copy between CPUs is the same memory": ("        return source.download(array)\n", "        return array if source.kind == self.kind else source.download(array)\n"),
         "free memory without what the system would give back": ("startswith(\"MemAvail\")", "startswith(\"MemFree\")"),
         "an upload to the CPU in C order": ("    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array.copy(order=\"K\")", "    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array.copy()"),
+        "a copy to another CPU is a view": ("        return source.download(array)", "        return array if isinstance(source, CpuDevice) else source.download(array)"),
+        "the peak starts at nothing": ("        pool.reset_peak()", "        pool.peak = 0"),
     },
     "devices/base.py": {
         "equal by kind": ("return self.name == other", "return self.kind == other.split(':')[0]"),
@@ -84,6 +97,12 @@ FAULTS = {
         "a copied device is another": ("return find_device, (self.name,)  # copies", "return type(self), (self.name, self.index, None)  # copies"),
         "a copy of a device is another device": ("        return find_device, (self.name,)  # copies and pickles are the one object again\n", "        return type(self), (self.name, self.index, None)\n"),
         "cuda and cuda:0 are two devices": ("else f\"{kind}:{index}\", kind, index", "else name, kind, index"),
+        "a twin name makes a second device": ("        if own_name not in _devices:\n            make", "        if name not in _devices:\n            make", "            _devices.setdefault(own_name, make(own_name, index, kernels))", "            _devices[own_name] = make(own_name, index, kernels)"),
+        "memory of a device is told of the CPU": ("    return find_device(name).memory_stats()", "    return find_device(\"cpu\").memory_stats()"),
+        "TF32 is switched on whatever was asked": ("    gpu.set_tf32(on)", "    gpu.set_tf32(True)"),
+        "a device is compared by its kind": ("        return self.name == other\n", "        return self.kind == other or self.name == other\n"),
+        "cuda alone is another device than cuda:0": ("    kind, index = match.group(1), int(match.group(2) or 0)", "    kind, index = match.group(1), int(match.group(2) or 1)"),
+        "a pickle holds a new device": ("        return find_device, (self.name,)  #", "        return type(self), (self.name, self.index, self.kernels)  #"),
     },
     "devices/cores.py": {
         "all the machine's cores": ("    if hasattr(os, \"sched_getaffinity\"):\n        return sorted(os.sched_getaffinity(0))\n", ""),
@@ -92,10 +111,12 @@ FAULTS = {
         "all cores of the machine, whatever the affinity": ("max(1, len(cores()) // _sharers)", "max(1, (os.cpu_count() or 1) // _sharers)"),
         "sharers multiply": ("    _sharers = processes\n", "    _sharers *= processes\n"),
         "cores by their number in the list": ("        return sorted(os.sched_getaffinity(0))\n", "        return list(range(len(os.sched_getaffinity(0))))\n"),
+        "cores are divided upwards": ("    return max(1, len(cores()) // _sharers)", "    return max(1, -(-len(cores()) // _sharers))"),
     },
     "devices/layout.py": {
         "the shortest step first": ("key=lambda axis: -abs(strides[axis])", "key=lambda axis: abs(strides[axis])"),
         "back is the order": ("tuple(order.index(axis) for axis in range(len(order)))", "order"),
         "negative steps are short": ("-abs(strides[axis])", "-strides[axis]"),
+        "equal steps in any order": ("key=lambda axis: -abs(strides[axis])", "key=lambda axis: (-abs(strides[axis]), -axis)"),
     },
 }

@@ -32,6 +32,10 @@ FAULTS = {
         "zero strides pass the end": ("count > len(flat) or (count and", "(count and"),
         "a tuple of one": ("            count = int(op[-1])\n", "            count = max(1, int(op[-1]) - (op == \"TUPLE3\"))\n"),
         "only named storages": ("                storages[stack[-1].key] = stack[-1]\n", "                storages.setdefault(stack[-1].dtype.str, stack[-1])\n"),
+        "a tensor's offset is in bytes": ("as_strided(flat[part.offset :], part.shape", "as_strided(flat[part.offset // flat.itemsize :], part.shape"),
+        "a tuple of three takes two": ("            count = int(op[-1])", "            count = min(int(op[-1]), 2)"),
+        "a transposed tensor comes as it lies": ("    strides = [s * flat.itemsize for s in part.strides]", "    strides = sorted((s * flat.itemsize for s in part.strides), reverse=True)"),
+        "what is not in a state dict is passed over": ("            raise ValueError(f\"{name}, which is no tensor\")\n    return tree", "            continue\n    return {k: v for k, v in tree.items() if isinstance(v, Part)}"),
     },
     "foreign/caffe.py": {
         "the highest bits first": ("value |= (byte & 127) << shift", "value = (value << 7) | (byte & 127)"),
@@ -46,6 +50,8 @@ FAULTS = {
         "four bytes are eight": ("size = {1: 8, 5: 4}.get(kind, -1)", "size = {1: 8, 5: 8}.get(kind, -1)"),
         "the last blob alone": ("        blobs = [_blob(v) for n, v in parts if n == blob_field and isinstance(v, memoryview)]\n", "        blobs = [_blob(v) for n, v in parts if n == blob_field and isinstance(v, memoryview)][-1:]\n"),
         "a net without weights": ("    if not any(found.values()):\n", "    if not found:\n"),
+        "sizes of old blobs are three": ("FLOATS, DOUBLES, SIZES = 7, 5, 8, (1, 2, 3, 4)", "FLOATS, DOUBLES, SIZES = 7, 5, 8, (2, 3, 4)"),
+        "a packed shape's first size alone": ("                    sizes += list(_numbers(dims)) if isinstance(dims, memoryview) else [dims]", "                    sizes += list(_numbers(dims))[:1] if isinstance(dims, memoryview) else [dims]"),
     },
     "foreign/beside.py": {
         "the caller's memory": ("Tensor(np.array(x.detach().numpy()), cpu, needs)", "Tensor(x.detach().numpy(), cpu, needs)"),

@@ -40,6 +40,10 @@ FAULTS = {
         "rows brought together for parts of rows": ("if runs > 1 or P >= FEW or not whole_rows:", "if runs > 1 or P >= FEW:"),
         "dw: rows and columns of the kernel exchanged": ("np.ascontiguousarray(dw.transpose(0, 4, 3, 1, 2))", "np.ascontiguousarray(dw.transpose(0, 4, 3, 2, 1))"),
         "each: the first result cuts all gradients": ("dy = relu_backward(dy, y)", "dy = relu_backward(dy, ys[0])"),
+        "a lane keeps its last tile alone": ("        total[...] = 0\n        product = _product.array(total.shape, x.dtype)\n        for tile in lanes[lane]:\n", "        product = _product.array(total.shape, x.dtype)\n        for tile in lanes[lane]:\n            total[...] = 0\n"),
+        "each: all dw have the first one's shape": ("_weight_gradient(dy, x, weight, stride, padding, groups) if need[1]", "_weight_gradient(dy, x, weights[0], stride, padding, groups) if need[1]"),
+        "db in single precision": ("    db = np.empty(len(dy), dy.dtype)\n", "    db = np.empty(len(dy), np.float32)\n"),
+        "runs of pictures that do not divide the batch": ("choices += [(1, n) for n in range(1, N) if N % n == 0]", "choices += [(1, n) for n in range(1, N)]"),
     },
     "kernels/winograd.py": {
         "the values at infinity are the first coefficients": ("np.eye(n)[-1]", "np.eye(n)[0]"),
@@ -59,6 +63,8 @@ FAULTS = {
         "an inner direct_convolution ends the outer one": ("_local.direct = getattr(_local, \"direct\", 0) + 1", "_local.direct = 1"),
         "matrices in single precision for all": (".astype(dtype) for matrix in (A.T, G, B.T)", ".astype(np.float32) for matrix in (A.T, G, B.T)"),
         "the last pictures go with the first run": ("some = slice(first, min(first + n, pictures.stop))", "some = slice(first, first + n)"),
+        "the inner direct_convolution ends the outer": ("        _local.direct -= 1\n", "        _local.direct = 0\n"),
+        "direct_convolution is for all threads": ("_local = threading.local()\n", "_local = type(\"Everyone\", (), {})()\n"),
     },
     "kernels/max_pool2d.py": {
         "padding with zeros": ("y_.fill(-np.inf)", "y_.fill(0)"),
@@ -73,6 +79,8 @@ FAULTS = {
         "winners above 254 lost": ("np.min_scalar_type(kernel[0] * kernel[1])", "np.dtype(np.uint8)"),
         "NaN hidden": ("np.maximum(y_[outputs], x_[inputs]", "np.fmax(y_[outputs], x_[inputs]"),
         "backward: every block of rows is the first": ("            for position, outputs, inputs in window_parts(\n                (H, W), kernel, stride, padding, rows, OW\n            ):", "            for position, outputs, inputs in window_parts(\n                (H, W), kernel, stride, padding, slice(0, rows.stop - rows.start), OW\n            ):"),
+        "dx is cleared for each block of rows": ("        dx[channels] = 0\n        for rows in row_blocks:\n", "        for rows in row_blocks:\n            dx[channels] = 0\n"),
+        "a last window that begins in the right padding": ("if ceil_mode and (o - 1) * s >= n + p else o", "if ceil_mode and (o - 1) * s >= n + 2 * p else o"),
     },
     "kernels/avg_pool2d.py": {
         "count_include_pad the other way round": ("stop - start if count_include_pad else", "stop - start if not count_include_pad else"),
@@ -80,6 +88,8 @@ FAULTS = {
         "backward forgets overlap": ("dx_[inputs] += share[outputs]", "dx_[inputs] = share[outputs]"),
         "forward keeps one pixel": ("y_[outputs] += x_[inputs]", "y_[outputs] = x_[inputs]"),
         "divisor transposed": ("return np.outer(*counts)", "return np.outer(*counts[::-1]).reshape(out)"),
+        "backward counts the padding always": ("    divisor = window_sizes((H, W), kernel, stride, padding, (OH, OW), count_include_pad)\n", "    divisor = window_sizes((H, W), kernel, stride, padding, (OH, OW), True)\n"),
+        "a window's padding behind counts twice": ("stop = np.minimum(start + k, n + p)", "stop = np.minimum(start + k, n + 2 * p)"),
     },
     "kernels/local_response_norm.py": {
         "the cross-channel term of backward dropped": ("dx_ += sums", "pass"),
@@ -95,12 +105,14 @@ FAULTS = {
         "wrong root": ("return np.multiply(out, root, out=out)", "return np.multiply(root, root, out=out)"),
         "three quarters by one root": ("root = np.sqrt(out, out=_root.array(s.shape, s.dtype))", "root = np.sqrt(s, out=_root.array(s.shape, s.dtype))"),
         "k rounded to whole numbers": ("s += x.dtype.type(k)", "s += int(k)"),
+        "the power of the usual beta for all below 1": ("if beta != 0.75:", "if not 0.7 < beta < 0.8:"),
     },
     "kernels/spatial_response_norm.py": {
         "alpha divided by size once": ("s *= x.dtype.type(alpha / size**2)", "s *= x.dtype.type(alpha / size)"),
         "the neighbours' term dropped": ("dx_ += sums", "pass"),
         "patch is a column": ("window_sum(rows.swapaxes(0, 1), before, after, out.swapaxes(0, 1))", "np.copyto(out, rows)"),
         "patch of backward not mirrored": ("_patch_sum(q, (size - 1) // 2, size // 2", "_patch_sum(q, size // 2, (size - 1) // 2"),
+        "columns: before and after exchanged": ("window_sum(rows.swapaxes(0, 1), before, after, out.swapaxes(0, 1))", "window_sum(rows.swapaxes(0, 1), after, before, out.swapaxes(0, 1))"),
     },
     "kernels/relu.py": {
         "gradient at zero": ("reject(y <= 0, dy, out=dx)", "reject(y < 0, dy, out=dx)"),
@@ -131,6 +143,7 @@ FAULTS = {
         "rows: the gradient of the ReLU forgotten": ("    if y is not None:\n        dy = relu_backward(dy, y)\n    if x.ndim != 2:\n        return _rows_backward(dy, x, weight, needs)\n", "    if x.ndim != 2:\n        return _rows_backward(dy, x, weight, needs)\n    if y is not None:\n        dy = relu_backward(dy, y)\n"),
         "a product has the dtype of its first matrix": ("np.result_type(a, b))\n    return Job", "a.dtype)\n    return Job"),
         "rows: the bias of the first block alone": ("        if bias is not None:\n            y_ += bias\n", "        if bias is not None and some.start == 0:\n            y_ += bias\n"),
+        "sequences: the bias after the cut": ("        if bias is not None:\n            y_ += bias\n        if relu:\n            cut_to_zero(y_, y_)\n", "        if relu:\n            cut_to_zero(y_, y_)\n        if bias is not None:\n            y_ += bias\n"),
     },
     "kernels/softmax.py": {
         "overflows": ("y = np.exp(x - x.max(axis=axis, keepdims=True))", "y = np.exp(x)"),
@@ -138,12 +151,15 @@ FAULTS = {
         "sum along everything": ("y /= y.sum(axis=axis, keepdims=True)", "y /= y.sum()"),
         "log-softmax: exp forgotten in backward": ("dy - np.exp(y) * dy.sum", "dy - y * dy.sum"),
         "nothing along the axis is an error": ("    if x.size == 0:  # what has no element has no largest\n        return np.empty_like(x)\n", ""),
+        "log: the largest of all, not of each row": ("    shifted = x - x.max(axis=axis, keepdims=True)\n", "    shifted = x - x.max()\n"),
     },
     "kernels/cross_entropy.py": {
         "one-hot not subtracted": ("dlogits[np.arange(len(target)), target] -= (1 - e) * dlosses", "pass"),
         "upstream gradient ignored": ("probabilities.reshape(-1, K) * dlosses[:, None]", "probabilities.reshape(-1, K).copy()"),
         "probabilities overwritten": ("dlogits = probabilities.reshape(-1, K) * dlosses[:, None]", "dlogits = probabilities.reshape(-1, K)\n    dlogits *= dlosses[:, None]"),
         "log of the largest forgotten": ("right = shifted[np", "right = logits[np"),
+        "smoothing over the rows": ("dlogits -= (e / K * dlosses)[:, None]", "dlogits -= (e / len(target) * dlosses)[:, None]"),
+        "the largest logit is 0 at least": ("initial=-np.inf)", "initial=0)"),
     },
     "kernels/sigmoid.py": {
         "backward of x": ("np.multiply(dy * y, 1 - y, out=dx)", "np.multiply(dy * y, 1 + y, out=dx)"),
@@ -175,6 +191,7 @@ FAULTS = {
         "clip: no gradient at the limit": ("where(x < least, 0, where(x > most, 0, dy))", "where(x <= least, 0, where(x >= most, 0, dy))"),
         "leaky_relu: at 0 the slope is 1": ("where(x > 0, dy, negative_slope * dy)", "where(x >= 0, dy, negative_slope * dy)"),
         "erf's series reaches too far": ("np.abs(x.real) < 0.5", "np.abs(x.real) < 1.5"),
+        "elu: at 0 the slope of the right side": ("\"dy * where(x > 0, 1, alpha * exp(where(x > 0, 0, x)))\"", "\"dy * where(x >= 0, 1, alpha * exp(where(x > 0, 0, x)))\""),
     },
     "kernels/index.py": {
         "index: an element taken twice gets one gradient": ("np.add.at(", "np.ndarray.__setitem__("),
@@ -182,10 +199,12 @@ FAULTS = {
     "kernels/steps/adam.py": {
         "decay stays in the gradient": ("g = np.add(g, np.multiply(w, l2, out=t), out=_decayed.array(w.shape, w.dtype))", "g += np.multiply(w, l2, out=t)"),
         "amsgrad divides by the newest": ("        np.sqrt(x, out=t)\n", "        np.sqrt(v, out=t)\n"),
+        "amsgrad: the largest of the steps before": ("        move(v, np.multiply(g, g, out=_squared.array(w.shape, w.dtype)), b, t)\n        if amsgrad:\n            np.maximum(x, v, out=x)\n", "        if amsgrad:\n            np.maximum(x, v, out=x)\n        move(v, np.multiply(g, g, out=_squared.array(w.shape, w.dtype)), b, t)\n"),
     },
     "kernels/steps/rmsprop.py": {
         "decay stays in the gradient": ("g = np.add(g, np.multiply(w, d, out=t), out=_decayed.array(w.shape, w.dtype))", "g += np.multiply(w, d, out=t)"),
         "a variance below 0": ("        np.maximum(t, 0, out=t)  # rounding may take a variance of 0 below it\n", ""),
+        "centered: the mean of what came before": ("        move(n, g, c, t)\n        np.multiply(n, n, out=t)\n        np.subtract(s, t, out=t)\n        np.maximum(t, 0, out=t)  # rounding may take a variance of 0 below it\n        np.sqrt(t, out=t)\n        _finish(w, g, u, t, lr, eps, m)\n", "        np.multiply(n, n, out=t)\n        np.subtract(s, t, out=t)\n        np.maximum(t, 0, out=t)  # rounding may take a variance of 0 below it\n        np.sqrt(t, out=t)\n        _finish(w, g, u, t, lr, eps, m)\n        move(n, g, c, t)\n"),
     },
     "kernels/adaptive_avg_pool2d.py": {
         "disjoint by rows alone": ("disjoint = H % size[0] == W % size[1] == 0", "disjoint = H % size[0] == 0"),
@@ -193,6 +212,7 @@ FAULTS = {
     "kernels/attention.py": {
         "every piece has the first pictures' mask": ("closed if closed.ndim == 2 else closed[batch]", "closed if closed.ndim == 2 else closed[: len(s)]"),
         "backward: scaled by the values' size": ("(q.shape[2] // p.shape[1]) ** -0.5", "(v.shape[2] // p.shape[1]) ** -0.5"),
+        "large scores overflow": ("        s -= s.max(axis=3, keepdims=True)\n", ""),
     },
     "kernels/batch_norm.py": {
         "running variance by this rank's count": ("(running_var, var * (P / (P - 1)))", "(running_var, var * (x2.shape[1] / (x2.shape[1] - 1)))"),
@@ -200,9 +220,13 @@ FAULTS = {
         "blocks of a variance count alike": ("squares + counts * (means - mean) ** 2", "squares + (means - mean) ** 2"),
         "in use the running arrays move": ("if training and running_mean is not None:", "if running_mean is not None:"),
         "a bias without weight is forgotten": ("            if bias is not None:\n                offset", "            if bias is not None and weight is not None:\n                offset"),
+        "shared: the running variance by this rank's count": ("P, mean, var = combined(gather, P, mean, var)", "_, mean, var = combined(gather, P, mean, var)"),
+        "shared: the weight's gradient is that of all ranks": ("gradients = batch_first(dx), dw.astype(dtype), db.astype(dtype)", "gradients = batch_first(dx), all_dw.astype(dtype), all_db.astype(dtype)"),
+        "all blocks count alike in the variance": ("(squares + counts * (means - mean) ** 2)", "(squares + counts[0] * (means - mean) ** 2)"),
     },
     "kernels/clip.py": {
         "squares of float32 in float32": ("np.multiply(part, part, out=squares, dtype=sums.dtype).sum()", "np.multiply(part, part, out=squares).sum()"),
+        "sums in the dtype of x": ("sums = np.empty(len(pieces))", "sums = np.empty(len(pieces), x.dtype)"),
     },
     "kernels/dilation.py": {
         "outside of the picture is what was in memory": ("        parts.fill(0)\n        x = x.transpose", "        x = x.transpose"),
@@ -210,24 +234,33 @@ FAULTS = {
         "pixels that no window sees keep what was in memory": ("        dx.fill(0)\n", ""),
         "the first pixel inside is rounded down": ("first = max(0, -(start // dilation))", "first = max(0, -start // dilation)"),
         "rows that are too many are kept": ("y[:, : h.outputs, : w.outputs].transpose(3, 0, 1, 2)", "y[:, : h.outputs].transpose(3, 0, 1, 2)"),
+        "outputs that were too many get what lay in memory": ("        parts.fill(0)\n        parts[:, : h.outputs, : w.outputs]", "        parts[:, : h.outputs, : w.outputs]"),
     },
     "kernels/layer_norm.py": {
         "no db where x needs no gradient": ("        if needs[2]:\n            db[k] = ones @ dy_\n        if not needs[0]:\n            return\n", "        if not needs[0]:\n            return\n        if needs[2]:\n            db[k] = ones @ dy_\n"),
         "dw of the last rows alone": ("dw.sum(axis=0).astype(dtype), db", "dw[-1].astype(dtype), db"),
+        "eps is divided by the length": ("inverse[rows] = 1 / np.sqrt(_dot(y_, y_) / D + eps)", "inverse[rows] = 1 / np.sqrt((_dot(y_, y_) + eps) / D)"),
     },
     "kernels/order.py": {
         "add: large arrays are not broadcast": ("if a.size <= layout.PIECE or a.shape != b.shape or a.dtype != b.dtype:", "if a.size <= layout.PIECE or a.dtype != b.dtype:"),
         "add: a large sum has the first one's dtype": ("if a.size <= layout.PIECE or a.shape != b.shape or a.dtype != b.dtype:", "if a.size <= layout.PIECE or a.shape != b.shape:"),
     },
     "kernels/upsample2d.py": {
-        "pieces of all channels in one": ("np.sum(dy[channels].reshape(-1, H, s, W, t, N), axis=(2, 4), out=dx[channels])", "np.mean(dy[channels].reshape(-1, H, s, W, t, N), axis=(2, 4), out=dx[channels])"),
+        "a mean over the block goes back": ("np.sum(dy[channels].reshape(len(out)", "np.mean(dy[channels].reshape(len(out)"),
     },
     "kernels/nll_loss.py": {
     },
     "kernels/gelu.py": {
         "single precision by fewer terms": ("cheb2poly(SERIES[:12])", "cheb2poly(SERIES[:7])"),
+        "two terms fewer in float32": ("cheb2poly(SERIES[:12])", "cheb2poly(SERIES[:10])"),
     },
     "kernels/steps/mean.py": {
         "both forms for a half": ("work *= 1 - a", "work *= a"),
+    },
+    "kernels/mse_loss.py": {
+        "the target's gradient only beside that of x": ("return dx if needs[0] else None, -dx if needs[1] else None", "return (dx, -dx if needs[1] else None) if needs[0] else (None, None)"),
+    },
+    "kernels/bce_with_logits.py": {
+        "the digits of small losses are lost": ("losses = np.log1p(np.exp(-np.maximum(x, -x)))", "losses = np.log(1 + np.exp(-np.maximum(x, -x)))"),
     },
 }

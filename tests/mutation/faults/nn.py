@@ -48,6 +48,10 @@ FAULTS = {
         "names of children twice": ("return _once((name, part) for name, part in self._owned() if isinstance(part, Module))", "return ((name, part) for name, part in self._owned() if isinstance(part, Module))"),
         "tensors below are not shown": ("own = ((name, part) for name, part in self._owned() if isinstance(part, Tensor))", "own = ((name, part) for name, part in self._owned() if isinstance(part, Parameter))"),
         "keys of dicts are numbered": ("several = value.items() if isinstance(value, dict) else enumerate(value)", "several = enumerate(value.values()) if isinstance(value, dict) else enumerate(value)"),
+        "options of 0 are not shown": ("        if value is not None and value is not False\n", "        if value\n"),
+        "named below a prefix: children without it": ("            yield from child._walk(_join(prefix, name), seen)", "            yield from child._walk(name, seen)"),
+        "to gives nothing back": ("            part.move(target)\n        return self\n", "            part.move(target)\n"),
+        "buffers are counted as parameters in repr": ("buffers = sum(b.size for b in self.buffers())", "buffers = sum(b.size for b in self.parameters())"),
     },
     "nn/init.py": {
         "one draw for all": ("random.generator().normal(0.0, sigma, shape)", "np.random.Generator(np.random.Philox(key=[random._seed, 0])).normal(0.0, sigma, shape)"),
@@ -61,6 +65,7 @@ FAULTS = {
         "a stream of its own": ("random.generator().uniform(-a, a, shape)", "np.random.default_rng().uniform(-a, a, shape)"),
         "Xavier by the inputs twice": ("math.sqrt(6 / sum(fans(shape)))", "math.sqrt(3 / fans(shape)[0])"),
         "a kernel counts by its height": ("kernel = math.prod(shape[2:])", "kernel = math.prod(shape[2:3])"),
+        "constant in the value's own dtype": ("np.full(shape, value, np.float32)", "np.full(shape, value)"),
     },
     "nn/layers.py": {
         "the bias is not zero": ("(bias_init or init.constant(0))((out_channels,))", "(bias_init or init.normal(0.01))((out_channels,))"),
@@ -114,6 +119,8 @@ FAULTS = {
         "a norm of one axis": ("(shape,) if isinstance(shape, int) else tuple(shape)", "(shape,) if isinstance(shape, int) else tuple(shape)[-1:]"),
         "BatchNorm of maps takes rows": ("    forms = (\"(N, C, H, W)\",)\n", "    forms = (\"(N, C, H, W)\", \"(N, C)\")\n"),
         "reduction of a squared error": ("F.mse_loss(input, target, self.reduction)", "F.mse_loss(input, target)"),
+        "each: one layer's relu for all": ("options = [(a.stride, a.padding, a.groups, a.relu, a.dilation) for a in layers]", "options = [(a.stride, a.padding, a.groups, layers[0].relu, a.dilation) for a in layers]"),
+        "the running variance stays on the CPU": ("Buffer(zeros, device), Buffer(ones, device)", "Buffer(zeros, device), Buffer(ones)"),
     },
     "nn/activation.py": {
         "in place is forgotten": ("return F.relu(x, self.inplace)", "return F.relu(x)"),
@@ -121,6 +128,7 @@ FAULTS = {
         "leaky: the slope of the default": ("return F.leaky_relu(x, self.negative_slope)", "return F.leaky_relu(x)"),
         "softmax over the classes, always the last axis": ("return F.softmax(x, self.dim)", "return F.softmax(x, -1)"),
         "softmax along the second axis": ("def __init__(self, dim: int = -1)", "def __init__(self, dim: int = 1)"),
+        "a steeper slope": ("negative_slope: float = 0.01", "negative_slope: float = 0.1"),
     },
     "nn/attention.py": {
         "values from the keys": ("self.key(key), self.value(value)", "self.key(key), self.value(key)"),
@@ -141,5 +149,6 @@ FAULTS = {
         "shares of heads and queries exchanged": ("y.reshape(N, T, self.num_heads, S).transpose(0, 2, 1, 3)", "y.reshape(N, self.num_heads, T, S)"),
         "heads that do not divide": ("if num_heads < 1 or embed_dim % num_heads:", "if embed_dim % max(num_heads, 1):"),
         "shares in the precision of weights": ("np.eye(S, dtype=query.dtype)", "np.eye(S, dtype=np.float32)"),
+        "shares of what is to come": ("values, self.num_heads, mask, causal)", "values, self.num_heads, mask)"),
     },
 }

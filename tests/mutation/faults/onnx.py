@@ -44,6 +44,8 @@ FAULTS = {
         "one kernel for all weights": ("one = dict(others[2 * count :], x=x, weight=weight, bias=bias, dilation=(1, 1))", "one = dict(others[2 * count :], x=x, weight=others[0][1], bias=bias, dilation=(1, 1))"),
         "the limit that is infinite": ("ends = [\"\" if np.isinf(limit) else w.constant(limit, dtype) for limit in options(step)]", "ends = [w.constant(limit, dtype) for limit in options(step) if not np.isinf(limit)]"),
         "rows are weighed by columns": ("for i in range(m):\n            window = slice(i * n // m, -(-(i + 1) * n // m))", "for i in range(m):\n            window = slice(i * n // m, (i + 1) * n // m)"),
+        "a transposed convolution without its output padding": ("pads=[*padding, *padding], output_padding=extra,", "pads=[*padding, *padding],"),
+        "the second of two limits as the first": ("[\"\" if np.isinf(limit) else w.constant(limit, dtype) for limit in options(step)]", "[\"\" if np.isinf(limit) else w.constant(limit, dtype) for limit in sorted(options(step), key=abs)]"),
     },
     "onnx/windows.py": {
         "pads side by side": ("widths = [(pads[0], pads[2]), (pads[1], pads[3])]", "widths = [(pads[0], pads[1]), (pads[2], pads[3])]"),
@@ -62,11 +64,14 @@ FAULTS = {
         "means of rows alone": ("return F.adaptive_avg_pool2d(x, 1) if x.ndim == 4 else x.mean(tuple(range(2, x.ndim)), True)", "return F.adaptive_avg_pool2d(x, 1) if x.ndim == 4 else x.mean(2, True)"),
         "counts of zeros in a wider border": ("slice(0, n + b + a) if counts else slice(b, b + n)", "slice(b, b + n)"),
         "an even pool for any border": ("return all(b == a and 2 * b <= k for (b, a), k in zip(widths, kernel, strict=True))", "return all(b == a for (b, a), k in zip(widths, kernel, strict=True))"),
+        "SAME_LOWER is SAME_UPPER": ("(less, more) if how == \"SAME_UPPER\" else (more, less)", "(less, more)"),
+        "the border counts": ("    counts = bool(node.get(\"count_include_pad\", 0))", "    counts = bool(node.get(\"count_include_pad\", 1))"),
     },
     "onnx/exporting.py": {
         "metadata in JSON always": ("name: value if isinstance(value, str) else json.dumps(value)", "name: json.dumps(value)"),
         "a result may be called as a node": ("writer = Writer(onnx, names)", "writer = Writer(onnx, names[: len(graph.inputs)] + state)"),
         "nodes of the module before": ("        writer.begin(step.path)\n", "        writer.begin(graph.steps[0].path)\n"),
+        "one name may be an input's and a result's": ("    names = [*(wire.name for wire in graph.inputs), *outputs, *state]", "    names = [*outputs, *state]"),
     },
     "onnx/recording.py": {
         "the net alone gets its mode back": ("        for module, mode in training.items():\n            module.training = mode\n", "        net.train(training[net])\n"),
@@ -79,6 +84,8 @@ FAULTS = {
         "the second run in training": ("    net.eval()\n    try:\n", "    try:\n"),
         "options that differ are those of the first": ("return a if type(a) is type(b) and a == b else Varies(a, b)", "return a"),
         "results are not compared": ("    for a, b in zip(first.outputs, second.outputs, strict=True):\n        meet(a, b, \"the result\")\n", ""),
+        "the mode is given back to the net alone": ("        for module, mode in training.items():\n            module.training = mode", "        net.training = training[net]"),
+        "the second run has as many examples": ("    shape = (len(x) + 1, *x.shape[1:])", "    shape = (len(x), *x.shape[1:])"),
     },
     "onnx/writer.py": {
         "constants of another dtype are the same": ("key = (array.dtype.str, array.shape, array.tobytes())", "key = (array.shape, array.tobytes())"),
@@ -90,6 +97,8 @@ FAULTS = {
         "128 in one byte": ("    while length >= 128:\n", "    while length > 128:\n"),
         "nodes in the reverse order": ("        kept[::-1],\n", "        kept,\n"),
         "several sizes are open": ("shape = [\"N\" if n is None and i == 0 else n for i, n in enumerate(wire.shape)]", "shape = [None if n is None else n for n in wire.shape]"),
+        "attributes do not count": ("        doing = op, *inputs, repr(sorted(attributes.items()))", "        doing = op, *inputs, repr(sorted(attributes))"),
+        "names that are taken come twice": ("        return name if number == 1 else self._free(f\"{name}_{number}\")", "        return name if number == 1 else f\"{name}_{number}\""),
     },
     "onnx/reading.py": {
         "a broadcast bias at the end": ("if axis is not None and node.get(\"broadcast\", 0):", "if axis is not None and node.get(\"broadcast\", 1) > 1:"),
@@ -105,6 +114,11 @@ FAULTS = {
         "a table of whole numbers is looked up as floats": ("if axis == 0 and x.ndim == 2 and x.dtype.kind == \"f\" and", "if axis == 0 and x.ndim == 2 and"),
         "dropout always": ("return F.dropout(x, p, node.training)", "return F.dropout(x, p)"),
         "alpha is forgotten with a bias": ("y = F.linear(a, b) if alpha == 1 else F.linear(a, b) * alpha", "y = F.linear(a, b) if alpha == 1 or c is not None else F.linear(a, b) * alpha"),
+        "Gemm's alpha scales c": ("    return y if c is None else y + (c if beta == 1 else c * beta)", "    return y if c is None else y + (c if beta == 1 else c * alpha)"),
+        "Squeeze takes all of length 1": ("        if found\n        else [i for", "        if found is None\n        else [i for"),
+        "Slice's steps are forgotten": ("        key[axis] = slice(start, None if beyond else end, jump)", "        key[axis] = slice(start, None if beyond else end)"),
+        "an empty list of axes is all but noop": ("    if not found and node.get(\"noop_with_empty_axes\", 0):", "    if found is None and node.get(\"noop_with_empty_axes\", 0):"),
+        "a border before is one behind": ("(widths[i], widths[i + len(places)])", "(widths[2 * i], widths[2 * i + 1])"),
     },
     "onnx/loading.py": {
         "values live to the end": ("                if self._last.get(name) == i and name not in wanted:\n                    del values[name]\n", "                pass\n"),
@@ -118,12 +132,20 @@ FAULTS = {
         "one result is a tuple": ("return found if len(found) > 1 else found[0]", "return found if len(self.nodes) > 1 else found[0]"),
         "weights without values of their own": ("Parameter(value) if kind == \"parameter\" else Buffer(value)", "Parameter(np.zeros_like(value) if values is None else value) if kind == \"parameter\" else Buffer(np.zeros(shape, dtype))"),
         "inputs that are weights as well": ("    inputs = {name: kind for name, kind in inputs.items() if name not in values}\n", ""),
+        "results in between are kept": ("                if self._last.get(name) == i and name not in wanted:\n                    del values[name]", "                if self._last.get(name) == i and name in wanted:\n                    del values[name]"),
+        "training is asked of each node once": ("            node.training = self.training\n", "            node.training = node.training or self.training\n"),
+        "a shape with an open size counts as 0": ("d.dim_value if d.HasField(\"dim_value\") else None", "d.dim_value or None"),
+        "weights go to no device": ("        device = next((w.device for w in self.weights.values()), find_device(\"cpu\"))", "        device = find_device(\"cpu\")"),
+        "a constant of ones is zeros": ("    return np.full(sizes, array.reshape(-1)[0])", "    return np.zeros(sizes, array.dtype)"),
     },
     "onnx/work.py": {
         "a turned matrix is not turned": ("left = a.shape[-2:][:: -1 if node.get(\"transA\", 0) else 1]", "left = a.shape[-2:]"),
         "pads cost nothing": ("math.prod(n + sum(wider.get(i, (0, 0))) for i, n in enumerate(x.shape))", "math.prod(x.shape)"),
+        "padding costs what x has": ("    return NUMBER * math.prod(n + sum(wider.get(i, (0, 0))) for i, n in enumerate(x.shape))", "    return NUMBER * x.size"),
+        "a product without its depth": ("    return made * (left[-1] + NUMBER)", "    return made * NUMBER"),
     },
     "onnx/operators.py": {
         "axes from the end are taken as they are": ("    return axis % ndim if ndim else 0\n", "    return axis if ndim else 0\n"),
+        "an axis behind the last": ("    need(-ndim <= axis < max(ndim, 1), f\"an axis of {ndim}\", axis)", "    need(-ndim <= axis <= max(ndim, 1), f\"an axis of {ndim}\", axis)"),
     },
 }

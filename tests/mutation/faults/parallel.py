@@ -20,6 +20,7 @@ FAULTS = {
         "gathered rows are float32": ("whole = np.empty((self.size * len(array), *array.shape[1:]), array.dtype)", "whole = np.empty((self.size * len(array), *array.shape[1:]), np.float32)"),
         "an error of rank 0 is told as it is": ("                raise\n        found, failed = self.words.bcast(told)\n", "                raise RanksError(str(error)) from error\n        found, failed = self.words.bcast(told)\n"),
         "patience is forever": ("            if time.monotonic() > end:\n", "            if time.monotonic() > end + 100:\n"),
+        "words of a rank alone": ("        if len(set(texts)) > 1:\n", "        if len(texts) > 1:\n"),
     },
     "parallel/steps.py": {
         "every rank weighs the same": ("self.weight = weight / sum(weights)", "self.weight = 1 / len(weights)"),
@@ -47,6 +48,9 @@ FAULTS = {
         "a bucket waits for its turn to the end": ("            while bucket is not None and bucket.full:\n", "            if bucket is not None and bucket.full and len(under_way) < 2:\n"),
         "leaves that do not learn are in the order": ("order = [number[leaf] for leaf in in_order if leaf in number]", "order = [number.get(leaf, 0) for leaf in in_order]"),
         "one rank's parameters that another did not use are left out": ("        order += sorted(set(number.values()) - set(order))\n", ""),
+        "the loss begins with one": ("        loss.backward()\n        return figures", "        loss.backward()\n        return [float(f) for f in figures]"),
+        "a bucket is as large as its last": ("sum(p.data.nbytes for p in [*bucket, parameter]) > BUCKET", "parameter.data.nbytes > BUCKET"),
+        "bytes of a ring of one more": ("        self.sent += array.nbytes * 2 * (K - 1) / K", "        self.sent += array.nbytes * 2 * K / (K + 1)"),
     },
     "parallel/factors.py": {
         "dw is computed as well": ("node.needs_input_grad = (of_x, False, of_bias, *others)", "node.needs_input_grad = (of_x, True, of_bias, *others)"),
@@ -62,14 +66,15 @@ FAULTS = {
         "the last batch chooses": ("weight in self.weights}", "True}"),
         "examples of rank 0": ("gain = layers_that_gain(nodes, counts[rank], sum(counts))", "gain = layers_that_gain(nodes, counts[0], sum(counts))"),
         "dy is gathered as x": ("(_, x), (_, dy) = parts", "(_, dy), (_, x) = parts"),
+        "a layer that gains is one that is used twice": ("        if not isinstance(weight, Tensor) or uses[weight] > 1:", "        if not isinstance(weight, Tensor):"),
     },
     "parallel/nccl.py": {
-        "waits are not queued": ("        lane.queue_waits()\n", ""),
         "the sum does not wait for the gradients": ("            stream.wait_event(written)\n", ""),
         "all sums are float32": ("kinds[array.dtype.str[1:]]", "kinds[\"f4\"]"),
         "a communicator each time": ("        if device not in self.known:\n", "        if True:\n"),
         "the array may be gone": ("        self.array = array  # alive until then: the pool knows nothing of the other stream\n", ""),
         "gathering adds up": ("communicator.allGather(place, target, size, kind, stream)", "communicator.allReduce(place, place, size, kind, 0, stream)"),
         "one stream for all devices": ("self.known[device] = made, cupy.cuda.Stream(non_blocking=True)", "self.known[device] = made, next((s for _, s in self.known.values()), None) or cupy.cuda.Stream(non_blocking=True)"),
+        "the gathered array has this rank's rows": ("            whole = cupy.empty((self.ranks.size * len(array), *array.shape[1:]), array.dtype)", "            whole = cupy.empty((len(array), *array.shape[1:]), array.dtype)"),
     },
 }

@@ -50,7 +50,7 @@ def softmax_of_rows_backward(dy: Any, y: Any) -> Any:
 def _along(kernel: Kernel, axis: int, log_form: bool, *arrays: Any) -> Any:
     ndim = arrays[0].ndim
     arrays = tuple(batch_last(a) for a in arrays)
-    axis = (axis % ndim - 1) % ndim if ndim > 1 else 0  # where batch_last put it
+    axis = (axis - 1) % ndim  # where batch_last put it
     shape = arrays[0].shape
     K, inner = shape[axis], prod(shape[axis + 1 :])
     return batch_first(_launch(kernel, log_form, prod(shape[:axis]) * inner, K, inner, *arrays))

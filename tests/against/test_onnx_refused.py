@@ -1,0 +1,295 @@
+"""What tinynet.onnx refuses, each refusal once, by its words: operators in forms that it does not
+read, files that hold no net, nets that no file can hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from test_onnx_forms import COLUMN, INPUTS, ROW, Form, W, file, scalar
+
+import tinynet
+import tinynet.arithmetic as A
+import tinynet.functional as F
+from tinynet import ModelFileError, nn
+from tinynet.onnx import writer, writing
+
+onnx = pytest.importorskip("onnx")
+helper, numpy_helper = onnx.helper, onnx.numpy_helper
+WORD = np.array([1, 0])
+WINDOW = dict(kernel_shape=[2, 2])
+LONELY = (dict(pads=[2, 0, 0, 0]), dict(pads=[0, 0, 0, 3]), dict(pads=[0, 0, 4, 0], strides=[3, 3]))
+BOTH = [("MaxPool", "see the picture"), ("AveragePool", "see the picture")]
+
+# words -> the forms of an operator that they refuse, on the inputs of test_onnx_forms.py
+FORMS: dict[str, list[Form]] = {
+    "expected floats, got int64": [
+        ("Relu", ["t"], {}), ("Div", ["t", np.array(2)], {}), ("Pow", ["t", np.array(2)], {}),
+    ],
+    "expected booleans, got float32": [("Not", ["m"], {})],
+    "at least one input, got none": [("Max", [], {}), ("Mean", [], {})],
+    "a type of 1, 2, 3": [("Cast", ["m"], dict(to=to)) for to in (0, 4, 8, 10, 12, 16)],
+    "drops in training alone": [("Dropout", ["m", scalar(0.5), np.array(True)], {})],
+    "a running sum from the front": [
+        ("CumSum", ["s", np.array(1)], {way: 1}) for way in ("exclusive", "reverse")
+    ],
+    "no ignore_index, got 0": [("SoftmaxCrossEntropyLoss", ["m", WORD], dict(ignore_index=0))],
+    r"axes of length 1, got \(2, 3, 4\)": [("Squeeze", ["s", np.array([1])], {})],
+    "different axes": [("Unsqueeze", ["m", np.array(axes)], {}) for axes in ([0, 0], [0, -4])],
+    "a constant border, got reflect": [("Pad", ["m", np.ones(4, int)], dict(mode="reflect"))],
+    "two widths an axis": [
+        ("Pad", ["m", np.array(widths)], {})
+        for widths in ([1, 2, 3], [1] * 6, [0, 0, 0, -1], [0, 4097, 0, 0])
+    ] + [("Pad", ["m", np.ones(4, int), "", np.array([0])], {})],
+    "starts and ends, got none": [("Slice", ["s"], {}), ("Slice", ["s", np.array([1])], {})],
+    "whole numbers, got": [
+        ("Reshape", ["s", shape], {}) for shape in (np.float32([2, -1]), np.array([[2, -1]]))
+    ],
+    "an axis of 3, got": [
+        *(("Softmax", ["s"], dict(axis=axis)) for axis in (3, -4)),
+        *(("Gather", ["s", np.array(0)], dict(axis=axis)) for axis in (3, -4)),
+        *(("Squeeze", ["s", np.array([axis])], {}) for axis in (3, -4)),
+        *(("Slice", ["s", WORD[:1], WORD[:1], np.array([axis])], {}) for axis in (3, -4)),
+        ("Pad", ["s", np.ones(2, int), "", np.array([3])], {}),
+        ("LayerNormalization", ["s", ROW], dict(axis=3)),
+    ],
+    r"pictures \(N, C, H, W\), got": [("MaxPool", ["s"], WINDOW), ("Conv", ["x5", W], {})],
+    "expected kernel_shape, got none": [("MaxPool", ["p"], {}), ("AveragePool", ["p"], {})],
+    "two sides and strides above 0, four pads": [
+        ("MaxPool", ["p"], WINDOW | way)
+        for way in (
+            dict(strides=[0, 1]), dict(strides=[1, 1, 1]), dict(kernel_shape=[2, 0]),
+            dict(kernel_shape=[2]), dict(pads=[1, 1]), dict(pads=[0, 0, 0, -1]),
+            dict(pads=[4097, 0, 0, 0]),
+        )
+    ],
+    "the weight's kernel": [("Conv", ["p", W], dict(kernel_shape=[2, 3]))],
+    "no dilation": [("MaxPool", ["p"], WINDOW | dict(dilations=[1, 2]))],
+    "two dilations": [
+        ("Conv", ["p", W], dict(dilations=way)) for way in ([1, 0], [1, 1, 1], [4097, 1])
+    ],
+    "a known auto_pad, got SAME": [("Conv", ["p", W], dict(auto_pad="SAME"))],
+    "a weight ": [("Conv", ["p", W[0]], {}), ("ConvTranspose", ["p", W[0]], {})],
+    "output_padding, got output_shape": [("ConvTranspose", ["p", W], dict(output_shape=[9, 9]))],
+    "expected pads, got auto_pad": [("ConvTranspose", ["p", W], dict(auto_pad="SAME_UPPER"))],
+    "equal pads on both sides": [
+        ("ConvTranspose", ["p", W], dict(pads=pads)) for pads in ([1, 0, 0, 0], [0, 0, 0, 1])
+    ],
+    "an output_padding of two": [("ConvTranspose", ["p", W], dict(output_padding=[1]))],
+    "windows that see the picture": [
+        (op, ["p"], WINDOW | way) for op in ("MaxPool", "AveragePool") for way in LONELY
+    ],
+    "mode nearest": [
+        ("Resize", ["p", "", np.float32([1, 1, 2, 2])], dict(mode="nearest") | way)
+        for way in (dict(mode="linear"), dict(nearest_mode="ceil"),
+                    dict(coordinate_transformation_mode="align_corners"))
+    ],
+    "whole scales of rows and columns": [
+        ("Resize", ["p", "", np.float32(scales)], {})
+        for scales in ([1, 1, 1.5, 2], [2, 1, 1, 1], [1, 1, 2], [1, 1, 0, 2])
+    ] + [("Resize", ["p"], {})],
+    "an odd size": [("LRN", ["p"], dict(size=2)), ("LRN", ["p"], {})],
+    "the use of running means": [
+        ("BatchNormalization", ["p", ROW, ROW, ROW, ROW], dict(training_mode=1))
+    ],
+    "a mean for each channel": [("BatchNormalization", ["p", ROW, ROW, ROW, ROW], dict(spatial=0))],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", FORMS)
+def test_forms_of_operators(words: str, tmp_path: Any) -> None:
+    for form in FORMS[words]:
+        onnx.save(file([form], 17, INPUTS), tmp_path / "net.onnx")
+        net = tinynet.onnx.load(tmp_path / "net.onnx").eval()
+        with pytest.raises(ModelFileError, match=rf"^node 'y0' \({form[0]}\): .*{words}"):
+            net(*INPUTS.values())
+            pytest.fail(f"{form[0]} {form[2]}")
+
+
+def relu(model: Any) -> Any:
+    """The one node."""
+    return model.graph.node[0]
+
+
+def add(model: Any, op: str, inputs: list[str], outputs: list[str], **options: Any) -> None:
+    model.graph.node.append(helper.make_node(op, inputs, outputs, **options))
+
+
+def weight(model: Any, array: np.ndarray = COLUMN, **fields: Any) -> None:
+    proto = numpy_helper.from_array(array, "w")
+    for name, value in fields.items():
+        setattr(proto, name, value)
+    model.graph.initializer.append(proto)
+
+
+TEXT = numpy_helper.from_array(np.ones(2), "")
+# words -> what makes of a Relu a file that they refuse
+FILES: dict[str, Callable[[Any], Any]] = {
+    "dense weights, got sparse": lambda m: m.graph.sparse_initializer.add(),
+    "w: expected weights in the file itself": lambda m: weight(m, data_location=1),
+    "w: expected a type of float32, .*, got float16": lambda m: weight(m, np.ones(2, np.float16)),
+    "w: expected as many values as its shape says": lambda m: weight(m, raw_data=b"1234"),
+    "w: expected as many .* got others": lambda m: weight(m, data_type=99),
+    r"node 'y0' \(Relu\): expected ONNX's operators, got com.m's": lambda m: setattr(
+        relu(m), "domain", "com.m"
+    ),
+    "node '' .*: expected a result, got none": lambda m: relu(m).ClearField("output"),
+    "expected one result to be used, got 'mask'": lambda m: (
+        add(m, "Dropout", ["m"], ["z", "mask"]), add(m, "Not", ["mask"], ["o1"]),
+    ),
+    "a node that makes the result 'nobody', got none": lambda m: m.graph.output.add(name="nobody"),
+    "a graph with a result, got none": lambda m: m.graph.ClearField("output"),
+    "input 'q': expected a tensor of a known type": lambda m: m.graph.input.add(name="q"),
+    r"\(Relu\): expected attributes of numbers, got x": lambda m: relu(m).attribute.append(
+        helper.make_attribute("x", TEXT)
+    ),
+    r"expected numbers as its value, got \['value_string'\]": lambda m: add(
+        m, "Constant", [], ["c"], value_string="one"
+    ),
+    r"expected numbers as its value, got \[\]": lambda m: add(m, "Constant", [], ["c"]),
+    r"\(Constant\): expected a result with a name of its own": lambda m: add(
+        m, "Constant", [], ["m"], value_int=1
+    ),
+    "a shape that is known, and one value": lambda m: add(m, "ConstantOfShape", ["m"], ["c"]),
+    "'c' .*: expected a shape that is known": lambda m: add(m, "ConstantOfShape", [], ["c"]),
+    "'d' .*: expected a shape that is known": lambda m: (
+        weight(m), add(m, "ConstantOfShape", ["w"], ["d"]),  # of floats
+    ),
+    "'e' .*: expected .* and one value": lambda m: (
+        weight(m, WORD), add(m, "ConstantOfShape", ["w"], ["e"], value=TEXT),
+    ),
+    r"at most 268,435,456 elements, got \[-1, 2\]": lambda m: (
+        weight(m, np.array([-1, 2])), add(m, "ConstantOfShape", ["w"], ["c"]),
+    ),
+    "node 'z' .*: expected a result with a name of its own": lambda m: (
+        add(m, "Relu", ["m"], ["z"]), add(m, "Tanh", ["m"], ["z"]),
+    ),
+    "'m' .*: expected a result with a name of its own": lambda m: add(m, "Relu", ["m"], ["m"]),
+    "inputs made before it, got 'z'": lambda m: (
+        add(m, "Tanh", ["z"], ["q"]), add(m, "Relu", ["m"], ["z"]),
+    ),
+    "got 2 inputs, not as many": lambda m: add(m, "Relu", ["m", "m"], ["z"]),
+    "got 1 inputs, not as many": lambda m: add(m, "MatMul", ["m"], ["z"]),
+    r"expected attributes axis \(int\), got axis = 1.5": lambda m: add(
+        m, "Concat", ["m", "m"], ["z"], axis=1.5
+    ),
+    "got slope = 1.5": lambda m: add(m, "Relu", ["m"], ["z"], slope=1.5),
+    "an operator that tinynet has, got Celu": lambda m: add(m, "Celu", ["m"], ["z"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", FILES)
+def test_files(words: str, tmp_path: Any) -> None:
+    path, model = tmp_path / "net.onnx", file([("Relu", ["m"], {})], 17, INPUTS)
+    path.write_bytes(model.SerializeToString())
+    tinynet.onnx.load(path)
+    FILES[words](model)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError, match=words):
+        tinynet.onnx.load(path)
+
+
+def test_what_is_no_file_of_onnx(tmp_path: Any) -> None:
+    with pytest.raises(ModelFileError, match=f"^{tmp_path} cannot be read: "):
+        tinynet.onnx.load(tmp_path)
+    (tmp_path / "net").write_bytes(b"\xff" * 50)
+    with pytest.raises(ModelFileError, match="net: expected an ONNX file, got none, or a damaged"):
+        tinynet.onnx.load(tmp_path / "net")
+
+
+class Square(tinynet.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        return x * x
+
+
+def one_of_two(x: Any) -> Any:
+    """The second run has no value that large."""
+    a, b = F.relu(x), F.relu(x + 1)
+    return a if float(x.max()) > 3.5 else b
+
+
+# words -> what a net does with x (N, 4) and its layer
+NETS: dict[str, Callable[[Any, nn.Module], Any]] = {
+    "Add in the net takes an array that changes with": lambda x, fc: fc(x) + np.abs(x.numpy()),
+    "Linear in fc takes an array that changes": lambda x, fc: fc(x.detach()),
+    "Div in the net takes an array that changes": lambda x, fc: fc(x) - x.mean(0),
+    "the result takes an array that changes": lambda x, fc: tinynet.tensor(np.abs(x.numpy())),
+    "the result takes an array that changes with": lambda x, fc: one_of_two(x),
+    "the same operations whatever the input": lambda x, fc: (
+        fc(x) if float(x.max()) > 3.5 else fc(fc(x))
+    ),
+    "MSELoss in the net: expected what a net in use": lambda x, fc: F.mse_loss(fc(x), x, "none"),
+    "Square in the net: expected what a net in use does": lambda x, fc: Square.apply(x),
+    "got argmax": lambda x, fc: x.argmax(1),
+    r"Index in the net: key depends on the input \(.*; a file": lambda x, fc: x[: len(x) - 1],
+    "slices, numbers, None, or one array of whole numbers, got an array of bool": lambda x, fc: x[
+        :, np.array([True, False, True, True])
+    ],
+    "Index in the net: .*, got an array of int64": lambda x, fc: x.reshape(-1, 2, 2)[
+        :, np.array([0, 1]), np.array([1, 1])
+    ],
+    "expected booleans, got int64": lambda x, fc: A.logical_and(x.long(), x.long()),
+    "LocalResponseNorm in the net: expected an odd size, got 4": lambda x, fc: (
+        F.local_response_norm(x, 4)
+    ),
+    "expected its use with running means, got its training": lambda x, fc: F.batch_norm(
+        x.reshape(-1, 2, 2), None, None, training=True
+    ),
+    "MaxPool2d in the net works along the batch": lambda x, fc: F.max_pool2d(
+        x.reshape(1, 1, -1, 4), 1
+    ),
+    "Reshape in the net: .*one size that the batch changes, got several": lambda x, fc: (
+        x @ x.transpose()
+    ).reshape(1, 1, len(x), len(x)),
+    "a net that gives a tensor, or a tuple of them, got dict": lambda x, fc: {"y": fc(x)},
+}
+
+
+class Net(nn.Module):
+    def __init__(self, way: Callable[..., Any] = lambda x, fc: fc(x)):
+        self.way, self.fc = way, nn.Linear(4, 4)
+
+    def forward(self, x: Any) -> Any:
+        return self.way(x, self.fc)
+
+
+X = np.float32([[1, 2, 3, 4]])
+
+
+@pytest.mark.parametrize("words", NETS)
+def test_nets(words: str, tmp_path: Any) -> None:
+    with pytest.raises(ModelFileError, match=f"^export: .*{words}"):
+        tinynet.onnx.export(Net(NETS[words]), X, tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_calls_of_export(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "net.onnx"
+    for net, example, words in (
+        (nn.Module(), X, "a net with a forward, got Module, which has none"),
+        (Net(), (X, X), "at most 1 inputs of Net, got 2"),
+        (Net(), np.ones((2, 3)).astype(int), r"with several values, got int64 \(2, 3\)"),
+        (Net(), np.zeros((0, 4), np.float32), r"with several values, got float32 \(0, 4\)"),
+        (Net(), np.float32(1), r"an example \(N, ...\) with several values, got float32 \(\)"),
+    ):
+        with pytest.raises(ModelFileError, match=f"^export: expected .*{words}"):
+            tinynet.onnx.export(net, example, path)
+    with pytest.raises(ModelFileError, match="expected 1 names of results, got 2"):
+        tinynet.onnx.export(Net(), X, path, outputs=["a", "b"])
+    monkeypatch.setitem(
+        writing.WRITERS,
+        writing.LeakyRelu,
+        lambda w, step: w.node("Relu", [w.name(step.arguments["x"])]),
+    )
+    with pytest.raises(
+        ModelFileError, match="LeakyRelu .*: expected options that .*, got argument 1, too"
+    ):
+        tinynet.onnx.export(Net(lambda x, fc: F.leaky_relu(x, 0.3)), X, path)
+    monkeypatch.setattr(writer, "LARGEST", 90)
+    with pytest.raises(ModelFileError, match="at most 90 bytes, which one ONNX file can hold"):
+        tinynet.onnx.export(Net(), X, path)
+    assert not path.exists()
