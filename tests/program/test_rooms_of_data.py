@@ -14,7 +14,7 @@ from PIL import Image
 
 import tinynet
 from tinynet import nn, random
-from tinynet.data import ArrayDataset, Masked, Vocabulary, Windows
+from tinynet.data import ArrayDataset, Masked, Vocabulary, Windows, shakespeare
 from tinynet.data.text import BEGIN, END, PAD, SPECIAL
 from tinynet.errors import CheckpointError, DataError
 from tinynet.program import Made, Text, Translations, Unlabelled, unlabelled
@@ -55,6 +55,12 @@ def test_the_last_tenth_of_a_text_is_tested_on(count, tmp_path):
     assert train.vocabulary.symbols == test.vocabulary.symbols == ["a", "b", "z"]
     assert train.source == test.source == str(tmp_path / "text.txt")
     assert ROOM.describe({}, train) == {"vocabulary": ["a", "b", "z"], "length": 4}
+
+
+def test_without_a_file_it_is_the_embedded_text():
+    train, test = ROOM.open({"data": None})
+    assert train.text + test.text == shakespeare()
+    assert train.source == test.source == "plays of Shakespeare"
 
 
 def test_a_net_reads_other_texts_with_its_own_vocabulary(tmp_path):
