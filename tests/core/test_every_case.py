@@ -109,8 +109,12 @@ def test_single_precision_stays_so_and_is_near_double(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_walks_back_is_of_the_shape_and_type_of_what_went_forward(name):
+    """And each node is empty once it was visited."""
     for _, total, _ in graphs(name, np.float32):
-        for node, arrived, leaving in walk(total) if total is not None else ():
+        visited = []
+        for node, arrived, leaving in walk(total, None, False) if total is not None else ():
+            assert not any(vars(earlier) or earlier.inputs for earlier in visited), name
+            visited.append(node)
             assert [(g.shape, g.dtype) for g in arrived] == node.outputs
             for source, g in zip(node.inputs, leaving, strict=True):
                 if isinstance(source, tuple):
