@@ -250,7 +250,7 @@ def pools(case, rng, setting):
 
 
 NORMS = COMMON | dict(
-    kind=("local", "spatial"), size=(1, 2, 3, 4, 5, 9), beta=(0.75, 0.5, 1.3, 2.0), k=(1.0, 2.5),
+    kind=("local", "spatial"), size=(1, 2, 3, 4, 5, 9), beta=(0.75, 0.74, 1.3, 2.0), k=(1.0, 2.5),
     channels=(1, 3, 6), piece=(None, 1),
 )  # fmt: skip
 
