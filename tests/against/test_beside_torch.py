@@ -9,6 +9,7 @@ import tinynet
 from tinynet.arithmetic.binary import Add
 from tinynet.arithmetic.reductions import Sum
 from tinynet.foreign import torch_function
+from tinynet.functional.activation import Tanh
 from tinynet.functional.affine import Linear
 from tinynet.functional.convolution import Conv2d
 from tinynet.functional.normalization import LocalResponseNorm
@@ -110,3 +111,7 @@ def test_gradients_are_the_callers_to_change():
     one, other = torch.autograd.grad(torch_function(Add)(x, w), (x, w), dy)  # each is dy
     one.zero_()
     assert other.tolist() == dy.tolist() == [1, 2, 4]
+    y = torch_function(Tanh)(x)
+    y.data.zero_()  # backward needs y, as it was
+    (dx,) = torch.autograd.grad(y, x, dy)
+    torch.testing.assert_close(dx, dy * (1 - torch.tanh(x) ** 2))

@@ -454,7 +454,7 @@ def test_dropout_keeps_a_lane_at_the_border(gpu: Device, p: float) -> None:
 def test_pictures(
     gpu: Device, rng: np.random.Generator, cropped: bool, mean_is_cropped: bool, border: int
 ) -> None:
-    N, C, (h, w) = 5, 3, (6, 31)  # 16 pixels at once: the border is in a run of its own
+    N, C, (h, w) = 5, 3, (6, 31)  # of 16 pixels at once the border has a run of its own
     H, W = (h, w) if cropped else (h + 4, w + 3)
     pictures = rng.integers(0, 256, (N, H, W, C), np.uint8)
     mean_size = (h, w) if mean_is_cropped else (h + 4, w + 3)

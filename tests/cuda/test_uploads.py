@@ -146,6 +146,21 @@ def test_small_arrays_and_other_orders_are_not_staged(
         np.testing.assert_array_equal(gpu.download(gpu.upload(array)), array)
 
 
+def test_slots_are_taken_under_the_lock(
+    machine: fake_cupy.Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads, held = tinynet.device("cuda")._uploads, []
+    for ring in (uploads._small, uploads._large):
+        monkeypatch.setattr(
+            ring, "take", lambda take=ring.take: (held.append(uploads.lock.locked()), take())[1]
+        )
+    staged = np.zeros(5000, np.uint8)
+    tinynet.device("cuda").stage(staged)
+    for array in (staged, np.zeros(5000, np.uint8), np.zeros(5, np.uint8)):
+        tinynet.device("cuda").upload(array)
+    assert held == [True] * (2 + 2 + 1)
+
+
 def test_threads_share_the_slots(machine: fake_cupy.Machine, rng: np.random.Generator) -> None:
     """One stages and uploads arrays of its own while others do the same."""
     gpu, wrong = tinynet.device("cuda"), []

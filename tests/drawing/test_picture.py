@@ -270,6 +270,33 @@ def test_light_and_dark_have_the_same_colours_and_text_can_be_read():
         assert contrast(theme["grad"], theme["meet"]) >= 4
 
 
+def test_every_class_has_a_style_and_every_style_a_use():
+    x = leaf([1.0])
+    for i in range(1, 6):
+        x = x.to(f"cpu:{i}") * 2.0
+    with tinynet.tracing():
+        constant = tinynet.tensor([2.0], device="cpu:5")
+        y = x * constant
+    net, loss = net_of_blocks(2)
+    drawings = [
+        tinynet.draw(y),
+        tinynet.draw(tape()),
+        tinynet.draw(loss),
+        tinynet.draw(loss, net, group=2),
+    ]
+    told = [of for d in drawings for of in re.findall(r'class="([^"]*)"', d._repr_html_())]
+    classes = {name for of in told for name in of.split()}
+    style = re.sub(r"/\*.*?\*/", "", page_style(), flags=re.S)
+    styled = set(re.findall(r"\.([a-z][\w-]*)(?=[^{}]*\{)", style))
+    assert classes - styled == {"first", "back", "on", "last", "operation"}
+    assert styled - classes == {"now", "parameter"}  # of the script; of one that two operations use
+    for rule in (
+        r"\.tape \.hidden \{ visibility: hidden \}",
+        r"aside \.hidden \{ display: none !imp",
+    ):
+        assert re.search(rule, style)
+
+
 def rectangles(text):
     root = ElementTree.fromstring(text)
     return [

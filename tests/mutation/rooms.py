@@ -130,12 +130,14 @@ ROOMS = {
         data/imagenet.py data/test_archives.py {_PREPARING}
         data/prepare.py {_PREPARING}
         data/repair.py data/test_repair.py data/test_data_kinds.py data/test_preparing.py
-        data/over_ranks.py data/test_over_ranks.py data/test_data_kinds.py
+        data/over_ranks.py data/test_over_ranks.py data/test_data_kinds.py data/test_preparing.py
         data/shards.py training/test_disk.py {_PREPARING}
         data/pictures.py {_READING} {_PREPARING}
         data/text.py data/test_text.py data/test_data_kinds.py data/test_reading_rules.py examples/test_gpt.py examples/test_transformer.py
         data/sequences.py data/test_text.py data/test_reading_rules.py examples/test_gpt.py examples/test_transformer.py
         data/progress.py data/test_crafted.py
+        data/formats.py {_READING} data/test_prepared_folder.py data/test_archives.py data/test_data_mistakes.py
+        data/folder.py {_READING} data/test_data_mistakes.py data/test_preparing.py data/test_data_robust.py
         data/fashion/cut.py data/test_data_mistakes.py
         data/*.py data/test_archives.py {_READING} data/test_data_robust.py data/test_data_mistakes.py data/test_crafted.py
     """,
@@ -207,7 +209,7 @@ ROOMS = {
         drawing/* drawing/test_borders.py drawing/test_reading.py drawing/test_folding.py drawing/test_picture.py cuda/test_drawing_device.py
     """,
     "exercises": """
-        exercises/*.py exercises/test_exercises.py
+        exercises/*.py exercises/test_checker.py exercises/test_exercises.py
     """,
     "parallel": """
         parallel/factors.py parallel/test_team.py parallel/test_shared_steps.py parallel/test_bytes.py

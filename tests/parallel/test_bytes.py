@@ -115,6 +115,47 @@ def test_a_layer_that_is_used_twice_keeps_its_gradient():
     assert how.factors.weights == {net.fc6.weight}
 
 
+def test_a_layer_of_rows_that_are_no_examples_keeps_its_gradient():
+    class Table(Small):
+        def forward(self, x: Any) -> Any:
+            table = self.fc6(tinynet.tensor(np.ones((5, 64), np.float32)))
+            return self.fc8(self.fc7(self.conv(x).flatten(1)[:, :40] + table.sum(0)))
+
+    net = Table()
+    alone, _ = step(ALONE, net=net)
+    found, how = step(Same(2), True, net=net)
+    for mine, its in zip(found, alone, strict=True):
+        np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-6)
+    assert how.factors.weights == {net.fc7.weight, net.fc8.weight}
+
+
+def test_each_dw_is_computed_once(monkeypatch):
+    """That of a layer that exchanges factors, of all rows alone."""
+    kernels, asked = tinynet.device("cpu").kernels, []
+    backward = kernels.linear_backward
+
+    def spy(dy: Any, x: Any, weight: Any, needs: Any, y: Any) -> Any:
+        asked.append(needs[1])
+        return backward(dy, x, weight, needs, y)
+
+    monkeypatch.setattr(kernels, "linear_backward", spy)
+    _, how = step(Same(2), True)
+    assert len(how.factors.weights) > 1 and sum(asked) == 2 * len(LAYERS)
+
+
+def test_a_bucket_holds_zeros_where_nothing_came():
+    """And says so behind them; of the step before nothing is left."""
+    p, q = (nn.Parameter(np.ones(n, np.float32)) for n in (2, 3))
+    bucket = steps.Bucket([p, q])
+    for mine, expected in ((p, [5, 5, 0, 0, 0, 1, 0]), (q, [0, 0, 5, 5, 5, 0, 1])):
+        bucket.flat[:] = 7
+        bucket.put(mine, np.full(mine.shape, 5, np.float32))
+        assert not bucket.full and bucket.close().tolist() == expected
+        p.grad = q.grad = None
+        bucket.hand_out()
+        assert [p.grad is None, q.grad is None] == [mine is q, mine is p]
+
+
 def test_another_graph_is_refused_where_factors_are_exchanged():
     net = Small()
     _, how = step(Same(2), True, net=net)

@@ -14,6 +14,7 @@ import tinynet
 import tinynet.functional as F
 from tinynet.data.loader import part_of
 from tinynet.devices import cores
+from tinynet.parallel import ranks
 from tinynet.parallel.ranks import RanksError
 from tinynet.program import together
 from tinynet.program.runs import devices_of_rank
@@ -66,6 +67,23 @@ def test_dropout_of_what_has_no_batch_is_refused():
     with shared(Share(0, 4, 8, lambda value: [value])):
         with pytest.raises(ValueError, match="dropout: expected the batch along the first axis, 4"):
             F.dropout(tinynet.ones(6, 4), 0.5)
+
+
+def test_who_is_alone_and_who_needs_mpi(monkeypatch):
+    for name in ranks.JOINED:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    start = ranks.start.__wrapped__
+    assert start() is ranks.ALONE
+    for name in ranks.JOINED:
+        for told, alone in (("1", name in ranks.SIZES), ("2", False)):
+            monkeypatch.setenv(name, told)
+            if alone:
+                assert start() is ranks.ALONE
+            else:
+                with pytest.raises(RanksError, match="expected mpi4py, to join its processes"):
+                    start()
+        monkeypatch.delenv(name)
 
 
 def test_the_devices_of_a_rank():

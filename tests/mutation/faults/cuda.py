@@ -164,7 +164,6 @@ FAULTS = {
         "rows are not counted": ("        if x > LIMIT or rows > LIMIT:\n", "        if x > LIMIT:\n"),
         "the last rows along z are left out": ("        z = -(-rows // ROWS)", "        z = max(1, rows // ROWS)"),
         "four pictures at once of any address": ("    return few if N % few == 0 and all(a.data.ptr % 16 == 0 for a in arrays) else 1", "    return few if N % few == 0 else 1"),
-        "a remembered launch takes the numbers of the first": ("            values[i] = arguments[i] if cast is None else cast(arguments[i])", "            values[i] = arguments[i] if cast is None else values[i] or cast(arguments[i])"),
         "an array of the wrong type passes": ("            if c_type != expected:", "            if c_type != expected and kind not in VARIED:"),
     },
     "kernels/cuda/gemm.py": {

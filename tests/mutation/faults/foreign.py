@@ -52,8 +52,6 @@ FAULTS = {
         "a net without weights": ("    if not any(found.values()):\n", "    if not found:\n"),
         "sizes of old blobs are three": ("FLOATS, DOUBLES, SIZES = 7, 5, 8, (1, 2, 3, 4)", "FLOATS, DOUBLES, SIZES = 7, 5, 8, (2, 3, 4)"),
         "a packed shape's first size alone": ("                    sizes += list(_numbers(dims)) if isinstance(dims, memoryview) else [dims]", "                    sizes += list(_numbers(dims))[:1] if isinstance(dims, memoryview) else [dims]"),
-        "doubles are read as floats": ("\"<f4\" if number == FLOATS else \"<f8\"", "\"<f4\" if number in (FLOATS, DOUBLES) else \"<f8\""),
-        "the last of two layers of one name": ("        found[names[0].decode() if names else \"\"] = blobs", "        found.setdefault(names[0].decode() if names else \"\", blobs)"),
     },
     "foreign/beside.py": {
         "the caller's memory": ("Tensor(np.array(x.detach().numpy()), cpu, needs)", "Tensor(x.detach().numpy(), cpu, needs)"),
@@ -64,6 +62,5 @@ FAULTS = {
         "any class": ("    if not isinstance(function, type) or not issubclass(function, Function):\n", "    if not isinstance(function, type):\n"),
         "options are lost": ("return Wrapped.apply(options, *args)", "return Wrapped.apply({}, *args)"),
         "a gradient shares our memory": ("torch.from_numpy(np.array(g)) for g in found)", "torch.from_numpy(g) for g in found)"),
-        "results share their memory with ours": ("given = tuple(torch.from_numpy(np.array(y.data)) for y in several)", "given = tuple(torch.from_numpy(np.asarray(y.data)) for y in several)"),
     },
 }
