@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from tinynet import ModelFileError
 from tinynet.foreign import read_caffe, read_torch
 from tinynet.foreign.caffe import fields
+from tinynet.foreign.torch import Part, Stored, _array
 
 # ------------------------------------------------------------------------- Caffe's: protobuf
 
@@ -177,6 +179,38 @@ def test_values_of_the_other_byte_order(tmp_path: Path) -> None:
     for name, x in read_torch(tmp_path / "net.pth").items():
         np.testing.assert_array_equal(x, state[name].numpy())
         assert x.dtype == np.dtype(name) and x.dtype.isnative
+
+
+@pytest.mark.parametrize(
+    "offset, shape, strides, fits",
+    [
+        (0, (12,), (1,), True), (1, (12,), (1,), False), (2, (2, 5), (5, 1), True),
+        (3, (2, 5), (5, 1), False), (0, (2, 2), (10, 1), True), (0, (2, 2), (11, 1), False),
+        (-1, (2,), (1,), False), (5, (2,), (-1,), False), (0, (-1,), (1,), False),
+        (0, (13,), (0,), False), (12, (0, 3), (3, 1), True), (11, (), (), True),
+        (12, (), (), False),
+    ],
+)  # fmt: skip
+def test_a_tensor_lies_inside_of_its_storage(
+    offset: int, shape: tuple, strides: tuple, fits: bool
+) -> None:
+    flat = np.arange(12, dtype=np.float32)
+    part = Part(Stored("0", flat.dtype, 12), offset, shape, strides)
+    if fits:
+        at = [offset + np.dot(i, strides).astype(int) for i in np.ndindex(shape)]
+        assert _array(part, {"0": flat}).ravel().tolist() == flat[np.array(at, int)].tolist()
+    else:
+        with pytest.raises(ValueError, match="outside of its storage"):
+            _array(part, {"0": flat})
+
+
+def test_a_pickle_holds_names_and_shapes_alone(tmp_path: Path, monkeypatch: Any) -> None:
+    """64 MB of them are no net's: nobody waits for what is a gigabyte of zeros in a small file."""
+    (tmp_path / "net.pth").write_bytes(saved({"w": torch.zeros(5)}))
+    read_torch(tmp_path / "net.pth")
+    monkeypatch.setattr(sys.modules["tinynet.foreign.torch"], "LARGEST", 50)
+    with pytest.raises(ModelFileError, match="a pickle of more than names and shapes"):
+        read_torch(tmp_path / "net.pth")
 
 
 @pytest.mark.parametrize("cut", [0.3, 0.6, 0.9])
