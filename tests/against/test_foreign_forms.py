@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
+import pickle
+import pickletools
 import struct
 import sys
 import zipfile
@@ -202,6 +205,31 @@ def test_a_tensor_lies_inside_of_its_storage(
     else:
         with pytest.raises(ValueError, match="outside of its storage"):
             _array(part, {"0": flat})
+
+
+def test_an_old_file_in_any_order_of_bytes_and_of_storages(tmp_path: Path) -> None:
+    """Its fifth pickle says in which order they follow, its third one where a number begins."""
+    state = {"a": torch.arange(3.0), "b": torch.arange(5, dtype=torch.int32)}
+    data, pickles = saved(state, zipped=False), []
+    stream = io.BytesIO(data)
+    for _ in range(5):
+        start = stream.tell()
+        assert [op.name for op, *_ in pickletools.genops(stream)][-1] == "STOP"
+        pickles.append(data[start : stream.tell()])
+    keys, storages = pickle.loads(pickles[4]), {}
+    for key in keys:
+        (count,) = struct.unpack("<q", stream.read(8))
+        storages[key] = np.frombuffer(stream.read(4 * count), "<u4")
+    for sign, order in itertools.product("<>", (keys, keys[::-1])):
+        pickles[2] = pickle.dumps({"little_endian": sign == "<"}, 2)
+        pickles[4] = pickle.dumps(order, 2)
+        for key in order:
+            numbers = storages[key].astype(f"{sign}u4")
+            pickles.append(struct.pack(f"{sign}q", len(numbers)) + numbers.tobytes())
+        (tmp_path / "net.pth").write_bytes(b"".join(pickles))
+        del pickles[5:]
+        for name, x in read_torch(tmp_path / "net.pth").items():
+            np.testing.assert_array_equal(x, state[name].numpy())
 
 
 def test_a_pickle_holds_names_and_shapes_alone(tmp_path: Path, monkeypatch: Any) -> None:
