@@ -192,22 +192,51 @@ def cases(options):
 @pytest.mark.parametrize("name", ROWS)
 def test_a_function_with_every_option_is_as_defined(name, rng):
     definition, arguments, options = ROWS[name]
-    for case in cases(options):
+    for number, case in enumerate(cases(options)):
+        device = ("cpu:1", "cpu")[number % 2]
         arrays = [
             layouts(rng, rng.normal(size=a)) if isinstance(a, tuple) else a.copy()
             for a in arguments
         ]
         tinynet.manual_seed(3)
-        found = CALLS.get(name, getattr(F, name))(*map(tinynet.tensor, arrays), **case)
+        given = [tinynet.tensor(a, device=device) for a in arrays]
+        found = CALLS.get(name, getattr(F, name))(*given, **case)
         expected = definition(*arrays, *case.values())
         found, expected = (
             list(y) if isinstance(y, (tuple, list)) else [y] for y in (found, expected)
         )
         for ours, theirs in zip(found, expected, strict=True):
-            assert ours.shape == np.shape(theirs), (name, case)
+            assert ours.shape == np.shape(theirs) and ours.device == device, (name, case)
             np.testing.assert_allclose(
                 ours.numpy(), theirs, rtol=1e-11, atol=1e-12, err_msg=f"{name} {case}"
             )
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_what_stands_beside_it_in_the_batch_does_not_count(name, rng):
+    """Result and gradient of the last are what they were beside others a million times as large."""
+    _, arguments, options = ROWS[name]
+    case = {option: values[-1] for option, values in options.items()}
+    case |= {n: v for n, v in dict(reduction="none", training=False).items() if n in options}
+    arrays = [rng.normal(size=a) if isinstance(a, tuple) else a.copy() for a in arguments]
+    found = []
+    for size in (1.0, 1e6, -1e6):
+        leaves = []
+        for i, (a, given) in enumerate(zip(arrays, arguments, strict=True)):
+            leaf = tinynet.tensor(a, requires_grad=isinstance(given, tuple) and name != "relu")
+            if i < BATCHED.get(name, 1) and leaf.requires_grad:
+                leaf.data[:-1] *= size
+            leaves.append(leaf)
+        ys = CALLS.get(name, getattr(F, name))(*leaves, **case)
+        ys = [y[-1] for y in (ys if isinstance(ys, (tuple, list)) else [ys])]
+        total = sum((y * y).sum() for y in ys)
+        if total.requires_grad:
+            total.backward()
+        own = [x.grad.numpy()[-1] for x in leaves[: BATCHED.get(name, 1)] if x.grad is not None]
+        found.append([*(y.numpy() for y in ys), *own])
+    for other in found[1:]:
+        for ours, theirs in zip(other, found[0], strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12, err_msg=name)
 
 
 BATCHED = dict(attention=3, cross_entropy=2, nll_loss=2, mse_loss=2, bce_with_logits=2)

@@ -125,6 +125,15 @@ def test_profile_counts_operations_and_bytes(tmp_path):
     assert starts == sorted(starts)
 
 
+def test_bytes_of_all_that_goes_in_and_comes_out():
+    x, w = (tinynet.ones(1, 1, n, n, requires_grad=True) for n in (4, 3))
+    with tinynet.profile() as p:
+        ys = F.conv2d_each(x, [w, w])
+        (ys[0] + ys[1]).sum().backward()
+    found = {e.phase: e.bytes for e in p.events if e.operation == "Conv2dEach"}
+    assert found == dict(forward=4 * (16 + 2 * 9 + 2 * 4), backward=4 * (2 * 4 + 16 + 2 * 9))
+
+
 def test_one_profile_at_a_time_but_one_after_another():
     p = tinynet.profile()
     for _ in range(2):

@@ -10,6 +10,7 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import marks, sharing
+from tinynet.tape import walk
 
 
 def leaf(values, **options):
@@ -160,3 +161,7 @@ def test_the_gradient_that_is_given_takes_the_type_of_its_tensor():
             x.zero_grad()
             (x * 2).backward(given)
             assert x.grad.dtype == kind and x.grad.tolist() == [2, 2]
+        y = leaf(1.0, dtype=kind)
+        y.backward()
+        ((_, arrived, _),) = walk(y * 3)
+        assert y.grad.dtype == arrived[0].dtype == kind

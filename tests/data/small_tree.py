@@ -22,9 +22,18 @@ class InThread:
     """Stands for `Process`: the same work in a thread of this process."""
 
     def __init__(self, name, target, *arguments):
+        self.name = name
         self.pipe, theirs = multiprocessing.Pipe()
-        self.thread = threading.Thread(target=target, args=(theirs, *arguments), name=name)
+
+        def work():
+            with theirs:  # closed, as that of a process, also by an error
+                target(theirs, *arguments)
+
+        self.thread = threading.Thread(target=work, name=name)
         self.thread.start()
+
+    def died_of(self):
+        return f"{self.name} ended"
 
     def end(self):
         self.pipe.close()

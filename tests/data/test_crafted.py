@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import resource
+import shutil
 import struct
 import subprocess
 import sys
@@ -16,9 +17,11 @@ import pytest
 from make_archives import DEVKIT, FOLDER, TRAIN, VAL, make_kaggle, make_official, mat_file, tar_of
 from small_tree import make_tree, picture
 
+from tinynet.data import progress
 from tinynet.data.idx import read_idx
 from tinynet.data.imagenet import COUNTS, check_md5, open_source, read_devkit
 from tinynet.data.prepare import Options, prepare
+from tinynet.data.repair import repair
 from tinynet.data.shards import verify
 from tinynet.errors import DataError
 
@@ -163,9 +166,12 @@ def test_a_part_of_imagenet_is_told(tmp_path, caplog, monkeypatch):
 
 def test_a_class_without_pictures_in_archives(tmp_path):
     files = {"n01": [picture(60)], "n02": [picture(90)], "n03": [picture(120)]}
-    make_official(tmp_path / "a", files, files | {"n02": []}, {})
-    with pytest.raises(DataError, match="a: expected val pictures of each class, got none of n02"):
-        open_source(tmp_path / "a")
+    for n in (1, 2):
+        make_official(tmp_path / "a", files, {w: files[w] * (w < f"n0{4 - n}") for w in files}, {})
+        more = ("", " and of 1 other classes")[n - 1]
+        told = f"a: expected val pictures of each class, got none of n0{4 - n}{more}$"
+        with pytest.raises(DataError, match=told):
+            open_source(tmp_path / "a")
     make_official(tmp_path / "b", files | {"n02": []}, files | {"n02": []}, {})
     with pytest.raises(DataError, match=r"n02.tar: expected the pictures of a class, got none"):
         open_source(tmp_path / "b")
@@ -174,38 +180,62 @@ def test_a_class_without_pictures_in_archives(tmp_path):
         open_source(tmp_path / "c")
 
 
-def test_long_listings_and_sums_show_how_far_they_are(tmp_path, capsys, threads, monkeypatch):
-    files = {"n01": [picture(60)], "n02": [picture(90)]}
+def test_long_work_shows_how_far_it_is(tmp_path, capsys, threads, monkeypatch):
+    """On a terminal a bar, which ends where the work ends; in a log a line of what takes long."""
+    files = {"n01": [picture(60)] * 3, "n02": [picture(90)] * 2 + [b"text"]}
     make_official(tmp_path, files, files, {})
     sums = {
         name: hashlib.md5((tmp_path / name).read_bytes(), usedforsecurity=False).hexdigest()
         for name in (TRAIN, VAL, DEVKIT)
     }
     monkeypatch.setattr("tinynet.data.imagenet.MD5", sums)
-    check_md5(tmp_path, progress=True)
-    open_source(tmp_path, progress=True)
-    prepare(tmp_path, tmp_path / "out", Options(size=8), workers=1, progress=False)
-    capsys.readouterr()
-    check_md5(tmp_path)
-    open_source(tmp_path)
-    verify(tmp_path / "out")
-    assert capsys.readouterr().err == ""
-    check_md5(tmp_path, progress=True)
-    assert capsys.readouterr().err == ""  # a log gets no bars, but lines of what takes long
+    out, bars, options = tmp_path / "out", [], Options(size=8, shard=2)
+
+    def everything(shown: bool) -> None:
+        check_md5(tmp_path, progress=shown)
+        open_source(tmp_path, progress=shown)
+        if out.exists():
+            shutil.rmtree(out)
+        with pytest.raises(DataError, match="2 of 12 pictures"):
+            prepare(tmp_path, out, options, workers=1, max_bad=0.1, progress=shown)
+        prepare(tmp_path, out, options, workers=1, max_bad=0.2, progress=shown)
+        assert verify(out, progress=shown) == []
+        (out / "train-000001.tar").write_bytes(b"damaged")
+        assert repair(out, workers=1, progress=shown) == ["train-000001.tar"]
+
+    class Noted(progress.tqdm):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            bars.extend([] if self.disable else [self])
+
+    everything(False)
+    everything(True)
+    assert capsys.readouterr().err == ""  # a log gets lines of what takes long, nothing else
     with monkeypatch.context() as patch:
-        patch.setattr("tinynet.data.progress.LOG", 0.0)
+        patch.setattr(progress, "LOG", 0.0)
         check_md5(tmp_path, progress=True)
-        assert verify(tmp_path / "out", progress=True) == []
+        assert list(progress.bar(range(3), shown=True, leave=True)) == [0, 1, 2]
     said = capsys.readouterr().err
     assert f"md5 of {TRAIN}: 100%" in said and "\r" not in said and "\n\n" not in said
-    assert len([line for line in said.splitlines() if line.startswith("pictures:")]) == 3, said
+    log = progress.bar(range(9), shown=True, leave=True)
+    assert [log.delay, log.mininterval, log.maxinterval] == [60, 60, 60] and list(log)
+    assert capsys.readouterr().err == ""
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True)
-    check_md5(tmp_path, progress=True)
-    open_source(tmp_path, progress=True)
-    assert verify(tmp_path / "out", progress=True) == []
-    said = capsys.readouterr().err
-    for words in (f"md5 of {TRAIN}", f"md5 of {VAL}", f"listing {TRAIN}", "checksums", "pictures"):
-        assert words in said
+    everything(False)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "tqdm", Noted)
+    everything(True)
+    sizes = {name: (tmp_path / name).stat().st_size for name in sums}
+    found = [(bar.desc, bar.unit, bar.total, bar.initial, bar.n, bar.leave) for bar in bars]
+    listing = (f"listing {TRAIN}", "B", 30720, 0, 2 * (512 + 10240), False)  # without the tar's end
+    files = ("checksums", " files", 12, 0, 12, False)
+    assert found == [
+        *((f"md5 of {name}", "B", size, 0, size, False) for name, size in sizes.items()), listing,
+        listing, ("", " pictures", 12, 0, 12, True),
+        listing, ("checking", " shards", 6, 0, 6, False), ("", " pictures", 12, 12, 12, True),
+        files, ("pictures", " files", 6, 0, 6, False),
+        files, listing, ("", " pictures", 2, 0, 2, True),
+    ]  # fmt: skip
 
 
 # ---- IDX

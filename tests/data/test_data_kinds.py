@@ -267,11 +267,16 @@ def test_every_type_of_number_and_text_in_a_matlab_file():
     }
     numbers = [cell(6, element(kind, value.tobytes())) for kind, value in values.items()]
     encodings = {1: "latin1", 2: "latin1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le"}
+    encodings[18] = "latin1"  # or any type unknown
     texts = [cell(4, element(kind, "bé".encode(code)), 2) for kind, code in encodings.items()]
+    texts.append(cell(4, element(4, b"\x00\xd8"), 1))  # half a letter
     others = [cell(6, element(9, bytes(16)), 2), cell(6, element(9, b""), 0), cell(1, b"")]
     found = read_struct_array(struct_array(numbers + texts + others), "table", "x")
-    expected = [value.item() for value in values.values()] + ["bé"] * 5 + [None] * 3
+    expected = [value.item() for value in values.values()] + ["bé"] * 6 + ["\ufffd"] + [None] * 3
     assert found == [{f"f{k}": value for k, value in enumerate(expected)}]
+    for other in ("tabl", "tables", "Table"):
+        with pytest.raises(DataError, match=f"x: no struct array named {other} in it"):
+            read_struct_array(struct_array(numbers), other, "x")
 
 
 def test_every_type_of_a_tars_member():
@@ -302,7 +307,7 @@ def test_a_header_without_a_name_keeps_the_name_before():
         return info.tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % 512)
 
     long = b"l" * 200
-    times = header(tarfile.XHDTYPE, b"20 mtime=1234567890\n")
+    times = header(tarfile.XHDTYPE, b"20 mtime=1234567890\n18 linkpath=other\n")
     named = header(tarfile.XHDTYPE, b"17 path=new name\n")
     old = header(tarfile.GNUTYPE_LONGNAME, long + b"\0")
     for before, name in (

@@ -112,6 +112,13 @@ def test_each_shard_is_written_once_and_the_bytes_are_those_of_one(
         assert written == Counter(shards)
     monkeypatch.setattr(over_ranks, "open_source", None)  # what is finished is not listed again
     assert together(2, one) == [right] * 2 and written == Counter(shards)
+    stale = tmp_path / "a view of the disk that lacks the newest files"
+    for size in (1, 2):
+        found = together(
+            size, lambda rank: prepare_over(rank, source, stale if rank.rank else out, OPTIONS)
+        )
+        assert found == [right] * size
+    assert not stale.exists() and written == Counter(shards)
 
 
 def test_unusable_pictures_count_over_all_ranks(tmp_path, source, written):

@@ -188,8 +188,9 @@ def test_bytes_are_kept_where_the_picture_stays_as_it_is(tmp_path, rng):
     pixels = 24 * 24 * 3
     exif = Image.Exif()
     exif[0x0112] = 3
-    turned = io.BytesIO()
+    turned, cmyk = io.BytesIO(), io.BytesIO()
     Image.fromarray(smooth[:24]).save(turned, "JPEG", exif=exif)
+    Image.fromarray(smooth[:24]).convert("CMYK").save(cmyk, "JPEG")
     cases = {  # the file, and by which forms it is kept
         "square": (square, ("square", "full")),
         "high": (high, ("full",)),
@@ -202,6 +203,7 @@ def test_bytes_are_kept_where_the_picture_stays_as_it_is(tmp_path, rng):
         "PNG": (saved(smooth[:24], "PNG"), ()),
         "grey": (saved(smooth[:24, :, 0]), ("square", "full")),
         "turned": (turned.getvalue(), ()),
+        "CMYK": (cmyk.getvalue(), ()),
     }
     (folder := make_tree(tmp_path / "in", 1) / "train/n01/0.jpg").unlink()
     for case, (data, _) in cases.items():
@@ -414,7 +416,10 @@ def test_what_dataset_json_must_say(tmp_path, out):
 
 def test_tables_with_a_right_checksum(out):
     moments = dict(np.load(out / "moments.npz"))
-    for change in ({"sum": np.zeros(3)}, {"count": np.array(0)}, {"count": np.array([1, 2])}):
+    for change in (
+        {"sum": np.zeros(3)}, {"count": np.array(0)}, {"count": np.array([1, 2])},
+        {"sum": moments["sum"][:8]},
+    ):  # fmt: skip
         data = io.BytesIO()
         np.savez(data, **moments | change)
         with_sums(out, "moments.npz", data.getvalue())

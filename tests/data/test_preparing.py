@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from make_archives import TRAIN, make_kaggle, make_official, tar_of
+from PIL import Image
 from small_tree import (
     SMALL,
     InThread,
@@ -29,11 +30,13 @@ from small_tree import (
     photo,
     picture,
 )
+from test_over_ranks import together as together_by_ranks
 
 from tinynet.data import open_data
 from tinynet.data import prepare as preparing
 from tinynet.data.folder import held_out
 from tinynet.data.imagenet import open_source
+from tinynet.data.over_ranks import prepare_over
 from tinynet.data.pictures import decode
 from tinynet.data.prepare import Options
 from tinynet.data.repair import repair
@@ -305,6 +308,11 @@ def test_a_folder_begun_with_another_source_is_not_gone_on_with(tmp_path, small)
     bad.unlink()
     with pytest.raises(DataError, match=r"out was begun with another source .* \(the pictures\);"):
         made(small, out)
+    bad.write_text("text")
+    moved = small.rename(tmp_path / "moved")  # the same pictures elsewhere
+    assert made(moved, out, max_bad=0.1)["plan"]["source"] == str(moved)
+    with pytest.raises(DataError, match=r"other options \(source .*/moved, not .*/in\); choose"):
+        made(small, out, max_bad=0.1)
 
 
 # ---- how many bad pictures are too many
@@ -316,9 +324,12 @@ def test_a_folder_begun_with_another_source_is_not_gone_on_with(tmp_path, small)
      (2, 2 / 12, True), (2, 0.24, True), (2, 1, True)],
 )  # fmt: skip
 def test_bad_pictures_up_to_the_share_and_no_more(small, tmp_path, bad, max_bad, passes):
-    """Of twelve; whether they are found in one run, or by a run that goes on with another."""
+    """Of twelve; whether they are found in one run, or by a run that goes on with another. What is
+    odd about others, and told, does not count.
+    """
+    Image.new("L", (12, 10)).save(small / "train/n01/0.jpg")
     for i in range(bad):
-        (small / "train" / ("n01", "n02")[i] / "1.jpg").write_text("no picture")
+        (small / ("train/n01/1.jpg", "val/n02/1.jpg")[i]).write_text("no picture")  # two shards
     for interrupted in (False, True):
         out = tmp_path / f"out {interrupted}"
         if interrupted:
@@ -423,12 +434,16 @@ def test_all_workers_work_at_once_and_no_more_than_there_is_work(tmp_path, sourc
         made(source, tmp_path / f"{workers}", workers=workers)
         assert len(crew) == count
         assert digests(tmp_path / f"{workers}") == digests(tmp_path / "a")
-    for name in ("train-000000.tar", "val-000000.tar", "train-000001.tar", "report.tsv"):
-        (tmp_path / "a" / name).write_bytes(b"damaged")
-        if name != "val-000000.tar":
-            crew.clear()
-            repair(tmp_path / "a", workers=2, progress=False)
-            assert len(crew) == (1 if name == "train-000000.tar" else 2)
+    monkeypatch.setattr(preparing, "available_cores", lambda: 1)
+    for names in (["train-000000.tar", "val-000000.tar", "train-000001.tar"], ["report.tsv"]):
+        crew.clear()
+        for name in names:
+            (tmp_path / "a" / name).write_bytes(b"damaged")
+        repair(tmp_path / "a", workers=2, progress=False)
+        assert len(crew) == 2
+    crew.clear()
+    together_by_ranks(2, lambda rank: prepare_over(rank, source, tmp_path / "b", SMALL, workers=2))
+    assert len(crew) == 4
     (source / "val/n02/1.jpg").write_text("no picture")
     crew.clear()
     with pytest.raises(DataError):

@@ -113,11 +113,15 @@ def cifar_files(folder: Path, labels: object = None) -> Path:
 
 
 @pytest.mark.parametrize("name", ["cifar-10-python.tar.gz", "mine.tgz", "mine.tar"])
-def test_cifar10_in_any_archive(tmp_path, name):
+def test_cifar10_in_any_archive(tmp_path, name, monkeypatch):
     folder = cifar_files(tmp_path / "cifar-10-batches-py")
     (folder / "test_batch_old").mkdir()  # no file, whatever its name
     (folder / "readme.html").write_text("x")
-    assert len(open_data(folder)[0]) == 10
+    read, whole = [], Path.read_bytes
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or whole(path))
+        assert len(open_data(folder)[0]) == 10
+    assert len(read) == 7 and "readme.html" not in read  # which may be of any size
     mode = "w:gz" if name.endswith("gz") else "w"
     with tarfile.open(tmp_path / name, mode) as tar:
         tar.add(folder, arcname=folder.name)
@@ -137,9 +141,10 @@ def test_labels_that_are_no_list_of_whole_numbers(tmp_path, labels):
         open_data(cifar_files(tmp_path / "cifar", labels))
 
 
-def test_labels_beyond_the_classes(tmp_path):
-    with pytest.raises(DataError, match="expected labels 0 to 1, one a class, got 0 to 2"):
-        open_data(cifar_files(tmp_path / "cifar", [0, 2]))
+@pytest.mark.parametrize(("other", "got"), [(2, "0 to 2"), (300, "0 to 300"), (-1, "-1 to 0")])
+def test_labels_beyond_the_classes(tmp_path, other, got):
+    with pytest.raises(DataError, match=f"expected labels 0 to 1, one a class, got {got}"):
+        open_data(cifar_files(tmp_path / "cifar", [0, other]))
 
 
 def idx_files(folder: Path, train: list[int], test: list[int]) -> Path:
@@ -173,6 +178,16 @@ def test_an_idx_file_of_any_length_but_the_right_one(tmp_path):
             read_idx(tmp_path / "a")
     (tmp_path / "a").write_bytes(right)
     assert read_idx(tmp_path / "a").tobytes() == b"abcde"
+    large = 1 << 24  # as much as is read at a time
+    with open(tmp_path / "a", "r+b") as file:
+        file.write(right[:4] + struct.pack(">I", large))
+        file.truncate(8 + large)
+        assert len(read_idx(tmp_path / "a")) == large
+        file.truncate(8 + large + 1)
+        with pytest.raises(DataError, match="a: expected .*, got more; fetch"):
+            read_idx(tmp_path / "a")
+        file.truncate(8)
+    (tmp_path / "a").write_bytes(right)
     for wrong in (b"\0\0\x09\1", b"\0\0\x08\2", b"\0\0\x08\4", b"\1\0\x08\1", b"\0\1\x08\1"):
         (tmp_path / "a").write_bytes(wrong + right[4:])
         with pytest.raises(DataError, match="a: expected an IDX file of uint8 .* another header"):

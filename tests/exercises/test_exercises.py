@@ -154,6 +154,19 @@ def test_probes_are_not_blind(name):
     assert any(k > s for pair in both for k, s in zip(*pair, strict=True))
 
 
+def test_probes_of_unbroadcast_have_every_kind_of_shape():
+    probes = EXERCISES["unbroadcast"].probes(np.random.default_rng(0))
+    kinds = set()
+    for grad, shape in probes:
+        extra = grad.ndim - len(shape)
+        repeated = [n == 1 < m for n, m in zip(shape, grad.shape[extra:], strict=True)]
+        parts = repeated[:1], repeated[1:-1], repeated[-1:]
+        kinds.add((min(extra, 2), shape == (), *map(any, parts)))
+    first, inner, last = (True, False, False), (False, True, False), (False, False, True)
+    assert {kind[2:] for kind in kinds} >= {first, inner, last, (False, False, False)}
+    assert {kind[:2] for kind in kinds} >= {(0, False), (1, False), (2, True)}
+
+
 # ------------------------------------------------------------------ a learner's file
 
 RIGHT = "def accumulate(parts):\n    return sum(parts[1:], parts[0])\n"
@@ -274,6 +287,7 @@ def test_what_a_function_prints_is_shown_but_not_all(run):
         ("cross", "return xa", "Expected two tensors"),
         ("conv2d_backward", "return dy", "Expected to get dx, dw, db, got an array of shape (1, 1"),
         ("conv2d_backward", "return dy, x", "Expected to get dx, dw, db, got a tuple of 2."),
+        ("conv2d_backward", "return dy, x, x, x", "Expected to get dx, dw, db, got a tuple of 4."),
         ("copy_backward", "return None", "dx: expected an array of shape (3,), got None"),
         ("sgd_step", "return weight + velocity", "weight is wrong."),
     ],

@@ -144,7 +144,11 @@ def test_a_signal_is_the_status_and_a_stop_by_time_is_a_run_that_ends(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_train_step", stop)
         assert told.run("--out", "a") == 128 + signal.Signals[name]
-    assert not told.rooms[0].evaluated
+    assert not told.rooms[0].evaluated and (Path("a") / "report.html").exists()
+    assert capsys.readouterr().out.endswith(
+        f"stopped by {name}\nsaved: a/step-00000004.safetensors\n"
+        "to go on: python net.py --resume --out a\nreport: a/report.html\n"
+    )
     assert told.run("--out", "b", "--max-time", "0.000001s") == 0
     assert len(told.rooms[0].evaluated) == 1
     said = capsys.readouterr().out

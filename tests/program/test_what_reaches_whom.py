@@ -200,7 +200,13 @@ def test_a_run_without_a_head_lends_nothing(told):
         told.run("--out", "a", "--start-from", "b")
 
 
-def test_devices_of_settings_and_of_uses(told):
+def test_devices_of_settings_and_of_uses(told, capsys):
+    def build(about, devices):
+        net = nn.Linear(2, 1)
+        net.seen = nn.Buffer(np.zeros(7, np.float32), devices[0])  # no parameter
+        return net
+
+    told.program.build = build
     told.run("--out", "a", "--device", "cpu:1")
     told.run("--resume", "--out", "a", "--device", "cpu:0,cpu:1", "--epochs", 3)
     names = [[str(d) for d in task] for task in (told.rooms[0].made.devices,)]
@@ -210,6 +216,8 @@ def test_devices_of_settings_and_of_uses(told):
         told.rooms[0].made = None
         assert told.run(*words, "--device", "cpu:1") == 0
         assert [str(d) for d in told.rooms[0].made.devices] == ["cpu:1", "cpu:1"]
+    assert capsys.readouterr().out.endswith("f.safetensors: 3 parameters by name\n")
+    assert {*tinynet.load("f.safetensors")} == {"weight", "bias", "seen"}
 
 
 # --- What is told and written ---------------------------------------------------------------------

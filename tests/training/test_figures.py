@@ -335,8 +335,10 @@ def test_health_is_of_named_groups_or_of_parameters(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_replay_after_a_test_is_one_of_training(tmp_path, clock):
     """Nobody reads the loss of the epoch's last batch: the checkpoint after the test is refused."""
-    trainer = make(tmp_path, Mean(), model=Outer(4.0), lr=1e-4, log_every=99)
-    with pytest.raises(TrainingError, match="first in the output of bomb, epoch 1, batch 5;"):
+    trainer = make(tmp_path, Mean(), model=nn.Sequential(Outer(4.0)), lr=1e-4, log_every=99)
+    with pytest.raises(
+        TrainingError, match="first in the output of layers.0.bomb, epoch 1, batch 5;"
+    ):
         trainer.fit()
 
 

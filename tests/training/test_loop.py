@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from told import BATCHES, Rows, Told, make, of_kind, set_clock, stop_at
 
+import tinynet
+from tinynet import nn
 from tinynet.devices.cpu import CpuDevice
 from tinynet.optim.lr_scheduler import Constant
 from tinynet.parallel.ranks import Ranks
@@ -385,12 +387,14 @@ def test_a_rank_with_another_net_ends_the_run_on_all_ranks(rank, other, tmp_path
         def gather(self, value):
             if not isinstance(value, tuple):  # time, or a reason to stop
                 return [value] * 3
-            assert value[0] == self.name and len(value[1]) == 2  # weight and bias
+            assert value[0] == self.name and len(value[1]) == 3  # with the buffer
             wrong = [each ^ 1 for each in value[1]]
             mine, its = (value[1], wrong) if rank != other else (wrong, value[1])
             return [(f"rank {k}", its if k == other else mine) for k in range(3)]
 
-    trainer = make(tmp_path, Told(), epochs=1)
+    net = nn.Linear(2, 1)
+    net.seen = nn.Buffer(np.zeros(2, np.float32), tinynet.device("cpu"))
+    trainer = make(tmp_path, Told(), model=net, epochs=1)
     trainer.ranks = Three()
     trainer.ranks.rank = rank
     if other is None:

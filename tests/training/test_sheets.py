@@ -104,10 +104,15 @@ def test_a_figure_that_a_line_lacks_is_no_point(figures, tmp_path):
 )
 def test_shares_are_written_from_one_per_cent_on(share, written, figures):
     count = round(1000 * share)
-    plots.confusion_picture(np.array([[count, 1000 - count], [0, 0]]), ["a, b", "c"], "light")
-    texts = {text.get_position(): text.get_text() for text in figures[0].axes[0].texts}
-    assert texts.get((0, 0), "") == written
-    assert (0, 1) not in texts and (1, 1) not in texts  # a class without pictures
+    for theme, paper, ink in (("light", "Blues", "black"), ("dark", "Blues_r", "white")):
+        plots.confusion_picture(np.array([[count, 1000 - count], [0, 0]]), ["a, b", "c"], theme)
+        axes = figures[-1].axes[0]
+        texts = {text.get_position(): text for text in axes.texts}
+        assert (0, 1) not in texts and (1, 1) not in texts  # a class without pictures
+        assert ((0, 0) in texts) == bool(written) and axes.images[0].cmap.name == paper
+        if written:
+            assert texts[0, 0].get_text() == written
+            assert (texts[0, 0].get_color() == ink) == (share <= 0.5)  # seen on its ground
 
 
 @pytest.mark.parametrize(("groups", "maps"), [(1, 5), (2, 6), (3, 3)])

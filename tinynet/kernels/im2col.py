@@ -33,16 +33,12 @@ def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
     return OH, OW
 
 
-def pad(x: np.ndarray, padding: Pair, extra: Pair = (0, 0)) -> np.ndarray:
-    """(C, H, W, N) -> (C, H + 2 ph + extra, W + 2 pw + extra, N), zeros around, `extra` more of
-    them at the end.
-
-    x itself where there is nothing to add.
-    """
+def pad(x: np.ndarray, padding: Pair) -> np.ndarray:
+    """(C, H, W, N) -> (C, H + 2 ph, W + 2 pw, N), zeros around; x itself without padding."""
     (ph, pw), (C, H, W, N) = padding, x.shape
-    if (ph, pw) == extra == (0, 0):
+    if (ph, pw) == (0, 0):
         return x
-    padded = pool.empty((C, H + 2 * ph + extra[0], W + 2 * pw + extra[1], N), x.dtype)
+    padded = pool.empty((C, H + 2 * ph, W + 2 * pw, N), x.dtype)
     padded[:, :ph] = padded[:, ph + H :] = 0
     padded[:, ph : ph + H, :pw] = padded[:, ph : ph + H, pw + W :] = 0
     padded[:, ph : ph + H, pw : pw + W] = x

@@ -73,7 +73,7 @@ def keep(imported: Imported, args: argparse.Namespace, program: Any) -> int:
         saved = checkpoint.Checkpoint(
             model=model.state_dict(),
             arrays={"mean": imported.mean},
-            state={"about": about, "trainer": {"step": 0}},
+            state={"about": about},
         )
         checkpoint.save(out / checkpoint.BEST, saved)
     told = "of the file"

@@ -77,6 +77,10 @@ FAULTS = {
         "the middle view's row and column are swapped": ("(bottom // 2, right // 2)]", "(right // 2, bottom // 2)]"),
         "the last incomplete test batch is not counted": ("        return -(-len(self.dataset) // self.batch_size)\n\n    def __repr__", "        return max(1, len(self.dataset) // self.batch_size)\n\n    def __repr__"),
         "colour axes of another number of channels": ("if colour is not None and colour.shape != (channels, channels):", "if colour is not None and colour.shape[0] != channels:"),
+        "what is cut at the centre is not mirrored": ("            flip = (mine[:, 2] >> np.uint64(31) == 1) & self.flip\n", "            flip = (mine[:, 2] >> np.uint64(31) == 1) & self.flip & (not self.centred)\n"),
+        "the first line of the story holds": ("sigma = [self.colour_sigma, *story][-1]", "sigma = [self.colour_sigma, *story][:2][-1]"),
+        "a batch of damaged pictures alone is empty": ("                if len(batch.labels):\n                    return batch\n", "                return batch\n"),
+        "every starts at the epoch's first": ("range(start + self.every[0], len(self), self.every[1])", "range(start + (self.every[0] - start) % self.every[1], len(self), self.every[1])"),
     },
     "data/batch.py": {
         "the offset forgotten for the width": ("x : x + width]", "0:width]"),
@@ -87,6 +91,7 @@ FAULTS = {
         "damaged by row": ("damaged[int(index)] =", "damaged[row] ="),
         "left not thinned": ("\"top\", \"left\", \"flip\"", "\"top\", \"flip\""),
         "thinned only where all can be thinned": ("            if (values := getattr(self, name)) is not None:\n                setattr(self, name, values[keep])\n", "            if (values := getattr(self, name)) is None:\n                return\n            setattr(self, name, values[keep])\n"),
+        "a file that cannot be opened ends everything": ("except (DataError, OSError) as error:", "except DataError as error:"),
     },
     "data/dataset.py": {
         "covariance of square pictures": ("pixels = self.count * height * width", "pixels = self.count * height * height"),
@@ -128,6 +133,9 @@ FAULTS = {
         "classes and pictures exchanged in its text": ("({len(self.classes):,} classes, {len(self):,} pictures \"", "({len(self):,} classes, {len(self.classes):,} pictures \""),
         "a padded set has no source": ("        self.in_memory, self.source = dataset.in_memory, dataset.source\n        height", "        self.in_memory = dataset.in_memory\n        height"),
         "a merged count of one": ("        self.count += other.count\n", "        self.count += 1\n"),
+        "no pictures have no least label": ("        if len(pictures) == 0:\n            raise DataError(\"ArrayDataset: expected at least one picture, got none\")\n        if labels.min() < 0 or labels.max() >= len(classes):\n            raise DataError(\n                f\"ArrayDataset: expected labels 0 to {len(classes) - 1}, one a class, got \"\n                f\"{labels.min()} to {labels.max()}\"\n            )\n", "        if labels.min() < 0 or labels.max() >= len(classes):\n            raise DataError(\n                f\"ArrayDataset: expected labels 0 to {len(classes) - 1}, one a class, got \"\n                f\"{labels.min()} to {labels.max()}\"\n            )\n        if len(pictures) == 0:\n            raise DataError(\"ArrayDataset: expected at least one picture, got none\")\n"),
+        "a part of nothing": ("if not 1 <= count <= len(dataset):", "if not 0 <= count <= len(dataset):"),
+        "moments keep their own sums where they are stored": ("        moments.sum, moments.products = arrays[\"sum\"], arrays[\"products\"]\n", "        moments.sum += arrays[\"sum\"]\n        moments.products += arrays[\"sum\"].sum()\n"),
     },
     "data/workers.py": {
         "a block is free while a view lives": ("weakref.finalize(batch.pictures, self.free.append, block).atexit = False", "self.free.append(block)"),
@@ -165,6 +173,10 @@ FAULTS = {
         "workers that decode give memory back": ("    keep_freed_memory()\n    blocks", "    blocks"),
         "tasks in turn, whoever is busy": ("worker = min(self.workers, key=lambda worker: len(worker.tasks))", "worker = self.workers[given % self.count]"),
         "a new worker is given the old one's pictures of one task": ("        for number, task in worker.tasks.items():\n            new.give(number, *task)\n", "        for number, task in list(worker.tasks.items())[:1]:\n            new.give(number, *task)\n"),
+        "how a worker ended is not waited for": ("        self.process.join(5)\n        code =", "        code ="),
+        "a block is sent with every batch": ("                self.known.add(block)\n", ""),
+        "one batch too many may wait": ("while given - taken < self.count * self.ahead:", "while given - taken <= self.count * self.ahead:"),
+        "signals of a closed terminal end a worker": ("for name in (\"SIGINT\", \"SIGHUP\"):", "for name in (\"SIGINT\",):"),
     },
     "data/folder.py": {
         "classes in the file system's order": ("return sorted(found[0])", "return list(found[0])[::-1]"),
@@ -202,6 +214,13 @@ FAULTS = {
         "the share's names the other way round": ("return f\"{self.train} without {self.share:.3g} of it\", f\"{self.share:.3g} of {self.val}\"", "return f\"{self.share:.3g} of {self.val}\", f\"{self.train} without {self.share:.3g} of it\""),
         "the most common side counts before it is cut to the largest": ("sides[min(*open_picture(read_file(path), path).size, largest)] += 1\n", "sides[min(open_picture(read_file(path), path).size)] += 1\n", "return sides.most_common(1)[0][0] if sides else largest", "return min(sides.most_common(1)[0][0], largest) if sides else largest"),
         "a set too large is advised by the train folder": ("root = splits.train if splits.share else splits.train.parent", "root = splits.train"),
+        "a folder of test pictures is ignored without a word": ("        if vals:\n            log.warning(\"%s: not used, since --val-share splits %s\", _listed(vals), train)\n", ""),
+        "classes by what is no picture": ("if list_pictures(root / name)[0]]", "if list_pictures(root / name)[1]]"),
+        "names of other alphabets": ("if not name.isprintable():", "if not (name.isprintable() and name.isascii()):"),
+        "classes are told as passed over": ("    passed.pop(\"folder\", None)  # the classes\n", ""),
+        "a share may take all": ("if not all(parts):", "if not any(parts):"),
+        "fifty and none more": ("if len(bad) > 50:", "if len(bad) >= 50:"),
+        "names that are no text are not split off": ("os.fsencode(name)", "name.encode()"),
     },
     "data/pictures.py": {
         "shorter side to the wrong axis": ("target = (size, long) if width < height else (long, size)", "target = (long, size) if width < height else (size, long)"),
@@ -238,6 +257,11 @@ FAULTS = {
         "enlarged is said of the longer side": ("if min(image.size) * 4 < size:", "if max(image.size) * 4 < size:"),
         "a file is read before its size is looked at": ("        check_size(os.fstat(file.fileno()).st_size, str(path))\n        return file.read()\n", "        data = file.read()\n    check_size(len(data), str(path))\n    return data\n"),
         "an empty scan has no components": ("len(missing) == 64 * components and", "len(missing) == 64 and"),
+        "a thumbnail's end is the picture's": ("data.find(_END, start) >= 0", "data.find(_END) >= 0"),
+        "a picture behind a JPEG makes it animated": ("if not jpeg and _is_animated(image):", "if _is_animated(image):"),
+        "hidden folders are told": ("            if entry.name.startswith(\".\"):\n                continue\n            if entry.is_dir():\n                others[\"folder\"] += 1\n            elif ending", "            if entry.is_dir():\n                others[\"folder\"] += 1\n            elif entry.name.startswith(\".\"):\n                continue\n            elif ending"),
+        "thresholds of memory exchanged": ("_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3", "_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -3, -1"),
+        "a small scan takes no time": ("scans * max(pixels, _SMALL_SCAN) > MAX_SCANNED", "scans * pixels > MAX_SCANNED"),
     },
     "data/shards.py": {
         "the part file stays when cut short": ("        file.flush()\n        os.fsync(file.fileno())\n    os.replace(aside, path)\n\n\ndef file_sha256", "        os.replace(aside, path)\n\n\ndef file_sha256"),
@@ -268,6 +292,10 @@ FAULTS = {
         "a file beside the shards that another run writes": ("f\".{path.name}.{os.getpid()}\"", "f\".{path.name}\""),
         "no index is an empty index": ("index.ndim != 1 or len(index) == 0:", "index.ndim != 1:"),
         "sums of two folders": ("if problems or names_of(about) != set(sums):", "if problems or not names_of(about) <= set(sums):"),
+        "a file's sum is that of its first block": ("        while block := file.read(1 << 20):\n            digest.update(block)", "        if block := file.read(1 << 20):\n            digest.update(block)"),
+        "moments of another shape": ("if moments.sum.shape != self.shape or moments.count < 1:", "if moments.count < 1:"),
+        "a file that is replaced is not whole first": ("        file.flush()\n        os.fsync(file.fileno())\n    os.replace(aside, path)", "        os.fsync(file.fileno())\n    os.replace(aside, path)"),
+        "raw pictures by the size of a JPEG": ("cut = self.size if self.form == \"full\" else None", "cut = self.size if self.form != \"full\" else None"),
     },
     "data/prepare.py": {
         "the last entries of a split are lost": ("entries[first : first + options.shard], options)", "entries[first : first + options.shard - 1], options)"),
@@ -325,6 +353,14 @@ FAULTS = {
         "plans of old lack what is new": ("begun = asdict(Options()) | begun\n    if", "begun = dict(begun)\n    if"),
         "an odd picture is noted once": ("report += [_line(job.split, entry.name, \"converted\", note) for note in notes]", "report += [_line(job.split, entry.name, \"converted\", note) for note in notes[:1]]"),
         "the channels' means of sums": ("moments.mean().mean(axis=(0, 1))", "moments.mean().mean(axis=(1, 2))"),
+        "test shards of a lost plan stay": ("                for split in (\"train\", \"val\"):\n                    for shard in out.glob", "                for split in (\"train\",):\n                    for shard in out.glob"),
+        "odd pictures count as bad": ("    return [line for line in learnt[\"report\"].tolist() if \"\\tleft out\\t\" in line]\n\n\ndef _write_pictures", "    return learnt[\"report\"].tolist()\n\n\ndef _write_pictures"),
+        "odd pictures of a done shard count as bad": ("            return None\n        return [line for line in learnt[\"report\"].tolist() if \"\\tleft out\\t\" in line]\n", "            return None\n        return learnt[\"report\"].tolist()\n"),
+        "who has just written is told that all is damaged": ("if damaged := len(begun) - len(done):", "if damaged := len(jobs) - len(done):"),
+        "a source that moved is another source": ("    if \"fingerprint\" in plan and begun.get(\"fingerprint\") == plan[\"fingerprint\"]:\n        begun[\"source\"] = plan[\"source\"]\n", ""),
+        "a dead worker's job is given to nobody, without a word": ("                    raise DataError(\n                        f\"{worker.died_of()} while", "                    continue\n                    raise DataError(\n                        f\"{worker.died_of()} while"),
+        "the shard's number is its place in the split": ("rows.append((job.number, offset,", "rows.append((job.first, offset,"),
+        "an end that is missing is not told": ("        notes.append(\"given the end marker it lacked\")\n", "        pass\n"),
     },
     "data/imagenet.py": {
         "truth in the archive's order": ("sorted(tar_members(file, str(path / VAL)), key=lambda member: member.name)", "list(tar_members(file, str(path / VAL)))"),
@@ -353,6 +389,12 @@ FAULTS = {
         "Kaggle's names are not looked up": ("path / \"LOC_synset_mapping.txt\"", "path / \"words.txt\""),
         "the picture's name without its class in a report": ("\"/\".join(Path(path).parts[-2:]), label)", "Path(path).name, label)"),
         "an archive without a picture is passed over": ("            if not members:\n                raise DataError(f\"{name}: expected the pictures of a class, got none\")\n", ""),
+        "one empty class too many is told": ("f\" and of {len(empty) - 1} other classes\"", "f\" and of {len(empty)} other classes\""),
+        "the devkit may be missing": ("    for name in (TRAIN, VAL, DEVKIT):\n        if not (path / name).is_file():", "    for name in (TRAIN, VAL):\n        if not (path / name).is_file():"),
+        "an empty line in Kaggle's table": (" for row in csv.reader(file) if len(row) > 1}", " for row in csv.reader(file)}"),
+        "a table of names in another encoding": ("table.read_text(\"utf-8\", \"replace\")", "table.read_text(\"utf-8\")"),
+        "an archive's bar counts the headers alone": ("read.update(inner.offset + inner.size - read.n)", "read.update(inner.offset - read.n)"),
+        "md5 stops after its first block": ("            while block := file.read(1 << 22):\n                found.update(block)\n                read.update(len(block))\n", "            if block := file.read(1 << 22):\n                found.update(block)\n                read.update(len(block))\n"),
     },
     "data/tar.py": {
         "a long name stays": ("            long_name = None\n", ""),
@@ -371,6 +413,7 @@ FAULTS = {
         "old files are refused": ("_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)", "_FILES = (tarfile.REGTYPE,)"),
         "a link's path is a name": ("if key == b\"path\":", "if key.endswith(b\"path\"):"),
         "uncompressed archives with limits of one": ("if len(data) > limit:", "if len(data) >= limit:"),
+        "the time stands in what is written": ("    header.size = len(data)\n    return header.tobuf", "    header.size, header.mtime = len(data), __import__(\"time\").time()\n    return header.tobuf"),
     },
     "data/cifar.py": {
         "planes read as pixels": (".reshape(-1, 3, _SIDE, _SIDE)", ".reshape(-1, _SIDE, _SIDE, 3).transpose(0, 3, 1, 2)"),
@@ -394,6 +437,7 @@ FAULTS = {
         "all that lies in the folder is read": ("if p.is_file() and _wanted(p.name)}", "if p.is_file()}"),
         "labels as long as a byte": ("return planes, np.array(labels)", "return planes, np.array(labels, np.uint8)"),
         "one forgiven class name": ("_class_names(files.get(names), f\"{path}/{names}\")", "_class_names(files.get(names, b\"\"), f\"{path}/{names}\")"),
+        "a table without names": ("    if not isinstance(labels, list):\n        raise DataError(f\"{name}: expected a list of the classes", "    if labels is None:\n        raise DataError(f\"{name}: expected a list of the classes"),
     },
     "data/idx.py": {
         "little-endian": ("f\">{len(sizes)", "f\"<{len(sizes)"),
@@ -411,6 +455,7 @@ FAULTS = {
         "what follows the promised values is not read": ("while len(data) <= count and", "while len(data) < count and"),
         "labels where pictures should be": ("            if array.ndim != int(kind[-1]):\n                raise DataError(f\"{path}: expected {kind[-1]} dimensions, got {array.ndim}\")\n", ""),
         "given names are counted again": ("    if classes is None:\n        highest", "    if not classes:\n        highest"),
+        "labels and pictures exchanged in the refusal": ("got {len(labels)} labels \"\n                f\"for {len(pictures)} pictures", "got {len(pictures)} labels \"\n                f\"for {len(labels)} pictures"),
     },
     "data/formats.py": {
         "a larger side passes": ("(size is None and largest is not None and side > largest)", "False"),
@@ -429,6 +474,7 @@ FAULTS = {
         "CIFAR's binary form only in the folder itself": ("(folder / \"data_batch_1\").is_file() or (folder / \"data_batch_1.bin\").is_file()", "(folder / \"data_batch_1\").is_file() or (path / \"data_batch_1.bin\").is_file()"),
         "the validation archive alone is not known": ("any(path.glob(\"ILSVRC2012_img_*.tar\"))", "(path / \"ILSVRC2012_img_train.tar\").exists()"),
         "a set of one class of fixed size": ("        _check_side(path, sets[0], size, largest)\n    if len", "        _check_side(path, sets[0], size, largest)\n        return sets\n    if len"),
+        "the width is the side": ("side = train.shape[0]", "side = train.shape[1]"),
     },
     "data/matfile.py": {
         "short elements take sixteen bytes": ("start, step = position + 4, 8", "start, step = position + 4, 16"),
@@ -441,6 +487,8 @@ FAULTS = {
         "numbers of two bytes without a sign": ("3: \"<i2\"", "3: \"<u2\""),
         "the first of many numbers": ("numbers[0].item() if len(numbers) == 1 else None", "numbers[0].item() if len(numbers) else None"),
         "only the first element of a compressed one is looked for": ("if parts[2][1] == variable.encode() and", "if parts[2][1].startswith(variable.encode()) and"),
+        "words that are no text refuse the table": ("data.decode(_ENCODINGS.get(kind, \"latin1\"), \"replace\")", "data.decode(_ENCODINGS.get(kind, \"latin1\"))"),
+        "text of the last encoding": ("_ENCODINGS.get(kind, \"latin1\")", "_ENCODINGS.get(kind, \"utf-8\")"),
     },
     "data/background.py": {
         "an error of the thread is swallowed": ("            put(\"error\", error)", "            put(\"end\")"),
@@ -457,6 +505,7 @@ FAULTS = {
         "waits for ever for room": ("return ready.put((kind, [what]), timeout=0.1)", "return ready.put((kind, [what]))"),
         "the program waits for it": (", daemon=True)\n    thread", ")\n    thread"),
         "one item more in advance": ("queue.Queue(ahead)", "queue.Queue(ahead + 1)"),
+        "an error in the background loses its kind": ("                raise held.pop()\n", "                raise RuntimeError(str(held.pop()))\n"),
     },
     "data/text.py": {
         "the last piece has no next token": ("return (len(self.tokens) - 1) // self.length", "return len(self.tokens) // self.length"),
@@ -487,6 +536,10 @@ FAULTS = {
         "a share rounded down": ("round(self.share * self.length)", "int(self.share * self.length)"),
         "both languages by the first's numbers": ("other.encode(b, source)) for a, b", "one.encode(b, source)) for a, b"),
         "pieces without their last token": ("pieces[:, :-1], pieces[:, 1:]", "pieces[:, :-1], np.roll(pieces[:, :-1], -1, 1)"),
+        "numbers of 32 bits": ("[self._numbers[symbol] for symbol in text], np.int64)", "[self._numbers[symbol] for symbol in text], np.int32)"),
+        "where is not handed on": ("self.tokens = vocabulary.encode(text, source)", "self.tokens = vocabulary.encode(text)"),
+        "begin behind the translation": ("np.r_[BEGIN, b]", "np.r_[b, BEGIN]"),
+        "rows made as long as the first": ("max(map(len, rows))), filling", "len(rows[0])), filling"),
     },
     "data/sequences.py": {
         "one order for all epochs": ("order = epoch_order(self.seed, epoch, total)", "order = epoch_order(self.seed, 0, total)"),
@@ -502,6 +555,7 @@ FAULTS = {
         "tests to share": ("if self.train and len(batch[0]) < self.share[1]", "if len(batch[0]) < self.share[1]"),
         "shares of the first array": ("tuple(array[part_of(self.share, len(array))] for array in batch)", "tuple(array[part_of(self.share, len(batch[0]) - 1)] for array in batch)"),
         "as many sequences as ranks are too few": ("if self.train and len(batch[0]) < self.share[1]:", "if self.train and len(batch[0]) <= self.share[1]:"),
+        "a test set smaller than its batch is refused": ("if train and batch_size > len(dataset):", "if batch_size > len(dataset):"),
     },
     "data/over_ranks.py": {
         "not waited for": ("        ranks.gather(None)  # all shards are there\n", ""),
@@ -528,6 +582,9 @@ FAULTS = {
         "a plan from the new place": ("plan = {\"source\": str(Path(where).resolve()), **asdict(options)}", "plan = {\"source\": plan[\"source\"], **asdict(options)}"),
         "names in the sums that belong to nothing": ("extra = set(sums) - names_of(about)", "extra = names_of(about) - set(sums)"),
         "another source is not handed on to the whole repair": ("    _prepare(out, plan, source, workers, progress)\n    return sorted(damaged) or", "    _prepare(out, plan, None, workers, progress)\n    return sorted(damaged) or"),
+        "a plan without a size": ("        plan[\"source\"], plan[\"size\"]\n", "        plan[\"source\"]\n"),
+        "a crafted plan ends in a traceback": ("    except TypeError as error:  # of a crafted plan", "    except KeyError as error:  # of a crafted plan"),
+        "a file for a folder of pictures": ("    if not Path(where).is_dir():", "    if not Path(where).exists():"),
     },
     "data/progress.py": {
         "a log's bar leaves an empty line": ("        leave = False  # which would add an empty line\n", ""),

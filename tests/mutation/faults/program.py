@@ -285,7 +285,6 @@ FAULTS = {
         "the share of a folder is not handed on": ("{\"data\": args.data, \"val_share\": args.val_share}", "{\"data\": args.data}"),
         "the result has any name": ("feeding.call, outputs=[feeding.result]", "feeding.call"),
         "numbers of parameters with buffers": ("size = sum(parameter.size for parameter in model.parameters())", "size = sum(array.size for array in model.state_dict().values())"),
-        "a step that no run has": ("\"trainer\": {\"step\": 0}", "\"trainer\": {\"step\": 1}"),
         "another number of classes": ("        if len(tests.classes) != len(names):", "        if len(tests.classes) < len(names):"),
     },
     "program/together.py": {

@@ -1,0 +1,110 @@
+"""How the exercises' checker compares, names a mistake, and puts a function in another's place."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tinynet.exercises import checker
+from tinynet.exercises.exercise import Exercise, gradchecks
+
+PROBES = [(np.array([1.0, 2.0]),), (np.array([-3.0]),), (np.array([4.0, -5.0]),)]
+HERE, THERE = SimpleNamespace(a=abs), SimpleNamespace(b=max)
+
+
+def double(x):
+    """y = 2 x"""
+    return 2 * x
+
+
+def triple(x):
+    return 3 * x
+
+
+def without_sign(x):
+    return abs(2 * x)
+
+
+EXERCISE = Exercise(
+    solution=double, chapter=1, question="What is twice?", hint="add", ours="x * 2",
+    results=("y",), mistakes={triple: "three", without_sign: "no sign"},
+    example=lambda: PROBES[0], probes=lambda rng: iter(PROBES), trials=lambda function: [],
+    places=((HERE, "a"), (THERE, "b")), adapt=lambda function: [function],
+)  # fmt: skip
+
+
+def only(*right_or_wrong):
+    """A function for each probe, by its length and sign."""
+    by_probe = {
+        x.tobytes(): function for (x,), function in zip(PROBES, right_or_wrong, strict=True)
+    }
+    return lambda x: by_probe[x.tobytes()](x)
+
+
+def fails(x):
+    raise ValueError("no")
+
+
+@pytest.mark.parametrize(
+    "function, hint",
+    [
+        (triple, "three"),
+        (without_sign, "no sign"),
+        (double, ""),
+        (only(triple, double, double), ""),  # in one probe as that mistake, but not in all
+        (only(triple, triple, fails), "three"),  # a failure tells little
+        (only(double, fails, fails), ""),  # where it is as `without_sign` that one is right
+        (only(double, without_sign, fails), "no sign"),
+        (fails, ""),
+    ],
+)
+def test_a_mistake_is_named_where_all_fits_it(function, hint):
+    outcomes = [checker.outcome(EXERCISE, function, probe) for probe in PROBES]
+    assert checker.named(EXERCISE, PROBES, outcomes) == hint
+
+
+@pytest.mark.parametrize(
+    "got, expected, close",
+    [
+        ([1 + 1e-7, 2.0], [1.0, 2.0], [True, True]),
+        ([1 + 1e-5, 2.0], [1.0, 2.0], [False, True]),
+        ([1e-9, 2e3], [0.0, 2e3], [True, True]),  # beside the largest
+        ([1.1e-9, 2e-9], [1e-9, 2e-9], [False, True]),  # of small numbers too
+        ([1e9, 2.5], [1.0, 2.0], [False, False]),  # the largest of those expected
+        ([np.nan, 1.0, 2.5], [np.nan, 1.0, 2.0], [True, True, False]),
+        ([np.inf, 1.0, 2.5], [np.inf, 1.0, 2.0], [True, True, False]),
+        ([np.nan, 0.0], [1.0, np.nan], [False, False]),
+    ],
+)
+def test_close_is_to_a_millionth_of_the_largest(got, expected, close):
+    assert checker._close(np.array(got), np.array(expected)).tolist() == close
+
+
+def test_what_differs_in_a_dict_is_told_by_key():
+    got, expected = {"a": 1, "b": 2, "d": 4}, {"a": 1, "c": 3, "d": 5}
+    assert checker._unlike("g", got, expected) == [
+        "g: these are wrong",
+        "    c: got None, expected 3",
+        "    d: got 4, expected 5",
+        "    b: got 2, expected None",
+    ]
+
+
+def test_all_places_are_taken_and_given_back():
+    for error in (None, KeyError):
+        try:
+            with EXERCISE.in_place(double):
+                assert HERE.a == THERE.b == [double]
+                if error:
+                    raise error
+        except KeyError:
+            pass
+        assert HERE.a is abs and THERE.b is max
+
+
+def test_the_cases_of_all_operations_are_trials():
+    one, other, both = (gradchecks(*names)(abs) for names in (["neg"], ["exp"], ["neg", "exp"]))
+    assert len(both) == len(one) + len(other) and one and other
+    assert all(trial.values > 0 for trial in both)
