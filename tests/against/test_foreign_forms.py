@@ -18,7 +18,7 @@ import pytest
 from tinynet import ModelFileError
 from tinynet.foreign import read_caffe, read_torch
 from tinynet.foreign.caffe import fields
-from tinynet.foreign.torch import Part, Stored, _array
+from tinynet.foreign.torch import Part, Stored, _array, unpickled
 
 # ------------------------------------------------------------------------- Caffe's: protobuf
 
@@ -158,12 +158,18 @@ def test_all_types_and_pickles_of_all_years(zipped: bool, protocol: int, tmp_pat
     state = {kind: base.to(getattr(torch, kind)) for kind in KINDS}
     state |= {f"{kind} turned": x.T[1:] for kind, x in state.items()}
     state |= {f"number {i}": torch.tensor(float(i)) for i in range(300)}  # more than a byte counts
-    (tmp_path / "net.pth").write_bytes(saved(state, zipped, protocol))
-    found = read_torch(tmp_path / "net.pth")
-    assert list(found) == list(state)
-    for name, x in state.items():
-        np.testing.assert_array_equal(found[name], x.numpy())
-        assert found[name].dtype == x.numpy().dtype and found[name].flags.writeable
+    state |= {"parameter": torch.nn.Parameter(base.float()), "none": torch.zeros(0, 3)}
+    state["view"] = torch.arange(24).reshape(2, 3, 4)[:, 1:, ::2].transpose(0, 2)
+    norm = torch.nn.BatchNorm1d(3).state_dict()  # with a version of each layer
+    adam = {"state": {0: {"step": torch.ones(1)}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
+    for tree in (norm, {"state_dict": norm, "epoch": 3, "optimizer": adam}, state):
+        (tmp_path / "net.pth").write_bytes(saved(tree, zipped, protocol))
+        found, expected = read_torch(tmp_path / "net.pth"), tree.get("state_dict", tree)
+        assert list(found) == list(expected)
+        for name, x in expected.items():
+            x = x.detach().numpy()
+            np.testing.assert_array_equal(found[name], x)
+            assert found[name].dtype == x.dtype and found[name].flags.writeable
     found["float32"][...] = 0
     assert found["float32 turned"].any()  # one storage here, two arrays there
 
@@ -185,7 +191,7 @@ def test_values_of_the_other_byte_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "offset, shape, strides, fits",
+    "offset, shape, strides, fits",  # in 12 numbers
     [
         (0, (12,), (1,), True), (1, (12,), (1,), False), (2, (2, 5), (5, 1), True),
         (3, (2, 5), (5, 1), False), (0, (2, 2), (10, 1), True), (0, (2, 2), (11, 1), False),
@@ -200,8 +206,7 @@ def test_a_tensor_lies_inside_of_its_storage(
     flat = np.arange(12, dtype=np.float32)
     part = Part(Stored("0", flat.dtype, 12), offset, shape, strides)
     if fits:
-        at = [offset + np.dot(i, strides).astype(int) for i in np.ndindex(shape)]
-        assert _array(part, {"0": flat}).ravel().tolist() == flat[np.array(at, int)].tolist()
+        assert _array(part, {"0": flat}).shape == shape
     else:
         with pytest.raises(ValueError, match="outside of its storage"):
             _array(part, {"0": flat})
@@ -239,6 +244,8 @@ def test_a_pickle_holds_names_and_shapes_alone(tmp_path: Path, monkeypatch: Any)
     monkeypatch.setattr(sys.modules["tinynet.foreign.torch"], "LARGEST", 50)
     with pytest.raises(ModelFileError, match="a pickle of more than names and shapes"):
         read_torch(tmp_path / "net.pth")
+    with pytest.raises(ValueError, match="an object of a class"):  # a list with attributes
+        unpickled(io.BytesIO(b"\x80\x02]}b."))
 
 
 @pytest.mark.parametrize("cut", [0.3, 0.6, 0.9])

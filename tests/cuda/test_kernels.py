@@ -386,24 +386,6 @@ def test_rows_longer_than_a_block_adds_up(
         )
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_elementwise(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
-    for shape, innermost in (
-        ((3, 4, 5, 2), True),
-        ((3, 4, 5, 2), False),
-        ((7, 5), True),
-        ((300,), True),
-        ((), True),
-    ):
-        x, dy = (activation(rng, shape, dtype, innermost and len(shape) > 1) for _ in range(2))
-        for name in ("relu", "tanh", "sigmoid"):
-            y = parity(gpu, f"{name}_forward", x)
-            parity(gpu, f"{name}_backward", dy, y)
-        for name in ("gelu", "gelu_tanh"):
-            parity(gpu, f"{name}_forward", x)
-            parity(gpu, f"{name}_backward", dy, x)
-
-
 @pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
 def test_elementwise_keeps_the_order_in_memory(
     gpu: Device, rng: np.random.Generator, axes: tuple
