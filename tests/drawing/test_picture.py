@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -169,25 +169,22 @@ def test_the_script_finds_what_it_looks_for(tmp_path):
 def test_where_the_script_goes_and_what_it_hides():
     """What it computes, as Python: after step 3 of 7."""
     script = (ROOT / "tinynet/drawing/steps.js").read_text()
+    python = {"||": " or ", "Number": "float", "Math.": "", "e.dataset.from": "first"}
 
     def value(pattern, **names):
         (found,) = re.findall(pattern, script)
-        for js, ours in (
-            ("||", " or "), ("Number", "float"), ("Math.", ""), ("e.dataset.from", "first"),
-        ):  # fmt: skip
+        for js, ours in python.items():
             found = found.replace(js, ours)
-        return eval(found, {"max": max, "min": min, "last": 7, **names})
+        return eval(found, {"max": max, "min": min, "step": 3, "last": 7, **names})
 
     for k, step in ((-1, 0), (0, 0), (3, 3), (7, 7), (8, 7)):
         assert value(r"    step = (Math.*);", k=k) == step
     buttons = [rf"\b{name}: \(\) => ([^,}}]*)" for name in ("first", "back", "on", "last")]
     keys = [rf"\b{name}: ([^,}}]*)" for name in ("Home", "ArrowLeft", "ArrowRight", "End")]
-    for way in (buttons, keys):
-        assert [value(pattern, step=3) for pattern in way] == [0, 2, 4, 7]
-    for first in range(9):
-        for until in (*range(9), np.inf):
-            hidden = value(r'toggle\("hidden", (.*)\);', step=3, first=first, until=until)
-            assert hidden == (not first <= 3 < until)
+    assert [value(w) for w in buttons] == [value(w) for w in keys] == [0, 2, 4, 7]
+    for first, until in product(range(9), (*range(9), np.inf)):
+        hidden = value(r'toggle\("hidden", (.*)\);', first=first, until=until)
+        assert hidden == (not first <= 3 < until)
 
 
 def test_without_a_script_the_last_step_is_seen(tmp_path):
