@@ -226,18 +226,6 @@ def test_an_exception_in_a_helper_is_raised(any_threads):
         threads.parallel_for(piece, range(2))
 
 
-def test_blas_is_held_to_one_thread_in_pieces_and_let_go_after(any_threads):
-    from threadpoolctl import threadpool_info, threadpool_limits
-
-    def blas():
-        return [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
-
-    with threadpool_limits(2, user_api="blas"):
-        before, inside = blas(), []
-        threads.parallel_for(lambda _: inside.append(blas()), [0])
-        assert inside == [[1] * len(before)] and blas() == before
-
-
 def test_every_blas_gets_its_own_number_of_threads_back(monkeypatch):
     numbers = [8, 3]
     ways = [(lambda i=i: numbers[i], lambda n, i=i: numbers.__setitem__(i, n)) for i in (0, 1)]

@@ -237,16 +237,6 @@ def test_local_response_norm(gpu: Device, rng: np.random.Generator, size: int, d
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("size", [1, 2, 5])
-def test_spatial_response_norm(
-    gpu: Device, rng: np.random.Generator, size: int, dtype: Any
-) -> None:
-    x, dy = (activation(rng, (3, 2, 6, 4), dtype) for _ in range(2))
-    parity(gpu, "spatial_response_norm_forward", x, size, 1.0, 0.75, 1.0)
-    parity(gpu, "spatial_response_norm_backward", dy, x, size, 1.0, 0.75, 1.0, tolerance=60)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("column_bytes", [1 << 28, 1 << 11])  # all at once; a row or two at a time
 def test_convolution(
