@@ -90,8 +90,10 @@ def test_the_smallest_range_that_fits_is_taken():
     pool = Pool()
     a, _wall, b = (pool.empty((n * SMALL,), np.uint8) for n in (4, 1, 2))
     _wall2 = pool.empty((SMALL,), np.uint8)
-    address = b.ctypes.data
+    large, address = a.ctypes.data, b.ctypes.data
     del a, b
+    more = pool.empty((2 * SMALL + 1,), np.uint8)  # a byte more than fits
+    assert more.ctypes.data == large
     assert pool.empty((2 * SMALL,), np.uint8).ctypes.data == address
 
 

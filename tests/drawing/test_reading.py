@@ -188,8 +188,8 @@ def test_names_come_from_what_is_given_then_the_net_the_trace_and_the_caller():
     net = nn.Linear(2, 1)
     x, other = leaf([[1.0, 2.0]]), leaf([[3.0]])
     y = net(x) * other
-    graph = tinynet.draw(y, net, names={"left": x, "none": None}).graph
-    assert {b.title for b in graph.boxes} == {"left", "weight", "bias", "Linear", "Mul", "other"}
+    graph = tinynet.draw(y, net, names={"left": x, "b": net.bias, "none": None}).graph
+    assert {b.title for b in graph.boxes} == {"left", "weight", "b", "Linear", "Mul", "other"}
     assert named(graph, "y").gradient.values == [1]
     graph = tinynet.draw(y).graph
     assert {b.title for b in graph.boxes if not b.runs} == {"x", "parameter", "other"}
