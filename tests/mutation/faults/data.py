@@ -269,7 +269,6 @@ FAULTS = {
         "thresholds of memory exchanged": ("_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3", "_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -3, -1"),
         "a small scan takes no time": ("scans * max(pixels, _SMALL_SCAN) > MAX_SCANNED", "scans * pixels > MAX_SCANNED"),
         "an orientation that is no number": ("    except Exception:  # the block is not ours: Pillow may raise anything over it\n        return 1", "    except (KeyError, OSError):\n        return 1"),
-        "a transparent palette straight to RGB": ("    if image.mode == \"P\":\n        image = image.convert(\"RGBA\")\n", ""),
         "a JPEG without its end's first byte": ("bare = data.removesuffix(_END[:1])", "bare = data"),
     },
     "data/shards.py": {
