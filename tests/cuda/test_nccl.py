@@ -135,26 +135,6 @@ def test_the_first_bucket_goes_before_the_last_gradient(nccl, monkeypatch):
     assert "sum" in events[events.index("gradient") : last]
 
 
-def test_a_bucket_sent_before_its_gradients_event_is_found(nccl, monkeypatch):
-    """The stand-in raises if the sums' stream does not wait for what the bucket holds."""
-
-    class Blind(nccl.Stream):
-        def wait_event(self, event: Any) -> None: ...
-
-    tinynet.device("cuda:0")  # whose own streams do wait
-    monkeypatch.setattr(sys.modules["cupy"].cuda, "Stream", Blind)
-    with pytest.raises(fake_cupy.Unordered):
-        train(["cuda:0", "cuda:0"], Two())
-
-
-def test_a_gradient_read_before_its_sum_is_found(nccl, monkeypatch):
-    train(["cuda:0", "cuda:0"], Two(), batches=1)
-    summing = sys.modules["tinynet.parallel.nccl"].Summing
-    monkeypatch.setattr(summing, "Wait", lambda self: None)
-    with pytest.raises(fake_cupy.Unordered):
-        train(["cuda:0", "cuda:0"], Two())
-
-
 def test_missing_nccl_is_told(nccl):
     nccl.available = False
     with pytest.raises(RanksError, match="expected NCCL.*pip install nvidia-nccl"):

@@ -101,32 +101,26 @@ def test_the_formulas_are_those_of_the_layers():
     assert weird_trick.factors_sent(2, 1) == 4 * (9216 + 4096 + 4096 + 4096 + 4096 + 1000)
 
 
-def test_a_layer_that_is_used_twice_keeps_its_gradient():
-    class Twice(Small):
-        def forward(self, x: Any) -> Any:
-            h = self.fc6(self.conv(x).flatten(1))
-            return self.fc8(self.fc7(h)) + self.fc8(self.fc7(2 * h))
-
-    net = Twice()
-    alone, _ = step(ALONE, net=net)
-    found, how = step(Same(2), True, net=net)
-    for mine, its in zip(found, alone, strict=True):
-        np.testing.assert_allclose(mine, its, rtol=1e-5, atol=1e-7)
-    assert how.factors.weights == {net.fc6.weight}
+class Twice(Small):
+    def forward(self, x: Any) -> Any:
+        h = self.fc6(self.conv(x).flatten(1))
+        return self.fc8(self.fc7(h)) + self.fc8(self.fc7(2 * h))
 
 
-def test_a_layer_of_rows_that_are_no_examples_keeps_its_gradient():
-    class Table(Small):
-        def forward(self, x: Any) -> Any:
-            table = self.fc6(tinynet.tensor(np.ones((5, 64), np.float32)))
-            return self.fc8(self.fc7(self.conv(x).flatten(1)[:, :40] + table.sum(0)))
+class Table(Small):
+    def forward(self, x: Any) -> Any:
+        table = self.fc6(tinynet.tensor(np.ones((5, 64), np.float32)))  # rows of no example
+        return self.fc8(self.fc7(self.conv(x).flatten(1)[:, :40] + table.sum(0)))
 
-    net = Table()
+
+@pytest.mark.parametrize("kind, chosen", [(Twice, ["fc6"]), (Table, ["fc7", "fc8"])])
+def test_a_layer_used_twice_or_of_no_batch_keeps_its_gradient(kind, chosen):
+    net = kind()
     alone, _ = step(ALONE, net=net)
     found, how = step(Same(2), True, net=net)
     for mine, its in zip(found, alone, strict=True):
         np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-6)
-    assert how.factors.weights == {net.fc7.weight, net.fc8.weight}
+    assert how.factors.weights == {getattr(net, name).weight for name in chosen}
 
 
 def test_each_dw_is_computed_once(monkeypatch):

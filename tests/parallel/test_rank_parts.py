@@ -13,7 +13,6 @@ from same import Same
 import tinynet
 import tinynet.functional as F
 from tinynet.data.loader import part_of
-from tinynet.devices import cores
 from tinynet.parallel import ranks
 from tinynet.parallel.ranks import RanksError
 from tinynet.program import together
@@ -92,16 +91,6 @@ def test_the_devices_of_a_rank():
     assert devices_of_rank("cuda:0,cuda:0", 2) == "cuda:2,cuda:2"
     assert devices_of_rank("cuda", 1) == "cuda:1"
     assert devices_of_rank("cpu:0,cpu:1", 5) == "cpu:0,cpu:1"
-
-
-def test_cores_are_divided():
-    before = cores.available_cores()
-    try:
-        cores.share(before + 1)
-        assert cores.available_cores() == 1
-    finally:
-        cores.share(1)
-    assert cores.available_cores() == before
 
 
 def test_facts_that_differ_are_named(monkeypatch):
