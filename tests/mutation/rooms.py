@@ -56,9 +56,9 @@ ROOMS = {
         kernels/adaptive_avg_pool2d.py core/test_as_defined.py core/test_every_case.py core/test_gradcheck_table.py core/test_kernels_alike.py -k 'adaptive or threads or innermost'
         kernels/gelu.py {_KERNELS} core/test_as_numpy.py -k 'gelu or elementwise or last_digits'
         kernels/*_loss.py core/test_as_defined.py core/test_gradcheck_table.py {_NORMS} core/test_operations.py
-        kernels/bce_with_logits.py core/test_as_defined.py core/test_gradcheck_table.py {_NORMS} core/test_operations.py
-        kernels/softmax.py core/test_edges.py {_KERNELS} -k softmax
-        kernels/cross_entropy.py {_KERNELS} {_NORMS} -k 'entropy or softmax'
+        kernels/bce_with_logits.py core/test_edges.py core/test_as_defined.py core/test_gradcheck_table.py {_NORMS} core/test_operations.py
+        kernels/softmax.py core/test_edges.py {_KERNELS} -k 'softmax or in_common'
+        kernels/cross_entropy.py core/test_edges.py {_KERNELS} {_NORMS} -k 'entropy or softmax or in_common'
         kernels/sigmoid.py {_KERNELS} core/test_edges.py -k 'elementwise or sigmoid or wide or large'
         kernels/tanh.py {_KERNELS} -k 'elementwise or tanh'
         kernels/pictures.py {_KERNELS} -k pictures
