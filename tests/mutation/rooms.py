@@ -76,7 +76,7 @@ ROOMS = {
     "tape": f"""
         tensors.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py cuda/test_steps.py
         tape.py {_TAPE} core/test_every_case.py
-        function.py {_TAPE} core/test_tape_details.py core/test_every_case.py core/test_tracing.py drawing/test_reading.py core/test_devices.py {_CALLS}
+        function.py {_TAPE} core/test_tape_details.py core/test_every_case.py core/test_profiler.py core/test_tracing.py drawing/test_reading.py core/test_devices.py {_CALLS}
         arithmetic/shapes.py core/test_edges.py core/test_as_numpy.py core/test_handed_on.py core/test_operations.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py core/test_tape_details.py cuda/test_host.py
         arithmetic/*.py core/test_edges.py core/test_as_numpy.py core/test_handed_on.py core/test_operations.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py core/test_tape_details.py
         random.py core/test_devices.py core/test_wrong_calls.py
