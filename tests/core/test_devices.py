@@ -113,6 +113,14 @@ def test_to_is_the_identity_and_so_is_its_adjoint(rng):
     assert x.to("cpu") is x and x.to(tinynet.device("cpu:0")) is x
 
 
+def test_a_target_on_another_device_is_refused():
+    """Of tensors: tests/core/test_every_case.py."""
+    target = tinynet.tensor([0, 1], device="cpu:1")
+    with pytest.raises(RuntimeError, match="CrossEntropy: .* on cpu, .* on cpu:1; move") as caught:
+        F.cross_entropy(tinynet.ones(2, 2), target)
+    assert isinstance(caught.value, tinynet.DeviceMismatchError)
+
+
 def test_cuda_without_cupy_says_what_to_do():
     code = (
         "import sys; sys.modules['cupy'] = None\n"

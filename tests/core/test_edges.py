@@ -292,6 +292,30 @@ def test_each_weight_of_several_convolutions_is_checked(place):
             F.conv2d_each(x4, weights, biases)
 
 
+@pytest.mark.parametrize("by", [1e3, -1e3, 1e5, -1e5])
+def test_what_all_have_in_common_does_not_count(by, rng):
+    """softmax and what is made of it: of x + c as of x, whatever its size and sign."""
+    a = rng.normal(size=(3, 4))
+    for function in (
+        F.softmax, F.log_softmax, lambda x: F.cross_entropy(x, [0, 3, 1], "none"),
+        lambda x: F.cross_entropy(x, [0, 3, 1], "none", 0.3),
+    ):  # fmt: skip
+        found = []
+        for x in (leaf(a), leaf(a + by)):
+            y = function(x)
+            (y * y).sum().backward()
+            found.append((y.numpy(), x.grad.numpy()))
+        for ours, theirs in zip(*found, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-9)
+
+
+def test_the_small_loss_of_a_sure_no_has_all_its_digits():
+    x = np.array([-1.0, -20.0, -40.0])
+    for dtype, exact in (("float64", 1e-14), ("float32", 3e-7)):
+        found = F.bce_with_logits(tinynet.tensor(x, dtype), tinynet.zeros(3, dtype=dtype), "none")
+        np.testing.assert_allclose(found.numpy(), np.log1p(np.exp(x)), rtol=exact)
+
+
 EXTREME = {
     "sigmoid": (F.sigmoid, [0, 0.5, 1]), "tanh": (F.tanh, [-1, 0, 1]),
     "relu": (F.relu, [0, 0, 1e4]), "leaky_relu": (F.leaky_relu, [-100, 0, 1e4]),

@@ -23,7 +23,7 @@ from PIL import Image
 from small_tree import larger_tree, made, make_tree, photo, picture
 from test_reading_rules import cifar_files, idx_files
 
-from tinynet.data import ArrayDataset, Loader, Pairs, fashion_mnist, open_data
+from tinynet.data import ArrayDataset, Loader, Pairs, Vocabulary, fashion_mnist, open_data
 from tinynet.data.folder import MAX_BAD, MAX_MEMORY, MAX_SIZE, open_folder
 from tinynet.data.imagenet import open_source, read_devkit
 from tinynet.data.matfile import read_struct_array
@@ -362,9 +362,16 @@ def test_a_scan_is_whole_whatever_follows_it(rng):
 # ---- text, and the program's end
 
 
-def test_no_pairs_are_refused():
+def test_pairs_that_are_none_or_of_other_words():
     with pytest.raises(DataError, match="here: expected pairs to train on and to test on, got no"):
         Pairs([], (None, None), "here")
+    one, other = Vocabulary("ab"), Vocabulary("bc")
+    assert Pairs([(["a"], ["c"])], (one, other), "here").source == "here"
+    for pair in ((["c"], ["b"]), (["b"], ["a"])):  # each by its own language
+        with pytest.raises(
+            DataError, match="here: expected nothing but the 2 symbols .*, got .[ac]"
+        ):
+            Pairs([pair], (one, other), "here")
 
 
 def test_processes_start_with_the_first_epoch():

@@ -462,7 +462,7 @@ def newest(out: Path) -> float:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_damaged_picture_ends_training_in_a_line_or_is_left_out(out, workers):
+def test_a_damaged_picture_ends_training_in_a_line_or_is_left_out(out, workers, forks):
     options = {"crop": 12, "train": True, "seed": 3, "colour": np.eye(3, dtype="f4")}
     with Loader(open_data(out)[0], 6, **options) as loader:
         expected = [batch for epoch in range(2) for batch in loader.epoch(epoch)]
@@ -499,7 +499,7 @@ def test_a_shard_that_is_gone_counts_picture_by_picture(out):
         list(loader.epoch(0))
 
 
-def test_a_batch_is_not_held_while_its_user_is_busy(out):
+def test_a_batch_is_not_held_while_its_user_is_busy(out, forks):
     """Its memory is free for the next as soon as the user lets go of it."""
     with Loader(ShardDataset(out, "train"), 6, crop=12, train=True, workers=1) as loader:
         epoch = loader.epoch(0)

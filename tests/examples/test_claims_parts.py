@@ -104,18 +104,8 @@ def test_what_a_run_is_started_with():
     places = {"CIFAR-10": "/there"}
     lender = running.Job("lender", ("--seed", "0"), "embedded")
     job = running.Job("a", ("--epochs", "6", "--seed", "2"), "CIFAR-10", start=lender)
-    assert job.arguments(places) == [
-        "--epochs",
-        "6",
-        "--seed",
-        "2",
-        "--start-from",
-        lender.folder,
-        "--data",
-        "/there",
-        "--out",
-        job.folder,
-    ]
+    words = f"--epochs 6 --seed 2 --start-from {lender.folder} --data /there --out {job.folder}"
+    assert job.arguments(places) == words.split()
     assert "--data CIFAR-10" in job.command() and lender.arguments(places)[-2:] == [
         "--out",
         lender.folder,
@@ -259,6 +249,14 @@ def test_a_line_is_on_the_disk_when_it_is_known(tmp_path, monkeypatch):
     assert running.Book(path).lines == book.lines
     assert list(book.lines) == ["run 0", "run 1"] and book.lines["run 1"]["value"] == 1
 
+    def full(number):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        book.add({"command": "run 2"})
+    assert "run 2" not in book.lines
+
 
 @pytest.fixture
 def performed(tmp_path, monkeypatch):
@@ -369,7 +367,14 @@ def test_what_is_said_reaches_the_runs(tmp_path, monkeypatch, capsys):
         (STATEMENTS["sixth"], "full", 2, ("--epochs", "1"), lines, shards, "cpu:1"),
         (STATEMENTS["colour"], "small", 5, (), lines, {"CIFAR-10": "c"}, None),
     ]
+
+    def stopped(*each):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(claims, "run", stopped)
     capsys.readouterr()
+    assert claims.main(["run", "norm", "--out", str(out)]) == 130
+    assert capsys.readouterr() == ("", "stopped; the same command goes on\n")
     assert claims.main(["list"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert "sixth (section 7, table 2; CIFAR-10, photographs)" in said
@@ -423,13 +428,17 @@ def test_more_pairs_than_the_table_has():
         assert found.mean - found.low == pytest.approx(t * d.std(ddof=1) / math.sqrt(n))
 
 
-def test_a_run_that_is_interrupted_ends_before_the_command_does(tmp_path, monkeypatch):
-    """It saves; and is waited for."""
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_run_that_is_interrupted_ends_before_the_command_does(terminal, tmp_path, monkeypatch):
+    """It saves; and is waited for. Its bar is for a terminal, or for the log like all else."""
     told = []
+    stderr = SimpleNamespace(isatty=lambda: terminal)
+    monkeypatch.setattr(running, "sys", SimpleNamespace(stderr=stderr, executable="python"))
 
     class Child:
-        def __init__(self, *arguments, **options):
-            pass
+        def __init__(self, *arguments, stdout, stderr):
+            assert stdout.name == str(tmp_path / "a.log")
+            assert stderr is (None if terminal else stdout)
 
         def wait(self):
             told.append("wait")

@@ -125,6 +125,11 @@ def test_each_rank_reads_its_batches_and_one_writes(run, tmp_path, monkeypatch):
         assert features.run(args, job) == 0
         assert loaders[-1].every == (rank, 2) and args.out.exists() == (rank == 0)
         args.out.unlink(missing_ok=True)
+    monkeypatch.setattr(features.together, "fail", lambda job, text, complain: text)
+    sheet = {"out": tmp_path / "f.png"}
+    for alone in (sheet, {"pictures": ["1.png"], "data": None}):
+        said = features.run(SimpleNamespace(**{**vars(args), **alone}), job)
+        assert "a sheet, and single pictures, are for one rank" in said and len(loaders) == 2
 
 
 @pytest.mark.parametrize("layer, maps", [("", 10), ("conv2", 6)])
@@ -353,6 +358,12 @@ def test_a_mistake_is_one_line(prepared, monkeypatch, capsys):
     assert capsys.readouterr().err == "error: from: no pictures\n"
     assert [signal.getsignal(getattr(signal, name)) for name in prepare_imagenet.SIGNALS] == before
     many = SimpleNamespace(**{**vars(ALONE), "size": 2})
+    begun = []
+    monkeypatch.setattr(prepare_imagenet.together, "begin", lambda *each: begun.append(each))
+    args = prepare_imagenet.parse(["from", "to"])
+    with pytest.raises(DataError):
+        prepare_imagenet.run(args, many)
+    assert begun == [(many, args)]  # that ranks are alike is known before
     for words in (["--verify", "to"], ["--repair", "to"]):
         with pytest.raises(tinynet.TinynetError, match="for one rank"):
             prepare_imagenet.run(prepare_imagenet.parse(words), many)

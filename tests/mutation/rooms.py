@@ -167,7 +167,7 @@ ROOMS = {
         program/made.py program/test_rooms_of_data.py examples/test_perceptron.py {_PROGRAM}
         program/shown.py program/test_shown.py program/test_rooms_of_data.py examples/test_perceptron.py {_PROGRAM}
         program/text.py program/test_rooms_of_data.py data/test_text.py examples/test_gpt.py {_PROGRAM}
-        program/published.py program/test_published.py program/test_pictures.py program/test_export_and_import.py against/test_foreign.py against/test_onnx.py
+        program/published.py program/test_published.py program/test_starting.py program/test_pictures.py program/test_export_and_import.py against/test_foreign.py against/test_onnx.py
         program/exchange.py program/test_published.py program/test_export_and_import.py program/test_command_line.py
         program/together.py program/test_together.py parallel/test_rank_parts.py parallel/test_rank_faults.py {_PROGRAM}
         program/starting.py program/test_starting.py program/test_batch_size.py parallel/test_rank_parts.py {_PROGRAM}

@@ -454,7 +454,6 @@ FAULTS = {
         "labels of three dimensions": ("if array.ndim != int(kind[-1]):", "if array.ndim > int(kind[-1]):"),
         "what follows the promised values is not read": ("while len(data) <= count and", "while len(data) < count and"),
         "labels where pictures should be": ("            if array.ndim != int(kind[-1]):\n                raise DataError(f\"{path}: expected {kind[-1]} dimensions, got {array.ndim}\")\n", ""),
-        "given names are counted again": ("    if classes is None:\n        highest", "    if not classes:\n        highest"),
         "labels and pictures exchanged in the refusal": ("got {len(labels)} labels \"\n                f\"for {len(pictures)} pictures", "got {len(pictures)} labels \"\n                f\"for {len(labels)} pictures"),
     },
     "data/formats.py": {
@@ -581,7 +580,6 @@ FAULTS = {
         "a mended folder keeps its parts": ("                shutil.rmtree(out / \"parts\")\n", ""),
         "a plan from the new place": ("plan = {\"source\": str(Path(where).resolve()), **asdict(options)}", "plan = {\"source\": plan[\"source\"], **asdict(options)}"),
         "names in the sums that belong to nothing": ("extra = set(sums) - names_of(about)", "extra = names_of(about) - set(sums)"),
-        "another source is not handed on to the whole repair": ("    _prepare(out, plan, source, workers, progress)\n    return sorted(damaged) or", "    _prepare(out, plan, None, workers, progress)\n    return sorted(damaged) or"),
         "a plan without a size": ("        plan[\"source\"], plan[\"size\"]\n", "        plan[\"source\"]\n"),
         "a crafted plan ends in a traceback": ("    except TypeError as error:  # of a crafted plan", "    except KeyError as error:  # of a crafted plan"),
         "a file for a folder of pictures": ("    if not Path(where).is_dir():", "    if not Path(where).exists():"),

@@ -50,6 +50,7 @@ FAULTS = {
         "a repair by all cores": ("repair(args.repair, args.source, workers=args.workers)", "repair(args.repair, args.source)"),
         "handlers stay": ("    finally:\n        for name, handler in before.items():\n            signal.signal(getattr(signal, name), handler)\n", "    finally:\n        pass\n"),
         "what is kept is not told of a rank": ("        job.abort(128 + number)\n        return 128 + number", "        job.abort(128 + number)\n        return number"),
+        "ranks that may differ": ("        together.begin(job, args)\n", ""),
     },
     "examples/features.py": {
         "labels of the rows are not kept": ("batches, found[\"labels\"] = loader.epoch(0), train.labels", "batches = loader.epoch(0)"),
@@ -58,6 +59,7 @@ FAULTS = {
         "every rank reads all": ("                loader.every = job.rank, job.size\n", ""),
         "a sheet of the fields of tower a's first layer": ("groups=model.preset.towers)", "groups=1)"),
         "rows in the order of training": ("Loader(train, 128, crop=inputs.size, train=False)", "Loader(train, 128, crop=inputs.size, train=True)"),
+        "a sheet of a rank's pictures": ("if args.pictures or args.out.suffix == \".png\":", "if args.pictures:"),
     },
     "examples/similar.py": {
         "test:N one too far": ("int(name[5:]) >= len(test)", "int(name[5:]) > len(test)"),
@@ -86,6 +88,7 @@ FAULTS = {
         "colours in shares of 1": ("100 * float(colour[part].sum() / energy[part].sum())", "float(colour[part].sum() / energy[part].sum())"),
         "a tower's share of kernels, not of energy": ("100 * float(colour[part].sum() / energy[part].sum())", "100 * float((colour[part] / energy[part]).mean())"),
         "colours of the best net": ("model = checkpoint.newest_whole(folder)[1].model", "model = checkpoint.load(Path(folder) / checkpoint.BEST).model"),
+        "one tower has colours": ("if len(towers) < 2 or towers[0].shape[1] != 3:", "if not towers or towers[0].shape[1] != 3:"),
     },
     "examples/paper/running.py": {
         "the same folder for other pictures": ("key = json.dumps([self.options, self.data, before])", "key = json.dumps([self.options, before])"),
@@ -112,6 +115,7 @@ FAULTS = {
         "commits of the first run": ("sorted({line['commit'] for line in there})", "[there[0]['commit']]"),
         "minutes of averages": ("sum(line.get(\"seconds\", 0.0) for line in there) / 60", "sum(line.get(\"seconds\", 0.0) for line in there) / 3600"),
         "colour without its chance": ("    if figure == \"colour\":\n        return f\"{value:.2f} ({line['colour_p']:.2f})\"\n", ""),
+        "a picture of nothing": ("    if not rows:\n        return \"\"\n", ""),
     },
     "examples/paper/claims.py": {
         "runs without their ten views are done": ("return known is None or (views and \"ten_views\" not in known)", "return known is None"),
