@@ -250,10 +250,6 @@ def test_colours_of_towers(tmp_path, rng):
         assert figures.colours(tmp_path / name) == {}  # one tower, or no colours
 
 
-def test_the_epoch_that_reaches_the_target():
-    assert figures._epochs_to([60.0, 25.0, 30.0]) == 2 and figures._epochs_to([60.0]) is None
-
-
 def test_what_is_single_runs_own_is_not_said_for_all(tmp_path, capsys):
     """Seeds that are all the same, or arms, would make intervals of width 0."""
     mine = ["run", "norm", "--out", str(tmp_path)]

@@ -76,10 +76,6 @@ def test_xor_is_never_learnt_and_a_run_resumes(tmp_path, capsys):
 
 
 def test_two_classes_of_pictures():
-    (x, target), (tests, _) = perceptron.pictures()
-    assert x.shape == (2000, 784) and tests.shape == (400, 784)
-    assert (target == 1).sum() == (target == -1).sum() == 1000
-    assert 0 <= x.min() < x.max() <= 1
     for (x, target), part in zip(perceptron.pictures(), fashion_mnist(), strict=True):
         names = np.array(part.classes)[part.labels]
         rows = np.flatnonzero(np.isin(names, ["Bag", "Trouser"]))

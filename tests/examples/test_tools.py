@@ -82,16 +82,8 @@ def rows_of(run, dataset, layer=""):
 @pytest.mark.parametrize("layer", ["", "conv3", "fc6", "fc7"])
 def test_a_row_for_each_training_picture_and_its_label(layer, run, tmp_path, capsys):
     out = tmp_path / "f.safetensors"
-    words = [
-        "run",
-        str(out),
-        "--data",
-        "there",
-        "--device",
-        "cpu:1",
-        *["--layer", layer][: 2 * bool(layer)],
-    ]
-    assert features.main(words) == 0
+    words = f"run {out} --data there --device cpu:1 {f'--layer {layer}' * bool(layer)}"
+    assert features.main(words.split()) == 0
     found = tinynet.load(out)
     np.testing.assert_array_equal(found["labels"].numpy(), run.train.labels)
     wanted = rows_of(run, run.train, layer)
@@ -138,14 +130,8 @@ def test_a_sheet_shows_the_patches_of_a_layer(layer, maps, run, tmp_path, monkey
     monkeypatch.setattr(
         features, "draw_patches", lambda *each, groups: drawn.append((*each, groups))
     )
-    words = [
-        "run",
-        str(tmp_path / "f.png"),
-        "--data",
-        "there",
-        *["--layer", layer][: 2 * bool(layer)],
-    ]
-    assert features.main(words) == 0
+    words = f"run {tmp_path / 'f.png'} --data there {f'--layer {layer}' * bool(layer)}"
+    assert features.main(words.split()) == 0
     ((patches, path, groups),) = drawn
     assert len(patches) == maps and path == tmp_path / "f.png" and groups == 2
     assert patches.shape[1] == 9 and 16 <= patches.shape[2] <= 32

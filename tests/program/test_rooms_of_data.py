@@ -304,6 +304,8 @@ def test_a_tables_task(sweeps):
     assert room.predict(["net"], task, {}, "0 1") == ["0 1: net 0 1 False"]
     feeding = room.feeding(None, task, {"inputs": [2], "targets": [1]}, raw=False)
     assert feeding.example.shape == (1, 2) and feeding.takes == "rows, float32 (N, 2)"
+    with pytest.raises(ValueError, match="--raw is for pictures: leave it out"):
+        room.feeding(None, task, {"inputs": [2], "targets": [1]}, raw=True)
 
 
 # --- What is shown of a test ----------------------------------------------------------------------

@@ -130,6 +130,7 @@ FAULTS = {
         "the deviation is the variance": ("(log_variance / 2).exp()", "log_variance.exp()"),
         "a walk between neighbours of one kind": ("mean.numpy()[: len(x) // 2 * 2]", "mean.numpy()[: len(x) // 2]"),
         "samples are the codes' means": ("    z = tinynet.randn(64, net.code, device=x.device)", "    z = tinynet.zeros(64, net.code, device=x.device)"),
+        "pixels start by He's rule": ("self.paint = nn.Linear(hidden, pixels, weight_init=nn.init.xavier(), device=device)", "self.paint = nn.Linear(hidden, pixels, device=device)"),
     },
     "examples/history/gan.py": {
         "the judge's loss reaches the forger": ("net.judge(forged.detach())", "net.judge(forged)"),
@@ -152,12 +153,14 @@ FAULTS = {
         "gains decay": ("params=[p for p in parameters if p.ndim == 1], weight_decay=0.0", "params=[p for p in parameters if p.ndim == 1], weight_decay=0.01"),
         "the hidden token is a character": ("tokens == len(vocabulary)", "tokens == len(vocabulary) - 1"),
         "the hidden sign twice": ("known = Vocabulary([*vocabulary.symbols, HIDDEN])", "known = Vocabulary(sorted([*vocabulary.symbols, HIDDEN]))"),
+        "it records while it speaks": ("    with tinynet.no_grad():\n        likeliest", "    if True:\n        likeliest"),
     },
     "examples/history/gpt.py": {
         "a text longer than the places": ("np.array([tokens[-len(net.places.weight) :]])", "np.array([tokens[: len(net.places.weight)]])"),
         "a net that sees what comes": ("self.attention(x, causal=True)", "self.attention(x)"),
         "each character has the same luck": ("            tokens.append(rng.choice(", "            rng = np.random.default_rng(0)\n            tokens.append(rng.choice("),
         "a text is three hundred characters": ("        for _ in range(count):", "        for _ in range(count - len(tokens)):"),
+        "it records while it speaks": ("    with tinynet.no_grad():\n        for _", "    if True:\n        for _"),
     },
     "examples/history/transformer.py": {
         "padding is looked at": ("x = self.norms[0](x + self.look(x, mask=mask))", "x = self.norms[0](x + self.look(x))"),
@@ -167,6 +170,7 @@ FAULTS = {
         "all end with the first": ("while (said != END).all(axis=1).any() and", "while (said != END).all() and"),
         "a million is a number below": ("if int(text) >= 1_000_000:", "if int(text) > 1_000_000:"),
         "a decoder sees what comes": ("x = self.norms[0](x + self.look(x, causal=True))", "x = self.norms[0](x + self.look(x, causal=x.shape[1] > 1 and self.training))"),
+        "a translation is recorded": ("    with no_grad():\n        encoded", "    if True:\n        encoded"),
     },
     "examples/history/resnet.py": {
         "new channels behind the old": ("F.pad(x, (0, 0, 0, 0, self.new // 2, self.new // 2))", "F.pad(x, (0, 0, 0, 0, 0, self.new))"),
@@ -182,6 +186,7 @@ FAULTS = {
         "the early classifier before its pooling": ("x = self.conv(F.avg_pool2d(x, 5, 3)).flatten(1)", "x = F.avg_pool2d(self.conv(x), 5, 3).flatten(1)"),
         "the large net has no second pooling": ("x = x if self.small else F.max_pool2d(x, 3, 2, ceil_mode=True)", "x = F.max_pool2d(x, 3, 2, ceil_mode=True) if self.small else x"),
         "early classifiers in use": ("            elif self.training:\n                early.append(step(x))", "            else:\n                early.append(step(x))"),
+        "early classifiers start large": ("self.fc2 = nn.Linear(width, classes, weight_init=nn.init.normal(0.01), device=on)", "self.fc2 = nn.Linear(width, classes, device=on)"),
     },
     "examples/history/lenet5.py": {
         "weights that are to stay zero": ("F.conv2d(x, self.weight * self.seen, self.bias)", "F.conv2d(x, self.weight, self.bias)"),
