@@ -81,6 +81,17 @@ def test_its_inputs_stay_and_only_what_asks_gets_a_gradient():
         torch_function(torch.relu)
 
 
+def test_a_second_derivative_is_refused():
+    x = double(3)
+    y, _ = torch_function(Both)(x, 3.0)
+    (dx,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    torch.testing.assert_close(dx, 2 * x)
+    for of in (dx.sum(), (dx * x).sum()):
+        with pytest.raises(RuntimeError, match="Both: expected a first derivative, got a backward"):
+            of.backward(retain_graph=True)
+    assert x.grad is None
+
+
 class Shares(tinynet.Function):
     """x[::-1] + k, whose backward gives what others have: views, and what it saved itself."""
 

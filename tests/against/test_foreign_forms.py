@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
+import pickle
+import pickletools
 import struct
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ import pytest
 from tinynet import ModelFileError
 from tinynet.foreign import read_caffe, read_torch
 from tinynet.foreign.caffe import fields
+from tinynet.foreign.torch import Part, Stored, _array, unpickled
 
 # ------------------------------------------------------------------------- Caffe's: protobuf
 
@@ -153,12 +158,18 @@ def test_all_types_and_pickles_of_all_years(zipped: bool, protocol: int, tmp_pat
     state = {kind: base.to(getattr(torch, kind)) for kind in KINDS}
     state |= {f"{kind} turned": x.T[1:] for kind, x in state.items()}
     state |= {f"number {i}": torch.tensor(float(i)) for i in range(300)}  # more than a byte counts
-    (tmp_path / "net.pth").write_bytes(saved(state, zipped, protocol))
-    found = read_torch(tmp_path / "net.pth")
-    assert list(found) == list(state)
-    for name, x in state.items():
-        np.testing.assert_array_equal(found[name], x.numpy())
-        assert found[name].dtype == x.numpy().dtype and found[name].flags.writeable
+    state |= {"parameter": torch.nn.Parameter(base.float()), "none": torch.zeros(0, 3)}
+    state["view"] = torch.arange(24).reshape(2, 3, 4)[:, 1:, ::2].transpose(0, 2)
+    norm = torch.nn.BatchNorm1d(3).state_dict()  # with a version of each layer
+    adam = {"state": {0: {"step": torch.ones(1)}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
+    for tree in (norm, {"state_dict": norm, "epoch": 3, "optimizer": adam}, state):
+        (tmp_path / "net.pth").write_bytes(saved(tree, zipped, protocol))
+        found, expected = read_torch(tmp_path / "net.pth"), tree.get("state_dict", tree)
+        assert list(found) == list(expected)
+        for name, x in expected.items():
+            x = x.detach().numpy()
+            np.testing.assert_array_equal(found[name], x)
+            assert found[name].dtype == x.dtype and found[name].flags.writeable
     found["float32"][...] = 0
     assert found["float32 turned"].any()  # one storage here, two arrays there
 
@@ -177,6 +188,64 @@ def test_values_of_the_other_byte_order(tmp_path: Path) -> None:
     for name, x in read_torch(tmp_path / "net.pth").items():
         np.testing.assert_array_equal(x, state[name].numpy())
         assert x.dtype == np.dtype(name) and x.dtype.isnative
+
+
+@pytest.mark.parametrize(
+    "offset, shape, strides, fits",  # in 12 numbers
+    [
+        (0, (12,), (1,), True), (1, (12,), (1,), False), (2, (2, 5), (5, 1), True),
+        (3, (2, 5), (5, 1), False), (0, (2, 2), (10, 1), True), (0, (2, 2), (11, 1), False),
+        (-1, (2,), (1,), False), (5, (2,), (-1,), False), (0, (-1,), (1,), False),
+        (0, (13,), (0,), False), (12, (0, 3), (3, 1), True), (11, (), (), True),
+        (12, (), (), False),
+    ],
+)  # fmt: skip
+def test_a_tensor_lies_inside_of_its_storage(
+    offset: int, shape: tuple, strides: tuple, fits: bool
+) -> None:
+    flat = np.arange(12, dtype=np.float32)
+    part = Part(Stored("0", flat.dtype, 12), offset, shape, strides)
+    if fits:
+        assert _array(part, {"0": flat}).shape == shape
+    else:
+        with pytest.raises(ValueError, match="outside of its storage"):
+            _array(part, {"0": flat})
+
+
+def test_an_old_file_in_any_order_of_bytes_and_of_storages(tmp_path: Path) -> None:
+    """Its fifth pickle says in which order they follow, its third one where a number begins."""
+    state = {"a": torch.arange(3.0), "b": torch.arange(5, dtype=torch.int32)}
+    data, pickles = saved(state, zipped=False), []
+    stream = io.BytesIO(data)
+    for _ in range(5):
+        start = stream.tell()
+        assert [op.name for op, *_ in pickletools.genops(stream)][-1] == "STOP"
+        pickles.append(data[start : stream.tell()])
+    keys, storages = pickle.loads(pickles[4]), {}
+    for key in keys:
+        (count,) = struct.unpack("<q", stream.read(8))
+        storages[key] = np.frombuffer(stream.read(4 * count), "<u4")
+    for sign, order in itertools.product("<>", (keys, keys[::-1])):
+        pickles[2] = pickle.dumps({"little_endian": sign == "<"}, 2)
+        pickles[4] = pickle.dumps(order, 2)
+        for key in order:
+            numbers = storages[key].astype(f"{sign}u4")
+            pickles.append(struct.pack(f"{sign}q", len(numbers)) + numbers.tobytes())
+        (tmp_path / "net.pth").write_bytes(b"".join(pickles))
+        del pickles[5:]
+        for name, x in read_torch(tmp_path / "net.pth").items():
+            np.testing.assert_array_equal(x, state[name].numpy())
+
+
+def test_a_pickle_holds_names_and_shapes_alone(tmp_path: Path, monkeypatch: Any) -> None:
+    """64 MB of them are no net's: nobody waits for what is a gigabyte of zeros in a small file."""
+    (tmp_path / "net.pth").write_bytes(saved({"w": torch.zeros(5)}))
+    read_torch(tmp_path / "net.pth")
+    monkeypatch.setattr(sys.modules["tinynet.foreign.torch"], "LARGEST", 50)
+    with pytest.raises(ModelFileError, match="a pickle of more than names and shapes"):
+        read_torch(tmp_path / "net.pth")
+    with pytest.raises(ValueError, match="an object of a class"):  # a list with attributes
+        unpickled(io.BytesIO(b"\x80\x02]}b."))
 
 
 @pytest.mark.parametrize("cut", [0.3, 0.6, 0.9])

@@ -258,11 +258,8 @@ def node(op, *inputs, out="y", **options):
 
 
 COLUMN, ROW = np.zeros((200_000, 1), np.float32), np.zeros((1, 200_000), np.float32)
-SMALL = np.zeros((3, 1, 1, 1), np.float32)
 BOMBS = {
-    "sum": pictures_net(node("Add", "a", "b"), a=COLUMN, b=ROW),
     "product": pictures_net(node("MatMul", "a", "b"), a=COLUMN, b=ROW),
-    "turned product": pictures_net(node("Gemm", "a", "b", transA=1, transB=1), a=ROW, b=COLUMN),
     "border": pictures_net(
         node("Pad", "x", "p"), p=np.array([0, 0, 4096, 4096, 0, 4096, 4096, 4096])
     ),
@@ -270,16 +267,9 @@ BOMBS = {
         *(node("Concat", *[f"c{i}" if i else "x"] * 2, out=f"c{i + 1}", axis=3) for i in range(30)),
         node("Identity", "c30"),
     ),
-    "stride": pictures_net(node("ConvTranspose", "x", "w", strides=[2**20, 2**20]), w=SMALL),
-    "blocks": pictures_net(
-        node("Resize", "x", "", "s", mode="nearest", nearest_mode="floor",
-             coordinate_transformation_mode="asymmetric"),
-        s=np.float32([1, 1, 2**15, 2**15]),
-    ),
     "conv": pictures_net(
         node("Conv", "x", "w", pads=[4096] * 4), w=np.zeros((900, 3, 1, 1), np.float32)
     ),
-    "rows": pictures_net(node("Gather", "x", "i", axis=0), i=np.zeros(3_000_000, np.int64)),
     "window": pictures_net(node("MaxPool", "x", kernel_shape=[4097, 4097], pads=[4096] * 4)),
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ the end, older versions; all of a version in one file, against onnxruntime. And 
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -306,6 +307,31 @@ def test_borders_that_runtimes_do_not_know(tmp_path):
     found = [y.numpy() for y in tinynet.onnx.load(path)(P)]
     for name, ours, expected in zip(SAME, found[::2], found[1::2], strict=True):
         np.testing.assert_array_equal(ours, expected, err_msg=name)
+
+
+def test_pools_that_hang_over_the_end(tmp_path):
+    """On which programs disagree; by definition. A last window begins in the picture or before it;
+    what it hangs over counts never, padding where it is asked for.
+    """
+    forms, expected = [], []
+    for n, k, s, before, after in itertools.product((5, 6, 7), (2, 3), (2, 3), (0, 1), (0, 1)):
+        x = RNG.normal(size=(1, 1, n, 1)).astype(np.float32)
+        options = dict(kernel_shape=[k, 1], strides=[s, 1], pads=[before, 0, after, 0], ceil_mode=1)
+        starts = range(-before, -before - (-(n + before + after - k) // s) * s + 1, s)
+        ranges = [(i, max(i, 0), min(i + k, n)) for i in starts if i < n]
+        found = [[x[0, 0, lo:hi].max() for _, lo, hi in ranges]]
+        for counts in (0, 1):
+            lengths = [min(i + k, n + after) - i if counts else hi - lo for i, lo, hi in ranges]
+            sums = [x[0, 0, lo:hi].sum() for _, lo, hi in ranges]
+            found.append([a / b for a, b in zip(sums, lengths, strict=True)])
+            forms.append(("AveragePool", [x], options | dict(count_include_pad=counts)))
+        forms[-2:-2] = [("MaxPool", [x], options)]
+        expected += found
+    onnx.save(file(forms, 17, dict(m=M)), tmp_path / "net.onnx")
+    for form, y, right in zip(
+        forms, tinynet.onnx.load(tmp_path / "net.onnx")(M), expected, strict=True
+    ):
+        np.testing.assert_allclose(y.numpy().ravel(), right, rtol=1e-5, err_msg=str(form))
 
 
 def test_a_row_along_an_axis_of_version_6(tmp_path):

@@ -19,83 +19,80 @@ from tinynet.onnx import writer, writing
 
 onnx = pytest.importorskip("onnx")
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
-WORD = np.array([1, 0])
-WINDOW = dict(kernel_shape=[2, 2])
-LONELY = (dict(pads=[2, 0, 0, 0]), dict(pads=[0, 0, 0, 3]), dict(pads=[0, 0, 4, 0], strides=[3, 3]))
-BOTH = [("MaxPool", "see the picture"), ("AveragePool", "see the picture")]
+WORD, WINDOW = np.array([1, 0]), dict(kernel_shape=[2, 2])
 
-# words -> the forms of an operator that they refuse, on the inputs of test_onnx_forms.py
+
+def each(op: str, inputs: list, *ways: dict[str, Any]) -> list[Form]:
+    """The operator on these inputs with each of these options."""
+    return [(op, inputs, way) for way in ways or ({},)]
+
+
+# words -> the forms that they refuse, on the inputs of test_onnx_forms.py
 FORMS: dict[str, list[Form]] = {
     "expected floats, got int64": [
-        ("Relu", ["t"], {}), ("Div", ["t", np.array(2)], {}), ("Pow", ["t", np.array(2)], {}),
+        *each("Relu", ["t"]), *each("Div", ["t", WORD[0]]), *each("Pow", ["t", WORD[0]]),
     ],
-    "expected booleans, got float32": [("Not", ["m"], {})],
-    "at least one input, got none": [("Max", [], {}), ("Mean", [], {})],
-    "a type of 1, 2, 3": [("Cast", ["m"], dict(to=to)) for to in (0, 4, 8, 10, 12, 16)],
-    "drops in training alone": [("Dropout", ["m", scalar(0.5), np.array(True)], {})],
-    "a running sum from the front": [
-        ("CumSum", ["s", np.array(1)], {way: 1}) for way in ("exclusive", "reverse")
-    ],
-    "no ignore_index, got 0": [("SoftmaxCrossEntropyLoss", ["m", WORD], dict(ignore_index=0))],
-    r"axes of length 1, got \(2, 3, 4\)": [("Squeeze", ["s", np.array([1])], {})],
-    "different axes": [("Unsqueeze", ["m", np.array(axes)], {}) for axes in ([0, 0], [0, -4])],
-    "a constant border, got reflect": [("Pad", ["m", np.ones(4, int)], dict(mode="reflect"))],
+    "expected booleans, got float32": each("Not", ["m"]),
+    "at least one input, got none": each("Max", []) + each("Mean", []),
+    "a type of 1, 2, 3": each("Cast", ["m"], *({"to": to} for to in (0, 4, 8, 10, 12, 16))),
+    "drops in training alone": each("Dropout", ["m", scalar(0.5), np.array(True)]),
+    "a running sum": each("CumSum", ["s", WORD[0]], dict(exclusive=1), dict(reverse=1)),
+    "no ignore_index, got 0": each("SoftmaxCrossEntropyLoss", ["m", WORD], dict(ignore_index=0)),
+    r"axes of length 1, got \(2, 3, 4\)": each("Squeeze", ["s", WORD[:1]]),
+    "different axes": each("Unsqueeze", ["m", WORD * 0]) + each("Unsqueeze", ["m", WORD * -4]),
+    "a constant border, got reflect": each("Pad", ["m", np.ones(4, int)], dict(mode="reflect")),
     "two widths an axis": [
         ("Pad", ["m", np.array(widths)], {})
         for widths in ([1, 2, 3], [1] * 6, [0, 0, 0, -1], [0, 4097, 0, 0])
-    ] + [("Pad", ["m", np.ones(4, int), "", np.array([0])], {})],
-    "starts and ends, got none": [("Slice", ["s"], {}), ("Slice", ["s", np.array([1])], {})],
-    "whole numbers, got": [
-        ("Reshape", ["s", shape], {}) for shape in (np.float32([2, -1]), np.array([[2, -1]]))
-    ],
+    ] + each("Pad", ["m", np.ones(4, int), "", WORD[1:]]),
+    "starts and ends, got none": each("Slice", ["s"]) + each("Slice", ["s", WORD]),
+    "whole numbers, got": each("Reshape", ["s", ROW]) + each("Reshape", ["s", WORD[None]]),
     "an axis of 3, got": [
-        *(("Softmax", ["s"], dict(axis=axis)) for axis in (3, -4)),
-        *(("Gather", ["s", np.array(0)], dict(axis=axis)) for axis in (3, -4)),
-        *(("Squeeze", ["s", np.array([axis])], {}) for axis in (3, -4)),
-        *(("Slice", ["s", WORD[:1], WORD[:1], np.array([axis])], {}) for axis in (3, -4)),
-        ("Pad", ["s", np.ones(2, int), "", np.array([3])], {}),
-        ("LayerNormalization", ["s", ROW], dict(axis=3)),
+        form for axis in (3, -4) for form in (
+            *each("Softmax", ["s"], dict(axis=axis)), *each("Squeeze", ["s", np.array([axis])]),
+            *each("Gather", ["s", WORD[0]], dict(axis=axis)),
+            *each("Slice", ["s", WORD[:1], WORD[:1], np.array([axis])]),
+            *each("Pad", ["s", WORD, "", np.array([axis])]),
+            *each("LayerNormalization", ["s", ROW], dict(axis=axis)),
+        )
     ],
-    r"pictures \(N, C, H, W\), got": [("MaxPool", ["s"], WINDOW), ("Conv", ["x5", W], {})],
-    "expected kernel_shape, got none": [("MaxPool", ["p"], {}), ("AveragePool", ["p"], {})],
-    "two sides and strides above 0, four pads": [
-        ("MaxPool", ["p"], WINDOW | way)
-        for way in (
+    r"pictures \(N, C, H, W\), got": each("MaxPool", ["s"], WINDOW) + each("Conv", ["x5", W]),
+    "expected kernel_shape, got none": each("MaxPool", ["p"]) + each("AveragePool", ["p"]),
+    "two sides and strides above 0, four pads": each(
+        "MaxPool", ["p"], *(WINDOW | way for way in (
             dict(strides=[0, 1]), dict(strides=[1, 1, 1]), dict(kernel_shape=[2, 0]),
             dict(kernel_shape=[2]), dict(pads=[1, 1]), dict(pads=[0, 0, 0, -1]),
             dict(pads=[4097, 0, 0, 0]),
+        )),
+    ),
+    "the weight's kernel": each("Conv", ["p", W], dict(kernel_shape=[2, 3])),
+    "no dilation": each("MaxPool", ["p"], WINDOW | dict(dilations=[1, 2])),
+    "two dilations": each(
+        "Conv", ["p", W], *({"dilations": way} for way in ([1, 0], [1, 1, 1], [4097, 1]))
+    ),
+    "a known auto_pad, got SAME": each("Conv", ["p", W], dict(auto_pad="SAME")),
+    "a weight ": each("Conv", ["p", W[0]]) + each("ConvTranspose", ["p", W[0]]),
+    "output_padding, got output_shape": each("ConvTranspose", ["p", W], dict(output_shape=[9, 9])),
+    "expected pads, got auto_pad": each("ConvTranspose", ["p", W], dict(auto_pad="SAME_UPPER")),
+    "equal pads": each("ConvTranspose", ["p", W], dict(pads=[1, 0, 0, 0]), dict(pads=[0, 0, 0, 1])),
+    "an output_padding of two": each("ConvTranspose", ["p", W], dict(output_padding=[1])),
+    "windows that see the picture": [
+        form for op in ("MaxPool", "AveragePool") for form in each(
+            op, ["p"], WINDOW | dict(pads=[2, 0, 0, 0]), WINDOW | dict(pads=[0, 0, 0, 3]),
+            WINDOW | dict(pads=[0, 0, 4, 0], strides=[3, 3]),
         )
     ],
-    "the weight's kernel": [("Conv", ["p", W], dict(kernel_shape=[2, 3]))],
-    "no dilation": [("MaxPool", ["p"], WINDOW | dict(dilations=[1, 2]))],
-    "two dilations": [
-        ("Conv", ["p", W], dict(dilations=way)) for way in ([1, 0], [1, 1, 1], [4097, 1])
-    ],
-    "a known auto_pad, got SAME": [("Conv", ["p", W], dict(auto_pad="SAME"))],
-    "a weight ": [("Conv", ["p", W[0]], {}), ("ConvTranspose", ["p", W[0]], {})],
-    "output_padding, got output_shape": [("ConvTranspose", ["p", W], dict(output_shape=[9, 9]))],
-    "expected pads, got auto_pad": [("ConvTranspose", ["p", W], dict(auto_pad="SAME_UPPER"))],
-    "equal pads on both sides": [
-        ("ConvTranspose", ["p", W], dict(pads=pads)) for pads in ([1, 0, 0, 0], [0, 0, 0, 1])
-    ],
-    "an output_padding of two": [("ConvTranspose", ["p", W], dict(output_padding=[1]))],
-    "windows that see the picture": [
-        (op, ["p"], WINDOW | way) for op in ("MaxPool", "AveragePool") for way in LONELY
-    ],
-    "mode nearest": [
-        ("Resize", ["p", "", np.float32([1, 1, 2, 2])], dict(mode="nearest") | way)
-        for way in (dict(mode="linear"), dict(nearest_mode="ceil"),
-                    dict(coordinate_transformation_mode="align_corners"))
-    ],
+    "mode nearest": each(
+        "Resize", ["p", "", np.float32([1, 1, 2, 2])], dict(mode="linear"),
+        dict(nearest_mode="ceil"), dict(coordinate_transformation_mode="align_corners"),
+    ),
     "whole scales of rows and columns": [
         ("Resize", ["p", "", np.float32(scales)], {})
         for scales in ([1, 1, 1.5, 2], [2, 1, 1, 1], [1, 1, 2], [1, 1, 0, 2])
-    ] + [("Resize", ["p"], {})],
-    "an odd size": [("LRN", ["p"], dict(size=2)), ("LRN", ["p"], {})],
-    "the use of running means": [
-        ("BatchNormalization", ["p", ROW, ROW, ROW, ROW], dict(training_mode=1))
-    ],
-    "a mean for each channel": [("BatchNormalization", ["p", ROW, ROW, ROW, ROW], dict(spatial=0))],
+    ] + each("Resize", ["p"]),
+    "an odd size": each("LRN", ["p"], dict(size=2), {}),
+    "running means": each("BatchNormalization", ["p", *[ROW] * 4], dict(training_mode=1)),
+    "a mean for each channel": each("BatchNormalization", ["p", *[ROW] * 4], dict(spatial=0)),
 }  # fmt: skip
 
 
@@ -109,15 +106,6 @@ def test_forms_of_operators(words: str, tmp_path: Any) -> None:
             pytest.fail(f"{form[0]} {form[2]}")
 
 
-def relu(model: Any) -> Any:
-    """The one node."""
-    return model.graph.node[0]
-
-
-def add(model: Any, op: str, inputs: list[str], outputs: list[str], **options: Any) -> None:
-    model.graph.node.append(helper.make_node(op, inputs, outputs, **options))
-
-
 def weight(model: Any, array: np.ndarray = COLUMN, **fields: Any) -> None:
     proto = numpy_helper.from_array(array, "w")
     for name, value in fields.items():
@@ -125,8 +113,20 @@ def weight(model: Any, array: np.ndarray = COLUMN, **fields: Any) -> None:
     model.graph.initializer.append(proto)
 
 
-TEXT = numpy_helper.from_array(np.ones(2), "")
-# words -> what makes of a Relu a file that they refuse
+def nodes(*rows: tuple) -> Callable[[Any], None]:
+    """More nodes: (operator, inputs, outputs, options)."""
+    return lambda m: m.graph.node.extend(
+        helper.make_node(op, of.split(), to.split(), **dict(*more)) for op, of, to, *more in rows
+    )
+
+
+def shaped(shape: np.ndarray, **options: Any) -> Callable[[Any], None]:
+    """A constant of that shape."""
+    return lambda m: (weight(m, shape), nodes(("ConstantOfShape", "w", "c", options))(m))
+
+
+TWO, OWN = numpy_helper.from_array(np.ones(2), ""), "expected a result with a name of its own"
+# words -> what makes of a file with a Relu, of m, one that they refuse
 FILES: dict[str, Callable[[Any], Any]] = {
     "dense weights, got sparse": lambda m: m.graph.sparse_initializer.add(),
     "w: expected weights in the file itself": lambda m: weight(m, data_location=1),
@@ -134,50 +134,34 @@ FILES: dict[str, Callable[[Any], Any]] = {
     "w: expected as many values as its shape says": lambda m: weight(m, raw_data=b"1234"),
     "w: expected as many .* got others": lambda m: weight(m, data_type=99),
     r"node 'y0' \(Relu\): expected ONNX's operators, got com.m's": lambda m: setattr(
-        relu(m), "domain", "com.m"
+        m.graph.node[0], "domain", "com.m"
     ),
-    "node '' .*: expected a result, got none": lambda m: relu(m).ClearField("output"),
-    "expected one result to be used, got 'mask'": lambda m: (
-        add(m, "Dropout", ["m"], ["z", "mask"]), add(m, "Not", ["mask"], ["o1"]),
+    "node '' .*: expected a result, got none": lambda m: m.graph.node[0].ClearField("output"),
+    r"\(Relu\): expected attributes of numbers, got x": lambda m: (
+        m.graph.node[0].attribute.append(helper.make_attribute("x", TWO))
     ),
     "a node that makes the result 'nobody', got none": lambda m: m.graph.output.add(name="nobody"),
     "a graph with a result, got none": lambda m: m.graph.ClearField("output"),
     "input 'q': expected a tensor of a known type": lambda m: m.graph.input.add(name="q"),
-    r"\(Relu\): expected attributes of numbers, got x": lambda m: relu(m).attribute.append(
-        helper.make_attribute("x", TEXT)
+    "expected one result to be used, got 'mask'": nodes(
+        ("Dropout", "m", "z mask"), ("Not", "mask", "o1")
     ),
-    r"expected numbers as its value, got \['value_string'\]": lambda m: add(
-        m, "Constant", [], ["c"], value_string="one"
-    ),
-    r"expected numbers as its value, got \[\]": lambda m: add(m, "Constant", [], ["c"]),
-    r"\(Constant\): expected a result with a name of its own": lambda m: add(
-        m, "Constant", [], ["m"], value_int=1
-    ),
-    "a shape that is known, and one value": lambda m: add(m, "ConstantOfShape", ["m"], ["c"]),
-    "'c' .*: expected a shape that is known": lambda m: add(m, "ConstantOfShape", [], ["c"]),
-    "'d' .*: expected a shape that is known": lambda m: (
-        weight(m), add(m, "ConstantOfShape", ["w"], ["d"]),  # of floats
-    ),
-    "'e' .*: expected .* and one value": lambda m: (
-        weight(m, WORD), add(m, "ConstantOfShape", ["w"], ["e"], value=TEXT),
-    ),
-    r"at most 268,435,456 elements, got \[-1, 2\]": lambda m: (
-        weight(m, np.array([-1, 2])), add(m, "ConstantOfShape", ["w"], ["c"]),
-    ),
-    "node 'z' .*: expected a result with a name of its own": lambda m: (
-        add(m, "Relu", ["m"], ["z"]), add(m, "Tanh", ["m"], ["z"]),
-    ),
-    "'m' .*: expected a result with a name of its own": lambda m: add(m, "Relu", ["m"], ["m"]),
-    "inputs made before it, got 'z'": lambda m: (
-        add(m, "Tanh", ["z"], ["q"]), add(m, "Relu", ["m"], ["z"]),
-    ),
-    "got 2 inputs, not as many": lambda m: add(m, "Relu", ["m", "m"], ["z"]),
-    "got 1 inputs, not as many": lambda m: add(m, "MatMul", ["m"], ["z"]),
-    r"expected attributes axis \(int\), got axis = 1.5": lambda m: add(
-        m, "Concat", ["m", "m"], ["z"], axis=1.5
-    ),
-    "got slope = 1.5": lambda m: add(m, "Relu", ["m"], ["z"], slope=1.5),
-    "an operator that tinynet has, got Celu": lambda m: add(m, "Celu", ["m"], ["z"]),
+    "value, got .'value_string'": nodes(("Constant", "", "c", {"value_string": "a"})),
+    r"numbers as its value, got \[\]": nodes(("Constant", "", "c")),
+    rf"\(Constant\): {OWN}": nodes(("Constant", "", "m", {"value_int": 1})),
+    "'c' .*: expected a shape that is known, and one": nodes(("ConstantOfShape", "m", "c")),
+    "'c' .*: expected a shape that is known": nodes(("ConstantOfShape", "", "c")),
+    "'c' .*: expected a shape": shaped(COLUMN),  # of floats
+    "'c' .*: expected .* and one value": shaped(WORD, value=TWO),
+    r"at most 268,435,456 elements, got \[-1, 2\]": shaped(np.array([-1, 2])),
+    f"node 'z' .*: {OWN}": nodes(("Relu", "m", "z"), ("Tanh", "m", "z")),
+    f"'m' .*: {OWN}": nodes(("Relu", "m", "m")),
+    "inputs made before it, got 'z'": nodes(("Tanh", "z", "q"), ("Relu", "m", "z")),
+    "got 2 inputs, not as many": nodes(("Relu", "m m", "z")),
+    "got 1 inputs, not as many": nodes(("MatMul", "m", "z")),
+    r"attributes axis \(int\), got axis = 1.5": nodes(("Concat", "m m", "z", {"axis": 1.5})),
+    "got slope = 1.5": nodes(("Relu", "m", "z", {"slope": 1.5})),
+    "an operator that tinynet has, got Celu": nodes(("Celu", "m", "z")),
 }  # fmt: skip
 
 

@@ -192,19 +192,21 @@ def cases(options):
 @pytest.mark.parametrize("name", ROWS)
 def test_a_function_with_every_option_is_as_defined(name, rng):
     definition, arguments, options = ROWS[name]
-    for case in cases(options):
+    for number, case in enumerate(cases(options)):
+        device = ("cpu:1", "cpu")[number % 2]
         arrays = [
             layouts(rng, rng.normal(size=a)) if isinstance(a, tuple) else a.copy()
             for a in arguments
         ]
         tinynet.manual_seed(3)
-        found = CALLS.get(name, getattr(F, name))(*map(tinynet.tensor, arrays), **case)
+        given = [tinynet.tensor(a, device=device) for a in arrays]
+        found = CALLS.get(name, getattr(F, name))(*given, **case)
         expected = definition(*arrays, *case.values())
         found, expected = (
             list(y) if isinstance(y, (tuple, list)) else [y] for y in (found, expected)
         )
         for ours, theirs in zip(found, expected, strict=True):
-            assert ours.shape == np.shape(theirs), (name, case)
+            assert ours.shape == np.shape(theirs) and ours.device == device, (name, case)
             np.testing.assert_allclose(
                 ours.numpy(), theirs, rtol=1e-11, atol=1e-12, err_msg=f"{name} {case}"
             )

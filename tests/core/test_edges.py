@@ -164,7 +164,7 @@ def test_the_largest_of_nothing_is_refused(name):
 
 def test_a_tensor_without_elements_is_neither_true_nor_false():
     for shape in ((0,), (2, 0), (2,)):
-        with pytest.raises(ValueError, match="expected a tensor of one element"):
+        with pytest.raises(ValueError, match=r"bool\(\): expected a tensor of one element"):
             bool(tinynet.zeros(*shape))
     assert bool(tinynet.ones(1, 1)) and not bool(tinynet.zeros(()))
 
@@ -290,6 +290,30 @@ def test_each_weight_of_several_convolutions_is_checked(place):
         weights[place], biases[place] = weight, bias
         with pytest.raises((ValueError, TypeError), match=f"conv2d_each: .*{said}"):
             F.conv2d_each(x4, weights, biases)
+
+
+@pytest.mark.parametrize("by", [1e3, -1e3, 1e5, -1e5])
+def test_what_all_have_in_common_does_not_count(by, rng):
+    """softmax and what is made of it: of x + c as of x, whatever its size and sign."""
+    a = rng.normal(size=(3, 4))
+    for function in (
+        F.softmax, F.log_softmax, lambda x: F.cross_entropy(x, [0, 3, 1], "none"),
+        lambda x: F.cross_entropy(x, [0, 3, 1], "none", 0.3),
+    ):  # fmt: skip
+        found = []
+        for x in (leaf(a), leaf(a + by)):
+            y = function(x)
+            (y * y).sum().backward()
+            found.append((y.numpy(), x.grad.numpy()))
+        for ours, theirs in zip(*found, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-9)
+
+
+def test_the_small_loss_of_a_sure_no_has_all_its_digits():
+    x = np.array([-1.0, -20.0, -40.0])
+    for dtype, exact in (("float64", 1e-14), ("float32", 3e-7)):
+        found = F.bce_with_logits(tinynet.tensor(x, dtype), tinynet.zeros(3, dtype=dtype), "none")
+        np.testing.assert_allclose(found.numpy(), np.log1p(np.exp(x)), rtol=exact)
 
 
 EXTREME = {

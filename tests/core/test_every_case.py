@@ -109,8 +109,12 @@ def test_single_precision_stays_so_and_is_near_double(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_walks_back_is_of_the_shape_and_type_of_what_went_forward(name):
+    """And each node is empty once it was visited."""
     for _, total, _ in graphs(name, np.float32):
-        for node, arrived, leaving in walk(total) if total is not None else ():
+        visited = []
+        for node, arrived, leaving in walk(total, None, False) if total is not None else ():
+            assert not any(vars(earlier) or earlier.inputs for earlier in visited), name
+            visited.append(node)
             assert [(g.shape, g.dtype) for g in arrived] == node.outputs
             for source, g in zip(node.inputs, leaving, strict=True):
                 if isinstance(source, tuple):
@@ -144,3 +148,22 @@ def test_what_changes_after_forward_is_noticed_or_does_not_count(name):
                     continue
                 for leaf, gradient in zip(leaves, expected, strict=True):
                     np.testing.assert_array_equal(leaf.grad.data, gradient, err_msg=f"{name}, {i}")
+
+
+SAID = r"^\w+: expected all tensors on one device, got .* on cpu.*; move them with .to"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_tensors_of_two_devices_are_refused(name):
+    """Whichever of them is elsewhere, with a gradient and without; the line says what to write."""
+    for fn, inputs in CASES[name].make(np.random.default_rng(0)):
+        places = [i for i, a in enumerate(inputs) if isinstance(a, np.ndarray) and a.dtype == float]
+        for away in places if len(places) > 1 else ():
+            given = [
+                tinynet.tensor(a, device="cpu:1" if i == away else "cpu", requires_grad=i % 2 > 0)
+                if i in places
+                else a
+                for i, a in enumerate(inputs)
+            ]
+            with pytest.raises(tinynet.DeviceMismatchError, match=SAID):
+                fn(*given)

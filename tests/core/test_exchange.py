@@ -13,6 +13,16 @@ x = tinynet.tensor([[1.0, -2.0, 3.0], [4.0, 5.0, -6.0]])
 a = x.numpy()
 
 
+def test_a_format_is_that_of_the_number():
+    for value in (1.5e-9, -2.0, 12345.678, 1e30):
+        one = tinynet.tensor(value, dtype="float64")
+        for spec in (".2e", ".12f", "g", "+012.3f"):
+            assert format(one, spec) == format(value, spec)
+    assert (
+        f"{tinynet.tensor(7):03d}" == "007" and f"{tinynet.tensor(7)}" == "tensor(7, dtype=int64)"
+    )
+
+
 def test_asarray_is_the_memory_itself():
     t = tinynet.tensor([1.0, 2.0])
     np.asarray(t)[0] = 5

@@ -207,6 +207,8 @@ def test_divide_on_plateau():
             "DivideOnPlateau.step: expected 'miss' among the metrics, got loss, error; name one",
         ),
         (lambda opt: Cosine(opt, 0), "Cosine: expected epochs to be a number above 0, got 0"),
+        (lambda opt: Cosine(opt, math.inf), "Cosine: expected epochs .* above 0, got inf"),
+        (lambda opt: Cosine(opt, math.nan), "Cosine: expected epochs .* above 0, got nan"),
         (lambda opt: WarmUp(Constant(opt), -1), "WarmUp: expected epochs .* got -1"),
         (lambda opt: WarmUp(Constant(opt), 1, start=0), "WarmUp: expected start .* got 0"),
     ],

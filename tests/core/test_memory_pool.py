@@ -90,8 +90,10 @@ def test_the_smallest_range_that_fits_is_taken():
     pool = Pool()
     a, _wall, b = (pool.empty((n * SMALL,), np.uint8) for n in (4, 1, 2))
     _wall2 = pool.empty((SMALL,), np.uint8)
-    address = b.ctypes.data
+    large, address = a.ctypes.data, b.ctypes.data
     del a, b
+    more = pool.empty((2 * SMALL + 1,), np.uint8)  # a byte more than fits
+    assert more.ctypes.data == large
     assert pool.empty((2 * SMALL,), np.uint8).ctypes.data == address
 
 
@@ -102,54 +104,25 @@ def test_more_than_a_segment_can_be_asked_for():
     assert pool.stats().held > pool.stats().used >= SEGMENT + 1 and len(pool.segments) == 1
 
 
-def test_the_pool_is_safe_for_threads():
-    pool, errors = Pool(), []
-
-    def work(number):
-        rng = np.random.default_rng(number)
-        mine = []
-        for _ in range(300):
-            a = pool.empty((int(rng.integers(SMALL, 2 * SMALL)),), np.uint8)
-            a[:] = number
-            mine.append(a)
-            if len(mine) > 5:
-                old = mine.pop(0)
-                if not (old == number).all():
-                    errors.append(number)
-
-    workers = [threading.Thread(target=work, args=(n,)) for n in range(6)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert not errors
-    gc.collect()
-    assert pool.stats().used == 0
-
-
 def test_all_that_changes_the_ranges_runs_under_the_lock():
     """The lock of a thread that may come once more: what Ctrl-C's handler asks for, it gets."""
+    got = []
 
     class Watched(Pool):
-        def _best(self, nbytes):
-            assert not others()
-            return super()._best(nbytes)
-
-        def _collect(self):
-            assert not others()
+        def _collect(self):  # whether another thread gets the lock
+            self._best(0)
             super()._collect()
 
-    def others():  # whether another thread gets the lock
-        got = []
-        thread = threading.Thread(target=lambda: got.append(pool.lock.acquire(blocking=False)))
-        thread.start()
-        thread.join()
-        return got[0]
+        def _best(self, nbytes):
+            thread = threading.Thread(target=lambda: got.append(self.lock.acquire(blocking=False)))
+            thread.start()
+            thread.join()
+            return super()._best(nbytes)
 
     pool = Watched()
     pool.empty((SMALL,), np.uint8)
     pool.stats()
-    pool.reset_peak()
+    assert got == [False] * 3
     with pool.lock:
         assert pool.lock.acquire(blocking=False)
         pool.lock.release()
@@ -175,7 +148,8 @@ def test_memory_stats_of_the_device():
         and after.peak >= after.used
         and after.held >= after.used
     )
+    b = memory.pool.empty((1 << 18,), np.float32)
     del a
     tinynet.device("cpu:1").reset_peak()
     again = tinynet.device("cpu").memory_stats()
-    assert again.used <= again.peak < after.peak and again.peak - again.used < 4 << 20
+    assert b.nbytes <= again.used == again.peak < after.peak

@@ -139,6 +139,32 @@ def test_an_option_that_needs_other_arrays_cannot_change_in_the_middle(rule, opt
     np.testing.assert_allclose(opt.last_step(parameters[0]).numpy(), before - 1)
 
 
+def test_a_rule_of_ones_own():
+    """It keeps its last step as "step", and changes the weights itself."""
+
+    class Own(optim.Optimizer):
+        def arrays(self, group):
+            return ("step",)
+
+    p = nn.Parameter(np.ones(2))
+    own = Own([p], 0.5)
+    p.grad = tinynet.tensor(np.array([1.0, 2.0]))
+    with pytest.raises(NotImplementedError, match="Own needs an update"):
+        own.step()
+    with pytest.raises(NotImplementedError, match="Optimizer needs an arrays"):
+        optim.Optimizer([p], 0.5)
+
+    def update(kernels, w, g, state, group, rate, steps):
+        state["step"][...] = -rate * steps * g
+        w += state["step"]
+
+    own = Own([p], 0.5)
+    own.update = update
+    own.step(), own.step()
+    assert own.last_step(p).numpy().tolist() == own.state_dict()["step.0.0"].tolist() == [-1, -2]
+    assert p.numpy().tolist() == [-0.5, -2] and own.steps[p] == 2
+
+
 W = nn.Parameter(np.ones(2))
 
 

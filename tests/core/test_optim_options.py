@@ -100,6 +100,21 @@ def test_every_option_refuses_what_makes_no_sense(rule):
 
 
 @pytest.mark.parametrize("rule", RULES)
+def test_every_option_takes_what_makes_sense(rule):
+    """0 and what lies far above 1, of any type of numbers."""
+    numbers = [0, 0.0, 1, 2.5, np.float32(0.5), np.float64(3), np.int64(1)]
+    for name, default in (DEFAULTS[rule.__name__] | {"lr_scale": 1.0, "fixed_lr": 1.0}).items():
+        good = [(0, 0), [0.5, 0.999], (np.float32(0.5), 0.0)] if name == "betas" else numbers
+        good = [True, False] if isinstance(default, bool) else good
+        for value in [0, 0.0, 0.999, np.float32(0.5)] if name == "alpha" else good:
+            if name in DEFAULTS[rule.__name__]:
+                rule([parameter()], **{"lr": 0.5, name: value})
+            if name != "lr":
+                (group,) = rule([{"params": [parameter()], name: value}], 0.5).param_groups
+                assert group[name] == value
+
+
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("flag", [False, True])
 def test_every_parameter_keeps_its_type_and_its_device(rule, flag, rng):
     """Its state too, through a step, a state dict and a load."""

@@ -10,6 +10,7 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import marks, sharing
+from tinynet.tape import walk
 
 
 def leaf(values, **options):
@@ -160,3 +161,33 @@ def test_the_gradient_that_is_given_takes_the_type_of_its_tensor():
             x.zero_grad()
             (x * 2).backward(given)
             assert x.grad.dtype == kind and x.grad.tolist() == [2, 2]
+        y = leaf(1.0, dtype=kind)
+        y.backward()
+        ((_, arrived, _),) = walk(y * 3)
+        assert y.grad.dtype == arrived[0].dtype == kind
+
+
+TARGET = np.arange(4)
+INPUT_NOT_KEPT = {
+    "add": lambda h: h + 1, "sub": lambda h: 1 - h, "mul": lambda h: h * 2, "div": lambda h: h / 2,
+    "neg": lambda h: -h, "sum": lambda h: h.sum(), "mean": lambda h: h.mean(0),
+    "cumsum": lambda h: h.cumsum(0), "exp": lambda h: h.exp(), "sqrt": lambda h: h.sqrt(),
+    "relu": F.relu, "tanh": F.tanh, "sigmoid": F.sigmoid, "softmax": F.softmax,
+    "log_softmax": F.log_softmax, "dropout": F.dropout, "clone": lambda h: h.clone(),
+    "concat": lambda h: tinynet.concat([h, h]), "where": lambda h: tinynet.where(True, h, 0),
+    "pad": lambda h: F.pad(h, (1, 1)), "lookup": lambda h: h[[0, 0]],
+    "cross_entropy": lambda h: F.cross_entropy(h, TARGET),
+    "max_pool2d": lambda h: F.max_pool2d(h.reshape(1, 1, 4, 4), 2),
+    "avg_pool2d": lambda h: F.avg_pool2d(h.reshape(1, 1, 4, 4), 2),
+    "interpolate": lambda h: F.interpolate(h.reshape(1, 1, 4, 4), 2),
+    "mse_loss": lambda h: F.mse_loss(h * 0, tinynet.zeros(4, 4)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INPUT_NOT_KEPT)
+def test_what_backward_does_not_need_is_not_kept(name):
+    h = leaf(np.ones((4, 4), np.float32)) + 1
+    array = weakref.ref(h.data)
+    y = INPUT_NOT_KEPT[name](h)
+    del h
+    assert y.requires_grad and array() is None

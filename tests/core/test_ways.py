@@ -114,9 +114,9 @@ DIRECT = COMMON | dict(
     bias=(True, False),
     needs=NEEDS,
     groups=(1, 2),
-    kernel=((3, 3), (2, 3), (1, 1), (5, 4)),
-    stride=((1, 1), (2, 1), (1, 3), (4, 4)),
-    padding=((0, 0), (1, 1), (2, 3), (2, 0)),
+    kernel=((3, 3), (1, 2), (5, 4)),
+    stride=((1, 1), (2, 1), (4, 3)),
+    padding=((0, 0), (1, 1), (2, 3)),
     N=(1, 6),
 )
 TILES = COMMON | dict(
@@ -250,7 +250,7 @@ def pools(case, rng, setting):
 
 
 NORMS = COMMON | dict(
-    kind=("local", "spatial"), size=(1, 2, 3, 4, 5, 9), beta=(0.75, 0.5, 1.3, 2.0), k=(1.0, 2.5),
+    kind=("local", "spatial"), size=(1, 2, 3, 4, 5, 9), beta=(0.75, 0.74, 1.3, 2.0), k=(1.0, 2.5),
     channels=(1, 3, 6), piece=(None, 1),
 )  # fmt: skip
 

@@ -150,15 +150,21 @@ def test_two_wheels(hidden: None, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_the_wrong_wheel(hidden: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "wheels, error, said",
+    [
+        (["cupy-cuda11x"], ImportError("libcudart.so.11.0: cannot open\nlong advice"),
+         "cupy-cuda11x cannot be imported (libcudart.so.11.0: cannot open): pip"),
+        (["cupy"], RuntimeError(), "cuda: cupy cannot be imported (RuntimeError): pip"),
+        ([], OSError("half of it"), "cuda: CuPy cannot be imported (half of it): pip"),
+    ],
+)  # fmt: skip
+def test_the_wrong_wheel(
+    hidden: None, monkeypatch: pytest.MonkeyPatch, wheels: list, error: Exception, said: str
+) -> None:
     def importing() -> None:
-        raise ImportError(
-            "libcudart.so.11.0: cannot open shared object file\nlong advice\nmore advice"
-        )
+        raise error
 
-    without_cuda_module(monkeypatch, {"cupy-cuda11x": "13.0.0"}, importing)
+    without_cuda_module(monkeypatch, dict.fromkeys(wheels, "13.0.0"), importing)
     message = refused()
-    assert (
-        "cupy-cuda11x cannot be imported (libcudart.so.11.0" in message
-        and "cupy-cuda13x[ctk]" in message
-    )
+    assert said in message and "cupy-cuda13x[ctk]" in message

@@ -159,24 +159,3 @@ def test_slots_are_taken_under_the_lock(
     for array in (staged, np.zeros(5000, np.uint8), np.zeros(5, np.uint8)):
         tinynet.device("cuda").upload(array)
     assert held == [True] * (2 + 2 + 1)
-
-
-def test_threads_share_the_slots(machine: fake_cupy.Machine, rng: np.random.Generator) -> None:
-    """One stages and uploads arrays of its own while others do the same."""
-    gpu, wrong = tinynet.device("cuda"), []
-    arrays = [[rng.integers(0, 256, 1 + 977 * k, np.uint8) for k in range(12)] for _ in range(3)]
-
-    def work(mine: list[np.ndarray]) -> None:
-        try:
-            for array, following in zip(mine, [*mine[1:], mine[0]], strict=True):
-                gpu.stage(following)
-                np.testing.assert_array_equal(gpu.download(gpu.upload(array)), array)
-        except BaseException as error:
-            wrong.append(error)
-
-    threads = [threading.Thread(target=work, args=(mine,)) for mine in arrays]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong

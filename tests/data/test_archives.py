@@ -34,6 +34,7 @@ def test_what_is_written_is_read_by_tarfile_and_by_us():
     assert len(data) == 512 * (4 + 0 + 1 + 1 + 2) + 1024
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         assert {member.name: tar.extractfile(member).read() for member in tar} == FILES
+        assert {member.mtime for member in tar} == {0}  # the same bytes at any time
     for start in (0, 100):
         whole = bytes(start) + data
         found = tar_members(io.BytesIO(whole), "x.tar", start)

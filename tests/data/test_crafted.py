@@ -166,9 +166,12 @@ def test_a_part_of_imagenet_is_told(tmp_path, caplog, monkeypatch):
 
 def test_a_class_without_pictures_in_archives(tmp_path):
     files = {"n01": [picture(60)], "n02": [picture(90)], "n03": [picture(120)]}
-    make_official(tmp_path / "a", files, files | {"n02": []}, {})
-    with pytest.raises(DataError, match="a: expected val pictures of each class, got none of n02"):
-        open_source(tmp_path / "a")
+    for n in (1, 2):
+        make_official(tmp_path / "a", files, {w: files[w] * (w < f"n0{4 - n}") for w in files}, {})
+        more = ("", " and of 1 other classes")[n - 1]
+        told = f"a: expected val pictures of each class, got none of n0{4 - n}{more}$"
+        with pytest.raises(DataError, match=told):
+            open_source(tmp_path / "a")
     make_official(tmp_path / "b", files | {"n02": []}, files | {"n02": []}, {})
     with pytest.raises(DataError, match=r"n02.tar: expected the pictures of a class, got none"):
         open_source(tmp_path / "b")
@@ -211,6 +214,7 @@ def test_long_work_shows_how_far_it_is(tmp_path, capsys, threads, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(progress, "LOG", 0.0)
         check_md5(tmp_path, progress=True)
+        assert list(progress.bar(range(3), shown=True, leave=True)) == [0, 1, 2]
     said = capsys.readouterr().err
     assert f"md5 of {TRAIN}: 100%" in said and "\r" not in said and "\n\n" not in said
     log = progress.bar(range(9), shown=True, leave=True)

@@ -23,7 +23,7 @@ from PIL import Image
 from small_tree import larger_tree, made, make_tree, photo, picture
 from test_reading_rules import cifar_files, idx_files
 
-from tinynet.data import ArrayDataset, Loader, Pairs, fashion_mnist, open_data
+from tinynet.data import ArrayDataset, Loader, Pairs, Vocabulary, fashion_mnist, open_data
 from tinynet.data.folder import MAX_BAD, MAX_MEMORY, MAX_SIZE, open_folder
 from tinynet.data.imagenet import open_source, read_devkit
 from tinynet.data.matfile import read_struct_array
@@ -267,10 +267,12 @@ def test_every_type_of_number_and_text_in_a_matlab_file():
     }
     numbers = [cell(6, element(kind, value.tobytes())) for kind, value in values.items()]
     encodings = {1: "latin1", 2: "latin1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le"}
+    encodings[18] = "latin1"  # or any type unknown
     texts = [cell(4, element(kind, "bé".encode(code)), 2) for kind, code in encodings.items()]
+    texts.append(cell(4, element(4, b"\x00\xd8"), 1))  # half a letter
     others = [cell(6, element(9, bytes(16)), 2), cell(6, element(9, b""), 0), cell(1, b"")]
     found = read_struct_array(struct_array(numbers + texts + others), "table", "x")
-    expected = [value.item() for value in values.values()] + ["bé"] * 5 + [None] * 3
+    expected = [value.item() for value in values.values()] + ["bé"] * 6 + ["\ufffd"] + [None] * 3
     assert found == [{f"f{k}": value for k, value in enumerate(expected)}]
     for other in ("tabl", "tables", "Table"):
         with pytest.raises(DataError, match=f"x: no struct array named {other} in it"):
@@ -360,9 +362,16 @@ def test_a_scan_is_whole_whatever_follows_it(rng):
 # ---- text, and the program's end
 
 
-def test_no_pairs_are_refused():
+def test_pairs_that_are_none_or_of_other_words():
     with pytest.raises(DataError, match="here: expected pairs to train on and to test on, got no"):
         Pairs([], (None, None), "here")
+    one, other = Vocabulary("ab"), Vocabulary("bc")
+    assert Pairs([(["a"], ["c"])], (one, other), "here").source == "here"
+    for pair in ((["c"], ["b"]), (["b"], ["a"])):  # each by its own language
+        with pytest.raises(
+            DataError, match="here: expected nothing but the 2 symbols .*, got .[ac]"
+        ):
+            Pairs([pair], (one, other), "here")
 
 
 def test_processes_start_with_the_first_epoch():

@@ -28,6 +28,7 @@ from tinynet.data.idx import read_idx
 from tinynet.data.imagenet import check_md5, open_source
 from tinynet.data.matfile import read_struct_array
 from tinynet.data.pictures import decode, keep_freed_memory, oddities
+from tinynet.data.shards import file_sha256
 from tinynet.errors import DataError
 
 PROGRAM = Path(__file__).parents[2] / "examples" / "prepare_imagenet.py"
@@ -58,6 +59,11 @@ def test_a_class_name_may_be_text_or_bytes(tmp_path):
         ({"data_batch_3": None}, "data_batch_3 is missing; fetch CIFAR-10 again"),
         ({"test_batch": None}, "test_batch is missing"),
         ({"batches.meta": None}, "batches.meta is missing"),
+        ({"batches.meta": {}}, "batches.meta: expected a list of the classes' names, got none"),
+        (
+            {"batches.meta": {b"label_names": 10}},
+            "batches.meta: expected a list of the classes' na",
+        ),
         ({"data_batch_2": [1, 2]}, "data_batch_2: expected a dictionary, got list"),
         ({"data_batch_2": {b"data": 1, b"labels": [1]}}, "data_batch_2: expected a CIFAR-10 batch"),
         (
@@ -212,6 +218,11 @@ def test_many_bad_pictures_are_named_up_to_fifty(tmp_path, monkeypatch, caplog):
         train, _ = open_data(root)
     assert len(train) == 4 and "bad49.jpg" in caplog.text and "bad50.jpg" not in caplog.text
     assert "left out: 3 more" in caplog.text
+    for i in range(50, 53):
+        (root / "train/n01" / f"bad{i}.jpg").unlink()
+    caplog.clear()
+    open_data(root)
+    assert caplog.text.count("left out: ") == 50 and "more" not in caplog.text
 
 
 def test_labels_need_pictures():
@@ -265,6 +276,11 @@ def test_without_glibc_freed_memory_is_left_alone(monkeypatch):
 
     monkeypatch.setattr("ctypes.CDLL", lambda name: Other())
     assert keep_freed_memory() is None
+    told = []
+    Other.mallopt = lambda self, *option: told.append(option)
+    keep_freed_memory()
+    trim, mmap = -1, -3  # of malloc.h: what is free at the end, what is mapped by itself
+    assert told == ([(trim, 256 << 20), (mmap, 32 << 20)] if sys.platform == "linux" else [])
 
 
 # ---- ImageNet's archives
@@ -292,7 +308,9 @@ def test_no_source_of_pictures(tmp_path):
         open_source(tmp_path)
 
 
-def test_md5_of_the_archives(official, monkeypatch):
+def test_md5_of_the_archives(official, monkeypatch, rng):
+    """However many blocks they are read in."""
+    (official / DEVKIT).write_bytes(rng.bytes((9 << 20) + 1))
     sums = {
         name: hashlib.md5((official / name).read_bytes(), usedforsecurity=False).hexdigest()
         for name in imagenet.MD5
@@ -301,6 +319,8 @@ def test_md5_of_the_archives(official, monkeypatch):
     check_md5(official)
     data = (official / VAL).read_bytes()
     (official / VAL).write_bytes(data[:-1] + b"x")
+    digest = hashlib.sha256((official / DEVKIT).read_bytes()).hexdigest()
+    assert file_sha256(official / DEVKIT) == digest
     with pytest.raises(
         DataError, match=f"{VAL}: expected md5 {sums[VAL]}, got [0-9a-f]{{32}}; fetch it again"
     ):
@@ -381,6 +401,10 @@ def test_kaggles_layout(tmp_path):
     assert source.classes == [("n01", "fish, fishes"), ("n02", "n02")] and len(source.val) == 2
     solution = tmp_path / "LOC_val_solution.csv"
     text = solution.read_text()
+    solution.write_text(text + "\n\n")  # empty lines say nothing
+    assert len(open_source(tmp_path).val) == 2
+    (tmp_path / "LOC_synset_mapping.txt").write_bytes(b"n01 p\xe9ch\n")  # in whatever encoding
+    assert open_source(tmp_path).classes == [("n01", "p\ufffdch"), ("n02", "n02")]
     solution.write_text(text.replace(",n02 ", ",n09 "))
     with pytest.raises(
         DataError, match="LOC_val_solution.csv gives it class n09, which train lacks"

@@ -9,12 +9,13 @@ import signal
 import sys
 import threading
 import time
+from multiprocessing import reduction
 
 import numpy as np
 import pytest
 
 from tinynet.data import ArrayDataset, Dataset, Loader
-from tinynet.data.workers import MAX_DEATHS, WorkerPool, _Block, _serve
+from tinynet.data.workers import MAX_DEATHS, Process, WorkerPool, _Block, _serve
 from tinynet.errors import DataError
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="forks, and asks /proc")
@@ -180,7 +181,9 @@ def test_closed_processes_have_ended_even_one_that_stands_still(forks):
 
 
 @linux
-def test_memory_of_batches_is_used_again_and_files_are_closed(forks):
+def test_memory_of_batches_is_used_again_and_files_are_closed(forks, monkeypatch):
+    sent, send = [], reduction.send_handle
+    monkeypatch.setattr(reduction, "send_handle", lambda *to: sent.append(to) or send(*to))
     with Loader(Counted(), 2, crop=3, train=False, workers=1, ahead=1) as loader:
         for number in range(4):
             for batch in loader.epoch(number):
@@ -188,6 +191,7 @@ def test_memory_of_batches_is_used_again_and_files_are_closed(forks):
         folder = f"/proc/{loader._pool.workers[0].process.pid}/fd"
         names = [os.readlink(f"{folder}/{name}") for name in os.listdir(folder)]
         assert 1 <= len(loader._pool.free) <= 4
+        assert len(sent) <= 4  # each block is sent once
         # in the worker each block is mapped, and its file closed again (but those it was born with)
         assert sum("tinynet-batch" in name for name in names) <= 1
 
@@ -419,6 +423,25 @@ def test_who_is_quicker_gets_more_to_do(monkeypatch):
     plans = list(Loader(Counted(80), 4, crop=3, train=False)._plan(0, 0))
     assert [batch is plan for batch, plan in zip(pool.run(iter(plans)), plans, strict=True)]
     assert quick.given > slow.given > 0 and quick.given + slow.given == 20
+
+
+def test_how_a_process_ended_is_waited_for():
+    """Its pipe closes before its status can be asked for."""
+
+    class Ending:
+        pid, exitcode = 7, None
+
+        def __init__(self, status):
+            self.status = status
+
+        def join(self, seconds):
+            self.exitcode = self.status
+
+    process = Process.__new__(Process)
+    process.name = "worker 3"
+    for status, how in ((-9, "was killed by SIGKILL"), (3, "ended with status 3")):
+        process.process = Ending(status)
+        assert process.died_of() == f"worker 3 (pid 7) {how}"
 
 
 def test_shared_memory_without_memfd(monkeypatch):

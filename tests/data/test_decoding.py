@@ -198,6 +198,7 @@ def test_what_has_a_pictures_name_and_is_no_file(tmp_path):
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nothing")
     (tmp_path / "linked.gif").symlink_to(tmp_path / "a.png")
     (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / ".hidden").mkdir()
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.jpg")  # to open it would wait for ever
     found, others = list_pictures(tmp_path)

@@ -81,7 +81,7 @@ def test_what_is_passed_over_is_told_once_for_each_folder(tmp_path, caplog):
 
 def test_classes_and_pictures_are_in_the_order_of_their_names(tmp_path, rng):
     """In whatever order they were made; hidden folders are no classes."""
-    names = [f"class {k:02d}" for k in range(12)]
+    names = [f"Größe {k:02d}" for k in range(12)]
     for split in ("train", "val"):
         (tmp_path / split / ".ipynb_checkpoints").mkdir(parents=True)
         for k in rng.permutation(12):
@@ -267,6 +267,7 @@ def test_names_of_any_bytes(tmp_path, caplog):
     (root / "train/cat" / os.fsdecode(b"bad\xe9.png")).write_text("x")
     train, _ = open_data(make_tree(tmp_path / "in", count=20))
     assert len(train) == 41 and "left out: " in caplog.text
+    assert sum(map(len, open_data(root, val_share=0.5))) == 41
     prepare(root, tmp_path / "out", Options(size=8), max_bad=0.5, progress=False)
     assert "cat/bad\\udce9.png\tleft out" in (tmp_path / "out/report.tsv").read_text()
     for name in (b"caf\xe9", b"zo\xe9"):  # the first of the classes, the last

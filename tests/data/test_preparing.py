@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from make_archives import TRAIN, make_kaggle, make_official, tar_of
+from PIL import Image
 from small_tree import (
     SMALL,
     InThread,
@@ -237,7 +238,8 @@ def test_what_a_killed_run_was_writing_is_cleared_away(small, tmp_path):
     made(small, tmp_path / "whole")
     right, out = digests(tmp_path / "whole"), tmp_path / "out"
     asides = [f".{name}.4194999" for name in right] + ["parts/.plan.json.4194999"]
-    for again in (False, True):  # in a folder that lost its plan; in one that goes on
+    # In a folder that lost its plan; in one that goes on, and is stopped; in one that is finished.
+    for ends in (False, False, True):
         (out / "parts").mkdir(parents=True, exist_ok=True)
         for name in [*asides, ".train-000123.tar.7", "parts/.train-000000.npz.7"]:
             (out / name).write_bytes(b"half")
@@ -245,9 +247,9 @@ def test_what_a_killed_run_was_writing_is_cleared_away(small, tmp_path):
         for name in mine:
             (out / name).write_bytes(b"mine")
         with pytest.MonkeyPatch.context() as patch, contextlib.suppress(ZeroDivisionError):
-            patch.setattr(preparing, "_finish", preparing._finish if again else stopped)
+            patch.setattr(preparing, "_finish", preparing._finish if ends else stopped)
             made(small, out)
-        assert again or not list((out / "parts").glob(".*"))
+        assert ends or not list((out / "parts").glob(".*"))
     found = digests(out)
     assert [(out / name).read_bytes() for name in mine if found.pop(name)] == [b"mine"] * 5
     assert found == right
@@ -307,6 +309,11 @@ def test_a_folder_begun_with_another_source_is_not_gone_on_with(tmp_path, small)
     bad.unlink()
     with pytest.raises(DataError, match=r"out was begun with another source .* \(the pictures\);"):
         made(small, out)
+    bad.write_text("text")
+    moved = small.rename(tmp_path / "moved")  # the same pictures elsewhere
+    assert made(moved, out, max_bad=0.1)["plan"]["source"] == str(moved)
+    with pytest.raises(DataError, match=r"other options \(source .*/moved, not .*/in\); choose"):
+        made(small, out, max_bad=0.1)
 
 
 # ---- how many bad pictures are too many
@@ -317,8 +324,11 @@ def test_a_folder_begun_with_another_source_is_not_gone_on_with(tmp_path, small)
     [(0, 0, True), (1, 0, False), (1, 1 / 12, True), (1, 0.08, False), (2, 0.16, False),
      (2, 2 / 12, True), (2, 0.24, True), (2, 1, True)],
 )  # fmt: skip
-def test_bad_pictures_up_to_the_share_and_no_more(small, tmp_path, bad, max_bad, passes):
-    """Of twelve; whether they are found in one run, or by a run that goes on with another."""
+def test_bad_pictures_up_to_the_share_and_no_more(small, tmp_path, bad, max_bad, passes, caplog):
+    """Of twelve; whether they are found in one run, or by a run that goes on with another. What is
+    odd about others, and told, does not count.
+    """
+    Image.new("L", (12, 10)).save(small / "train/n01/0.jpg")
     for i in range(bad):
         (small / ("train/n01/1.jpg", "val/n02/1.jpg")[i]).write_text("no picture")  # two shards
     for interrupted in (False, True):
@@ -334,6 +344,7 @@ def test_bad_pictures_up_to_the_share_and_no_more(small, tmp_path, bad, max_bad,
                 message = f"pictures, got {bad} of 12 pictures; the first: train\tn01/1.jpg"
                 with pytest.raises(DataError, match=message):
                     made(small, out, max_bad=max_bad)
+    assert not caplog.records  # no shard is damaged
 
 
 def test_a_class_with_test_pictures_alone(tmp_path, rng, caplog):

@@ -178,6 +178,16 @@ def test_an_idx_file_of_any_length_but_the_right_one(tmp_path):
             read_idx(tmp_path / "a")
     (tmp_path / "a").write_bytes(right)
     assert read_idx(tmp_path / "a").tobytes() == b"abcde"
+    large = 1 << 24  # as much as is read at a time
+    with open(tmp_path / "a", "r+b") as file:
+        file.write(right[:4] + struct.pack(">I", large))
+        file.truncate(8 + large)
+        assert len(read_idx(tmp_path / "a")) == large
+        file.truncate(8 + large + 1)
+        with pytest.raises(DataError, match="a: expected .*, got more; fetch"):
+            read_idx(tmp_path / "a")
+        file.truncate(8)
+    (tmp_path / "a").write_bytes(right)
     for wrong in (b"\0\0\x09\1", b"\0\0\x08\2", b"\0\0\x08\4", b"\1\0\x08\1", b"\0\1\x08\1"):
         (tmp_path / "a").write_bytes(wrong + right[4:])
         with pytest.raises(DataError, match="a: expected an IDX file of uint8 .* another header"):

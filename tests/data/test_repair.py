@@ -215,8 +215,25 @@ def test_what_cannot_be_repaired_says_what_can_be_done(source, out, tmp_path):
         with pytest.raises(DataError, match="dataset.json: .*prepare the folder again") as found:
             function()
         assert "\n" not in str(found.value)
-    with pytest.raises(DataError, match="expected a prepared folder, or one begun, got neither"):
-        repair(tmp_path)
+    (tmp_path / "parts").mkdir()
+    for plan in (None, "{", "[]", "3", '{"source": "x"}', '{"size": 16}'):
+        if plan is not None:
+            (tmp_path / "parts/plan.json").write_text(plan)
+        with pytest.raises(DataError, match="expected a prepared folder, or one begun, got neithe"):
+            repair(tmp_path)
+
+
+def test_a_plan_that_is_crafted(source, out):
+    (out / "val-000000.tar").unlink()
+    about = json.loads((out / "dataset.json").read_bytes())
+    about["plan"]["size"] = "16"
+    with_sums(out, "dataset.json", json.dumps(about).encode())
+    with pytest.raises(DataError, match=f"{out}: the plan it was prepared by is damaged"):
+        repair(out)
+    with pytest.raises(
+        DataError, match="TRAIN: expected the pictures that .* was prepared from, g"
+    ):
+        repair(out, (source / "ILSVRC2012_img_train.tar").rename(source / "TRAIN"))
 
 
 @pytest.mark.parametrize("count", COUNTS, indirect=True)
@@ -289,7 +306,8 @@ def test_a_plan_that_cannot_be_read_is_no_plan(source, out, monkeypatch, content
     interrupted(source, out, monkeypatch)
     plan = out / "parts/plan.json"
     plan.unlink() if content is None else plan.write_text(content)
-    (out / "train-000009.tar").write_bytes(b"of the plan that was")
+    for name in ("train-000009.tar", "val-000009.tar"):
+        (out / name).write_bytes(b"of the plan that was")
     prepare(source, out, SMALL, workers=1, progress=False)
     assert digests(out) == right and "what was done is done again" in caplog.text
 
@@ -444,7 +462,7 @@ def newest(out: Path) -> float:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_damaged_picture_ends_training_in_a_line_or_is_left_out(out, workers):
+def test_a_damaged_picture_ends_training_in_a_line_or_is_left_out(out, workers, forks):
     options = {"crop": 12, "train": True, "seed": 3, "colour": np.eye(3, dtype="f4")}
     with Loader(open_data(out)[0], 6, **options) as loader:
         expected = [batch for epoch in range(2) for batch in loader.epoch(epoch)]
@@ -481,7 +499,7 @@ def test_a_shard_that_is_gone_counts_picture_by_picture(out):
         list(loader.epoch(0))
 
 
-def test_a_batch_is_not_held_while_its_user_is_busy(out):
+def test_a_batch_is_not_held_while_its_user_is_busy(out, forks):
     """Its memory is free for the next as soon as the user lets go of it."""
     with Loader(ShardDataset(out, "train"), 6, crop=12, train=True, workers=1) as loader:
         epoch = loader.epoch(0)

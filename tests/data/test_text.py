@@ -66,8 +66,8 @@ def test_windows_say_what_comes_next():
     assert begins == set(range(26))
     with pytest.raises(DataError, match="at least 11 characters"):
         Windows("abc", LETTERS, 10)
-    with pytest.raises(DataError, match="got '!'"):
-        Windows("abc!" * 9, LETTERS, 10)
+    with pytest.raises(DataError, match="here: expected .*, got '!'"):
+        Windows("abc!" * 9, LETTERS, 10, "here")
 
 
 def test_a_random_place_is_inside_the_text():

@@ -17,7 +17,7 @@ from tinynet import nn
 from tinynet.drawing import folding, lines, reading
 from tinynet.drawing.layout import GAP, lay_out
 from tinynet.drawing.lines import lines_of, summary
-from tinynet.drawing.text import brief, full, listed, number, shape, size
+from tinynet.drawing.text import array, brief, full, listed, number, shape, size
 from tinynet.tracer import Value
 
 CPU = tinynet.device("cpu")
@@ -58,7 +58,10 @@ def test_numbers_and_ranges():
     assert brief(Value.of(np.array(2.5), CPU)) == "2.5" and brief(None) == ""
     assert listed("x" * 60) == "x" * 60 and listed("x" * 61) == "x" * 59 + "\u2026"
     assert listed(of(1, 2)) == "[1, 2]" and listed(0.1 + 0.2) == "0.3" and listed(()) == "()"
-    assert listed((True, None, 3)) == "(True, None, 3)"
+    assert listed((True, None, 3)) == "(True, None, 3)" and listed((1,)) == "(1,)"
+    assert array(np.array([[1.0, 2.0], [3.0, np.nan]])) == "[[1, 2], [3, nan]]"
+    assert array(np.array(True)) == "1" and array(np.array(1 + 2j)) == "(1+2j)"
+    assert full(Value.of(np.zeros((0, 3)), CPU)) == "[]" and full(of(0, 1, 2, 3)) == "[0, 1, 2, 3]"
 
 
 def test_operations_are_counted_with_those_in_folds():
@@ -133,25 +136,6 @@ def test_only_what_has_more_than_300_boxes_is_folded(more):
             z = F.tanh(z)
     graph = tinynet.draw(z).graph
     assert any(box.kind == "fold" for box in graph.boxes) == bool(more)
-
-
-def test_names_by_rank(tmp_path):
-    """What is given comes before the net's, that before the trace's, that before the caller's."""
-    net = nn.Linear(2, 1, bias=False)
-    weight = net.weight
-    with tinynet.tracing(net):
-        traced = net(leaf([[1.0, 2.0]])) * 2.0
-    other = traced  # the caller's name: the same tensor
-
-    def title(**options):
-        graph = tinynet.draw(traced, **options).graph
-        (found,) = (box for box in graph.boxes if box.kind == "parameter")
-        return found.title, graph.steps[0].outputs[0].name
-
-    assert title(net=net, names={"given": weight, "result": other}) == ("given", "result")
-    assert title(names={"given": weight})[0] == "given"
-    assert title(net=net)[0] == "weight" and title()[0] == "weight"
-    assert title()[1] == "traced"
 
 
 def test_devices_of_results_and_leaves():

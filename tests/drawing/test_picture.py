@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,9 +14,9 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import nn
-from tinynet.drawing.layout import GAP, lay_out
+from tinynet.drawing.layout import lay_out
 from tinynet.drawing.style import DARK, LIGHT, page_style
-from tinynet.drawing.text import array, brief, full, listed, number, shape, size
+from tinynet.drawing.text import brief, full, shape, size
 from tinynet.tracer import Value
 
 ROOT = Path(__file__).parents[2]
@@ -169,25 +169,22 @@ def test_the_script_finds_what_it_looks_for(tmp_path):
 def test_where_the_script_goes_and_what_it_hides():
     """What it computes, as Python: after step 3 of 7."""
     script = (ROOT / "tinynet/drawing/steps.js").read_text()
+    python = {"||": " or ", "Number": "float", "Math.": "", "e.dataset.from": "first"}
 
     def value(pattern, **names):
         (found,) = re.findall(pattern, script)
-        for js, ours in (
-            ("||", " or "), ("Number", "float"), ("Math.", ""), ("e.dataset.from", "first"),
-        ):  # fmt: skip
+        for js, ours in python.items():
             found = found.replace(js, ours)
-        return eval(found, {"max": max, "min": min, "last": 7, **names})
+        return eval(found, {"max": max, "min": min, "step": 3, "last": 7, **names})
 
     for k, step in ((-1, 0), (0, 0), (3, 3), (7, 7), (8, 7)):
         assert value(r"    step = (Math.*);", k=k) == step
     buttons = [rf"\b{name}: \(\) => ([^,}}]*)" for name in ("first", "back", "on", "last")]
     keys = [rf"\b{name}: ([^,}}]*)" for name in ("Home", "ArrowLeft", "ArrowRight", "End")]
-    for way in (buttons, keys):
-        assert [value(pattern, step=3) for pattern in way] == [0, 2, 4, 7]
-    for first in range(9):
-        for until in (*range(9), np.inf):
-            hidden = value(r'toggle\("hidden", (.*)\);', step=3, first=first, until=until)
-            assert hidden == (not first <= 3 < until)
+    assert [value(w) for w in buttons] == [value(w) for w in keys] == [0, 2, 4, 7]
+    for first, until in product(range(9), (*range(9), np.inf)):
+        hidden = value(r'toggle\("hidden", (.*)\);', first=first, until=until)
+        assert hidden == (not first <= 3 < until)
 
 
 def test_without_a_script_the_last_step_is_seen(tmp_path):
@@ -270,6 +267,33 @@ def test_light_and_dark_have_the_same_colours_and_text_can_be_read():
         assert contrast(theme["grad"], theme["meet"]) >= 4
 
 
+def test_every_class_has_a_style_and_every_style_a_use():
+    x = leaf([1.0])
+    for i in range(1, 6):
+        x = x.to(f"cpu:{i}") * 2.0
+    with tinynet.tracing():
+        constant = tinynet.tensor([2.0], device="cpu:5")
+        y = x * constant
+    net, loss = net_of_blocks(2)
+    drawings = [
+        tinynet.draw(y),
+        tinynet.draw(tape()),
+        tinynet.draw(loss),
+        tinynet.draw(loss, net, group=2),
+    ]
+    told = [of for d in drawings for of in re.findall(r'class="([^"]*)"', d._repr_html_())]
+    classes = {name for of in told for name in of.split()}
+    style = re.sub(r"/\*.*?\*/", "", page_style(), flags=re.S)
+    styled = set(re.findall(r"\.([a-z][\w-]*)(?=[^{}]*\{)", style))
+    assert classes - styled == {"first", "back", "on", "last", "operation"}
+    assert styled - classes == {"now", "parameter"}  # of the script; of one that two operations use
+    for rule in (
+        r"\.tape \.hidden \{ visibility: hidden \}",
+        r"aside \.hidden \{ display: none !imp",
+    ):
+        assert re.search(rule, style)
+
+
 def rectangles(text):
     root = ElementTree.fromstring(text)
     return [
@@ -347,19 +371,6 @@ def test_every_arrow_begins_at_a_box_or_where_another_one_bends(tmp_path):
         assert near or (x, y) in bends
 
 
-def test_layout_of_a_diamond_with_a_long_arrow():
-    #   0 -> 1 -> 3 -> 4, 0 -> 2 -> 3, 0 -> 4
-    edges = [(0, 1), (0, 2), (1, 3), (2, 3), (3, 4), (0, 4)]
-    layout = lay_out([50.0] * 5, edges)
-    assert layout.ranks == [0, 1, 1, 2, 3]
-    assert [len(bends) for bends in layout.bends] == [0, 0, 0, 0, 0, 2]
-    assert [rank for _, rank in layout.bends[5]] == [1, 2]
-    assert abs(layout.centres[1] - layout.centres[2]) >= 50 + GAP - 1e-9
-    (x, _), (z, _) = layout.bends[5]
-    assert all(abs(x - layout.centres[i]) >= (50 + 14) / 2 + GAP - 1e-9 for i in (1, 2))
-    assert abs(z - layout.centres[3]) >= (50 + 14) / 2 + GAP - 1e-9
-
-
 def test_layout_uncrosses_and_lets_leaves_down():
     layout = lay_out([30.0] * 7, [(0, 2), (1, 3), (2, 5), (3, 6), (4, 5)])
     x = layout.centres
@@ -374,26 +385,6 @@ def test_arrows_from_one_box_share_their_bends():
     layout = lay_out([40.0] * (count + 1), edges)
     assert len({bend for bends in layout.bends for bend in bends}) == count - 1
     assert layout.width < 200  # and no room is kept for others
-
-
-def test_numbers_and_sizes():
-    assert [number(x) for x in (1.0, -0.0, 1 / 3, 1.2345e-5, np.float32(2.5), 12345678)] == [
-        "1", "0", "0.3333", "1.234e-05", "2.5", "1.235e+07",
-    ]  # fmt: skip
-    assert array(np.array([[1.0, 2.0], [3.0, np.nan]])) == "[[1, 2], [3, nan]]"
-    assert array(np.array(True)) == "1" and array(np.array(1 + 2j)) == "(1+2j)"
-    assert [size(n) for n in (0, 12, 999, 1000, 1500, 243_700_000)] == [
-        "0 bytes", "12 bytes", "999 bytes", "1 kB", "1.5 kB", "244 MB",
-    ]  # fmt: skip
-    cpu = tinynet.device("cpu")
-    three, four = (Value.of(np.arange(n, dtype=np.float32), cpu) for n in (3, 4))
-    many = Value.of(np.full((5, 4), -2.0), cpu)
-    assert (brief(three), brief(four)) == ("[0, 1, 2]", "\u20163.742\u2016")
-    assert full(four) == "[0, 1, 2, 3]"
-    assert full(many) == "5\u00d74, norm 8.944, from -2 to -2"
-    assert full(Value.of(np.zeros((0, 3)), cpu)) == "[]"
-    assert listed((1,)) == "(1,)" and listed(("a", 2.0, three)) == "(a, 2, [0, 1, 2])"
-    assert len(listed("x" * 100)) == 60
 
 
 def test_a_page_stays_small(tmp_path):

@@ -215,6 +215,11 @@ def test_wrong_pictures_and_presets_are_named():
         ValueError, match=r"expected pictures \(N, 1, 28, 28\), got \(2, 3, 28, 28\)"
     ):
         AlexNet(10, "mini", in_channels=1)(tinynet.tensor(np.zeros((2, 3, 28, 28), np.float32)))
+    small = dataclasses.replace(PRESETS["mini"], kernels=[1] * 5, hidden=2)
+    x = tinynet.tensor(np.zeros((1, 1, 8, 8), np.float32))
+    assert AlexNet(2, small, in_channels=1, image_size=8)(x).shape == (1, 2)
+    with pytest.raises(ValueError, match="7 x 7 is too small"):
+        AlexNet(2, small, in_channels=1, image_size=7)
     with pytest.raises(ValueError, match="expected a preset of .*mini.*, got 'big'"):
         AlexNet(preset="big")
     assert set(PRESETS) == {"paper", "cfg145", "mini", "photos"}

@@ -65,7 +65,8 @@ def test_an_epoch_without_a_line_is_no_number(tmp_path, monkeypatch):
     (tmp_path / "run" / "metrics.jsonl").write_text("\n".join(lines[1:]) + "\n")
     first, second = figures.of_training(tmp_path / "run")["training_error"]
     assert math.isnan(first) and second == 101.0
-    assert figures._epochs_to([math.nan, 25.1, 24.0, 1.0]) == 3
+    assert figures._epochs_to([math.nan, 25.1, 25.0, 1.0]) == 3
+    assert figures._epochs_to([60.0]) is None
 
 
 def test_views_by_their_number(tmp_path):
@@ -104,18 +105,8 @@ def test_what_a_run_is_started_with():
     places = {"CIFAR-10": "/there"}
     lender = running.Job("lender", ("--seed", "0"), "embedded")
     job = running.Job("a", ("--epochs", "6", "--seed", "2"), "CIFAR-10", start=lender)
-    assert job.arguments(places) == [
-        "--epochs",
-        "6",
-        "--seed",
-        "2",
-        "--start-from",
-        lender.folder,
-        "--data",
-        "/there",
-        "--out",
-        job.folder,
-    ]
+    words = f"--epochs 6 --seed 2 --start-from {lender.folder} --data /there --out {job.folder}"
+    assert job.arguments(places) == words.split()
     assert "--data CIFAR-10" in job.command() and lender.arguments(places)[-2:] == [
         "--out",
         lender.folder,
@@ -186,15 +177,8 @@ def test_runs_in_the_order_in_which_they_are_needed(plan):
     lender, lent = rows[7][2], rows[8][2]
     assert (lender.data, lent.data, lent.start) == ("photographs", "CIFAR-10", lender)
     pairs = dict(zip(lent.options[::2], lent.options[1::2], strict=True))
-    assert pairs == {
-        "--preset": "mini",
-        "--epochs": "9",
-        "--batch-size": "32",
-        "--keep": "5",
-        "--lr": "7",
-        "--variant": "conv6",
-        "--seed": "0",
-    }
+    words = "--preset mini --epochs 9 --batch-size 32 --keep 5 --lr 7 --variant conv6 --seed 0"
+    assert pairs == dict(zip(words.split()[::2], words.split()[1::2], strict=True))
 
 
 @pytest.mark.parametrize(
@@ -258,6 +242,14 @@ def test_a_line_is_on_the_disk_when_it_is_known(tmp_path, monkeypatch):
         assert synced[-1] == path.read_text() and synced[-1].count("\n") == n + 1
     assert running.Book(path).lines == book.lines
     assert list(book.lines) == ["run 0", "run 1"] and book.lines["run 1"]["value"] == 1
+
+    def full(number):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        book.add({"command": "run 2"})
+    assert "run 2" not in book.lines
 
 
 @pytest.fixture
@@ -369,7 +361,14 @@ def test_what_is_said_reaches_the_runs(tmp_path, monkeypatch, capsys):
         (STATEMENTS["sixth"], "full", 2, ("--epochs", "1"), lines, shards, "cpu:1"),
         (STATEMENTS["colour"], "small", 5, (), lines, {"CIFAR-10": "c"}, None),
     ]
+
+    def stopped(*each):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(claims, "run", stopped)
     capsys.readouterr()
+    assert claims.main(["run", "norm", "--out", str(out)]) == 130
+    assert capsys.readouterr() == ("", "stopped; the same command goes on\n")
     assert claims.main(["list"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert "sixth (section 7, table 2; CIFAR-10, photographs)" in said
@@ -423,13 +422,17 @@ def test_more_pairs_than_the_table_has():
         assert found.mean - found.low == pytest.approx(t * d.std(ddof=1) / math.sqrt(n))
 
 
-def test_a_run_that_is_interrupted_ends_before_the_command_does(tmp_path, monkeypatch):
-    """It saves; and is waited for."""
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_run_that_is_interrupted_ends_before_the_command_does(terminal, tmp_path, monkeypatch):
+    """It saves; and is waited for. Its bar is for a terminal, or for the log like all else."""
     told = []
+    stderr = SimpleNamespace(isatty=lambda: terminal)
+    monkeypatch.setattr(running, "sys", SimpleNamespace(stderr=stderr, executable="python"))
 
     class Child:
-        def __init__(self, *arguments, **options):
-            pass
+        def __init__(self, *arguments, stdout, stderr):
+            assert stdout.name == str(tmp_path / "a.log")
+            assert stderr is (None if terminal else stdout)
 
         def wait(self):
             told.append("wait")

@@ -14,6 +14,7 @@ import tinynet
 from tinynet import nn
 from tinynet.data import Vocabulary
 from tinynet.data.text import BEGIN, END, PAD
+from tinynet.recording import is_grad_enabled
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "history"))
 import autoencoder  # noqa: E402
@@ -39,6 +40,7 @@ class Speaker:
         self.places, self.logits, self.seen = SimpleNamespace(weight=[0] * length), logits, []
 
     def __call__(self, tokens):
+        assert not is_grad_enabled()
         self.seen.append(tokens.tolist())
         return tinynet.tensor(np.asarray(self.logits(tokens), np.float32))
 
@@ -93,11 +95,12 @@ class Translator:
         self.rows, self.asked, self.encoded = rows, [], 0
 
     def encode(self, source):
+        assert not is_grad_enabled()
         self.encoded += 1
         return "encoded"
 
     def decode(self, encoded, source, said):
-        assert encoded == "encoded"
+        assert encoded == "encoded" and not is_grad_enabled()
         self.asked.append(said.tolist())
         logits = np.zeros((*said.shape, 9), np.float32)
         for n, row in enumerate(self.rows):
@@ -261,8 +264,12 @@ def test_what_a_vae_shows_and_says(drawn, rng):
     def painted(z):
         return tinynet.functional.sigmoid(net.decode(tinynet.tensor(z))).numpy()
 
+    tinynet.manual_seed(2)
     shown = vae.show(net, x, np.zeros(21), ["a"])["pictures"]
     samples, both, walks = drawn
+    tinynet.manual_seed(2)
+    luck = tinynet.randn(64, 3).numpy()
+    np.testing.assert_allclose(np.concatenate(samples), painted(luck), rtol=1e-5)
     assert [title.split()[0].strip(",") for title in shown] == ["samples", "pictures", "walk"]
     assert len(samples) == 4 and sum(map(len, samples)) == 64
     means = net.encode(x[:16])[0].numpy()
@@ -353,7 +360,28 @@ def test_first_weights_that_are_not_the_layers_own():
     """
     tinynet.manual_seed(0)
     conv = resnet.conv(64, 64, 1, CPU)
+    early = googlenet.GoogLeNet(64, 1, 20, "googlenet-mini", CPU).steps[4]
+    bidirectional, block = bert.BERT(60, 60, 64, 4, 1, CPU), gpt.Block(64, 4, CPU)
+    forger, layer = gan.Forger(1, 8, 16, CPU), transformer.Layer(64, True, CPU)
+    noisy, (reader,) = vae.VAE((1, 8, 8), 60, 40, CPU), bidirectional.blocks
     found = {
+        "googlenet, early": (early.fc2.weight, 0.01),
+        "gpt, widen": (block.widen.weight, 0.06),
+        "gpt, narrow": (block.narrow.weight, 0.06),
+        "bert, tokens": (bidirectional.tokens.weight, 0.06),
+        "bert, places": (bidirectional.places.weight, 0.06),
+        "bert, widen": (reader.widen.weight, 0.06),
+        "bert, narrow": (reader.narrow.weight, 0.06),
+        "bert, attention": (reader.attention.out.weight, 0.06),
+        "gan, forger": (forger.fc.weight, 0.02),
+        "gan, up": (forger.up1.weight, 0.02),
+        "vae, mean": (noisy.mean.weight, (2 / 100) ** 0.5),
+        "vae, log s^2": (noisy.log_variance.weight, (2 / 100) ** 0.5),
+        "vae, paint": (noisy.paint.weight, (2 / 124) ** 0.5),
+        "transformer, widen": (layer.widen.weight, (2 / 320) ** 0.5),
+        "transformer, narrow": (layer.narrow.weight, (2 / 320) ** 0.5),
+        "transformer, cross": (layer.cross.out.weight, (2 / 128) ** 0.5),
+        "lenet5": (lenet5.LeNet5(3, 1, 28, CPU).f6.weight, 2.4 / 120 / 3**0.5),
         "vgg": (vgg.VGG(64, 1, 16, "vgg-mini", CPU).fc3.weight, 0.01),
         "googlenet": (googlenet.GoogLeNet(64, 1, 20, "googlenet-mini", CPU).fc.weight, 0.01),
         "gpt": (gpt.GPT(60, 60, 32, 4, 1, CPU).tokens.weight, 0.06),
@@ -369,6 +397,27 @@ def test_first_weights_that_are_not_the_layers_own():
     for name, (weight, sigma) in found.items():
         assert weight.numpy().std() == pytest.approx(sigma, rel=0.1), name
     assert conv.bias is None
+
+
+def test_a_net_says_in_use_what_it_says_in_training(monkeypatch, rng):
+    """But for dropout and batch normalisation; early classifiers are asked in training alone."""
+    for layer in (nn.Dropout, nn.BatchNorm2d):
+        monkeypatch.setattr(layer, "forward", lambda self, x: x)
+    words, x = rng.integers(4, 9, (2, 6)), tinynet.tensor(rng.random((2, 1, 20, 20), np.float32))
+    inception = googlenet.GoogLeNet(3, 1, 20, "googlenet-mini", CPU)
+    for net, inputs in (
+        (gpt.GPT(9, 6, 32, 4, 1, CPU), (words,)), (bert.BERT(9, 6, 32, 4, 1, CPU), (words,)),
+        (transformer.Transformer([9, 9], CPU, 32), (words, words[:, ::-1])),
+        (lenet5.LeNet5(3, 1, 20, CPU), (x,)), (vgg.VGG(3, 1, 20, "vgg-mini", CPU), (x,)),
+        (resnet.ResNet(3, 1, 1, True, CPU), (x,)), (inception, (x,)),
+        (autoencoder.Autoencoder((1, 20, 20), 2, 0.5, CPU), (x,)),
+    ):  # fmt: skip
+        said = net.train()(*inputs)
+        with monkeypatch.context() as patch:
+            patch.setattr(googlenet.Auxiliary, "forward", None)
+            again = net.eval()(*inputs).numpy()
+        first = said[0] if net is inception else said
+        np.testing.assert_array_equal(again, first.numpy(), err_msg=type(net).__name__)
 
 
 def test_what_is_learnt_and_what_is_kept():

@@ -82,16 +82,8 @@ def rows_of(run, dataset, layer=""):
 @pytest.mark.parametrize("layer", ["", "conv3", "fc6", "fc7"])
 def test_a_row_for_each_training_picture_and_its_label(layer, run, tmp_path, capsys):
     out = tmp_path / "f.safetensors"
-    words = [
-        "run",
-        str(out),
-        "--data",
-        "there",
-        "--device",
-        "cpu:1",
-        *["--layer", layer][: 2 * bool(layer)],
-    ]
-    assert features.main(words) == 0
+    words = f"run {out} --data there --device cpu:1 {f'--layer {layer}' * bool(layer)}"
+    assert features.main(words.split()) == 0
     found = tinynet.load(out)
     np.testing.assert_array_equal(found["labels"].numpy(), run.train.labels)
     wanted = rows_of(run, run.train, layer)
@@ -125,6 +117,11 @@ def test_each_rank_reads_its_batches_and_one_writes(run, tmp_path, monkeypatch):
         assert features.run(args, job) == 0
         assert loaders[-1].every == (rank, 2) and args.out.exists() == (rank == 0)
         args.out.unlink(missing_ok=True)
+    monkeypatch.setattr(features.together, "fail", lambda job, text, complain: text)
+    sheet = {"out": tmp_path / "f.png"}
+    for alone in (sheet, {"pictures": ["1.png"], "data": None}):
+        said = features.run(SimpleNamespace(**{**vars(args), **alone}), job)
+        assert "a sheet, and single pictures, are for one rank" in said and len(loaders) == 2
 
 
 @pytest.mark.parametrize("layer, maps", [("", 10), ("conv2", 6)])
@@ -133,14 +130,8 @@ def test_a_sheet_shows_the_patches_of_a_layer(layer, maps, run, tmp_path, monkey
     monkeypatch.setattr(
         features, "draw_patches", lambda *each, groups: drawn.append((*each, groups))
     )
-    words = [
-        "run",
-        str(tmp_path / "f.png"),
-        "--data",
-        "there",
-        *["--layer", layer][: 2 * bool(layer)],
-    ]
-    assert features.main(words) == 0
+    words = f"run {tmp_path / 'f.png'} --data there {f'--layer {layer}' * bool(layer)}"
+    assert features.main(words.split()) == 0
     ((patches, path, groups),) = drawn
     assert len(patches) == maps and path == tmp_path / "f.png" and groups == 2
     assert patches.shape[1] == 9 and 16 <= patches.shape[2] <= 32
@@ -353,6 +344,12 @@ def test_a_mistake_is_one_line(prepared, monkeypatch, capsys):
     assert capsys.readouterr().err == "error: from: no pictures\n"
     assert [signal.getsignal(getattr(signal, name)) for name in prepare_imagenet.SIGNALS] == before
     many = SimpleNamespace(**{**vars(ALONE), "size": 2})
+    begun = []
+    monkeypatch.setattr(prepare_imagenet.together, "begin", lambda *each: begun.append(each))
+    args = prepare_imagenet.parse(["from", "to"])
+    with pytest.raises(DataError):
+        prepare_imagenet.run(args, many)
+    assert begun == [(many, args)]  # that ranks are alike is known before
     for words in (["--verify", "to"], ["--repair", "to"]):
         with pytest.raises(tinynet.TinynetError, match="for one rank"):
             prepare_imagenet.run(prepare_imagenet.parse(words), many)

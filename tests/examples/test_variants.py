@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,6 +35,18 @@ def small(preset: str, variant: str | None, image_size: int | None = None) -> al
 def logits(net: alexnet.AlexNet, rng: np.random.Generator) -> np.ndarray:
     shape = (2, 3, net.image_size, net.image_size)
     return net(tinynet.tensor(rng.normal(size=shape).astype(np.float32))).numpy()
+
+
+@pytest.mark.parametrize("variant", [None, *VARIANTS])
+@pytest.mark.parametrize("preset", alexnet.RECIPES)
+def test_a_run_has_the_settings_of_its_row(preset, variant):
+    """What the command line sees of its pictures, too: the colour noise, the crop."""
+    args = SimpleNamespace(resume=False, set=[], preset=preset, variant=variant)
+    settings = alexnet.PROGRAM._settings(args, None)
+    wanted = alexnet.PROGRAM.recipe(preset, variant).settings()
+    assert settings | wanted == settings and settings["variant"] == variant
+    changed = {k: v for k, v in VARIANTS[variant].data.items() if k in settings} if variant else {}
+    assert settings | changed == settings
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

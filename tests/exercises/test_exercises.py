@@ -154,6 +154,19 @@ def test_probes_are_not_blind(name):
     assert any(k > s for pair in both for k, s in zip(*pair, strict=True))
 
 
+def test_probes_of_unbroadcast_have_every_kind_of_shape():
+    probes = EXERCISES["unbroadcast"].probes(np.random.default_rng(0))
+    kinds = set()
+    for grad, shape in probes:
+        extra = grad.ndim - len(shape)
+        repeated = [n == 1 < m for n, m in zip(shape, grad.shape[extra:], strict=True)]
+        parts = repeated[:1], repeated[1:-1], repeated[-1:]
+        kinds.add((min(extra, 2), shape == (), *map(any, parts)))
+    first, inner, last = (True, False, False), (False, True, False), (False, False, True)
+    assert {kind[2:] for kind in kinds} >= {first, inner, last, (False, False, False)}
+    assert {kind[:2] for kind in kinds} >= {(0, False), (1, False), (2, True)}
+
+
 # ------------------------------------------------------------------ a learner's file
 
 RIGHT = "def accumulate(parts):\n    return sum(parts[1:], parts[0])\n"

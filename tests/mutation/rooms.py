@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_KERNELS = "core/test_ways.py core/test_cpu_kernels.py core/test_kernels_alike.py core/test_every_case.py core/test_as_defined.py"
+_KERNELS = "core/test_ways.py core/test_cpu_kernels.py core/test_kernels_alike.py core/test_every_case.py core/test_as_defined.py core/test_gradcheck_table.py"
 _NORMS = "core/test_batch_norm_and_losses.py"
 _CALLS = "core/test_wrong_calls.py core/test_wrong_calls_of_all.py"
 _OPERATIONS = f"{_CALLS} core/test_operations.py core/test_as_defined.py core/test_edges.py core/test_handed_on.py core/test_every_case.py core/test_gradcheck_table.py core/test_nn_optim.py"
@@ -43,7 +43,7 @@ ROOMS = {
     "kernels": f"""
         kernels/conv2d.py {_KERNELS} core/test_winograd.py -k 'conv2d or threads or empty or winograd or nan or layout or every_pair'
         kernels/winograd.py core/test_winograd.py core/test_ways.py core/test_every_case.py -k 'conv or winograd or ways'
-        kernels/im2col.py {_KERNELS} core/test_winograd.py -k 'conv2d or im2col or winograd or read_only or layout'
+        kernels/im2col.py {_KERNELS} core/test_winograd.py -k 'conv2d or im2col or winograd or read_only or layout or every_pair'
         kernels/max_pool2d.py {_KERNELS} -k 'pool or threads or empty or read_only or layout or denormal or every_pair'
         kernels/avg_pool2d.py {_KERNELS} -k 'avg or threads or empty or read_only or layout or every_pair'
         kernels/local_response_norm.py {_KERNELS} -k 'response or threads or empty or nan or layout or every_pair'
@@ -53,14 +53,14 @@ ROOMS = {
         kernels/linear.py {_KERNELS} {_NORMS} -k 'product or linear or matmul or threads or empty or layout or every_pair'
         kernels/dropout.py {_KERNELS} -k 'dropout or threads or elementwise or every_pair'
         kernels/batch_norm.py {_NORMS} {_KERNELS} -k 'batch_norm or nan or empty or every_pair'
-        kernels/adaptive_avg_pool2d.py {_NORMS} core/test_as_defined.py core/test_every_case.py -k adaptive
+        kernels/adaptive_avg_pool2d.py core/test_as_defined.py core/test_every_case.py core/test_gradcheck_table.py core/test_kernels_alike.py -k 'adaptive or threads or innermost'
         kernels/gelu.py {_KERNELS} core/test_as_numpy.py -k 'gelu or elementwise or last_digits'
-        kernels/*_loss.py {_NORMS} core/test_gradcheck_table.py core/test_operations.py
-        kernels/bce_with_logits.py {_NORMS} core/test_gradcheck_table.py core/test_operations.py
+        kernels/*_loss.py core/test_as_defined.py core/test_gradcheck_table.py {_NORMS} core/test_operations.py
+        kernels/bce_with_logits.py core/test_as_defined.py core/test_gradcheck_table.py {_NORMS} core/test_operations.py
         kernels/softmax.py core/test_edges.py {_KERNELS} -k softmax
         kernels/cross_entropy.py {_KERNELS} {_NORMS} -k 'entropy or softmax'
         kernels/sigmoid.py {_KERNELS} core/test_edges.py -k 'elementwise or sigmoid or wide or large'
-        kernels/tanh.py {_KERNELS} -k elementwise
+        kernels/tanh.py {_KERNELS} -k 'elementwise or tanh'
         kernels/pictures.py {_KERNELS} -k pictures
         kernels/clip.py core/test_optim_groups.py -k 'clip or norm'
         kernels/steps/sgd.py {_KERNELS} core/test_optim.py core/test_optim_groups.py -k 'sgd or rules'
@@ -69,12 +69,13 @@ ROOMS = {
         kernels/dilation.py core/test_dilation.py core/test_as_defined.py core/test_every_case.py -k 'dilation or conv2d'
         kernels/layer_norm.py core/test_layer_norm.py core/test_as_defined.py core/test_every_case.py -k layer_norm
         kernels/elementwise.py core/test_as_numpy.py core/test_operations.py core/test_edges.py core/test_gradcheck_table.py {_KERNELS}
-        kernels/index.py core/test_operations.py core/test_gradcheck_table.py core/test_every_case.py
-        kernels/order.py core/test_operations.py core/test_gradcheck_table.py core/test_counts.py core/test_walk.py core/test_every_case.py
+        kernels/index.py core/test_as_numpy.py core/test_operations.py core/test_gradcheck_table.py core/test_every_case.py
+        kernels/order.py core/test_cpu_kernels.py core/test_operations.py core/test_gradcheck_table.py core/test_counts.py core/test_walk.py core/test_every_case.py
         kernels/*.py {_KERNELS} {_NORMS} core/test_operations.py core/test_gradcheck_table.py
     """,
     "tape": f"""
         tensors.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py cuda/test_steps.py
+        tape.py {_TAPE} core/test_every_case.py
         function.py {_TAPE} core/test_tape_details.py core/test_every_case.py core/test_tracing.py drawing/test_reading.py core/test_devices.py {_CALLS}
         arithmetic/shapes.py core/test_edges.py core/test_as_numpy.py core/test_handed_on.py core/test_operations.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py cuda/test_host.py
         arithmetic/*.py core/test_edges.py core/test_as_numpy.py core/test_handed_on.py core/test_operations.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py
@@ -129,12 +130,14 @@ ROOMS = {
         data/imagenet.py data/test_archives.py {_PREPARING}
         data/prepare.py {_PREPARING}
         data/repair.py data/test_repair.py data/test_data_kinds.py data/test_preparing.py
-        data/over_ranks.py data/test_over_ranks.py data/test_data_kinds.py
+        data/over_ranks.py data/test_over_ranks.py data/test_data_kinds.py data/test_preparing.py
         data/shards.py training/test_disk.py {_PREPARING}
         data/pictures.py {_READING} {_PREPARING}
         data/text.py data/test_text.py data/test_data_kinds.py data/test_reading_rules.py examples/test_gpt.py examples/test_transformer.py
         data/sequences.py data/test_text.py data/test_reading_rules.py examples/test_gpt.py examples/test_transformer.py
         data/progress.py data/test_crafted.py
+        data/formats.py {_READING} data/test_prepared_folder.py data/test_archives.py data/test_data_mistakes.py
+        data/folder.py {_READING} data/test_data_mistakes.py data/test_preparing.py data/test_data_robust.py
         data/fashion/cut.py data/test_data_mistakes.py
         data/*.py data/test_archives.py {_READING} data/test_data_robust.py data/test_data_mistakes.py data/test_crafted.py
     """,
@@ -164,7 +167,7 @@ ROOMS = {
         program/made.py program/test_rooms_of_data.py examples/test_perceptron.py {_PROGRAM}
         program/shown.py program/test_shown.py program/test_rooms_of_data.py examples/test_perceptron.py {_PROGRAM}
         program/text.py program/test_rooms_of_data.py data/test_text.py examples/test_gpt.py {_PROGRAM}
-        program/published.py program/test_published.py program/test_pictures.py program/test_export_and_import.py against/test_foreign.py against/test_onnx.py
+        program/published.py program/test_published.py program/test_starting.py program/test_pictures.py program/test_export_and_import.py against/test_foreign.py against/test_onnx.py
         program/exchange.py program/test_published.py program/test_export_and_import.py program/test_command_line.py
         program/together.py program/test_together.py parallel/test_rank_parts.py parallel/test_rank_faults.py {_PROGRAM}
         program/starting.py program/test_starting.py program/test_batch_size.py parallel/test_rank_parts.py {_PROGRAM}

@@ -13,7 +13,7 @@ from same import Same
 import tinynet
 import tinynet.functional as F
 from tinynet.data.loader import part_of
-from tinynet.devices import cores
+from tinynet.parallel import ranks
 from tinynet.parallel.ranks import RanksError
 from tinynet.program import together
 from tinynet.program.runs import devices_of_rank
@@ -68,22 +68,29 @@ def test_dropout_of_what_has_no_batch_is_refused():
             F.dropout(tinynet.ones(6, 4), 0.5)
 
 
+def test_who_is_alone_and_who_needs_mpi(monkeypatch):
+    for name in ranks.JOINED:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    start = ranks.start.__wrapped__
+    assert start() is ranks.ALONE
+    for name in ranks.JOINED:
+        for told, alone in (("1", name in ranks.SIZES), ("2", False)):
+            monkeypatch.setenv(name, told)
+            if alone:
+                assert start() is ranks.ALONE
+            else:
+                with pytest.raises(RanksError, match="expected mpi4py, to join its processes"):
+                    start()
+        monkeypatch.delenv(name)
+
+
 def test_the_devices_of_a_rank():
     assert devices_of_rank("cuda:0", 3) == "cuda:3"
     assert devices_of_rank("cuda:0, cuda:1", 2) == "cuda:4,cuda:5"
     assert devices_of_rank("cuda:0,cuda:0", 2) == "cuda:2,cuda:2"
     assert devices_of_rank("cuda", 1) == "cuda:1"
     assert devices_of_rank("cpu:0,cpu:1", 5) == "cpu:0,cpu:1"
-
-
-def test_cores_are_divided():
-    before = cores.available_cores()
-    try:
-        cores.share(before + 1)
-        assert cores.available_cores() == 1
-    finally:
-        cores.share(1)
-    assert cores.available_cores() == before
 
 
 def test_facts_that_differ_are_named(monkeypatch):

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -209,3 +210,9 @@ def test_options_have_their_whole_names(given, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert "unrecognized arguments" in line and line.endswith(" (--help tells more)") == (not near)
     assert not near or line.endswith(f" (did you mean {near}? --help tells more)")
+
+
+def test_what_predict_takes_is_that_of_all_recipes():
+    both = ("FILE", "a class"), ("NUMBERS", "a sign"), ("FILE", "a class")
+    recipes = {str(n): SimpleNamespace(data=SimpleNamespace(asks=a)) for n, a in enumerate(both)}
+    assert asked(recipes) == ("FILE|NUMBERS", "a class; a sign")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -13,13 +14,15 @@ from PIL import Image
 
 import tinynet
 from tinynet import nn, random
-from tinynet.data import ArrayDataset, Masked, Vocabulary, Windows
+from tinynet.data import ArrayDataset, Masked, Vocabulary, Windows, shakespeare
 from tinynet.data.text import BEGIN, END, PAD, SPECIAL
 from tinynet.errors import CheckpointError, DataError
 from tinynet.program import Made, Text, Translations, Unlabelled, unlabelled
 from tinynet.program import text as texts
+from tinynet.program.options import Parser
 from tinynet.program.shown import Shown
 from tinynet.recording import is_grad_enabled
+from tinynet.training.inputs import batch_of
 from tinynet.training.measure import Measure
 from tinynet.training.objective import GLIMPSES
 
@@ -52,6 +55,12 @@ def test_the_last_tenth_of_a_text_is_tested_on(count, tmp_path):
     assert train.vocabulary.symbols == test.vocabulary.symbols == ["a", "b", "z"]
     assert train.source == test.source == str(tmp_path / "text.txt")
     assert ROOM.describe({}, train) == {"vocabulary": ["a", "b", "z"], "length": 4}
+
+
+def test_without_a_file_it_is_the_embedded_text():
+    train, test = ROOM.open({"data": None})
+    assert train.text + test.text == shakespeare()
+    assert train.source == test.source == "plays of Shakespeare"
 
 
 def test_a_net_reads_other_texts_with_its_own_vocabulary(tmp_path):
@@ -221,6 +230,15 @@ def test_facts_of_a_net_that_translates():
         BOTH.predict(["net"], None, about, " ")
     with pytest.raises(DataError, match="got 'three'"):
         BOTH.predict(["net"], None, about, "three")
+    parser = Parser()
+    BOTH.add_options(parser, str)
+    assert parser.parse_args(["--data", "there"]).data == "there"
+    assert BOTH.asks == ("TEXT", "the translation of a text, such as 'one two'")
+    figures = {"right": 90.456, "loss": 0.5, "exact": 33.333}
+    said = "names 90.46 % of the tokens right: loss 0.5000"
+    assert BOTH.reached({"figures": figures}) == f"translates 33.33 % exactly, {said}"
+    del figures["exact"]
+    assert BOTH.reached({"figures": figures}) == said
     task = BOTH.task(about, {}, CPU)
     assert task.translate is backwards and task.chance == pytest.approx(math.log(6))
     assert [x.shape for x in BOTH.zeros(about, 3, CPU[0])] == [(3, 16)] * 3
@@ -286,6 +304,8 @@ def test_a_tables_task(sweeps):
     assert room.predict(["net"], task, {}, "0 1") == ["0 1: net 0 1 False"]
     feeding = room.feeding(None, task, {"inputs": [2], "targets": [1]}, raw=False)
     assert feeding.example.shape == (1, 2) and feeding.takes == "rows, float32 (N, 2)"
+    with pytest.raises(ValueError, match="--raw is for pictures: leave it out"):
+        room.feeding(None, task, {"inputs": [2], "targets": [1]}, raw=True)
 
 
 # --- What is shown of a test ----------------------------------------------------------------------
@@ -385,7 +405,7 @@ def test_so_many_test_pictures_are_shown_whatever_the_batch(batch, monkeypatch):
         assert classes == ["a", "b"] and not shown["grad"]
 
 
-def test_a_net_that_makes_pictures(tmp_path):
+def test_a_net_that_makes_pictures(tmp_path, monkeypatch):
     rng = np.random.default_rng(1)
     pictures = ArrayDataset(
         rng.integers(0, 256, (6, 8, 8, 1), np.uint8), np.arange(6) % 2, ["a", "b"]
@@ -395,6 +415,10 @@ def test_a_net_that_makes_pictures(tmp_path):
     task = room.task(about, room.arrays(about, pictures), CPU)
     assert (task.best_by, task.undivided, task.glimpse, task.unit) == ("x", "why", len, "pictures")
     assert task.make_inputs.scale == 1 / 255 and list(task.measures) == ["x"]
+    batch = dataclasses.replace(batch_of(list(pictures.pictures), 8), damaged={7: "why"})
+    assert task.damaged(batch) == {7: "why"} and task.count(batch) == 6
+    monkeypatch.setattr(task.make_inputs, "ahead", lambda batches: [batches])
+    assert task.ahead("batches") == ["batches"]
     assert (task.arrays()["mean"] == 0).all()
     assert [x.shape for x in room.zeros(about, 3, CPU[0])] == [(3, 1, 8, 8)]
     for shape in ((6, 9, 9, 1), (6, 8, 8, 3)):

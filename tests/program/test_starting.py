@@ -9,9 +9,9 @@ import pytest
 
 import tinynet
 from tinynet import nn
-from tinynet.errors import CheckpointError
+from tinynet.errors import CheckpointError, ModelFileError
 from tinynet.optim import SGD
-from tinynet.program import Pictures, Recipe
+from tinynet.program import Pictures, Recipe, published
 from tinynet.program import starting as module
 from tinynet.program.starting import batch_size_that_fits, begin_from, scale_fixed, scaled, tell
 from tinynet.training import checkpoint as files
@@ -66,6 +66,33 @@ def test_a_net_without_a_layer_in_common_is_refused(tmp_path):
     files.save(path, files.Checkpoint(before))
     with pytest.raises(CheckpointError, match="not a checkpoint of a run"):
         begin_from(net, {"classes": ["a"]}, str(path), "head")
+
+
+def test_sixteen_arrays_no_more_and_no_less(monkeypatch):
+    class Small(nn.Module):
+        def __init__(self, kind, classes, device):
+            for name in published.LAYERS:
+                setattr(self, name, nn.Linear(2, classes if name == "fc8" else 3))
+
+    monkeypatch.setattr(published, "OneTower", Small)
+    shapes = {name: p.shape for name, p in Small("", 5, CPU).named_parameters()}
+    state = dict(zip(published.LAYERS, published.STATE, strict=True))
+    theirs = {
+        f"{state[name.partition('.')[0]]}.{name.partition('.')[2]}": np.full(shape, number)
+        for number, (name, shape) in enumerate(shapes.items())
+    }
+    weights = published._alexnet("x.pth", "torchvision", dict(theirs), state).weights
+    assert list(weights) == [f"net.{name}" for name in shapes] + ["share"]
+    for number, (name, shape) in enumerate(shapes.items()):
+        np.testing.assert_array_equal(weights[f"net.{name}"], np.full(shape, number, np.float32))
+    less = {name: array for name, array in theirs.items() if name != "classifier.4.bias"}
+    for wrong, said in (
+        ({**theirs, "more": np.zeros(1)}, "AlexNet's layers alone, got more, too"),
+        (less, r"classifier.4.bias of shape \(3,\), got none"),
+        ({**theirs, "features.3.bias": np.zeros(4)}, r"features.3.bias .*, got \(4,\)"),
+    ):
+        with pytest.raises(ModelFileError, match=f"x.pth: expected {said}"):
+            published._alexnet("x.pth", "torchvision", wrong, state)
 
 
 # --- The batch ------------------------------------------------------------------------------------

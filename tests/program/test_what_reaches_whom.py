@@ -14,6 +14,7 @@ from told_program import Set, Told, settings_in, weights_of
 import tinynet
 from tinynet import nn, random
 from tinynet.optim import SGD
+from tinynet.parallel.ranks import Ranks
 from tinynet.program import program as module
 from tinynet.training import checkpoint as files
 from tinynet.training.metrics import read_config
@@ -193,6 +194,19 @@ def test_coarser_products_are_for_gpus_and_stay_with_the_run(told, monkeypatch, 
     coarse.clear()
     assert told.run("--resume", "--out", "a", "--epochs", 4, "--device", "cpu:0") == 0
     assert told.run("--out", "b", "--device", "cuda:0") == 0 and not coarse
+
+
+def test_what_a_batch_cannot_be(told, monkeypatch, capsys):
+    assert told.run("--out", "a", "--lr", 1, "--scale-lr", "sqrt") == 2
+    assert "--scale-lr is of the recipe's rate: leave it out, or --lr" in capsys.readouterr().err
+    several = Ranks()
+    several.size = 2
+    monkeypatch.setattr(module.together, "started", lambda: several)
+    monkeypatch.setattr(module.together, "begin", lambda *each: None)
+    monkeypatch.setattr(module.together, "check_alike", lambda *each: None)
+    assert told.run("--out", "a", "--batch-size", "auto") == 2
+    assert "--batch-size auto is for one rank" in capsys.readouterr().err
+    assert not Path("a").exists()
 
 
 def test_a_run_without_a_head_lends_nothing(told):

@@ -120,3 +120,5 @@ def test_the_plane_and_its_points(figure, monkeypatch):
     assert [list(c.levels) for c in axes.collections if hasattr(c, "levels")][1] == [0]
     (axes,) = plane_picture(lambda points: 0 * points[:, 0] + 2, points, targets).axes
     assert sum(hasattr(c, "levels") for c in axes.collections) == 1  # nothing changes its sign
+    (axes,) = plane_picture(lambda points: points @ [1, -2], points, targets).axes
+    assert axes.collections[-1].get_offsets().tolist() == [[1, 1]]  # (0, 0) is not above 0

@@ -10,6 +10,7 @@ import pytest
 import tinynet
 from tinynet import nn
 from tinynet.data import ArrayDataset, Loader
+from tinynet.recording import is_grad_enabled
 from tinynet.training.features import Field, most_exciting, receptive_field
 from tinynet.training.inputs import Inputs, batch_of
 from tinynet.training.plots import bars, draw_patches
@@ -50,7 +51,7 @@ class Brightness(nn.Module):
     """Its two maps: each pixel, and its negative."""
 
     def features(self, x, layer):
-        assert layer == "pixels"
+        assert layer == "pixels" and not is_grad_enabled()
         return tinynet.concat([x, -x], axis=1)
 
 

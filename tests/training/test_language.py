@@ -9,6 +9,7 @@ import pytest
 
 import tinynet
 from tinynet.parallel.ranks import Ranks
+from tinynet.recording import is_grad_enabled
 from tinynet.training.language import LanguageModel, Translation, asked
 
 P = np.array([[[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]], [[0.3, 0.3, 0.4], [0.5, 0.25, 0.25]]])
@@ -46,6 +47,7 @@ def test_figures_are_means_over_the_tokens_asked_for():
 
 def test_a_mistake_of_which_the_net_is_sure_costs_much_but_no_infinity():
     def sure(rows):
+        assert not is_grad_enabled()  # a test needs no tape
         return tinynet.tensor(np.full((len(rows), 2, 3), (500.0, -500.0, -500.0)))
 
     task = LanguageModel(tinynet.device("cpu"), 3)

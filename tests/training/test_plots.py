@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from tinynet.training import plots
-from tinynet.training.plots import contact_sheet, draw_confusion, draw_curves, draw_kernels
+from tinynet.training.plots import contact_sheet, draw_curves, draw_kernels
 from tinynet.training.task import Classification
 
 LINES = [
@@ -67,15 +67,6 @@ def test_curves_show_every_point(tmp_path, monkeypatch):
     smooth = [dict(line, lr=0.1 / (k + 1)) for k, line in enumerate(LINES)]
     draw_curves(smooth, Classification.measures, tmp_path / "c.png")
     assert not figures[1].axes[0].texts
-
-
-def test_confusion_with_and_without_names(tmp_path, rng):
-    for count in (3, 200):
-        confusion = rng.integers(0, 9, (count, count))
-        confusion[1] = 0  # a class without pictures
-        names = [f"class {k}" for k in range(count)]
-        draw_confusion(confusion, names, tmp_path / f"{count}.png")
-        assert np.asarray(Image.open(tmp_path / f"{count}.png")).std() > 5
 
 
 def test_contact_sheet(tmp_path, rng):

@@ -208,6 +208,10 @@ def test_texts_and_pictures_of_a_language_model(tmp_path, no_curves):
     (tmp_path / "evaluation.json").write_text("{")
     with pytest.raises(DataError, match="evaluation.json is damaged; delete it"):
         write_report(tmp_path)
+    (tmp_path / "evaluation.json").unlink()  # a run of old drew its confusion itself
+    (tmp_path / "confusion.png").write_bytes(b"confused")
+    page = write_report(tmp_path).read_text()
+    assert "<h2>Confusion</h2>" in page and base64.b64encode(b"confused").decode() in page
 
 
 def test_a_run_that_took_no_time(tmp_path, no_curves):

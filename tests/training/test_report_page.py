@@ -5,7 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import platform
+import re
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +22,7 @@ from tinynet.training import plots, report
 from tinynet.training.evaluate import evaluate, save_evaluation
 from tinynet.training.inputs import Inputs
 from tinynet.training.measure import Measure
-from tinynet.training.metrics import MetricsLog, write_config
+from tinynet.training.metrics import MetricsLog, versions, write_config
 from tinynet.training.plots import draw_confusion
 from tinynet.training.report import PHASES, write_report
 from tinynet.training.task import Task
@@ -162,6 +166,18 @@ def test_samples_say_what_was_said_and_what_it_was(page):
     assert page.whole.index("Taken for something else") < page.whole.index("dog")
     assert page.whole.index("was cat") < page.whole.index("Recognised") < page.whole.index("owl")
     assert page.text.count(" 88%") == 2
+
+
+def test_when_and_with_what_it_was_started(page):
+    cells = [row for rows in page.tables for row in rows]
+    for row in (*versions().items(), (f"key{EVIL}", EVIL)):
+        assert list(row) in cells
+    (machine,) = (words for name, words in filter(lambda row: row[0] == "machine", cells))
+    assert re.fullmatch(rf"{platform.system()} {platform.machine()}, \d+ cores", machine)
+    day = r"started \d{4}-\d\d-\d\d \d\d:\d\d:\d\d "
+    assert re.search(day, page.whole)
+    command = f"{Path(sys.executable).name} net.py '--note={EVIL}'"
+    assert page.text[page.text.index("Commands") + 1] == command
 
 
 def test_where_the_time_went(page):

@@ -54,7 +54,9 @@ def _class_names(data: bytes | None, name: str) -> list[str]:
         raise DataError(f"{name} is missing; fetch CIFAR-10 again")
     if name.endswith(".txt"):
         return data.decode("ascii", "replace").split()
-    labels = load_pickle(data, name).get(b"label_names", [])
+    labels = load_pickle(data, name).get(b"label_names")
+    if not isinstance(labels, list):
+        raise DataError(f"{name}: expected a list of the classes' names, got none; fetch it again")
     return [
         label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
         for label in labels

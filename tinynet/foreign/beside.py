@@ -42,9 +42,24 @@ def torch_function(function: type[Function]) -> Callable[..., Any]:
             raise TypeError(f"torch_function: expected tensors on the CPU, got one on {x.device}")
         return Tensor(np.array(x.detach().numpy()), cpu, needs)
 
+    class Once(torch.autograd.Function):
+        """A gradient; an error for who wants its derivative by what it was computed from."""
+
+        @staticmethod
+        def forward(ctx: Any, gradient: Any, *others: Any) -> Any:
+            return gradient.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            raise RuntimeError(
+                f"{function.__name__}: expected a first derivative, got a backward through its "
+                f"backward; tinynet has no second ones"
+            )
+
     class Wrapped(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, options: dict[str, Any], *args: Any) -> Any:
+            ctx.save_for_backward(*(x for x in args if isinstance(x, torch.Tensor)))
             needs = ctx.needs_input_grad[1:]
             made = function.apply(*map(ours, args, needs), **options)
             several = made if isinstance(made, tuple) else (made,)
@@ -56,10 +71,13 @@ def torch_function(function: type[Function]) -> Callable[..., Any]:
             return given if isinstance(made, tuple) else given[0]
 
         @staticmethod
-        @torch.autograd.function.once_differentiable
         def backward(ctx: Any, *grads: Any) -> Any:
-            found = function.run_backward(ctx.node, [g.numpy() for g in grads])
-            return None, *(None if g is None else torch.from_numpy(np.array(g)) for g in found)
+            given = function.run_backward(ctx.node, [g.detach().numpy() for g in grads])
+            found = [None if g is None else torch.from_numpy(np.array(g)) for g in given]
+            if torch.is_grad_enabled():  # by create_graph: torch would take them for constants
+                others = *grads, *ctx.saved_tensors
+                found = [None if g is None else Once.apply(g, *others) for g in found]
+            return None, *found
 
     def call(*args: Any, **options: Any) -> Any:
         return Wrapped.apply(options, *args)

@@ -414,7 +414,6 @@ FAULTS = {
         "a link's path is a name": ("if key == b\"path\":", "if key.endswith(b\"path\"):"),
         "uncompressed archives with limits of one": ("if len(data) > limit:", "if len(data) >= limit:"),
         "the time stands in what is written": ("    header.size = len(data)\n    return header.tobuf", "    header.size, header.mtime = len(data), __import__(\"time\").time()\n    return header.tobuf"),
-        "the first of two files of one name": ("        if wanted(name):\n            files[name] =", "        if wanted(name) and name not in files:\n            files[name] ="),
     },
     "data/cifar.py": {
         "planes read as pixels": (".reshape(-1, 3, _SIDE, _SIDE)", ".reshape(-1, _SIDE, _SIDE, 3).transpose(0, 3, 1, 2)"),
@@ -438,7 +437,7 @@ FAULTS = {
         "all that lies in the folder is read": ("if p.is_file() and _wanted(p.name)}", "if p.is_file()}"),
         "labels as long as a byte": ("return planes, np.array(labels)", "return planes, np.array(labels, np.uint8)"),
         "one forgiven class name": ("_class_names(files.get(names), f\"{path}/{names}\")", "_class_names(files.get(names, b\"\"), f\"{path}/{names}\")"),
-        "a table without names": ("load_pickle(data, name).get(b\"label_names\", [])", "load_pickle(data, name)[b\"label_names\"]"),
+        "a table without names": ("    if not isinstance(labels, list):\n        raise DataError(f\"{name}: expected a list of the classes", "    if labels is None:\n        raise DataError(f\"{name}: expected a list of the classes"),
     },
     "data/idx.py": {
         "little-endian": ("f\">{len(sizes)", "f\"<{len(sizes)"),
@@ -455,7 +454,6 @@ FAULTS = {
         "labels of three dimensions": ("if array.ndim != int(kind[-1]):", "if array.ndim > int(kind[-1]):"),
         "what follows the promised values is not read": ("while len(data) <= count and", "while len(data) < count and"),
         "labels where pictures should be": ("            if array.ndim != int(kind[-1]):\n                raise DataError(f\"{path}: expected {kind[-1]} dimensions, got {array.ndim}\")\n", ""),
-        "given names are counted again": ("    if classes is None:\n        highest", "    if not classes:\n        highest"),
         "labels and pictures exchanged in the refusal": ("got {len(labels)} labels \"\n                f\"for {len(pictures)} pictures", "got {len(pictures)} labels \"\n                f\"for {len(labels)} pictures"),
     },
     "data/formats.py": {
@@ -582,7 +580,6 @@ FAULTS = {
         "a mended folder keeps its parts": ("                shutil.rmtree(out / \"parts\")\n", ""),
         "a plan from the new place": ("plan = {\"source\": str(Path(where).resolve()), **asdict(options)}", "plan = {\"source\": plan[\"source\"], **asdict(options)}"),
         "names in the sums that belong to nothing": ("extra = set(sums) - names_of(about)", "extra = names_of(about) - set(sums)"),
-        "another source is not handed on to the whole repair": ("    _prepare(out, plan, source, workers, progress)\n    return sorted(damaged) or", "    _prepare(out, plan, None, workers, progress)\n    return sorted(damaged) or"),
         "a plan without a size": ("        plan[\"source\"], plan[\"size\"]\n", "        plan[\"source\"]\n"),
         "a crafted plan ends in a traceback": ("    except TypeError as error:  # of a crafted plan", "    except KeyError as error:  # of a crafted plan"),
         "a file for a folder of pictures": ("    if not Path(where).is_dir():", "    if not Path(where).exists():"),

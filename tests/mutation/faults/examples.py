@@ -50,6 +50,7 @@ FAULTS = {
         "a repair by all cores": ("repair(args.repair, args.source, workers=args.workers)", "repair(args.repair, args.source)"),
         "handlers stay": ("    finally:\n        for name, handler in before.items():\n            signal.signal(getattr(signal, name), handler)\n", "    finally:\n        pass\n"),
         "what is kept is not told of a rank": ("        job.abort(128 + number)\n        return 128 + number", "        job.abort(128 + number)\n        return number"),
+        "ranks that may differ": ("        together.begin(job, args)\n", ""),
     },
     "examples/features.py": {
         "labels of the rows are not kept": ("batches, found[\"labels\"] = loader.epoch(0), train.labels", "batches = loader.epoch(0)"),
@@ -58,6 +59,7 @@ FAULTS = {
         "every rank reads all": ("                loader.every = job.rank, job.size\n", ""),
         "a sheet of the fields of tower a's first layer": ("groups=model.preset.towers)", "groups=1)"),
         "rows in the order of training": ("Loader(train, 128, crop=inputs.size, train=False)", "Loader(train, 128, crop=inputs.size, train=True)"),
+        "a sheet of a rank's pictures": ("if args.pictures or args.out.suffix == \".png\":", "if args.pictures:"),
     },
     "examples/similar.py": {
         "test:N one too far": ("int(name[5:]) >= len(test)", "int(name[5:]) > len(test)"),
@@ -86,6 +88,7 @@ FAULTS = {
         "colours in shares of 1": ("100 * float(colour[part].sum() / energy[part].sum())", "float(colour[part].sum() / energy[part].sum())"),
         "a tower's share of kernels, not of energy": ("100 * float(colour[part].sum() / energy[part].sum())", "100 * float((colour[part] / energy[part]).mean())"),
         "colours of the best net": ("model = checkpoint.newest_whole(folder)[1].model", "model = checkpoint.load(Path(folder) / checkpoint.BEST).model"),
+        "one tower has colours": ("if len(towers) < 2 or towers[0].shape[1] != 3:", "if not towers or towers[0].shape[1] != 3:"),
     },
     "examples/paper/running.py": {
         "the same folder for other pictures": ("key = json.dumps([self.options, self.data, before])", "key = json.dumps([self.options, before])"),
@@ -112,6 +115,7 @@ FAULTS = {
         "commits of the first run": ("sorted({line['commit'] for line in there})", "[there[0]['commit']]"),
         "minutes of averages": ("sum(line.get(\"seconds\", 0.0) for line in there) / 60", "sum(line.get(\"seconds\", 0.0) for line in there) / 3600"),
         "colour without its chance": ("    if figure == \"colour\":\n        return f\"{value:.2f} ({line['colour_p']:.2f})\"\n", ""),
+        "a picture of nothing": ("    if not rows:\n        return \"\"\n", ""),
     },
     "examples/paper/claims.py": {
         "runs without their ten views are done": ("return known is None or (views and \"ten_views\" not in known)", "return known is None"),
@@ -126,6 +130,7 @@ FAULTS = {
         "the deviation is the variance": ("(log_variance / 2).exp()", "log_variance.exp()"),
         "a walk between neighbours of one kind": ("mean.numpy()[: len(x) // 2 * 2]", "mean.numpy()[: len(x) // 2]"),
         "samples are the codes' means": ("    z = tinynet.randn(64, net.code, device=x.device)", "    z = tinynet.zeros(64, net.code, device=x.device)"),
+        "pixels start by He's rule": ("self.paint = nn.Linear(hidden, pixels, weight_init=nn.init.xavier(), device=device)", "self.paint = nn.Linear(hidden, pixels, device=device)"),
     },
     "examples/history/gan.py": {
         "the judge's loss reaches the forger": ("net.judge(forged.detach())", "net.judge(forged)"),
@@ -148,12 +153,14 @@ FAULTS = {
         "gains decay": ("params=[p for p in parameters if p.ndim == 1], weight_decay=0.0", "params=[p for p in parameters if p.ndim == 1], weight_decay=0.01"),
         "the hidden token is a character": ("tokens == len(vocabulary)", "tokens == len(vocabulary) - 1"),
         "the hidden sign twice": ("known = Vocabulary([*vocabulary.symbols, HIDDEN])", "known = Vocabulary(sorted([*vocabulary.symbols, HIDDEN]))"),
+        "it records while it speaks": ("    with tinynet.no_grad():\n        likeliest", "    if True:\n        likeliest"),
     },
     "examples/history/gpt.py": {
         "a text longer than the places": ("np.array([tokens[-len(net.places.weight) :]])", "np.array([tokens[: len(net.places.weight)]])"),
         "a net that sees what comes": ("self.attention(x, causal=True)", "self.attention(x)"),
         "each character has the same luck": ("            tokens.append(rng.choice(", "            rng = np.random.default_rng(0)\n            tokens.append(rng.choice("),
         "a text is three hundred characters": ("        for _ in range(count):", "        for _ in range(count - len(tokens)):"),
+        "it records while it speaks": ("    with tinynet.no_grad():\n        for _", "    if True:\n        for _"),
     },
     "examples/history/transformer.py": {
         "padding is looked at": ("x = self.norms[0](x + self.look(x, mask=mask))", "x = self.norms[0](x + self.look(x))"),
@@ -163,6 +170,7 @@ FAULTS = {
         "all end with the first": ("while (said != END).all(axis=1).any() and", "while (said != END).all() and"),
         "a million is a number below": ("if int(text) >= 1_000_000:", "if int(text) > 1_000_000:"),
         "a decoder sees what comes": ("x = self.norms[0](x + self.look(x, causal=True))", "x = self.norms[0](x + self.look(x, causal=x.shape[1] > 1 and self.training))"),
+        "a translation is recorded": ("    with no_grad():\n        encoded", "    if True:\n        encoded"),
     },
     "examples/history/resnet.py": {
         "new channels behind the old": ("F.pad(x, (0, 0, 0, 0, self.new // 2, self.new // 2))", "F.pad(x, (0, 0, 0, 0, 0, self.new))"),
@@ -178,6 +186,7 @@ FAULTS = {
         "the early classifier before its pooling": ("x = self.conv(F.avg_pool2d(x, 5, 3)).flatten(1)", "x = F.avg_pool2d(self.conv(x), 5, 3).flatten(1)"),
         "the large net has no second pooling": ("x = x if self.small else F.max_pool2d(x, 3, 2, ceil_mode=True)", "x = F.max_pool2d(x, 3, 2, ceil_mode=True) if self.small else x"),
         "early classifiers in use": ("            elif self.training:\n                early.append(step(x))", "            else:\n                early.append(step(x))"),
+        "early classifiers start large": ("self.fc2 = nn.Linear(width, classes, weight_init=nn.init.normal(0.01), device=on)", "self.fc2 = nn.Linear(width, classes, device=on)"),
     },
     "examples/history/lenet5.py": {
         "weights that are to stay zero": ("F.conv2d(x, self.weight * self.seen, self.bias)", "F.conv2d(x, self.weight, self.bias)"),

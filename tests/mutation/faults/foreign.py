@@ -58,9 +58,9 @@ FAULTS = {
         "our memory is given away": ("tuple(torch.from_numpy(np.array(y.data)) for y in several)", "tuple(torch.from_numpy(y.data) for y in several)"),
         "a row where there was one": ("return given if isinstance(made, tuple) else given[0]", "return given if len(given) > 1 else given[0]"),
         "gradients of the options": ("needs = ctx.needs_input_grad[1:]", "needs = ctx.needs_input_grad"),
-        "a second derivative is 0": ("        @torch.autograd.function.once_differentiable\n", ""),
+        "a second derivative is 0": ("            if torch.is_grad_enabled():", "            if False:"),
         "any class": ("    if not isinstance(function, type) or not issubclass(function, Function):\n", "    if not isinstance(function, type):\n"),
         "options are lost": ("return Wrapped.apply(options, *args)", "return Wrapped.apply({}, *args)"),
-        "a gradient shares our memory": ("torch.from_numpy(np.array(g)) for g in found)", "torch.from_numpy(g) for g in found)"),
+        "a gradient shares our memory": ("torch.from_numpy(np.array(g)) for g in given", "torch.from_numpy(g) for g in given"),
     },
 }

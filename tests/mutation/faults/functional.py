@@ -24,6 +24,7 @@ FAULTS = {
         "a stride of 0 is the kernel's": ("stride = kernel if stride is None else", "stride = kernel if not stride else"),
         "windows that hang over are too few": ("stride, padding, bool(ceil_mode))) < 1:", "stride, padding, False)) < 1:"),
         "padding may be as large as the kernel": ("if any(2 * p > k for", "if any(p > k for"),
+        "padding below half the kernel": ("if any(2 * p > k for", "if any(2 * p >= k for"),
     },
     "functional/regularization.py": {
         "dropout in use": ("    if training:\n        share", "    if True:\n        share"),
@@ -39,6 +40,7 @@ FAULTS = {
         "pad: gradient of the border": ("slice(before, before + n)", "slice(0, n)"),
         "the border is 0": ("return Pad.apply(x, pairs, value)", "return Pad.apply(x, pairs, 0.0)"),
         "whole numbers padded by a half": ("if not least <= value <= most or value % 1:", "if not least <= value <= most:"),
+        "an odd number of widths": ("    if len(widths) % 2 or not 2 <= len(widths) <= 2 * x.ndim:", "    if not 2 <= len(widths) <= 2 * x.ndim:"),
     },
     "functional/attention.py": {
         "a mask makes attention look ahead": ("mask = below if mask is None else mask & below", "mask = below if mask is None else mask"),
@@ -46,6 +48,8 @@ FAULTS = {
         "a tensor of tokens on another device is taken as it is": ("if isinstance(tokens, Tensor) and tokens.device == weight.device:", "if isinstance(tokens, Tensor):"),
         "a mask for each picture is for each head": ("mask = mask[:, None]  # the same for all heads", "mask = mask[None]  # the same for all heads"),
         "the mask is looked through before causal": ("    if causal:\n        below = np.tri(T, S, dtype=bool)\n        mask = below if mask is None else mask & below\n    seen = mask.numpy() if isinstance(mask, Tensor) else mask\n", "    seen = mask.numpy() if isinstance(mask, Tensor) else mask\n    if causal:\n        below = np.tri(T, S, dtype=bool)\n        mask = below if mask is None else mask & below\n"),
+        "values of another batch": ("if k.shape != (N, S, D) or len(v) != N or S < 1:", "if k.shape != (N, S, D) or S < 1:"),
+        "no token at all": ("    if numbers.size and not 0", "    if not 0"),
     },
     "functional/convolution.py": {
         "each: gradients of x added the oldest first": ("add_up([*dxs[::-1]], ctx.device)", "add_up([*dxs], ctx.device)"),
@@ -55,16 +59,19 @@ FAULTS = {
         "what fits without dilation fits": ("min(output_size((H, W), wide, stride, padding)) < 1", "min(output_size((H, W), (kh, kw), stride, padding)) < 1"),
         "transpose: weight gradient only with the input's": ("        if ctx.needs_input_grad[1]:\n            needs = False", "        if ctx.needs_input_grad[0] and ctx.needs_input_grad[1]:\n            needs = False"),
         "kernels that groups do not divide": ("    if O % groups:\n", "    if O < groups:\n"),
+        "transposed: groups need not divide the channels": ("    if C != C_weight or C % groups:", "    if C != C_weight:"),
     },
     "functional/normalization.py": {
         "batch_norm: one picture is too few": ("if training and N * prod(rest) < 2:", "if training and N < 2:"),
         "layer_norm: eps forgotten": ("return LayerNorm.apply(x, weight, bias, len(shape), eps)", "return LayerNorm.apply(x, weight, bias, len(shape), 1e-5)"),
         "batch_norm: ranks count in use": ("share = sharing.current() if training else None", "share = sharing.current()"),
         "one running array is enough": ("    if len(missing) == 1 or (missing and not training):", "    if missing and not training:"),
+        "layer norm: a weight that broadcasts": ("        if t is not None and t.shape != shape:\n            raise ValueError(f\"layer_norm", "        if t is not None and t.shape[-1:] != shape[-1:]:\n            raise ValueError(f\"layer_norm"),
     },
     "functional/checks.py": {
         "True is an integer": ("if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:", "if not isinstance(value, (int, np.integer)) or value < least:"),
         "a probability of 1 is none": ("if not 0 <= p <= 1:", "if not 0 <= p < 1:"),
+        "True is a number": ("        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):", "        if not isinstance(value, (int, float, np.integer, np.floating)):"),
     },
     "functional/affine.py": {
         "a bias of the right size and the wrong shape": ("bias.shape != weight.shape[:1]:", "bias.size != weight.shape[0]:"),

@@ -42,6 +42,8 @@ FAULTS = {
         "each: the first result cuts all gradients": ("dy = relu_backward(dy, y)", "dy = relu_backward(dy, ys[0])"),
         "a lane keeps its last tile alone": ("        total[...] = 0\n        product = _product.array(total.shape, x.dtype)\n        for tile in lanes[lane]:\n", "        product = _product.array(total.shape, x.dtype)\n        for tile in lanes[lane]:\n            total[...] = 0\n"),
         "each: all dw have the first one's shape": ("_weight_gradient(dy, x, weight, stride, padding, groups) if need[1]", "_weight_gradient(dy, x, weights[0], stride, padding, groups) if need[1]"),
+        "db in single precision": ("    db = np.empty(len(dy), dy.dtype)\n", "    db = np.empty(len(dy), np.float32)\n"),
+        "runs of pictures that do not divide the batch": ("choices += [(1, n) for n in range(1, N) if N % n == 0]", "choices += [(1, n) for n in range(1, N)]"),
     },
     "kernels/winograd.py": {
         "the values at infinity are the first coefficients": ("np.eye(n)[-1]", "np.eye(n)[0]"),
@@ -62,6 +64,7 @@ FAULTS = {
         "matrices in single precision for all": (".astype(dtype) for matrix in (A.T, G, B.T)", ".astype(np.float32) for matrix in (A.T, G, B.T)"),
         "the last pictures go with the first run": ("some = slice(first, min(first + n, pictures.stop))", "some = slice(first, first + n)"),
         "the inner direct_convolution ends the outer": ("        _local.direct -= 1\n", "        _local.direct = 0\n"),
+        "direct_convolution is for all threads": ("_local = threading.local()\n", "_local = type(\"Everyone\", (), {})()\n"),
     },
     "kernels/max_pool2d.py": {
         "padding with zeros": ("y_.fill(-np.inf)", "y_.fill(0)"),
@@ -77,6 +80,7 @@ FAULTS = {
         "NaN hidden": ("np.maximum(y_[outputs], x_[inputs]", "np.fmax(y_[outputs], x_[inputs]"),
         "backward: every block of rows is the first": ("            for position, outputs, inputs in window_parts(\n                (H, W), kernel, stride, padding, rows, OW\n            ):", "            for position, outputs, inputs in window_parts(\n                (H, W), kernel, stride, padding, slice(0, rows.stop - rows.start), OW\n            ):"),
         "dx is cleared for each block of rows": ("        dx[channels] = 0\n        for rows in row_blocks:\n", "        for rows in row_blocks:\n            dx[channels] = 0\n"),
+        "a last window that begins in the right padding": ("if ceil_mode and (o - 1) * s >= n + p else o", "if ceil_mode and (o - 1) * s >= n + 2 * p else o"),
     },
     "kernels/avg_pool2d.py": {
         "count_include_pad the other way round": ("stop - start if count_include_pad else", "stop - start if not count_include_pad else"),
@@ -85,6 +89,7 @@ FAULTS = {
         "forward keeps one pixel": ("y_[outputs] += x_[inputs]", "y_[outputs] = x_[inputs]"),
         "divisor transposed": ("return np.outer(*counts)", "return np.outer(*counts[::-1]).reshape(out)"),
         "backward counts the padding always": ("    divisor = window_sizes((H, W), kernel, stride, padding, (OH, OW), count_include_pad)\n", "    divisor = window_sizes((H, W), kernel, stride, padding, (OH, OW), True)\n"),
+        "a window's padding behind counts twice": ("stop = np.minimum(start + k, n + p)", "stop = np.minimum(start + k, n + 2 * p)"),
     },
     "kernels/local_response_norm.py": {
         "the cross-channel term of backward dropped": ("dx_ += sums", "pass"),
@@ -100,6 +105,7 @@ FAULTS = {
         "wrong root": ("return np.multiply(out, root, out=out)", "return np.multiply(root, root, out=out)"),
         "three quarters by one root": ("root = np.sqrt(out, out=_root.array(s.shape, s.dtype))", "root = np.sqrt(s, out=_root.array(s.shape, s.dtype))"),
         "k rounded to whole numbers": ("s += x.dtype.type(k)", "s += int(k)"),
+        "the power of the usual beta for all below 1": ("if beta != 0.75:", "if not 0.7 < beta < 0.8:"),
     },
     "kernels/spatial_response_norm.py": {
         "alpha divided by size once": ("s *= x.dtype.type(alpha / size**2)", "s *= x.dtype.type(alpha / size)"),
@@ -153,6 +159,7 @@ FAULTS = {
         "probabilities overwritten": ("dlogits = probabilities.reshape(-1, K) * dlosses[:, None]", "dlogits = probabilities.reshape(-1, K)\n    dlogits *= dlosses[:, None]"),
         "log of the largest forgotten": ("right = shifted[np", "right = logits[np"),
         "smoothing over the rows": ("dlogits -= (e / K * dlosses)[:, None]", "dlogits -= (e / len(target) * dlosses)[:, None]"),
+        "the largest logit is 0 at least": ("initial=-np.inf)", "initial=0)"),
     },
     "kernels/sigmoid.py": {
         "backward of x": ("np.multiply(dy * y, 1 - y, out=dx)", "np.multiply(dy * y, 1 + y, out=dx)"),
@@ -205,6 +212,7 @@ FAULTS = {
     "kernels/attention.py": {
         "every piece has the first pictures' mask": ("closed if closed.ndim == 2 else closed[batch]", "closed if closed.ndim == 2 else closed[: len(s)]"),
         "backward: scaled by the values' size": ("(q.shape[2] // p.shape[1]) ** -0.5", "(v.shape[2] // p.shape[1]) ** -0.5"),
+        "large scores overflow": ("        s -= s.max(axis=3, keepdims=True)\n", ""),
     },
     "kernels/batch_norm.py": {
         "running variance by this rank's count": ("(running_var, var * (P / (P - 1)))", "(running_var, var * (x2.shape[1] / (x2.shape[1] - 1)))"),
@@ -214,6 +222,7 @@ FAULTS = {
         "a bias without weight is forgotten": ("            if bias is not None:\n                offset", "            if bias is not None and weight is not None:\n                offset"),
         "shared: the running variance by this rank's count": ("P, mean, var = combined(gather, P, mean, var)", "_, mean, var = combined(gather, P, mean, var)"),
         "shared: the weight's gradient is that of all ranks": ("gradients = batch_first(dx), dw.astype(dtype), db.astype(dtype)", "gradients = batch_first(dx), all_dw.astype(dtype), all_db.astype(dtype)"),
+        "all blocks count alike in the variance": ("(squares + counts * (means - mean) ** 2)", "(squares + counts[0] * (means - mean) ** 2)"),
     },
     "kernels/clip.py": {
         "squares of float32 in float32": ("np.multiply(part, part, out=squares, dtype=sums.dtype).sum()", "np.multiply(part, part, out=squares).sum()"),
@@ -230,6 +239,7 @@ FAULTS = {
     "kernels/layer_norm.py": {
         "no db where x needs no gradient": ("        if needs[2]:\n            db[k] = ones @ dy_\n        if not needs[0]:\n            return\n", "        if not needs[0]:\n            return\n        if needs[2]:\n            db[k] = ones @ dy_\n"),
         "dw of the last rows alone": ("dw.sum(axis=0).astype(dtype), db", "dw[-1].astype(dtype), db"),
+        "eps is divided by the length": ("inverse[rows] = 1 / np.sqrt(_dot(y_, y_) / D + eps)", "inverse[rows] = 1 / np.sqrt((_dot(y_, y_) + eps) / D)"),
     },
     "kernels/order.py": {
         "add: large arrays are not broadcast": ("if a.size <= layout.PIECE or a.shape != b.shape or a.dtype != b.dtype:", "if a.size <= layout.PIECE or a.dtype != b.dtype:"),
@@ -249,5 +259,8 @@ FAULTS = {
     },
     "kernels/mse_loss.py": {
         "the target's gradient only beside that of x": ("return dx if needs[0] else None, -dx if needs[1] else None", "return (dx, -dx if needs[1] else None) if needs[0] else (None, None)"),
+    },
+    "kernels/bce_with_logits.py": {
+        "the digits of small losses are lost": ("losses = np.log1p(np.exp(-np.maximum(x, -x)))", "losses = np.log(1 + np.exp(-np.maximum(x, -x)))"),
     },
 }

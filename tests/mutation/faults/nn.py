@@ -50,6 +50,8 @@ FAULTS = {
         "keys of dicts are numbered": ("several = value.items() if isinstance(value, dict) else enumerate(value)", "several = enumerate(value.values()) if isinstance(value, dict) else enumerate(value)"),
         "options of 0 are not shown": ("        if value is not None and value is not False\n", "        if value\n"),
         "named below a prefix: children without it": ("            yield from child._walk(_join(prefix, name), seen)", "            yield from child._walk(name, seen)"),
+        "to gives nothing back": ("            part.move(target)\n        return self\n", "            part.move(target)\n"),
+        "buffers are counted as parameters in repr": ("buffers = sum(b.size for b in self.buffers())", "buffers = sum(b.size for b in self.parameters())"),
     },
     "nn/init.py": {
         "one draw for all": ("random.generator().normal(0.0, sigma, shape)", "np.random.Generator(np.random.Philox(key=[random._seed, 0])).normal(0.0, sigma, shape)"),

@@ -76,6 +76,7 @@ FAULTS = {
         "a fixed rate is not asked for": ("            self.not_negative(\"fixed_lr\", group[\"fixed_lr\"])\n", "            pass\n"),
         "after loading no step was ever taken": ("if rate == 0 or (self.counts_steps and steps == 0):", "if rate == 0 or steps == 0:"),
         "weights of another layout are copies": ("                        p.data = p.device.xp.ascontiguousarray(p.data)", "                        p.device.xp.ascontiguousarray(p.data)"),
+        "a rule of one's own keeps no step": ("        return state[\"step\"]\n", "        return -state[\"step\"]\n"),
     },
     "optim/lr_scheduler.py": {
         "lr set without the first": ("        self.first_lr = self.min_lr + (lr - self.min_lr) / self.factor(epoch)\n", ""),

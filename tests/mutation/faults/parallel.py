@@ -69,7 +69,6 @@ FAULTS = {
         "a layer that gains is one that is used twice": ("        if not isinstance(weight, Tensor) or uses[weight] > 1:", "        if not isinstance(weight, Tensor):"),
     },
     "parallel/nccl.py": {
-        "waits are not queued": ("        lane.queue_waits()\n", ""),
         "the sum does not wait for the gradients": ("            stream.wait_event(written)\n", ""),
         "all sums are float32": ("kinds[array.dtype.str[1:]]", "kinds[\"f4\"]"),
         "a communicator each time": ("        if device not in self.known:\n", "        if True:\n"),

@@ -89,6 +89,8 @@ FAULTS = {
         "a rate is always to blame": ("        if cause is None:\n            more = \" --set lr=...\"", "        if cause is None or isinstance(cause, OSError):\n            more = \" --set lr=...\""),
         "a run that is stopped has no report": ("report = first(lambda: write_report(args.out))", "report = args.out / \"report.html\""),
         "a variant of another program": ("recipe = self.recipe(preset, given.get(\"variant\"))\n        if \"epochs\"", "recipe = self.recipe(preset)\n        if \"epochs\""),
+        "each rank finds a batch of its own": ("                if self.ranks.size > 1:\n                    raise ValueError(\"--batch-size auto", "                if self.ranks.size < 1:\n                    raise ValueError(\"--batch-size auto"),
+        "a rate of one's own is scaled": ("if given.keys() >= {\"lr\", \"scale_lr\"}:", "if given.keys() > {\"lr\", \"scale_lr\", \"batch_size\"}:"),
     },
     "program/runs.py": {
         "the first one is repeated": ("tuple(devices + [devices[-1]] * (most - len(devices)))", "tuple(devices + [devices[0]] * (most - len(devices)))"),
@@ -321,6 +323,7 @@ FAULTS = {
         "the last lines rounded down": ("end = math.ceil((1 - TEST) * len(pairs))", "end = int((1 - TEST) * len(pairs))"),
         "the longest sentence has no shares": ("rows[:1, : len(asked[0])]", "rows[:1]"),
         "a net that reads has another's length": ("if about[\"length\"] != self.length:", "if about[\"length\"] < self.length:"),
+        "a share that is exact counts once": ("exact = f\"translates {figures['exact']:.2f} % exactly, \"", "exact = f\"translates {figures['right']:.2f} % exactly, \""),
     },
     "program/made.py": {
         "a test sweeps as often as an epoch": ("Table(test, min(self.sweeps, 1))", "Table(test, self.sweeps)"),

@@ -11,6 +11,7 @@ FAULTS = {
         "a whole number beside booleans becomes one": ("elif dtype.kind == \"b\" and not isinstance(x, bool):", "elif dtype.kind == \"b\" and isinstance(x, complex):"),
         "an array beside a tensor takes its dtype": ("return tensor(x, device=like.device)", "return tensor(x, like.dtype, like.device)"),
         "a float beside whole numbers is cut": ("if dtype.kind in \"biu\" and isinstance(x, (float, complex)):", "if dtype.kind == \"b\" and isinstance(x, (float, complex)):"),
+        "an operation without gradient takes tensors of two devices": ("    device = common_device(name, tensors)\n    arrays", "    device = tensors[0].device\n    arrays"),
     },
     "arithmetic/binary.py": {
         "sub: sign of b": ("unbroadcast(-dy, b) if need_b", "unbroadcast(dy, b) if need_b"),
@@ -24,6 +25,7 @@ FAULTS = {
         "where: numbers take the condition's dtype": ("    a, b = operands(\"where\", a, b)\n    return", "    return"),
         "a condition that is a tensor counts for the dtype": ("    if not isinstance(a, Tensor) and not isinstance(b, Tensor):\n        a = on_device_of(\"where\", a, like)\n", ""),
         "the exponent's gradient is 0 below 0": ("xp.log(xp.where(a == 0, 1, a))", "xp.log(xp.where(a <= 0, 1, a))"),
+        "mul keeps both always": ("ctx.save_for_backward(a if need_b else None, b if need_a else None)", "ctx.save_for_backward(a, b)"),
     },
     "arithmetic/reductions.py": {
         "max: ties count twice": ("won * (dy / won.sum(axis=ctx.inner, keepdims=True))", "won * dy"),
@@ -33,6 +35,7 @@ FAULTS = {
         "norm with p = 0": ("not p > 0:", "not p >= 0:"),
         "the largest norm loses keepdims": ("return max(abs(x), axis, keepdims)", "return max(abs(x), axis)"),
         "std: a sample's always": ("    return norm_root(var(x, axis, correction, keepdims))", "    return norm_root(var(x, axis, keepdims=keepdims))"),
+        "min along: the places without keepdims": ("return Extremes(min(x, dim, keepdims), argmin(x, dim, keepdims))", "return Extremes(min(x, dim, keepdims), argmin(x, dim))"),
     },
     "operators.py": {
         "operands of 1 - x exchanged": ("return call.sub(other, self)", "return call.sub(self, other)"),
@@ -60,6 +63,7 @@ FAULTS = {
         "an index array of the host is not copied": ("return x.device.upload(part) if isinstance(part, np.ndarray) else part", "return part"),
         "flatten from the last axis but one counts from the front": ("start = start_axis + x.ndim if start_axis < 0 else start_axis", "start = abs(start_axis)"),
         "stack: the new axis from behind is one too early": ("new = axis_of(\"stack\", axis, tensors[0].ndim + 1)", "new = axis % max(1, tensors[0].ndim) if axis < 0 else axis_of(\"stack\", axis, tensors[0].ndim + 1)"),
+        "flatten from behind the last axis": ("if not 0 <= start <= max(x.ndim - 1, 0):", "if not 0 <= start <= x.ndim:"),
     },
     "tape.py": {
         "oldest node first": ("heapq.heappush(queue, (-source.number, source))", "heapq.heappush(queue, (source.number, source))"),
@@ -92,12 +96,15 @@ FAULTS = {
         "the given gradient keeps its dtype": ("grad = tensor(grad, self.dtype, self.device).data", "grad = tensor(grad, None, self.device).data"),
         "a moved leaf's gradient is lost": ("        if self.grad is not None:\n            self.grad.move(device)\n", "        self._grad = None\n"),
         "repr shows a copy of all values": ("values = np.array2string(self.numpy(), separator=\", \", prefix=\"tensor(\", threshold=100)", "values = np.array2string(self.numpy(), separator=\", \", prefix=\"tensor(\")"),
+        "a list of tensors and numbers": ("any(isinstance(part, Tensor) for part in data)", "all(isinstance(part, Tensor) for part in data)"),
+        "zero_grad leaves a gradient of zeros": ("        \"\"\"Forget the gradient.\"\"\"\n        self.grad = None\n", "        \"\"\"Forget the gradient.\"\"\"\n        self.grad = None if self.grad is None else self.grad * 0\n"),
     },
     "recording.py": {
         "no_grad never ends": ("this_thread.paused -= 1", "pass"),
         "no_grad ends early": ("this_thread.paused -= 1", "this_thread.paused = 0"),
         "an error thrown into a decorated generator is swallowed": ("step, sent = run.throw, error", "step, sent = run.send, None"),
         "a decorated generator is closed while recording": ("                    with self:\n                        run.close()\n", "                    run.close()\n"),
+        "a generator's result is lost": ("                    return stop.value\n", "                    return None\n"),
     },
     "function.py": {
         "saved arrays are kept": ("        self.__dict__.clear()  # saved arrays, and what forward set", "        pass"),
@@ -117,6 +124,8 @@ FAULTS = {
         "the numbers of nodes begin with the outputs": ("ctx.inputs, ctx.are_tensors, ctx.number = sources, are_tensors, next(clock)", "ctx.inputs, ctx.are_tensors, ctx.number = sources, are_tensors, len(sources)"),
         "a gradient for the tensors alone: counted from the front": ("    return [next(gradients) if is_tensor else None for is_tensor in node.are_tensors]", "    return [next(gradients, None) for is_tensor in node.are_tensors]"),
         "a profile sees no result of several": ("        record(arrays, results if isinstance(results, (tuple, list)) else [results])\n", "        record(arrays, [results])\n"),
+        "what a Function sets stays when its graph is freed": ("        self.__dict__.clear()  # saved arrays, and what forward set\n", "        self.saved = self._marks = ()\n"),
+        "needs in the order of the tensors alone": ("            needs.append(need)\n", "            needs.append(need) if is_tensor else None\n"),
     },
     "marks.py": {
         "only the start of an array is looked at": ("elements[:: array.size // SAMPLES]", "elements[:SAMPLES]"),
@@ -170,12 +179,15 @@ FAULTS = {
         "an empty tensor is False": ("        if self._data.size != 1:\n            raise ValueError(\n                f\"bool()", "        if self._data.size > 1:\n            raise ValueError(\n                f\"bool()"),
         "True is an index": ("if self.dtype.kind not in \"iu\" or", "if self.dtype.kind not in \"biu\" or"),
         "a gradient of another dtype's place: any device": ("            if value.shape != self.shape or value.device != self.device:", "            if value.size != self.size or value.device != self.device:"),
+        "from_dlpack: what the other asks is not handed on": ("return array.__dlpack__(**options)", "return array.__dlpack__()"),
+        "a format rounds twice": ("return format(self.item(), spec) if spec else str(self)", "return format(round(self.item(), 6), spec) if spec else str(self)"),
     },
     "arithmetic/comparisons.py": {
         "argmax of all does not keep its axes": ("1 if along in (None, i) else n", "1 if along == i else n"),
         "remainder has the first one's sign": ("_logic(\"remainder\", operator.mod, a, b)", "_logic(\"remainder\", np.fmod, a, b)", "import operator\n", "import operator\n\nimport numpy as np\n"),
         "argmin of nothing is asked of the whole alone": ("if (x.size if along is None else x.shape[along]) == 0:", "if along is None and x.size == 0:"),
         "argmax of nothing refused along a full axis": ("if (x.size if along is None else x.shape[along]) == 0:", "if x.size == 0:"),
+        "argmin of the flattened keeps no axes": ("[1 if along in (None, i) else n for i, n in enumerate(x.shape)]", "[1 if along == i else n for i, n in enumerate(x.shape)] if along is not None else [1]"),
     },
     "arithmetic/einsum.py": {
         "the next tensor's letters are summed away": ("for t in terms[i + 1 :]", "for t in terms[i + 2 :]"),
@@ -201,6 +213,8 @@ FAULTS = {
         "random numbers of a share are the first ones": ("return _made(draw((total, *shape[1:]))[rows], dtype", "return _made(draw((total, *shape[1:]))[: shape[0]], dtype"),
         "whole by start and end alone": ("for number in (start, end, step))", "for number in (start, end))"),
         "like: whole numbers become floats": ("return full(x.shape, value, dtype or x.dtype, x.device, requires_grad)", "return full(x.shape, float(value), dtype, x.device, requires_grad)"),
+        "full asks for no gradient": ("return _made(np.full(_shape(\"full\", (shape,)), value, kind), None, device, requires_grad)", "return _made(np.full(_shape(\"full\", (shape,)), value, kind), None, device, False)"),
+        "randint takes the size for the end": ("        low, high, size = 0, low, high\n", "        low, high, size = 0, low + 1, high\n"),
     },
     "functions.py": {
         "min along axis 0 is the smallest of all": ("return Tensor.min(x) if dim is None else", "return Tensor.min(x) if not dim else"),
@@ -217,6 +231,7 @@ FAULTS = {
         "the innermost name stays": ("if seen.name is None or frame is self._frame:", "if seen.name is None:"),
         "what is gone is remembered under its number": ("found[key] = weakref.ref(thing, forget), what", "found[key] = weakref.ref(thing), what"),
         "squares in the array's own precision": ("piece = np.abs(flat[start : start + PIECE]).astype(np.float64)", "piece = np.abs(flat[start : start + PIECE])"),
+        "a module that fails stays on the path": ("        try:\n            yield\n        finally:\n            self._modules.pop()\n", "        yield\n        self._modules.pop()\n"),
     },
     "profiler.py": {
         "a trace begins with the machine": ("ts=1e6 * (e.start - zero)", "ts=1e6 * e.start"),
@@ -227,6 +242,7 @@ FAULTS = {
         "megabytes of 1024": ("row['bytes'] / 1e6", "row['bytes'] / (1 << 20)"),
         "the share of what was recorded": ("share=seconds / max(self.seconds, 1e-12)", "share=seconds / max(sum(event.seconds for event in self.events), 1e-12)"),
         "bytes of what went in alone": ("arrays.extend([*inputs, *outputs])", "arrays.extend(inputs)"),
+        "rows by their calls": ("sorted(rows, key=lambda row: -row[\"seconds\"])", "sorted(rows, key=lambda row: -row[\"calls\"])"),
     },
     "lock.py": {
         "the lock goes before the name": ("            path.unlink(missing_ok=True)\n            os.close(file)\n", "            os.close(file)\n            path.unlink(missing_ok=True)\n"),

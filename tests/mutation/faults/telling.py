@@ -81,6 +81,7 @@ FAULTS = {
         "the crop's column is its row": ("left : left + seen]", "top : top + seen]"),
         "an SRN sees a pixel": ("    if isinstance(layer, nn.SpatialResponseNorm):\n        return layer.options[\"size\"], 1, layer.options[\"size\"] // 2\n", ""),
         "rows of ranks one after the other": ("return np.concatenate([each for turn in in_turns for each in turn if each is not None])", "return np.concatenate([each for mine in told for each in mine])"),
+        "features are recorded": ("        with no_grad():\n            found = model", "        if True:\n            found = model"),
     },
     "training/inputs.py": {
         "top and left exchanged": ("device.upload(batch.top),\n                device.upload(batch.left),", "device.upload(batch.left),\n                device.upload(batch.top),"),
@@ -178,7 +179,8 @@ FAULTS = {
         "seconds are rounded down": ("divmod(round(seconds), 60)", "divmod(int(seconds), 60)"),
         "ten views are told as one": ("if views != \"1\":", "if views == \"10\":"),
         "damaged pictures are added up over lines": ("if damaged := max((line.get(\"damaged\", 0) for line in (*train, *tests)), default=0):", "if damaged := sum(line.get(\"damaged\", 0) for line in (*train, *tests)):"),
-        "the last epochs are not the best's": ("when = f\"best of {len(tests)} epochs on", "when = f\"best of {tests[-1]['epoch']:g} epochs on"),
+        "a confusion of old is left out": ("    elif path.exists():  # of a run before the classes' names were kept\n        light = path.read_bytes()\n", ""),
+        "when it was started": ("started {config['started']}\"", "started {config.get('date', '')}\""),
     },
     "training/plots.py": {
         "confusion drawn transposed": ("picture = axes.imshow(share,", "picture = axes.imshow(share.T,"),
@@ -262,6 +264,7 @@ FAULTS = {
         "sequences by their words": ("        return len(batch[-1])\n", "        return batch[-1].size\n"),
         "a batch weighs all its places": ("return int((batch[-1] != NOWHERE).sum())", "return batch[-1].size"),
         "the first net speaks for all": ("            mean = np.mean(outputs, axis=0)", "            mean = outputs[0]"),
+        "a test is recorded": ("            with no_grad():\n                for model", "            if True:\n                for model"),
     },
     "training/drawings.py": {
         "shades are cut, not rounded": ("255 * row + 0.5", "255 * row"),
