@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 
@@ -328,6 +329,12 @@ TABLE = [
     Wrong("5 at a kink", "at a kink: numerical from", at_zero(5), [np.array([0.0, 1, -1])]),
     Wrong("NaN at a kink", "analytical nan, at a kink", at_zero(np.nan), [np.array([0.0, 1, -1])]),
     # what cannot be checked
+    Wrong(
+        "steeper than a large step can see",
+        "cannot be checked: central differences give",
+        lambda x: functools.reduce(lambda x, _: 3.9 * x * (1 - x), range(30), x),
+        [np.array([0.3, 0.6])],
+    ),
     Wrong(
         "rounded within",
         "cannot be checked: central differences give",

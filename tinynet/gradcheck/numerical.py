@@ -148,8 +148,8 @@ class Numerical:
         """dy/dt, its error, whether there is a kink, slopes on the left and right, the noise: for
         each output.
 
-        Steps are relative to max(1, |x|). Where these find no slope, or a kink, they go on relative
-        to |x|: sqrt(x) at 1e-8 has neither kink nor end.
+        Steps are relative to max(1, |x|). Where these find no slope, they go on relative to |x|:
+        log(x) has one at 1e-10, too.
         """
         y, size, small = self.subject.outputs, self._size(u), self._size(u, 0)
         best = [np.zeros(y.shape), np.full(y.shape, np.inf), np.zeros(y.shape, bool)]
@@ -157,7 +157,7 @@ class Numerical:
         moved = np.zeros(y.shape, bool)
         best = self._approach(u, size, best, moved)
         found = best[1] <= 1e-5 * np.abs(best[0]).max(initial=0)
-        if small < size and not (found & ~best[2]).all():
+        if small < size and not found.all():
             best = self._approach(u, small, best, moved)
         return tuple(best)
 
@@ -180,9 +180,8 @@ class Numerical:
         digit = np.spacing(np.abs(y).max(initial=0))
         with np.errstate(all="ignore"):
             for step in size * self.eps * 10.0 ** -np.arange(steps):
-                forth, back = self._moved(u, step), self._moved(u, -step)
-                right, left = (forth - y) / step, (y - back) / step
-                reached = np.spacing(np.maximum(np.abs(forth), np.abs(back)))
+                right = (self._moved(u, step) - y) / step
+                left = (y - self._moved(u, -step)) / step
                 now = [left, right, (left + right) / 2]
                 moved |= (left != 0) | (right != 0)  # a step too small moves nothing any more
                 if before:
@@ -196,7 +195,7 @@ class Numerical:
                         # Moved by a larger step and by this one no more: flat here, or lost in
                         # the rounding of what lies between, as tanh(x) in 1 + tanh(x), x << 0.
                         lost = moved & (left == 0) & (right == 0) & (y != 0)
-                        spread = np.where(lost, digit, np.fmax(self.spread, reached))
+                        spread = np.where(lost, digit, self.spread)
                         rounding = np.where(moved, 5 * spread / step, 0)
                         slopes = np.maximum(np.abs(left), np.abs(right))
                         kink = np.abs(gap) > 1e-6 * slopes + 100 * rounding

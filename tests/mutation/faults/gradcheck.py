@@ -46,7 +46,6 @@ FAULTS = {
         "of the largest of all inputs together": ("largest = values.max(initial=0)\n", "largest = max(values.max(initial=0), max(np.abs(g).max(initial=0) for g in self.gradients))\n"),
         "upstream gradients without an end": ("max(y, SMALLEST) if y else 1", "y or 1"),
         "one huge element hides the others in every direction": ("random += [u * half, u * ~half]", "random += [u, u]"),
-        "half of a large input is not moved": ("random += [u * half, u * ~half]", "random += [u * half, u * half]"),
         "a kink in every direction is an error": (" and not whole.kinks.all():", ":"),
     },
     "gradcheck/consistency.py": {
@@ -136,8 +135,7 @@ FAULTS = {
         "a NaN is not deterministic": ("if not np.array_equal(self.outputs, self.forward(self.values), equal_nan=True):", "if not np.array_equal(self.outputs, self.forward(self.values)):"),
         "each output has the first one's v": ("loss = _Loss.apply(*(y.to(where) for _, y in used), upstream=list(given))", "loss = _Loss.apply(*(y.to(where) for _, y in used), upstream=given[:1] * len(given))"),
         "parameters keep their gradients during the check": ("v.tensor.data, v.tensor.grad, v.tensor.requires_grad = array, None, needed", "v.tensor.data, v.tensor.requires_grad = array, needed"),
-        "labels may be changed in forward": ("        self._expect_unchanged(self.values, before)\n        self._expect_arguments_unchanged()\n", "        self._expect_unchanged(self.values, before)\n"),
-        "labels may be changed in backward": ("for leaf in leaves], before)\n        self._expect_arguments_unchanged()\n", "for leaf in leaves], before)\n"),
+        "labels may be changed": ("for leaf in leaves], before)\n        self._expect_arguments_unchanged()\n", "for leaf in leaves], before)\n"),
     },
     "gradcheck/numerical.py": {
         "the complex step is believed": ("            if not (seen & same).all():\n                return False\n", ""),
@@ -171,8 +169,6 @@ FAULTS = {
         "rounding by chance alone": ("for all_up in (False, False, True):", "for all_up in (False, False):"),
         "a large step is never refuted": ("refuted = ~lost & (", "refuted = False & ("),
         "no steps relative to |x|": ("if small < size and", "if False and"),
-        "a kink is a kink, however near": ("(found & ~best[2]).all()", "found.all()"),
-        "rounding where a step leads to is not counted": ("np.fmax(self.spread, reached)", "self.spread"),
         "a mask of -inf is moved": ("return np.where(np.isfinite(digit), digit, 0)", "return digit"),
         "the largest may be infinite": ("np.abs(x[np.isfinite(x)]).max(initial=0)", "np.abs(x).max(initial=0)"),
         "a gradient of 1e-23 of a loss of 0": ("np.square(v * np.maximum(self.spread, digits))", "np.square(v * self.spread)"),
