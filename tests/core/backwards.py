@@ -13,6 +13,7 @@ from tinynet import nn
 X = np.array([[0.7, -1.3, 0.9], [-0.6, 1.1, 1.4], [0.8, -0.9, -1.2], [1.5, 0.5, -0.7]])
 W = np.array([[0.3, -1.1, 0.8], [1.2, 0.4, -0.5], [-0.9, 0.6, 0.2]])
 BIAS = np.array([0.4, -0.8, 1.3])
+CUBE = np.stack([X, X[::-1]])
 TIES = np.array([1.0, 2.0, 2.0, 0.5])
 STEEP = np.array([1.0, 1e-3])
 
@@ -74,6 +75,27 @@ def in_place_if(flag: Callable) -> Callable:
 
 def innermost(a: np.ndarray) -> bool:
     return a.flags.f_contiguous and not a.flags.c_contiguous
+
+
+def as_if_dense(which: str) -> Callable:
+    """Wrong for rows of memory with others between them."""
+
+    def backward(ctx: Any, x: Any, dy: Any) -> Any:
+        a = {"x": x, "dy": dy}[which]
+        apart = a.strides[1] == a.itemsize and a.strides[0] > a.itemsize * a.shape[1]
+        return 2 * x * dy * (1 + apart)
+
+    return backward
+
+
+def batched_matmul(ctx: Any, x: Any, w: Any, dy: Any) -> Any:
+    dw = x.reshape(-1, x.shape[-1], order="A").T @ dy.reshape(-1, dy.shape[-1], order="A")
+    return dy @ w.T, dw
+
+
+def from_the_end(x: Any, i: Any) -> Any:
+    i[i < 0] += len(x)
+    return x[i]
 
 
 def lost_write(ctx: Any, x: Any, dy: Any) -> Any:

@@ -75,6 +75,9 @@ def test_the_command(capsys):
     assert caught.value.code == 2
     assert "expected operations among relu," in capsys.readouterr().err
     with pytest.raises(SystemExit):
+        main(["relu", "--seed", "-1"])
+    assert "expected a whole number from 0 on, got -1" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
         main(["--help"])
     told = " ".join(capsys.readouterr().out.split()).partition("Operations: ")[2]
     assert told.removesuffix(".").split(", ") == [name for name in CASES if has_gradient(name)]

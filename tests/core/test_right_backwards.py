@@ -20,6 +20,7 @@ from backwards import (
     square,
 )
 
+import tinynet
 import tinynet.functional as F
 from tinynet import GradcheckError, gradcheck
 from tinynet.gradcheck import PrecisionWarning
@@ -70,6 +71,23 @@ RIGHT = {
         ),
         [np.array([0.0, 1, -1])],
     ),
+    "a mask": (
+        lambda x, m: F.softmax(x + m),
+        [X[:3], tinynet.tensor(np.where(np.tri(3), 0, -np.inf))],
+    ),
+    "NaN that is not used": (lambda x, m: x * x, [X, tinynet.tensor([np.nan])]),
+    "outputs of 1e-40": (lambda x: x * 1e-40, [X]),
+    "outputs of 1e-300": (lambda x: (x - 700).exp(), [X]),
+    "inputs of 1e-30": (lambda x: x * x, [X * 1e-30]),
+    "small probabilities": (lambda p: p * p.log(), [np.array([1e-10, 0.5, 1e-3])]),
+    "a norm next to 0": (lambda x: (x * x).sum().sqrt(), [X * 1e-9]),
+    "steep next to 0": (lambda x: x / (abs(x) + 1e-12), [X * 1e-12]),
+    "a net that is sure": (
+        lambda x: F.cross_entropy(x, [0, 1]),
+        [np.array([[50.0, 0, 0], [0, 60, 1]])],
+    ),
+    "a few of many at a kink": (F.relu, [np.where(np.arange(400) % 100, 1.5, 0.0)]),
+    "many of many at a kink": (F.relu, [np.where(np.arange(400) % 2, 1.5, 0.0)]),
     "whole numbers beside": (lambda x: (x * x, x.argmax()), [X]),
     "one of equal maxima": (lambda x: x.max(), [TIES]),
     "ReLU near its kinks": (lambda x, w: F.relu(x @ w).sum(), [X, W]),

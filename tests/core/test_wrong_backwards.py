@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 
@@ -10,17 +11,21 @@ import pytest
 from backwards import (
     BIAS,
     BIG,
+    CUBE,
     STEEP,
     TIES,
     Frozen,
     W,
     Wrong,
     X,
+    as_if_dense,
     at_zero,
+    batched_matmul,
     cache,
     cache_single,
     empty_ctx,
     first_again,
+    from_the_end,
     grad_by_hand,
     in_place_if,
     innermost,
@@ -98,6 +103,34 @@ TABLE = [
         ),
         [X, X[::-1].copy()],
     ),
+    Wrong("a slice taken for dense", "order 'a slice'", square(as_if_dense("x")), [X]),
+    Wrong("a slice of dy", "gradients in 'a slice'", square(as_if_dense("dy")), [X]),
+    Wrong(
+        "gaps",
+        "order 'with gaps'",
+        square(lambda ctx, x, dy: 2 * x * dy * (1 + (x.itemsize < x.strides[1] < x.strides[0]))),
+        [X],
+    ),
+    Wrong(
+        "columns first, read in the order of the memory",
+        "order 'columns first'",
+        operation(np.matmul, batched_matmul),
+        [CUBE, W],
+    ),
+    Wrong(
+        "two gradients added as they lie in memory",
+        "'batch innermost' and 'C order'",
+        two_outputs(
+            lambda ctx, x, a, b: (2 * a + 3 * b) * (1 + (innermost(a) and not innermost(b)))
+        ),
+        [X],
+    ),
+    Wrong(
+        "one number of dy for each row",
+        "each number of it along an axis",
+        square(lambda ctx, x, dy: 2 * x * dy * (1 + (0 in dy.strides and any(dy.strides)))),
+        [X],
+    ),
     # linear in dy
     Wrong("dy clipped", LINEAR, square(lambda ctx, x, dy: 2 * x * np.clip(dy, -3, 3)), [X]),
     Wrong("dy added to", WRONG, square(lambda ctx, x, dy: 2 * x * dy + 1), [X]),
@@ -116,14 +149,14 @@ TABLE = [
     ),
     Wrong(
         "small dy made 0",
-        "9e-10 times",
-        square(lambda ctx, x, dy: 2 * x * dy * (abs(dy) > 1e-6)),
+        "8e-31 times",
+        square(lambda ctx, x, dy: 2 * x * dy * (abs(dy) > 1e-20)),
         [X],
     ),
     Wrong(
         "large dy cut",
-        "1e+09 times",
-        square(lambda ctx, x, dy: 2 * x * np.clip(dy, -1e3, 1e3)),
+        "1e+30 times",
+        square(lambda ctx, x, dy: 2 * x * np.clip(dy, -1e20, 1e20)),
         [X],
     ),
     # kept between calls
@@ -149,6 +182,18 @@ TABLE = [
         [X],
     ),
     Wrong("a cache by shape", "is wrong with other values", square(cache), [X]),
+    Wrong(
+        "a mask of the first call, beside a kink",
+        "is wrong with values in other places",
+        operation(
+            lambda x: np.maximum(x, 0),
+            lambda ctx, x, dy: dy * ctx.kept.setdefault((x.shape, x.dtype), x > 0),
+        ),
+        [np.array([0.0, 1, -1, 2, -2])],
+    ),
+    Wrong(
+        "labels are changed", "changed its input i in place", from_the_end, [X, np.array([0, -1])]
+    ),
     Wrong(
         "a cache made in float32", "in float64 after a call in float32", square(cache_single), [X]
     ),
@@ -256,6 +301,12 @@ TABLE = [
         ),
         [np.array([0.7, -0.4])],
     ),
+    Wrong(
+        "beside one of a billion",
+        "of input 0 (400,)",
+        square(lambda ctx, x, dy: 2 * x * dy * np.where(x < 1e6, 2, 1)),
+        [np.where(np.arange(400) == 7, 1e9, 1.0)],
+    ),
     # kinks
     Wrong(
         "every one of equal maxima",
@@ -278,6 +329,12 @@ TABLE = [
     Wrong("5 at a kink", "at a kink: numerical from", at_zero(5), [np.array([0.0, 1, -1])]),
     Wrong("NaN at a kink", "analytical nan, at a kink", at_zero(np.nan), [np.array([0.0, 1, -1])]),
     # what cannot be checked
+    Wrong(
+        "steeper than a large step can see",
+        "cannot be checked: central differences give",
+        lambda x: functools.reduce(lambda x, _: 3.9 * x * (1 - x), range(30), x),
+        [np.array([0.3, 0.6])],
+    ),
     Wrong(
         "rounded within",
         "cannot be checked: central differences give",

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "operations", nargs="*", metavar="OPERATION", help="which ones (default: all)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the random inputs (default: 0)")
+    parser.add_argument("--seed", type=_seed, default=0, help="of the random inputs (default: 0)")
     parser.add_argument("--device", default="cpu", help="whose kernels to check (default: cpu)")
     arguments = parser.parse_args(argv)
     for name in arguments.operations:
@@ -71,6 +71,12 @@ def main(argv: list[str] | None = None) -> int:
     for name, message in told + failures:
         print(f"\n{name}: {message}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text}")
+    return int(text)
 
 
 def _on(where: Device, x: Any) -> Any:

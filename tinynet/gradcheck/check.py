@@ -49,6 +49,7 @@ TOLERANCES = {"complex step": (1e-9, 1e-11), "central differences": (1e-7, 1e-10
 SMALL = 256  # elements of an input up to which each of them is checked
 DIRECTIONS = 8  # random directions for a larger one
 TOGETHER = 2  # random directions in all inputs at once
+SMALLEST = 1e-30  # of an output's size
 
 
 def gradcheck(
@@ -123,10 +124,13 @@ def worst_error(
 
 
 def _upstream(subject: Subject, rng: np.random.Generator) -> np.ndarray:
-    """Random v, in one vector; smaller for outputs of large values, which would hide the others."""
+    """Random v, in one vector; smaller for outputs of large values, which would hide the others,
+    and larger for those of small ones, as far as it fits a float32.
+    """
     vs = [rng.standard_normal(shape) for shape in subject.shapes]
     largest = [np.abs(y).max(initial=0) for y in subject.apart(subject.outputs)]
-    return np.concatenate([(v / (y or 1)).ravel() for v, y in zip(vs, largest, strict=True)])
+    sizes = [max(y, SMALLEST) if y else 1 for y in largest]
+    return np.concatenate([(v / size).ravel() for v, size in zip(vs, sizes, strict=True)])
 
 
 class Comparer:
@@ -149,16 +153,22 @@ class Comparer:
         shape = self.gradients[i].shape
         if self.gradients[i].size <= SMALL:
             return self._elements(i, np.ndindex(shape))
-        random = [self.rng.standard_normal(shape) for _ in range(DIRECTIONS)]
+        # Two by two, each element in one of them: an element that is huge, or at a kink, hides the
+        # others in half of the directions only.
+        random = []
+        for _ in range(DIRECTIONS // 2):
+            u, half = self.rng.standard_normal(shape), self.rng.random(shape) < 0.5
+            random += [u * half, u * ~half]
         whole = self._along(i, _labelled([direction({i: u}, self.subject) for u in random]))
-        if not whole.wrong.any():
+        if not whole.wrong.any() and not whole.kinks.all():
             return whole
         # Some element is wrong: find it among the largest gradients and a random choice of others.
+        # And where many lie at a kink, some do not.
         largest = np.argsort(-np.abs(self.gradients[i]), axis=None, kind="stable")[: SMALL // 2]
         others = self.rng.choice(self.gradients[i].size, SMALL // 2, replace=False)
         chosen = np.unique(np.concatenate([largest, others]))
         elements = self._elements(i, zip(*np.unravel_index(chosen, shape), strict=True))
-        return elements if elements.wrong.any() else whole
+        return whole if whole.wrong.any() and not elements.wrong.any() else elements
 
     def together(self, checked: list[int]) -> Comparison:
         """All inputs at once, upwards: of two equal maxima each alone may have the gradient 1, but

@@ -36,4 +36,35 @@ def backwards(x: np.ndarray) -> np.ndarray:
     return np.asarray(c_order(x[back].T).T[back])
 
 
-LAYOUTS = {"C order": c_order, "batch innermost": batch_innermost, "backwards": backwards}
+def columns_first(x: np.ndarray) -> np.ndarray:
+    """Axes in reverse: what `transpose` leaves."""
+    return np.array(x, order="F")
+
+
+def a_slice(x: np.ndarray) -> np.ndarray:
+    """Rows of memory with others between them: what `concat` sends back. NaN lies there, so that
+    nobody reads it without being noticed.
+    """
+    return _into(slice(x.shape[-1]), x) if x.ndim else x.copy()
+
+
+def with_gaps(x: np.ndarray) -> np.ndarray:
+    """Every other element of the last axis."""
+    return _into(slice(None, None, 2), x) if x.ndim else x.copy()
+
+
+def _into(part: slice, x: np.ndarray) -> np.ndarray:
+    """x as a part of the last axis of an array twice as wide."""
+    wide = np.full((*x.shape[:-1], 2 * x.shape[-1]), np.nan, x.dtype)
+    wide[..., part] = x
+    return wide[..., part]
+
+
+LAYOUTS = {
+    "C order": c_order,
+    "batch innermost": batch_innermost,
+    "backwards": backwards,
+    "columns first": columns_first,
+    "a slice": a_slice,
+    "with gaps": with_gaps,
+}

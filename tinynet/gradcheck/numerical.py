@@ -37,7 +37,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinynet.gradcheck.layouts import like
-from tinynet.gradcheck.subject import Subject
+from tinynet.gradcheck.subject import Subject, in_a_row
 
 LAST = 1e-9  # the last step of central differences
 H = 1e-20  # the complex step
@@ -50,6 +50,19 @@ def direction(u: Direction, subject: Subject) -> Direction:
     u = {i: d * np.maximum(1, np.abs(subject.values[i])) for i, d in u.items()}
     length = np.sqrt(sum((d**2).sum() for d in u.values())) or 1
     return {i: d / length for i, d in u.items()}
+
+
+def last_digit(x: np.ndarray) -> np.ndarray:
+    """Of each element; of 0, that of the largest beside it, and of 1 where all are 0. 0 for what is
+    not finite: nothing is added to a mask of -inf.
+    """
+    with np.errstate(invalid="ignore"):
+        digit = np.spacing(np.where(x == 0, _largest(x) or x.dtype.type(1), np.abs(x)))
+    return np.where(np.isfinite(digit), digit, 0)
+
+
+def _largest(x: np.ndarray) -> np.ndarray:
+    return np.abs(x[np.isfinite(x)]).max(initial=0)
 
 
 class Slope(NamedTuple):
@@ -77,8 +90,10 @@ class Numerical:
         self.subject, self.v, self.eps = subject, v, eps
         self.spread = self._spread(rng)
         # For each variable: what a change of L in its last digits makes of dL/dx.
-        noise = float(np.sqrt(np.square(v * self.spread).sum()))
-        sizes = [np.abs(x).max(initial=0) or 1 for x in subject.values]
+        # Where all outputs are 0, nobody can tell: a sure net's loss is 0, its gradient 1e-23.
+        digits = in_a_row([last_digit(y) for y in subject.apart(subject.outputs)])
+        noise = float(np.sqrt(np.square(v * np.maximum(self.spread, digits)).sum()))
+        sizes = [_largest(x) or 1 for x in subject.values]
         self.last_digits = [10 * noise / size for size in sizes]
         self.method = "complex step" if self._takes_complex(rng) else "central differences"
 
@@ -133,17 +148,34 @@ class Numerical:
         """dy/dt, its error, whether there is a kink, slopes on the left and right, the noise: for
         each output.
 
-        C is taken at steps t, t/10, t/100 ... R is two of them combined, its error the distance
-        to the R before, plus rounding. Each output keeps its best R. At a smooth point the
-        one-sided slopes differ by a multiple of t, and what is left of it for t -> 0 (the gap) by
-        rounding alone, which grows with 1/t: the noise. Where the gap stays the same there is a
-        kink.
+        Steps are relative to max(1, |x|). Where these find no slope, they go on relative to |x|:
+        log(x) has one at 1e-10, too.
         """
-        y, size = self.subject.outputs, self._size(u)
+        y, size, small = self.subject.outputs, self._size(u), self._size(u, 0)
         best = [np.zeros(y.shape), np.full(y.shape, np.inf), np.zeros(y.shape, bool)]
         best += [np.zeros(y.shape) for _ in range(3)]
+        moved = np.zeros(y.shape, bool)
+        best = self._approach(u, size, best, moved)
+        found = best[1] <= 1e-5 * np.abs(best[0]).max(initial=0)
+        if small < size and not found.all():
+            best = self._approach(u, small, best, moved)
+        return tuple(best)
+
+    def _approach(
+        self, u: Direction, size: float, best: list[np.ndarray], moved: np.ndarray
+    ) -> list[np.ndarray]:
+        """What `differences` returns, the best of `best` and of steps from size * eps on. moved:
+        which outputs a step has moved so far.
+
+        C is taken at steps t, t/10, t/100 ... R is two of them combined, its error the distance
+        to the R before, plus rounding. Each output keeps its best R, until one of a smaller step is
+        too far from it. At a smooth point the one-sided slopes differ by a multiple of t, and what
+        is left of it for t -> 0 (the gap) by rounding alone, which grows with 1/t: the noise. Where
+        the gap stays the same there is a kink.
+        """
+        y = self.subject.outputs
         before: list[np.ndarray] = []  # what the step before gave: left, right, C
-        R, gap, moved = None, np.full(y.shape, np.nan), np.zeros(y.shape, bool)
+        R, gap, again = None, np.full(y.shape, np.nan), moved.any()
         steps = max(3, round(np.log10(self.eps / LAST)) + 1)
         digit = np.spacing(np.abs(y).max(initial=0))
         with np.errstate(all="ignore"):
@@ -169,14 +201,19 @@ class Numerical:
                         kink = np.abs(gap) > 1e-6 * slopes + 100 * rounding
                         kink &= np.abs(gap - gap_before) < 0.03 * np.abs(gap)
                         error = np.abs(R - R_before) + rounding
+                        # A large step can be wrong by more than it knows, but the next ones tell.
+                        apart = np.abs(R - best[0])
+                        refuted = ~lost & (apart > error + best[1] + 10 * rounding)
+                        error = np.where(refuted, error + apart, error)
                         noise = np.where(kink, 0, np.maximum(abs(gap), 10 * abs(gap_before)))
                         found = R, error, kink, left_at_0, right_at_0, noise
-                        better = error < best[1]  # never for NaN
+                        better = (error < best[1]) | refuted  # never for NaN
+                        better &= ~(lost & again)  # no wonder at steps as small as these
                         best = [np.where(better, *pair) for pair in zip(found, best, strict=True)]
                     if (best[1] <= 1e-8 * np.abs(best[0]).max(initial=0)).all():
                         break
                 before = now
-        return tuple(best)
+        return best
 
     def _moved(self, u: Direction, t: float) -> np.ndarray:
         """The outputs at x + t u."""
@@ -185,15 +222,15 @@ class Numerical:
             values[i] = like(values[i], values[i] + t * direction)
         return self.subject.forward(values)
 
-    def _size(self, u: Direction) -> float:
-        """The t at which an element moves by max(1, |x|) and none by more: 1e-9 would be lost on an
-        x of 1e8.
+    def _size(self, u: Direction, least: float = 1) -> float:
+        """The t at which an element moves by max(least, |x|) and none by more, those that are 0
+        apart: 1e-9 would be lost on an x of 1e8.
         """
         ratios = [
-            np.maximum(1, np.abs(self.subject.values[i][d != 0])) / np.abs(d[d != 0])
+            np.maximum(least, np.abs(self.subject.values[i][d != 0])) / np.abs(d[d != 0])
             for i, d in u.items()
         ]
-        return min(r.min(initial=np.inf) for r in ratios)
+        return min(r[r != 0].min(initial=np.inf) for r in ratios)
 
     def _spread(self, rng: np.random.Generator) -> np.ndarray:
         """How far each output moves when each input moves by its last digit: its rounding error.
@@ -206,8 +243,8 @@ class Numerical:
         for all_up in (False, False, True):
             values = []
             for x in self.subject.values:
-                digit = np.where(x == 0, np.spacing(np.abs(x).max(initial=0) or 1), np.spacing(x))
-                up = np.abs(digit) if all_up else digit * rng.choice([-1, 1], x.shape)
+                digit = last_digit(x)
+                up = digit if all_up else digit * rng.choice([-1, 1], x.shape)
                 values.append(like(x, x + up))
             with np.errstate(all="ignore"):
                 change = np.nan_to_num(np.abs(self.subject.forward(values) - y))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from typing import Any, NamedTuple
@@ -56,6 +56,8 @@ class Subject:
         self.buffers = [(b, _float64(b)) for b in buffers]
         self.state = random.get_state()
         self.values = [v.value for v in variables]
+        taken = {v.position for v in variables}
+        self.others = {i: _copied(x) for i, x in enumerate(inputs) if i not in taken}
         before = [value.copy() for value in self.values]
         with no_grad():
             arrays = [y.numpy() for y in self.run(self.values)[1]]
@@ -64,10 +66,11 @@ class Subject:
         if any(y.dtype != np.float64 for y in arrays):
             raise GradcheckError(
                 f"gradcheck: expected outputs of dtype float64 for inputs of that dtype, got "
-                f"{', '.join(str(y.dtype) for y in arrays)}"
+                f"{', '.join(str(y.dtype) for y in arrays)}; do not round within, and pass a "
+                f"Module itself as fn, or weights as inputs: they become float64 too"
             )
         self.shapes = [y.shape for y in arrays]
-        self.outputs = _in_a_row(arrays)
+        self.outputs = in_a_row(arrays)
         self._expect_unchanged(self.values, before)
         if not np.array_equal(self.outputs, self.forward(self.values), equal_nan=True):
             raise GradcheckError(
@@ -84,7 +87,7 @@ class Subject:
     def forward(self, values: Sequence[np.ndarray]) -> np.ndarray:
         """All outputs in one vector on the host, nothing recorded."""
         with no_grad():
-            return _in_a_row([y.numpy() for y in self.run(values)[1]])
+            return in_a_row([y.numpy() for y in self.run(values)[1]])
 
     def at(self, values: list[np.ndarray]) -> Subject:
         """The same function at other values."""
@@ -157,10 +160,11 @@ class Subject:
             raise GradcheckError(
                 "gradcheck: no output requires a gradient: the tape does not reach the inputs"
             )
-        y = _in_a_row([y.numpy() for y in outputs])
+        y = in_a_row([y.numpy() for y in outputs])
         self.backward(outputs, upstream)
         self._expect_unchanged([leaf.numpy() for leaf in leaves], before)
-        if not np.array_equal(y, _in_a_row([y.numpy() for y in outputs]), equal_nan=True):
+        self._expect_arguments_unchanged()
+        if not np.array_equal(y, in_a_row([y.numpy() for y in outputs]), equal_nan=True):
             raise GradcheckError("gradcheck: backward changed in place an output of the function")
         return read(leaves), y
 
@@ -183,6 +187,13 @@ class Subject:
                 raise GradcheckError(
                     f"gradcheck: the function changed its input {variable.name} in place"
                 )
+
+    def _expect_arguments_unchanged(self) -> None:
+        """Labels and indices, which are no variables."""
+        for i, before in self.others.items():
+            if before is not None and not np.array_equal(before, _copied(self.inputs[i])):
+                name = _argument_names(self.fn, len(self.inputs))[i]
+                raise GradcheckError(f"gradcheck: the function changed its input {name} in place")
 
 
 def read(leaves: list[Tensor]) -> list[np.ndarray]:
@@ -212,6 +223,12 @@ def borrowed(fn: Callable, inputs: Sequence[Any]) -> Iterator[Subject]:
 
 
 def _variables(fn: Any, inputs: list) -> list[Variable]:
+    if isinstance(fn, type) or not callable(fn):
+        got = f"the class {fn.__name__}" if isinstance(fn, type) else type(fn).__name__
+        raise TypeError(
+            f"gradcheck: expected a function of tensors or a Module, got {got}; write "
+            f"MyFunction.apply, or MyModule()"
+        )
     names = _argument_names(fn, len(inputs))
     found = []
     for i, x in enumerate(inputs):
@@ -222,7 +239,10 @@ def _variables(fn: Any, inputs: list) -> list[Variable]:
     for name, p in getattr(fn, "named_parameters", lambda: ())():
         found.append(Variable(name, p, None, _float64(p), p.requires_grad))
     if not any(v.checked and v.value.size for v in found):
-        got = ", ".join(f"{type(x).__name__} of {x.dtype}" for x in inputs if hasattr(x, "dtype"))
+        got = ", ".join(
+            type(x).__name__ + (f" of {x.dtype} {x.shape}" if hasattr(x, "dtype") else "")
+            for x in inputs
+        )
         raise ValueError(
             "gradcheck: expected at least one input that requires a gradient (a tensor with "
             "requires_grad=True or a NumPy array of floats) or a module with parameters, got "
@@ -240,11 +260,17 @@ def _argument_names(fn: Any, count: int) -> list[str]:
     return [names[i] if i < len(names) else f"input {i}" for i in range(count)]
 
 
+def _copied(x: Any) -> np.ndarray | None:
+    """The values of an array or tensor, on the host; None for anything else."""
+    return np.array(x.numpy() if isinstance(x, Tensor) else x) if hasattr(x, "dtype") else None
+
+
 def _float64(x: Tensor) -> np.ndarray:
     """A copy on the host; whole numbers stay what they are."""
     array = x.data if x.device.kind == "cpu" else x.numpy()
     return like(array, array.astype(np.float64 if array.dtype.kind == "f" else array.dtype))
 
 
-def _in_a_row(arrays: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate([y.ravel() for y in arrays])
+def in_a_row(arrays: Iterable[np.ndarray]) -> np.ndarray:
+    """One vector of all of them."""
+    return np.concatenate([x.ravel() for x in arrays])
