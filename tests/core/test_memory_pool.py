@@ -108,13 +108,18 @@ def test_all_that_changes_the_ranges_runs_under_the_lock():
     """The lock of a thread that may come once more: what Ctrl-C's handler asks for, it gets."""
     got = []
 
+    def try_it():
+        got.append(pool.lock.acquire(blocking=False))
+        if got[-1]:
+            pool.lock.release()
+
     class Watched(Pool):
         def _collect(self):  # whether another thread gets the lock
             self._best(0)
             super()._collect()
 
         def _best(self, nbytes):
-            thread = threading.Thread(target=lambda: got.append(self.lock.acquire(blocking=False)))
+            thread = threading.Thread(target=try_it)
             thread.start()
             thread.join()
             return super()._best(nbytes)
