@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_onnx_forms import COLUMN, INPUTS, ROW, Form, W, file, scalar
+from onnx_forms import COLUMN, INPUTS, ROW, Form, W, file, scalar
 
 import tinynet
 import tinynet.arithmetic as A
@@ -27,7 +27,7 @@ def each(op: str, inputs: list, *ways: dict[str, Any]) -> list[Form]:
     return [(op, inputs, way) for way in ways or ({},)]
 
 
-# words -> the forms that they refuse, on the inputs of test_onnx_forms.py
+# words -> the forms that they refuse, on the inputs of onnx_forms.py
 FORMS: dict[str, list[Form]] = {
     "expected floats, got int64": [
         *each("Relu", ["t"]), *each("Div", ["t", WORD[0]]), *each("Pow", ["t", WORD[0]]),
