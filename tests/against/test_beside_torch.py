@@ -77,8 +77,20 @@ def test_its_inputs_stay_and_only_what_asks_gets_a_gradient():
     y.sum().backward()
     assert w.grad is not None and b.grad is None
     assert not linear(torch.ones(2, 3), w.detach().float(), None, relu=False).requires_grad
-    with pytest.raises(TypeError, match="expected a class of Function"):
-        torch_function(torch.relu)
+    for wrong in (torch.relu, int, tinynet.Function.apply):
+        with pytest.raises(TypeError, match="expected a class of Function"):
+            torch_function(wrong)
+
+
+class Row(tinynet.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return (2 * x,)
+
+
+def test_a_row_of_one_result_is_a_row():
+    (y,) = torch_function(Row)(torch.ones(2))
+    assert y.tolist() == [2, 2]
 
 
 def test_a_second_derivative_is_refused():

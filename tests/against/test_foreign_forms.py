@@ -120,6 +120,12 @@ def test_a_blob_in_every_form(shape: str, values: str, old: bool, tmp_path: Path
     assert found["conv"][0].dtype == np.float32 and found["conv"][0].flags.writeable
 
 
+def test_a_blob_of_both_years_and_an_empty_one(tmp_path: Path) -> None:
+    both = SHAPES["of 2013"] + SHAPES["in a row"] + VALUES["floats"]
+    (tmp_path / "net").write_bytes(layer("conv", both, b""))
+    assert [blob.shape for blob in read_caffe(tmp_path / "net")["conv"]] == [(2, 3), (0, 0, 0, 0)]
+
+
 @pytest.mark.parametrize(
     "data, words",
     [

@@ -278,6 +278,29 @@ def test_what_just_fits_and_what_just_does_not():
             F.cross_entropy(logits, target)
 
 
+VECTORS = {  # what has this shape and no other, though others would broadcast
+    "linear bias": ((2,), lambda v: F.linear(tinynet.ones(3, 4), tinynet.ones(2, 4), v)),
+    "conv2d bias": ((2,), lambda v: F.conv2d(x4, w4, v)),
+    "conv2d_each bias": ((2,), lambda v: F.conv2d_each(x4, [w4], [v])),
+    "conv_transpose2d bias": ((2,), lambda v: F.conv_transpose2d(x4, w4, v)),
+    "batch_norm weight": ((2,), lambda v: F.batch_norm(x4, None, None, v, training=True)),
+    "batch_norm bias": ((2,), lambda v: F.batch_norm(x4, None, None, None, v, training=True)),
+    "batch_norm running_mean": ((2,), lambda v: F.batch_norm(x4, v, tinynet.ones(2))),
+    "batch_norm running_var": ((2,), lambda v: F.batch_norm(x4, tinynet.ones(2), v)),
+    "layer_norm weight": ((6, 6), lambda v: F.layer_norm(x4, (6, 6), v)),
+    "layer_norm bias": ((6, 6), lambda v: F.layer_norm(x4, (6, 6), None, v)),
+}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_nothing_is_broadcast_in_silence(name):
+    shape, call = VECTORS[name]
+    call(tinynet.ones(*shape))
+    for wrong in ((1, *shape), (*shape, 1), shape[1:], (1,) * len(shape), (3 * shape[0], *shape)):
+        with pytest.raises(ValueError, match=f"{name.replace(' ', ': .*')} of shape"):
+            call(tinynet.ones(*wrong) if wrong else tinynet.tensor(1.0))
+
+
 @pytest.mark.parametrize("place", [0, 1])
 def test_each_weight_of_several_convolutions_is_checked(place):
     wrong = [

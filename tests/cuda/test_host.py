@@ -178,6 +178,9 @@ def test_a_copy_notes_every_byte_that_it_touches(machine: fake_cupy.Machine) -> 
         for device, array in ((a, x[10:]), (b, y)):
             (noted,) = device._lane.waits
             assert noted[1:] == (array.data.ptr, array.data.ptr + array.nbytes)
+    a.synchronize()
+    b.copy_from(a.upload(np.empty((0, 3))), a)
+    assert not a._lane.waits  # nothing is nowhere
 
 
 def test_kernels_run_on_the_innermost_lane_of_their_own_thread(machine: fake_cupy.Machine) -> None:

@@ -46,6 +46,9 @@ def test_memory_stats_and_out_of_memory(machine: fake_cupy.Machine) -> None:
     ):
         with gpu.activate():
             gpu.xp.empty((1 << 30,), np.float64)
+    with pytest.raises(tinynet.OutOfMemoryError, match="cuda:0: inner asked for 8.00 GiB"):
+        with gpu.activate("outer"), gpu.activate("inner"):
+            gpu.empty((1 << 30,), np.float64)
 
 
 def test_the_peak_is_the_most_that_was_used_at_once(
@@ -62,9 +65,10 @@ def test_the_peak_is_the_most_that_was_used_at_once(
         else:
             mine.append(gpu.empty((int(rng.choice([1, 100, 513, 5000])),), np.uint8))
         if step == 150:
-            with gpus[1 - i].activate():
-                gpu.reset_peak()
-            most[i] = 0
+            for j, other in ((0, 1), (1, 0)):
+                with gpus[other].activate():
+                    gpus[j].reset_peak()
+                most[j] = machine.used[j]
         most[i] = max(most[i], machine.used[i])
         stats = gpu.memory_stats()
         assert (stats.used, stats.held, stats.peak) == (machine.used[i], machine.held[i], most[i])

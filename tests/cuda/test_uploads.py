@@ -39,6 +39,10 @@ def test_uploads_wait_only_for_pinned_memory_that_is_still_read(machine: fake_cu
     assert machine.host_waits == 0
     gpu.upload(np.zeros(1 << 14, np.uint8))  # the first two once more
     assert 1 <= machine.host_waits <= 2
+    gpu.synchronize()
+    before = machine.host_waits
+    gpu.upload(np.zeros(1 << 14, np.uint8))  # each of the four in its turn
+    assert machine.host_waits == before
 
 
 def test_a_number_takes_no_large_slot(machine: fake_cupy.Machine) -> None:
@@ -49,6 +53,8 @@ def test_a_number_takes_no_large_slot(machine: fake_cupy.Machine) -> None:
     assert before - machine.pinned == 4 * 64
     gpu.upload(np.zeros(65, np.uint8))
     assert before - machine.pinned == 4 * 64 + 4096
+    rest = gpu._uploads._large.free[0].landing[65:]
+    assert (gpu.download(rest) == 0xFF).all()  # as it was: no byte more travels than was given
 
 
 # --- staged: a thread fills the slots before ------------------------------------------------------

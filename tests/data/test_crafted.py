@@ -225,6 +225,7 @@ def test_long_work_shows_how_far_it_is(tmp_path, capsys, threads, monkeypatch):
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(progress, "tqdm", Noted)
     everything(True)
+    assert all(bar.disable for bar in bars)  # closed, also by an error
     sizes = {name: (tmp_path / name).stat().st_size for name in sums}
     found = [(bar.desc, bar.unit, bar.total, bar.initial, bar.n, bar.leave) for bar in bars]
     listing = (f"listing {TRAIN}", "B", 30720, 0, 2 * (512 + 10240), False)  # without the tar's end

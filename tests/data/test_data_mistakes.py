@@ -405,11 +405,14 @@ def test_kaggles_layout(tmp_path):
     assert len(open_source(tmp_path).val) == 2
     (tmp_path / "LOC_synset_mapping.txt").write_bytes(b"n01 p\xe9ch\n")  # in whatever encoding
     assert open_source(tmp_path).classes == [("n01", "p\ufffdch"), ("n02", "n02")]
-    solution.write_text(text.replace(",n02 ", ",n09 "))
-    with pytest.raises(
-        DataError, match="LOC_val_solution.csv gives it class n09, which train lacks"
+    for changed, wnid in (
+        (text.replace(",n02 ", ",n09 "), "n09"),
+        (text.rpartition("ILS")[0], None),
     ):
-        open_source(tmp_path)
+        solution.write_text(changed)
+        told = f"LOC_val_solution.csv gives it class {wnid}, which train lacks"
+        with pytest.raises(DataError, match=told):
+            open_source(tmp_path)
     solution.unlink()
     with pytest.raises(
         DataError,

@@ -178,6 +178,11 @@ def test_closed_processes_have_ended_even_one_that_stands_still(forks):
     loader.close()
     assert [process.exitcode for process in processes] == [-signal.SIGKILL] * 2
     assert loader._pool.workers == []
+    another = Loader(Counted(), 2, crop=3, train=False, workers=1)
+    with pytest.raises(ZeroDivisionError), another:  # also where its user fails
+        next(another.epoch(0))
+        raise ZeroDivisionError
+    assert another._pool.workers == []
 
 
 @linux

@@ -191,6 +191,10 @@ def test_no_folder_of_test_pictures(tmp_path):
     )
     root = make_tree(tmp_path / "b", splits=("",))
     both(root, r"got none of these, but class folders \(cat, dog\): split a part off with --val-sh")
+    names = [f"c{k:02d}" for k in range(11)]
+    for many, end in ((10, ""), (11, r" \.\.\.")):  # ten are named
+        make_tree(tmp_path / f"{many}", splits=("",), classes=names[:many], count=1)
+        both(tmp_path / f"{many}", rf"class folders \({', '.join(names[:10])}{end}\): split a part")
 
 
 @pytest.mark.parametrize("layout", ["train", ""])

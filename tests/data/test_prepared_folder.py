@@ -359,6 +359,10 @@ def test_an_index_that_is_not_the_shards(out):
                     change
                 )
                 with_sums(out, f"{split}.npy", whole)
+        all_wrong = right.copy()
+        all_wrong["label"] ^= 1
+        with_sums(out, f"{split}.npy", stored(all_wrong))
+        assert len(verify(out)) == 6  # each is named
         with_sums(out, f"{split}.npy", stored(right[:-1]))
         assert verify(out) == [
             f"{out / split}-000001.tar: 2 members, not two for each picture of the index"

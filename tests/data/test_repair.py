@@ -124,8 +124,7 @@ def test_shards_that_come_out_otherwise_are_all_written_again(out, monkeypatch, 
     def otherwise(entry, options):
         content, skip, pixels, notes = convert(entry, options)
         if entry.name == "n02/n02_4.JPEG":  # in train-000002
-            content = picture(7, (16, 16))
-            pixels = decode(content, "x")
+            pixels = decode(content := picture(7, (16, 16)), "x")
         return content, skip, pixels, notes
 
     monkeypatch.setattr(preparing, "_convert", otherwise)
@@ -136,8 +135,7 @@ def test_shards_that_come_out_otherwise_are_all_written_again(out, monkeypatch, 
     assert verify(out) == [] and not (out / "parts").exists()
     now = digests(out)
     assert now["train-000000.tar"] == before["train-000000.tar"]
-    assert now["train-000002.tar"] != before["train-000002.tar"]
-    assert now["train.npy"] != before["train.npy"]
+    assert all(now[name] != before[name] for name in ("train-000002.tar", "train.npy"))
 
 
 def test_a_folder_without_a_fingerprint_is_mended(out):
@@ -263,21 +261,21 @@ def test_damaged_folders_are_repaired(out, rng, count):
 # ---- a run that was interrupted
 
 
-def interrupted(source: Path, out: Path, monkeypatch) -> None:
-    """A folder as it is just before its end: shards and parts, no index."""
-    with monkeypatch.context() as patch:
+def interrupted(source: Path, out: Path, monkeypatch) -> dict[str, str]:
+    """Make the folder one just before its end: shards and parts, no index. What it is to become."""
+    right = digests(out)
+    shutil.rmtree(out)
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         patch.setattr("tinynet.data.prepare._finish", lambda *arguments: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            prepare(source, out, SMALL, workers=1, progress=False)
+        made(source, out)
     assert len(list((out / "parts").glob("*.npz"))) == 6
+    return right
 
 
 @pytest.mark.parametrize("count", COUNTS, indirect=True)
 def test_damaged_parts_are_work_not_done(source, out, rng, monkeypatch, count, caplog):
     """Shards, parts and plan of an interrupted run."""
-    right, outcome = digests(out), collections.Counter()
-    shutil.rmtree(out)
-    interrupted(source, out, monkeypatch)
+    right, outcome = interrupted(source, out, monkeypatch), collections.Counter()
     aside = out.with_name("aside")
     out.rename(aside)
     files = sorted(path.relative_to(aside) for path in aside.rglob("*.*"))
@@ -287,7 +285,7 @@ def test_damaged_parts_are_work_not_done(source, out, rng, monkeypatch, count, c
         (out / name).write_bytes(damage((out / name).read_bytes(), rng))
         caplog.clear()
         try:
-            prepare(source, out, SMALL, workers=1, progress=False)
+            made(source, out)
         except DataError as error:
             assert name.name == "plan.json" and "was begun with another source" in str(error)
             outcome["a line"] += 1
@@ -301,41 +299,35 @@ def test_damaged_parts_are_work_not_done(source, out, rng, monkeypatch, count, c
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"source": 3}', "\x00", None])
 def test_a_plan_that_cannot_be_read_is_no_plan(source, out, monkeypatch, content, caplog):
-    right = digests(out)
-    shutil.rmtree(out)
-    interrupted(source, out, monkeypatch)
+    right = interrupted(source, out, monkeypatch)
     plan = out / "parts/plan.json"
     plan.unlink() if content is None else plan.write_text(content)
     for name in ("train-000009.tar", "val-000009.tar"):
         (out / name).write_bytes(b"of the plan that was")
-    prepare(source, out, SMALL, workers=1, progress=False)
+    made(source, out)
     assert digests(out) == right and "what was done is done again" in caplog.text
 
 
 def test_damaged_shards_are_told_and_written_again(source, out, monkeypatch, caplog):
-    right = digests(out)
-    shutil.rmtree(out)
-    interrupted(source, out, monkeypatch)
+    right = interrupted(source, out, monkeypatch)
     part, shard = out / "parts/train-000001.npz", out / "train-000002.tar"
     part.write_bytes(part.read_bytes()[:-30])
     bad = bytearray(shard.read_bytes())
     bad[600] ^= 1
     shard.write_bytes(bad)
-    prepare(source, out, SMALL, workers=1, progress=False)
+    made(source, out)
     assert digests(out) == right and "2 damaged shards: written again" in caplog.text
 
 
 def test_a_folder_begun_by_an_older_version_is_gone_on_with(source, out, monkeypatch):
     """Its plan has no word of today's newer options."""
-    right = digests(out)
-    shutil.rmtree(out)
-    interrupted(source, out, monkeypatch)
+    right = interrupted(source, out, monkeypatch)
     path = out / "parts/plan.json"
     plan = json.loads(path.read_bytes())
     del plan["chroma"], plan["val_share"]
     path.write_text(json.dumps(plan))
     before = (out / "train-000000.tar").stat().st_mtime_ns
-    prepare(source, out, SMALL, workers=1, progress=False)
+    made(source, out)
     assert digests(out) == right and (out / "train-000000.tar").stat().st_mtime_ns == before
     with pytest.raises(DataError, match=r"other options \(chroma 4:2:0, not 4:4:4\)"):
         prepare(source, out, Options(size=16, shard=5, chroma="4:4:4"), progress=False)

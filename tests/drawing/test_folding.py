@@ -66,6 +66,40 @@ def test_by_depth_of_modules():
     assert shown(loss, 3) == shown(loss, "none") == shown(loss, 99) == shown(loss)
 
 
+def test_what_runs_before_a_module_is_not_in_it():
+    net, x = Net(1), tinynet.tensor(np.ones((1, 4), np.float32), requires_grad=True)
+    with tinynet.tracing(net):
+        loss = net(x * 2.0 + 1.0).sum()
+    assert [b.title for b in tinynet.draw(loss, group=1).graph.steps] == [
+        "Sum",
+        "Net",
+        "Add",
+        "Mul",
+    ]
+
+
+def test_results_of_a_fold_and_leaves_of_two():
+    """Each arrow leaves from its own result; a leaf that two folds use goes into none."""
+
+    class Two(nn.Module):
+        def forward(self, x):
+            first = x * 2.0
+            return first, first + 1.0
+
+    net, x = Two(), tinynet.tensor(3.0, requires_grad=True)
+    with tinynet.tracing(net):
+        a, b = net(x)
+        loss = a * b
+    graph = tinynet.draw(loss, group=1).graph
+    (fold,) = (box for box in graph.boxes if box.kind == "fold")
+    values = [fold.outputs[e.output].value.values[0] for e in graph.out_of[fold]]
+    assert sorted(values) == [6, 7]
+    y = chain(200, lambda y: y * x).log()
+    for _ in range(200):
+        y = y + x
+    assert shown(y) == ["leaf", "200 \u00d7 Mul", "Log", "200 \u00d7 Add"]
+
+
 def test_what_a_fold_holds_and_what_goes_through_it():
     loss = traced(2)
     whole = tinynet.draw(loss, group="none").graph
@@ -131,6 +165,7 @@ def test_what_follows_a_layer_says_which():
 def test_repetitions():
     assert len(shown(chain(149))) == 299
     assert shown(chain(150)) == ["150 \u00d7 (Mul, Add)"]
+    assert shown(chain(150) * 1.01) == ["150 \u00d7 (Mul, Add)", "Mul"]  # half a unit is none
     y = chain(200, lambda y: (y * 0.1).exp())
     odd = (y.log() * y).reshape(1, 1)
     for _ in range(70):

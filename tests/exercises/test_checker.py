@@ -108,3 +108,19 @@ def test_the_cases_of_all_operations_are_trials():
     one, other, both = (gradchecks(*names)(abs) for names in (["neg"], ["exp"], ["neg", "exp"]))
     assert len(both) == len(one) + len(other) and one and other
     assert all(trial.values > 0 for trial in both)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 3), (65,), (3, 1, 1, 2), (1, 9, 8)])
+def test_of_what_is_no_grid_the_first_wrong_value_is_told(shape):
+    """And a grid is what has two axes longer than 1 at most, and 64 values."""
+    expected = np.arange(np.prod(shape), dtype=float).reshape(shape)
+    got = expected.copy()
+    got.flat[[1, -1]] = -5
+    at = list(np.unravel_index(1, shape))
+    (line,) = checker._grids(got, expected)
+    assert line == (
+        f"    2 of {got.size} values are wrong; the first: at {[int(i) for i in at]} got -5, not 1"
+    )
+    for grid in ((1, 1, 2, 3), (8, 8), (64,), ()):
+        lines = checker._grids(np.ones(grid), np.zeros(grid))
+        assert len(lines) == 2 + (grid[-2] if len(grid) > 1 else 1)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _KERNELS = "core/test_ways.py core/test_cpu_kernels.py core/test_kernels_alike.py core/test_every_case.py core/test_as_defined.py core/test_gradcheck_table.py"
 _NORMS = "core/test_batch_norm_and_losses.py"
 _CALLS = "core/test_wrong_calls.py core/test_wrong_calls_of_all.py"
-_OPERATIONS = f"{_CALLS} core/test_operations.py core/test_as_defined.py core/test_edges.py core/test_handed_on.py core/test_every_case.py core/test_gradcheck_table.py core/test_nn_optim.py"
+_OPERATIONS = f"{_CALLS} core/test_operations.py core/test_as_defined.py core/test_edges.py core/test_handed_on.py core/test_every_case.py core/test_gradcheck_table.py core/test_nn_optim.py core/test_tape_details.py"
 _TAPE = "core/test_tape.py core/test_tensors.py core/test_walk.py core/test_tape_safety.py core/test_tape_details.py"
 _RUN = "training/test_defaults.py training/test_figures.py training/test_loop.py training/test_fields.py training/test_edits.py training/test_trainer.py"
 _PROGRAM = (
@@ -56,9 +56,9 @@ ROOMS = {
         kernels/adaptive_avg_pool2d.py core/test_as_defined.py core/test_every_case.py core/test_gradcheck_table.py core/test_kernels_alike.py -k 'adaptive or threads or innermost'
         kernels/gelu.py {_KERNELS} core/test_as_numpy.py -k 'gelu or elementwise or last_digits'
         kernels/*_loss.py core/test_as_defined.py core/test_gradcheck_table.py {_NORMS} core/test_operations.py
-        kernels/bce_with_logits.py core/test_as_defined.py core/test_gradcheck_table.py {_NORMS} core/test_operations.py
-        kernels/softmax.py core/test_edges.py {_KERNELS} -k softmax
-        kernels/cross_entropy.py {_KERNELS} {_NORMS} -k 'entropy or softmax'
+        kernels/bce_with_logits.py core/test_edges.py core/test_as_defined.py core/test_gradcheck_table.py {_NORMS} core/test_operations.py
+        kernels/softmax.py core/test_edges.py {_KERNELS} -k 'softmax or in_common'
+        kernels/cross_entropy.py core/test_edges.py {_KERNELS} {_NORMS} -k 'entropy or softmax or in_common'
         kernels/sigmoid.py {_KERNELS} core/test_edges.py -k 'elementwise or sigmoid or wide or large'
         kernels/tanh.py {_KERNELS} -k 'elementwise or tanh'
         kernels/pictures.py {_KERNELS} -k pictures
@@ -76,9 +76,9 @@ ROOMS = {
     "tape": f"""
         tensors.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py cuda/test_steps.py
         tape.py {_TAPE} core/test_every_case.py
-        function.py {_TAPE} core/test_tape_details.py core/test_every_case.py core/test_tracing.py drawing/test_reading.py core/test_devices.py {_CALLS}
-        arithmetic/shapes.py core/test_edges.py core/test_as_numpy.py core/test_handed_on.py core/test_operations.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py cuda/test_host.py
-        arithmetic/*.py core/test_edges.py core/test_as_numpy.py core/test_handed_on.py core/test_operations.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py
+        function.py {_TAPE} core/test_tape_details.py core/test_every_case.py core/test_profiler.py core/test_tracing.py drawing/test_reading.py core/test_devices.py {_CALLS}
+        arithmetic/shapes.py core/test_edges.py core/test_as_numpy.py core/test_handed_on.py core/test_operations.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py core/test_tape_details.py cuda/test_host.py
+        arithmetic/*.py core/test_edges.py core/test_as_numpy.py core/test_handed_on.py core/test_operations.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py core/test_tape_details.py
         random.py core/test_devices.py core/test_wrong_calls.py
         tracer.py core/test_tracing.py drawing/test_reading.py
         recording.py core/test_tape_safety.py core/test_tape.py

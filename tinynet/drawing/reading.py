@@ -215,10 +215,8 @@ def _first_line(function: Any) -> str:
 
 
 def _owner(array: Any) -> Any:
-    """The array that has the memory in which this one lies."""
-    while isinstance(array.base, type(array)):
-        array = array.base
-    return array
+    """The array that has the memory in which this one lies: the base of a view is never a view."""
+    return array.base if isinstance(array.base, type(array)) else array
 
 
 def _local(node: Any) -> dict[int, tuple[np.ndarray, bool]]:

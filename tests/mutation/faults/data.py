@@ -81,6 +81,8 @@ FAULTS = {
         "the first line of the story holds": ("sigma = [self.colour_sigma, *story][-1]", "sigma = [self.colour_sigma, *story][:2][-1]"),
         "a batch of damaged pictures alone is empty": ("                if len(batch.labels):\n                    return batch\n", "                return batch\n"),
         "every starts at the epoch's first": ("range(start + self.every[0], len(self), self.every[1])", "range(start + (self.every[0] - start) % self.every[1], len(self), self.every[1])"),
+        "a test set of noise": ("batch.pictures = np.empty((len(batch.indices), *self._cut_shape), np.uint8)", "batch.pictures = np.zeros((self.batch_size, *self._cut_shape), np.uint8)"),
+        "workers of a loader that is left": ("    def __exit__(self, *exception: object) -> None:\n        self.close()\n", "    def __exit__(self, *exception: object) -> None:\n        if not any(exception):\n            self.close()\n"),
     },
     "data/batch.py": {
         "the offset forgotten for the width": ("x : x + width]", "0:width]"),
@@ -92,6 +94,7 @@ FAULTS = {
         "left not thinned": ("\"top\", \"left\", \"flip\"", "\"top\", \"flip\""),
         "thinned only where all can be thinned": ("            if (values := getattr(self, name)) is not None:\n                setattr(self, name, values[keep])\n", "            if (values := getattr(self, name)) is None:\n                return\n            setattr(self, name, values[keep])\n"),
         "a file that cannot be opened ends everything": ("except (DataError, OSError) as error:", "except DataError as error:"),
+        "rows of pictures that could be read are taken out": ("keep = ~np.isin(self.indices, list(self.damaged))", "keep = np.isin(self.indices, list(self.damaged))"),
     },
     "data/dataset.py": {
         "covariance of square pictures": ("pixels = self.count * height * width", "pixels = self.count * height * height"),
@@ -136,6 +139,7 @@ FAULTS = {
         "no pictures have no least label": ("        if len(pictures) == 0:\n            raise DataError(\"ArrayDataset: expected at least one picture, got none\")\n        if labels.min() < 0 or labels.max() >= len(classes):\n            raise DataError(\n                f\"ArrayDataset: expected labels 0 to {len(classes) - 1}, one a class, got \"\n                f\"{labels.min()} to {labels.max()}\"\n            )\n", "        if labels.min() < 0 or labels.max() >= len(classes):\n            raise DataError(\n                f\"ArrayDataset: expected labels 0 to {len(classes) - 1}, one a class, got \"\n                f\"{labels.min()} to {labels.max()}\"\n            )\n        if len(pictures) == 0:\n            raise DataError(\"ArrayDataset: expected at least one picture, got none\")\n"),
         "a part of nothing": ("if not 1 <= count <= len(dataset):", "if not 0 <= count <= len(dataset):"),
         "moments keep their own sums where they are stored": ("        moments.sum, moments.products = arrays[\"sum\"], arrays[\"products\"]\n", "        moments.sum += arrays[\"sum\"]\n        moments.products += arrays[\"sum\"].sum()\n"),
+        "a set of one channel has no axes": ("        channels = shape[2]\n", "        channels = shape[-1] if shape[-1] > 1 else 3\n"),
     },
     "data/workers.py": {
         "a block is free while a view lives": ("weakref.finalize(batch.pictures, self.free.append, block).atexit = False", "self.free.append(block)"),
@@ -221,6 +225,8 @@ FAULTS = {
         "a share may take all": ("if not all(parts):", "if not any(parts):"),
         "fifty and none more": ("if len(bad) > 50:", "if len(bad) >= 50:"),
         "names that are no text are not split off": ("os.fsencode(name)", "name.encode()"),
+        "a class of the test pictures alone is not named": ("        (test, train, found[1] - found[0]),\n", ""),
+        "advice names all classes": ("return \", \".join(names[:10]) + (\" ...\" if len(names) > 10 else \"\")", "return \", \".join(names)"),
     },
     "data/pictures.py": {
         "shorter side to the wrong axis": ("target = (size, long) if width < height else (long, size)", "target = (long, size) if width < height else (size, long)"),
@@ -262,6 +268,8 @@ FAULTS = {
         "hidden folders are told": ("            if entry.name.startswith(\".\"):\n                continue\n            if entry.is_dir():\n                others[\"folder\"] += 1\n            elif ending", "            if entry.is_dir():\n                others[\"folder\"] += 1\n            elif entry.name.startswith(\".\"):\n                continue\n            elif ending"),
         "thresholds of memory exchanged": ("_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3", "_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -3, -1"),
         "a small scan takes no time": ("scans * max(pixels, _SMALL_SCAN) > MAX_SCANNED", "scans * pixels > MAX_SCANNED"),
+        "an orientation that is no number": ("    except Exception:  # the block is not ours: Pillow may raise anything over it\n        return 1", "    except (KeyError, OSError):\n        return 1"),
+        "a JPEG without its end's first byte": ("bare = data.removesuffix(_END[:1])", "bare = data"),
     },
     "data/shards.py": {
         "the part file stays when cut short": ("        file.flush()\n        os.fsync(file.fileno())\n    os.replace(aside, path)\n\n\ndef file_sha256", "        os.replace(aside, path)\n\n\ndef file_sha256"),
@@ -296,6 +304,9 @@ FAULTS = {
         "moments of another shape": ("if moments.sum.shape != self.shape or moments.count < 1:", "if moments.count < 1:"),
         "a file that is replaced is not whole first": ("        file.flush()\n        os.fsync(file.fileno())\n    os.replace(aside, path)", "        os.fsync(file.fileno())\n    os.replace(aside, path)"),
         "raw pictures by the size of a JPEG": ("cut = self.size if self.form == \"full\" else None", "cut = self.size if self.form != \"full\" else None"),
+        "the other split's shards": ("check_sizes(self.root, about, split)", "check_sizes(self.root, about, \"train\")"),
+        "a missing shard's folder": ("found = os.path.getsize(path) if os.path.exists(path) else 0", "found = os.path.getsize(path)"),
+        "whatever is damaged ends the reading of a shard": ("                problems.append(f\"{path}: {picture.name} differs from the index\")\n", "                return [f\"{path}: {picture.name} differs from the index\"]\n"),
     },
     "data/prepare.py": {
         "the last entries of a split are lost": ("entries[first : first + options.shard], options)", "entries[first : first + options.shard - 1], options)"),
@@ -361,6 +372,9 @@ FAULTS = {
         "a dead worker's job is given to nobody, without a word": ("                    raise DataError(\n                        f\"{worker.died_of()} while", "                    continue\n                    raise DataError(\n                        f\"{worker.died_of()} while"),
         "the shard's number is its place in the split": ("rows.append((job.number, offset,", "rows.append((job.first, offset,"),
         "an end that is missing is not told": ("        notes.append(\"given the end marker it lacked\")\n", "        pass\n"),
+        "the part of a shard without its size": ("size=job.shard.stat().st_size, **learnt)", "size=len(job.entries), **learnt)"),
+        "workers get the same job": ("                doing[worker] = waiting.pop()\n", "                doing[worker] = waiting.pop(0)\n"),
+        "an error leaves the bar open": ("        made.close()\n        for worker in crew:", "        for worker in crew:"),
     },
     "data/imagenet.py": {
         "truth in the archive's order": ("sorted(tar_members(file, str(path / VAL)), key=lambda member: member.name)", "list(tar_members(file, str(path / VAL)))"),
@@ -395,6 +409,8 @@ FAULTS = {
         "a table of names in another encoding": ("table.read_text(\"utf-8\", \"replace\")", "table.read_text(\"utf-8\")"),
         "an archive's bar counts the headers alone": ("read.update(inner.offset + inner.size - read.n)", "read.update(inner.offset - read.n)"),
         "md5 stops after its first block": ("            while block := file.read(1 << 22):\n                found.update(block)\n                read.update(len(block))\n", "            if block := file.read(1 << 22):\n                found.update(block)\n                read.update(len(block))\n"),
+        "two classes are too few": ("    if len(names) < 2:\n", "    if len(names) < 3:\n"),
+        "Kaggle's pictures of what has no truth": ("        if wnid not in labels:\n            raise DataError(f\"{picture}:", "        if wnid is None:\n            continue\n        if wnid not in labels:\n            raise DataError(f\"{picture}:"),
     },
     "data/tar.py": {
         "a long name stays": ("            long_name = None\n", ""),
@@ -414,6 +430,8 @@ FAULTS = {
         "a link's path is a name": ("if key == b\"path\":", "if key.endswith(b\"path\"):"),
         "uncompressed archives with limits of one": ("if len(data) > limit:", "if len(data) >= limit:"),
         "the time stands in what is written": ("    header.size = len(data)\n    return header.tobuf", "    header.size, header.mtime = len(data), __import__(\"time\").time()\n    return header.tobuf"),
+        "a header of all": ("elif header.type not in (tarfile.DIRTYPE, tarfile.XGLTYPE):", "elif header.type != tarfile.DIRTYPE:"),
+        "the end of a part of a file": ("block = file.read(BLOCK) if position + BLOCK <= end else b\"\"", "block = file.read(BLOCK)"),
     },
     "data/cifar.py": {
         "planes read as pixels": (".reshape(-1, 3, _SIDE, _SIDE)", ".reshape(-1, _SIDE, _SIDE, 3).transpose(0, 3, 1, 2)"),
@@ -455,6 +473,7 @@ FAULTS = {
         "what follows the promised values is not read": ("while len(data) <= count and", "while len(data) < count and"),
         "labels where pictures should be": ("            if array.ndim != int(kind[-1]):\n                raise DataError(f\"{path}: expected {kind[-1]} dimensions, got {array.ndim}\")\n", ""),
         "labels and pictures exchanged in the refusal": ("got {len(labels)} labels \"\n                f\"for {len(pictures)} pictures", "got {len(pictures)} labels \"\n                f\"for {len(labels)} pictures"),
+        "both headers of three dimensions": ("head[3] not in (1, 3)", "head[3] not in (1, 2, 3)"),
     },
     "data/formats.py": {
         "a larger side passes": ("(size is None and largest is not None and side > largest)", "False"),
@@ -539,6 +558,7 @@ FAULTS = {
         "where is not handed on": ("self.tokens = vocabulary.encode(text, source)", "self.tokens = vocabulary.encode(text)"),
         "begin behind the translation": ("np.r_[BEGIN, b]", "np.r_[b, BEGIN]"),
         "rows made as long as the first": ("max(map(len, rows))), filling", "len(rows[0])), filling"),
+        "the last place of a text": ("np.minimum(begin, len(self.tokens) - length)", "np.minimum(begin, len(self.tokens) - length - 1)"),
     },
     "data/sequences.py": {
         "one order for all epochs": ("order = epoch_order(self.seed, epoch, total)", "order = epoch_order(self.seed, 0, total)"),
@@ -583,6 +603,7 @@ FAULTS = {
         "a plan without a size": ("        plan[\"source\"], plan[\"size\"]\n", "        plan[\"source\"]\n"),
         "a crafted plan ends in a traceback": ("    except TypeError as error:  # of a crafted plan", "    except KeyError as error:  # of a crafted plan"),
         "a file for a folder of pictures": ("    if not Path(where).is_dir():", "    if not Path(where).exists():"),
+        "a repair of the whole without a word": ("return sorted(damaged) or [\"SHA256SUMS\"]", "return sorted(damaged)"),
     },
     "data/progress.py": {
         "a log's bar leaves an empty line": ("        leave = False  # which would add an empty line\n", ""),

@@ -22,7 +22,6 @@ FAULTS = {
         "tensors without gradient are left out": ("            elif source is not None or seen is not None:\n", "            elif source is not None:\n"),
         "gradients there are not told": ("        if full:\n", "        if full > 1:\n"),
         "untraced operations are not told": ("        if silent:\n", "        if silent == len(self.nodes):\n"),
-        "an owner one step up": ("    while isinstance(array.base, type(array)):\n        array = array.base\n", "    if isinstance(array.base, type(array)):\n        array = array.base\n"),
         "the oldest before names the place": ("max(before, key=lambda other: other.number)", "min(before, key=lambda other: other.number)"),
         "a loss's value is not drawn": ("    root.value = root.value or Value.of(loss.data, loss.device)\n", ""),
         "names come last": ("self.first = _by_place((*names.items(), *own))", "self.first = _by_place((*own, *names.items()))"),
@@ -33,7 +32,7 @@ FAULTS = {
         "a name in a notebook": ("if not item[0].startswith(\"_\"))", "if item[0])"),
         "a derivative of another output": ("    if len(node.outputs) > 1 or not 0 < elements <= SHOWN:\n", "    if not 0 < elements <= SHOWN:\n"),
         "gradients of leaves are counted as full": ("full = sum(isinstance(leaf, Tensor) and leaf.grad is not None for leaf in self.uses)", "full = sum(isinstance(leaf, Tensor) for leaf in self.uses)"),
-        "a view is another array": ("    while isinstance(array.base, type(array)):\n        array = array.base\n", ""),
+        "a view is another array": ("    return array.base if isinstance(array.base, type(array)) else array", "    return array"),
     },
     "drawing/folding.py": {
         "a depth too deep": ("lambda box: box.modules[:depth]", "lambda box: box.modules[: depth + 1]"),

@@ -90,8 +90,7 @@ class CudaDevice(Device):
 
     def synchronize(self) -> None:
         self._lane.queue_waits()
-        for stream in (self._lane.uploads, self._lane.copies, self._lane.stream):
-            stream.synchronize()
+        self._lane.stream.synchronize()  # which waits for every upload and copy of this lane
 
     def memory_stats(self) -> MemoryStats:
         with self._lane.gpu:
