@@ -101,9 +101,7 @@ def test_a_right_backward_passes(name: str) -> None:
 
 
 def test_a_large_input_is_checked_along_several_directions(monkeypatch: Any) -> None:
-    """A gradient that is wrong at a right angle to the first two, which share the elements, is right
-    along these.
-    """
+    """A gradient that is wrong at a right angle to the first two is right along these."""
     seen = []
     slope = Numerical.slope
     monkeypatch.setattr(Numerical, "slope", lambda self, u: seen.append(u) or slope(self, u))
