@@ -332,10 +332,12 @@ def test_what_all_have_in_common_does_not_count(by, rng):
             np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-9)
 
 
-def test_the_small_loss_of_a_sure_no_has_all_its_digits():
-    x = np.array([-1.0, -20.0, -40.0])
+@pytest.mark.parametrize("sure", [0, 1])
+def test_the_small_loss_of_a_sure_answer_has_all_its_digits(sure):
+    x, answer = np.array([-1.0, -20.0, -40.0]), np.full(3, sure)
     for dtype, exact in (("float64", 1e-14), ("float32", 3e-7)):
-        found = F.bce_with_logits(tinynet.tensor(x, dtype), tinynet.zeros(3, dtype=dtype), "none")
+        logits = tinynet.tensor(-x if sure else x, dtype)
+        found = F.bce_with_logits(logits, tinynet.tensor(answer, dtype), "none")
         np.testing.assert_allclose(found.numpy(), np.log1p(np.exp(x)), rtol=exact)
 
 

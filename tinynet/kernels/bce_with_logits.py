@@ -23,8 +23,7 @@ from tinynet.kernels.sigmoid import sigmoid_forward
 def bce_with_logits_forward(x: np.ndarray, target: np.ndarray) -> np.ndarray:
     """x, target of one shape -> losses."""
     losses = np.log1p(np.exp(-np.maximum(x, -x)))  # -|x|, in a form for gradcheck's complex x too
-    losses += np.maximum(x, 0)
-    losses -= x * target
+    losses += np.maximum(x, 0) - x * target  # first: a small L would be lost beside a large x
     return losses
 
 

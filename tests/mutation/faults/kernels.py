@@ -261,6 +261,7 @@ FAULTS = {
         "the target's gradient only beside that of x": ("return dx if needs[0] else None, -dx if needs[1] else None", "return (dx, -dx if needs[1] else None) if needs[0] else (None, None)"),
     },
     "kernels/bce_with_logits.py": {
+        "a small loss beside a large logit": ("    losses += np.maximum(x, 0) - x * target", "    losses += np.maximum(x, 0)\n    losses -= x * target"),
         "the digits of small losses are lost": ("losses = np.log1p(np.exp(-np.maximum(x, -x)))", "losses = np.log(1 + np.exp(-np.maximum(x, -x)))"),
     },
 }

@@ -11,7 +11,7 @@ extern "C" __global__ void bce_with_logits_forward(
     ELEMENT_OR_RETURN
     // -|x| and max(x, 0); a NaN stays one
     const REAL least = x[i] < 0 ? x[i] : -x[i], most = x[i] < 0 ? 0 : x[i];
-    losses[i] = log1p(exp(least)) + most - x[i] * t[i];
+    losses[i] = log1p(exp(least)) + (most - x[i] * t[i]);
 }
 
 // p = (1 + tanh(x / 2)) / 2, which does not overflow
