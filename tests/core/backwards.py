@@ -93,9 +93,10 @@ def batched_matmul(ctx: Any, x: Any, w: Any, dy: Any) -> Any:
     return dy @ w.T, dw
 
 
-def from_the_end(x: Any, i: Any) -> Any:
-    i[i < 0] += len(x)
-    return x[i]
+def round_and_round(x: Any, i: Any) -> Any:
+    """Changes i at every call, and the result never."""
+    i += len(x)
+    return x[i % len(x)]
 
 
 def lost_write(ctx: Any, x: Any, dy: Any) -> Any:

@@ -101,15 +101,15 @@ def test_a_right_backward_passes(name: str) -> None:
 
 
 def test_a_large_input_is_checked_along_several_directions(monkeypatch: Any) -> None:
-    """A gradient that is wrong at a right angle to the first direction is right along it."""
+    """A gradient that is wrong at a right angle to the first two is right along these."""
     seen = []
     slope = Numerical.slope
     monkeypatch.setattr(Numerical, "slope", lambda self, u: seen.append(u) or slope(self, u))
     x = np.linspace(0.5, 1.5, 400)
     assert gradcheck(scaled(1), [x])
-    first = seen[0][0]
     wrong = np.random.default_rng(1).standard_normal(x.shape)
-    wrong -= (wrong @ first) / (first @ first) * first
+    for u in (seen[0][0], seen[1][0]):
+        wrong -= (wrong @ u) / (u @ u) * u
     blind = square(lambda ctx, x, dy: 2 * x * dy + wrong.reshape(x.shape))
     with pytest.raises(GradcheckError, match=r"of input 0.* is wrong"):
         gradcheck(blind, [x])

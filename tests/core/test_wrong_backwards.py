@@ -25,7 +25,6 @@ from backwards import (
     cache_single,
     empty_ctx,
     first_again,
-    from_the_end,
     grad_by_hand,
     in_place_if,
     innermost,
@@ -35,6 +34,7 @@ from backwards import (
     overwrite_own,
     raise_if_used,
     real,
+    round_and_round,
     scale_and_abs,
     scaled,
     square,
@@ -192,7 +192,7 @@ TABLE = [
         [np.array([0.0, 1, -1, 2, -2])],
     ),
     Wrong(
-        "labels are changed", "changed its input i in place", from_the_end, [X, np.array([0, -1])]
+        "labels are changed", "changed its input i in place", round_and_round, [X, np.array([0, 2])]
     ),
     Wrong(
         "a cache made in float32", "in float64 after a call in float32", square(cache_single), [X]
