@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
+from backwards import square
 
 import tinynet.functional as F
 from tinynet.function import Function
@@ -97,3 +98,55 @@ def test_the_module_runs_without_warnings():
     )
     assert run.returncode == 0 and run.stderr == "", run.stderr
     assert "neg" in run.stdout
+
+
+def test_the_command_hands_its_options_on(capsys, monkeypatch):
+    def seen_by(*arguments):
+        seen = {}
+        for name in ("relu", "exp"):
+
+            def cases(rng, name=name):
+                seen[name] = [rng.integers(1 << 40)]
+                yield lambda x: seen[name].append(str(x.device)) or x * 2, [np.ones(2)]
+
+            monkeypatch.setitem(CASES, name, Cases(cases, ()))
+        assert main(["relu", "exp", *arguments]) == 0
+        return seen
+
+    first = seen_by()
+    assert first == seen_by("--seed", "0") and first["relu"][0] != first["exp"][0]
+    other = seen_by("--seed", "1", "--device", "cpu:1")
+    assert other["relu"][0] not in (first["relu"][0], first["exp"][0])
+    assert set(other["exp"][1:]) == {"cpu:1"} and set(first["exp"][1:]) == {"cpu"}
+
+
+def test_the_command_shows_what_is_wrong(capsys, monkeypatch):
+    def cases(rng):
+        yield square(lambda ctx, x, dy: 2 * x * dy), [np.ones(2)]
+        yield square(lambda ctx, x, dy: -2 * x * dy), [np.ones(2)]
+
+    monkeypatch.setitem(CASES, "relu", Cases(cases, ()))
+    assert main(["relu"]) == 1
+    out, err = capsys.readouterr()
+    assert (
+        "WRONG" in out and "1 wrong" in out and "relu: gradcheck: the gradient of input 0[" in err
+    )
+
+
+def test_a_backward_that_fails_ends_no_table(capsys, monkeypatch):
+    def fails(ctx, x, dy):
+        raise ZeroDivisionError("no")
+
+    monkeypatch.setitem(CASES, "relu", Cases(lambda rng: [(square(fails), [np.ones(2)])], ()))
+    assert main(["relu", "neg"]) == 1
+    out, err = capsys.readouterr()
+    assert "\nneg " in out and "relu: ZeroDivisionError: no" in err
+
+
+def test_who_reads_may_have_seen_enough():
+    run = subprocess.Popen(
+        [sys.executable, "-m", "tinynet.gradcheck", "neg", "exp"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    run.stdout.close()
+    assert run.stderr.read() == "" and run.wait() == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 import warnings
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(str(error))
 
     print(f"{'operation':<24} {'cases':>5} {'worst relative error':>21} {'time':>8}")
-    failures: list[tuple[str, GradcheckError]] = []
+    failures: list[tuple[str, Any]] = []
     total, begun = 0, time.perf_counter()
     told: list[tuple[str, Any]] = []
     names = arguments.operations or differentiable
@@ -55,8 +56,9 @@ def main(argv: list[str] | None = None) -> int:
                     with warnings.catch_warnings(record=True) as passed_over:
                         warnings.simplefilter("always")
                         errors.append(worst_error(fn, [_on(where, x) for x in inputs]))
-                except GradcheckError as wrong:
-                    failures.append((name, wrong))
+                except Exception as wrong:  # whatever a wrong backward leads to
+                    words = "" if isinstance(wrong, GradcheckError) else f"{type(wrong).__name__}: "
+                    failures.append((name, f"{words}{wrong}"))
                     errors.append(float("nan"))
                 told += [(name, warning.message) for warning in passed_over]
             total += len(cases)
@@ -87,4 +89,8 @@ def _on(where: Device, x: Any) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BrokenPipeError:  # `... | head`: who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

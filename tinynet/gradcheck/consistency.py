@@ -242,7 +242,7 @@ def _at(c: Consistency, when: str, others: list[np.ndarray]) -> None:
 
     def agrees(slope: Slope) -> bool:
         allowed = max(OTHER_POINT, c.rtol) * abs(slope.value) + c.atol + 3 * slope.error
-        return abs(got - slope.value) <= allowed + 100 * sum(c.last_digits[i] for i in u)
+        return bool(abs(got - slope.value) <= allowed + 100 * sum(c.last_digits[i] for i in u))
 
     slope = numerical.slope(u)
     if not agrees(slope) and slope.method != "central differences":

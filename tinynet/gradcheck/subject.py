@@ -57,20 +57,21 @@ class Subject:
         self.state = random.get_state()
         self.values = [v.value for v in variables]
         taken = {v.position for v in variables}
-        self.others = {i: _copied(x) for i, x in enumerate(inputs) if i not in taken}
+        arrays = {i: x for i, x in enumerate(inputs) if i not in taken and hasattr(x, "dtype")}
+        self.others = {i: _copied(x) for i, x in arrays.items()}
         before = [value.copy() for value in self.values]
         with no_grad():
-            arrays = [y.numpy() for y in self.run(self.values)[1]]
-        if not arrays:
+            found = [y.numpy() for y in self.run(self.values)[1]]
+        if not found:
             raise GradcheckError("gradcheck: expected an output of floats, got none")
-        if any(y.dtype != np.float64 for y in arrays):
+        if any(y.dtype != np.float64 for y in found):
             raise GradcheckError(
                 f"gradcheck: expected outputs of dtype float64 for inputs of that dtype, got "
-                f"{', '.join(str(y.dtype) for y in arrays)}; do not round within, and pass a "
+                f"{', '.join(str(y.dtype) for y in found)}; do not round within, and pass a "
                 f"Module itself as fn, or weights as inputs: they become float64 too"
             )
-        self.shapes = [y.shape for y in arrays]
-        self.outputs = in_a_row(arrays)
+        self.shapes = [y.shape for y in found]
+        self.outputs = in_a_row(found)
         self._expect_unchanged(self.values, before)
         if not np.array_equal(self.outputs, self.forward(self.values), equal_nan=True):
             raise GradcheckError(
@@ -191,7 +192,7 @@ class Subject:
     def _expect_arguments_unchanged(self) -> None:
         """Labels and indices, which are no variables."""
         for i, before in self.others.items():
-            if before is not None and not np.array_equal(before, _copied(self.inputs[i])):
+            if not np.array_equal(before, _copied(self.inputs[i])):
                 name = _argument_names(self.fn, len(self.inputs))[i]
                 raise GradcheckError(f"gradcheck: the function changed its input {name} in place")
 
@@ -260,9 +261,9 @@ def _argument_names(fn: Any, count: int) -> list[str]:
     return [names[i] if i < len(names) else f"input {i}" for i in range(count)]
 
 
-def _copied(x: Any) -> np.ndarray | None:
-    """The values of an array or tensor, on the host; None for anything else."""
-    return np.array(x.numpy() if isinstance(x, Tensor) else x) if hasattr(x, "dtype") else None
+def _copied(x: Any) -> np.ndarray:
+    """The values of an array or tensor, on the host."""
+    return np.array(x.numpy() if isinstance(x, Tensor) else x)
 
 
 def _float64(x: Tensor) -> np.ndarray:

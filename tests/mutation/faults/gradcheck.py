@@ -115,7 +115,7 @@ FAULTS = {
         "upstream gradients are copies": ("upstream=list(given))", "upstream=[v.copy() for v in given])"),
         "float32 inputs stay": ("array.astype(np.float64 if array.dtype.kind == \"f\" else array.dtype)", "array.copy()"),
         "the layout is forgotten": ("    return like(array, array.astype(", "    return np.array(array.astype(", "else array.dtype))\n\n", "else array.dtype), order=\"C\")\n\n"),
-        "float32 outputs pass": ("        if any(y.dtype != np.float64 for y in arrays):", "        if any(y.dtype.kind != \"f\" for y in arrays):"),
+        "float32 outputs pass": ("        if any(y.dtype != np.float64 for y in found):", "        if any(y.dtype.kind != \"f\" for y in arrays):"),
         "outputs may be overwritten": ("        if not np.array_equal(y, in_a_row([y.numpy() for y in outputs]), equal_nan=True):\n            raise GradcheckError(\"gradcheck: backward changed in place an output of the function\")\n", ""),
         "strangers of the last node alone": ("elif source and source[0] not in seen:", "elif False:"),
         "strangers keep what they got": ("for x in subject.strangers:  # gradients reach them too", "for x in ():"),

@@ -1,0 +1,107 @@
+"""What gradcheck refuses to check, and what it tells instead of checking it."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+import tinynet
+import tinynet.functional as F
+from tinynet import GradcheckError, gradcheck, nn
+from tinynet.gradcheck import UncheckedWarning
+
+
+@pytest.fixture
+def x(rng):
+    return rng.choice([-1, 1], (3, 4)) * rng.uniform(0.5, 1.5, (3, 4))
+
+
+def test_what_changes_its_input_is_refused():
+    def change(x):
+        x.data += 1
+        return x * 2
+
+    with pytest.raises(GradcheckError, match="changed its input x in place"):
+        gradcheck(change, [np.ones(3)])
+
+    class ChangesInBackward(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.x = x
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx, dy):
+            ctx.x += 1
+            return 2 * dy
+
+    with pytest.raises(GradcheckError, match="changed its input x in place"):
+        gradcheck(lambda x: ChangesInBackward.apply(x), [np.ones(3)])
+
+
+def test_an_output_that_backward_overwrites_is_refused():
+    class Overwrites(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.y = np.exp(x)
+            return ctx.y
+
+        @staticmethod
+        def backward(ctx, dy):
+            dx = dy * ctx.y
+            ctx.y *= 1 + 1e-15  # too little for dx to be another one
+            return dx
+
+    with pytest.raises(GradcheckError, match="backward changed in place an output of the function"):
+        gradcheck(Overwrites.apply, [np.ones(3)])
+
+
+def test_leaves_that_were_not_given_are_told(x):
+    """Their gradients are not checked, and stay what they were."""
+    w = tinynet.tensor(np.ones((4, 2)), requires_grad=True)
+    b = tinynet.tensor(np.ones(2), requires_grad=True)
+    b.grad = tinynet.tensor([7.0, 8.0], dtype=np.float64)
+    words = r"depends on 2 leaves that it was not given \(shapes \((4, 2|2,)\), \((4, 2|2,)\)\)"
+    with pytest.warns(UncheckedWarning, match=words) as told:
+        assert gradcheck(lambda x: F.tanh(x @ w + b) @ w.T * b.sum(), [x])
+    assert told[0].filename == __file__
+    assert w.grad is None and b.grad.tolist() == [7, 8]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        w.requires_grad = b.requires_grad = False
+        assert gradcheck(lambda x: F.tanh(x @ w + b) * x.sum(), [x])
+
+
+def test_what_cannot_be_checked_is_refused():
+    calls = []
+
+    def random(x):
+        calls.append(0)
+        return x * len(calls)
+
+    with pytest.raises(GradcheckError, match="not deterministic"):
+        gradcheck(random, [np.ones(3)])
+    with pytest.raises(GradcheckError, match="float64 for inputs of that dtype, got float32"):
+        gradcheck(lambda x: tinynet.tensor(x, dtype=np.float32), [np.ones(3)])
+    with pytest.raises(GradcheckError, match="no output requires a gradient"):
+        gradcheck(lambda x: x.detach(), [np.ones(3)])
+    with pytest.raises(TypeError, match="to return a tensor or several"):
+        gradcheck(lambda x: 3, [np.ones(3)])
+    with pytest.raises(TypeError, match="to return a tensor or several"):
+        gradcheck(lambda x: [], [np.ones(3)])
+    for fn, got in ((3, "int"), (nn.Linear, "the class Linear"), (tinynet.Function, "the class F")):
+        with pytest.raises(
+            TypeError, match=f"expected a function of tensors or a Module, got {got}"
+        ):
+            gradcheck(fn, [np.ones(3)])
+    for inputs in ([], [3], [tinynet.tensor([1.0])], [np.ones(3, int)], [np.ones((0, 3))]):
+        got = (
+            r", got (none|int|Tensor of float32 \(1,\)|ndarray of int64 \(3,\)|.*float64 \(0, 3\))$"
+        )
+        with pytest.raises(ValueError, match="at least one input that requires a gradient.*" + got):
+            gradcheck(lambda *x: x[0] * 2, inputs)
+    for options in (dict(eps=0), dict(eps=-1.0), dict(atol=-1), dict(rtol=float("nan"))):
+        with pytest.raises(ValueError, match="expected eps > 0, atol >= 0, rtol >= 0"):
+            gradcheck(lambda x: x * 2, [np.ones(3)], **options)
