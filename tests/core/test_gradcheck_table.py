@@ -74,7 +74,11 @@ def test_the_command(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["conv7d"])
     assert caught.value.code == 2
-    assert "expected operations among relu," in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "expected operations among relu," in err and "got conv7d; did you mean conv2d?" in err
+    with pytest.raises(SystemExit):
+        main(["xyz"])
+    assert capsys.readouterr().err.endswith("got xyz\n")
     with pytest.raises(SystemExit):
         main(["relu", "--seed", "-1"])
     assert "expected a whole number from 0 on, got -1" in capsys.readouterr().err

@@ -203,9 +203,10 @@ def told(capsys, mine, limit=None, **given):
                  "6"]),
         # given, or of a run that was started with fewer epochs
         (12, [1, 2], ["the rate is divided by ten after epochs 1, 2, not the 4, 5 of the recipe's "
-                      "6: as set when the run was started"]),
+                      "6: as set when the run was started; --resume --set lr=RATE gives it "
+                      "another rate"]),
         (12, [], ["the rate is divided by ten after no epoch, not the 4, 5 of the recipe's 6: as "
-                  "set when the run was started"]),
+                  "set when the run was started; --resume --set lr=RATE gives it another rate"]),
     ],
 )  # fmt: skip
 def test_milestones_are_told_where_they_moved(epochs, milestones, lines, capsys):
@@ -237,3 +238,17 @@ def test_story_and_limit_are_told(capsys):
         "as the recipe has it: lr=0.1 after epoch 3, freeze=a after epoch 4",
         "an epoch is 3 of 1,234 batches (--limit-batches); the test is whole",
     ]
+
+
+@pytest.mark.parametrize("batches, told_of", [(172, 1337), (192, 57), (173, 1273), (175, 1145)])
+def test_examples_that_fill_no_batch_are_told_from_a_tenth_on(batches, told_of, capsys):
+    settings = {**recipe().settings(), "device": "cpu", "scale_lr": None}
+    trainer = SimpleNamespace(
+        task=SimpleNamespace(unit="rows"), out="there", limit_batches=None, train=[0] * batches
+    )
+    tell(settings, recipe(), trainer, {"train": [12345, "here"], "test": [678, "elsewhere"]})
+    lines = capsys.readouterr().out.splitlines()[1:]
+    words = (
+        f"an epoch leaves out {told_of:,} of the 12,345 rows, others each time: they do not fill"
+    )
+    assert lines == ([f"{words} a batch of 64"] if told_of > 1234 else [])

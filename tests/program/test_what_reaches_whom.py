@@ -82,6 +82,14 @@ def test_a_story_is_of_the_data_or_of_the_trainer(told):
     assert told.rooms[0].loaders[-2].settings["story"] == rows[:1]
 
 
+def test_an_edit_of_a_finished_run_counts_later(told, capsys):
+    assert told.run("--out", "a", "--epochs", 2) == 0
+    for epochs, said in ((2, True), (3, False)):
+        capsys.readouterr()
+        assert told.run("--resume", "--out", "a", "--epochs", epochs, "--set", "lr=0.5") == 0
+        assert ("what --set changed counts once a larger" in capsys.readouterr().out) == said
+
+
 def test_weights_are_lent_once(told, capsys):
     """At the start; a run that goes on has its own."""
     told.program.head = "head"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
 import time
@@ -35,7 +36,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     for name in arguments.operations:
         if name not in differentiable:
-            parser.error(f"expected operations among {', '.join(differentiable)}, got {name}")
+            near = difflib.get_close_matches(name, differentiable, 1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            parser.error(
+                f"expected operations among {', '.join(differentiable)}, got {name}{meant}"
+            )
     try:
         where = find_device(arguments.device)
     except (ValueError, DeviceUnavailableError) as error:

@@ -98,8 +98,8 @@ class Pictures:
         add(
             "--data",
             "folder {train,val}/CLASS/*.jpg|png (val: or valid, validation, test), CIFAR-10's "
-            "archive, IDX files, or what prepare_imagenet.py made (default: embedded, a part of "
-            "Fashion-MNIST)",
+            "archive, IDX files, or what prepare_imagenet.py made (without it: embedded "
+            "pictures, a part of Fashion-MNIST)",
             metavar="PATH",
         )
         add(

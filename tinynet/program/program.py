@@ -197,6 +197,8 @@ class Program:
             if args.resume:
                 print(trainer.resume())
                 trainer.edit(args.set)
+                if args.set and trainer.epoch == trainer.epochs:
+                    print("what --set changed counts once a larger --epochs goes on")
             data = {
                 name: [len(each), each.source if settings["data"] else "embedded"]
                 for name, each in (("train", train_set), ("test", test_set))

@@ -21,6 +21,7 @@ from tinynet.training.trainer import Trainer
 # How many times larger rates are where a batch is k times larger. Krizhevsky, "One weird trick for
 # parallelizing convolutional neural networks", 2014: the root by theory, k by trial.
 SCALES = {"linear": lambda k: k, "sqrt": math.sqrt}
+TOLD = 0.1  # a larger share of the examples left out in each epoch is told
 
 
 def scaled(settings: dict, recipe: Recipe) -> dict:
@@ -133,6 +134,12 @@ def tell(settings: dict, recipe: Recipe, trainer: Trainer, data: dict) -> None:
             f"an epoch is {trainer.batches:,} of {len(trainer.train):,} batches "
             "(--limit-batches); the test is whole"
         )
+    left = count - len(trainer.train) * settings["batch_size"]
+    if left > TOLD * count:
+        print(
+            f"an epoch leaves out {left:,} of the {count:,} {unit}, others each time: they do not "
+            f"fill a batch of {settings['batch_size']}"
+        )
 
 
 def _told_of_milestones(settings: dict, recipe: Recipe) -> str:
@@ -145,7 +152,10 @@ def _told_of_milestones(settings: dict, recipe: Recipe) -> str:
     when = f"after epoch{'s' * (len(before) > 1)} {_list(before)}" if before else "after no epoch"
     recipes = f"the {_list(own)} of the recipe's {recipe.epochs}"
     if given != recipe.milestones_of(epochs):
-        return f"the rate is divided by ten {when}, not {recipes}: as set when the run was started"
+        return (
+            f"the rate is divided by ten {when}, not {recipes}: as set when the run was started; "
+            "--resume --set lr=RATE gives it another rate"
+        )
     if not before:
         return f"so few epochs end before the rate is divided by ten: {recipes}"
     return f"the rate is divided by ten {when}: {recipes}, at the same shares of {epochs}"
