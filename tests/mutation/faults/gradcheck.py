@@ -202,7 +202,7 @@ FAULTS = {
         "the device is forgotten": ("worst_error(fn, [_on(where, x) for x in inputs])", "worst_error(fn, inputs)"),
         "warnings are lost": ("for name, message in told + failures:", "for name, message in failures:"),
         "a wrong one is the best": ("worst = \"WRONG\" if np.isnan(errors).any()", "worst = \"WRONG\" if np.isnan(errors).all()"),
-        "an unknown operation passes": ("        if name not in differentiable:\n            parser.error(f\"expected operations among {', '.join(differentiable)}, got {name}\")\n", "        if name not in CASES:\n            parser.error(name)\n"),
+        "an unknown operation passes": ("        if name not in differentiable:\n", "        if name not in CASES:\n"),
         "the first case of each": ("            for case, (fn, inputs) in enumerate(cases, 1):\n", "            for case, (fn, inputs) in enumerate(cases[:1], 1):\n"),
         "on stdout": ("print(f\"\\n{name}: {message}\", file=sys.stderr)", "print(f\"\\n{name}: {message}\")"),
         "warnings of the last case alone": ("told += [(name, warning.message)", "told = [(name, warning.message)"),
