@@ -55,6 +55,8 @@ OUTPUT = "when each output is used alone"
 SINGLE = "is another one in float32"
 WRONG = "is wrong: analytical"
 
+NEXT = np.array([0.7, 1.1, 1.6, 0.3])  # in other places some values are these
+
 TABLE = [
     # in which memory things lie
     Wrong("dy in place, C", "changed in place", in_place_if(lambda d: d.flags.c_contiguous), [X]),
@@ -182,6 +184,15 @@ TABLE = [
         [X],
     ),
     Wrong("a cache by shape", "is wrong with other values", square(cache), [X]),
+    Wrong(
+        "signs of the first call, where others meet a kink that the complex step does not see",
+        "is wrong with values in other places",
+        operation(
+            lambda x: np.sqrt((x - NEXT) ** 2).sum(),
+            lambda ctx, x, dy: dy * ctx.kept.setdefault("signs", np.sign(x - NEXT)),
+        ),
+        [np.array([0.3, 0.7, 1.1, 1.6])],
+    ),
     Wrong(
         "a mask of the first call, beside a kink",
         "is wrong with values in other places",

@@ -58,6 +58,7 @@ class NcclSums:
     def _begin(self, array: Any, device: CudaDevice, call: Callable[..., None]) -> Summing:
         communicator, stream = self._of(device)
         lane, kinds = device._lane, {"f4": self.nccl.NCCL_FLOAT32, "f8": self.nccl.NCCL_FLOAT64}
+        lane.queue_waits()
         written = lane.mark(lane.stream)
         with lane.gpu:
             stream.wait_event(written)
