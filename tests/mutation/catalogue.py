@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from reach import Reach
 from rooms import ROOMS, ROOT, path_of, tests_gone
 from runner import Mutant, Result, compiles, run, sample
 
@@ -65,6 +66,11 @@ def main() -> int:
         help="a file that keeps results (JSON lines); those are not run again",
     )
     parser.add_argument("--again", action="store_true", help="but those that survived are")
+    parser.add_argument(
+        "--reach",
+        type=Path,
+        help="a file .coverage (reach.py): ask only tests that run a changed line",
+    )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument(
         "--check",
@@ -91,7 +97,8 @@ def main() -> int:
     def report(result: Result) -> None:
         print(f"{result.mutant.name:<78} {result.killer or 'NOBODY NOTICED'}", flush=True)
 
-    results = run(mutants, arguments.jobs, report, arguments.results, arguments.again)
+    reach = Reach(arguments.reach) if arguments.reach else None
+    results = run(mutants, arguments.jobs, report, arguments.results, arguments.again, reach)
     for room in dict.fromkeys(room_of.values()):
         mine = [bool(r.killer) for r in results if room_of[r.mutant.name] == room]
         print(f"{room:<12} {sum(mine):>4} of {len(mine):>4} noticed")

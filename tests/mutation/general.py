@@ -27,8 +27,9 @@ from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
+from reach import Reach
 from rooms import ROOMS, ROOT, files_of, path_of, tests_of
-from runner import Mutant, Result, compiles, run, sample
+from runner import Mutant, Result, compiles, run, sample, title
 
 TUNING = {
     "COLUMN_BYTES",
@@ -188,12 +189,6 @@ def mutants_of(file: str) -> list[Mutant]:
     return [m for m in found if compiles(m.source)]
 
 
-def key(name: str) -> str:
-    """A mutant's name without its line number, which moves."""
-    file, _, rest = name.split(":", 2)
-    return f"{file}:{rest}"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -210,6 +205,11 @@ def main() -> int:
         help="a file that keeps results (JSON lines); those are not run again",
     )
     parser.add_argument("--again", action="store_true", help="but those that survived are")
+    parser.add_argument(
+        "--reach",
+        type=Path,
+        help="a file .coverage (reach.py): ask only tests that run a changed line",
+    )
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     lines = (Path(__file__).parent / "equivalent.txt").read_text().splitlines()
@@ -223,9 +223,9 @@ def main() -> int:
                 parser.error(str(error))
         files = files_of(place) if place in ROOMS else [place]
         found = [m for file in files for m in mutants_of(file)]
-        gone = equivalent - {key(m.name) for m in found}
+        gone = equivalent - {title(m.name) for m in found}
         lost += [line for line in gone if line.partition(":")[0] in files]
-        kept = [m for m in found if key(m.name) not in equivalent]
+        kept = [m for m in found if title(m.name) not in equivalent]
         skipped += len(found) - len(kept)
         kept = sample(kept, arguments.sample or len(kept), arguments.seed)
         room_of |= {m.name: place for m in kept}
@@ -242,7 +242,8 @@ def main() -> int:
             seconds = time.monotonic() - start
             print(f"  {seen.total()} of {len(chosen)}, {seconds:.0f} s", flush=True)
 
-    results = run(chosen, arguments.jobs, report, arguments.results, arguments.again)
+    reach = Reach(arguments.reach) if arguments.reach else None
+    results = run(chosen, arguments.jobs, report, arguments.results, arguments.again, reach)
     for place in [*dict.fromkeys(room_of.values()), "all"]:
         mine = [bool(r.killer) for r in results if place in ("all", room_of[r.mutant.name])]
         print(f"{place:<36} {sum(mine):>4} of {len(mine):>4} killed  {sum(mine) / len(mine):6.1%}")

@@ -3,8 +3,10 @@
 A few working copies (one a job) lie in a temporary folder. For each mutant one source file of a
 copy is replaced, and the tests that should notice run in a forked child until the first one fails,
 so NumPy, pytest and the other packages are imported only once. A test file is read when its turn
-comes: those that noticed other changes of the same source first, then as rooms.py has them; in each
-the tests that noticed others, then the quickest. Hypothesis does not shrink what it found.
+comes: first the one that noticed this very change in an earlier source, then those that noticed
+others of the same source, then as rooms.py has them; in each the tests that noticed others, then
+the quickest. Where it is known which tests run the changed lines (reach.py), no others are asked.
+Hypothesis does not shrink what it found.
 Results can be kept in a file, one JSON object a line, so that a run that was broken off goes on
 where it was. A test that notices something for the first time is run without any change as well;
 if it fails then, too, it is named, and not asked again.
@@ -17,6 +19,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -45,6 +48,7 @@ import pytest  # noqa: E402
 import safetensors.numpy  # noqa: E402, F401
 import threadpoolctl  # noqa: E402, F401
 import tqdm  # noqa: E402, F401
+from reach import Reach  # noqa: E402
 from rooms import path_of, tests_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +57,8 @@ CPU_SECONDS = 150
 # ... and for a change that only waits, the times that we looked after a test, every POLL seconds:
 # as many as SECONDS have, and six times the test's own time.
 POLL, SECONDS = 0.01, 30
+# A line that more tests run than these is everybody's: those that rooms.py names are asked.
+MANY = 200
 
 hypothesis.settings.register_profile(
     "mutation",
@@ -73,6 +79,11 @@ class Mutant(NamedTuple):
         return hashlib.sha256(f"{self.file}\n{self.source}".encode()).hexdigest()[:16]
 
 
+def title(name: str) -> str:
+    """A mutant's name without the number of its line, which moves."""
+    return re.sub(r"^([^:]*):\d+:", r"\1:", name)
+
+
 class Result(NamedTuple):
     mutant: Mutant
     killer: str  # the test that failed, "(timeout)", "(import)", or "" if all passed
@@ -82,6 +93,7 @@ class Result(NamedTuple):
 class _Watch:
     """A pytest plugin: the order of the tests, the names of those that failed, and the seconds that
     each took. kills, durations: what is known of tests by now. unsound: those not to be asked.
+    only: if there are any, no others.
     """
 
     def __init__(
@@ -90,14 +102,18 @@ class _Watch:
         kills: Counter[str],
         durations: dict[str, float],
         unsound: set[str],
+        only: set[str] = frozenset(),
     ) -> None:
         self.running, self.kills, self.durations, self.unsound = running, kills, durations, unsound
+        self.only = only
         self.failed: list[str] = []
         self.took: Counter[str] = Counter()
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = [item for item in items if item.nodeid not in self.unsound]
+        if self.only:
+            items[:] = [item for item in items if item.nodeid in self.only]
         items.sort(key=lambda item: (-self.kills[item.nodeid], self.durations.get(item.nodeid, 0)))
 
     def in_order(self, files: list[str]) -> list[str]:
@@ -219,6 +235,7 @@ def run(
     report: Callable[[Result], None],
     keep: Path | None = None,
     again: bool = False,
+    reach: Reach | None = None,
 ) -> list[Result]:
     """All mutants, `jobs` at a time. RuntimeError if the tests do not run without any change.
 
@@ -238,8 +255,10 @@ def run(
     if not waiting:
         return done
     kills: dict[str, Counter[str]] = {m.file: Counter() for m in waiting}
+    before: dict[str, str] = {}
     for record in known.values():
         kills.get(record["name"].partition(":")[0], Counter())[record["killer"]] += 1
+        before[title(record["name"])] = record["killer"]
 
     def finished(result: Result) -> None:
         kills[result.mutant.file][result.killer] += 1
@@ -259,7 +278,8 @@ def run(
         first = Path(temporary) / "copy0"
         first.mkdir()
         _copy(first)
-        tests = dict.fromkeys(t for m in waiting for t in tests_of(m.file) if t.endswith(".py"))
+        choices = {m: _choice(m, reach, before.get(title(m.name), "")) for m in waiting}
+        tests = dict.fromkeys(t for c in choices.values() for t in c.tests if t.endswith(".py"))
         # Imports everything, and so leaves bytecode behind.
         failed, _ = _unchanged(first, [*tests, "--collect-only"])
         if failed:
@@ -267,7 +287,30 @@ def run(
         folders = [first] + [Path(temporary) / f"copy{n}" for n in range(1, jobs)]
         for folder in folders[1:]:
             shutil.copytree(first, folder)
-        return done + list(_schedule(waiting, folders, kills, finished))
+        return done + list(_schedule(choices, folders, kills, finished))
+
+
+class _Choice(NamedTuple):
+    """The tests for a mutant: arguments for pytest, tests that it is kept to if there are any, and
+    the one to come first, or ""."""
+
+    tests: list[str]
+    only: set[str]
+    first: str
+
+
+def _choice(mutant: Mutant, reach: Reach | None, first: str) -> _Choice:
+    named = tests_of(mutant.file)
+    only = (
+        reach.tests(mutant.file, mutant.source) if reach and mutant.file.endswith(".py") else set()
+    )
+    if not only:
+        return _Choice(named, set(), first)
+    if len(only) <= MANY:
+        files = sorted({test.partition("::")[0] for test in only})
+        files.sort(key=lambda file: min(reach.sizes[t] for t in only if t.startswith(f"{file}::")))
+        named = [file.removeprefix("tests/") for file in files]
+    return _Choice(named, only | {first}, first)
 
 
 def _unchanged(folder: Path, tests: list[str]) -> tuple[list[str], dict[str, float]]:
@@ -278,12 +321,12 @@ def _unchanged(folder: Path, tests: list[str]) -> tuple[list[str], dict[str, flo
 
 
 def _schedule(
-    mutants: list[Mutant],
+    choices: dict[Mutant, _Choice],
     folders: list[Path],
     kills: dict[str, Counter[str]],
     finished: Callable[[Result], None],
 ) -> Iterator[Result]:
-    waiting, running = list(mutants)[::-1], {}
+    waiting, running = list(choices)[::-1], {}
     durations: dict[str, float] = {}
     sound: set[str] = set()  # tests that pass without any change
     unsound: set[str] = set()
@@ -298,8 +341,10 @@ def _schedule(
             for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
                 compiled.unlink()
             path.write_text(mutant.source)
-            watch = _Watch(folder / "running", kills[mutant.file], durations, unsound)
-            pid = _fork(folder, tests_of(mutant.file), watch)
+            tests, only, best = choices[mutant]
+            order = kills[mutant.file] + Counter({best: kills[mutant.file].total() + 1})
+            watch = _Watch(folder / "running", order, durations, unsound, only)
+            pid = _fork(folder, tests, watch)
             running[folder] = [mutant, path, original, pid, time.monotonic(), 0, ""]
         time.sleep(POLL)
         for folder, job in list(running.items()):
