@@ -6,8 +6,9 @@
 Operators and comparisons exchanged, numbers plus one, conditions negated, `+=` to `=`, statements
 left out or exchanged with the next one, arguments exchanged, a copy forgotten, a block without its
 `with` (a lock, a device, no_grad). Left alone are annotations, texts, what is raised, zip's
-`strict` (it only checks ourselves), and constants that only say how work is cut (TUNING): any value
-of these gives the same results.
+`strict` (it only checks ourselves), constants that only say how work is cut (TUNING) or how large a
+figure is drawn, -1 in a shape (NumPy takes any negative number), and the order of two statements
+that have nothing to do with each other.
 
 Rooms and their tests are in rooms.py; --sample takes so many changes of each room, chosen by
 --seed. Survivors that no test could notice are listed in equivalent.txt, with the reason; all
@@ -113,6 +114,37 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         yield "left out", ast.Pass()
 
 
+# They change nothing, and depend on nothing that a statement could change between two of them.
+PLAIN = {"bool", "dict", "float", "int", "isinstance", "len", "list", "max", "min", "range", "set"}
+PLAIN |= {"sorted", "str", "sum", "tuple", "zip"}
+
+
+def independent(one: ast.stmt, other: ast.stmt) -> bool:
+    """Whether two assignments surely do the same in either order: neither names what the other one
+    sets, and there is no call, or it cannot see the local variables that the other one sets.
+    """
+
+    def parts(statement: ast.stmt) -> tuple[set[str], set[str], bool, bool]:
+        """What is set, all that is named, whether it is local variables alone, whether it calls."""
+        walked = list(ast.walk(statement))
+        named = [n for n in walked if isinstance(n, (ast.Name, ast.Attribute, ast.Subscript))]
+        given = [n for n in named if isinstance(n.ctx, ast.Store)]
+        calls = [n.func for n in walked if isinstance(n, ast.Call)]
+        calling = any(not (isinstance(f, ast.Name) and f.id in PLAIN) for f in calls)
+        local = all(isinstance(n, ast.Name) for n in given)
+        return set(map(ast.unparse, given)), set(map(ast.unparse, named)), local, calling
+
+    if not (isinstance(one, ast.Assign) and isinstance(other, ast.Assign)):
+        return False
+    given, named, local, calling = parts(one)
+    other_given, other_named, other_local, other_calling = parts(other)
+    if given & other_named or other_given & named:
+        return False
+    if calling and other_calling:
+        return False
+    return not (calling and not other_local) and not (other_calling and not local)
+
+
 def neighbours(tree: ast.AST) -> Iterator[tuple[ast.stmt, ast.stmt]]:
     """All pairs of simple statements of which one follows the other."""
     simple = (ast.Assign, ast.AugAssign, ast.Expr, ast.Return, ast.Delete)
@@ -122,7 +154,8 @@ def neighbours(tree: ast.AST) -> Iterator[tuple[ast.stmt, ast.stmt]]:
                 text = isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)
                 inside = not isinstance(node, (ast.Module, ast.ClassDef))
                 if inside and not text and isinstance(one, simple) and isinstance(other, simple):
-                    yield one, other
+                    if not independent(one, other):
+                        yield one, other
 
 
 def nodes(tree: ast.AST, place: str = "") -> Iterator[tuple[str, ast.AST]]:
@@ -143,10 +176,13 @@ def nodes(tree: ast.AST, place: str = "") -> Iterator[tuple[str, ast.AST]]:
         if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
             inside = f"{place}.{child.name}".lstrip(".")
         if isinstance(child, ast.FunctionDef):
-            child = ast.Module(
-                [*child.body, *child.args.defaults, *child.decorator_list],
-                [],
-            )
+            child = ast.Module([*child.body, *child.args.defaults, *child.decorator_list], [])
+        elif isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute):
+            if child.func.attr == "reshape":
+                kept = [a for a in child.args if ast.unparse(a) != "-1"]
+                child = ast.Call(child.func, kept, child.keywords)
+        elif isinstance(child, ast.Call) and ast.unparse(child.func) == "_figure":
+            continue
         yield from nodes(child, inside)
 
 
