@@ -203,10 +203,10 @@ def told(capsys, mine, limit=None, **given):
                  "6"]),
         # given, or of a run that was started with fewer epochs
         (12, [1, 2], ["the rate is divided by ten after epochs 1, 2, not the 4, 5 of the recipe's "
-                      "6: as set when the run was started; --resume --set lr=RATE gives it "
+                      "6: as this run is set; --resume --set lr=RATE gives it "
                       "another rate"]),
         (12, [], ["the rate is divided by ten after no epoch, not the 4, 5 of the recipe's 6: as "
-                  "set when the run was started; --resume --set lr=RATE gives it another rate"]),
+                  "this run is set; --resume --set lr=RATE gives it another rate"]),
     ],
 )  # fmt: skip
 def test_milestones_are_told_where_they_moved(epochs, milestones, lines, capsys):

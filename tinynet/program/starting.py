@@ -153,7 +153,7 @@ def _told_of_milestones(settings: dict, recipe: Recipe) -> str:
     recipes = f"the {_list(own)} of the recipe's {recipe.epochs}"
     if given != recipe.milestones_of(epochs):
         return (
-            f"the rate is divided by ten {when}, not {recipes}: as set when the run was started; "
+            f"the rate is divided by ten {when}, not {recipes}: as this run is set; "
             "--resume --set lr=RATE gives it another rate"
         )
     if not before:
