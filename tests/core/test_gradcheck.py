@@ -53,7 +53,7 @@ def test_a_wrong_element_is_named_with_both_values(x):
         r"absolute error \S+, "
         r"relative 0.25; allowed: 1e-07 \(complex step\)\n"
         r"  wrong: 1 of 12 of picture \(3, 4\), 2 of 2 of all inputs together; the worst of "
-        r"picture:\n",
+        r"picture, of the outputs weighted at random:\n",
         text,
     )
     assert text.count("\n") == 3  # one line of the table

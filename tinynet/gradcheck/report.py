@@ -128,7 +128,7 @@ def _wrong(wrong: list[Comparison]) -> str:
         f"gradcheck: the gradient of {c.name}{c.labels[n]} is wrong: analytical "
         f"{c.analytical[n]:.9g}, {numerical}; absolute error {error[n]:.3g}, relative "
         f"{relative[n]:.3g}; allowed: {c.allowed[n]:.2g} ({slope.method})",
-        f"  wrong: {', '.join(counts)}; the worst of {c.name}:",
+        f"  wrong: {', '.join(counts)}; the worst of {c.name}, of the outputs weighted at random:",
         f"  {'':<{width}}  {'analytical':>16}  {'numerical':>16}  {'absolute':>9}  {'relative':>9}",
     ]
     for m in order[: min(WORST, int(c.wrong.sum()))]:
