@@ -8,13 +8,15 @@ others of the same source, then as rooms.py has them; in each the tests that not
 the quickest. Where it is known which tests run the changed lines (reach.py), no others are asked.
 Hypothesis does not shrink what it found.
 Results can be kept in a file, one JSON object a line, so that a run that was broken off goes on
-where it was. A test that notices something for the first time is run without any change as well;
-if it fails then, too, it is named, and not asked again.
+where it was. noticed.jsonl.gz is such a file, of earlier runs: it only says which tests come first.
+A test that notices something for the first time is run without any change as well; if it fails
+then, too, it is named, and not asked again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import json
 import os
@@ -52,6 +54,7 @@ from reach import Reach  # noqa: E402
 from rooms import path_of, tests_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
+EARLIER = Path(__file__).parent / "noticed.jsonl.gz"
 # A change that never ends is noticed too. Processor time of a test, since a run may be paused ...
 CPU_SECONDS = 150
 # ... and for a change that only waits, the times that we looked after a test, every POLL seconds:
@@ -225,8 +228,10 @@ def _result(folder: Path) -> tuple[list[str], dict[str, float]]:
 
 def read(path: Path) -> dict[str, dict]:
     """The results kept in a file, by the digest of the mutant; the last of several."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return {record["digest"]: record for record in map(json.loads, lines)}
+    if not path.exists():
+        return {}
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+        return {record["digest"]: record for record in map(json.loads, file)}
 
 
 def run(
@@ -256,7 +261,7 @@ def run(
         return done
     kills: dict[str, Counter[str]] = {m.file: Counter() for m in waiting}
     before: dict[str, str] = {}
-    for record in known.values():
+    for record in (read(EARLIER) | known).values():
         kills.get(record["name"].partition(":")[0], Counter())[record["killer"]] += 1
         before[title(record["name"])] = record["killer"]
 
