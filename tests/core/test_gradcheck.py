@@ -413,6 +413,20 @@ def test_the_worst_error_is_of_what_was_checked():
     assert error == pytest.approx(1e-3, rel=1e-3)
 
 
+def test_the_worst_error_is_no_mean():
+    class Nearly(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, dy):
+            return dy * 2.002
+
+    error = check.worst_error(Nearly.apply, [np.ones(5)], rtol=0.01)
+    assert error == pytest.approx(1e-3, rel=1e-3)
+
+
 @pytest.mark.parametrize("sum", [1e-4, 1e-6, 1e-8, 0])
 def test_a_sum_that_cancels_is_compared_in_float32(sum, rng):
     """One seed in some hundreds: the loss of a few random numbers is as small as a float32's last

@@ -56,6 +56,8 @@ def test_first_losses_are_those_of_pytorch(rng):
 
 
 def test_xor_is_never_learnt_and_a_run_resumes(tmp_path, capsys):
+    for points, answers in perceptron.xor():
+        assert [1 if a != b else -1 for a, b in points] == list(answers) and len(points) == 4
     out = tmp_path / "run"
     resumed_to_the_same_bits(perceptron.main, out, ("--preset", "xor", "--epochs", 12), 48)
     wrong = [line["wrong"] for line in read_metrics(out) if line["kind"] == "test"]

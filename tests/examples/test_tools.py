@@ -150,7 +150,8 @@ def test_a_sheet_shows_the_patches_of_a_layer(layer, maps, run, tmp_path, monkey
         (["f.npy", "1.png", "--layer", "fc8"], "expected one of AlexNet's conv1"),
     ],
 )  # fmt: skip
-def test_mistakes_of_features(words, said, run, capsys):
+def test_mistakes_of_features(words, said, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     assert features.main(["run", *words]) == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1 and said in line and not list(Path(".").glob("f.*"))
