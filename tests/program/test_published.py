@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -179,6 +180,9 @@ def test_classes_are_counted_in_the_last_layer(kind, shape, classes, monkeypatch
     for wrong in ({}, {"last.weight": np.zeros(())}, {"last.weight": np.zeros((1, 4096))}):
         with pytest.raises(ModelFileError, match="x.pth: expected last.weight, of two classes"):
             published._alexnet("x.pth", kind, wrong, names)
+    for count, told in enumerate(("none", "w0", "w0, w1", "w0, w1, w2", "w0, w1, w2 ...")):
+        with pytest.raises(ModelFileError, match=f"two classes at least, got {re.escape(told)}$"):
+            published._alexnet("x", kind, {f"w{n}": np.zeros(2) for n in range(count)}, names)
 
 
 def test_features_of_a_net_are_rows():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -85,6 +86,9 @@ def test_the_figures_of_a_test_and_what_is_kept_of_it(tmp_path):
     kept = json.loads((tmp_path / "evaluation.json").read_text())
     assert list(kept["views"]) == ["1"] and kept["views"]["1"]["top5_error"] == 50.0
     assert kept["confusion"][6] == [0] * 6 + [1]
+    both = task_of(7)  # of two ranks that see the same
+    both.steps = SimpleNamespace(ranks=SimpleNamespace(gather=lambda mine: [mine, mine]))
+    assert both.test(says(logits), [batch])["top1_error"] == 75.0 and both._found.count == 8
     five = task_of(5)
     assert five.test(says(np.eye(5)[:4]), [dataclasses.replace(batch, labels=np.arange(4))]) == {
         "loss": pytest.approx(entropy(np.eye(5)[:4], np.arange(4))), "top1_error": 0.0

@@ -96,7 +96,9 @@ def test_a_short_run_that_goes_on_keeps_its_rate_and_says_so(data, tmp_path, cap
     capsys.readouterr()
     assert main("--resume", "--out", out, "--epochs", 3) == 0
     said = capsys.readouterr().out
-    assert "divided by ten after no epoch, not the 1, 2 of the recipe's 3: as this run is set" in said
+    assert (
+        "divided by ten after no epoch, not the 1, 2 of the recipe's 3: as this run is set" in said
+    )
     assert {line["lr"] for line in read_metrics(out)} == {0.05}
 
 

@@ -403,7 +403,7 @@ def start_from(model: nn.Module, imported: Imported) -> list[str]:
 def _first(names: Iterable[str]) -> str:
     """A few names, for messages."""
     some = sorted(names)
-    return ", ".join(some[:3]) + (" ..." if len(some) > 3 else "")
+    return ", ".join(some[:3]) + (" ..." if len(some) > 3 else "") or "none"
 
 
 def _list(numbers: Any) -> str:
