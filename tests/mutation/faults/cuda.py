@@ -4,7 +4,11 @@
 # fmt: off
 
 FAULTS = {
+    "kernels/cuda/upsample2d.cu": {
+        "upsampling backward on a GPU leaves out the last column of a block": ("j < w * t + t; j++)", "j < w * t + t - 1; j++)"),
+    },
     "devices/cuda/lane.py": {
+        "a copy that begins before a block of memory is not waited for": ("if start < end and first < stop]", "if first <= start < end]"),
         "work does not wait for copies": ("        if self.operation != COPY:\n            lane.queue_waits()\n", ""),
         "copies wait for copies": ("        if self.operation != COPY:\n            lane.queue_waits()\n", "        lane.queue_waits()\n"),
         "an event on the current stream": ("        event.record(stream)\n", "        event.record()\n"),
@@ -165,6 +169,7 @@ FAULTS = {
         "an array of the wrong type passes": ("            if c_type != expected:", "            if c_type != expected and kind not in VARIED:"),
     },
     "kernels/cuda/gemm.py": {
+        "a matrix that all pairs of a product share is stepped through": ("steps[label].append(strides[0] // size if len(strides) > 2 else 0)", "steps[label].append(strides[0] // size)"),
         "always added": ("scalars + size * add,", "scalars + size,"),
         "never added": ("scalars + size * add,", "scalars,"),
         "nothing to sum is left as it is": ("        if out.size and not add:\n            out.fill(0)\n        return", "        return"),
@@ -257,6 +262,7 @@ FAULTS = {
         "alpha over a row of the window": ("    a = alpha / size**2\n", "    a = alpha / size\n"),
     },
     "kernels/cuda/im2col.py": {
+        "col2im on a GPU begins with uncleared memory": ("dx = cupy.zeros((C, H, W, N), col.dtype)", "dx = cupy.empty((C, H, W, N), col.dtype)"),
         "the first rows": ("OW, rows.start, rows.stop - rows.start, first, height,", "OW, 0, rows.stop - rows.start, first, height,"),
         "rows of dx beyond the picture": ("height = min((rows.stop - 1) * sh - ph + kh, H) - first", "height = (rows.stop - 1) * sh - ph + kh - first"),
         "rows of dx above the picture": ("first = max(rows.start * sh - ph, 0)", "first = rows.start * sh"),
@@ -298,6 +304,7 @@ FAULTS = {
         "smoothing over the target alone": ("losses[column] = log(sum) - (1 - e) * shifted - e / K * total", "losses[column] = log(sum) - (1 - e) * shifted - e * total"),
     },
     "kernels/cuda/pictures.cu": {
+        "whether the mean is cropped depends on the size of the pictures": ("mean_t = mean_H == h && mean_W == w ? 0", "mean_t = H == h && W == w ? 0", "mean_l = mean_H == h && mean_W == w ? 0", "mean_l = H == h && W == w ? 0"),
         "mirrored with the border": ("flip[n] ? w - 1 - j : j", "flip[n] ? wide - 1 - j : j"),
         "colour of the first picture": ("value += colour[n * C + c];", "value += colour[c];"),
         "colour in the border": ("                value = row[from * C + c] - mean_row[from * C + c];\n                if (has_colour) value += colour[n * C + c];\n            }", "                value = row[from * C + c] - mean_row[from * C + c];\n            }\n            if (has_colour) value += colour[n * C + c];"),
@@ -305,6 +312,7 @@ FAULTS = {
         "the mean is not mirrored": ("mean_row[from * C + c];", "mean_row[j * C + c];"),
     },
     "kernels/cuda/col2im.cu": {
+        "col2im adds windows above the first row of a piece": ("max((h + ph - kh + sh) / sh, row0)", "max((h + ph - kh + sh) / sh, 0)"),
         "what was there is lost": ("    Pixel sum = *d;\n", "    Pixel sum = {};\n"),
         "the row's place in the piece": ("((long long)(oh - row0) * OW + ow)", "((long long)oh * OW + ow)"),
         "a window too few": ("oh_last = min((h + ph) / sh, row0 + rows - 1)", "oh_last = min((h + ph) / sh, row0 + rows - 2)"),
@@ -323,6 +331,7 @@ FAULTS = {
         "the row in an int": ("    const long long o = (long long)blockIdx.z * gridDim.y + blockIdx.y;\n", "    const int o = blockIdx.z * gridDim.y + blockIdx.y;\n"),
     },
     "kernels/cuda/add_to_columns.cu": {
+        "without relu negative sums are cut as well": ("y[i] = relu && sum < 0 ? 0 : sum;", "y[i] = sum < 0 ? 0 : sum;"),
         "the bias by rows": ("b[i % O]", "b[i / O % O]"),
         "the sums of the first run": ("sums[blockIdx.y * (long long)O + o] = sum;", "sums[o] = sum;"),
     },
@@ -347,6 +356,7 @@ FAULTS = {
         "the window over the end counts whole": ("stop = min(start + kernel, size + padding);", "stop = start + kernel;"),
     },
     "kernels/cuda/steps/sgd.cu": {
+        "nesterov on a GPU keeps the velocity as the step": ("p.step[i] = s;", "p.step[i] = v;"),
         "the velocity is not kept": ("        p.velocity[i] = v;\n        p.weight[i] += v;", "        p.weight[i] += v;"),
         "nesterov with the old velocity": ("s = p.momentum * v - downhill;", "s = p.momentum * p.velocity[i] - downhill;"),
     },
@@ -400,6 +410,7 @@ FAULTS = {
         "runs without end": ("    run = max(RUN, -(-M // GRID_ROWS))\n", "    run = RUN\n"),
     },
     "kernels/cuda/layer_norm.cu": {
+        "layer norm on a GPU adds eps to the deviation": ("1 / sqrt(over_row(sum, part) / D + (REAL)eps)", "1 / (sqrt(over_row(sum, part) / D) + (REAL)eps)"),
         "no wait between two sums of a row": ("    __syncthreads();  // the last use of `part` is over\n", ""),
         "eps inside the mean": ("over_row(sum, part) / D + (REAL)eps);", "(over_row(sum, part) + (REAL)eps) / D);"),
     },

@@ -5,6 +5,7 @@
 
 FAULTS = {
     "data/loader.py": {
+        "crops are cut with top and left exchanged": ("self.dataset, batch.indices, batch.top, batch.left, batch.pictures", "self.dataset, batch.indices, batch.left, batch.top, batch.pictures"),
         "one order for all epochs": ("epoch_order(self.seed, epoch, total)", "epoch_order(self.seed, 0, total)"),
         "one order for all seeds": ("words = _words(seed, _ORDER | epoch, count)", "words = _words(0, _ORDER | epoch, count)"),
         "the same draws in all epochs": ("epoch_draws(self.seed, epoch, total)", "epoch_draws(self.seed, 0, total)"),
@@ -85,6 +86,7 @@ FAULTS = {
         "workers of a loader that is left": ("    def __exit__(self, *exception: object) -> None:\n        self.close()\n", "    def __exit__(self, *exception: object) -> None:\n        if not any(exception):\n            self.close()\n"),
     },
     "data/batch.py": {
+        "the colour noise of damaged pictures stays in the batch": ("\"top\", \"left\", \"flip\", \"colour\", \"indices\"):", "\"top\", \"left\", \"flip\", \"indices\"):"),
         "the offset forgotten for the width": ("x : x + width]", "0:width]"),
         "height and width exchanged": ("height, width = out.shape[1:3]", "width, height = out.shape[1:3]"),
         "taken for whole when only the height is": ("whole = (height, width) == dataset.shape[:2]", "whole = height == dataset.shape[0]"),
@@ -183,6 +185,7 @@ FAULTS = {
         "signals of a closed terminal end a worker": ("for name in (\"SIGINT\", \"SIGHUP\"):", "for name in (\"SIGINT\",):"),
     },
     "data/folder.py": {
+        "the class does not count when a picture is held out": ("Path(path).parts[-2:]", "Path(path).parts[-1:]"),
         "classes in the file system's order": ("return sorted(found[0])", "return list(found[0])[::-1]"),
         "classes of the test set alone": ("return sorted(found[0])", "return sorted(found[1])[:-1] or sorted(found[1])"),
         "missing only one way": ("(test, train, found[1] - found[0]),", "(test, train, found[1] - found[1]),"),
@@ -229,6 +232,7 @@ FAULTS = {
         "advice names all classes": ("return \", \".join(names[:10]) + (\" ...\" if len(names) > 10 else \"\")", "return \", \".join(names)"),
     },
     "data/pictures.py": {
+        "an error while Pillow looks for a second picture escapes": ("        return getattr(image, \"is_animated\", False)\n    except Exception:", "        return getattr(image, \"is_animated\", False)\n    except EOFError:"),
         "shorter side to the wrong axis": ("target = (size, long) if width < height else (long, size)", "target = (long, size) if width < height else (size, long)"),
         "centre from the left": ("left, top = (width - short) // 2, (height - short) // 2", "left, top = 0, (height - short) // 2"),
         "left and top exchanged": ("left, top = (width - short) // 2, (height - short) // 2", "top, left = (width - short) // 2, (height - short) // 2"),
@@ -272,6 +276,7 @@ FAULTS = {
         "a JPEG without its end's first byte": ("bare = data.removesuffix(_END[:1])", "bare = data"),
     },
     "data/shards.py": {
+        "verify tells of the last shard alone": ("            problems += lines", "            problems = lines"),
         "the part file stays when cut short": ("        file.flush()\n        os.fsync(file.fileno())\n    os.replace(aside, path)\n\n\ndef file_sha256", "        os.replace(aside, path)\n\n\ndef file_sha256"),
         "written in place": ("aside = path.with_name(f\".{path.name}.{os.getpid()}\")\n    with open(aside, \"wb\") as file:\n        file.write(data)\n        file.flush()\n        os.fsync(file.fileno())\n    os.replace(aside, path)", "with open(path, \"wb\") as file:\n        file.write(data)\n        file.flush()\n        os.fsync(file.fileno())"),
         "renamed before it is on the disk": ("        os.fsync(file.fileno())\n    os.replace(aside, path)\n", "    os.replace(aside, path)\n    with open(path, 'rb') as file:\n        os.fsync(file.fileno())\n"),
@@ -434,6 +439,8 @@ FAULTS = {
         "the end of a part of a file": ("block = file.read(BLOCK) if position + BLOCK <= end else b\"\"", "block = file.read(BLOCK)"),
     },
     "data/cifar.py": {
+        "a pickle that is no dictionary is not refused": ("if not isinstance(content, dict):", "if content is None:"),
+        "a CIFAR batch with fewer labels than pictures is accepted": ("and len(labels) == len(planes)", "and len(labels) <= len(planes)"),
         "planes read as pixels": (".reshape(-1, 3, _SIDE, _SIDE)", ".reshape(-1, _SIDE, _SIDE, 3).transpose(0, 3, 1, 2)"),
         "rows and columns exchanged": ("planes.transpose(0, 2, 3, 1)", "planes.transpose(0, 3, 2, 1)"),
         "label after the picture": ("return records[:, 1:], records[:, 0]", "return records[:, :-1], records[:, -1]"),
@@ -458,6 +465,7 @@ FAULTS = {
         "a table without names": ("    if not isinstance(labels, list):\n        raise DataError(f\"{name}: expected a list of the classes", "    if labels is None:\n        raise DataError(f\"{name}: expected a list of the classes"),
     },
     "data/idx.py": {
+        "an IDX file that is too long is read as if it were whole": ("while len(data) <= count and (piece := file.read(min(count + 1 - len(data), 1 << 24))):", "while len(data) < count and (piece := file.read(min(count - len(data), 1 << 24))):"),
         "little-endian": ("f\">{len(sizes)", "f\"<{len(sizes)"),
         "a file too long passes": ("len(data) != count:", "len(data) < count:"),
         "test labels for training": ("arrays[s, \"images-idx3\"][..., None], arrays[s, \"labels-idx1\"]", "arrays[s, \"images-idx3\"][..., None], arrays[\"train\", \"labels-idx1\"][: len(arrays[s, \"images-idx3\"])]"),
@@ -476,6 +484,7 @@ FAULTS = {
         "both headers of three dimensions": ("head[3] not in (1, 3)", "head[3] not in (1, 2, 3)"),
     },
     "data/formats.py": {
+        "a folder of binary CIFAR-10 files is not found": ("if (folder / \"data_batch_1\").is_file() or (folder / \"data_batch_1.bin\").is_file():", "if (folder / \"data_batch_1\").is_file():"),
         "a larger side passes": ("(size is None and largest is not None and side > largest)", "False"),
         "the size forgotten": ("open_folder(splits, size, MAX_SIZE if", "open_folder(splits, None, MAX_SIZE if"),
         "largest forgotten": ("open_folder(splits, size, MAX_SIZE if largest is None else largest)", "open_folder(splits, size, MAX_SIZE)"),
@@ -561,6 +570,7 @@ FAULTS = {
         "the last place of a text": ("np.minimum(begin, len(self.tokens) - length)", "np.minimum(begin, len(self.tokens) - length - 1)"),
     },
     "data/sequences.py": {
+        "training counts the last short batch of sequences": ("            return len(self.dataset) // self.batch_size\n", "            return -(-len(self.dataset) // self.batch_size)\n"),
         "one order for all epochs": ("order = epoch_order(self.seed, epoch, total)", "order = epoch_order(self.seed, 0, total)"),
         "the same draws in all epochs": ("lanes = epoch_lanes(self.seed, epoch, total, self.dataset.lanes)", "lanes = epoch_lanes(self.seed, 0, total, self.dataset.lanes)"),
         "draws of no seed": ("lanes = epoch_lanes(self.seed, epoch,", "lanes = epoch_lanes(0, epoch,"),
@@ -606,10 +616,12 @@ FAULTS = {
         "a repair of the whole without a word": ("return sorted(damaged) or [\"SHA256SUMS\"]", "return sorted(damaged)"),
     },
     "data/progress.py": {
+        "without a terminal the total of a progress bar is forgotten": ("options |= dict(delay", "options = dict(delay"),
         "a log's bar leaves an empty line": ("        leave = False  # which would add an empty line\n", ""),
         "a bar in a log after every tenth of a second": ("options |= dict(delay=LOG, mininterval=LOG, maxinterval=LOG)", "options |= dict(delay=LOG, maxinterval=LOG)"),
     },
     "data/fashion/cut.py": {
+        "the cut files carry the time they were made": ("compresslevel=9, mtime=0)", "compresslevel=9, mtime=None)"),
         "the first pictures, whatever their class": ("chosen = [np.flatnonzero(labels == k)[:per_class] for k in range(10)]", "chosen = [np.arange(10 * per_class)]"),
         "a time stamp in the file": (", mtime=0", ""),
     },

@@ -37,6 +37,7 @@ FAULTS = {
         "grown memory keeps a view of the old": ("        if self._memory.nbytes < nbytes:\n", "        if self._memory.nbytes < prod(shape):\n"),
     },
     "devices/memory.py": {
+        "the peak in the statistics is what is used now": ("self.used, sum(segment.nbytes for segment in self.segments), self.peak", "self.used, sum(segment.nbytes for segment in self.segments), self.used"),
         "a range is returned twice": ("            del self.leased[key], self.returned[0]\n", "            del self.returned[0]\n"),
         "the rest of a range is lost": ("[(start + nbytes, stop)] if stop > start + nbytes else []", "[]"),
         "not joined with the one after": ("                high, whole[1] = i + 1, self.free[i][1]\n", "                pass\n"),

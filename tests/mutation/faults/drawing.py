@@ -105,6 +105,7 @@ FAULTS = {
         "a sum without its first part": ("            total = f\"{text.full(edge.before)} + {text.full(edge.gradient)} = {total}\"", "            total = f\"{text.full(edge.gradient)} = {total}\""),
     },
     "drawing/text.py": {
+        "the range in the panel ends where it begins": ("from {number(value.least)} to {number(value.largest)}", "from {number(value.least)} to {number(value.least)}"),
         "a minus before a zero": ("return f\"{x + 0:.4g}\"", "return f\"{x:.4g}\""),
         "1e+03 kB": ("while amount >= 999.5 and", "while amount >= 1000 and"),
         "no range from 0": ("if value.least is not None and value.largest is not None:", "if value.least and value.largest:"),

@@ -5,6 +5,7 @@
 
 FAULTS = {
     "examples/alexnet.py": {
+        "where the towers cross the second one's channels come first": ("tinynet.concat(maps, axis=1) for", "tinynet.concat(maps[::-1], axis=1) for"),
         "the border at the top and the left": ("F.pad(x, (0, self.border, 0, self.border))", "F.pad(x, (self.border, 0, self.border, 0))"),
         "biases of all layers decay": ("({} if p.bias_decay else dict(weight_decay=0.0))", "({} if not p.bias_decay else dict(weight_decay=0.0))"),
         "fc7's biases start at 0": ("ones=(\"conv2\", \"conv4\", \"conv5\", \"fc6\", \"fc7\"),", "ones=(\"conv2\", \"conv4\", \"conv5\", \"fc6\"),"),
@@ -27,6 +28,7 @@ FAULTS = {
         "a picture that is too small": ("                if side < 1:", "                if side < 0:"),
     },
     "examples/variants.py": {
+        "a crossing at the layer left out moves to the layer before it": ("tuple(behind if name == layer", "tuple(before if name == layer"),
         "what follows a layer left out comes first": ("after[before] = f\"{after.get(before, '')} {after.pop(layer, '')}\".strip()", "after[before] = f\"{after.pop(layer, '')} {after.get(before, '')}\".strip()"),
         "no one sees both towers in its place": ("tuple(behind if name == layer else name for name in p.crossings)", "tuple(name for name in p.crossings if name != layer)"),
         "48 kernels where there are fewer": ("max(32, p.kernels[0])", "max(48, p.kernels[0])"),
@@ -40,6 +42,7 @@ FAULTS = {
         "a net without its norm has its pools after": ("\"no-norm\": Variant(\"without local response normalisation\", said(\"norm\", \"\"))", "\"no-norm\": Variant(\"without local response normalisation\", said(\"same_map\", \"\"))"),
     },
     "examples/prepare_imagenet.py": {
+        "a second Ctrl-C does not end the program at once": ("            signal.signal(getattr(signal, name), signal.SIG_DFL)", "            signal.getsignal(getattr(signal, name))"),
         "--max-bad 0 bears a hundredth": ("0.01 if args.max_bad is None else args.max_bad", "args.max_bad or 0.01"),
         "problems found end well": ("return 1 if problems else 0", "return 0"),
         "signals stay caught": ("            signal.signal(getattr(signal, name), handler)\n\n", "            pass\n\n"),
@@ -53,6 +56,7 @@ FAULTS = {
         "ranks that may differ": ("        together.begin(job, args)\n", ""),
     },
     "examples/features.py": {
+        "pictures and --data given together are not refused": ("if bool(args.pictures) == bool(args.data):", "if not (args.pictures or args.data):"),
         "labels of the rows are not kept": ("batches, found[\"labels\"] = loader.epoch(0), train.labels", "batches = loader.epoch(0)"),
         "receptive field without the layer itself": ("model.preset.layers[: model.preset.layers.index(layer) + 1]", "model.preset.layers[: model.preset.layers.index(layer)]"),
         "a layer's name is forgotten": ("features(model, batches, inputs, layer, job)", "features(model, batches, inputs, \"\", job)"),
@@ -62,6 +66,7 @@ FAULTS = {
         "a sheet of a rank's pictures": ("if args.pictures or args.out.suffix == \".png\":", "if args.pictures:"),
     },
     "examples/similar.py": {
+        "captions of test pictures are taken from the training set": ("caption(name, test) for name", "caption(name, train) for name"),
         "test:N one too far": ("int(name[5:]) >= len(test)", "int(name[5:]) > len(test)"),
         "the classes of training pictures by their place": ("train.classes[train.labels[place]]", "train.classes[train.labels[place] - 1]"),
         "the picture itself among the training ones": ("said.split(\"\\n\")[0]", "said.split(\"\\n\")[-1]"),
@@ -133,6 +138,7 @@ FAULTS = {
         "pixels start by He's rule": ("self.paint = nn.Linear(hidden, pixels, weight_init=nn.init.xavier(), device=device)", "self.paint = nn.Linear(hidden, pixels, device=device)"),
     },
     "examples/history/gan.py": {
+        "the second norm of the generator has no rectifier": ("self.norm2 = nn.BatchNorm2d(maps, device=device, relu=True)", "self.norm2 = nn.BatchNorm2d(maps, device=device)"),
         "the judge's loss reaches the forger": ("net.judge(forged.detach())", "net.judge(forged)"),
         "distance twice between": ("return 2 * mean(x, y) - mean(x, x) - mean(y, y)", "return mean(x, y) - mean(x, x) - mean(y, y)"),
         "a judge that stays frozen": ("    for parameter in net.judge.parameters():\n        parameter.requires_grad = True\n", ""),
@@ -163,6 +169,7 @@ FAULTS = {
         "it records while it speaks": ("    with tinynet.no_grad():\n        for _", "    if True:\n        for _"),
     },
     "examples/history/transformer.py": {
+        "the decoder's two attentions share their weights": ("self.cross = nn.MultiHeadAttention(width, heads, weight_init=START, device=device)", "self.cross = self.look"),
         "padding is looked at": ("x = self.norms[0](x + self.look(x, mask=mask))", "x = self.norms[0](x + self.look(x))"),
         "the end is cut too late": ("[: [*row[1:], END].index(END)]", "[: [*row[1:], END].index(END) + 1]"),
         "eins within a number": ("\"eins\" if last == \"ein\" else last", "last"),
@@ -180,6 +187,7 @@ FAULTS = {
         "the last stage is not frozen by its name": ("name.split(\".\")[: 2 if name.startswith(\"stages\") else 1]", "name.split(\".\")[:1]"),
     },
     "examples/history/googlenet.py": {
+        "the auxiliary outputs come before the main one": ("return [logits, *early] if", "return [*early, logits] if"),
         "auxiliary classifiers in use": ("return [logits, *early] if self.training else logits", "return [logits, *early] if early else logits"),
         "5x5 sees the 3x3's": ("five = self.five[1](self.five[0](x))", "five = self.five[1](self.three[0](x))"),
         "sides of an odd half": ("return -(-(side - 3) // 2) + 1", "return (side - 3) // 2 + 1"),
@@ -189,23 +197,27 @@ FAULTS = {
         "early classifiers start large": ("self.fc2 = nn.Linear(width, classes, weight_init=nn.init.normal(0.01), device=on)", "self.fc2 = nn.Linear(width, classes, device=on)"),
     },
     "examples/history/lenet5.py": {
+        "the codes are of 0 and 1": (".choice([-1, 1], (classes, CODE))", ".choice([0, 1], (classes, CODE))"),
         "weights that are to stay zero": ("F.conv2d(x, self.weight * self.seen, self.bias)", "F.conv2d(x, self.weight, self.bias)"),
         "codes that are learnt": ("self.codes = nn.Buffer(codes, device)", "self.codes = nn.Parameter(codes, device)"),
         "first weights by the outputs of a unit": ("n = nn.init.fans(shape)[0]", "n = nn.init.fans(shape)[1]"),
         "C5 of other sides": ("side = (side // 2 - 4) // 2", "side = ((side - 4) // 2) // 2"),
     },
     "examples/history/perceptron.py": {
+        "xor is or": ("np.array([-1, 1, 1, -1], np.float32)", "np.array([-1, 1, 1, 1], np.float32)"),
         "zero is right": ("wrong = (agreement <= 0).float()", "wrong = (agreement < 0).float()"),
         "bytes are not scaled": ("read_picture(what, (28, 28, 1)).ravel() / np.float32(255)", "read_picture(what, (28, 28, 1)).ravel().astype(np.float32)"),
         "a right answer moves it": ("wrong = (agreement <= 0).float()", "wrong = (agreement <= 1).float()"),
         "trousers are bags": ("            target[part.labels == part.classes.index(name)] = sign", "            target[part.labels == part.classes.index(name)] = -sign"),
     },
     "examples/history/vgg.py": {
+        "the first full layer has no rectifier": ("self.fc1 = nn.Linear(channels * side * side, width, device=device, relu=True)", "self.fc1 = nn.Linear(channels * side * side, width, device=device)"),
         "one linear layer without dropout": ("self.fc3(self.dropout(self.fc2(x)))", "self.fc3(self.fc2(x))"),
         "first weights of the last layer": ("self.fc3 = nn.Linear(width, classes, weight_init=nn.init.normal(0.01), device=device)", "self.fc3 = nn.Linear(width, classes, device=device)"),
         "sides are rounded up": ("                side //= 2", "                side = -(-side // 2)"),
     },
     "examples/report.py": {
+        "errors of report go to the standard output": ("print(f\"{parser.prog}: error: {error}\", file=sys.stderr)", "print(f\"{parser.prog}: error: {error}\")"),
         "the first run alone": ("        for folder in args.folder:\n", "        for folder in args.folder[:1]:\n"),
         "the first folder alone": ("            print(write_report(folder))\n        return 0\n", "            print(write_report(folder))\n            return 0\n"),
     },

@@ -5,6 +5,7 @@
 
 FAULTS = {
     "foreign/torch.py": {
+        "STACK_GLOBAL takes module and name in the wrong order": ("name, module = stack.pop(), stack.pop()", "module, name = stack.pop(), stack.pop()"),
         "strides are bytes": ("strides = [s * flat.itemsize for s in part.strides]", "strides = list(part.strides)"),
         "the offset is forgotten": ("as_strided(flat[part.offset :], part.shape, strides)", "as_strided(flat, part.shape, strides)"),
         "C order": ("view = np.lib.stride_tricks.as_strided(flat[part.offset :], part.shape, strides)", "view = flat[part.offset : part.offset + count].reshape(part.shape)"),
@@ -38,6 +39,7 @@ FAULTS = {
         "what is not in a state dict is passed over": ("            raise ValueError(f\"{name}, which is no tensor\")\n    return tree", "            continue\n    return {k: v for k, v in tree.items() if isinstance(v, Part)}"),
     },
     "foreign/caffe.py": {
+        "fixed fields of four and of eight bytes are exchanged": ("{1: 8, 5: 4}", "{1: 4, 5: 8}"),
         "the highest bits first": ("value |= (byte & 127) << shift", "value = (value << 7) | (byte & 127)"),
         "seven bits of eight": ("if byte < 128:", "if byte <= 128:"),
         "shapes of the old form first": ("shape = sizes or list(old.values())", "shape = list(old.values()) if all(old.values()) else sizes"),

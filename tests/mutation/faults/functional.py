@@ -10,6 +10,7 @@ FAULTS = {
         "relu in place is refused under no_grad as well": (" and x.node is None and is_grad_enabled():", " and x.node is None:"),
     },
     "functional/losses.py": {
+        "an x and a target of one size but two shapes pass": ("    if x.shape != target.shape:\n        raise ValueError(\n            f\"{operation}: expected {name} and target of one shape", "    if x.size != target.size:\n        raise ValueError(\n            f\"{operation}: expected {name} and target of one shape"),
         "cross-entropy: sum for mean": ("losses.mean() if reduction == \"mean\"", "losses.sum() if reduction == \"mean\""),
         "targets beyond the classes pass": ("0 <= labels.min() <= labels.max() < K", "0 <= labels.min()"),
         "the worst target is the largest": ("worst = labels.min() if labels.min() < 0 else labels.max()", "worst = labels.max()"),
@@ -43,6 +44,7 @@ FAULTS = {
         "an odd number of widths": ("    if len(widths) % 2 or not 2 <= len(widths) <= 2 * x.ndim:", "    if not 2 <= len(widths) <= 2 * x.ndim:"),
     },
     "functional/attention.py": {
+        "a mask is checked before causal is added": ("    if causal:\n        below = np.tri(T, S, dtype=bool)\n        mask = below if mask is None else mask & below\n", "", "    if mask is not None and mask.ndim == 3:\n", "    if causal:\n        below = np.tri(T, S, dtype=bool)\n        mask = below if mask is None else mask & below\n    if mask is not None and mask.ndim == 3:\n"),
         "a mask makes attention look ahead": ("mask = below if mask is None else mask & below", "mask = below if mask is None else mask"),
         "one query that sees something is enough": ("not seen.any(axis=-1).all():", "not seen.any():"),
         "a tensor of tokens on another device is taken as it is": ("if isinstance(tokens, Tensor) and tokens.device == weight.device:", "if isinstance(tokens, Tensor):"),
@@ -74,6 +76,7 @@ FAULTS = {
         "True is a number": ("        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):", "        if not isinstance(value, (int, float, np.integer, np.floating)):"),
     },
     "functional/affine.py": {
+        "a bias with more axes is not refused": ("bias.shape != weight.shape[:1]", "bias.shape[-1:] != weight.shape[:1]"),
         "a bias of the right size and the wrong shape": ("bias.shape != weight.shape[:1]:", "bias.size != weight.shape[0]:"),
     },
 }

@@ -49,6 +49,8 @@ FAULTS = {
         "a kink in every direction is an error": (" and not whole.kinks.all():", ":"),
     },
     "gradcheck/consistency.py": {
+        "a coarser gradient in float64 after a call in float32 is not noticed": ("    when = \"in float64 after a call in float32\"\n    c.expect(when, c.gradients(when, c.v), c.of_v)\n", ""),
+        "outputs are never used alone": ("    each_output_alone,\n", ""),
         "memory orders: the outputs may differ": ("        if same_values:\n            outputs", "        if False:\n            outputs"),
         "inputs always in C order": ("values = _in_turns(of_inputs, s.values) or s.values", "values = [LAYOUTS['C order'](x) for x in s.values]"),
         "upstream gradients always in C order": ("_in_turns(of_upstream, s.apart(c.v))", "[LAYOUTS['C order'](part) for part in s.apart(c.v)]"),
@@ -174,6 +176,7 @@ FAULTS = {
         "a gradient of 1e-23 of a loss of 0": ("np.square(v * np.maximum(self.spread, digits))", "np.square(v * self.spread)"),
     },
     "gradcheck/layouts.py": {
+        "arrays with negative strides begin at the wrong place": ("memory, -start, strides)", "memory, 0, strides)"),
         "batch innermost is C order": ("np.array(x) if x.ndim < 2 else np.moveaxis(c_order(np.moveaxis(x, 0, -1)), -1, 0)", "c_order(x)"),
         "backwards is forwards": ("back = tuple(slice(None, None, -1) for _ in x.shape)", "back = tuple(slice(None) for _ in x.shape)"),
         "like takes C order": ("return copy if np.array_equal(copy, values, equal_nan=True) else values.copy()", "return values.copy()"),
@@ -181,6 +184,7 @@ FAULTS = {
         "only the first axis is backwards": ("back = tuple(slice(None, None, -1) for _ in x.shape)", "back = (slice(None, None, -1),) * min(x.ndim, 1)"),
     },
     "gradcheck/report.py": {
+        "the worst error is a mean": ("np.abs(c.analytical - c.numerical)[kept].max()", "np.abs(c.analytical - c.numerical)[kept].mean()"),
         "wrong is told of the last": ("raise GradcheckError(_wrong(wrong))", "raise GradcheckError(_wrong(wrong[::-1]))"),
         "the smallest error first": ("order = np.argsort(np.where(c.wrong, -np.nan_to_num(error, nan=np.inf), np.inf)", "order = np.argsort(np.where(c.wrong, np.nan_to_num(error, nan=np.inf), np.inf)"),
         "NaN is right": ("return ~(self.apart <= np.maximum(self.allowed + self.errors, self.noises))", "return self.apart > np.maximum(self.allowed + self.errors, self.noises)"),

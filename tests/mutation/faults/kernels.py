@@ -5,6 +5,7 @@
 
 FAULTS = {
     "kernels/im2col.py": {
+        "what lies right of the picture is not zero": ("part[:, top:bottom, :left] = part[:, top:bottom, right:] = 0", "part[:, top:bottom, :left] = 0"),
         "col2im forgets that windows overlap": ("] += windows[:, i, j]", "] = windows[:, i, j]"),
         "col2im transposes the kernel": ("+= windows[:, i, j]", "+= windows[:, min(j, kh - 1), min(i, kw - 1)]"),
         "padding of rows and columns exchanged": ("(ph, pw), (C, H, W, N) = padding, x.shape\n    if", "(pw, ph), (C, H, W, N) = padding, x.shape\n    if"),
@@ -16,6 +17,7 @@ FAULTS = {
         "col2im keeps the padding": ("return batch_first(dx[:, ph : ph + H,", "return batch_first(dx[:, 0 : H,"),
     },
     "kernels/conv2d.py": {
+        "dx starts from what the pooled memory held": ("        block[...] = 0\n", ""),
         "groups: all outputs see the first input channels": ("col = _columns(x[_group(C, groups, g)], kernel, stride, padding, tile, run)", "col = _columns(x[_group(C, groups, 0)], kernel, stride, padding, tile, run)"),
         "dw: group of x mistaken": ("col = _columns(x[_group(C, groups, g)], kernel, stride, padding, tile, whole)", "col = _columns(x[_group(C, groups, groups - 1 - g)], kernel, stride, padding, tile, whole)"),
         "dx: group of weight mistaken": ("w = weight[_group(O, groups, g), channels]", "w = weight[_group(O, groups, 0), channels]"),
@@ -154,6 +156,7 @@ FAULTS = {
         "log: the largest of all, not of each row": ("    shifted = x - x.max(axis=axis, keepdims=True)\n", "    shifted = x - x.max()\n"),
     },
     "kernels/cross_entropy.py": {
+        "the definition spreads smoothing over the other classes": ("(k == target[n]) + e / K", "(k == target[n]) + e / (K - 1)"),
         "one-hot not subtracted": ("dlogits[np.arange(len(target)), target] -= (1 - e) * dlosses", "pass"),
         "upstream gradient ignored": ("probabilities.reshape(-1, K) * dlosses[:, None]", "probabilities.reshape(-1, K).copy()"),
         "probabilities overwritten": ("dlogits = probabilities.reshape(-1, K) * dlosses[:, None]", "dlogits = probabilities.reshape(-1, K)\n    dlogits *= dlosses[:, None]"),
@@ -170,6 +173,7 @@ FAULTS = {
         "square forgotten": ("1 - y * y, out=dx", "1 - y, out=dx"),
     },
     "kernels/steps/sgd.py": {
+        "with nesterov the rate scales the decay alone": ("        downhill += g\n        downhill *= lr\n        v *= m\n        v -= downhill\n        np.multiply(v, m, out=s)", "        downhill *= lr\n        downhill += g\n        v *= m\n        v -= downhill\n        np.multiply(v, m, out=s)"),
         "decay left out": ("step = np.multiply(w, d, out=", "step = np.multiply(w, 0 * d, out="),
         "rate outside the velocity": ("step *= lr\n        v *= m\n        v -= step\n        w += v", "v *= m\n        v -= step\n        w += lr * v"),
         "momentum after the step": ("v *= m\n        v -= step", "v -= step\n        v *= m"),
@@ -187,6 +191,7 @@ FAULTS = {
         "size of a picture known by its rows": ("if a.shape[:2] != (h, w) else (0, 0)\n        return", "if a.shape[0] != h else (0, 0)\n        return"),
     },
     "kernels/elementwise.py": {
+        "erf takes the series for all negative numbers": ("np.abs(x.real) < 0.5", "x.real < 0.5"),
         "exp: its own gradient forgotten": ("Row(\"exp(x)\", \"dy * y\")", "Row(\"exp(x)\", \"dy * 1\")"),
         "clip: no gradient at the limit": ("where(x < least, 0, where(x > most, 0, dy))", "where(x <= least, 0, where(x >= most, 0, dy))"),
         "leaky_relu: at 0 the slope is 1": ("where(x > 0, dy, negative_slope * dy)", "where(x >= 0, dy, negative_slope * dy)"),
@@ -194,6 +199,7 @@ FAULTS = {
         "elu: at 0 the slope of the right side": ("\"dy * where(x > 0, 1, alpha * exp(where(x > 0, 0, x)))\"", "\"dy * where(x >= 0, 1, alpha * exp(where(x > 0, 0, x)))\""),
     },
     "kernels/index.py": {
+        "an index that stands twice gets one gradient": ("np.add.at(dx, key, dy)", "dx[key] += dy"),
         "index: an element taken twice gets one gradient": ("np.add.at(", "np.ndarray.__setitem__("),
     },
     "kernels/steps/adam.py": {
@@ -207,14 +213,17 @@ FAULTS = {
         "centered: the mean of what came before": ("        move(n, g, c, t)\n        np.multiply(n, n, out=t)\n        np.subtract(s, t, out=t)\n        np.maximum(t, 0, out=t)  # rounding may take a variance of 0 below it\n        np.sqrt(t, out=t)\n        _finish(w, g, u, t, lr, eps, m)\n", "        np.multiply(n, n, out=t)\n        np.subtract(s, t, out=t)\n        np.maximum(t, 0, out=t)  # rounding may take a variance of 0 below it\n        np.sqrt(t, out=t)\n        _finish(w, g, u, t, lr, eps, m)\n        move(n, g, c, t)\n"),
     },
     "kernels/adaptive_avg_pool2d.py": {
+        "windows of adaptive pooling end too early": ("-(-(i + 1) * n // out)", "(i + 1) * n // out"),
         "disjoint by rows alone": ("disjoint = H % size[0] == W % size[1] == 0", "disjoint = H % size[0] == 0"),
     },
     "kernels/attention.py": {
+        "dq lacks the scale": ("        dS *= scale\n        np.matmul(dS, K[batch], out=dQ[batch])\n", "        np.matmul(dS, K[batch], out=dQ[batch])\n        dS *= scale\n"),
         "every piece has the first pictures' mask": ("closed if closed.ndim == 2 else closed[batch]", "closed if closed.ndim == 2 else closed[: len(s)]"),
         "backward: scaled by the values' size": ("(q.shape[2] // p.shape[1]) ** -0.5", "(v.shape[2] // p.shape[1]) ** -0.5"),
         "large scores overflow": ("        s -= s.max(axis=3, keepdims=True)\n", ""),
     },
     "kernels/batch_norm.py": {
+        "the variance over all ranks leaves out how far their means are apart": ("sum(n * (v_k + (m_k - m) ** 2) for n", "sum(n * v_k for n"),
         "running variance by this rank's count": ("(running_var, var * (P / (P - 1)))", "(running_var, var * (x2.shape[1] / (x2.shape[1] - 1)))"),
         "ranks: dx of what the ReLU cut": ("send(channels, passed(channels)), pieces)", "send(channels, dy2[channels]), pieces)"),
         "blocks of a variance count alike": ("squares + counts * (means - mean) ** 2", "squares + (means - mean) ** 2"),
@@ -229,6 +238,7 @@ FAULTS = {
         "sums in the dtype of x": ("sums = np.empty(len(pieces))", "sums = np.empty(len(pieces), x.dtype)"),
     },
     "kernels/dilation.py": {
+        "the definition of dilation takes a wrong group": ("first = o // (O // groups) * C_group", "first = o // groups * C_group"),
         "outside of the picture is what was in memory": ("        parts.fill(0)\n        x = x.transpose", "        x = x.transpose"),
         "both axes have the rows' stride": ("self.stride = axes[0].stride, axes[1].stride", "self.stride = axes[0].stride, axes[0].stride"),
         "pixels that no window sees keep what was in memory": ("        dx.fill(0)\n", ""),
@@ -237,6 +247,7 @@ FAULTS = {
         "outputs that were too many get what lay in memory": ("        parts.fill(0)\n        parts[:, : h.outputs, : w.outputs]", "        parts[:, : h.outputs, : w.outputs]"),
     },
     "kernels/layer_norm.py": {
+        "the weight is left out of one sum of layer norm's backward": ("share = _dot(g, h) / D", "share = _dot(dy_, h) / D"),
         "no db where x needs no gradient": ("        if needs[2]:\n            db[k] = ones @ dy_\n        if not needs[0]:\n            return\n", "        if not needs[0]:\n            return\n        if needs[2]:\n            db[k] = ones @ dy_\n"),
         "dw of the last rows alone": ("dw.sum(axis=0).astype(dtype), db", "dw[-1].astype(dtype), db"),
         "eps is divided by the length": ("inverse[rows] = 1 / np.sqrt(_dot(y_, y_) / D + eps)", "inverse[rows] = 1 / np.sqrt((_dot(y_, y_) + eps) / D)"),
@@ -251,6 +262,7 @@ FAULTS = {
     "kernels/nll_loss.py": {
     },
     "kernels/gelu.py": {
+        "the derivative of the cube in gelu lacks its 3": ("slope *= 3 * A * C", "slope *= A * C"),
         "single precision by fewer terms": ("cheb2poly(SERIES[:12])", "cheb2poly(SERIES[:7])"),
         "two terms fewer in float32": ("cheb2poly(SERIES[:12])", "cheb2poly(SERIES[:10])"),
     },
@@ -258,9 +270,11 @@ FAULTS = {
         "both forms for a half": ("work *= 1 - a", "work *= a"),
     },
     "kernels/mse_loss.py": {
+        "the target's gradient has the sign of x's": ("-dx if needs[1] else None", "dx if needs[1] else None"),
         "the target's gradient only beside that of x": ("return dx if needs[0] else None, -dx if needs[1] else None", "return (dx, -dx if needs[1] else None) if needs[0] else (None, None)"),
     },
     "kernels/bce_with_logits.py": {
+        "binary cross-entropy of negative logits is wrong": ("np.exp(-np.maximum(x, -x))", "np.exp(-x)"),
         "a small loss beside a large logit": ("    losses += np.maximum(x, 0) - x * target", "    losses += np.maximum(x, 0)\n    losses -= x * target"),
         "the digits of small losses are lost": ("losses = np.log1p(np.exp(-np.maximum(x, -x)))", "losses = np.log(1 + np.exp(-np.maximum(x, -x)))"),
     },

@@ -5,6 +5,7 @@
 
 FAULTS = {
     "nn/module.py": {
+        "apply visits a shared module several times": ("                seen.add(id(module))\n                for _, child in module.named_children():\n                    visit(child)\n                fn(module)", "                for _, child in module.named_children():\n                    visit(child)\n                fn(module)"),
         "a parameter shares its array": ("return where.upload(np.asarray(as_array(what, data), order=\"C\")), where", "return np.asarray(as_array(what, data), order=\"C\"), where"),
         "a tensor's device is forgotten": ("        device = data.device if device is None else device\n", ""),
         "the given device is forgotten": ("device = data.device if device is None else device", "device = data.device"),
@@ -54,6 +55,7 @@ FAULTS = {
         "buffers are counted as parameters in repr": ("buffers = sum(b.size for b in self.buffers())", "buffers = sum(b.size for b in self.parameters())"),
     },
     "nn/init.py": {
+        "fan_out leaves out the kernel": ("return shape[1] * kernel, shape[0] * kernel", "return shape[1] * kernel, shape[0]"),
         "one draw for all": ("random.generator().normal(0.0, sigma, shape)", "np.random.Generator(np.random.Philox(key=[random._seed, 0])).normal(0.0, sigma, shape)"),
         "xavier of fan_in alone": ("a = math.sqrt(6 / sum(fans(shape)))", "a = math.sqrt(6 / fans(shape)[0])"),
         "xavier on one side": ("uniform(-a, a, shape)", "uniform(0, a, shape)"),
@@ -68,6 +70,7 @@ FAULTS = {
         "constant in the value's own dtype": ("np.full(shape, value, np.float32)", "np.full(shape, value)"),
     },
     "nn/layers.py": {
+        "a transposed convolution tells of one group's channels": ("O = O_group * self.options[\"groups\"]", "O = O_group"),
         "the bias is not zero": ("(bias_init or init.constant(0))((out_channels,))", "(bias_init or init.normal(0.01))((out_channels,))"),
         "groups of inputs": ("shape = (out_channels, in_channels // groups, *kernel)", "shape = (out_channels // groups, in_channels, *kernel)"),
         "the weight is transposed": ("init.he())((out_features, in_features))", "init.he())((in_features, out_features))"),

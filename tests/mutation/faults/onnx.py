@@ -5,6 +5,7 @@
 
 FAULTS = {
     "onnx/writing.py": {
+        "a layer norm without weight gets a weight of zeros": ("w.constant(np.ones(row, x.dtype))", "w.constant(np.zeros(row, x.dtype))"),
         "top and left of pads exchanged": ("pads=[ph, pw, ph, pw], group", "pads=[pw, ph, pw, ph], group"),
         "pads begin and end side by side": ("pads=[ph, pw, ph, pw], group", "pads=[ph, ph, pw, pw], group"),
         "groups forgotten in conv": ("pads=[ph, pw, ph, pw], group=plain(step, \"groups\"),", "pads=[ph, pw, ph, pw],"),
@@ -48,6 +49,7 @@ FAULTS = {
         "the second of two limits as the first": ("[\"\" if np.isinf(limit) else w.constant(limit, dtype) for limit in options(step)]", "[\"\" if np.isinf(limit) else w.constant(limit, dtype) for limit in sorted(options(step), key=abs)]"),
     },
     "onnx/windows.py": {
+        "SAME_LOWER pads as SAME_UPPER does": ("if how == \"SAME_UPPER\" else (more, less)", "if how != \"VALID\" else (more, less)"),
         "pads side by side": ("widths = [(pads[0], pads[2]), (pads[1], pads[3])]", "widths = [(pads[0], pads[1]), (pads[2], pads[3])]"),
         "the odd pixel on the other side": ("(less, more) if how == \"SAME_UPPER\"", "(more, less) if how == \"SAME_UPPER\""),
         "SAME without dilation": ("wide = [(k - 1) * d + 1 for", "wide = [k + 0 * d for"),
@@ -68,6 +70,7 @@ FAULTS = {
         "the border counts": ("    counts = bool(node.get(\"count_include_pad\", 0))", "    counts = bool(node.get(\"count_include_pad\", 1))"),
     },
     "onnx/exporting.py": {
+        "an input may have the name of a weight in an exported file": ("*(wire.name for wire in graph.inputs), *outputs, *state]", "*(wire.name for wire in graph.inputs), *outputs]"),
         "metadata in JSON always": ("name: value if isinstance(value, str) else json.dumps(value)", "name: json.dumps(value)"),
         "a result may be called as a node": ("writer = Writer(onnx, names)", "writer = Writer(onnx, names[: len(graph.inputs)] + state)"),
         "nodes of the module before": ("        writer.begin(step.path)\n", "        writer.begin(graph.steps[0].path)\n"),

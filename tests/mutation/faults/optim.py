@@ -5,6 +5,7 @@
 
 FAULTS = {
     "optim/sgd.py": {
+        "SGD ignores nesterov": ("weight_decay=weight_decay, nesterov=nesterov", "weight_decay=weight_decay, nesterov=False"),
         "another rule's kernel": ("step = kernels.nesterov_step if group[\"nesterov\"] else kernels.sgd_step", "step = kernels.sgd_step"),
         "the step of nesterov is the velocity": ("return state[\"step\" if group[\"nesterov\"] else \"velocity\"]", "return state[\"velocity\"]"),
         "momentum below zero": ("        self.not_negative(\"momentum\", group[\"momentum\"])\n        self.flag(\"nesterov\"", "        self.flag(\"nesterov\""),

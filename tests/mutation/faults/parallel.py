@@ -53,6 +53,7 @@ FAULTS = {
         "bytes of a ring of one more": ("        self.sent += array.nbytes * 2 * (K - 1) / K", "        self.sent += array.nbytes * 2 * K / (K + 1)"),
     },
     "parallel/factors.py": {
+        "the largest count is this rank's own": ("self.most, self.count = max(counts), counts[rank]", "self.most, self.count = counts[rank], counts[rank]"),
         "dw is computed as well": ("node.needs_input_grad = (of_x, False, of_bias, *others)", "node.needs_input_grad = (of_x, True, of_bias, *others)"),
         "the relu is forgotten": ("            if y is not None:\n", "            if False:\n"),
         "rows of this rank alone": ("rows // self.count * self.most, width", "rows, width"),

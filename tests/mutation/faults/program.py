@@ -94,6 +94,7 @@ FAULTS = {
         "a rate of one's own is scaled": ("if given.keys() >= {\"lr\", \"scale_lr\"}:", "if given.keys() > {\"lr\", \"scale_lr\", \"batch_size\"}:"),
     },
     "program/runs.py": {
+        "--data is ignored where a run has settings": ("if config and data is None else", "if config else"),
         "the first one is repeated": ("tuple(devices + [devices[-1]] * (most - len(devices)))", "tuple(devices + [devices[0]] * (most - len(devices)))"),
         "too many devices": ("    if len(devices) > most:", "    if len(devices) > 2:"),
         "one GPU twice is one device": ("devices[1] = first.twin()  # one", "devices[1] = first  # one"),
@@ -120,6 +121,7 @@ FAULTS = {
         "a folder is looked at before it is locked": ("    with locked(folder):\n        if to_go_on_from(folder):\n            raise CheckpointError(\n                f\"{folder} holds a run already: add --resume, or choose another --out\"\n            )\n        yield folder", "    if to_go_on_from(folder):\n        raise CheckpointError(\n            f\"{folder} holds a run already: add --resume, or choose another --out\"\n        )\n    with locked(folder):\n        yield folder"),
     },
     "program/options.py": {
+        "a duration of 0 is accepted": ("if not match or not float(match[1]):", "if not match:"),
         "seconds are minutes": ("\"s\": 1 / 60, \"m\": 1.0", "\"s\": 1.0, \"m\": 1.0"),
         "hours are minutes": ("\"h\": 60.0", "\"h\": 1.0"),
         "zero passes as a rate": ("if 0 < (number := float(text)) < math.inf:", "if 0 <= (number := float(text)) < math.inf:"),
@@ -141,6 +143,7 @@ FAULTS = {
         "spaces in edits stay": ("tuple(part.strip() for part in each.split(\"=\", 1))", "tuple(each.split(\"=\", 1))"),
     },
     "program/commandline.py": {
+        "--crop is not refused beside --import": ("\"picture_size\", \"crop\"})", "\"picture_size\"})"),
         "defaults count as given": ("if value != parser.get_default(name)}", "if value}"),
         "eval takes all": ("    \"eval\": WHERE | {\"data\", \"val_share\", \"batch_size\", \"workers\", \"out\"},\n", ""),
         "predict takes data": ("\"predict\": WHERE,", "\"predict\": WHERE | {\"data\"},"),
@@ -256,6 +259,7 @@ FAULTS = {
         "as many classes are the same classes": ("same = saved.state[\"about\"][\"classes\"] == about[\"classes\"]", "same = len(saved.state[\"about\"][\"classes\"]) == len(about[\"classes\"])"),
     },
     "program/published.py": {
+        "three names in a message look like more": ("if len(some) > 3 else", "if len(some) >= 3 else"),
         "blue stays red": ("x = x[:, ::-1] if self.order == \"BGR\" else x", "x = x"),
         "widths are not divided by": ("self.share = nn.Buffer(1 / np.reshape", "self.share = nn.Buffer(np.reshape"),
         "padding of the other": ("self.conv1 = nn.Conv2d(3, k1, 11, 4, 0 if of_caffe else 2, **more)", "self.conv1 = nn.Conv2d(3, k1, 11, 4, 2 if of_caffe else 0, **more)"),

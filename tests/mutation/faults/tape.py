@@ -5,6 +5,7 @@
 
 FAULTS = {
     "arithmetic/operands.py": {
+        "a number beside a tensor is put on the CPU": ("return tensor(x, device=like.device)", "return tensor(x)"),
         "gradient not summed over a broadcast axis": ("if n == 1 and grad.shape[i + extra] != 1", "if False"),
         "gradient not summed over new axes": ("axes = tuple(range(extra)) + tuple(", "axes = tuple(range(0)) + tuple("),
         "an axis may be named twice, once from behind": ("len({a % ndim for a in axes}) < len(axes)", "len(set(axes)) < len(axes)"),
@@ -14,6 +15,7 @@ FAULTS = {
         "an operation without gradient takes tensors of two devices": ("    device = common_device(name, tensors)\n    arrays", "    device = tensors[0].device\n    arrays"),
     },
     "arithmetic/binary.py": {
+        "the gradient by an exponent is NaN where the base is 0": ("xp.log(xp.where(a == 0, 1, a))", "xp.log(a)"),
         "sub: sign of b": ("unbroadcast(-dy, b) if need_b", "unbroadcast(dy, b) if need_b"),
         "div: square forgotten": ("-dy * a / (b * b)", "-dy * a / b"),
         "pow: exponent not lowered": ("x ** (ctx.p - 1)", "x ** ctx.p"),
@@ -66,6 +68,7 @@ FAULTS = {
         "flatten from behind the last axis": ("if not 0 <= start <= max(x.ndim - 1, 0):", "if not 0 <= start <= x.ndim:"),
     },
     "tape.py": {
+        "a leaf's gradient may be the array of another tensor's": ("elif not _shares_memory(node, g, i, arrived, leaving):", "elif g.base is None:"),
         "oldest node first": ("heapq.heappush(queue, (-source.number, source))", "heapq.heappush(queue, (source.number, source))"),
         "gradients of a shared node not added": ("return functools.reduce(functools.partial(add, device), parts)", "return parts[-1]"),
         "gradients shared between leaves": ("elif not _shares_memory(node, g, i, arrived, leaving):", "elif True:"),
@@ -183,6 +186,7 @@ FAULTS = {
         "a format rounds twice": ("return format(self.item(), spec) if spec else str(self)", "return format(round(self.item(), 6), spec) if spec else str(self)"),
     },
     "arithmetic/comparisons.py": {
+        "all forgets keepdims": ("lambda x: x.all(axis=axes, keepdims=keepdims), x)", "lambda x: x.all(axis=axes), x)"),
         "argmax of all does not keep its axes": ("1 if along in (None, i) else n", "1 if along == i else n"),
         "remainder has the first one's sign": ("_logic(\"remainder\", operator.mod, a, b)", "_logic(\"remainder\", np.fmod, a, b)", "import operator\n", "import operator\n\nimport numpy as np\n"),
         "argmin of nothing is asked of the whole alone": ("if (x.size if along is None else x.shape[along]) == 0:", "if along is None and x.size == 0:"),
@@ -195,6 +199,7 @@ FAULTS = {
         "a letter twice in the result": (" or len(set(wanted)) < len(wanted):", ":"),
     },
     "arithmetic/elementwise.py": {
+        "functions of whole numbers come out in float64": ("return x if x.dtype.kind in \"fc\" else", "return x if x.dtype.kind in \"fciu\" else"),
         "a limit that whole numbers cannot have wraps round": ("least = lowest if least is None else max(lowest, min(least, highest))", "least = lowest if least is None else least"),
         "whole numbers are clipped to whole limits": ("x.dtype.kind in \"iu\" and any(limit % 1 for limit in given if -np.inf", "x.dtype.kind in \"iu\" and all(limit % 1 for limit in given if -np.inf"),
         "whole numbers go to the kernels as they are": ("return x if x.dtype.kind in \"fc\" else astype(x, np.float32)", "return astype(x, np.float32) if x.dtype.kind == \"b\" else x"),
@@ -206,6 +211,7 @@ FAULTS = {
         "several rows for each: as many as one each": ("slice(self.first * k, (self.first + self.count) * k)", "slice(self.first * k, self.first * k + self.count)"),
     },
     "creation.py": {
+        "ones are float64 by default": ("_made(np.ones(_shape(\"ones\", shape), dtype or np.float32)", "_made(np.ones(_shape(\"ones\", shape), dtype or np.float64)"),
         "eye of 0 columns is square": ("(n, n if m is None else m)", "(n, m or n)"),
         "arange that ends at 0": ("    if end is None:\n        start, end = 0, start", "    if not end:\n        start, end = 0, start"),
         "like: on the CPU": ("dtype or x.dtype, x.device, requires_grad)", "dtype or x.dtype, requires_grad=requires_grad)"),
@@ -226,6 +232,7 @@ FAULTS = {
         "long and int exchanged": ("double, float, int, long = float64, float32, int32, int64", "double, float, int, long = float64, float32, int64, int32"),
     },
     "tracer.py": {
+        "a thread can be traced twice at once": ("        if thread in active:\n            raise RuntimeError(\"tracing: this thread is being traced already\")\n", ""),
         "the norm of the last piece alone": ("squares += float(piece @ piece)", "squares = float(piece @ piece)"),
         "a trace keeps the function it was in": ("        self._frame = None  # a frame keeps all its variables alive\n", ""),
         "the innermost name stays": ("if seen.name is None or frame is self._frame:", "if seen.name is None:"),

@@ -52,6 +52,7 @@ FAULTS = {
         "a sample of every class": ("        if label in shown and label not in kept:", "        if label not in kept:"),
     },
     "training/features.py": {
+        "a new best value takes another's patch along": ("for array in (best, patches):", "for array in (best,):"),
         "the farthest": ("places = np.argsort(distance, kind=\"stable\")[:count]", "places = np.argsort(-distance, kind=\"stable\")[:count]"),
         "distances in the set's order": ("return places, distance[places]", "return places, distance[: len(places)]"),
         "squares of distances": ("np.sqrt(((among - query) ** 2).sum(axis=1))", "((among - query) ** 2).sum(axis=1)"),

@@ -42,6 +42,7 @@ FAULTS = TELLING | {
         "the newest by its time": ("return sorted(Path(folder).glob(f\"step-*{SUFFIX}\"), reverse=True)", "return sorted(Path(folder).glob(f\"step-*{SUFFIX}\"), key=lambda p: p.stat().st_mtime, reverse=True)"),
     },
     "training/saving.py": {
+        "the counts of classes in a refusal are exchanged": ("of {len(wanted)} classes, as the data has", "of {len(saved[key])} classes, as the data has", "f\"one of {len(saved[key])}; name", "f\"one of {len(wanted)}; name"),
         "the velocities stay": ("        self.optimizer.load_state_dict(checkpoint.optimizer)\n", ""),
         "the weights stay": ("        self.model.load_state_dict(checkpoint.model)\n", ""),
         "the groups stay": ("            group.update(_group_of_today(saved))\n", "            pass\n"),
@@ -216,6 +217,7 @@ FAULTS = TELLING | {
         "minutes begin with the process": ("elif self.max_minutes and time.monotonic() - self._started > 60 * self.max_minutes:", "elif self.max_minutes and self._saved_at - self._started > 60 * self.max_minutes:"),
     },
     "training/replay.py": {
+        "replay counts batches from 1": ("* (ranks.size > 1), number\n", "* (ranks.size > 1), number + 1\n"),
         "the batch before": ("* (ranks.size > 1), number\n", "* (ranks.size > 1), number - 1\n"),
         "gradients pile up": ("    optimizer.zero_grad()\n    task.steps", "    task.steps"),
         "no step": ("    optimizer.step()\n    where", "    where"),
@@ -258,6 +260,7 @@ FAULTS = TELLING | {
         "a batch that is not measured begins one": ("        if self._running:\n            self._wait()\n            self._last", "        if True:\n            self._wait()\n            self._last"),
     },
     "training/batch_size.py": {
+        "the peak of memory is that of an earlier step": ("        device.reset_peak()", "        device.memory_stats()"),
         "the slope of one step": ("(larger - least) // (more - few)", "larger // more"),
         "all that is free": ("SHARE = 0.5", "SHARE = 1.0"),
         "the device with the most room": ("room, reason = min(fits)", "room, reason = max(fits)"),
@@ -272,6 +275,7 @@ FAULTS = TELLING | {
         "what the trial took is no room": ("room = more + int(SHARE * free) // each", "room = int(SHARE * free) // each"),
     },
     "training/task.py": {
+        "figures of a test are of one rank's pictures": ("self.classes, ranks=self.steps.ranks\n        )\n        return {\"loss\": found.loss}", "self.classes\n        )\n        return {\"loss\": found.loss}"),
         "the training error of the top five": ("rank_of_truth(self.device.xp, logits.data, labels.data) > 0", "rank_of_truth(self.device.xp, logits.data, labels.data) >= 5"),
         "a share, not a percentage": ("return loss, [100 * wrong.mean()]", "return loss, [wrong.mean()]"),
         "smoothing forgotten": ("label_smoothing=self.label_smoothing)", "label_smoothing=0.0)"),
