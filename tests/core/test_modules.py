@@ -404,31 +404,85 @@ def leaf():
 # repr
 
 
-def test_repr_of_layers():
-    for layer, text in [
-        (
-            nn.Conv2d(3, 64, 11, stride=4, padding=2),
-            "Conv2d(3 -> 64, kernel 11x11, stride 4, padding 2, 23,296 parameters)",
-        ),
-        (
-            nn.Conv2d(4, 6, (3, 2), groups=2, bias=False, relu=True),
-            "Conv2d(4 -> 6, kernel 3x2, stride 1, padding 0, groups 2, relu, 72 parameters)",
-        ),
-        (nn.Linear(3, 2, relu=True), "Linear(3 -> 2, relu, 8 parameters)"),
-        (nn.Linear(1, 1, bias=False), "Linear(1 -> 1, 1 parameter)"),
-        (
-            nn.MaxPool2d(3, 2, ceil_mode=True),
-            "MaxPool2d(kernel_size 3, stride 2, padding 0, ceil_mode)",
-        ),
-        (nn.AvgPool2d(2), "AvgPool2d(kernel_size 2, padding 0, count_include_pad)"),
-        (nn.LocalResponseNorm(5), "LocalResponseNorm(size 5, alpha 0.0001, beta 0.75, k 1.0)"),
-        (nn.SpatialResponseNorm(5), "SpatialResponseNorm(size 5, alpha 0.0001, beta 0.75, k 1.0)"),
-        (nn.ReLU(inplace=True), "ReLU(inplace)"),
-        (nn.ReLU(), "ReLU()"),
-        (nn.Dropout(0.2), "Dropout(p 0.2)"),
-        (nn.CrossEntropyLoss(), "CrossEntropyLoss(mean)"),
-    ]:
-        assert repr(layer) == text
+# Every layer with options that are not the usual ones: its line, and the function that it stands
+# for, of the layer and an input of the shape.
+LAYERS = [
+    (nn.Conv2d(3, 64, 11, stride=4, padding=2),
+     "Conv2d(3 -> 64, kernel 11x11, stride 4, padding 2, 23,296 parameters)",
+     lambda m, x: F.conv2d(x, m.weight, m.bias, 4, 2), (1, 3, 15, 15)),
+    (nn.Conv2d(4, 6, (3, 2), groups=2, bias=False, relu=True, dilation=(2, 1)),
+     "Conv2d(4 -> 6, kernel 3x2, stride 1, padding 0, dilation (2, 1), groups 2, relu, "
+     "72 parameters)",
+     lambda m, x: F.conv2d(x, m.weight, groups=2, relu=True, dilation=(2, 1)), (2, 4, 7, 6)),
+    (nn.ConvTranspose2d(4, 6, (3, 2), stride=2, padding=1, output_padding=1, groups=2, bias=False),
+     "ConvTranspose2d(4 -> 6, kernel 3x2, stride 2, padding 1, output_padding 1, groups 2, "
+     "72 parameters)",
+     lambda m, x: F.conv_transpose2d(x, m.weight, None, 2, 1, 1, 2), (2, 4, 3, 4)),
+    (nn.Linear(3, 2, relu=True), "Linear(3 -> 2, relu, 8 parameters)",
+     lambda m, x: F.linear(x, m.weight, m.bias, relu=True), (4, 3)),
+    (nn.Linear(1, 1, bias=False), "Linear(1 -> 1, 1 parameter)",
+     lambda m, x: F.linear(x, m.weight), (4, 1)),
+    (nn.MaxPool2d(3, 2, ceil_mode=True), "MaxPool2d(kernel_size 3, stride 2, padding 0, ceil_mode)",
+     lambda m, x: F.max_pool2d(x, 3, 2, ceil_mode=True), (1, 2, 6, 6)),
+    (nn.AvgPool2d(2), "AvgPool2d(kernel_size 2, padding 0, count_include_pad)",
+     lambda m, x: F.avg_pool2d(x, 2), (1, 2, 6, 6)),
+    (nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+     "AvgPool2d(kernel_size 3, stride 2, padding 1)",
+     lambda m, x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False), (1, 2, 6, 6)),
+    (nn.AdaptiveAvgPool2d((2, 3)), "AdaptiveAvgPool2d(output_size (2, 3))",
+     lambda m, x: F.adaptive_avg_pool2d(x, (2, 3)), (1, 2, 6, 7)),
+    (nn.Upsample((2, 3)), "Upsample(scale (2, 3))",
+     lambda m, x: F.interpolate(x, (2, 3)), (1, 2, 3, 2)),
+    (nn.LocalResponseNorm(3, 0.1, 0.5, 2.0),
+     "LocalResponseNorm(size 3, alpha 0.1, beta 0.5, k 2.0)",
+     lambda m, x: F.local_response_norm(x, 3, 0.1, 0.5, 2.0), (2, 5, 3, 3)),
+    (nn.SpatialResponseNorm(3, 0.1, 0.5, 2.0),
+     "SpatialResponseNorm(size 3, alpha 0.1, beta 0.5, k 2.0)",
+     lambda m, x: F.spatial_response_norm(x, 3, 0.1, 0.5, 2.0), (2, 2, 5, 5)),
+    (nn.BatchNorm1d(4, 0.001, 0.2, relu=True),
+     "BatchNorm1d(4 channels, eps 0.001, momentum 0.2, relu, 8 parameters, 8 in buffers)",
+     lambda m, x: F.batch_norm(x, None, None, m.weight, m.bias, True, 0.2, 0.001, relu=True),
+     (5, 4)),
+    (nn.BatchNorm2d(4), "BatchNorm2d(4 channels, eps 1e-05, momentum 0.1, 8 parameters, "
+     "8 in buffers)",
+     lambda m, x: F.batch_norm(x, None, None, m.weight, m.bias, True), (5, 4, 2, 2)),
+    (nn.LayerNorm((2, 3), 0.001), "LayerNorm((2, 3), eps 0.001, 12 parameters)",
+     lambda m, x: F.layer_norm(x, (2, 3), m.weight, m.bias, 0.001), (4, 2, 3)),
+    (nn.Dropout(0.2), "Dropout(p 0.2)", lambda m, x: F.dropout(x, 0.2), (4, 3)),
+    (nn.Identity(), "Identity()", lambda m, x: x, (4, 3)),
+    (nn.Flatten(), "Flatten()", lambda m, x: x.reshape(2, -1), (2, 3, 4)),
+    (nn.ReLU(), "ReLU()", lambda m, x: F.relu(x), (4, 3)),
+    (nn.ReLU(inplace=True), "ReLU(inplace)", lambda m, x: F.relu(x), (4, 3)),
+    (nn.LeakyReLU(0.2), "LeakyReLU(slope 0.2)", lambda m, x: F.leaky_relu(x, 0.2), (4, 3)),
+    (nn.ELU(0.5), "ELU(alpha 0.5)", lambda m, x: F.elu(x, 0.5), (4, 3)),
+    (nn.GELU(), "GELU()", lambda m, x: F.gelu(x), (4, 3)),
+    (nn.GELU("tanh"), "GELU(tanh)", lambda m, x: F.gelu(x, "tanh"), (4, 3)),
+    (nn.Sigmoid(), "Sigmoid()", lambda m, x: tinynet.sigmoid(x), (4, 3)),
+    (nn.Tanh(), "Tanh()", lambda m, x: tinynet.tanh(x), (4, 3)),
+    (nn.Softmax(0), "Softmax(dim 0)", lambda m, x: F.softmax(x, 0), (4, 3)),
+    (nn.MultiHeadAttention(6, 2), "MultiHeadAttention(2 heads, 168 parameters)",
+     lambda m, x: m.out(F.attention(m.query(x), m.key(x), m.value(x), 2)), (2, 5, 6)),
+    (nn.Embedding(7, 3), "Embedding(7 -> 3, 21 parameters)", None, None),
+    *((loss("sum"), f"{loss.__name__}(sum)", None, None)  # test_layer_borders.py has their values
+      for loss in (nn.CrossEntropyLoss, nn.NLLLoss, nn.MSELoss, nn.BCEWithLogitsLoss)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layer, text, function, shape", LAYERS, ids=[row[1] for row in LAYERS])
+def test_every_layer_says_its_options_and_is_its_function(layer, text, function, shape, rng):
+    assert repr(layer).splitlines()[0] == text
+    if function:
+        x = tinynet.tensor(rng.normal(size=shape).astype(np.float32))
+        tinynet.manual_seed(3)
+        y = layer(x).numpy()
+        tinynet.manual_seed(3)
+        np.testing.assert_array_equal(y, function(layer, x).numpy())
+
+
+def test_no_layer_is_left_out():
+    every = {each for each in vars(nn).values() if isinstance(each, type)}
+    every = {each for each in every if issubclass(each, nn.Module)}
+    assert every - {nn.Module, nn.Sequential} == {type(row[0]) for row in LAYERS}
 
 
 def test_repr_shows_the_tree():

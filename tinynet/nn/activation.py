@@ -70,6 +70,9 @@ class GELU(Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.gelu(x, self.approximate)
 
+    def extra_repr(self) -> str:
+        return "" if self.approximate == "none" else self.approximate
+
 
 class Tanh(Module):
     """The hyperbolic tangent."""
