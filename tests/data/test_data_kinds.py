@@ -44,6 +44,7 @@ pytestmark = pytest.mark.usefixtures("threads")
 # ---- data sets of every format
 
 
+@pytest.mark.filterwarnings("error")
 def test_every_format_gives_the_same_types(tmp_path, rng):
     tree = make_tree(tmp_path / "tree", 3)
     made(tree, tmp_path / "prepared")

@@ -101,7 +101,7 @@ def test_each_shard_is_written_once_and_the_bytes_are_those_of_one(
     shards = {path.name for path in (tmp_path / "alone").glob("*.tar")}
     assert written == Counter(shards) and len(shards) >= 10
     for size in (1, 2, 13):
-        out = tmp_path / f"out-{size}"
+        out = tmp_path / f"not there yet {size}" / "out"
 
         def one(rank, out=out):
             return prepare_over(rank, source, out, OPTIONS, workers=1)
