@@ -189,6 +189,8 @@ def test_long_work_shows_how_far_it_is(tmp_path, capsys, threads, monkeypatch):
         for name in (TRAIN, VAL, DEVKIT)
     }
     monkeypatch.setattr("tinynet.data.imagenet.MD5", sums)
+    md5 = hashlib.md5  # some systems have it for checksums only
+    monkeypatch.setattr(hashlib, "md5", lambda usedforsecurity: usedforsecurity or md5())
     out, bars, options = tmp_path / "out", [], Options(size=8, shard=2)
 
     def everything(shown: bool) -> None:

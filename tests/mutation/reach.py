@@ -60,7 +60,7 @@ class Reach:
         places = [set(place) for place in _places(tree)]  # inner ones come last
         functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
         for line in _changed(source, changed):
-            if not any(f.lineno <= line <= f.end_lineno for f in functions):
+            if not any(f.body[0].lineno <= line <= f.end_lineno for f in functions):
                 return set()
             for place in [{line}, *(place for place in places[::-1] if line in place)]:
                 tests = set().union(*(lines.get(n, ()) for n in place))
