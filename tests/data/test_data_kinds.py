@@ -289,7 +289,7 @@ def test_every_type_of_number_and_text_in_a_matlab_file():
 
 
 def test_limits_of_a_matlab_file_are_allowed(monkeypatch):
-    data = struct_array([cell(6, element(2, b"7"))] * 9)
+    data = struct_array([cell(6, element(2, b"\x07"))] * 9)
     for name, limit, words in (
         ("_MAX_ELEMENTS", 5 + 9, "more than 13 elements in a row"),
         ("_MAX_NAMES", 9 * 8, "72 bytes of fields' names"),

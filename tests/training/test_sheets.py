@@ -34,7 +34,7 @@ def test_the_words_of_every_figure_can_be_read(figures, monkeypatch, tmp_path):
     monkeypatch.setattr(drawings, "_png", plots._png)
     drawn, path = [], tmp_path / "x.png"
     monkeypatch.setattr(Text, "draw", lambda self, renderer: drawn.append(self))
-    many = [f"class {k}" for k in range(5)]
+    many = [f"some class {k}" for k in range(5)]
     lines = [{"kind": kind, "epoch": 1, "loss": 2.0, "error": 60.0, "lr": 0.1} for kind in
              ("train", "test")]  # fmt: skip
     lines += [lines[0] | {"epoch": 2}, lines[0] | {"epoch": 3, "lr": 0.01}]
