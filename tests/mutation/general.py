@@ -52,6 +52,7 @@ LOOKS = {
     "alpha",
     "dpi",
     "fontsize",
+    "frameon",
     "labelsize",
     "linewidth",
     "linewidths",

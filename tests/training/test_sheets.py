@@ -107,6 +107,7 @@ def test_curves_of_several_runs(figures, tmp_path):
     assert list(target.get_ydata()) == [2.25, 2.25]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "error, %")
     assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] >= 4
+    assert (tmp_path / "m.png").read_bytes() == b"PNG"
 
 
 def test_tables_of_shares(figures, rng):
@@ -210,6 +211,8 @@ def test_bars_are_shares_of_the_width():
             length = (line == colour).all(axis=1).sum()
             assert length == pytest.approx(max(1, 99 * share), abs=1.01)
             assert (line[length + 1 :] == 255).all()
+            words = picture[20 * row : 20 * row + 10]  # the name up to its first comma
+            assert words.min() < 128 and words[:, 20:].min() == 255
 
 
 def test_a_contact_sheet_has_each_picture_over_its_words(tmp_path):
