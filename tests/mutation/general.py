@@ -141,12 +141,13 @@ METHODS = {"astype", "copy", "items", "join", "keys", "reshape", "sum", "tolist"
 
 def independent(one: ast.stmt, other: ast.stmt) -> bool:
     """Whether two statements surely do the same in either order. Of assignments: neither names what
-    the other one sets, and there is no call, or it cannot see the local variables that the other
-    one sets. Of calls: they set different things of a figure, one of them a word or a frame.
+    the other one sets, and there is no call, or it cannot see what the other one sets: local
+    variables, or attributes of a self that it is not given. Of calls: they set different things of
+    a figure, one of them a word or a frame.
     """
 
     def parts(statement: ast.stmt) -> tuple[set[str], set[str], bool, bool]:
-        """What is set, all that is named, whether it is local variables alone, whether it calls."""
+        """What is set, all that is named, whether something is called, whether it is given self."""
         walked = list(ast.walk(statement))
         named = [n for n in walked if isinstance(n, (ast.Name, ast.Attribute, ast.Subscript))]
         loops = [n.target for n in walked if isinstance(n, ast.comprehension)]
@@ -158,8 +159,10 @@ def independent(one: ast.stmt, other: ast.stmt) -> bool:
             ast.unparse(f) not in PLAIN and not (isinstance(f, ast.Attribute) and f.attr in METHODS)
             for f in calls
         )
-        local = all(isinstance(n, ast.Name) for n in given)
-        return set(map(ast.unparse, given)), set(map(ast.unparse, named)), local, calling
+        with_self = any(
+            isinstance(n, ast.Name) and n.id == "self" for n in ast.walk(statement.value)
+        )
+        return set(map(ast.unparse, given)), set(map(ast.unparse, named)), calling, with_self
 
     calls = [s.value.func for s in (one, other) if isinstance(getattr(s, "value", None), ast.Call)]
     if all(isinstance(s, ast.Expr) for s in (one, other)):
@@ -168,13 +171,18 @@ def independent(one: ast.stmt, other: ast.stmt) -> bool:
         return len({*setters}) == 2 and bool(WORDS.intersection(setters))
     if not all(isinstance(s, (ast.Assign, ast.AugAssign)) for s in (one, other)):
         return False
-    given, named, local, calling = parts(one)
-    other_given, other_named, other_local, other_calling = parts(other)
-    if given & other_named or other_given & named:
+
+    def unseen(names: set[str], with_self: bool) -> bool:
+        """Whether a call cannot see these names being set."""
+        return all(n.isidentifier() or n.startswith("self.") and not with_self for n in names)
+
+    given, named, calling, with_self = parts(one)
+    other_given, other_named, other_calling, other_with_self = parts(other)
+    if given & other_named or other_given & named or (calling and other_calling):
         return False
-    if calling and other_calling:
+    if calling and not unseen(other_given, with_self):
         return False
-    return not (calling and not other_local) and not (other_calling and not local)
+    return not other_calling or unseen(given, other_with_self)
 
 
 def neighbours(tree: ast.AST) -> Iterator[tuple[ast.stmt, ast.stmt]]:

@@ -142,6 +142,7 @@ def test_a_figure_that_a_line_lacks_is_no_point(figures, tmp_path):
     assert [axes.get_ylabel() for axes in (loss, error)] == ["loss", "error (%)"]
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("share", "written"), [(0.005, ""), (0.01, "1"), (0.5, "50"), (0.994, "99")]
 )
