@@ -282,6 +282,7 @@ def test_names_of_any_bytes(tmp_path, caplog):
     (root / "train/cat" / os.fsdecode(b"bad\xe9.png")).write_text("x")
     train, _ = open_data(make_tree(tmp_path / "in", count=20))
     assert len(train) == 41 and "left out: " in caplog.text
+    assert rb"bad\udce9.png: not a picture" in caplog.text.encode()  # a terminal can show it
     assert sum(map(len, open_data(root, val_share=0.5))) == 41
     prepare(root, tmp_path / "out", Options(size=8), max_bad=0.5, progress=False)
     assert "cat/bad\\udce9.png\tleft out" in (tmp_path / "out/report.tsv").read_text()
