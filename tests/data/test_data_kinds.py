@@ -23,7 +23,15 @@ from PIL import Image
 from small_tree import larger_tree, made, make_tree, photo, picture
 from test_reading_rules import cifar_files, idx_files
 
-from tinynet.data import ArrayDataset, Loader, Pairs, Vocabulary, fashion_mnist, open_data
+from tinynet.data import (
+    ArrayDataset,
+    Loader,
+    Pairs,
+    Vocabulary,
+    fashion_mnist,
+    matfile,
+    open_data,
+)
 from tinynet.data.folder import MAX_BAD, MAX_MEMORY, MAX_SIZE, open_folder
 from tinynet.data.imagenet import open_source, read_devkit
 from tinynet.data.matfile import read_struct_array
@@ -44,6 +52,7 @@ pytestmark = pytest.mark.usefixtures("threads")
 # ---- data sets of every format
 
 
+@pytest.mark.filterwarnings("error")
 def test_every_format_gives_the_same_types(tmp_path, rng):
     tree = make_tree(tmp_path / "tree", 3)
     made(tree, tmp_path / "prepared")
@@ -277,6 +286,20 @@ def test_every_type_of_number_and_text_in_a_matlab_file():
     for other in ("tabl", "tables", "Table"):
         with pytest.raises(DataError, match=f"x: no struct array named {other} in it"):
             read_struct_array(struct_array(numbers), other, "x")
+
+
+def test_limits_of_a_matlab_file_are_allowed(monkeypatch):
+    data = struct_array([cell(6, element(2, b"\x07"))] * 9)
+    for name, limit, words in (
+        ("_MAX_ELEMENTS", 5 + 9, "more than 13 elements in a row"),
+        ("_MAX_NAMES", 9 * 8, "72 bytes of fields' names"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(matfile, name, limit)
+            assert read_struct_array(data, "table", "x") == [{f"f{k}": 7 for k in range(9)}]
+            patch.setattr(matfile, name, limit - 1)
+            with pytest.raises(DataError, match=f"x: {words}"):
+                read_struct_array(data, "table", "x")
 
 
 def test_every_type_of_a_tars_member():

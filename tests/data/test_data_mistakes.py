@@ -80,8 +80,9 @@ def test_cifar10_in_pickles(tmp_path, changed, message):
 def test_cifar10_in_records(tmp_path):
     for name in (*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin"):
         (tmp_path / name).write_bytes(bytes(3073))
-    (tmp_path / "batches.meta.txt").write_text("cat\ndog")
-    assert open_data(tmp_path)[0].classes == ["cat", "dog"]
+    for names in (b"cat\ndog", b"c\xe2t\ndog"):  # in whatever encoding
+        (tmp_path / "batches.meta.txt").write_bytes(names)
+        assert open_data(tmp_path)[0].classes == names.decode("ascii", "replace").split()
     for content in (b"", bytes(3000)):
         (tmp_path / "data_batch_4.bin").write_bytes(content)
         with pytest.raises(

@@ -331,8 +331,11 @@ def test_a_worker_that_stands_still_ends_the_run(rng, forks, monkeypatch):
         next(epoch)
         monkeypatch.setattr("tinynet.data.workers.TIMEOUT", 1)
         os.kill(loader._pool.workers[0].process.pid, signal.SIGSTOP)
-        with pytest.raises(DataError, match="has answered for 1 s"):
+        pids = ", ".join(str(worker.process.pid) for worker in loader._pool.workers)
+        message = rf"no loader worker \(pids {pids}\) has answered for 1 s"
+        with pytest.raises(DataError, match=message):
             list(epoch)
+        assert loader._pool.workers == [] and not loader._pool.running
 
 
 def test_workers_end_with_the_loader(rng):

@@ -102,8 +102,9 @@ def test_every_pair_of_kind_turn_shape_and_size(rng):
         assert found.dtype == np.uint8 and np.array_equal(found, expected), case
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_palette_with_transparency(rng):
-    """Transparency is dropped: the colours below it show."""
+    """Transparency is dropped: the colours below it show. Pillow would warn of it."""
     image = photo(rng, (30, 20)).convert("RGB").quantize(16)
     for transparency in (3, bytes(range(0, 256, 16))):
         data = saved(image, "PNG", transparency=transparency)

@@ -63,13 +63,24 @@ def test_a_class_without_pictures_is_refused(tmp_path, split, kind):
     both(tmp_path, rf"{split}/dog: expected pictures \(.jpg, .*\) in this folder, .*{got}")
 
 
+@pytest.mark.parametrize("pictures", [0, 3])
+@pytest.mark.parametrize("options", [{}, {"val_share": 0.5}])
+def test_pictures_without_class_folders_are_refused(tmp_path, pictures, options):
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        for i in range(pictures):
+            save(tmp_path / split / f"{i}.png")
+    both(tmp_path, "train: expected a sub-folder of pictures for each class, got none; ", **options)
+
+
 def test_what_is_passed_over_is_told_once_for_each_folder(tmp_path, caplog):
     make_tree(tmp_path)
     for name in ("cat/a.heic", "dog/b.heic", "dog/Thumbs.db", "cat/.hidden.txt"):
         (tmp_path / "train" / name).write_text("x")
     (tmp_path / "train/dog/deeper.jpg").mkdir()
-    save(tmp_path / "train/outside.png")
-    told = "2 .heic files, 1 .db file, 1 folder, 1 picture outside the class folder"
+    for name in ("outside.png", "another.png"):
+        save(tmp_path / "train" / name)
+    told = "2 .heic files, 2 unsorted pictures, 1 .db file, 1 folder"
     for function in (open_data, open_source):
         caplog.clear()
         with caplog.at_level(logging.WARNING):
@@ -271,6 +282,7 @@ def test_names_of_any_bytes(tmp_path, caplog):
     (root / "train/cat" / os.fsdecode(b"bad\xe9.png")).write_text("x")
     train, _ = open_data(make_tree(tmp_path / "in", count=20))
     assert len(train) == 41 and "left out: " in caplog.text
+    assert rb"bad\udce9.png: not a picture" in caplog.text.encode()  # a terminal can show it
     assert sum(map(len, open_data(root, val_share=0.5))) == 41
     prepare(root, tmp_path / "out", Options(size=8), max_bad=0.5, progress=False)
     assert "cat/bad\\udce9.png\tleft out" in (tmp_path / "out/report.tsv").read_text()

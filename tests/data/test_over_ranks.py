@@ -101,7 +101,7 @@ def test_each_shard_is_written_once_and_the_bytes_are_those_of_one(
     shards = {path.name for path in (tmp_path / "alone").glob("*.tar")}
     assert written == Counter(shards) and len(shards) >= 10
     for size in (1, 2, 13):
-        out = tmp_path / f"out-{size}"
+        out = tmp_path / f"not there yet {size}" / "out"
 
         def one(rank, out=out):
             return prepare_over(rank, source, out, OPTIONS, workers=1)
@@ -119,6 +119,19 @@ def test_each_shard_is_written_once_and_the_bytes_are_those_of_one(
         )
         assert found == [right] * size
     assert not stale.exists() and written == Counter(shards)
+
+
+@pytest.mark.usefixtures("threads")
+def test_rank_0_alone_shows_how_far_it_is(tmp_path, source, monkeypatch):
+    shown, write = set(), over_ranks.write_shards
+
+    def noted(jobs, workers, max_bad, progress):
+        shown.add((jobs[0].number, progress))  # a rank's first shard has its number
+        write(jobs, workers, max_bad, False)
+
+    monkeypatch.setattr(over_ranks, "write_shards", noted)
+    together(2, lambda rank: prepare_over(rank, source, tmp_path / "out", OPTIONS, workers=1))
+    assert shown == {(0, True), (1, False)}
 
 
 def test_unusable_pictures_count_over_all_ranks(tmp_path, source, written):

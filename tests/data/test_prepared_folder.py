@@ -425,7 +425,8 @@ def test_tables_with_a_right_checksum(out):
     moments = dict(np.load(out / "moments.npz"))
     for change in (
         {"sum": np.zeros(3)}, {"count": np.array(0)}, {"count": np.array([1, 2])},
-        {"sum": moments["sum"][:8]},
+        {"sum": moments["sum"][:8]}, {"count": moments["count"] + 1},
+        {"count": moments["count"] - 1},
     ):  # fmt: skip
         data = io.BytesIO()
         np.savez(data, **moments | change)

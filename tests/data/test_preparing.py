@@ -116,6 +116,16 @@ def test_the_source_is_not_written_into(tmp_path, small, monkeypatch):
     assert sorted(small.rglob("*")) == before
 
 
+def test_what_is_no_source_leaves_no_folder(tmp_path):
+    out = tmp_path / "new" / "out"
+    (tmp_path / "in").mkdir()
+    with pytest.raises(DataError, match="in: expected"):
+        made(tmp_path / "in", out)
+    for error in together_by_ranks(2, lambda rank: prepare_over(rank, tmp_path / "in", out, SMALL)):
+        assert isinstance(error, DataError)
+    assert not out.parent.exists()
+
+
 # ---- options
 
 
@@ -280,7 +290,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path, rng):
 
 def test_a_second_run_does_nothing(tmp_path, small, monkeypatch):
     """It does not even list the source; unless a folder is being mended, which others wait for."""
-    out = tmp_path / "out"
+    out = tmp_path / "not there yet" / "out"
     right = made(small, out)
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     monkeypatch.setattr(preparing, "open_source", None)

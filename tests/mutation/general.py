@@ -7,8 +7,9 @@ Operators and comparisons exchanged, numbers plus one, conditions negated, `+=` 
 left out or exchanged with the next one, arguments exchanged, a copy forgotten, a block without its
 `with` (a lock, a device, no_grad). Left alone are annotations, texts, what is raised, zip's
 `strict` (it only checks ourselves), constants that only say how work is cut (TUNING) or how large a
-figure is drawn, -1 in a shape (NumPy takes any negative number), and the order of two statements
-that have nothing to do with each other.
+figure, its letters and its lines are drawn (LOOKS), -1 in a shape (NumPy takes any negative
+number), the order of max's arguments, and of two statements that have nothing to do with each
+other.
 
 Rooms and their tests are in rooms.py; --sample takes so many changes of each room, chosen by
 --seed. Survivors that no test could notice are listed in equivalent.txt, with the reason; all
@@ -45,6 +46,19 @@ TUNING = {
     "ROWS",
     "PICTURES",
     "SAMPLES",
+}
+SYMMETRIC = {"max", "min", "np.maximum", "np.minimum"}
+LOOKS = {
+    "alpha",
+    "dpi",
+    "fontsize",
+    "frameon",
+    "labelsize",
+    "linewidth",
+    "linewidths",
+    "markeredgewidth",
+    "markersize",
+    "shrink",
 }
 SWAPS = {
     ast.Add: ast.Sub,
@@ -102,7 +116,8 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
     elif isinstance(node, ast.With):
         yield "without its with", ast.If(ast.Constant(True), node.body, [])
     elif isinstance(node, ast.Call):
-        if len(node.args) > 1 and not any(isinstance(a, ast.Starred) for a in node.args[:2]):
+        starred = any(isinstance(a, ast.Starred) for a in node.args[:2])
+        if len(node.args) > 1 and not starred and ast.unparse(node.func) not in SYMMETRIC:
             yield changed("arguments exchanged", args=[*node.args[1::-1], *node.args[2:]])
         if isinstance(node.func, ast.Attribute) and node.func.attr == "copy":
             yield "copy forgotten", node.func.value
@@ -119,32 +134,55 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
 # They change nothing, and depend on nothing that a statement could change between two of them.
 PLAIN = {"bool", "dict", "float", "int", "isinstance", "len", "list", "max", "min", "range", "set"}
 PLAIN |= {"sorted", "str", "sum", "tuple", "zip"}
+PLAIN |= {"np.arange", "np.array", "np.empty", "np.flatnonzero", "np.full", "np.prod", "np.zeros"}
+WORDS = {"set_title", "set_visible", "set_xlabel", "set_ylabel"}  # of matplotlib
+METHODS = {"astype", "copy", "items", "join", "keys", "reshape", "sum", "tolist", "values"}
 
 
 def independent(one: ast.stmt, other: ast.stmt) -> bool:
-    """Whether two assignments surely do the same in either order: neither names what the other one
-    sets, and there is no call, or it cannot see the local variables that the other one sets.
+    """Whether two statements surely do the same in either order. Of assignments: neither names what
+    the other one sets, and there is no call, or it cannot see what the other one sets: local
+    variables, or attributes of a self that it is not given. Of calls: they set different things of
+    a figure, one of them a word or a frame.
     """
 
     def parts(statement: ast.stmt) -> tuple[set[str], set[str], bool, bool]:
-        """What is set, all that is named, whether it is local variables alone, whether it calls."""
+        """What is set, all that is named, whether something is called, whether it is given self."""
         walked = list(ast.walk(statement))
         named = [n for n in walked if isinstance(n, (ast.Name, ast.Attribute, ast.Subscript))]
+        loops = [n.target for n in walked if isinstance(n, ast.comprehension)]
+        inner = {n.id for loop in loops for n in ast.walk(loop) if isinstance(n, ast.Name)}
+        named = [n for n in named if not (isinstance(n, ast.Name) and n.id in inner)]
         given = [n for n in named if isinstance(n.ctx, ast.Store)]
         calls = [n.func for n in walked if isinstance(n, ast.Call)]
-        calling = any(not (isinstance(f, ast.Name) and f.id in PLAIN) for f in calls)
-        local = all(isinstance(n, ast.Name) for n in given)
-        return set(map(ast.unparse, given)), set(map(ast.unparse, named)), local, calling
+        calling = any(
+            ast.unparse(f) not in PLAIN and not (isinstance(f, ast.Attribute) and f.attr in METHODS)
+            for f in calls
+        )
+        with_self = any(
+            isinstance(n, ast.Name) and n.id == "self" for n in ast.walk(statement.value)
+        )
+        return set(map(ast.unparse, given)), set(map(ast.unparse, named)), calling, with_self
 
+    calls = [s.value.func for s in (one, other) if isinstance(getattr(s, "value", None), ast.Call)]
+    if all(isinstance(s, ast.Expr) for s in (one, other)):
+        setters = [f.attr for f in calls if isinstance(f, ast.Attribute)]
+        setters = [name for name in setters if name.startswith("set_")]
+        return len({*setters}) == 2 and bool(WORDS.intersection(setters))
     if not all(isinstance(s, (ast.Assign, ast.AugAssign)) for s in (one, other)):
         return False
-    given, named, local, calling = parts(one)
-    other_given, other_named, other_local, other_calling = parts(other)
-    if given & other_named or other_given & named:
+
+    def unseen(names: set[str], with_self: bool) -> bool:
+        """Whether a call cannot see these names being set."""
+        return all(n.isidentifier() or n.startswith("self.") and not with_self for n in names)
+
+    given, named, calling, with_self = parts(one)
+    other_given, other_named, other_calling, other_with_self = parts(other)
+    if given & other_named or other_given & named or (calling and other_calling):
         return False
-    if calling and other_calling:
+    if calling and not unseen(other_given, with_self):
         return False
-    return not (calling and not other_local) and not (other_calling and not local)
+    return not other_calling or unseen(given, other_with_self)
 
 
 def neighbours(tree: ast.AST) -> Iterator[tuple[ast.stmt, ast.stmt]]:
@@ -169,7 +207,7 @@ def nodes(tree: ast.AST, place: str = "") -> Iterator[tuple[str, ast.AST]]:
                 continue
         if isinstance(child, (ast.JoinedStr, ast.AnnAssign, ast.arg, ast.Import, ast.ImportFrom)):
             continue
-        if isinstance(child, ast.keyword) and child.arg == "strict":
+        if isinstance(child, ast.keyword) and (child.arg == "strict" or child.arg in LOOKS):
             continue
         yield place, child
         if isinstance(child, ast.Raise):
@@ -183,7 +221,7 @@ def nodes(tree: ast.AST, place: str = "") -> Iterator[tuple[str, ast.AST]]:
             if child.func.attr == "reshape":
                 kept = [a for a in child.args if ast.unparse(a) != "-1"]
                 child = ast.Call(child.func, kept, child.keywords)
-        elif isinstance(child, ast.Call) and ast.unparse(child.func) == "_figure":
+        elif isinstance(child, ast.Call) and ast.unparse(child.func) in ("_figure", "_png"):
             continue
         yield from nodes(child, inside)
 

@@ -49,14 +49,19 @@ class Reach:
 
     def tests(self, file: str, changed: str) -> set[str]:
         """The tests that run a changed line of a source file; if none does, those that run the
-        statement, function or file around it. Empty: no test runs it by itself (programs do).
+        statement, function or file around it. Empty: no test runs it by itself (programs do), or
+        it runs when its file is imported, and any test may read what it made.
         """
         path = path_of(file).as_posix()
         source = (ROOT / path).read_text()
         lines = self._lines.get(path, {})
         found = set[str]()
-        places = [set(place) for place in _places(ast.parse(source))]  # inner ones come last
+        tree = ast.parse(source)
+        places = [set(place) for place in _places(tree)]  # inner ones come last
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
         for line in _changed(source, changed):
+            if not any(f.body[0].lineno <= line <= f.end_lineno for f in functions):
+                return set()
             for place in [{line}, *(place for place in places[::-1] if line in place)]:
                 tests = set().union(*(lines.get(n, ()) for n in place))
                 if tests:

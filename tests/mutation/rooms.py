@@ -154,6 +154,7 @@ ROOMS = {
         training/report.py training/test_defaults.py training/test_report.py training/test_report_page.py training/test_disk.py
         training/signals.py training/test_signals.py training/test_trainer.py
         training/batch_size.py training/test_defaults.py program/test_batch_size.py
+        training/saving.py {_RUN} program/test_crafted_checkpoints.py
         training/task.py training/test_task.py training/test_evaluate.py {_RUN}
         training/language.py training/test_language.py examples/test_gpt.py examples/test_bert.py examples/test_transformer.py
         training/console.py training/test_console.py training/test_terminal.py {_RUN}

@@ -55,6 +55,8 @@ def test_a_gpus_phases_are_known_after_waiting_for_it(clock):
 
 def test_every_batch_of_a_cpu_is_measured(clock):
     watch = Stopwatch([SimpleNamespace(kind="cpu")])
+    clock.now += 5
+    watch.lap("loading")  # of no batch
     for step in range(7):
         watch.begin(step)
         clock.now += 1

@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from PIL import Image
 
 from tinynet.training import drawings
@@ -62,7 +63,9 @@ def test_points_have_the_colours_of_their_labels(figure, rng):
     for count in (3, 10, 11, 26):
         names = [chr(97 + k) for k in range(count)]
         (axes,) = points_picture(np.zeros((count, 2)), np.arange(count), names).axes
-        assert len({tuple(drawn.get_facecolor()[0]) for drawn in axes.collections}) == count
+        found = {tuple(drawn.get_facecolor()[0][:3]) for drawn in axes.collections}
+        assert len(found) == count
+        assert (found <= {*colormaps["tab10"].colors}) == (count <= 10)  # far from each other
 
 
 def test_squares_have_the_areas_of_weights(figure):
@@ -73,6 +76,7 @@ def test_squares_have_the_areas_of_weights(figure):
     for (title, weights), axes in zip(panels, drawn.axes, strict=True):
         assert axes.get_ylabel() == title
         assert axes.get_ylim() == (1.5, -0.5)  # the first row is the upper one
+        assert axes.get_xlim() == (-0.5, 2.5)
         squares = list(axes.patches)
         assert len(squares) == weights.size
         for square, ((row, column), weight) in zip(squares, np.ndenumerate(weights), strict=True):
@@ -118,7 +122,13 @@ def test_the_plane_and_its_points(figure, monkeypatch):
     assert full.get_facecolor()[0].tolist() == [0, 0, 0, 1]
     assert empty.get_facecolor()[0].tolist() == [1, 1, 1, 1]
     assert [list(c.levels) for c in axes.collections if hasattr(c, "levels")][1] == [0]
-    (axes,) = plane_picture(lambda points: 0 * points[:, 0] + 2, points, targets).axes
-    assert sum(hasattr(c, "levels") for c in axes.collections) == 1  # nothing changes its sign
+    assert list(axes.get_xticks()) == list(axes.get_yticks()) == [0, 1] and axes.get_aspect() == 1
+    for same in (  # nothing changes its sign; Pyplot would warn of a line that it cannot find
+        lambda points: 0 * points[:, 0] + 2,
+        lambda points: np.maximum(points[:, 0], 0),
+        lambda points: np.minimum(points[:, 0], 0),
+    ):
+        (axes,) = plane_picture(same, points, targets).axes
+        assert sum(hasattr(c, "levels") for c in axes.collections) == 1
     (axes,) = plane_picture(lambda points: points @ [1, -2], points, targets).axes
     assert axes.collections[-1].get_offsets().tolist() == [[1, 1]]  # (0, 0) is not above 0

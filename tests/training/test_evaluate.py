@@ -205,7 +205,8 @@ def test_a_tie_is_no_recognition():
 def test_losses_are_added_in_the_order_of_the_data_and_in_double_precision():
     """So the sum has the same bits, whoever found them."""
     losses = [(8, 1.0), (0, 1e17), (4, -1e17)]
-    assert Evaluation([], np.zeros(0), np.zeros(0), 1, log_losses=losses).loss == 1.0
+    one = Evaluation([], np.zeros(0), np.ones(1), 1, wrong5=1, log_losses=losses)
+    assert (one.loss, one.top1_error, one.top5_error) == (1.0, 100, 100)
     dataset = numbered(200, 2)
     (batch,) = Loader(dataset, 200, crop=4, train=False).epoch(0)
     scores = np.linspace(0, 3, 400).reshape(200, 2).astype(np.float32)
@@ -299,11 +300,12 @@ def test_a_grey_net_says_that_it_leaves_colours_out(kind, tmp_path):
 def test_features_and_the_nearest(rng):
     class Net:
         def features(self, x):
-            return Tensor(x.data[:, 0, 0, :2] * np.float32(2), CPU)
+            return Tensor(np.asfortranarray(x.data[:, 0, 0, :2] * np.float32(2)), CPU)
 
     dataset = numbered(9, 3)
     found = features(Net(), Loader(dataset, 4, crop=4, train=False).epoch(0), inputs_for())
     assert found.tolist() == [[2.0 * n, 2.0 * n] for n in range(9)]
+    assert found.flags.c_contiguous  # as files of tensors need it, however it lay on the device
     for ranks in (2, 4):  # each has every R-th batch
         batches = list(Loader(dataset, 2, crop=4, train=False).epoch(0))
         told = [

@@ -35,6 +35,7 @@ def test_figures_are_means_over_the_tokens_asked_for():
     assert task.chance == np.log(3) and [task.weight(b) for b in batches] == [2, 1]
     empty = np.zeros(0, int), np.zeros((0, 2), int)
     assert task.test(says(P), [*batches, empty]) == found
+    assert task.test(says(P), batches[1:])["loss"] == pytest.approx(-np.log(0.25))  # one token
     assert task.test(says(P), []) == {"loss": 0, "perplexity": 1, "right": 0}
     both = task.measure([says(P), says(Q)], batches)
     mean = (P + Q) / 2
@@ -92,6 +93,7 @@ def test_a_translation_is_exact_to_its_last_word():
     assert found["exact"] == 50 and found["loss"] == pytest.approx(np.log(3))
     assert task.test(first, batches) == pytest.approx(found)
     assert set(found) == {"loss", *task.measures} and task.count(batches[0]) == 3
+    assert task.measure([first], batches[1:])["exact"] == 100
     assert task.measure([first], [])["exact"] == 0
 
 
@@ -112,6 +114,8 @@ def test_the_figures_of_a_test_are_those_of_all_ranks():
         {"loss": 0.5, "perplexity": np.exp(0.5), "right": 100 / 3, "exact": 150}
     )
     assert summed == [pytest.approx([-np.log(0.7 * 0.8 * 0.25), 2, 3]), [1, 2]]
+    task.measure([says(P)], [])
+    assert summed[2:] == [[0, 0, 0], [0, 0]]  # of a rank whose parts are all empty
 
 
 def test_a_translation_for_each_sentence():

@@ -38,6 +38,11 @@ def test_lines_after_the_checkpoint_are_cut_off(tmp_path):
         {"kind": "train", "step": 50, "loss": 2.0},
         {"kind": "train", "step": 100, "loss": 1.25},
     ]
+    log.path.unlink()  # by its user: the run goes on, with a file of new lines
+    log = MetricsLog(tmp_path, size)
+    log.write("train", 150)
+    log.close()
+    assert read_metrics(tmp_path) == [{"kind": "train", "step": 150}]
 
 
 def test_every_line_is_in_the_file_at_once(tmp_path):

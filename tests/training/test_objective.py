@@ -42,6 +42,7 @@ def test_the_figures_of_a_test_are_means_over_its_examples():
     # loss: the mean of 1, 4, 9, 25; largest: 3 for three examples, 5 for one
     assert list(found) == ["loss", "largest", "size"]
     assert found == pytest.approx({"loss": 39 / 4, "largest": (3 * 3 + 5) / 4, "size": 39 / 4})
+    assert task.test(nn.Identity(), [batch([2])]) == {"loss": 4, "largest": 2, "size": 4}
     assert task.test(nn.Identity(), []) == {"loss": 0, "largest": 0, "size": 0}
     loss, measured = task.loss(nn.Identity(), *task.inputs(batch([1], [4])))
     assert loss.item() == 8.5 and [float(value) for value in measured] == [4, 8.5]

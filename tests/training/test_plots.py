@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
+import pytest
+from PIL import Image, ImageFont
 
 from tinynet.training import plots
 from tinynet.training.plots import contact_sheet, draw_curves, draw_kernels
@@ -43,6 +44,7 @@ def test_kernels_that_are_all_zero(tmp_path):
     assert np.asarray(Image.open(tmp_path / "k.png"))[5, 5].tolist() == [127] * 3
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_curves(tmp_path):
     draw_curves(LINES, Classification.measures, tmp_path / "c.png")
     assert Image.open(tmp_path / "c.png").size == (1200, 480)
@@ -59,6 +61,9 @@ def test_curves_show_every_point(tmp_path, monkeypatch):
     assert [line.get_label() for line in error.lines[:3]] == [
         "training top-1 error", "test top-1 error", "test top-5 error"
     ]  # fmt: skip
+    for axes in (loss, error):
+        named = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert named == [line.get_label() for line in axes.lines if line.get_linestyle() == "-"]
     assert [text.get_text() for text in loss.texts] == ["lr 0.001"]
     for axes in (loss, error):  # a line where the rate was divided: after the last batch before it
         marks = [line.get_xdata() for line in axes.lines if line.get_linestyle() == ":"]
@@ -67,6 +72,30 @@ def test_curves_show_every_point(tmp_path, monkeypatch):
     smooth = [dict(line, lr=0.1 / (k + 1)) for k, line in enumerate(LINES)]
     draw_curves(smooth, Classification.measures, tmp_path / "c.png")
     assert not figures[1].axes[0].texts
+
+
+def test_curves_on_a_page_are_those_of_the_file(tmp_path, monkeypatch):
+    """Each panel is a picture of its own."""
+    figures, make = [], plots._figure
+    monkeypatch.setattr(plots, "_figure", lambda *size: figures.append(make(*size)) or figures[-1])
+    draw_curves(LINES, Classification.measures, tmp_path / "c.png")
+    shown = plots.curves(LINES, Classification.measures, "dark")
+    for png, alone, panel in zip(shown, figures[1:], figures[0].axes, strict=True):
+        (axes,) = alone.axes
+        assert png.startswith(b"\x89PNG")
+        assert axes.get_ylabel() == panel.get_ylabel()
+        for line, same in zip(axes.lines, panel.lines, strict=True):
+            np.testing.assert_array_equal(line.get_xydata(), same.get_xydata())
+            assert line.get_label() == same.get_label() or line.get_linestyle() == ":"
+
+
+@pytest.mark.parametrize("letters", [98, 99])
+def test_of_a_long_caption_as_many_letters_as_fit_are_shown(letters, tmp_path):
+    fit = max(n for n in range(99) if ImageFont.load_default(13).getlength("n" * n) <= 100)
+    for name, count in (("a", letters), ("b", fit)):
+        picture = np.zeros((4, 4, 1), np.uint8)
+        contact_sheet([[(picture, "n" * count)]], tmp_path / f"{name}.png", side=100)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_contact_sheet(tmp_path, rng):

@@ -92,7 +92,7 @@ def make_run(folder, monkeypatch):
         log.write(
             "train", step, epoch=step / 2, loss=1.0, error=60.0, lr=0.1, images_per_second=rate
         )
-    tests = [(1, 2.5, 31.0, 0.5, 0.1), (2, 1.5, 20.0, 0.25, 0.01), (3, 0.5, 24.0, 0.125, 0.001)]
+    tests = [(1, 2.5, 31.0, 0.5, 0.1), (2, 1.5, 20.0, 0.25, 0.0123), (3, 0.5, 24.0, 0.125, 0.001)]
     for epoch, loss, error, size, lr in tests:
         health = {f"conv{EVIL}": [0.5 * epoch, 0.001 * epoch], "dead": [0.0, 0.0]}
         log.write(
@@ -146,7 +146,7 @@ def test_the_first_figures_are_those_of_the_best_epoch(page):
 def test_tables(page):
     assert page.table("epoch") == [
         ["1", "2.5000", "31.0", "0.500", "0.1"],
-        ["2", "1.5000", "20.0", "0.250", "0.01"],
+        ["2", "1.5000", "20.0", "0.250", "0.012"],
         ["3", "0.5000", "24.0", "0.125", "0.001"],
     ]
     assert page.table("class") == [[f"hard{EVIL}", "66.5"], ["middle", "30.0"], ["easy", "1.2"]]

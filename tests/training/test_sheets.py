@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from tinynet.training import plots
+from tinynet.training import drawings, plots
 from tinynet.training.measure import Measure
 
 
@@ -22,6 +24,46 @@ def figures(monkeypatch):
 
 def labels(ticks):
     return [tick.get_text() for tick in ticks]
+
+
+def test_the_words_of_every_figure_can_be_read(figures, monkeypatch, tmp_path):
+    """They are there, straight, within the figure, large enough, and none over another."""
+    from matplotlib.text import Text
+
+    monkeypatch.setattr(drawings, "_figure", plots._figure)
+    monkeypatch.setattr(drawings, "_png", plots._png)
+    drawn, path = [], tmp_path / "x.png"
+    monkeypatch.setattr(Text, "draw", lambda self, renderer: drawn.append(self))
+    many = [f"some class {k}" for k in range(5)]
+    lines = [{"kind": kind, "epoch": 1, "loss": 2.0, "error": 60.0, "lr": 0.1} for kind in
+             ("train", "test")]  # fmt: skip
+    lines += [lines[0] | {"epoch": 2}, lines[0] | {"epoch": 3, "lr": 0.01}]
+    error = {"error": Measure("error", "%")}
+    pairs = [(name, [1.0, 2.0], (0.5, 2.5), 2.0) for name in many]
+    heads = [(f"head {k}", np.eye(2)) for k in range(8)]
+    weights = [("plus", np.eye(3, 5)), ("minus", -np.eye(3, 5))]
+    for draw, words in (
+        (lambda: plots.draw_curves(lines, error, path), ["epoch", "loss", "test", "error (%)"]),
+        (lambda: plots.confusion_picture(np.ones((5, 5)), many, "light"), [*many, "20", "it was"]),
+        (lambda: plots.share_pictures(heads, *2 * [["a", "b"]]), ["a", "b", "head 0", "head 7"]),
+        (lambda: plots.share_pictures([("all", np.eye(15))], *2 * [3 * many]), [*many, "all"]),
+        (lambda: plots.draw_differences(pairs, "loss", path), many),
+        (lambda: plots.draw_many({"cat": [[3, 2]]}, "it", "up", 1.0, path), ["cat", "it", "up"]),
+        (lambda: drawings.points_picture(np.eye(5)[:, :2], np.arange(5), many), many),
+        (lambda: drawings.squares_picture(weights, [many, many]), [*many, "plus", "minus"]),
+        (lambda: drawings.plane_picture(lambda p: p[:, 0], np.eye(2), np.eye(2)[0]), ["0", "1"]),
+    ):  # fmt: skip
+        draw()
+        drawn.clear()
+        figures[-1].draw_without_rendering()
+        shown = [text for text in drawn if text.get_visible() and text.get_text()]
+        assert {text.get_text() for text in shown} >= {*words}
+        assert all(text.get_rotation() in (0, 90) and text.get_size() >= 8 for text in shown)
+        boxes = [text.get_window_extent().padded(-0.5) for text in shown]
+        page = figures[-1].bbox
+        assert all(page.contains(*corner) for box in boxes for corner in (box.min, box.max)), words
+        over = (one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+        assert not any(over), words
 
 
 def test_differences_of_pairs(figures, tmp_path):
@@ -65,6 +107,7 @@ def test_curves_of_several_runs(figures, tmp_path):
     assert list(target.get_ydata()) == [2.25, 2.25]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "error, %")
     assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] >= 4
+    assert (tmp_path / "m.png").read_bytes() == b"PNG"
 
 
 def test_tables_of_shares(figures, rng):
@@ -99,6 +142,7 @@ def test_a_figure_that_a_line_lacks_is_no_point(figures, tmp_path):
     assert [axes.get_ylabel() for axes in (loss, error)] == ["loss", "error (%)"]
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("share", "written"), [(0.005, ""), (0.01, "1"), (0.5, "50"), (0.994, "99")]
 )
@@ -168,6 +212,8 @@ def test_bars_are_shares_of_the_width():
             length = (line == colour).all(axis=1).sum()
             assert length == pytest.approx(max(1, 99 * share), abs=1.01)
             assert (line[length + 1 :] == 255).all()
+            words = picture[20 * row : 20 * row + 10]  # the name up to its first comma
+            assert words.min() < 128 and words[:, 20:].min() == 255
 
 
 def test_a_contact_sheet_has_each_picture_over_its_words(tmp_path):

@@ -118,8 +118,8 @@ def _some(names: list[str]) -> str:
 
 
 def list_classes(train: Path, test: Path) -> list[str]:
-    """The class names, sorted: the sub-folders of both. Raises DataError where they differ, or
-    where a name cannot be written."""
+    """The class names, sorted: the sub-folders of both. Raises DataError where they differ, where
+    there are none, or where a name cannot be written."""
     found = [set(_folders(folder)) for folder in (train, test)]
     for folder, other, missing in (
         (train, test, found[0] - found[1]),
@@ -130,6 +130,11 @@ def list_classes(train: Path, test: Path) -> list[str]:
                 f"{other}: expected the same sub-folders as in {folder}, got {len(missing)} fewer: "
                 f"{_some(sorted(missing))}; add them, or remove them from {folder}"
             )
+    if not found[0]:
+        raise DataError(
+            f"{train}: expected a sub-folder of pictures for each class, got none; make them, and "
+            f"move the pictures there"
+        )
     for name in found[0]:
         if not name.isprintable():  # bytes that are no UTF-8 are not either
             raise DataError(
@@ -147,8 +152,8 @@ def list_split(root: Path, classes: list[str]) -> list[tuple[str, int]]:
     """
     listing: list[tuple[str, int]] = []
     outside, passed = list_pictures(root)
-    passed.pop("folder", None)  # the classes
-    passed += Counter({"picture outside the class folder": len(outside)})
+    del passed["folder"]  # the classes
+    passed += Counter({"unsorted picture": len(outside)})
     for label, name in enumerate(classes):
         pictures, others = list_pictures(root / name)
         if not pictures:

@@ -24,7 +24,7 @@ _NUMBERS = {
     1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8",
     13: "<u8",
 }  # fmt: skip
-_ENCODINGS = {1: "latin1", 2: "latin1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le"}
+_ENCODINGS = {4: "utf-16-le", 16: "utf-8", 17: "utf-16-le"}  # of all other types: Latin-1
 # A crafted file of 89 kB unpacked to lists of 1.6 GB. The real one has 1,860 classes of eight
 # fields, so some 15,000 elements in a row, and a few million bytes.
 _MAX_BYTES = 32 << 20  # unpacked

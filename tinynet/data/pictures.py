@@ -205,7 +205,7 @@ def _has_all_scans(data: bytes, scan: int, components: int) -> bool:
         for component in data[scan + 5 : scan + 5 + 2 * count : 2]:
             for k in range(first, last + 1):
                 missing[component, k] = bits & 15
-        scan = data.find(_SCAN, scan + 2)
+        scan = data.find(_SCAN, scan + len(_SCAN))
     return len(missing) == 64 * components and not any(missing.values())
 
 
@@ -268,10 +268,9 @@ def _resize(image: Image.Image, size: int | None, whole: bool) -> Image.Image:
         return image
     short = min(width, height)
     if whole:
-        long = round(max(width, height) * size / short)
-        if long > 16 * size:
+        target = round(width * size / short), round(height * size / short)
+        if max(target) > 16 * size:
             raise DataError(f"{width} x {height} is too long and thin to be kept whole")
-        target = (size, long) if width < height else (long, size)
         return image.resize(target, Image.Resampling.BICUBIC)
     # The centre square is cut first, then resized: less work, and a picture of 1 x 20,000 does not
     # grow to 256 x 5,120,000. The paper resizes first; the two differ by 2 grey levels, mostly at

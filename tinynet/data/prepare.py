@@ -448,13 +448,11 @@ def _finish(out: Path, source: Source, jobs: list[Job], options: Options, plan: 
         "plan": plan,
         "fingerprint": source.fingerprint(),
     }
-    content["dataset.json"] = json.dumps(about, indent=1).encode() + b"\n"
-    sums |= {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
-    last = content.pop("dataset.json")
+    last = {"dataset.json": json.dumps(about, indent=1).encode() + b"\n"}
+    sums |= {name: hashlib.sha256(data).hexdigest() for name, data in (content | last).items()}
     content["SHA256SUMS"] = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode()
-    for name, data in content.items():
+    for name, data in (content | last).items():  # with the last one the folder counts as finished
         write_file(out / name, data)
-    write_file(out / "dataset.json", last)  # from here on the folder counts as finished
     return about
 
 

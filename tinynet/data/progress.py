@@ -16,7 +16,7 @@ class _Lines(tqdm):
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         if msg is None:  # "" would wipe a bar
-            print(self, file=sys.stderr, flush=True)
+            print(self, file=sys.stderr)
 
 
 def bar(

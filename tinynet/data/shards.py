@@ -118,7 +118,7 @@ class ShardDataset(Dataset):
         try:
             with np.load(io.BytesIO(data)) as arrays:
                 moments = Moments.from_arrays(arrays)
-            if moments.sum.shape != self.shape or moments.count < 1:
+            if moments.sum.shape != self.shape or moments.count != len(self):
                 raise ValueError(f"sums of {moments.count} pictures {moments.sum.shape}")
         except Exception as error:  # zipfile and NumPy may raise anything over a crafted file
             raise DataError(

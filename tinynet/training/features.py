@@ -119,7 +119,7 @@ def most_exciting(
                 continue  # others of this batch were larger
             y, x = divmod(int(places[n, channel]), width)
             for array in (best, patches):
-                array[channel, rank + 1 :] = array[channel, rank:-1].copy()
+                array[channel, rank + 1 :] = array[channel, rank:-1]
             best[channel, rank] = values[n, channel]
             patches[channel, rank] = _cut(batch, n, inputs.size, field, y, x, side)
     assert best is not None  # a data set has pictures

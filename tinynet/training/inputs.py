@@ -45,9 +45,7 @@ class Inputs:
             )
         self.mean, self.size, self.border = mean, size, border
         self.scale, self.noise_scale = float(scale), float(noise_scale)
-        places = [self.device]
-        if second_device not in (None, self.device):
-            places.append(second_device)
+        places = dict.fromkeys((self.device, second_device or self.device))
         self._means = {place: place.upload(mean) for place in places}
 
     def __call__(self, batch: Batch) -> tuple[Tensor | tuple[Tensor, Tensor], Tensor]:

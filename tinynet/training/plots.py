@@ -137,11 +137,11 @@ def _kernel_grid(weight: np.ndarray, columns: int = 16) -> Image.Image:
     """One tower's kernels (O, C, h, w) as a grid of little pictures."""
     count, channels, height, width = weight.shape
     if channels != 3:
-        weight = weight.mean(axis=1, keepdims=True).repeat(3, axis=1)
+        weight = weight.mean(axis=1, keepdims=True)
     largest = np.abs(weight).max(axis=(1, 2, 3), keepdims=True)
     largest[largest == 0] = 1.0
     bytes_ = np.clip(127.5 + 127.5 * weight / largest, 0, 255).astype(np.uint8)
-    pictures = bytes_.transpose(0, 2, 3, 1)  # (O, 3, h, w) -> (O, h, w, 3)
+    pictures = bytes_.transpose(0, 2, 3, 1)  # (O, 1 or 3, h, w) -> (O, h, w, 1 or 3)
     zoom = max(1, 44 // max(height, width))
     columns = max(n for n in range(1, min(columns, count) + 1) if count % n == 0 or n < 8)
     rows = -(-count // columns)
@@ -149,9 +149,7 @@ def _kernel_grid(weight: np.ndarray, columns: int = 16) -> Image.Image:
     sheet = Image.new("RGB", (columns * cell_w + 2, rows * cell_h + 2), "white")
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
-        small = Image.fromarray(picture).resize(
-            (width * zoom, height * zoom), Image.Resampling.NEAREST
-        )
+        small = as_image(picture).resize((width * zoom, height * zoom), Image.Resampling.NEAREST)
         sheet.paste(small, (2 + column * cell_w, 2 + row * cell_h))
     return sheet
 
