@@ -49,7 +49,6 @@ TUNING = {
 }
 SYMMETRIC = {"max", "min", "np.maximum", "np.minimum"}
 LOOKS = {
-    "alpha",
     "dpi",
     "fontsize",
     "frameon",
