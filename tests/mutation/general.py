@@ -131,8 +131,8 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
 
 
 # They change nothing, and depend on nothing that a statement could change between two of them.
-PLAIN = {"bool", "dict", "float", "int", "isinstance", "len", "list", "max", "min", "range", "set"}
-PLAIN |= {"sorted", "str", "sum", "tuple", "zip"}
+PLAIN = {"bool", "dict", "enumerate", "float", "int", "isinstance", "len", "list", "max", "min"}
+PLAIN |= {"range", "set", "sorted", "str", "sum", "tuple", "zip"}
 PLAIN |= {"np.arange", "np.array", "np.empty", "np.flatnonzero", "np.full", "np.prod", "np.zeros"}
 WORDS = {"set_title", "set_visible", "set_xlabel", "set_ylabel"}  # of matplotlib
 METHODS = {"astype", "copy", "items", "join", "keys", "reshape", "sum", "tolist", "values"}
