@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -63,6 +64,14 @@ TABLE = {
     "skip_damaged": ("-1 x", {"0": 0, "3": 3}),
 }  # fmt: skip
 SWITCHES = ("raw", "tf32", "resume")
+HELP = {  # as it shows them
+    "options": "help",
+    "what to do, instead of training": "eval predict export raw import looks",
+    "the pictures": "data val_share picture_size crop colour limit_pictures",
+    "how to train": "preset variant start_from device epochs batch_size lr scale_lr milestones "
+    "seed workers threads exchange tf32",
+    "the run": "out resume set checkpoint_every keep max_time limit_batches skip_damaged",
+}
 
 
 def flag(name: str) -> str:
@@ -74,6 +83,16 @@ def test_the_table_has_all_options():
     assert there == {*TABLE, *SWITCHES}
     less = {action.dest for action in parser(head=False)._actions}
     assert there - less == {"start_from"}
+
+
+def test_the_help_shows_them_by_their_use_in_order():
+    titles = [line[:-1] for line in parser().format_help().splitlines() if line[-1:] == ":"]
+    assert titles == list(HELP)
+    shown = re.split(r"^(?=\S.*:$)", parser().format_help(), flags=re.MULTILINE)[-len(HELP) :]
+    for part, names in zip(shown, HELP.values(), strict=True):
+        assert re.findall(r"^  (?:-h, )?(--[\w-]+)", part, re.MULTILINE) == [
+            *map(flag, names.split())
+        ]
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -157,6 +158,18 @@ def test_a_task_is_what_the_checkpoint_says_and_for_the_rest_the_recipe():
     for scale in (np.inf, np.nan):
         with pytest.raises(ValueError, match="scale: expected a number"):
             data.task(about | {"scale": scale}, {"mean": inputs.mean}, CPU)
+
+
+@pytest.mark.parametrize("kinds", [["cpu"], ["cpu", "cpu"], ["cuda"], ["cuda", "cuda"]])
+def test_each_gpu_has_its_bytes_from_the_host(kinds, monkeypatch):
+    """A CPU's second half takes the first one's floats."""
+    data, pictures = Pictures(), dataset(16)
+    monkeypatch.setattr(module, "Inputs", lambda *given, **more: given)
+    monkeypatch.setattr(module, "Classification", lambda inputs, *more: inputs)
+    devices = [SimpleNamespace(kind=kind) for kind in kinds]
+    about = about_of(data, pictures)
+    found = data.task(about, data.arrays(about, pictures), devices)
+    assert found[0] is devices[0] and found[4] is (devices[-1] if kinds[0] == "cuda" else None)
 
 
 @pytest.mark.parametrize("side, crop", [(16, 12), (16, 11), (15, 12), (15, 11), (9, 9)])

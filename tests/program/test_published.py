@@ -53,6 +53,9 @@ def test_layers_and_their_order(kind, monkeypatch):
         )
         assert not conv.weight.numpy().any() and not conv.bias.numpy().any()
         seen = maps
+    convolutions = [f"conv{number}" for number in range(1, 6)]
+    names = [*convolutions, "norm", "pool", "dropout", "fc6", "fc7", "fc8"]
+    assert [name for name, _ in net.named_children()] == names  # as print(net) shows them
     caffe = kind == "caffe"
     assert isinstance(net.norm, nn.LocalResponseNorm if caffe else nn.Identity)
     if caffe:
@@ -60,15 +63,7 @@ def test_layers_and_their_order(kind, monkeypatch):
     pool = dict(kernel_size=3, stride=2, padding=0, ceil_mode=caffe)
     assert net.pool.options == pool and (net.dropout.p, net.dropout.inverted) == (0.5, True)
     calls = []
-    for name in (
-        "norm",
-        "pool",
-        "dropout",
-        "fc6",
-        "fc7",
-        "fc8",
-        *(f"conv{n}" for n in range(1, 6)),
-    ):
+    for name in names:
         setattr(net, name, lambda x, name=name: calls.append(name) or x)
     x = tinynet.tensor(np.arange(144, dtype=np.float32).reshape(1, 1, 12, 12))
     y = net(x)

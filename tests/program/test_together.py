@@ -198,20 +198,24 @@ def test_only_rank_0_is_heard(capsys):
 
 def test_what_nothing_catches_ends_all_ranks(capsys):
     ended = []
-    with together.heard(SimpleNamespace(rank=0, size=2, name="rank 0 on a", abort=ended.append)):
+
+    def abort(status):  # nothing comes after it
+        ended.append((status, capsys.readouterr().err))
+
+    with together.heard(SimpleNamespace(rank=0, size=2, name="rank 0 on a", abort=abort)):
         raise KeyError("lost")
-    said = capsys.readouterr().err
-    assert ended == [1] and said.startswith("rank 0 on a:\nTraceback") and "KeyError" in said
+    ((status, said),) = ended
+    assert status == 1 and said.startswith("rank 0 on a:\nTraceback") and "KeyError" in said
     with pytest.raises(KeyError), together.heard(ALONE):
         raise KeyError("lost")
 
 
 @pytest.mark.parametrize("all_of_them", [True, False])
 def test_a_failure_is_told_once_and_ends_the_others(all_of_them):
-    said, ended = [], []
-    ranks = SimpleNamespace(failures=lambda text: ([text, "b"], all_of_them), abort=ended.append)
-    assert together.fail(ranks, "a", said.append) == 2
-    assert said == ["a", "b"] and ended == ([] if all_of_them else [2])
+    done = []
+    ranks = SimpleNamespace(failures=lambda text: ([text, "b"], all_of_them), abort=done.append)
+    assert together.fail(ranks, "a", done.append) == 2
+    assert done == ["a", "b"] + [2] * (not all_of_them)
 
 
 def test_a_mistake_that_all_ranks_find_is_told_once(capsys):

@@ -332,6 +332,8 @@ def test_what_cannot_be_read_does_not_end_the_rest(told, capsys):
     ]  # fmt: skip
     assert told.run("--predict", "a", "odd") == 2
     assert capsys.readouterr().err == "net.py: error: odd: odd\n"
+    assert told.run("--predict", "a", "odd", "two") == 2
+    assert capsys.readouterr().err.endswith("odd\nnet.py: 1 of 2 could not be read\n")
     Path("none").mkdir()
     assert told.run("--predict", "a", "none") == 2
     assert "none: expected rows in this folder, got none" in capsys.readouterr().err
@@ -376,6 +378,27 @@ def test_devices_where_nothing_is_said(told, monkeypatch):
     monkeypatch.setattr(module.runs, "devices_of_rank", lambda *each: seen.append(each) or "cpu:1")
     assert [str(d) for d in told.program.find_devices("cpu:0,cpu:1")] == ["cpu:1", "cpu:1"]
     assert seen == [("cpu:0,cpu:1", 1)]
+
+
+def test_ranks_compare_their_data_and_their_nets(told, monkeypatch):
+    """Before anything is made; --eval its test data alone, and each of its nets."""
+    compared = []
+    for what in ("of_data", "of_net"):
+        monkeypatch.setattr(module.together, what, lambda *each: {each[0]: each[-1]})
+    monkeypatch.setattr(
+        module.together, "check_alike", lambda ranks, facts: compared.append((ranks, facts()))
+    )
+    told.run("--out", "a")
+    (ranks, data), (_, net) = compared
+    assert data == {
+        "training": told.rooms[0].loaders[0].rows,
+        "test": told.rooms[0].loaders[1].rows,
+    }
+    assert [*net] == [told.trainers[0].model] and ranks is told.program.ranks
+    compared.clear()
+    told.run("--eval", "a", "a")
+    data, *nets = (facts for _, facts in compared)
+    assert data == {"test": told.rooms[0].loaders[-1].rows} and len(nets) == 2
 
 
 def test_what_a_net_of_a_whole_batch_needs(told):

@@ -70,6 +70,18 @@ def test_milestones_come_at_the_same_shares(epochs, expected):
     assert [row[0] for row in story] == expected
 
 
+@pytest.mark.parametrize("own", [10, 90])
+def test_shares_are_exact(own):
+    """The nearest epoch, of two the later one: 7 of 10 epochs are 31.5 of 45."""
+    for epochs in range(1, 200):
+        nearest = {each: (2 * each * epochs + own) // (2 * own) for each in range(1, own)}
+        for each, wanted in nearest.items():
+            wanted = [max(1, wanted)] if wanted < epochs > 1 else []
+            mine = recipe(epochs=own, milestones=(each,), story=[(each, "lr", "1")])
+            assert mine.milestones_of(epochs) == wanted
+            assert mine.story_of(epochs) == [[epoch, "lr", "1"] for epoch in wanted]
+
+
 def test_milestones_are_fixed_when_a_run_starts(data, tmp_path, capsys):
     out = tmp_path / "run"
     assert train(data, out, "--epochs", 6, "--max-time", "1s") == 0

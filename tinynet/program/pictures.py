@@ -164,10 +164,11 @@ class Pictures:
         return PaddedDataset(sets[0], self.padding), PaddedDataset(sets[1], self.padding)
 
     def describe(self, settings: dict, train: Dataset) -> dict[str, Any]:
-        side, channels = train.shape[0] - 2 * self.padding, train.shape[2]
-        if (settings["crop"] or 0) > train.shape[0]:
+        most, _, channels = train.shape
+        side = most - 2 * self.padding
+        if (settings["crop"] or 0) > most:
             raise ValueError(
-                f"--crop: expected at most {train.shape[0]}, the side of the whole pictures, got "
+                f"--crop: expected at most {most}, the side of the whole pictures, got "
                 f"{settings['crop']}"
             )
         whole = self.padding or is_drawing(train)
@@ -333,7 +334,7 @@ class Pictures:
 
         if raw:
             n = about["picture_size"]
-            example = rng.integers(0, 256, (1, n, n, channels)).astype(np.uint8)
+            example = rng.integers(0, 256, (1, n, n, channels), np.uint8)
             del metadata["tinynet"]  # these pictures are prepared in the file
             words = f"pictures, uint8 (N, {n}, {n}, {channels}), as they are"
             return Feeding(example, from_bytes, words, self.result, metadata)

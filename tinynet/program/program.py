@@ -426,13 +426,15 @@ class Program:
             return settings
         if args.set:
             raise ValueError("--set changes a run that goes on: it needs --resume")
-        preset = given.get("preset", next(iter(self.recipes)))
         if imported:
             if given.keys() & {"variant", "start_from"}:
                 raise ValueError("--import: expected no --variant or --start-from; leave them out")
-            preset = given["preset"] = imported.preset
-            given.setdefault("picture_size", imported.about["picture_size"])
-            given.setdefault("crop", imported.about["image_size"])
+            given |= {
+                "preset": imported.preset,
+                "picture_size": imported.about["picture_size"],
+                "crop": imported.about["image_size"],
+            }
+        preset = given.get("preset", next(iter(self.recipes)))
         recipe = self.recipe(preset, given.get("variant"))
         if "epochs" in given:
             given.setdefault("milestones", recipe.milestones_of(given["epochs"]))

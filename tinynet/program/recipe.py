@@ -145,22 +145,25 @@ class Recipe:
         """
         if not self.milestones:
             return None
-        found = {self._share(milestone, epochs) for milestone in self.milestones}
+        found = {_nearest(each * epochs / self.epochs) for each in self.milestones}
         return sorted(found - {epochs})
 
     def story_of(self, epochs: int) -> list[list]:
         """The story of a run of so many epochs, at the same shares of it; nothing at its end."""
-        rows = ((self._share(epoch, epochs), name, value) for epoch, name, value in self.story)
-        return [list(row) for row in rows if row[0] < epochs]
-
-    def _share(self, epoch: int, epochs: int) -> int:
-        return max(1, math.floor(epoch / self.epochs * epochs + 0.5))
+        shares = [_nearest(epoch * epochs / self.epochs) for epoch, *_ in self.story]
+        found = zip(shares, self.story, strict=True)
+        return [[epoch, name, value] for epoch, (_, name, value) in found if epoch < epochs]
 
     def make_schedule(self, optimizer: Optimizer, settings: dict) -> Any:
         """The schedule of a run with these settings."""
         if settings["milestones"]:
             return MultiStep(optimizer, settings["milestones"])
         return self.schedule(optimizer, settings["epochs"])
+
+
+def _nearest(epoch: float) -> int:
+    """The nearest whole epoch: the later one of two, and never before the first."""
+    return max(1, math.floor(epoch + 0.5))
 
 
 @dataclass(frozen=True)
