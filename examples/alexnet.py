@@ -165,7 +165,7 @@ class AlexNet(nn.Module):
         x may be a pair, the same pictures on each device. It may have the border of zeros already
         (Pictures adds it while it makes floats of bytes); else it is added here.
         """
-        seen = [self._bordered(x) for x in (x if isinstance(x, tuple) else (x,))] * 2
+        seen = [self._bordered(x) for x in (x if isinstance(x, tuple) else (x,))] * len(self.towers)
         xs = [x.to(tower.device) for tower, x in zip(self.towers, seen, strict=False)]
         for name in self.preset.layers:
             if name in self.preset.crossings:

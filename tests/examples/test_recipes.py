@@ -232,6 +232,40 @@ def test_a_checkpoint_builds_its_net(module, preset):
     assert {m.p for m in net.modules() if isinstance(m, nn.Dropout)} == dropped
 
 
+LAYERS = """
+Autoencoder: down up; Families: person relation rest; Layers: layers
+BERT: tokens places norm1 blocks head norm2 bias; bert.Block: attention norm1 widen narrow norm2
+GAN: forger judge; Forger: fc norm1 up1 norm2 up2; Judge: down1 down2 norm fc
+GoogLeNet: conv1 conv2 conv3 norm steps dropout fc; Inception: one three five pooled
+Auxiliary: conv fc1 fc2 dropout
+GPT: tokens places blocks; gpt.Block: attention norm1 widen narrow norm2
+LeNet5: c1 s2 c3 s4 c5 f6 codes; Sampling: weight bias; Partial: seen weight bias
+Perceptron: weight bias
+ResNet: conv norm stages fc; resnet.Block: conv1 norm1 conv2 norm2
+Transformer: words encoder decoder; Layer: look cross widen narrow norms
+VAE: see mean log_variance widen paint; VGG: features fc1 fc2 fc3 dropout
+"""
+
+
+def test_layers_stand_in_their_order():
+    """As print(net) shows them, as checkpoints keep them, and as chance draws their weights."""
+    table = LAYERS.strip().replace("\n", "; ").split("; ")
+    wanted = {name: parts.split() for name, _, parts in (line.partition(": ") for line in table)}
+    seen = set()
+    for module, preset in {module: preset for module, preset in [*BUILT][::-1]}.items():
+        about = {"preset": preset, **BUILT[module, preset][0]}
+        net = program_of(module).build(about, (tinynet.device("cpu"),))
+        for each in net.modules():
+            if type(each).__module__ == module:
+                kind = type(each).__name__
+                kind = f"{module}.Block" if kind == "Block" else kind
+                names = [name for name, _ in (*each.named_children(), *each.state_dict().items())]
+                found = list(dict.fromkeys(name.partition(".")[0] for name in names))
+                assert found == [name for name in wanted[kind] if name in vars(each)], kind
+                seen.add(kind)
+    assert seen == {*wanted}
+
+
 # --- Variants -------------------------------------------------------------------------------------
 
 FOUR = dict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import sys
 from dataclasses import replace
@@ -16,14 +17,15 @@ import tinynet
 from tinynet.data import ArrayDataset, Loader
 from tinynet.data.prepare import Options
 from tinynet.errors import DataError
-from tinynet.parallel.ranks import ALONE
+from tinynet.parallel.ranks import ALONE, Ranks
 from tinynet.program import Pictures, published
 from tinynet.program.program import Loaded
 from tinynet.training.features import features as made_of
 from tinynet.training.features import nearest
 from tinynet.training.inputs import batch_of
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+EXAMPLES = Path(__file__).parents[2] / "examples"
+sys.path.insert(0, str(EXAMPLES))
 import alexnet  # noqa: E402
 import features  # noqa: E402
 import prepare_imagenet  # noqa: E402
@@ -202,6 +204,27 @@ def test_what_stands_in_a_row_of_similar_pictures(run, tmp_path, monkeypatch, ca
     assert "of 300 training pictures" in capsys.readouterr().out
 
 
+WRONG = {  # what ends a program at once, with status 2
+    "features.py": ["run", "f.txt", "1.png"], "similar.py": ["nowhere", "1.png"],
+    "report.py": ["nowhere"], "prepare_imagenet.py": ["nowhere", "out"], "claims.py": ["run"],
+}  # fmt: skip
+PROGRAMS = sorted(path for path in EXAMPLES.rglob("*.py") if "__main__" in path.read_text())
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
+def test_a_file_is_a_program(path, monkeypatch, tmp_path, capsys):
+    """It ends with its status; a long one tells each line at once, in log files too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(path.parent))
+    words = WRONG.get(path.name, ["--set", "lr=1"])
+    monkeypatch.setattr("sys.argv", [str(path), *words])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(path), run_name="__main__")
+    assert left.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+    quick = path.parent == EXAMPLES and path.name != "alexnet.py"
+    assert sys.stdout.line_buffering != quick
+
+
 def test_a_test_picture_that_is_not_there(run, capsys):
     for name in ("test:5", "test:-1", "test:x", "test:"):
         assert similar.main(["run", name]) == 2
@@ -327,9 +350,17 @@ def test_a_signal_ends_it_in_one_line_and_is_let_go(name, prepared, monkeypatch,
             kept.extend(signal.getsignal(getattr(signal, n)) for n in prepare_imagenet.SIGNALS)
             raise
 
+    def abort(status):  # other ranks end, too; nothing comes after it
+        ended.append((status, capsys.readouterr().err))
+
+    ended = []
+    job = Ranks()
+    job.abort = abort
+    monkeypatch.setattr(prepare_imagenet.together, "started", lambda: job)
     monkeypatch.setattr(prepare_imagenet, "prepare_over", prepare)
     assert prepare_imagenet.main(["from", str(tmp_path)]) == 128 + signal.Signals[name]
-    said = capsys.readouterr().err
+    ((status, said),) = ended
+    assert status == 128 + signal.Signals[name]
     assert said == f"stopped by {name}: 3 shards are done, and the same command goes on from here\n"
     assert signal.getsignal(signal.Signals[name]) is before
     assert kept == [signal.SIG_DFL] * 3

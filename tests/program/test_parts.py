@@ -13,6 +13,7 @@ from told_program import settings_in, weights_of
 import tinynet
 from tinynet import random
 from tinynet.optim.lr_scheduler import MultiStep
+from tinynet.parallel.ranks import Ranks
 from tinynet.program.options import interval, rising_numbers
 from tinynet.training import checkpoint as files
 from tinynet.training.metrics import read_config
@@ -155,12 +156,15 @@ def test_a_signal_is_the_status_and_a_stop_by_time_is_a_run_that_ends(
     assert "epochs (ended by --max-time)" in said and said.endswith("--resume --out b\n")
 
 
-def test_mistakes_are_told_on_stderr_with_status_2(told, capsys):
+def test_mistakes_are_told_on_stderr_with_status_2(told, monkeypatch, capsys):
     assert told.run("--data", "bad", "--out", "a") == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.endswith("error: bad: expected rows, got none\n")
     assert said.err.count("\n") == 1 and not Path("a").exists()
-    assert told.run("--data", "Ctrl-C", "--out", "a") == 130
+    ended = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Ranks, "abort", lambda self, status: ended.append(status))
+        assert told.run("--data", "Ctrl-C", "--out", "a") == 130 == ended.pop()  # others, too
     assert told.run("--set", "lr=1", "--out", "a") == 2
     assert "needs --resume" in capsys.readouterr().err
 
