@@ -142,6 +142,11 @@ def test_the_table_has_every_recipe():
     assert there == {line.partition(":")[0] for line in RECIPES}
 
 
+def test_alexnet_alone_has_two_halves():
+    for module in ("alexnet", *(path.stem for path in (EXAMPLES / "history").glob("*.py"))):
+        assert program_of(module).devices == 1 + (module == "alexnet"), module
+
+
 def test_the_default_is_the_small_one():
     for module, name in (
         ("alexnet", "mini"), ("vgg", "vgg-mini"), ("googlenet", "googlenet-mini"), ("gpt", "gpt"),

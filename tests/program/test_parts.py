@@ -14,6 +14,7 @@ import tinynet
 from tinynet import random
 from tinynet.optim.lr_scheduler import MultiStep
 from tinynet.parallel.ranks import Ranks
+from tinynet.program import runs
 from tinynet.program.options import interval, rising_numbers
 from tinynet.training import checkpoint as files
 from tinynet.training.metrics import read_config
@@ -27,11 +28,14 @@ def test_a_recipes_values_where_nothing_is_given(told):
     assert trainer.optimizer.param_groups[0]["momentum"] == 0.5
     assert isinstance(trainer.schedule, MultiStep) and trainer.schedule.milestones == [2, 3]
     assert trainer.about == {"preset": "second", "side": 1, "rows": 12}
-    settings = settings_in("a")
-    assert {k: settings[k] for k in ("epochs", "batch_size", "lr", "seed", "width", "data")} == {
-        "epochs": 4, "batch_size": 2, "lr": 0.5, "seed": 0, "width": 3, "data": None,
+    assert settings_in("a") == {
+        "epochs": 4, "batch_size": 2, "lr": 0.5, "milestones": [2, 3], "story": [], "width": 3,
+        "side": 1, "preset": "second", "device": runs.default_devices(2), "data": None, "seed": 0,
+        "workers": None, "limit_batches": None, "skip_damaged": 0, "variant": None,
+        "start_from": None, "scale_lr": None,
     }  # fmt: skip
-    assert trainer.options["keep"] == 3 and trainer.options["max_minutes"] is None
+    wanted = {"keep": 3, "max_minutes": None, "limit_batches": None, "skip_damaged": 0, "story": []}
+    assert {name: trainer.options[name] for name in wanted} == wanted
     assert told.run("--out", "b") == 0
     assert told.trainers[1].options["advice"] == "Wait."
     assert told.trainers[1].optimizer.param_groups[0]["momentum"] == 0.9
@@ -174,7 +178,7 @@ def test_eval_is_of_all_nets_on_their_own_data_in_every_way(told, capsys):
         told.run("--out", f"run{seed}", "--seed", seed, "--data", "there", "--width", 7)
     capsys.readouterr()
     told.rooms[0].asked.clear()
-    assert told.run("--eval", "run1", "run2", "--out", "found", "--batch-size", 3) == 0
+    assert told.run("--eval", "run1", "run2", "--out", "deep/found", "--batch-size", 3) == 0
     found = told.rooms[0].evaluated[-1]
     assert found["weights"] == [weights_of(Path(f"run{seed}") / files.BEST) for seed in (1, 2)]
     assert found["weights"][0] != found["weights"][1]
@@ -182,8 +186,13 @@ def test_eval_is_of_all_nets_on_their_own_data_in_every_way(told, capsys):
     assert min(found["rows"]) >= 100 and not told.rooms[0].loaders[-1].train
     assert told.rooms[0].loaders[-1].batch_size == 3
     assert told.rooms[0].asked[0][1]["data"] == "there"
-    assert told.rooms[0].asked[-1] == ("save", Path("found"))
+    assert told.rooms[0].asked[-1] == ("save", Path("deep/found"))
     assert "2 nets" in capsys.readouterr().out
+    for full in (False, True):  # what could not be saved is not said to be there
+        if full:
+            told.rooms[0].save = lambda *each: Path("deep/found").rmdir()
+        assert told.run("--eval", "run1", "--out", "deep/found") == 2 * full
+        assert ("the same, in numbers" in capsys.readouterr().out) == (not full)
     assert told.run("--eval", "run1", "--data", "elsewhere") == 0
     opened = [settings for what, settings in told.rooms[0].asked if what == "open"]
     assert opened[-1]["data"] == "elsewhere"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,9 +15,10 @@ import tinynet
 from tinynet.data import ArrayDataset, PaddedDataset, colour_axes
 from tinynet.errors import CheckpointError
 from tinynet.nn import Module
-from tinynet.program import Pictures, published
+from tinynet.program import Pictures, Recipe, Text, Translations, Variant, published
 from tinynet.program import pictures as module
 from tinynet.program.options import Parser
+from tinynet.program.published import PublishedPictures
 from tinynet.training.evaluate import Evaluation
 from tinynet.training.inputs import batch_of
 
@@ -300,6 +301,21 @@ def test_the_quick_test_is_the_centre_alone(full, views, monkeypatch):
         )
 
 
+@pytest.mark.parametrize("classes", [2, 5, 6, 19, 20, 21])
+def test_of_many_classes_twenty_are_named(classes):
+    """And of more than five the top-5 error."""
+    confusion = np.eye(classes, dtype=int)
+    found = Evaluation([f"c{k}" for k in range(classes)], confusion, 0 * confusion[0], 1)
+    for views, words in ((2, "two views:   "), (5, "five views:  "), (10, "ten views:   ")):
+        lines = list(Pictures().tell({1: found, views: found}))
+        assert lines[0].startswith("centre view: top-1") and lines[1].startswith(words + "top-1")
+        assert len(lines) == 3 + min(classes, 20)
+    one, *lines = Pictures().tell({1: found})
+    assert lines[0].startswith("one view: ") and len(lines) == 2 + min(classes, 20)
+    for said in (one, Pictures().reached({1: found})):
+        assert ("top-5" in said) == (classes > 5)
+
+
 def test_the_hardest_classes_come_first():
     wrong = np.array([1, 0, 4, 2])
     confusion = np.diag(4 - wrong)
@@ -402,6 +418,10 @@ def test_an_exported_file_is_fed_as_the_net_was(padding, border, centre_mean, cr
     assert plain.example.shape == (1, 3, side, side) and plain.example.dtype == np.float32
     assert plain.metadata["classes"] == ["c0", "c1", "c2"] and plain.metadata["crop"] == side
     assert plain.metadata["scale"] == 0.5
+    assert all(len(f"{mean}".partition(".")[2]) <= 3 for mean in plain.metadata["mean"])
+    part = "the centre of 16 x 16, " if side < 16 else ""
+    words = f"pictures, float32 (N, 3, {side}, {side}), {part}less the mean, times 0.5"
+    assert plain.takes == words
     np.testing.assert_allclose(
         plain.metadata["mean"], task.make_inputs.mean.mean(axis=(0, 1)), atol=1e-3
     )
@@ -419,9 +439,18 @@ def test_an_exported_file_is_fed_as_the_net_was(padding, border, centre_mean, cr
 
 
 def test_nothing_else_of_a_recipe_changes_with_a_variant():
-    from tinynet.program import Recipe, Variant
-
     data = Pictures(picture_size=9, crop=8, colour=0.5, padding=2, scale=3.0, border=1, flip=False)
     recipe = Recipe("net", data, 3, 4, 0.5, milestones=(2,), advice="wait")
     varied = Variant("about", data=dict(centred=True)).of(recipe, "row")
     assert varied == replace(recipe, title="net (row)", data=replace(data, centred=True))
+
+
+def test_recipes_and_their_data_stay_as_they_are():
+    """All runs of a program share them."""
+    both, text = Translations(*"abcde"), Text(4, None, None, ())
+    for each, name in (
+        (Recipe("a net", Pictures(), 3, 4, 0.5), "epochs"), (Variant("about"), "about"),
+        (Pictures(), "crop"), (text, "length"), (both, "read"), (PublishedPictures(), "mean"),
+    ):  # fmt: skip
+        with pytest.raises(FrozenInstanceError):
+            setattr(each, name, getattr(each, name))

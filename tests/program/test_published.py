@@ -81,7 +81,8 @@ def test_what_pictures_are_before_these_nets():
     for name, crop in (("torchvision", 224), ("caffe", 227), ("onnx", 224)):
         recipe = published.PUBLISHED[name]
         assert (recipe.data.picture_size, recipe.data.crop) == (256, crop)
-        assert (recipe.epochs, recipe.batch_size, recipe.lr) == (5, 64, 1e-3)
+        found = recipe.epochs, recipe.batch_size, recipe.lr, recipe.milestones
+        assert found == (5, 64, 1e-3, (4,))
         mean = recipe.data.arrays({"picture_size": 5}, None)["mean"]
         wanted = published.CAFFE_MEAN if name == "caffe" else published.IMAGENET_MEAN
         np.testing.assert_array_equal(mean, np.broadcast_to(np.float32(wanted), (5, 5, 3)))
@@ -157,8 +158,11 @@ def test_a_start_from_a_file(classes, fresh):
 
 @pytest.mark.parametrize(
     "kind, shape, classes",
-    [("torchvision", (5, 4096), 5), ("caffe", (5, 4096), 5), ("caffe", (1, 1, 5, 4096), 5)],
-)
+    [
+        ("torchvision", (5, 4096), 5), ("caffe", (5, 4096), 5), ("caffe", (1, 1, 5, 4096), 5),
+        ("torchvision", (2, 4096), 2), ("caffe", (1, 1, 2, 4096), 2),
+    ],
+)  # fmt: skip
 def test_classes_are_counted_in_the_last_layer(kind, shape, classes, monkeypatch):
     """Caffe wrote four sizes before 2014."""
     made = []
@@ -262,16 +266,20 @@ def test_a_file_that_tinynet_wrote(onnx_file):
     [
         ({}, False), (dict(dtype="uint8"), True), (dict(outputs=["y", "z"]), True),
         (dict(shape=("N", 3, 28, 27)), True), (dict(shape=("N", 2, 28, 28)), True),
-        (dict(shape=("N", 3, 0, 0)), True), (dict(shape=("N", 3, 4097, 4097)), True),
+        (dict(shape=("N", 3, 0, 0)), True), (dict(shape=("N", 3, 1, 1)), False),
+        (dict(shape=("N", 3, 40, 40)), False), (dict(shape=("N", 3, 41, 41)), True),
         (dict(shape=("N", 3, 784)), True), (dict(shape=("N", 3, "S", "S")), True),
         (dict(shape=("N", 1, 28, 28)), True),  # grey, though --looks is of colours
     ],
     ids=str,
 )  # fmt: skip
-def test_which_nets_are_taken(change, wrong, onnx_file):
+def test_which_nets_are_taken(change, wrong, onnx_file, monkeypatch):
+    assert published.WIDEST == 4096
+    monkeypatch.setattr(published, "WIDEST", 40)
     onnx_file([node("Relu", "x", "y")], **change)
     if not wrong:
-        assert published.read("net.onnx", "caffe").about["picture_size"] == 32
+        side = change.get("shape", [28])[-1]
+        assert published.read("net.onnx", "caffe").about["picture_size"] == side + side // 7
     else:
         with pytest.raises(ModelFileError, match=r"expected (one input|3 channels)"):
             published.read("net.onnx", "caffe")
@@ -284,7 +292,10 @@ def test_a_softmax_at_the_end_is_left_out(last, kept, onnx_file):
     found = published.read("net.onnx", "caffe")
     assert len(description["nodes"]) == kept
     assert description["outputs"] == (["h"] if last else ["y"])
-    assert any("Softmax, is left out" in line for line in found.said) == last
+    net, pictures, *softmax, dropout = found.said
+    assert net.startswith("a net of ") and pictures.startswith("pictures: ")
+    assert dropout == "it has no dropout" and len(softmax) == last
+    assert all("Softmax, is left out" in line for line in softmax)
 
 
 @pytest.mark.parametrize(
@@ -302,6 +313,9 @@ def test_a_net_of_one_picture_takes_any_number(first, shape, wanted, onnx_file):
     "values, said",
     [
         (lambda x: x.reshape(len(x), -1)[:, :5], None),
+        (lambda x: x.reshape(len(x), -1)[:, :2], None),  # two classes are enough
+        (lambda x: x[:, 0, 0, :2] * (100 + 0.05 * len(x)), None),  # sums in another order
+        (lambda x: x[:, 0, 0, :2] * (100 + 0.2 * len(x)), "any batch"),
         (lambda x: (x - x.mean(axis=0)).reshape(len(x), -1)[:, :5], "any batch"),
         (lambda x: x.reshape(len(x), -1)[:, :1], r"expected values \(N, classes\)"),
         (lambda x: x.ravel()[:5], r"expected values \(N, classes\)"),
@@ -314,7 +328,7 @@ def test_values_of_classes_are_those_of_each_picture(values, said):
         outputs=["y"], run=lambda x, most: {"y": tinynet.tensor(values(np.asarray(x, np.float32)))}
     )
     if said is None:
-        assert published._classes_of("x", net, 3, 4) == 5
+        assert published._classes_of("x", net, 3, 4) == values(np.ones((1, 3, 4, 4))).size
     else:
         with pytest.raises(ModelFileError, match=said):
             published._classes_of("x", net, 3, 4)
@@ -360,6 +374,10 @@ TOLD = dict(
         (dict(scale=0), False), (dict(scale=True), False), (dict(scale=float("inf")), False),
         (dict(scale=2), True), (dict(classes=[]), False), (dict(classes=["a", 3]), False),
         (dict(classes=("a", "b")), True), (dict(picture_size=4097), False),
+        (dict(picture_size=4096, mean_shape=[2, 2, 1], mean=np.ones(4)), True),
+        (dict(picture_size=4097, mean_shape=[2, 2, 1], mean=np.ones(4)), False),
+        (dict(mean_shape=[3, 1, 3]), False), (dict(mean_shape=[1, 3, 3]), False),
+        (dict(mean_shape=[3, 3]), False), (dict(mean_shape=[9]), False),
     ],
     ids=str,
 )  # fmt: skip
@@ -373,6 +391,10 @@ def test_what_a_file_says_of_its_pictures(change, right):
         np.testing.assert_array_equal(found.ravel(), mean)
     else:
         with pytest.raises(ModelFileError, match="x.onnx: expected metadata that --export wrote"):
+            published._told("x.onnx", words, 1, 2)
+    if right:  # nothing in it is passed over
+        words = words.replace('"mean": "', '"mean": "?')
+        with pytest.raises(ModelFileError, match="or they are damaged"):
             published._told("x.onnx", words, 1, 2)
 
 
@@ -477,6 +499,13 @@ def test_a_net_leaves_with_what_feeds_it(tmp_path, monkeypatch, capsys):
         assert given[-1] == ("net", "task", {"a": 2}, raw)
     assert asked[0] == (("net", "x", path, {"a": 1}, "call"), {"outputs": ["logits"]})
     assert capsys.readouterr().out.startswith(f"{path}: 5 bytes; in: pictures; out: logits\n")
+
+    def full(*each, **more):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exchange.onnx, "export", full)
+    with pytest.raises(ModelFileError, match="net.onnx cannot be written: No space left on device"):
+        exchange.export(program, args)
     for name, raw, said in (
         ("a.txt", False, "ends in .onnx"),
         ("a.safetensors", True, "--raw with"),

@@ -187,7 +187,8 @@ def test_what_a_sheet_of_a_translation_shows(monkeypatch):
         return forward(self, source, said)
 
     monkeypatch.setattr(Small, "forward", watched)
-    shown = BOTH.samples(net, None, loader)
+    with tinynet.no_grad():  # as Shown.evaluate does
+        shown = BOTH.samples(net, None, loader)
     source, target = train.languages
     one, two = source.encode(["one", "two"]).tolist()
     assert shown["texts"] == {
@@ -311,6 +312,14 @@ def test_a_tables_task(sweeps):
 # --- What is shown of a test ----------------------------------------------------------------------
 
 
+def test_a_test_is_the_first_epoch_of_the_first_net():
+    """Of a mean of nets, where there is one."""
+    tests = SimpleNamespace(epoch=lambda number: number)
+    task = SimpleNamespace(test=lambda *each: each, measure=lambda *each: each)
+    assert table().figures(["net"], task, tests) == ("net", 0)
+    assert ROOM.figures(["net", "other"], task, tests) == (["net", "other"], 0)
+
+
 class Lucky(nn.Module):
     def __init__(self):
         self.weight = nn.Parameter(np.ones(1, np.float32))
@@ -381,6 +390,7 @@ def unlabelled_room(**more):
 @pytest.mark.parametrize("batch", [1, 4, 5, 7, 30])
 def test_so_many_test_pictures_are_shown_whatever_the_batch(batch, monkeypatch):
     """The first ones, with their labels; on a rank that has a share of each batch, too."""
+    assert unlabelled.SHOWN == 1000
     monkeypatch.setattr(unlabelled, "SHOWN", 10)
     rng = np.random.default_rng(1)
     for count in (13, 6):
@@ -396,7 +406,12 @@ def test_so_many_test_pictures_are_shown_whatever_the_batch(batch, monkeypatch):
             {**room.settings(), **GIVEN, "batch_size": batch, "workers": 0}, about, tests, False
         )
         loader.share = (1, 2)
-        shown = room.evaluate([None], task, loader, full=True)
+        seen, inputs = [], task.inputs
+        task.inputs = lambda each: seen.append(len(each.labels)) or inputs(each)  # noqa: B023
+        with monkeypatch.context() as patch:
+            patch.setattr(room.__class__, "figures", lambda *each: {"loss": 0.0})
+            shown = room.evaluate([None], task, loader, full=True)
+        assert len(seen) == -(-min(count, 10) // batch)  # and no more are read
         x, labels, classes = shown["seen"]
         wanted = (tests.pictures[:10].transpose(0, 3, 1, 2) - np.float32(127.5)) / 2
         np.testing.assert_array_equal(x, wanted)

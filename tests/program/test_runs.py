@@ -176,6 +176,7 @@ def test_every_rank_of_a_host_has_gpus_of_its_own(gpus, ranks, most, names, monk
         assert len({*apart}) == len(apart) and all(int(name[5:]) < gpus for name in apart)
     twice = [devices_of_rank("cuda:0,cuda:0", rank) for rank in range(2)]
     assert twice == ["cuda:0,cuda:0", "cuda:1,cuda:1"]
+    assert devices_of_rank("cuda, cuda:1", 1) == "cuda:2,cuda:3"
 
 
 def test_the_newest_run_is_that_of_the_newest_checkpoint(tmp_path):

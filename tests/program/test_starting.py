@@ -69,6 +69,8 @@ def test_a_net_without_a_layer_in_common_is_refused(tmp_path):
 
 
 def test_sixteen_arrays_no_more_and_no_less(monkeypatch):
+    """And what else a run needs."""
+
     class Small(nn.Module):
         def __init__(self, kind, classes, device):
             for name in published.LAYERS:
@@ -81,13 +83,29 @@ def test_sixteen_arrays_no_more_and_no_less(monkeypatch):
         f"{state[name.partition('.')[0]]}.{name.partition('.')[2]}": np.full(shape, number)
         for number, (name, shape) in enumerate(shapes.items())
     }
-    weights = published._alexnet("x.pth", "torchvision", dict(theirs), state).weights
+    found = published._alexnet("x.pth", "torchvision", dict(theirs), state)
+    sizes = dict(in_channels=3, picture_size=256, scale=1.0, classes=5)
+    for kind, side, width in (
+        ("torchvision", 224, published.IMAGENET_WIDTH),
+        ("caffe", 227, [1] * 3),
+    ):
+        made = published._alexnet("x.pth", kind, dict(theirs), state)
+        assert made.preset == kind and made.about == {**sizes, "image_size": side}
+        np.testing.assert_allclose(made.weights["share"], 1 / np.reshape(width, (3, 1, 1)), 1e-6)
+        mean = np.broadcast_to(np.float32(published.LOOKS[kind]["mean"]), (256, 256, 3))
+        np.testing.assert_array_equal(made.mean, mean)
+        assert made.net == dict(kind=kind, order=published.LOOKS[kind]["order"], width=list(width))
+        words = f"AlexNet of {kind}, 5 classes: {side} x {side} of pictures of 256 x 256"
+        assert made.said[0] == words and made.said[1].startswith("pictures: ")
+    weights = found.weights
     assert list(weights) == [f"net.{name}" for name in shapes] + ["share"]
     for number, (name, shape) in enumerate(shapes.items()):
         np.testing.assert_array_equal(weights[f"net.{name}"], np.full(shape, number, np.float32))
     less = {name: array for name, array in theirs.items() if name != "classifier.4.bias"}
     for wrong, said in (
         ({**theirs, "more": np.zeros(1)}, "AlexNet's layers alone, got more, too"),
+        ({**theirs, **dict.fromkeys("abc", 0)}, "AlexNet's layers alone, got a, b, c, too"),
+        ({**theirs, **dict.fromkeys("abcd", 0)}, "AlexNet's layers alone, got a, b, c ..., too"),
         (less, r"classifier.4.bias of shape \(3,\), got none"),
         ({**theirs, "features.3.bias": np.zeros(4)}, r"features.3.bias .*, got \(4,\)"),
     ):
@@ -136,9 +154,9 @@ def test_no_batch_is_larger_than_the_examples(fits, examples, size, reason, monk
         optimizer=lambda model, lr: rates.append(lr) or SGD(model.parameters(), lr),
     )  # fmt: skip
     before = net.weight.numpy().copy()
-    about = {"preset": "mini"}
-    assert batch_size_that_fits(net, mine, about, (CPU, CPU), task, examples) == size
-    assert asked == [((CPU, CPU), 64)] and counts == [(3, CPU), (5, CPU)] and rates == [0.5]
+    about, both = {"preset": "mini"}, (CPU, tinynet.device("cpu:1"))
+    assert batch_size_that_fits(net, mine, about, both, task, examples) == size
+    assert asked == [(both, 64)] and counts == [(3, CPU), (5, CPU)] and rates == [0.5]
     assert (net.weight.numpy() != before).any()  # a whole step was tried
     said = capsys.readouterr().out
     assert said.startswith(f"batch size {size}: {reason}")
@@ -240,15 +258,19 @@ def test_story_and_limit_are_told(capsys):
     ]
 
 
-@pytest.mark.parametrize("batches, told_of", [(172, 1337), (192, 57), (173, 1273), (175, 1145)])
-def test_examples_that_fill_no_batch_are_told_from_a_tenth_on(batches, told_of, capsys):
+@pytest.mark.parametrize(
+    "count, batches, left, said",
+    [(12345, 172, 1337, True), (12345, 192, 57, False), (12345, 173, 1273, True),
+     (12345, 175, 1145, False), (640, 9, 64, False), (639, 9, 63, False), (641, 9, 65, True)],
+)  # fmt: skip
+def test_examples_that_fill_no_batch_are_told_from_a_tenth_on(count, batches, left, said, capsys):
     settings = {**recipe().settings(), "device": "cpu", "scale_lr": None}
     trainer = SimpleNamespace(
         task=SimpleNamespace(unit="rows"), out="there", limit_batches=None, train=[0] * batches
     )
-    tell(settings, recipe(), trainer, {"train": [12345, "here"], "test": [678, "elsewhere"]})
+    tell(settings, recipe(), trainer, {"train": [count, "here"], "test": [678, "elsewhere"]})
     lines = capsys.readouterr().out.splitlines()[1:]
     words = (
-        f"an epoch leaves out {told_of:,} of the 12,345 rows, others each time: they do not fill"
+        f"an epoch leaves out {left:,} of the {count:,} rows, others each time: they do not fill"
     )
-    assert lines == ([f"{words} a batch of 64"] if told_of > 1234 else [])
+    assert lines == [f"{words} a batch of 64"] * said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from tinynet.devices import cores
 from tinynet.errors import DataError
 from tinynet.parallel.ranks import ALONE, RanksError
 from tinynet.program import together
+from tinynet.program.made import Table
 
 
 def told_by(*facts):
@@ -136,6 +138,20 @@ def test_every_token_is_in_the_fingerprint():
     assert facts("abcabcabcabca") == facts("abcabcabcabca")
 
 
+def test_the_layout_in_memory_is_no_fact():
+    one, two = pictures(), pictures()
+    two.pictures = np.asfortranarray(two.pictures)
+    two.labels = np.repeat(two.labels, 2)[::2]
+    assert facts_of(one) == facts_of(two)
+    net, other = Net(), Net()
+    other.a.data = np.asfortranarray(other.a.data)
+    assert facts_of(net) == facts_of(other)
+    x = np.arange(6.0).reshape(3, 2)
+    assert facts_of(Table((x,), 0)) == facts_of(Table((np.asfortranarray(x),), 0))
+    fingerprints = [*facts_of(net).values(), facts_of(one)["the fingerprint of test data"]]
+    assert {*map(len, fingerprints)} == {12}
+
+
 def test_facts_of_the_program(tmp_path, monkeypatch):
     path = tmp_path / "net.py"
     path.write_text("one")
@@ -143,6 +159,7 @@ def test_facts_of_the_program(tmp_path, monkeypatch):
     first = together.of_program({"seed": 0, "batch_size": 4, "data": "here", "out": "x"})
     assert first["--seed"] == "0" and first["--batch-size"] == "4"
     assert first["tinynet"] == tinynet.__version__ and first["numpy"] == np.__version__
+    assert len(first["the code's fingerprint"]) == 12
     own = {"device": 1, "out": 2, "threads": 3, "workers": 4, "data": 5}
     assert together.of_program({"seed": 0, "batch_size": 4, **own}) == first
     path.write_text("two")
@@ -196,16 +213,21 @@ def test_only_rank_0_is_heard(capsys):
     assert found == [True, False] and logger.level == before
 
 
-def test_what_nothing_catches_ends_all_ranks(capsys):
-    ended = []
+def test_what_nothing_catches_ends_all_ranks(monkeypatch):
+    ended, written = [], io.BytesIO()
 
-    def abort(status):  # nothing comes after it
-        ended.append((status, capsys.readouterr().err))
+    def abort(status):  # nothing comes after it, not even what waits to be written
+        ended.append((status, written.getvalue().decode()))
 
+    held = io.TextIOWrapper(io.BufferedWriter(written))
+    monkeypatch.setattr(sys, "stderr", held)
     with together.heard(SimpleNamespace(rank=0, size=2, name="rank 0 on a", abort=abort)):
         raise KeyError("lost")
-    ((status, said),) = ended
+    ranks = SimpleNamespace(failures=lambda text: ([text], False), abort=abort)
+    together.fail(ranks, "the end", lambda line: print(line, file=sys.stderr))
+    (status, said), last = ended
     assert status == 1 and said.startswith("rank 0 on a:\nTraceback") and "KeyError" in said
+    assert last == (2, said + "the end\n")
     with pytest.raises(KeyError), together.heard(ALONE):
         raise KeyError("lost")
 
@@ -237,13 +259,13 @@ def test_a_mistake_that_all_ranks_find_is_told_once(capsys):
 
 def test_a_program_for_one_rank(monkeypatch, capsys):
     ended = []
-    ranks = SimpleNamespace(size=3, failures=lambda text: ([text], True), abort=ended.append)
+    ranks = SimpleNamespace(size=2, failures=lambda text: ([text], True), abort=ended.append)
     monkeypatch.setattr(together, "start", lambda: ranks)
     monkeypatch.setattr(sys, "argv", [str(Path("x") / "report.py")])
     with pytest.raises(SystemExit) as left:
         together.alone()
     assert left.value.code == 2
-    assert "report.py: error: expected one rank, got 3" in capsys.readouterr().err
+    assert "report.py: error: expected one rank, got 2" in capsys.readouterr().err
 
     def fails():
         raise RanksError("no MPI")

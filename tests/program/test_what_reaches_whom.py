@@ -193,7 +193,7 @@ def test_coarser_products_are_for_gpus_and_stay_with_the_run(told, monkeypatch, 
     assert told.run("--out", "a", "--tf32", "--device", "cpu") == 2
     assert "--tf32 is for GPUs" in capsys.readouterr().err and not coarse
     monkeypatch.setattr(
-        told.program, "find_devices", lambda names: (SimpleNamespace(kind=(names or "x")[:4]),) * 2
+        told.program, "find_devices", lambda names: (SimpleNamespace(kind=(names or "x")[:4]),)
     )
     assert told.run("--out", "a", "--tf32", "--device", "cuda:0") == 0
     assert coarse and all(coarse)
@@ -210,9 +210,12 @@ def test_what_a_batch_cannot_be(told, monkeypatch, capsys):
     several = Ranks()
     several.size = 2
     monkeypatch.setattr(module.together, "started", lambda: several)
-    monkeypatch.setattr(module.together, "begin", lambda *each: None)
+    begun = []
+    monkeypatch.setattr(module.together, "begin", lambda *each: begun.append(each))
     monkeypatch.setattr(module.together, "check_alike", lambda *each: None)
     assert told.run("--out", "a", "--batch-size", "auto") == 2
+    ((ranks, args),) = begun  # before anything else
+    assert ranks is several and args.batch_size == "auto"
     assert "--batch-size auto is for one rank" in capsys.readouterr().err
     assert not Path("a").exists()
 
@@ -323,12 +326,12 @@ def test_what_cannot_be_read_does_not_end_the_rest(told, capsys):
 
     told.rooms[0].predict = predict
     capsys.readouterr()
-    assert told.run("--predict", "a", "one", "gone", "odd", "two") == 2
+    assert told.run("--predict", "a", "one", "gone", "odd", "gone", "odd", "two") == 2
     said = capsys.readouterr()
     assert [line.split(":")[0] for line in said.out.splitlines()] == ["one", "two"]
+    lines = ["gone cannot be read: No such file or directory", "odd: odd"] * 2
     assert said.err.splitlines() == [
-        "net.py: error: gone cannot be read: No such file or directory",
-        "net.py: error: odd: odd", "net.py: 2 of 4 could not be read",
+        *(f"net.py: error: {line}" for line in lines), "net.py: 4 of 6 could not be read"
     ]  # fmt: skip
     assert told.run("--predict", "a", "odd") == 2
     assert capsys.readouterr().err == "net.py: error: odd: odd\n"

@@ -27,7 +27,7 @@ class Table(Sequences):
 
     source = "made by the program"
 
-    def __init__(self, arrays: Arrays, sweeps: int = 0):
+    def __init__(self, arrays: Arrays, sweeps: int):
         self.arrays, self.sweeps = arrays, sweeps
 
     def __len__(self) -> int:

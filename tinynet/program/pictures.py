@@ -311,7 +311,7 @@ class Pictures:
                                                          "image_size", "scale")}  # fmt: skip
         edge = max(0, len(mean) - about["picture_size"]) // 2  # whoever reads it knows no padding
         seen = mean[edge : len(mean) - edge, edge : len(mean) - edge]
-        picture = base64.b64encode(np.ascontiguousarray(seen, "<f4").tobytes()).decode()
+        picture = base64.b64encode(seen.astype("<f4").tobytes()).decode()
         metadata = {
             "classes": about["classes"],
             "mean": [round(float(m), 3) for m in mean.mean(axis=(0, 1))],

@@ -312,7 +312,7 @@ class Program:
 
     def recipe(self, preset: str, variant: str | None = None, where: str = "recipe") -> Recipe:
         """How a net is trained. Raises CheckpointError for names that the program does not have."""
-        for name, known in ((preset, self._known), (variant or "", {"": 0, **self.variants})):
+        for name, known in ((preset, self._known), (variant or "", ("", *self.variants))):
             if name not in known:
                 raise tinynet.CheckpointError(
                     f"{where}: expected a net of this program ({', '.join(filter(None, known))}), "

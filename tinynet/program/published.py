@@ -39,9 +39,8 @@ LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 STATE = ("features.0", "features.3", "features.6", "features.8", "features.10", "classifier.1",
          "classifier.4", "classifier.6")  # fmt: skip
 WIDEST = 4096  # pixels of a side that a file may ask for
-TRIAL = (
-    2**37
-)  # multiplications (onnx/work.py) that it may ask for to see two pictures: VGG-19's twice
+# Multiplications (onnx/work.py) that it may ask for to see two pictures: twice those of VGG-19.
+TRIAL = 2**37
 KERNELS = ["net.conv1.weight"]  # that a report draws
 
 

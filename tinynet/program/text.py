@@ -26,7 +26,6 @@ from tinynet.nn import Module, MultiHeadAttention
 from tinynet.program.options import Parser
 from tinynet.program.recipe import Feeding
 from tinynet.program.shown import Shown
-from tinynet.recording import no_grad
 from tinynet.tensors import Tensor
 from tinynet.training.language import LanguageModel, Translation
 from tinynet.training.plots import share_pictures
@@ -243,7 +242,6 @@ class Translations(Language):
         rng = np.random.default_rng(0)
         sizes = len(about["source"]), len(about["vocabulary"])
         source, said = (rng.integers(0, size, (1, 16)) for size in sizes)
-        source[0, 0] = max(PAD + 1, 3)
         source[0, -1] = PAD
         return source, said
 
@@ -280,8 +278,7 @@ class Translations(Language):
 
         layer.forward = watched  # type: ignore[method-assign]
         try:
-            with no_grad():
-                model(words, said)
+            model(words, said)
         finally:
             del layer.forward  # the class's own is seen again
         return seen[0].numpy()[0]

@@ -20,7 +20,7 @@ FAULTS = {
         "the program of 2012 subtracts the whole mean": ("noise_scale=1 / 1.1, centre_mean=True, crop_chunk=32", "noise_scale=1 / 1.1, crop_chunk=32"),
         "fc6 sees its own tower alone": ("(\"conv3\", \"fc6\", \"fc7\")  # see both", "(\"conv3\", \"fc7\")  # see both"),
         "the classes' layer on the second device": ("weight_init=start, device=self.towers[0].device)", "weight_init=start, device=self.towers[-1].device)"),
-        "bytes on the first device alone": ("if isinstance(x, tuple) else (x,))] * 2", "if isinstance(x, tuple) else (x,))][:1] * 2"),
+        "bytes on the first device alone": ("if isinstance(x, tuple) else (x,))] * len(self.towers)", "if isinstance(x, tuple) else (x,))][:1] * 2"),
         "sides rounded up": ("side = (over // how.get(\"stride\", 1) + 1) // 2", "side = (over // how.get(\"stride\", 1) + 2) // 2"),
         "features on the second device": ("tinynet.concat([x.to(self.towers[0].device) for x in xs], axis=1)", "tinynet.concat([x.to(self.towers[-1].device) for x in xs], axis=1)"),
         "decay of the recipe": ("momentum=0.9, weight_decay=net.preset.decay)", "momentum=0.9, weight_decay=5e-4)"),
