@@ -233,6 +233,8 @@ def test_a_checkpoint_builds_its_net(module, preset):
     if module == "resnet":
         shortcuts = {m.shortcut for m in net.modules() if hasattr(m, "shortcut")}
         assert shortcuts == {not preset.startswith("plain")}
+    if module == "autoencoder":
+        assert net.noise == {"codes": 0.0, "denoising": 0.5}[preset]
     dropped = {"vgg": {0.5}, "googlenet": {0.4, 0.7}}.get(module, set())
     assert {m.p for m in net.modules() if isinstance(m, nn.Dropout)} == dropped
 

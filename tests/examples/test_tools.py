@@ -25,8 +25,9 @@ from tinynet.training.features import nearest
 from tinynet.training.inputs import batch_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-sys.path.insert(0, str(EXAMPLES))
+sys.path[:0] = [str(EXAMPLES), str(EXAMPLES / "paper")]
 import alexnet  # noqa: E402
+import claims  # noqa: E402
 import features  # noqa: E402
 import prepare_imagenet  # noqa: E402
 import report  # noqa: E402
@@ -223,6 +224,34 @@ def test_a_file_is_a_program(path, monkeypatch, tmp_path, capsys):
     assert left.value.code == 2 and capsys.readouterr().err.count("\n") == 1
     quick = path.parent == EXAMPLES and path.name != "alexnet.py"
     assert sys.stdout.line_buffering != quick
+
+
+@pytest.mark.parametrize("tool", [features, prepare_imagenet])
+def test_one_rank_is_heard_and_all_end_together(tool, monkeypatch, capsys):
+    """Whatever fails on one of them."""
+    ended = []
+    for rank in (0, 1):
+        job = SimpleNamespace(rank=rank, size=2, name="", abort=lambda status: ended.append(status))
+        monkeypatch.setattr(tool.together, "started", lambda job=job: job)
+
+        def fails(*arguments, rank=rank):
+            print(f"from {rank}")
+            raise KeyError("lost")
+
+        monkeypatch.setattr(tool.together, "parsed", fails)
+        tool.main([])
+    said = capsys.readouterr()
+    assert ended == [1, 1] and said.out == "from 0\n" and said.err.count("KeyError: 'lost'") == 2
+
+
+@pytest.mark.parametrize("tool", [similar, report, claims])
+def test_tools_for_one_rank(tool, monkeypatch):
+    def alone():
+        raise SystemExit(7)
+
+    monkeypatch.setattr(tool.together, "alone", alone)
+    with pytest.raises(SystemExit, match="7"):
+        tool.main(["--help"])
 
 
 def test_a_test_picture_that_is_not_there(run, capsys):

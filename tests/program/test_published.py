@@ -71,6 +71,23 @@ def test_layers_and_their_order(kind, monkeypatch):
     assert y.shape == ((1, 144) if caffe else (1, 36))  # torchvision averages maps to 6 x 6
 
 
+def test_a_net_of_others_lives_on_the_first_device(monkeypatch):
+    def small(what, classes, device=CPU):
+        net = nn.Sequential(nn.Linear(2, classes, device=device))
+        net.made_of = what
+        return net
+
+    monkeypatch.setattr(published, "OneTower", small)
+    monkeypatch.setattr(published, "with_classes", lambda description, classes: classes)
+    monkeypatch.setattr(published, "FromOnnx", lambda classes: small("file", classes))
+    devices = tinynet.device("cpu:1"), CPU
+    for kind, made_of in (("caffe", "caffe"), ("torchvision", "torchvision"), ("onnx", "file")):
+        said = {"kind": kind, "order": "BGR", "width": [2.0], "description": {}}
+        net = published.build({"net": said, "classes": "abc"}, devices)
+        assert net.net.made_of == made_of and net.order == "BGR" and net.share.numpy() == 0.5
+        assert {p.device for p in (*net.parameters(), *net.buffers())} == {devices[0]}
+
+
 def test_what_pictures_are_before_these_nets():
     """torchvision's documentation: mean [0.485, 0.456, 0.406], std [0.229, 0.224, 0.225] of 1."""
     found = published.LOOKS["torchvision"]
