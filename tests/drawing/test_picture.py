@@ -106,6 +106,30 @@ def test_the_page_shows_each_step(tmp_path):
     assert titles == ["Forward is done", "Add", "Mul", "Mul"]
 
 
+class First(tinynet.Function):
+    """The first of two; backward gives the other one nothing."""
+
+    @staticmethod
+    def forward(ctx, one, other):
+        return one
+
+    @staticmethod
+    def backward(ctx, dy):
+        return dy, None
+
+
+def test_a_tensor_that_needs_no_gradient_is_told_with_its_value(tmp_path):
+    """Not a result that only gets none."""
+    w, c = leaf(2.0), tinynet.tensor(3.0)
+    with tinynet.tracing():
+        made = w * 2.0
+        loss = First.apply(w * c, made)
+    text = tinynet.draw(loss).save(tmp_path / "a.html").read_text()
+    found = re.findall(r'>([^<>]*<code class="value">[^<>]*</code> needs no gradient)', text)
+    assert found == ['c <code class="value">3</code> needs no gradient']
+    assert "no gradient" not in tinynet.draw(w * 2.0).save(tmp_path / "b.html").read_text()
+
+
 def test_devices_and_copies(tmp_path):
     x = leaf([1.0, 2.0])
     there = x.to("cpu:1")

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -84,6 +85,29 @@ def test_a_known_mistake_is_told_by_its_own_hint(name, mistake, run):
     status, told = run(name)
     hint = EXERCISES[name].mistakes[mistake]
     assert status == 1 and f"A known mistake: {' '.join(hint.split())}" in told, told
+
+
+FAIL = {  # mistakes that end in an error, and in how many of their probes
+    "walk recursive_whole": 1, "walk recursive": 1, "matmul_backward not_transposed": 2,
+    "matmul_backward wrong_sides": 2, "matmul_backward all_axes": 1,
+    "cross_entropy_backward scales_columns": 3, "conv2d_backward channels_exchanged": 3,
+    "max_pool2d_backward without_padding": 3, "max_pool2d_backward sides_exchanged": 2,
+    "max_pool2d_backward first_of_each_pair": 1, "max_pool2d_backward kh_for_kw": 3,
+    "max_pool2d_backward stride_is_kernel": 5, "dropout_backward python_divides_by_zero": 1,
+    "copy_backward once_more_forward": 2, "cross without_copies": 2,
+}  # fmt: skip
+
+
+def test_a_known_mistake_gives_a_result():
+    """All others are wrong by their values: a version that fails by accident is nobody's."""
+    found = {}
+    for name, mistake in MISTAKES:
+        exercise = EXERCISES[name]
+        probes = [exercise.example(), *exercise.probes(np.random.default_rng(7))]
+        outcomes = [checker.outcome(exercise, mistake, probe) for probe in probes]
+        if failed := sum(bool(outcome.error) for outcome in outcomes):
+            found[f"{name} {mistake.__name__}"] = failed
+    assert found == FAIL
 
 
 @pytest.mark.parametrize("turn", [1, -1])
@@ -215,6 +239,21 @@ def test_got_and_expected_stand_side_by_side(capsys):
     told = capsys.readouterr().out
     assert "     got       expected\n     6* 2*     9  0\n    2 of 2 values are wrong" in told
     assert "--hint accumulate" in told and "known mistake" not in told
+
+
+def test_the_call_that_is_wrong_is_shown_first(capsys):
+    """Each argument by its name, then its values; one that is too large by its shape alone."""
+    write("unbroadcast", "def unbroadcast(grad, shape):\n    return grad\n")
+    write("accumulate", "def accumulate(parts):\n    return parts[0]\n")
+    for name, lines in (
+        ("unbroadcast", ["  grad, shape (2, 3)", "    1  2  3", "    4  5  6", "  shape = (2, 1)"]),
+        ("accumulate", ["  parts[0]", "    1  2", "  parts[1]", "     3  -2", "  parts[2]"]),
+    ):  # fmt: skip
+        assert main([name]) == 1
+        assert capsys.readouterr().out.splitlines()[2 : 2 + len(lines)] == lines
+    exercise = SimpleNamespace(signature=SimpleNamespace(parameters=["a", "b", "c"]))
+    lines = [*checker._arguments(exercise, ([np.zeros((2, 2))], np.zeros((2, 2, 3)), 7))]
+    assert lines[0] == "  a[0]" and lines[-2:] == ["  b, shape (2, 2, 3)", "  c = 7"]
 
 
 @pytest.mark.parametrize(

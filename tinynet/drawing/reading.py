@@ -176,7 +176,8 @@ class _Reader:
                         edge.after = Value.of(g, node.device)
                     sums[source] = g
                 origin.gradient = edge.after
-                edge.local, edge.is_factor = locals_of.get(i, (None, False))
+                if i in locals_of:
+                    edge.local, edge.is_factor = locals_of[i]
         return order
 
     def remarks(self, loss: Tensor) -> list[str]:
