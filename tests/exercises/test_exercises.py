@@ -160,6 +160,13 @@ def test_the_cases_alone_notice_a_mistake(name):
     assert any(map(is_noticed, exercise.mistakes))
 
 
+def test_every_exercise_stands_in_its_chapter():
+    docs = Path(__file__).parents[2] / "docs" / "learn"
+    for name, exercise in EXERCISES.items():
+        (chapter,) = docs.glob(f"{exercise.chapter:02}-*.md")
+        assert f"python -m tinynet.exercises {name}\n" in chapter.read_text(encoding="utf-8")
+
+
 def test_no_exercise_needs_a_later_chapter():
     chapters = [e.chapter for e in EXERCISES.values()]
     assert chapters == sorted(chapters)
