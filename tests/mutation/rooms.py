@@ -180,23 +180,23 @@ ROOMS = {
         program/*.py {_PROGRAM}
     """,
     "examples": f"""
-        examples/alexnet.py examples/test_recipes.py examples/test_alexnet_network.py examples/test_variants.py {_PROGRAM}
+        examples/alexnet.py examples/test_recipes.py examples/test_alexnet_network.py examples/test_variants.py examples/test_tools.py {_PROGRAM}
         examples/variants.py examples/test_recipes.py examples/test_variants.py examples/test_claims.py
         examples/prepare_imagenet.py examples/test_tools.py data/test_data_mistakes.py data/test_preparing.py
         examples/*.py examples/test_tools.py program/test_command_line.py
-        examples/paper/*.py examples/test_claims_parts.py examples/test_claims.py
-        examples/history/autoencoder.py examples/test_recipes.py examples/test_history_parts.py examples/test_autoencoder.py
-        examples/history/backprop.py examples/test_recipes.py examples/test_history_parts.py examples/test_backprop.py
-        examples/history/bert.py examples/test_recipes.py examples/test_history_parts.py examples/test_bert.py
-        examples/history/gan.py examples/test_recipes.py examples/test_history_parts.py examples/test_gan.py
-        examples/history/googlenet.py examples/test_recipes.py examples/test_history_parts.py examples/test_googlenet.py
-        examples/history/gpt.py examples/test_recipes.py examples/test_history_parts.py examples/test_gpt.py
-        examples/history/lenet5.py examples/test_recipes.py examples/test_history_parts.py examples/test_lenet5.py
-        examples/history/perceptron.py examples/test_recipes.py examples/test_history_parts.py examples/test_perceptron.py
-        examples/history/resnet.py examples/test_recipes.py examples/test_history_parts.py examples/test_resnet.py
-        examples/history/transformer.py examples/test_recipes.py examples/test_history_parts.py examples/test_transformer.py
-        examples/history/vae.py examples/test_recipes.py examples/test_history_parts.py examples/test_vae.py
-        examples/history/vgg.py examples/test_recipes.py examples/test_history_parts.py examples/test_vgg.py
+        examples/paper/*.py examples/test_claims_parts.py examples/test_claims.py examples/test_tools.py
+        examples/history/autoencoder.py examples/test_recipes.py examples/test_history_parts.py examples/test_autoencoder.py examples/test_tools.py
+        examples/history/backprop.py examples/test_recipes.py examples/test_history_parts.py examples/test_backprop.py examples/test_tools.py
+        examples/history/bert.py examples/test_recipes.py examples/test_history_parts.py examples/test_bert.py examples/test_tools.py
+        examples/history/gan.py examples/test_recipes.py examples/test_history_parts.py examples/test_gan.py examples/test_tools.py
+        examples/history/googlenet.py examples/test_recipes.py examples/test_history_parts.py examples/test_googlenet.py examples/test_tools.py
+        examples/history/gpt.py examples/test_recipes.py examples/test_history_parts.py examples/test_gpt.py examples/test_tools.py
+        examples/history/lenet5.py examples/test_recipes.py examples/test_history_parts.py examples/test_lenet5.py examples/test_tools.py
+        examples/history/perceptron.py examples/test_recipes.py examples/test_history_parts.py examples/test_perceptron.py examples/test_tools.py
+        examples/history/resnet.py examples/test_recipes.py examples/test_history_parts.py examples/test_resnet.py examples/test_tools.py
+        examples/history/transformer.py examples/test_recipes.py examples/test_history_parts.py examples/test_transformer.py examples/test_tools.py
+        examples/history/vae.py examples/test_recipes.py examples/test_history_parts.py examples/test_vae.py examples/test_tools.py
+        examples/history/vgg.py examples/test_recipes.py examples/test_history_parts.py examples/test_vgg.py examples/test_tools.py
     """,
     "devices": f"""
         devices/scratch.py core/test_memory_pool.py core/test_devices.py {_KERNELS}

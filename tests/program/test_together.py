@@ -143,10 +143,9 @@ def test_the_layout_in_memory_is_no_fact():
     two.pictures = np.asfortranarray(two.pictures)
     two.labels = np.repeat(two.labels, 2)[::2]
     assert facts_of(one) == facts_of(two)
-    net, other = Net(), Net()
-    other.a.data = np.asfortranarray(other.a.data)
+    net, other, x = Net(), Net(), np.arange(6.0).reshape(2, 3)
+    net.a.data, other.a.data = x, np.asfortranarray(x)
     assert facts_of(net) == facts_of(other)
-    x = np.arange(6.0).reshape(3, 2)
     assert facts_of(Table((x,), 0)) == facts_of(Table((np.asfortranarray(x),), 0))
     fingerprints = [*facts_of(net).values(), facts_of(one)["the fingerprint of test data"]]
     assert {*map(len, fingerprints)} == {12}

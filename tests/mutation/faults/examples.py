@@ -42,6 +42,7 @@ FAULTS = {
         "a net without its norm has its pools after": ("\"no-norm\": Variant(\"without local response normalisation\", said(\"norm\", \"\"))", "\"no-norm\": Variant(\"without local response normalisation\", said(\"same_map\", \"\"))"),
     },
     "examples/prepare_imagenet.py": {
+        "one rank stops and the others wait": ("        job.abort(128 + number)\n", ""),
         "a second Ctrl-C does not end the program at once": ("            signal.signal(getattr(signal, name), signal.SIG_DFL)", "            signal.getsignal(getattr(signal, name))"),
         "--max-bad 0 bears a hundredth": ("0.01 if args.max_bad is None else args.max_bad", "args.max_bad or 0.01"),
         "problems found end well": ("return 1 if problems else 0", "return 0"),
@@ -180,6 +181,7 @@ FAULTS = {
         "a translation is recorded": ("    with no_grad():\n        encoded", "    if True:\n        encoded"),
     },
     "examples/history/resnet.py": {
+        "a program whose status nobody sees": ("    sys.exit(main())", "    main()"),
         "new channels behind the old": ("F.pad(x, (0, 0, 0, 0, self.new // 2, self.new // 2))", "F.pad(x, (0, 0, 0, 0, 0, self.new))"),
         "the preset's decay is forgotten": ("return SGD(groups, lr, momentum=0.9, weight_decay=decay)", "return SGD(groups, lr, momentum=0.9, weight_decay=1e-4)"),
         "a stride in every block": ("befores = [before] + [maps] * (n - 1)", "befores = [before] * n"),

@@ -5,6 +5,7 @@
 
 FAULTS = {
     "program/program.py": {
+        "ranks do not compare their test pictures": ("together.of_data(\"training\", train_set) | together.of_data(\"test\", test_set)", "together.of_data(\"training\", train_set)"),
         "runs of other programs": ('return bool(config["title"] == recipe.title)', "return True"),
         "runs of variants are others'": ('settings.get("preset", ""), settings.get("variant"))', 'settings.get("preset", ""))'),
         "--resume in a new folder": ("            if not args.resume:  # made last: no mistake leaves an empty run behind\n", "            if True:\n"),
@@ -173,6 +174,7 @@ FAULTS = {
         "a share in floats": ("_nearest(each * epochs / self.epochs)", "_nearest(each / self.epochs * epochs)"),
     },
     "program/pictures.py": {
+        "a GPU's second half takes the first one's floats": ("devices[-1] if devices[-1].kind == \"cuda\" else None", "None"),
         "the crop of the whole picture": ("\"image_size\": settings[\"crop\"] or (side if whole else side - side // 8),", "\"image_size\": side if whole else side - side // 8,"),
         "seven eighths of drawings": ("whole = self.padding or is_drawing(train)", "whole = self.padding"),
         "seven eighths of padded ones": ("whole = self.padding or is_drawing(train)", "whole = is_drawing(train)"),
@@ -260,6 +262,7 @@ FAULTS = {
         "as many classes are the same classes": ("same = saved.state[\"about\"][\"classes\"] == about[\"classes\"]", "same = len(saved.state[\"about\"][\"classes\"]) == len(about[\"classes\"])"),
     },
     "program/published.py": {
+        "a file's net on the last device": ("net.to(devices[0])", "net.to(devices[-1])"),
         "three names in a message look like more": ("if len(some) > 3 else", "if len(some) >= 3 else"),
         "blue stays red": ("x = x[:, ::-1] if self.order == \"BGR\" else x", "x = x"),
         "widths are not divided by": ("self.share = nn.Buffer(1 / np.reshape", "self.share = nn.Buffer(np.reshape"),
@@ -298,6 +301,8 @@ FAULTS = {
         "another number of classes": ("        if len(tests.classes) != len(names):", "        if len(tests.classes) < len(names):"),
     },
     "program/together.py": {
+        "all end before it is told why": ("            print(f\"{ranks.name}:\\n{traceback.format_exc()}\", file=sys.stderr, flush=True)\n            ranks.abort(1)\n", "            ranks.abort(1)\n            print(f\"{ranks.name}:\\n{traceback.format_exc()}\", file=sys.stderr, flush=True)\n"),
+        "the layout in memory is a fact": ("sha.update(np.ascontiguousarray(array).data)\n    return {\"the fingerprint of the weights\"", "sha.update(array.tobytes(order=\"A\"))\n    return {\"the fingerprint of the weights\""),
         "the fact of the second rank is not looked at": ("for name, others in told:", "for name, others in told[:1]:"),
         "facts of rank 0 alone": ("for fact in first | others:", "for fact in first:"),
         "the program's own text is left out": ("Path(sys.argv[0])]:\n", "]:\n"),
