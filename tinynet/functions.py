@@ -23,7 +23,7 @@ from tinynet.arithmetic import (
     sub,
     where,
 )
-from tinynet.arithmetic.operands import axis_of
+from tinynet.arithmetic.operands import axis_of, check_tensor
 from tinynet.functional import log_softmax, relu, sigmoid, softmax, tanh
 from tinynet.operators import axis_or_dim
 from tinynet.tensors import Tensor
@@ -75,6 +75,7 @@ def stack(tensors: Sequence[Tensor], axis: int | None = None, *, dim: int | None
 
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
     """Two axes exchanged."""
+    check_tensor("transpose", x)
     order = list(range(x.ndim))
     a, b = (axis_of("transpose", dim, x.ndim) for dim in (dim0, dim1))
     order[a], order[b] = b, a

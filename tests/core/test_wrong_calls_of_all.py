@@ -4,11 +4,14 @@ integers, for what is no tensor, and for one on another device.
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 
 import tinynet
 import tinynet.functional as F
+from tinynet import functions
 from tinynet.gradcheck.cases import CASES
 from tinynet.operations import OPERATIONS
 
@@ -58,6 +61,30 @@ def test_an_operation_refuses(name, i, what):
         assert {"object": "object", "array": "ndarray", "list": "list"}[what] in text or (
             "nothing but tensors" in text
         ), text
+
+
+# What a function needs beside the tensor; WRONG stands for what is no tensor.
+WRONG = object()
+BESIDE = dict(
+    split=(1,), cumsum=(0,), permute=(1, 0), reshape=(6,), transpose=(0, 1), unsqueeze=(0,),
+    where=(WRONG, WRONG), **dict.fromkeys(
+        ("add", "div", "matmul", "maximum", "minimum", "mul", "pow", "sub"), (WRONG,)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", functions.__all__)
+def test_a_function_refuses_what_is_no_tensor(name):
+    """As a user calls it, without and with an axis: never by what Python says of the object."""
+    function = getattr(tinynet, name)
+    along = {"axis", "dim"} & set(inspect.signature(function).parameters)
+    for wrong in (np.ones((2, 3)), [[1.0, 2.0]], object(), 3.0):
+        given = [wrong if x is WRONG else x for x in (WRONG, *BESIDE.get(name, ()))]
+        if name == "einsum":
+            given = ["ij -> i", wrong]
+        for options in ({}, *({axis: 1} for axis in along if name not in BESIDE)):
+            with pytest.raises((TypeError, ValueError), match=r"^\w+: expected .*tensor") as caught:
+                function(*given, **options)
+            assert type(wrong).__name__ in str(caught.value) or name in ("cat", "concat", "stack")
 
 
 def test_every_operation_is_called_wrongly():

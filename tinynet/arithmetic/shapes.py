@@ -6,7 +6,7 @@ y is the result, dy the gradient that arrives, dx the one that leaves.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ class Reshape(Function):
 @operation(Reshape)
 def reshape(x: Tensor, *shape: Any) -> Tensor:
     """The same elements in another shape; one -1 stands for what is left."""
+    check_tensor("reshape", x)
     shape = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
     try:
         np.broadcast_to(np.empty(()), x.shape).reshape(shape)
@@ -61,6 +62,7 @@ class Transpose(Function):
 @operation(Transpose)
 def transpose(x: Tensor, *axes: Any) -> Tensor:
     """The axes in another order; reversed if none is given."""
+    check_tensor("transpose", x)
     axes = tuple(axes[0]) if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
     axes = axes or tuple(range(x.ndim))[::-1]
     if sorted(a % x.ndim if x.ndim else a for a in axes) != list(range(x.ndim)):
@@ -80,6 +82,7 @@ def _exchanged(axes: tuple[Any, ...], ndim: int) -> tuple[int, ...]:
 @operation(Reshape)
 def flatten(x: Tensor, start_axis: int = 0) -> Tensor:
     """All axes from `start_axis` on as one."""
+    check_tensor("flatten", x)
     start = start_axis + x.ndim if start_axis < 0 else start_axis
     if not 0 <= start <= max(x.ndim - 1, 0):
         raise ValueError(f"flatten: expected a start axis of a {x.ndim}-d tensor, got {start_axis}")
@@ -150,12 +153,18 @@ class Concat(Function):
         return tuple(ctx.xp.split(dy, np.cumsum(ctx.sizes)[:-1].tolist(), axis=ctx.axis))
 
 
+def _tensors(name: str, given: Any) -> list[Tensor]:
+    """A list of what is given, tensors. ValueError for anything else."""
+    tensors = list(given) if isinstance(given, Iterable) else []
+    if not tensors or not all(isinstance(t, Tensor) for t in tensors):
+        raise ValueError(f"{name}: expected at least one tensor, and nothing but tensors")
+    return tensors
+
+
 @operation(Concat)
 def concat(tensors: Any, axis: int = 0) -> Tensor:
     """Tensors side by side along `axis`; their other axes must be equal."""
-    tensors = list(tensors)
-    if not tensors or not all(isinstance(t, Tensor) for t in tensors):
-        raise ValueError("concat: expected at least one tensor, and nothing but tensors")
+    tensors = _tensors("concat", tensors)
     ndim = tensors[0].ndim
     if not -ndim <= axis < ndim:
         raise ValueError(f"concat: expected an axis of a {ndim}-d tensor, got {axis}")
@@ -188,9 +197,7 @@ class Copy(Function):
 @operation(Reshape, Concat)
 def stack(tensors: Any, axis: int = 0) -> Tensor:
     """y = tensors of one shape along a new axis"""
-    tensors = list(tensors)
-    if not tensors or not all(isinstance(t, Tensor) for t in tensors):
-        raise ValueError("stack: expected at least one tensor, and nothing but tensors")
+    tensors = _tensors("stack", tensors)
     if len({t.shape for t in tensors}) > 1:
         shapes = ", ".join(str(t.shape) for t in tensors)
         raise ValueError(f"stack: expected tensors of one shape, got {shapes}")
