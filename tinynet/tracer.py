@@ -225,7 +225,7 @@ def current() -> Trace | None:
 
 def _frame_of_program() -> FrameType:
     """The innermost frame outside tinynet; the outermost one if all are inside."""
-    frame = sys._getframe(1)
+    frame = sys._getframe()
     while frame.f_code.co_filename.startswith(HERE) and frame.f_back is not None:
         frame = frame.f_back
     return frame

@@ -158,7 +158,7 @@ class Power(Function):
         (a, b, y), (need_a, need_b), xp = ctx.saved_tensors, ctx.needs_input_grad, ctx.xp
         da = db = None
         if need_a:
-            da = unbroadcast(dy * b * xp.where(b == 0, 1, a) ** xp.where(b == 0, 0, b - 1), a.shape)
+            da = unbroadcast(dy * b * a ** xp.where(b == 0, 0, b - 1), a.shape)
         if need_b:
             db = unbroadcast(dy * y * xp.log(xp.where(a == 0, 1, a)), b.shape)
         return da, db

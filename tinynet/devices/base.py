@@ -105,7 +105,7 @@ class Device:
     def free_memory(self) -> int:
         """Bytes that the system would still give.
 
-        On the CPU: what Linux tells; FileNotFoundError elsewhere.
+        On the CPU: what Linux tells; OSError elsewhere.
         """
         raise NotImplementedError
 

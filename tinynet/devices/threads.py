@@ -40,7 +40,7 @@ def _get_and_set(library: Any) -> tuple[Callable, Callable]:
 
 
 _blas = [_get_and_set(b) for b in ThreadpoolController().select(user_api="blas").lib_controllers]
-_num_threads = 1
+_num_threads: int  # set at the end of this file
 
 _lock = threading.RLock()  # held to change what follows
 _team: _Team | None = None
