@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
 import pickle
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -165,19 +167,21 @@ def test_every_piece_runs_once(count, any_threads):
     assert len(done) == 41
 
 
-def test_each_thread_begins_with_its_own_pieces_and_goes_on_with_the_others(any_threads):
-    tinynet.set_num_threads(2)
-    firsts, both, others = {}, threading.Barrier(2, timeout=60), threading.Semaphore(0)
+@pytest.mark.parametrize("count", [2, 3])
+def test_each_thread_begins_with_its_own_pieces_and_goes_on_with_the_others(count, any_threads):
+    tinynet.set_num_threads(count)
+    firsts, all_, others = {}, threading.Barrier(count, timeout=60), threading.Semaphore(0)
 
     def piece(i):
         if firsts.setdefault(threading.get_ident(), i) == i:
-            both.wait()
-        if i == 0:  # until the helper has done all else
-            assert all(others.acquire(timeout=60) for _ in range(5))
+            all_.wait()
+        if i == 0:  # until the helpers have done all else
+            assert all(others.acquire(timeout=60) for _ in range(3 * count - 1))
         others.release()
 
-    threads.parallel_for(piece, range(6))
-    assert firsts[threading.get_ident()] == 0 and sorted(firsts.values()) == [0, 3]
+    threads.parallel_for(piece, range(3 * count))
+    assert firsts[threading.get_ident()] == 0
+    assert sorted(firsts.values()) == [*range(0, 3 * count, 3)]
 
 
 @pytest.mark.parametrize("multiplications", [0, threads.ENOUGH])
@@ -241,6 +245,58 @@ def test_every_blas_gets_its_own_number_of_threads_back(monkeypatch):
     inside = []
     threads.parallel_for(lambda _: inside.append([*numbers]), [0])
     assert inside == [[1, 1]] and numbers == [8, 3]
+
+
+def test_the_functions_that_set_a_blas_are_its_own_where_its_threads_are_one_team():
+    """Those of an OpenBLAS whose threads are not OpenMP's, and only both of one name."""
+    ours = {f"{verb}{end}": object() for verb in ("get", "set") for end in ("", "64_", "_64")}
+
+    def found(api="openblas", layer="pthreads", prefix="", ends=("64_",), alone=()):
+        names = [f"{prefix}openblas_{v}_num_threads{e}" for v in ("get", "set") for e in ends]
+        names = dict(zip(names, [ours[v + e] for v in ("get", "set") for e in ends], strict=True))
+        dynlib = SimpleNamespace(**names, **dict.fromkeys(alone, 1))
+        library = SimpleNamespace(
+            internal_api=api, threading_layer=layer, dynlib=dynlib,
+            get_num_threads="general get", set_num_threads="general set",
+        )  # fmt: skip
+        return threads._get_and_set(library)
+
+    for prefix, end in itertools.product(("", "scipy_"), ("", "64_", "_64")):
+        assert found(prefix=prefix, ends=[end]) == (ours[f"get{end}"], ours[f"set{end}"])
+    for verb in ("get", "set"):
+        half = [f"openblas_{verb}_num_threads"]
+        assert found(alone=half) == (ours["get64_"], ours["set64_"])
+        assert found(ends=(), alone=half) == ("general get", "general set")
+    assert found(layer="openmp") == found(api="mkl") == ("general get", "general set")
+
+
+def test_blas_is_held_and_a_team_is_made_under_the_lock(any_threads, monkeypatch):
+    """Or who comes meanwhile takes one thread for what BLAS had, and two teams are made."""
+
+    class Lock:
+        held = 0
+
+        def __enter__(self):
+            self.held += 1
+
+        def __exit__(self, *_):
+            self.held -= 1
+
+    lock, seen, Thread, Team = Lock(), [], threading.Thread, threads._Team
+
+    def see(what, result=None):
+        seen.append((what, lock.held))
+        return result
+
+    tinynet.set_num_threads(2)
+    monkeypatch.setattr(threads, "_lock", lock)
+    monkeypatch.setattr(threads, "_blas", [(lambda: see("get", 8), see)])
+    monkeypatch.setattr(threads, "_Team", lambda size: see("team", Team(size)))
+    monkeypatch.setattr(threading, "Thread", lambda **options: see("thread", Thread(**options)))
+    threads.parallel_for(lambda _: see("work"), [0, 1])
+    assert seen == [
+        ("get", 1), (1, 1), ("team", 1), ("thread", 1), ("work", 0), ("work", 0), (8, 1),
+    ]  # fmt: skip
 
 
 def test_scratch_is_reused_within_a_thread_and_not_across():
@@ -324,9 +380,11 @@ def test_ranges():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_has_threads_of_its_own(any_threads):
-    """Also if it is forked while a thread holds BLAS to one thread: that thread is not copied."""
+    """Also if it is forked while a thread begins to hold BLAS to one thread, and has the lock: that
+    thread is not copied.
+    """
     code = """
-import os, sys, threading, tinynet
+import os, signal, sys, threading, tinynet
 from threadpoolctl import threadpool_info, threadpool_limits
 from tinynet.devices import threads
 def blas():
@@ -337,15 +395,19 @@ tinynet.set_num_threads(2)
 threads.parallel_for(lambda i: None, range(4))
 begun, end = threading.Event(), threading.Event()
 def hold(i):
-    begun.set()
-    end.wait(50)
-holder = threading.Thread(target=threads.parallel_for, args=(hold, range(1)))
+    if threading.current_thread() is holder:
+        begun.set()
+        end.wait(50)
+threads._blas.append((lambda: 1, hold))  # another BLAS, set after the others
+holder = threading.Thread(target=threads.parallel_for, args=(print, ()))
 holder.start()
 begun.wait(50)
 pid = os.fork()
 if pid == 0:
-    done = []
-    threads.parallel_for(done.append, range(4))
+    signal.alarm(40)
+    done, two = [], threading.Barrier(2, timeout=20)
+    threads.parallel_for(lambda i: (two.wait(), done.append(i)), range(2))
+    threads.parallel_for(done.append, range(2, 4))
     os._exit(0 if sorted(done) == [0, 1, 2, 3] and blas() == before else 1)
 status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 end.set()

@@ -89,6 +89,14 @@ def test_powers_of_numbers_of_either_sign():
     np.testing.assert_allclose(p.grad.data, [nan, 0, 4 * np.log(2)], rtol=1e-6)
 
 
+def test_anything_to_the_power_0_is_1_and_has_the_gradient_0():
+    for zero in (0, tinynet.zeros(5), tinynet.zeros(5, dtype="uint8"), [0.0] * 5):
+        x = leaf([-2.0, 0.0, 2.0, inf, nan])
+        y = x**zero
+        y.sum().backward()
+        assert y.tolist() == [1] * 5 and x.grad.tolist() == [0] * 5
+
+
 @pytest.mark.parametrize("operation", [F.softmax, F.log_softmax])
 @pytest.mark.parametrize("shape", [(3, 0), (0, 3), (0,), (2, 0, 3)])
 def test_softmax_over_an_axis_without_elements(operation, shape):
@@ -241,6 +249,24 @@ def test_what_counts_something_is_a_whole_number(name):
             WHOLE[name](value)
     if least == 0:
         WHOLE[name](0)
+
+
+def test_pictures_of_one_pixel_and_of_none():
+    x, w = tinynet.full((1, 1, 1, 1), 3.0), tinynet.ones(1, 1, 3, 3)
+    for y, shape in (
+        (F.conv2d(x, w, padding=1), (1, 1)),
+        (F.conv_transpose2d(x, w), (3, 3)),
+        (F.max_pool2d(x, 1), (1, 1)),
+        (F.avg_pool2d(x, 2, padding=1, count_include_pad=False), (1, 1)),
+        (F.adaptive_avg_pool2d(x, (2, 3)), (2, 3)),
+        (F.interpolate(x, (2, 3)), (2, 3)),
+        (F.local_response_norm(x, 1, alpha=0.0), (1, 1)),
+        (F.spatial_response_norm(x, 1, alpha=0.0), (1, 1)),
+    ):
+        assert y.shape == (1, 1, *shape) and (y.numpy() == 3).all()
+    for shape in ((0, 3), (3, 0)):
+        with pytest.raises(ValueError, match="a picture of at least 1x1"):
+            F.adaptive_avg_pool2d(tinynet.zeros(1, 1, *shape), 2)
 
 
 def test_what_just_fits_and_what_just_does_not():

@@ -5,6 +5,7 @@ lost, nobody writes after the end.
 from __future__ import annotations
 
 import gc
+import itertools
 import signal
 import sys
 import threading
@@ -122,7 +123,7 @@ def test_real_interrupts_leave_no_blas_held():
 
 @pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
 def test_nobody_writes_when_an_exception_is_raised(error):
-    """The caller fails at once; the helper is in the middle of its piece."""
+    """The caller fails at once; a helper is in the middle of its piece, for which BLAS is held."""
     main, begun, written = threading.get_ident(), threading.Event(), []
 
     def piece(_):
@@ -131,11 +132,11 @@ def test_nobody_writes_when_an_exception_is_raised(error):
             raise error
         begun.set()
         time.sleep(0.05)
-        written.append("late")
+        written.extend(blas())
 
     with pytest.raises(error):
         threads.parallel_for(piece, range(2))
-    assert written == ["late"]
+    assert written == [1] * len(blas())
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -251,7 +252,9 @@ def whole(pool):
         pool._collect()
         taken = [(start, stop) for _, start, stop in pool.leased.values()]
         ranges = sorted([*pool.free, *taken])
-    assert all(a[1] <= b[0] for a, b in zip(ranges, ranges[1:], strict=False))
+    assert all(start < stop for start, stop in ranges)
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(ranges))
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(pool.free))
     assert pool.used == sum(stop - start for start, stop in taken)
     held = sum(segment.nbytes - memory.ALIGN for segment in pool.segments)
     assert sum(stop - start for start, stop in ranges) == held
@@ -273,6 +276,28 @@ def test_an_interrupt_at_any_place_loses_no_memory(monkeypatch):
     gc.collect()
     whole(pool)
     assert pool.stats().used == 0
+
+
+def test_any_requests_leave_every_byte_in_one_range(rng, monkeypatch):
+    """Sizes around those that just fit, and arrays that go in any order; none lies in another."""
+    monkeypatch.setattr(memory, "SEGMENT", 8 * SMALL)
+    pool, kept, most = Pool(), [], 0
+    for number in range(300):
+        if kept and rng.random() < 0.5:
+            del kept[rng.integers(len(kept))]
+        else:
+            nbytes = int(rng.integers(1, 5)) * SMALL + int(rng.choice([0, 0, 1, 64]))
+            array = pool.empty((nbytes,), np.uint8)
+            array[[0, -1]] = number % 256
+            kept.append((array, number % 256))
+        whole(pool)
+        most = max(most, pool.used)
+        assert all(array[0] == array[-1] == value for array, value in kept)
+    assert pool.stats().peak == most
+    array = None
+    kept.clear()
+    whole(pool)
+    assert len(pool.free) == len(pool.segments) and pool.used == 0
 
 
 def test_nothing_of_ours_runs_when_an_array_dies():

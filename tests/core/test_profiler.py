@@ -11,6 +11,8 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import profiler
+from tinynet.gradcheck.cases import CASES
+from tinynet.operations import OPERATIONS
 
 
 class Clock:
@@ -132,6 +134,19 @@ def test_bytes_of_all_that_goes_in_and_comes_out():
         (ys[0] + ys[1]).sum().backward()
     found = {e.phase: e.bytes for e in p.events if e.operation == "Conv2dEach"}
     assert found == dict(forward=4 * (16 + 2 * 9 + 2 * 4), backward=4 * (2 * 4 + 16 + 2 * 9))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_notes_its_bytes(name, rng):
+    """At least those of its arguments and its result; it may be made of several operations."""
+    fn, inputs = next(CASES[name].make(rng))
+    given = [tinynet.tensor(x) if isinstance(x, np.ndarray) else x for x in inputs]
+    with tinynet.profile() as p:
+        out = fn(*given)
+    outs = out if isinstance(out, (tuple, list)) else [out]
+    arrays = [x.data for x in (*given, *outs) if isinstance(x, tinynet.Tensor)]
+    assert p.events and all(event.bytes for event in p.events)
+    assert sum(event.bytes for event in p.events) >= sum(a.nbytes for a in arrays)
 
 
 def test_one_profile_at_a_time_but_one_after_another():

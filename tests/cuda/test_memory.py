@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import fake_cupy
@@ -80,14 +82,14 @@ def test_the_peak_is_the_most_that_was_used_at_once(
     assert gpu.memory_stats().peak == machine.used[i]
 
 
+@pytest.mark.parametrize("most", [40_000, 9216])  # 9216: one row of columns
 @pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
 def test_a_convolution_takes_no_more_memory_than_its_pieces(
-    machine: fake_cupy.Machine, rng: np.random.Generator, monkeypatch: Any, stride: tuple
+    machine: fake_cupy.Machine, rng: np.random.Generator, monkeypatch: Any, stride: tuple, most: int
 ) -> None:
     """Columns, products for dw, and columns of dx are made COLUMN_BYTES at a time."""
     gpu = tinynet.device("cuda")
     gpu.kernels  # noqa: B018  imports them
-    most = 40_000
     monkeypatch.setattr(sys.modules["tinynet.kernels.cuda.conv2d"], "COLUMN_BYTES", most)
     x, weight = (
         gpu.upload(a) for a in (rng.standard_normal((1, 16, 32, 8)), np.ones((16, 16, 3, 3)))
@@ -100,8 +102,9 @@ def test_a_convolution_takes_no_more_memory_than_its_pieces(
             gpu.reset_peak()
             before = gpu.memory_stats().peak
             gpu.kernels.conv2d_backward(dy, x, weight, *geometry, needs)
-            # its result, the weights in another order, and what pads blocks
-            rest = (x.nbytes if needs[0] else weight.nbytes) + weight.nbytes + 4096
+            # its result, what pads blocks, and the weights in another order
+            rest = (x.nbytes if needs[0] else weight.nbytes) + 4096
+            rest += weight.nbytes if needs[1] or stride == (1, 1) else 0
             assert gpu.memory_stats().peak - before <= pieces * most + rest
 
 
@@ -153,6 +156,29 @@ def test_out_of_memory_names_what_runs_and_its_batch(
         tinynet.OutOfMemoryError, match="Greedy asked for 8 MiB.*: of a batch of 24, at most"
     ):
         Greedy.apply(scale, x).backward(np.ones((24, 3), np.float32))
+
+
+def test_out_of_memory_names_what_makes_or_moves_a_tensor(machine: fake_cupy.Machine) -> None:
+    """Of a tensor that lies on another GPU than the current one."""
+    x, large = (tinynet.ones(n, device="cuda:1") for n in (1 << 17, 1 << 18))
+    column = tinynet.ones(9, 1, device="cuda:1")
+    ways: dict[str, list[Callable[[], object]]] = {
+        "tensor": [
+            lambda: tinynet.tensor(x, dtype=tinynet.float64),
+            lambda: tinynet.tensor(np.ones(1 << 17), device="cuda:1"),
+            lambda: tinynet.tensor(tinynet.ones(1 << 18), device="cuda:1"),
+        ],
+        "move": [lambda: tinynet.ones(1 << 18).move(x.device)],
+        "deepcopy": [lambda: deepcopy(large)],
+        "Copy": [lambda: tinynet.tensor(large)],
+        "Mul": [lambda: x * column],
+        "gt": [lambda: x > column],
+    }  # fmt: skip
+    machine.memory = machine.used[1] + x.data.nbytes + 512  # enough for one more of x
+    for name, calls in ways.items():
+        for call in calls:
+            with pytest.raises(tinynet.OutOfMemoryError, match=f"^cuda:1: {name} asked for"):
+                call()
 
 
 @pytest.mark.gpu
