@@ -181,6 +181,7 @@ def test_before_the_first_step_nothing_has_changed():
         steps(opt, [p], [[np.ones(2)]])
         first = p.numpy()
         opt.load_state_dict(new)  # begun once more, the first step is the same
+        assert opt.steps == {p: 0}
         p.data[:] = 1
         steps(opt, [p], [[np.ones(2)]])
         np.testing.assert_array_equal(p.numpy(), first)

@@ -161,6 +161,7 @@ def test_a_rule_of_ones_own():
     own = Own([p], 0.5)
     own.update = update
     own.step(), own.step()
+    assert own.param_groups[0]["weight_decay"] == 0
     assert own.last_step(p).numpy().tolist() == own.state_dict()["step.0.0"].tolist() == [-1, -2]
     assert p.numpy().tolist() == [-0.5, -2] and own.steps[p] == 2
 

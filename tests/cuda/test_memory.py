@@ -158,9 +158,13 @@ def test_out_of_memory_names_what_runs_and_its_batch(
         Greedy.apply(scale, x).backward(np.ones((24, 3), np.float32))
 
 
-def test_out_of_memory_names_what_makes_or_moves_a_tensor(machine: fake_cupy.Machine) -> None:
+def test_out_of_memory_names_who_makes_or_moves_an_array(machine: fake_cupy.Machine) -> None:
     """Of a tensor that lies on another GPU than the current one."""
     x, large = (tinynet.ones(n, device="cuda:1") for n in (1 << 17, 1 << 18))
+    weight = large.clone().requires_grad_()
+    adam = tinynet.optim.Adam([weight])
+    weight.grad, state = large, adam.state_dict()
+    adam.step()
     column = tinynet.ones(9, 1, device="cuda:1")
     ways: dict[str, list[Callable[[], object]]] = {
         "tensor": [
@@ -170,6 +174,8 @@ def test_out_of_memory_names_what_makes_or_moves_a_tensor(machine: fake_cupy.Mac
         ],
         "move": [lambda: tinynet.ones(1 << 18).move(x.device)],
         "deepcopy": [lambda: deepcopy(large)],
+        "Adam.last_step": [lambda: adam.last_step(weight)],
+        "Adam.load_state_dict": [lambda: adam.load_state_dict(state)],
         "Copy": [lambda: tinynet.tensor(large)],
         "Mul": [lambda: x * column],
         "gt": [lambda: x > column],
