@@ -54,6 +54,50 @@ def test_windows_that_make_no_sense(layer, options, name):
         layer(**options)
 
 
+# layer: what it needs, and the sizes among its arguments that may be 0
+WINDOW, CONV = (
+    dict(kernel_size=2, stride=1, padding=0),
+    dict(in_channels=2, out_channels=2, groups=1),
+)
+SIZES = {
+    nn.Conv2d: (CONV | WINDOW | dict(dilation=1), ["padding"]),
+    nn.ConvTranspose2d: (CONV | WINDOW | dict(output_padding=0), ["padding", "output_padding"]),
+    nn.Linear: (dict(in_features=2, out_features=2), []),
+    nn.MaxPool2d: (WINDOW, ["padding"]),
+    nn.AvgPool2d: (WINDOW, ["padding"]),
+    nn.AdaptiveAvgPool2d: (dict(output_size=2), []),
+    nn.Upsample: (dict(scale_factor=2), []),
+    nn.BatchNorm1d: (dict(num_features=2), []),
+    nn.BatchNorm2d: (dict(num_features=2), []),
+    nn.LayerNorm: (dict(normalized_shape=2), []),
+    nn.LocalResponseNorm: (dict(size=2), []),
+    nn.SpatialResponseNorm: (dict(size=2), []),
+    nn.Embedding: (dict(num_embeddings=2, embedding_dim=2), []),
+}
+
+
+@pytest.mark.parametrize("layer", SIZES)
+def test_sizes_of_a_layer_are_whole_numbers_when_it_is_made(layer):
+    """Not only at the first batch."""
+    options, from_0 = SIZES[layer]
+    layer(**{name: np.int64(size) for name, size in options.items()})
+    for name in options:
+        least = 0 if name in from_0 else 1
+        for wrong in (
+            least - 1,
+            1.0,
+            True,
+            "a",
+            (1, least - 1),
+            (1, 1, 0),
+            *[None] * (name != "stride"),
+        ):
+            with pytest.raises(
+                ValueError, match=f"^{layer.__name__}: expected {name} to be an int"
+            ):
+                layer(**options | {name: wrong})
+
+
 @pytest.mark.parametrize("embed, heads", [(4, 0), (4, -2), (4, 3), (5, 2), (6, 12)])
 def test_heads_that_do_not_divide(embed, heads):
     with pytest.raises(

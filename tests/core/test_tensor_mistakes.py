@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import itertools
+import re
+
 import numpy as np
 import pytest
 
@@ -197,3 +201,17 @@ def test_it_is_said_before_anything_changed():
     assert w.data is before[0] and w.grad is before[1]
     with pytest.raises(RuntimeError):
         subtract_in_place()
+
+
+@pytest.mark.parametrize("dilation", [1, 2, (1, 2)])
+def test_the_padding_that_is_told_for_same_keeps_the_size(dilation):
+    x, spread = tinynet.zeros(1, 1, 5, 7), (dilation, dilation) if dilation in (1, 2) else dilation
+    for kernel in itertools.product((1, 2, 3, 4), repeat=2):
+        with pytest.raises(ValueError) as caught:
+            nn.Conv2d(1, 1, kernel, padding="same", dilation=dilation)
+        told = re.search(r"stride 1 is padding=(.*), 'valid'", str(caught.value))
+        odd = any(k % 2 == 0 and d % 2 for k, d in zip(kernel, spread, strict=True))
+        assert bool(told) != odd, kernel  # an even kernel: one pixel more or less
+        if told:
+            padding = ast.literal_eval(told[1])
+            assert nn.Conv2d(1, 1, kernel, padding=padding, dilation=dilation)(x).shape == x.shape

@@ -8,6 +8,7 @@ import numpy as np
 
 import tinynet.functional as F
 from tinynet.devices import Device
+from tinynet.functional import checks
 from tinynet.nn import init
 from tinynet.nn.init import Initialiser
 from tinynet.nn.layers import Linear
@@ -29,8 +30,10 @@ class Embedding(Module):
         weight_init: Initialiser | None = None,
         device: str | Device = "cpu",
     ):
+        count = checks.integer("Embedding", "num_embeddings", num_embeddings, 1)
+        dim = checks.integer("Embedding", "embedding_dim", embedding_dim, 1)
         start = weight_init or init.normal(1.0)
-        self.weight = Parameter(start((num_embeddings, embedding_dim)), device)
+        self.weight = Parameter(start((count, dim)), device)
 
     def forward(self, tokens: Any) -> Tensor:
         return F.embedding(tokens, self.weight)

@@ -82,11 +82,13 @@ class Conv2d(Module):
             )
         kernel = checks.pair("Conv2d", "kernel_size", kernel_size, 1)
         checks.pair("Conv2d", "stride", stride, 1)
-        checks.pair("Conv2d", "dilation", dilation, 1)
+        spread = checks.pair("Conv2d", "dilation", dilation, 1)
         if isinstance(padding, str):
-            kh, kw = kernel
-            same = f"padding={kh // 2}" if kh == kw else f"padding=({kh // 2}, {kw // 2})"
-            write = f"'same' for this kernel and stride 1 is {same}, " if kh % 2 and kw % 2 else ""
+            lost = [(k - 1) * d for k, d in zip(kernel, spread, strict=True)]  # without padding
+            ph, pw = (n // 2 for n in lost)
+            same = f"padding={ph if ph == pw else (ph, pw)}"
+            odd = any(n % 2 for n in lost)
+            write = "" if odd else f"'same' for this kernel and stride 1 is {same}, "
             raise ValueError(
                 f"Conv2d: expected padding to be an integer or a pair of them, got {padding!r}; "
                 f"{write}'valid' is padding=0"
@@ -153,13 +155,19 @@ class ConvTranspose2d(Module):
         bias_init: Initialiser | None = None,
         device: str | Device = "cpu",
     ):
-        sizes = in_channels, out_channels, groups
-        if min(sizes) < 1 or in_channels % groups or out_channels % groups:
+        for name, size in dict(
+            in_channels=in_channels, out_channels=out_channels, groups=groups
+        ).items():
+            checks.integer("ConvTranspose2d", name, size, 1)
+        if in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"ConvTranspose2d: expected in_channels and out_channels divisible by groups, got "
                 f"{in_channels}, {out_channels} and groups={groups}"
             )
-        kernel = kernel_size if isinstance(kernel_size, tuple) else (kernel_size, kernel_size)
+        kernel = checks.pair("ConvTranspose2d", "kernel_size", kernel_size, 1)
+        checks.pair("ConvTranspose2d", "stride", stride, 1)
+        checks.pair("ConvTranspose2d", "padding", padding, 0)
+        checks.pair("ConvTranspose2d", "output_padding", output_padding, 0)
         shape = in_channels, out_channels // groups, *kernel
         self.options: dict[str, Any] = dict(
             stride=stride, padding=padding, output_padding=output_padding, groups=groups
@@ -268,6 +276,7 @@ class AdaptiveAvgPool2d(Module):
     """See functional.adaptive_avg_pool2d."""
 
     def __init__(self, output_size: Size):
+        checks.pair("AdaptiveAvgPool2d", "output_size", output_size, 1)
         self.output_size = output_size
 
     def forward(self, x: Tensor) -> Tensor:
@@ -281,6 +290,7 @@ class Upsample(Module):
     """Each pixel as a block of equal ones, scale_factor a side; see functional.interpolate."""
 
     def __init__(self, scale_factor: Size):
+        checks.pair("Upsample", "scale_factor", scale_factor, 1)
         self.scale_factor = scale_factor
 
     def forward(self, x: Tensor) -> Tensor:
@@ -358,8 +368,12 @@ class LayerNorm(Module):
         affine: bool = True,
         device: str | Device = "cpu",
     ):
-        shape = normalized_shape
-        self.normalized_shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        given = (
+            normalized_shape if isinstance(normalized_shape, (tuple, list)) else [normalized_shape]
+        )
+        self.normalized_shape = tuple(
+            checks.integer("LayerNorm", "normalized_shape", n, 1) for n in given
+        )
         self.eps = eps
         ones = np.ones(self.normalized_shape, np.float32)
         self.weight = Parameter(ones, device) if affine else None
@@ -376,6 +390,7 @@ class LocalResponseNorm(Module):
     """Normalisation across channels, alpha divided by size; see functional.local_response_norm."""
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
+        checks.integer("LocalResponseNorm", "size", size, 1)
         self.options: dict[str, Any] = dict(size=size, alpha=alpha, beta=beta, k=k)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -389,6 +404,7 @@ class SpatialResponseNorm(Module):
     """Normalisation over a patch of the same map; see functional.spatial_response_norm."""
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
+        checks.integer("SpatialResponseNorm", "size", size, 1)
         self.options: dict[str, Any] = dict(size=size, alpha=alpha, beta=beta, k=k)
 
     def forward(self, x: Tensor) -> Tensor:
