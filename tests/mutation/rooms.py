@@ -74,11 +74,11 @@ ROOMS = {
         kernels/*.py {_KERNELS} {_NORMS} core/test_operations.py core/test_gradcheck_table.py
     """,
     "tape": f"""
-        tensors.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py cuda/test_steps.py
+        tensors.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py cuda/test_steps.py cuda/test_memory.py
         tape.py {_TAPE} core/test_every_case.py
         function.py {_TAPE} core/test_tape_details.py core/test_every_case.py core/test_profiler.py core/test_tracing.py drawing/test_reading.py core/test_devices.py {_CALLS}
         arithmetic/shapes.py core/test_edges.py core/test_as_numpy.py core/test_handed_on.py core/test_operations.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py core/test_tape_details.py cuda/test_host.py
-        arithmetic/*.py core/test_edges.py core/test_as_numpy.py core/test_handed_on.py core/test_operations.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py core/test_tape_details.py
+        arithmetic/*.py core/test_edges.py core/test_wrong_calls_of_all.py core/test_profiler.py core/test_as_numpy.py core/test_handed_on.py core/test_operations.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py core/test_tape_details.py
         random.py core/test_devices.py core/test_wrong_calls.py
         tracer.py core/test_tracing.py drawing/test_reading.py
         recording.py core/test_tape_safety.py core/test_tape.py
@@ -107,7 +107,7 @@ ROOMS = {
     """,
     "nn": f"""
         nn/module.py core/test_layer_borders.py core/test_modules.py core/test_nn_optim.py
-        nn/layers.py core/test_layer_borders.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
+        nn/layers.py core/test_layer_borders.py core/test_tensor_mistakes.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
         nn/activation.py core/test_nn_optim.py
         nn/init.py core/test_nn_optim.py
         nn/activation.py core/test_nn_optim.py core/test_operations.py
