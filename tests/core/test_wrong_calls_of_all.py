@@ -77,7 +77,7 @@ def test_a_function_refuses_what_is_no_tensor(name):
     """As a user calls it, without and with an axis: never by what Python says of the object."""
     function = getattr(tinynet, name)
     along = {"axis", "dim"} & set(inspect.signature(function).parameters)
-    for wrong in (np.ones((2, 3)), [[1.0, 2.0]], object(), 3.0):
+    for wrong in (np.ones((2, 3)), [[1.0, 2.0]], object(), 3.0, None):
         given = [wrong if x is WRONG else x for x in (WRONG, *BESIDE.get(name, ()))]
         if name == "einsum":
             given = ["ij -> i", wrong]

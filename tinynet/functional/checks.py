@@ -83,6 +83,7 @@ def numbers(operation: str, **values: Any) -> dict[str, float]:
 
 
 def axis(operation: str, x: Tensor, dim: Any) -> int:
+    tensor(operation, "x", x)
     floats(operation, x=x)
     if (
         isinstance(dim, bool)

@@ -155,9 +155,8 @@ class ConvTranspose2d(Module):
         bias_init: Initialiser | None = None,
         device: str | Device = "cpu",
     ):
-        for name, size in dict(
-            in_channels=in_channels, out_channels=out_channels, groups=groups
-        ).items():
+        sizes = dict(in_channels=in_channels, out_channels=out_channels, groups=groups)
+        for name, size in sizes.items():
             checks.integer("ConvTranspose2d", name, size, 1)
         if in_channels % groups or out_channels % groups:
             raise ValueError(
@@ -368,11 +367,10 @@ class LayerNorm(Module):
         affine: bool = True,
         device: str | Device = "cpu",
     ):
-        given = (
-            normalized_shape if isinstance(normalized_shape, (tuple, list)) else [normalized_shape]
-        )
+        shape = normalized_shape
         self.normalized_shape = tuple(
-            checks.integer("LayerNorm", "normalized_shape", n, 1) for n in given
+            checks.integer("LayerNorm", "normalized_shape", n, 1)
+            for n in (shape if isinstance(shape, (tuple, list)) else [shape])
         )
         self.eps = eps
         ones = np.ones(self.normalized_shape, np.float32)

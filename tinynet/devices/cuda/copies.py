@@ -68,9 +68,10 @@ def _reaches(source: int, target: int) -> bool:
         with cupy.cuda.Device(source) as device:
             there = cupy.asarray(pattern)
             device.synchronize()
-        with cupy.cuda.Device(target):
+        with cupy.cuda.Device(target) as device:
             here = cupy.zeros(pattern.shape, np.uint8)
             here.data.copy_from_device_async(there.data, there.nbytes)
+            device.synchronize()
             return np.array_equal(cupy.asnumpy(here), pattern)
     except runtime.CUDARuntimeError:
         return False
