@@ -17,6 +17,7 @@ import pytest
 
 from tinynet import ModelFileError
 from tinynet.foreign import read_caffe, read_torch
+from tinynet.foreign import torch as foreign
 from tinynet.foreign.caffe import fields
 from tinynet.foreign.torch import Part, Stored, _array, unpickled
 
@@ -269,3 +270,47 @@ def test_a_storage_of_another_length_than_it_said(count: int, tmp_path: Path) ->
     (tmp_path / "net.pth").write_bytes(data.replace(said, struct.pack("<q", count)) + bytes(8))
     with pytest.raises(ModelFileError, match=f"a storage of {count} numbers instead of 12"):
         read_torch(tmp_path / "net.pth")
+
+
+class Said(pickle.Pickler):
+    """Writes a storage as torch does."""
+
+    def persistent_id(self, obj: Any) -> Any:
+        return obj.said if isinstance(obj, Storage) else None
+
+
+class Storage:
+    def __init__(self, *said: Any) -> None:
+        self.said = said
+
+
+def with_storages(what: Any) -> bytes:
+    file = io.BytesIO()
+    Said(file, 2).dump(what)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data, why",
+    [
+        (pickle.dumps({1, 2}, 4), "EMPTY_SET in a pickle"),
+        (pickle.dumps(1j, 4), "builtins complex, which would be run"),
+        (with_storages({"w": Storage("storage", Path, "0", "cpu", 2)}), "a storage of Path"),
+        (b"ctorch._utils\n_rebuild_parameter\n(K\x01tR.",
+         "torch._utils _rebuild_parameter, which would be run"),
+    ],
+)  # fmt: skip
+def test_what_a_pickle_of_weights_does_not_hold(data: bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=f"^{why}$"):
+        unpickled(io.BytesIO(data))
+
+
+def test_a_pickle_is_as_long_as_names_and_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted from where it begins: old files hold several, one after the other."""
+    data = pickle.dumps(["w" * 40] * 3, 2)
+    monkeypatch.setattr(foreign, "LARGEST", len(data))
+    file = io.BytesIO(data * 3)
+    assert [unpickled(file) for _ in range(3)] == [["w" * 40] * 3] * 3
+    monkeypatch.setattr(foreign, "LARGEST", len(data) - 2)
+    with pytest.raises(ValueError, match="a pickle of more than names and shapes"):
+        unpickled(io.BytesIO(data))

@@ -186,10 +186,10 @@ def matmul(wrong: Callable) -> Callable:
 
 
 def wrong_for(*needs: bool) -> Callable:
-    def backward(ctx: Any, a: Any, b: Any, c: Any, d: Any, dy: Any) -> Any:
-        return [dy * (1 + (ctx.needs_input_grad == needs))] * 4
+    def backward(ctx: Any, *others: Any) -> Any:
+        return [others[-1] * (1 + (ctx.needs_input_grad == needs))] * len(needs)
 
-    return operation(lambda a, b, c, d: a + b + c + d, backward)
+    return operation(lambda *x: sum(x), backward)
 
 
 def changes_labels(dx: np.ndarray) -> None:
@@ -284,6 +284,9 @@ BAD = {
     "two of four": Case(wrong_for(True, False, True, False), FOUR, "input 0 and input 2 alone"),
     "three of four": Case(wrong_for(True, True, False, True), FOUR, "when input 2 requires none"),
     "one of four": Case(wrong_for(False, False, False, True), FOUR, "input 3 alone requires one"),
+    "one of six": Case(
+        wrong_for(*[False] * 5, True), [*FOUR, *FOUR[:2]], "input 5 alone requires one"
+    ),
     # formulas
     "a second input of a trillionth": Case(
         operation(lambda x, b: x * x + 1e-12 * b, lambda ctx, x, b, dy: (2 * x * dy, 0 * dy)),
