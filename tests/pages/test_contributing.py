@@ -50,12 +50,12 @@ def test_the_example_passes_its_checks(copy):
 
 @pytest.mark.slow
 def test_the_example_passes_what_every_operation_has_to(copy):
-    files = ["tests/cuda/test_parity.py", "tests/core/test_gradcheck.py"]
+    files = ["tests/cuda/test_parity.py", "tests/core/test_gradcheck_table.py"]
     files += ["tests/core/test_wrong_calls_of_all.py"]
     said = run(copy, "pytest", "-q", "-rA", *files, "-k", "rms_norm")
     for test in ("test_the_same_on_both", "test_a_wrong_kernel_is_noticed"):
         assert f"PASSED tests/cuda/test_parity.py::{test}" in said, said[-3000:]
-    assert "PASSED tests/core/test_gradcheck.py" in said
+    assert "PASSED tests/core/test_gradcheck_table.py" in said
 
 
 def test_a_wrong_example_would_fail(copy):
