@@ -244,12 +244,13 @@ def resnet(t: Torch, x: Tensor, labels: Tensor) -> Tensor:
 
 def transformer(t: Torch, source: Tensor, said: Tensor, targets: Tensor) -> Tensor:
     width = t.net.width
-    k = torch.arange(width // 2) * 2 / width
+    k = torch.arange(width // 2, dtype=torch.float64) * 2 / width
 
     def vectors(name: str, numbers: Tensor) -> Tensor:
         angles = torch.arange(numbers.shape[1])[:, None] / 10_000**k
         places = torch.cat([angles.sin(), angles.cos()], 1)
-        return F.embedding(numbers, t.weights[name]) * math.sqrt(width) + places
+        x = F.embedding(numbers, t.weights[name]) * math.sqrt(width)
+        return x + places.to(x.dtype)
 
     def feed(name: str, x: Tensor) -> Tensor:
         y = t.linear(f"{name}.narrow", t.linear(f"{name}.widen", x).relu_())

@@ -107,9 +107,9 @@ class Transformer(nn.Module):
         """Vectors of words, plus sines and cosines of many wave lengths that tell the place."""
         waves = 1e4 ** -np.linspace(0, 1, self.width // 2, endpoint=False)
         angles = np.arange(numbers.shape[1])[:, None] * waves
-        places = np.c_[np.sin(angles), np.cos(angles)].astype(np.float32)
+        places = np.c_[np.sin(angles), np.cos(angles)]
         x: Tensor = words(numbers) * math.sqrt(self.width)
-        return x + tensor(places, device=self.device)
+        return x + tensor(places.astype(x.dtype), device=self.device)
 
     def encode(self, source: np.ndarray) -> Tensor:
         x = self.vectors(self.words[0], source)
