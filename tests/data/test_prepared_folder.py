@@ -222,6 +222,19 @@ def test_bytes_are_kept_where_the_picture_stays_as_it_is(tmp_path, rng):
             assert (found == data) == (form in forms), (case, form)
 
 
+def test_a_member_is_named_by_its_place_and_its_picture(tmp_path):
+    """Letters, digits, - and _ are kept, of 60 characters; another one, a dot too, is a _."""
+    first = make_tree(tmp_path / "in", 1) / "train/n01/0.jpg"
+    for name in ("Aé-1_b.c d", "B" + 70 * "x"):
+        first.with_name(f"{name}.jpg").write_bytes(first.read_bytes())
+    first.unlink()
+    made(tmp_path / "in", tmp_path / "out", Options(size=24))
+    with tarfile.open(tmp_path / "out/train-000000.tar") as tar:
+        names = tar.getnames()
+    assert names[:2] == ["00000000-A_-1_b_c_d.jpg", "00000000-A_-1_b_c_d.cls"]
+    assert names[2] == f"00000001-B{'x' * 59}.jpg"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc which files are open")
 def test_no_file_stays_open(out, tmp_path):
     for dataset in open_data(out):
