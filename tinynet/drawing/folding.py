@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import groupby
+from os.path import commonprefix  # of any sequences
 
 import numpy as np
 
@@ -121,17 +122,12 @@ def _folded(graph: Graph, runs: Iterable[Run], named_leaves: bool) -> Graph:
 
 def _fold_of(parts: list[Box], title: str, path: str) -> Box:
     """The box of these boxes, without outputs yet."""
-    shared = [
-        first
-        for first, *others in zip(*(box.modules for box in parts), strict=False)
-        if all(first == other for other in others)
-    ]
     return Box(
         "fold",
         title,
         [],
         ", ".join(sorted({name for box in parts for name in box.device.split(", ")})),
-        modules=tuple(shared),
+        modules=tuple(commonprefix([box.modules for box in parts])),
         path=path,
         kept=sum(box.kept for box in parts),
         shared=sum(box.shared for box in parts),

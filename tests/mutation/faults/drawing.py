@@ -57,7 +57,6 @@ FAULTS = {
         "what comes before a repetition is not looked at": ("waiting += [(low, start), (start + length, high)]", "waiting += [(start + length, high)]"),
         "parameters are counted as kept": ("shared=sum(box.shared for box in parts)", "shared=sum(box.kept for box in parts)"),
         "kept bytes of the first": ("kept=sum(box.kept for box in parts)", "kept=max(box.kept for box in parts)"),
-        "modules of the last part": ("if all(first == other for other in others)\n", "if any(first == other for other in others)\n"),
         "folds of folds forget their parts": ("        parts=[part for box in parts for part in box.parts or [box]],", "        parts=list(parts),"),
         "a module alone is folded": ("        if len(parts) > 1:\n", "        if len(parts) > 0:\n"),
     },
