@@ -133,7 +133,7 @@ def test_a_limit_is_told_and_kept_by_a_resume(data, tmp_path, capsys):
     assert "started with limit_batches 2, not 3" in capsys.readouterr().err
 
 
-def test_predict_takes_folders_and_goes_on_past_a_bad_picture(data, tmp_path, capsys):
+def test_predict_takes_folders_and_goes_on_past_a_bad_picture(data, tmp_path, capsys, caplog):
     out = tmp_path / "run"
     assert train(data, out, "--epochs", 2) == 0
     capsys.readouterr()
@@ -144,9 +144,13 @@ def test_predict_takes_folders_and_goes_on_past_a_bad_picture(data, tmp_path, ca
     good = data / "val" / "class 1" / "0.png"
     (bad / "a.png").write_text("no picture")
     (bad / "b.png").write_bytes(good.read_bytes())
+    (bad / "below").mkdir()
+    for name in ("c.txt", "below/d.txt", "below/e"):
+        (bad / name).touch()
     assert main("--predict", out, bad, good) == 2
     said = capsys.readouterr()
     assert said.out.count("class 1\n") >= 2 and str(bad / "b.png") in said.out
+    assert caplog.messages == [f"{bad}: passed over 2 .txt files, 1 other file"]
     first, last = said.err.splitlines()
     assert str(bad / "a.png") in first and last.endswith("1 of 3 could not be read")
     (tmp_path / "none").mkdir()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import copy
+import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ from tinynet.data import (
     open_data,
     ten_views,
 )
-from tinynet.data.pictures import list_pictures
+from tinynet.data.pictures import in_words, list_pictures
 from tinynet.devices import Device
 from tinynet.devices.cores import available_cores
 from tinynet.errors import CheckpointError
@@ -36,6 +38,8 @@ from tinynet.training.evaluate import Evaluation, evaluate, probabilities, save_
 from tinynet.training.inputs import Inputs, batch_of, has_colours, read_picture
 from tinynet.training.plots import draw_confusion
 from tinynet.training.task import Classification
+
+log = logging.getLogger("tinynet.program")
 
 LIKELY = 5  # classes that --predict names, and that the top-5 error is about
 HARDEST = 20  # classes that --eval names
@@ -348,12 +352,19 @@ class Pictures:
         return Feeding(example, bordered, words, self.result, metadata)
 
     def files(self, what: str) -> list[str]:
-        """A file; or the pictures in a folder and in those below it, sorted by name."""
+        """A file; or the pictures in a folder and in those below it, sorted by name. What else lies
+        there is counted and told.
+        """
         folder = Path(what)
         if not folder.is_dir():
             return [what]
         below = sorted(path for path in folder.rglob("*") if path.is_dir())
-        return [path for each in (folder, *below) for path in list_pictures(each)[0]]
+        found, others = zip(*map(list_pictures, (folder, *below)), strict=True)
+        passed: Counter[str] = sum(others, Counter())
+        del passed["folder"]
+        if passed:
+            log.warning("%s: passed over %s", what, in_words(passed))
+        return sum(found, [])
 
     def predict(
         self, models: Sequence[Module], task: Classification, about: dict, what: str
