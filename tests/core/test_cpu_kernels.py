@@ -5,6 +5,7 @@ streams and bits that they promise. (Every option: test_ways.py.)
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import oracles
@@ -12,9 +13,11 @@ import pytest
 
 from tinynet import kernels
 from tinynet.devices import find_device
+from tinynet.devices.scratch import Scratch
+from tinynet.devices.threads import run_job
 from tinynet.gradcheck.cases.inputs import layouts
-from tinynet.kernels import layout, order
-from tinynet.kernels.dropout import dropout_mask_definition, philox
+from tinynet.kernels import conv2d, layout, linear, max_pool2d, order
+from tinynet.kernels.dropout import dropout_mask, dropout_mask_definition, philox
 from tinynet.kernels.im2col import im2col_definition, windows
 from tinynet.kernels.max_pool2d import max_pool2d_definition
 from tinynet.kernels.pictures import pictures_definition
@@ -45,6 +48,8 @@ def test_im2col_and_its_adjoint(shape, kernel, stride, padding, rng):
     )
     assert dx.shape == x.shape
     np.testing.assert_allclose(dx, expected, **TIGHT)
+    (N, C, H, W), (ph, pw) = shape, padding
+    assert memory_of(dx) == C * (H + 2 * ph) * (W + 2 * pw) * N * dx.itemsize
 
 
 def test_windows_are_read_only(rng):
@@ -86,10 +91,64 @@ def test_conv2d_in_many_pieces(rng):
         close(db, dy.astype(np.float64).sum(axis=(0, 2, 3)))
 
 
+def test_tiles_of_a_convolution_are_as_wide_and_high_as_a_piece():
+    """About PIXELS wide, all pictures counted; eight, if each has 1 to 8 MB; a row at least."""
+    for (OH, OW, N, pixel_bytes), rows, columns in (
+        ((13, 13, 1, 4), [13], [13]),  # few pixels: one tile
+        ((13, 13, 128, 4), [13], [13]),
+        ((8, 32, 128, 1 << 10), [4] * 2, [8] * 4),  # 32 MB, 1 MB a row of a tile
+        ((32, 16, 128, 1 << 10), [8] * 4, [8] * 2),  # 64 MB, likewise
+        ((3, 8, 128, 1 << 14), [1] * 3, [8]),  # a row has 16 MB
+        ((5, 8, 0, 4), [], []),  # no picture
+    ):
+        tiles = conv2d._tiles(OH, OW, N, pixel_bytes)
+        found = [sorted({(tile[axis].start, tile[axis].stop) for tile in tiles}) for axis in (0, 1)]
+        assert [[stop - start for start, stop in spans] for spans in found] == [rows, columns]
+        assert len(tiles) == len(rows) * len(columns)
+
+
+@pytest.mark.parametrize("stride", [(4, 1), (1, 4)])
+def test_a_convolution_holds_no_more_columns_than_a_piece(stride, rng, set_pieces, monkeypatch):
+    """Of each way: columns, those of dx, and dx with its padding."""
+    x, weight = rng.normal(size=(8, 4, 64, 64)), rng.normal(size=(2, 4, 3, 3))
+    geometry = stride, (1, 2), 1
+    dy = np.ones_like(kernels.conv2d_forward(x, weight, None, *geometry))
+    set_pieces(conv2d, "COLUMN_BYTES", 100_000)
+    set_pieces(conv2d, "PIXELS", 64)
+    taken, array = [], Scratch.array
+    monkeypatch.setattr(Scratch, "array", lambda *asked: taken.append(array(*asked)) or taken[-1])
+    kernels.conv2d_forward(x, weight, None, *geometry)
+    kernels.conv2d_backward(dy, x, weight, *geometry, (False, True, False))
+    assert max(a.nbytes for a in taken) <= 150_000  # with the rows between
+    del taken[:]
+    dx, _, _ = kernels.conv2d_backward(dy, x, weight, *geometry, (True, False, False))
+    assert max(a.nbytes for a in taken) <= 100_000
+    assert memory_of(dx) == 8 * 4 * 66 * 68 * 8
+
+
+def memory_of(view):
+    """The bytes that a view keeps alive."""
+    while isinstance(view.base, np.ndarray):
+        view = view.base
+    return view.nbytes
+
+
 def close(ours, expected):
     """Float32 against float64, relative to the largest value."""
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, expected, rtol=0, atol=3e-5 * np.abs(expected).max())
+
+
+def test_pieces_of_a_pool_are_rows_of_as_many_channels_as_fit(set_pieces):
+    set_pieces(max_pool2d, "PIECE", 12)
+    for (C, OH, row), channels, rows in (
+        ((5, 3, 2), [2, 2, 1], [3]),
+        ((3, 4, 5), [1, 1, 1], [2, 2]),
+        ((2, 2, 13), [1, 1], [1, 1]),
+        ((4, 3, 0), [4], [3]),
+    ):
+        found = max_pool2d.pool_pieces(C, OH, row)
+        assert [[s.stop - s.start for s in slices] for slices in found] == [channels, rows]
 
 
 def test_max_pool2d_of_windows_beyond_a_byte(rng):
@@ -180,6 +239,31 @@ def test_a_product_and_a_sum_of_two_types_have_the_wider_one(rng, set_pieces):
         ):
             assert found.dtype == np.float64
             np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_a_product_of_matrices_is_cut_for_the_threads_and_of_others_is_numpys(rng, monkeypatch):
+    cut = []
+    monkeypatch.setattr(linear, "run_job", lambda job: cut.append(len(job.pieces)) or run_job(job))
+    a, b = rng.normal(size=(600, 3)), rng.normal(size=(3, 4))
+    for one, other in (
+        (a, b), (a[None], b), (a, b[None]), (a[None], b[None]), (a[0], b), (a, b[:, 0])
+    ):  # fmt: skip
+        np.testing.assert_allclose(kernels.matmul(one, other), one @ other, **TIGHT)
+    assert cut == [3]  # of 256 rows
+
+
+def test_element_wise_work_of_one_large_array():
+    x = np.ones(layout.PIECE + 1)
+    layout.elementwise(lambda piece: np.negative(piece, out=piece), x)
+    assert (x == -1).all()
+
+
+def test_a_mask_is_drawn_with_little_memory():
+    """Two bytes an element are drawn, and one is kept."""
+    tracemalloc.start()
+    dropout_mask((100_000,), 0.5, 1, 2)
+    assert tracemalloc.get_traced_memory()[1] < 350_000
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 5), (4, 2, 3), (3, 2, 5, 3), (), (0, 3)])

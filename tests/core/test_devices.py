@@ -115,6 +115,13 @@ def test_to_is_the_identity_and_so_is_its_adjoint(rng):
     assert x.to("cpu") is x and x.to(tinynet.device("cpu:0")) is x
 
 
+def test_an_operation_on_the_cpu_activates_nothing(monkeypatch):
+    """A quarter of the time of a small one."""
+    x = tinynet.tensor([1.0, 2.0])
+    monkeypatch.setattr(type(x.device), "activate", None)
+    assert (x + x).tolist() == [2, 4]
+
+
 def test_a_target_on_another_device_is_refused():
     """Of tensors: tests/core/test_every_case.py."""
     target = tinynet.tensor([0, 1], device="cpu:1")
@@ -376,6 +383,25 @@ def test_pieces_are_eight_whatever_the_number_of_threads(any_threads):
 def test_ranges():
     assert threads.ranges(7, 3) == [slice(0, 3), slice(3, 6), slice(6, 7)]
     assert threads.ranges(6, 3) == [slice(0, 3), slice(3, 6)] and threads.ranges(0, 3) == []
+
+
+def test_parts_are_as_many_as_they_may_be_of_one_length():
+    for n, lengths in (0, []), (1, [1]), (4, [1] * 4), (5, [2, 2, 1]), (9, [3] * 3):
+        assert [part.stop - part.start for part in threads.parts(n, 4)] == lengths
+
+
+def test_pieces_hold_as_much_as_they_may_and_one_or_the_least_at_least():
+    for n, each, lengths in (
+        (5, 0, [5]),  # of nothing all at once
+        (13, 1, [12, 1]),
+        (5, 4, [3, 2]),
+        (5, 5, [2, 2, 1]),
+        (2, 12, [1, 1]),
+        (2, 13, [1, 1]),
+        (0, 1, []),
+    ):
+        assert [p.stop - p.start for p in threads.pieces_of(n, each=each, most=12)] == lengths
+    assert threads.pieces_of(3, each=5, most=12, least=3) == [slice(0, 3)]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

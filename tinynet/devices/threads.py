@@ -258,6 +258,18 @@ def ranges(n: int, step: int) -> list[slice]:
     return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
 
+def parts(n: int, count: int) -> list[slice]:
+    """[0, n) in at most `count` slices of one length, the last one shorter."""
+    return ranges(n, max(1, -(-n // count)))
+
+
+def pieces_of(n: int, *, each: int, most: int, least: int = 1) -> list[slice]:
+    """[0, n) in slices that hold `most` elements at most, where one of n holds `each`; but `least`
+    of n at least.
+    """
+    return ranges(n, max(least, most // max(1, each)))
+
+
 def _forget_threads() -> None:  # a fork copies no thread, also none of those that held BLAS
     global _team, _lock
     _team, _lock = None, threading.RLock()

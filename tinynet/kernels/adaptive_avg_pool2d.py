@@ -20,7 +20,7 @@ import math
 import numpy as np
 
 from tinynet.devices.memory import pool
-from tinynet.devices.threads import parallel_for, ranges
+from tinynet.devices.threads import parallel_for, pieces_of
 from tinynet.kernels.im2col import Pair
 from tinynet.kernels.layout import PIECE, batch_first, batch_last
 
@@ -53,7 +53,7 @@ def adaptive_avg_pool2d_forward(x: np.ndarray, size: Pair) -> np.ndarray:
             for j, w in enumerate(columns):
                 np.mean(x[channels, h, w], axis=(1, 2), out=y[channels, i, j])
 
-    parallel_for(piece, _pieces(C, H * W * N))
+    parallel_for(piece, pieces_of(C, each=H * W * N, most=PIECE))
     return batch_first(y)
 
 
@@ -78,9 +78,5 @@ def adaptive_avg_pool2d_backward(
                 else:
                     dx[channels, h, w] += share[:, None, None]
 
-    parallel_for(piece, _pieces(C, H * W * N))
+    parallel_for(piece, pieces_of(C, each=H * W * N, most=PIECE))
     return batch_first(dx)
-
-
-def _pieces(C: int, per_channel: int) -> list[slice]:
-    return ranges(C, max(1, PIECE // max(1, per_channel)))

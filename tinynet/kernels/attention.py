@@ -27,7 +27,7 @@ import math
 import numpy as np
 
 from tinynet.devices.memory import pool
-from tinynet.devices.threads import parallel_for, ranges
+from tinynet.devices.threads import parallel_for, pieces_of
 from tinynet.kernels.layout import PIECE, dense
 
 
@@ -69,7 +69,8 @@ def attention_forward(
         s /= s.sum(axis=3, keepdims=True)
         np.matmul(s, V[batch], out=Y[batch])
 
-    parallel_for(piece, _pieces(p))
+    # Whole products of some of the batch, so that any number of threads gives the same bits.
+    parallel_for(piece, pieces_of(len(p), each=p[:1].size, most=PIECE))
     return y, p
 
 
@@ -91,7 +92,7 @@ def attention_backward(
         np.matmul(dS, K[batch], out=dQ[batch])
         np.matmul(dS.swapaxes(2, 3), Q[batch], out=dK[batch])
 
-    parallel_for(piece, _pieces(p))
+    parallel_for(piece, pieces_of(len(p), each=p[:1].size, most=PIECE))
     return dq, dk, dv
 
 
@@ -99,8 +100,3 @@ def by_head(x: np.ndarray, heads: int) -> np.ndarray:
     """(N, T, D) -> a view (N, heads, T, D / heads)."""
     N, T, D = x.shape
     return x.reshape(N, T, heads, D // heads).swapaxes(1, 2)
-
-
-def _pieces(p: np.ndarray) -> list[slice]:
-    """Some of the batch: whole products, so that any number of threads gives the same bits."""
-    return ranges(len(p), max(1, PIECE // max(1, p[:1].size)))

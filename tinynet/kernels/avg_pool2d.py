@@ -14,12 +14,12 @@ from __future__ import annotations
 import numpy as np
 
 from tinynet.devices.memory import pool
-from tinynet.devices.threads import parallel_for
+from tinynet.devices.threads import parallel_for, pieces_of
 from tinynet.kernels.im2col import Pair
 from tinynet.kernels.layout import batch_first, batch_last
 from tinynet.kernels.max_pool2d import (
+    PIECE,
     pool_output_size,
-    pool_pieces,
     window_parts,
     windows_definition,
 )
@@ -83,7 +83,7 @@ def avg_pool2d_forward(
             y_[outputs] += x_[inputs]
         y_ /= divisor[:, :, None]
 
-    parallel_for(piece, pool_pieces(C, 1, OH * OW * N)[0])
+    parallel_for(piece, pieces_of(C, each=OH * OW * N, most=PIECE))
     return batch_first(y)
 
 
@@ -110,5 +110,5 @@ def avg_pool2d_backward(
         for _, outputs, inputs in parts:
             dx_[inputs] += share[outputs]
 
-    parallel_for(piece, pool_pieces(C, 1, OH * OW * N)[0])
+    parallel_for(piece, pieces_of(C, each=OH * OW * N, most=PIECE))
     return batch_first(dx)

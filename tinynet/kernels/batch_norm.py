@@ -42,7 +42,7 @@ import numpy as np
 
 from tinynet.devices.memory import pool
 from tinynet.devices.scratch import Scratch
-from tinynet.devices.threads import parallel_for, ranges
+from tinynet.devices.threads import parallel_for, pieces_of, ranges
 from tinynet.kernels.layout import batch_first, batch_last, cut_to_zero, reject
 
 # Values in a block: 1 MB of float32. Smaller ones would fit a nearer cache, and lose more than that
@@ -131,12 +131,13 @@ def batch_norm_forward(
         centre(channels)
         scale(channels)
 
+    pieces = pieces_of(C, each=P, most=BLOCK)
     if gather is None:
-        parallel_for(piece, _pieces(C, P))
+        parallel_for(piece, pieces)
     else:
-        parallel_for(centre, _pieces(C, P))
+        parallel_for(centre, pieces)
         P, mean, var = combined(gather, P, mean, var)
-        parallel_for(scale, _pieces(C, x2.shape[1]))
+        parallel_for(scale, pieces)
     if training and running_mean is not None:
         # Their real part: gradcheck calls with complex x, and a running mean takes no gradient.
         for running, now in ((running_mean, mean), (running_var, var * (P / (P - 1)))):
@@ -204,7 +205,7 @@ def batch_norm_backward(
         if needs[0]:
             send(channels, dy_)
 
-    all_dw, all_db, pieces = dw, db, _pieces(C, P)
+    all_dw, all_db, pieces = dw, db, pieces_of(C, each=P, most=BLOCK)
     if gather is None or not training:
         parallel_for(piece, pieces)
     else:
@@ -256,8 +257,3 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     b = b[: a.shape[1], None] if b.ndim == 1 else b[:, :, None]
     return np.matmul(a[:, None, :], b)[:, 0, 0].astype(np.result_type(a.dtype, np.float64))
-
-
-def _pieces(C: int, P: int) -> list[slice]:
-    """Channels: one where it fills a block, else as many as do."""
-    return ranges(C, max(1, BLOCK // max(1, P)))

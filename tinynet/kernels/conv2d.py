@@ -37,7 +37,7 @@ from threadpoolctl import threadpool_info
 
 from tinynet.devices.memory import pool
 from tinynet.devices.scratch import Scratch
-from tinynet.devices.threads import NO_JOB, Job, piece_size, ranges, run_job, run_jobs
+from tinynet.devices.threads import NO_JOB, Job, parts, piece_size, pieces_of, run_job, run_jobs
 from tinynet.kernels import winograd
 from tinynet.kernels.im2col import Pair, add_windows, output_size, patch, windows
 from tinynet.kernels.layout import batch_first, batch_last, cut_to_zero
@@ -245,8 +245,7 @@ def _input_gradient(
             np.matmul(w, dy_, out=dcol.reshape(height, len(w), width * N))
             add_windows(block, np.moveaxis(dcol, 0, 3), stride, rows.start, cols.start)
 
-    blocks = ranges(C_group, max(1, -(-C_group // DX_BLOCKS)))
-    pieces = [(g, block) for g in range(groups) for block in blocks]
+    pieces = [(g, block) for g in range(groups) for block in parts(C_group, DX_BLOCKS)]
     return Job(piece, pieces, lambda: batch_first(dx[:, ph : ph + H, pw : pw + W]))
 
 
@@ -263,7 +262,7 @@ def _weight_gradient(
     dy, x = batch_last(dy), batch_last(x)
     _, OH, OW, _ = dy.shape
     tiles = _tiles(OH, OW, N, C_group * stride[0] * kernel[1] * x.itemsize)
-    lanes = [tiles[run] for run in ranges(len(tiles), max(1, -(-len(tiles) // DW_LANES)))]
+    lanes = [tiles[run] for run in parts(len(tiles), DW_LANES)]
     K = kernel[0] * kernel[1] * C_group
     partial = pool.empty((len(lanes), groups, K, O // groups), x.dtype)
 
@@ -290,8 +289,8 @@ def _weight_gradient(
 def _bias_gradient(dy: np.ndarray) -> Job:
     dy = batch_last(dy).reshape(dy.shape[1], -1)  # (O, P)
     db = np.empty(len(dy), dy.dtype)
-    some = max(1, DB_ELEMENTS // max(1, dy.shape[1]))
-    return Job(lambda o: np.sum(dy[o], axis=1, out=db[o]), ranges(len(dy), some), lambda: db)
+    pieces = pieces_of(len(dy), each=dy.shape[1], most=DB_ELEMENTS)
+    return Job(lambda o: np.sum(dy[o], axis=1, out=db[o]), pieces, lambda: db)
 
 
 def _columns(
@@ -347,9 +346,10 @@ def _tiles(OH: int, OW: int, N: int, pixel_bytes: int) -> list[Tile]:
     """
     if N == 0:
         return []
-    cols = ranges(OW, -(-OW // max(1, OW * N // PIXELS)))
-    row_bytes = pixel_bytes * N * (cols[0].stop - cols[0].start)
-    rows = ranges(OH, max(1, piece_size(OH * len(cols) * row_bytes, *COLUMN_BYTES) // row_bytes))
+    cols = parts(OW, max(1, OW * N // PIXELS))
+    row_bytes = pixel_bytes * N * cols[0].stop
+    most = piece_size(OH * len(cols) * row_bytes, *COLUMN_BYTES)
+    rows = pieces_of(OH, each=row_bytes, most=most)
     return [(row, col) for row in rows for col in cols]
 
 

@@ -55,7 +55,7 @@ def dropout_mask(shape: tuple[int, ...], p: float, seed: int, call: int) -> np.n
     """Which elements are kept: bool of that shape, batch innermost in memory."""
     count = int(np.prod(shape))
     words = np.random.Philox(key=np.array([seed, call], np.uint64)).random_raw(-(-count // 4))
-    lanes = words.astype("<u8", copy=False).view("<u2")[:count]
+    lanes = np.asarray(words, "<u8").view("<u2")[:count]
     mask = lanes >= round(p * 65536)
     return batch_first(mask.reshape(shape[1:] + shape[:1]))
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from tinynet.devices.memory import pool
 from tinynet.devices.scratch import Scratch
-from tinynet.devices.threads import parallel_for, ranges
+from tinynet.devices.threads import parallel_for, pieces_of
 from tinynet.kernels.layout import PIECE, dense
 
 _normal = Scratch()  # h of a piece
@@ -66,7 +66,7 @@ def layer_norm_forward(
         if bias is not None:
             y_ += bias
 
-    parallel_for(piece, _pieces(R, D))
+    parallel_for(piece, pieces_of(R, each=D, most=PIECE))
     return y, mean, inverse
 
 
@@ -84,7 +84,7 @@ def layer_norm_backward(
     x, dy = dense(x), dense(dy)
     (R, D), dtype = x.shape, x.dtype
     dx = pool.empty((R, D), dtype)
-    pieces = _pieces(R, D)
+    pieces = pieces_of(R, each=D, most=PIECE)
     # One row a piece, added at the end: the same bits for any number of threads.
     dw, db = np.zeros((2, len(pieces), D), np.result_type(dtype, np.float64))
     numbers = {rows.start: k for k, rows in enumerate(pieces)}
@@ -118,7 +118,3 @@ def layer_norm_backward(
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The products of the rows of a with those of b -> (R,)."""
     return np.matmul(a[:, None, :], b[:, :, None])[:, 0, 0]
-
-
-def _pieces(R: int, D: int) -> list[slice]:
-    return ranges(R, max(1, PIECE // max(1, D)))

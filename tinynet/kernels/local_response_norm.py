@@ -31,10 +31,11 @@ import numpy as np
 
 from tinynet.devices.memory import pool
 from tinynet.devices.scratch import Scratch
-from tinynet.devices.threads import parallel_for, ranges
+from tinynet.devices.threads import parallel_for, pieces_of
 from tinynet.kernels.layout import batch_first, batch_last
 
 PIECE = 1 << 18  # elements of x handled at once: 1 MB of float32 in each of the five arrays in use
+PIXELS = 64  # at least, of however many channels
 
 _squares = Scratch()
 _s = Scratch()
@@ -70,7 +71,7 @@ def local_response_norm_forward(
         s = _scale(x_, size, alpha, k)
         np.divide(x_, power(s, beta), out=y_)
 
-    parallel_for(piece, _pieces(x2))
+    parallel_for(piece, pieces_of(x2.shape[1], each=len(x2), most=PIECE, least=PIXELS))
     return batch_first(y)
 
 
@@ -94,7 +95,7 @@ def local_response_norm_backward(
         sums *= factor
         dx_ += sums
 
-    parallel_for(piece, _pieces(x2))
+    parallel_for(piece, pieces_of(x2.shape[1], each=len(x2), most=PIECE, least=PIXELS))
     return batch_first(dx)
 
 
@@ -125,8 +126,3 @@ def _scale(x: np.ndarray, size: int, alpha: float, k: float) -> np.ndarray:
     s *= x.dtype.type(alpha / size)
     s += x.dtype.type(k)
     return s
-
-
-def _pieces(x: np.ndarray) -> list[slice]:
-    C, pixels = x.shape
-    return ranges(pixels, max(64, PIECE // max(1, C)))

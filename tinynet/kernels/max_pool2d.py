@@ -20,7 +20,7 @@ import numpy as np
 
 from tinynet.devices.memory import pool
 from tinynet.devices.scratch import Scratch
-from tinynet.devices.threads import parallel_for, ranges
+from tinynet.devices.threads import parallel_for, pieces_of
 from tinynet.kernels.im2col import Pair
 from tinynet.kernels.layout import batch_first, batch_last, select
 
@@ -192,6 +192,5 @@ def pool_pieces(C: int, OH: int, row: int) -> tuple[list[slice], list[slice]]:
     """Blocks of channels and of output rows: one of each is about PIECE elements, if an output row
     has `row` of them.
     """
-    rows = max(1, min(OH, PIECE // max(1, row)))
-    channels = max(1, PIECE // max(1, rows * row))
-    return ranges(C, channels), ranges(OH, rows)
+    rows = pieces_of(OH, each=row, most=PIECE)
+    return pieces_of(C, each=rows[0].stop * row, most=PIECE), rows

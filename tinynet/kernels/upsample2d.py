@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinynet.devices.memory import pool
-from tinynet.devices.threads import parallel_for, ranges
+from tinynet.devices.threads import parallel_for, pieces_of
 from tinynet.kernels.im2col import Pair
 from tinynet.kernels.layout import PIECE, batch_first, batch_last
 
@@ -35,7 +35,7 @@ def upsample2d_forward(x: np.ndarray, scale: Pair) -> np.ndarray:
     def piece(channels: slice) -> None:
         y[channels] = x[channels, :, None, :, None]
 
-    parallel_for(piece, ranges(C, max(1, PIECE // max(1, H * s * W * t * N))))
+    parallel_for(piece, pieces_of(C, each=H * s * W * t * N, most=PIECE))
     return batch_first(y.reshape(C, H * s, W * t, N))
 
 
@@ -50,5 +50,5 @@ def upsample2d_backward(dy: np.ndarray, scale: Pair) -> np.ndarray:
         out = dx[channels]
         np.sum(dy[channels].reshape(len(out), H, s, W, t, N), axis=(2, 4), out=out)
 
-    parallel_for(piece, ranges(C, max(1, PIECE // max(1, H * s * W * t * N))))
+    parallel_for(piece, pieces_of(C, each=H * s * W * t * N, most=PIECE))
     return batch_first(dx)

@@ -89,7 +89,7 @@ import numpy as np
 
 from tinynet.devices.memory import pool
 from tinynet.devices.scratch import Scratch
-from tinynet.devices.threads import Job, ranges
+from tinynet.devices.threads import Job, parts, ranges
 from tinynet.kernels.im2col import Pair, patch, windows
 from tinynet.kernels.layout import batch_first, batch_last, cut_to_zero
 from tinynet.kernels.linear import matmul
@@ -247,7 +247,7 @@ def weight_gradient(dy: np.ndarray, x: np.ndarray, r: int, padding: Pair, side: 
     A, G, B = _matrices(side, r, x.dtype)
     At, dy, x = np.ascontiguousarray(A.T), batch_last(dy), batch_last(x)
     pieces = _all_pieces(N, OH, OW, m, O, C)
-    lanes = [pieces[some] for some in ranges(len(pieces), max(1, -(-len(pieces) // LANES)))]
+    lanes = [pieces[some] for some in parts(len(pieces), LANES)]
     partial = pool.empty((len(lanes), r * r, O * C), x.dtype)
 
     def lane(number: int) -> None:
