@@ -60,7 +60,7 @@ WINDOW, CONV = (
     dict(in_channels=2, out_channels=2, groups=1),
 )
 SIZES = {
-    nn.Conv2d: (CONV | WINDOW | dict(dilation=1), ["padding"]),
+    nn.Conv2d: (CONV | dict(kernel_size=2, stride=1, dilation=1, padding=0), ["padding"]),
     nn.ConvTranspose2d: (CONV | WINDOW | dict(output_padding=0), ["padding", "output_padding"]),
     nn.Linear: (dict(in_features=2, out_features=2), []),
     nn.MaxPool2d: (WINDOW, ["padding"]),

@@ -5,13 +5,16 @@ integers, for what is no tensor, and for one on another device.
 from __future__ import annotations
 
 import inspect
+import re
 
 import numpy as np
 import pytest
+from test_layer_borders import SIZES
+from test_optim_options import DEFAULTS as RULES
 
 import tinynet
 import tinynet.functional as F
-from tinynet import functions
+from tinynet import functions, nn, optim
 from tinynet.gradcheck.cases import CASES
 from tinynet.operations import OPERATIONS
 
@@ -85,6 +88,58 @@ def test_a_function_refuses_what_is_no_tensor(name):
             with pytest.raises((TypeError, ValueError), match=r"^\w+: expected .*tensor") as caught:
                 function(*given, **options)
             assert type(wrong).__name__ in str(caught.value) or name in ("cat", "concat", "stack")
+
+
+X = tinynet.tensor(np.ones((2, 4, 6, 6)))
+WEIGHT = tinynet.tensor(np.ones((4, 4, 3, 3)))
+WINDOW, NORM = dict(kernel_size=2, stride=1, padding=0), dict(size=3, alpha=1, beta=1, k=1)
+CONV = dict(weight=WEIGHT, stride=1, padding=0, groups=1)
+OPTIONS = {
+    "adaptive_avg_pool2d": dict(output_size=2), "avg_pool2d": WINDOW, "max_pool2d": WINDOW,
+    "conv2d": CONV | dict(dilation=1), "conv_transpose2d": CONV | dict(output_padding=0),
+    "elu": dict(alpha=1), "gelu": dict(approximate="none"), "interpolate": dict(scale_factor=2),
+    "leaky_relu": dict(negative_slope=1), "local_response_norm": NORM, "softmax": dict(dim=1),
+    "spatial_response_norm": NORM,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_of_wrong_arguments_the_first_is_named(name):
+    function, right = getattr(F, name), {"x": X} | OPTIONS[name]
+    names = [p for p in inspect.signature(function).parameters if p in right]
+    assert told(function, right) == names
+
+
+def told(function, right):
+    """The arguments in the order in which they are refused: all are wrong, and each one is set
+    right when an error names it.
+    """
+    given, names = dict.fromkeys(right, WRONG), []
+    while len(names) <= len(right):
+        try:
+            function(**given)
+            break
+        except (TypeError, ValueError) as error:
+            names.append(re.search(r"expected (\w+)", str(error))[1])
+            given[names[-1]] = right[names[-1]]
+    return names
+
+
+@pytest.mark.parametrize("layer", SIZES)
+def test_of_wrong_sizes_of_a_layer_the_first_is_named(layer):
+    sizes = SIZES[layer][0]
+    assert told(layer, sizes) == list(sizes)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_of_wrong_options_of_a_rule_the_first_is_named(name):
+    """What every group has comes first."""
+    general = dict(lr_scale=1.0, fixed_lr=1.0, frozen=False, weight_decay=0.0)
+    own = {k: v for k, v in RULES[name].items() if k not in ("lr", *general)}
+    rule, parameters = getattr(optim, name), [nn.Parameter(np.ones(3))]
+    options = general | own
+    found = told(lambda **given: rule([{"params": parameters, **given}], 0.5), options)
+    assert found == list(options)
 
 
 def test_every_operation_is_called_wrongly():

@@ -87,8 +87,8 @@ def _checked(
     checks.rank(where, "weight", weight, "(O, C/groups, kh, kw)")
     stride = checks.pair(where, "stride", stride, 1)
     padding = checks.pair(where, "padding", padding, 0)
-    dilation = checks.pair(where, "dilation", dilation, 1)
     groups = checks.integer(where, "groups", groups, 1)
+    dilation = checks.pair(where, "dilation", dilation, 1)
     (_, C, H, W), (O, C_group, kh, kw) = x.shape, weight.shape
     if C != C_group * groups:
         in_groups = f" in {groups} groups" if groups > 1 else ""
