@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import pytest
 
@@ -249,3 +251,19 @@ def test_no_name_of_tinynet_hides_a_module_of_the_same_name():
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert run.stdout.split() == ["gradcheck"], run.stderr
+
+
+# Imported for a type checker alone.
+CHECKED = dict.fromkeys(("Axes", "Figure", "Measure", "Self"), Any)
+MODULES = [m for m in sources() if m.startswith("tinynet.") and not re.search("cuda|__main__", m)]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_annotations_name_what_is_there(name):
+    """Tools that draw or document a function read them, though Python does not."""
+    module = pytest.importorskip(name)  # mpi4py, for one, may not be there
+    for thing in vars(module).values():
+        if getattr(thing, "__module__", "") == name:
+            parts = vars(thing).values() if inspect.isclass(thing) else [thing]
+            for function in filter(inspect.isfunction, parts):
+                get_type_hints(function, localns=CHECKED)

@@ -93,6 +93,15 @@ def test_a_group_goes_by_its_own_options(rule, rng):
                 np.testing.assert_allclose(opt.last_step(p).numpy(), p.numpy() - old, atol=1e-12)
 
 
+def test_the_last_step_of_sgd_is_no_copy():
+    """What a rule keeps anyway is shown as it is: of a large net a copy is large, too."""
+    for look_ahead in (False, True):
+        p = nn.Parameter(np.ones(3))
+        opt = optim.SGD([p], 0.5, momentum=0.9, nesterov=look_ahead)
+        steps(opt, [p], [[np.ones(3)]])
+        assert np.shares_memory(opt.last_step(p).data, opt.last_step(p).data)
+
+
 @every_rule
 def test_resumed_in_the_middle_a_rule_gives_the_same_bits(rule, definition, options, rng):
     start = [rng.normal(size=s).astype(np.float32) for s in ((3, 4), (5,), ())]

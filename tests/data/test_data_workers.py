@@ -325,6 +325,22 @@ def test_a_killed_worker_is_named_and_replaced(rng, forks, caplog):
     assert "SIGKILL" in caplog.text and f"pid {victim}" in caplog.text
 
 
+def test_what_a_worker_died_of_is_told_though_no_other_can_start(rng, forks, monkeypatch, caplog):
+    with Loader(drawn(rng), 2, crop=7, train=True, workers=1) as loader:
+        epoch = loader.epoch(0)
+        next(epoch)
+        monkeypatch.setattr("tinynet.data.workers._Worker", fails)
+        os.kill(loader._pool.workers[0].process.pid, signal.SIGKILL)
+        with caplog.at_level(logging.WARNING), pytest.raises(OSError, match="no more processes"):
+            list(epoch)
+        monkeypatch.undo()
+    assert "SIGKILL" in caplog.text
+
+
+def fails(*_):
+    raise OSError("no more processes")
+
+
 def test_a_worker_that_stands_still_ends_the_run(rng, forks, monkeypatch):
     with Loader(drawn(rng), 2, crop=7, train=True, workers=2) as loader:
         epoch = loader.epoch(0)

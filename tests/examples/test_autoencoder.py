@@ -49,6 +49,13 @@ def test_pca_leaves_what_the_smaller_axes_hold(rng):
         assert left == pytest.approx(axes[size:].sum(), rel=1e-4)
 
 
+def test_pca_passes_over_a_pixel_that_hardly_varies():
+    """Not even by as little as what is added against singular matrices."""
+    x = np.array([[1.0, 1], [-1, 1], [1, -1], [-1, -1]]) * [1, 1e-3 * (1 + 1e-8)]
+    given_back = autoencoder.linear(x.reshape(4, 1, 1, 2), x, 0.0, 1).reshape(4, 2)
+    np.testing.assert_allclose(given_back, x * [1, 0], atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [1, 2])
 def test_no_linear_map_gives_back_more_of_spoilt_pictures(rng, size):
     """Against least squares over all 16 ways to hide four pixels, half of them at a time."""

@@ -41,10 +41,10 @@ _READING = "data/test_reading_rules.py data/test_data_kinds.py data/test_decodin
 
 ROOMS = {
     "kernels": f"""
-        kernels/conv2d.py {_KERNELS} core/test_winograd.py -k 'conv2d or threads or empty or winograd or nan or layout or every_pair'
+        kernels/conv2d.py {_KERNELS} core/test_winograd.py core/test_imports.py -k 'conv2d or threads or empty or winograd or nan or layout or every_pair'
         kernels/winograd.py core/test_winograd.py core/test_ways.py core/test_every_case.py -k 'conv or winograd or ways'
         kernels/im2col.py {_KERNELS} core/test_winograd.py -k 'conv2d or im2col or winograd or read_only or layout or every_pair'
-        kernels/max_pool2d.py {_KERNELS} -k 'pool or threads or empty or read_only or layout or denormal or every_pair'
+        kernels/max_pool2d.py {_KERNELS} core/test_imports.py -k 'pool or threads or empty or read_only or layout or denormal or every_pair'
         kernels/avg_pool2d.py {_KERNELS} -k 'avg or threads or empty or read_only or layout or every_pair'
         kernels/local_response_norm.py {_KERNELS} -k 'response or threads or empty or nan or layout or every_pair'
         kernels/spatial_response_norm.py {_KERNELS} -k 'spatial or response or threads or empty or layout or every_pair'
@@ -207,7 +207,7 @@ ROOMS = {
         onnx/*.py against/test_onnx_refused.py against/test_onnx_at_once.py against/test_onnx_forms.py against/test_onnx_export.py against/test_onnx.py
     """,
     "drawing": """
-        drawing/* drawing/test_borders.py drawing/test_reading.py drawing/test_folding.py drawing/test_picture.py cuda/test_drawing_device.py
+        drawing/* drawing/test_borders.py drawing/test_reading.py drawing/test_folding.py drawing/test_picture.py core/test_imports.py cuda/test_drawing_device.py
     """,
     "exercises": """
         exercises/*.py exercises/test_checker.py exercises/test_exercises.py

@@ -82,6 +82,19 @@ def test_damaged_pictures_are_passed_over_counted_and_told_once(tmp_path, capsys
     assert sorted(found["train"]) == [7, 8, 50] and found["test"] == [3]
 
 
+def test_what_is_left_out_is_told_before_a_test_fails(tmp_path, capsys, monkeypatch):
+    trainer = trainer_of(tmp_path, (), (3,), skip_damaged=4)
+
+    def fails(model, batches):
+        next(batches)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(trainer.task, "test", fails)
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit()
+    assert "left out: shard.tar: picture 3 is damaged" in capsys.readouterr().out
+
+
 def test_one_more_than_allowed_ends_the_run(tmp_path):
     with pytest.raises(TrainingError, match="at most 2 that cannot be read, this is number 3"):
         trainer_of(tmp_path, (7, 8, 50), skip_damaged=2).fit()

@@ -39,6 +39,13 @@ def test_rows_of_pictures(channels, zoom, gap, rng):
     np.testing.assert_array_equal(found.reshape(expected.shape), expected)
 
 
+def test_pictures_are_small_files():
+    """As small as Pillow can make them."""
+    png, plain = picture_rows([np.linspace(0, 1, 4096).reshape(1, 1, 64, 64)]), io.BytesIO()
+    Image.open(io.BytesIO(png)).save(plain, "png")
+    assert len(png) < len(plain.getvalue())
+
+
 def test_pictures_one_under_the_other():
     rows = [[np.full((n, 1, 2, 3), shade)] for n, shade in ((1, 0.0), (3, 0.2), (2, 0.4))]
     found = pixels(stacked([picture_rows(row, zoom=1, gap=0) for row in rows]))

@@ -169,8 +169,8 @@ class Optimizer:
                 device.kernels.run_steps(step, arguments)
 
     def last_step(self, parameter: Tensor) -> Tensor:
-        """What the last `step()` added to a parameter: on its device, of its shape; do not write to
-        it.
+        """What the last `step()` added to a parameter: on its device, of its shape. It may be
+        an array of the rule's own: do not write to it, and copy what should outlive the next step.
 
         0 for a parameter that was left as it was: frozen, or without a gradient. After
         `load_state_dict`, and before the next step, as if the last step had changed every parameter
@@ -190,7 +190,7 @@ class Optimizer:
         with device.activate(f"{self.rule}.last_step"):
             state = self._arrays_of(parameter)
             change = self.change(device.xp, parameter.data, state, group, rate, steps)
-            return Tensor(change.astype(parameter.dtype, copy=False), device)
+            return Tensor(device.xp.asarray(change, parameter.dtype), device)
 
     def zero_grad(self) -> None:
         """Forget all gradients."""

@@ -72,7 +72,7 @@ FAULTS = {
         "state in single precision": ("Tensor(p.device.xp.zeros(p.shape, p.dtype), p.device)", "Tensor(p.device.xp.zeros(p.shape, np.float32), p.device)"),
         "steps below 0": ("if not isinstance(count, int) or count < 0:", "if not isinstance(count, int):"),
         "results of operations are parameters": ("if any(p.node is not None for p in every):", "if all(p.node is not None for p in every):"),
-        "last_step in the rule's own type": ("return Tensor(change.astype(parameter.dtype, copy=False), device)", "return Tensor(change, device)"),
+        "last_step in the rule's own type": ("return Tensor(device.xp.asarray(change, parameter.dtype), device)", "return Tensor(change, device)"),
         "steps begin at one": ("self.steps = dict.fromkeys(self.state, 0)", "self.steps = dict.fromkeys(self.state, 1)"),
         "a fixed rate is not asked for": ("            self.not_negative(\"fixed_lr\", group[\"fixed_lr\"])\n", "            pass\n"),
         "after loading no step was ever taken": ("if rate == 0 or (self.counts_steps and steps == 0):", "if rate == 0 or steps == 0:"),
