@@ -80,7 +80,7 @@ def linear(x: np.ndarray, seen: np.ndarray, noise: float, size: int) -> np.ndarr
     """
     flat, keep = x.reshape(len(x), -1).astype(np.float64), 1 - noise
     mean, second = flat.mean(axis=0), (flat**2).mean(axis=0)
-    both = keep * (flat - mean).T @ (flat - mean) / len(x)  # covariance of seen and whole pictures
+    both = keep * (flat - mean).T @ flat / len(x)  # covariance of seen and whole pictures
     spread = keep * both + np.diag(keep * noise * second + 1e-6)  # of seen ones; never singular
     best = np.linalg.solve(spread, both)
     axes = np.linalg.eigh(both @ best)[1][:, -size:]

@@ -53,7 +53,7 @@ class Drawn(Dataset):
 def test_every_picture_counts_whatever_the_blocks(monkeypatch):
     """Blocks of four pictures; of one where a picture is larger than a block."""
     for block in (4 * 6 + 5, 5):
-        monkeypatch.setattr("tinynet.data.dataset.BLOCK", block)
+        monkeypatch.setattr("tinynet.data.dataset.PIECE", block)
         for count in (1, 3, 4, 5, 8, 9):
             dataset = Drawn(count, (2, 3, 1))
             moments = dataset.moments()

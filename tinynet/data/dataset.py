@@ -8,7 +8,7 @@ import numpy as np
 
 from tinynet.errors import DataError
 
-BLOCK = 4 << 20  # bytes of pictures that are held at a time, to count their moments
+PIECE = 4 << 20  # bytes of pictures that are held at a time, to count their moments
 
 
 class Dataset:
@@ -50,7 +50,7 @@ class Dataset:
 
     def _count_moments(self) -> Moments:
         moments = Moments(self.shape)
-        step = max(1, BLOCK // int(np.prod(self.shape)))
+        step = max(1, PIECE // int(np.prod(self.shape)))
         for start in range(0, len(self), step):
             block = range(start, min(start + step, len(self)))
             moments.add(np.stack([self.picture(i) for i in block]))

@@ -71,8 +71,7 @@ class ShardDataset(Dataset):
     """One split ("train" or "val") of a prepared folder. Pictures are read when asked for."""
 
     def __init__(self, root: str | Path, split: str):
-        self.root = Path(root)
-        self.split = split
+        self.root, self.split = Path(root), split
         sums = read_sums(self.root)
         about = read_about(self.root, sums)
         self.form = about["form"]

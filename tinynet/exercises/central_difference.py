@@ -91,14 +91,13 @@ def trials(function):
     central differences are right for any step.
     """
     rng = np.random.default_rng(0)
-    squares = [
-        (lambda x: (x * x).sum(), (3, 2)),
-        (lambda x: (x @ x.transpose()).mean(), (2, 3)),
-        (lambda x: tinynet.functional.mse_loss(x[0], x[1]), (2, 4)),
-    ]
     return [
         Trial(partial(tinynet.gradcheck, numerical(f, function), [rng.normal(size=shape)]))
-        for f, shape in squares
+        for f, shape in (
+            (lambda x: (x * x).sum(), (3, 2)),
+            (lambda x: (x @ x.transpose()).mean(), (2, 3)),
+            (lambda x: tinynet.functional.mse_loss(x[0], x[1]), (2, 4)),
+        )
     ]
 
 

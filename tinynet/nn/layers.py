@@ -319,8 +319,8 @@ class BatchNorm1d(Module):
         relu: bool = False,
     ):
         num_features = checks.integer(type(self).__name__, "num_features", num_features, 1)
-        self.eps, self.momentum, self.relu = eps, momentum, relu
         ones, zeros = np.ones(num_features, np.float32), np.zeros(num_features, np.float32)
+        self.eps, self.momentum, self.relu = eps, momentum, relu
         self.weight = Parameter(ones, device) if affine else None
         self.bias = Parameter(zeros, device) if affine else None
         self.running_mean, self.running_var = Buffer(zeros, device), Buffer(ones, device)

@@ -371,8 +371,8 @@ class Pictures:
     ) -> list[str]:
         batch = batch_of([self.read(about, what)], about["image_size"])
         likely = probabilities(models, batch, task.make_inputs)[0]
-        grey = about["in_channels"] == 1 and has_colours(what)
-        return [what + " (its colours are left out: the net knows grey pictures)" * grey] + [
+        note = " (its colours are left out: the net knows grey pictures)"
+        return [what + note * (about["in_channels"] == 1 and has_colours(what))] + [
             f"  {100 * likely[k]:5.1f} %  {about['classes'][k]}"
             for k in np.argsort(-likely)[:LIKELY]
         ]

@@ -241,7 +241,7 @@ class Translations(Language):
         """A sentence and its translation so far, 16 words each; a file holds one length."""
         rng = np.random.default_rng(0)
         sizes = len(about["source"]), len(about["vocabulary"])
-        source, said = (rng.integers(0, size, (1, 16)) for size in sizes)
+        source, said = (rng.integers(size, size=(1, 16)) for size in sizes)
         source[0, -1] = PAD
         return source, said
 

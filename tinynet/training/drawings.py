@@ -48,10 +48,10 @@ def points_picture(points: np.ndarray, labels: np.ndarray, names: Sequence[str])
     """Points (N, 2), coloured by their labels (N,)."""
     from matplotlib import colormaps  # here, because it takes a third of a second
 
+    colours = colormaps["tab10" if len(names) <= 10 else "turbo"].resampled(len(names))
     with _themed("light"):
         figure = _figure(6.4, 4.8)
         axes = figure.subplots()
-        colours = colormaps["tab10" if len(names) <= 10 else "turbo"].resampled(len(names))
         for label, name in enumerate(names):
             mine = points[labels == label]
             axes.scatter(mine[:, 0], mine[:, 1], 9, [colours(label)], label=name)

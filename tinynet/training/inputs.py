@@ -51,8 +51,7 @@ class Inputs:
     def __call__(self, batch: Batch) -> tuple[Tensor | tuple[Tensor, Tensor], Tensor]:
         """The pictures (N, C, S, S) and the labels (N,), both on the device."""
         x = tuple(self._pictures(batch, device) for device in self._means)
-        labels = Tensor(self.device.upload(batch.labels), self.device)
-        return x if len(x) == 2 else x[0], labels
+        return x if len(x) == 2 else x[0], Tensor(self.device.upload(batch.labels), self.device)
 
     def ahead(self, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
         """The batches; for a GPU a thread fills the memory that their pictures are copied from, one

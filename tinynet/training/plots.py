@@ -244,7 +244,7 @@ def draw_many(
         for number, (name, several) in enumerate(curves.items()):
             for curve in several:
                 axes.plot(range(1, len(curve) + 1), curve, color=f"C{number}", linewidth=1.3)
-            axes.plot([], [], color=f"C{number}", label=name)
+            axes.plot([], color=f"C{number}", label=name)
         axes.axhline(target, color=TRAIN, linewidth=0.8, linestyle="--")
         axes.set_xlabel(across)
         axes.set_ylabel(up)
@@ -258,12 +258,11 @@ def contact_sheet(
     rows: Sequence[Sequence[tuple[np.ndarray, str]]], path: Path, side: int = 128
 ) -> None:
     """Rows of pictures, uint8 (H, W, C), each with a caption below; \\n in it begins a new line."""
-    font = ImageFont.load_default(13)
     lines = max(caption.count("\n") + 1 for row in rows for _, caption in row)
     width, height = side + 12, side + 18 * lines + 14
     size = (width * max(len(row) for row in rows), height * len(rows))
     sheet = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(sheet)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for number, row in enumerate(rows):
         for column, (picture, caption) in enumerate(row):
             left, top = column * width + 6, number * height + 6

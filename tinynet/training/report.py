@@ -222,10 +222,10 @@ def _kernels(folder: Path, names: list[str]) -> str:
     path, caption = folder / "kernels.png", "Grey is zero; white and black are the largest weight."
     newest = [folder / checkpoint.BEST, *checkpoint.all_in(folder)]
     if names and (found := next((each for each in newest if each.exists()), None)):
+        caption += f" From {found.name}."
         try:
             model = checkpoint.load(found).model
             draw_kernels([model[name] for name in names], path)
-            caption += f" From {found.name}."
         except (CheckpointError, KeyError):
             return _section("The first layer's kernels", f"<p>{escape(found.name)} is damaged.</p>")
     if not path.exists():  # a run before the names of its kernels were kept has its own picture
@@ -330,11 +330,10 @@ def _confusion(folder: Path, evaluation: dict) -> str:
 
 def _configuration(config: dict) -> str:
     """How the run was started, with what."""
-    commands = "".join(f"<pre>{escape(command)}</pre>" for command in config["commands"])
     settings = [_setting(name, value) for name, value in config["settings"].items()]
     machine = [*config["versions"].items(), ("machine", config["machine"])]
     return (
-        _section("Commands", commands)
+        _section("Commands", "".join(f"<pre>{escape(each)}</pre>" for each in config["commands"]))
         + _section("Configuration", _words(settings))
         + _section("Software and machine", _words(machine))
     )

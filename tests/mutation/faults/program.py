@@ -226,7 +226,7 @@ FAULTS = {
         "the share of each class as a loss": ("-likely)[:LIKELY]", "-likely)[: LIKELY - 1]"),
         "ten views where only the centre is asked": ("sorted({1, len(several) if full else 1})", "sorted({1, len(several)})"),
         "a crop below its least": ("side = at_least(8)", "side = at_least(1)"),
-        "grey pictures have lost colours": ("grey = about[\"in_channels\"] == 1 and has_colours(what)", "grey = about[\"in_channels\"] == 1"),
+        "grey pictures have lost colours": ("(about[\"in_channels\"] == 1 and has_colours(what))", "(about[\"in_channels\"] == 1)"),
         "the size that the embedded pictures have is refused": ("if wanted not in (None, side):", "if wanted is not None:"),
         "damaged test pictures end the run": ("skip_damaged=bool(settings.get(\"skip_damaged\"))", "skip_damaged=train and bool(settings.get(\"skip_damaged\"))"),
         "classes in another order": ("if tests.dataset.classes != task.classes:", "if {*tests.dataset.classes} != {*task.classes}:"),
