@@ -217,7 +217,7 @@ FAULTS = {
         "skip_damaged 0 skips": ("skip_damaged=bool(settings.get(\"skip_damaged\"))", "skip_damaged=settings.get(\"skip_damaged\") is not None"),
         "noise_scale of the recipe, not of the checkpoint": ("noise_scale=about.get(\"noise_scale\", 1.0)", "noise_scale=self.noise_scale"),
         "raw export takes the mean under the crop's place": ("start = (len(mean) - side) // 2\n            centre", "start = top\n            centre"),
-        "--predict looks into the folder alone": ("for each in (folder, *below)", "for each in (folder,)"),
+        "--predict looks into the folder alone": ("(folder, *below)", "(folder,)"),
         "top-5 error of five classes": ("len(found.classes) > LIKELY", "len(found.classes) >= LIKELY"),
         "two sides of the embedded pictures": ("wanted not in (None, side)", "wanted and wanted > side"),
         "whole mean in the metadata": ("\"mean_shape\": seen.shape", "\"mean_shape\": mean.shape"),
