@@ -28,7 +28,12 @@ class Parser(argparse.ArgumentParser):
     def group(self, title: str) -> Callable:
         """A function that adds an option under a title: (flag, its help, other options)."""
         add = self.add_argument_group(title).add_argument
-        return lambda flag, text, **options: add(flag, help=text, **options)
+
+        def told(flag: str, text: str, **options: Any) -> Any:
+            """argparse would take "10% are" for a format."""
+            return add(flag, help=text.replace("%", "%%"), **options)
+
+        return told
 
 
 def at_least(least: int) -> Callable[[str], int]:

@@ -122,6 +122,7 @@ FAULTS = {
         "a folder is looked at before it is locked": ("    with locked(folder):\n        if to_go_on_from(folder):\n            raise CheckpointError(\n                f\"{folder} holds a run already: add --resume, or choose another --out\"\n            )\n        yield folder", "    if to_go_on_from(folder):\n        raise CheckpointError(\n            f\"{folder} holds a run already: add --resume, or choose another --out\"\n        )\n    with locked(folder):\n        yield folder"),
     },
     "program/options.py": {
+        "a share in an option's help is a format": ("text.replace(\"%\", \"%%\")", "text"),
         "a duration of 0 is accepted": ("if not match or not float(match[1]):", "if not match:"),
         "seconds are minutes": ("\"s\": 1 / 60, \"m\": 1.0", "\"s\": 1.0, \"m\": 1.0"),
         "hours are minutes": ("\"h\": 60.0", "\"h\": 1.0"),
