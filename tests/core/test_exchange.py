@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tinynet
+from tinynet import creation
 
 x = tinynet.tensor([[1.0, -2.0, 3.0], [4.0, 5.0, -6.0]])
 a = x.numpy()
@@ -126,6 +127,35 @@ def test_others_from_dlpack_and_back(name):
             tinynet.from_dlpack(theirs.clone().requires_grad_())
     with pytest.raises(TypeError, match="x.detach()"):
         other.from_dlpack(tinynet.ones(2, requires_grad=True))
+
+
+@pytest.mark.parametrize("kind, index", [(1, 0), (2, 0), (2, 3), (3, 0), (10, 0), (13, 1), (16, 0)])
+def test_devices_of_others(kind, index, monkeypatch):
+    """Numbers of DLPack: 1 is the CPU, 2 a CUDA GPU. Others are refused, not looked for."""
+
+    class Theirs:
+        def __dlpack_device__(self):
+            return np.int32(kind), np.int32(index)
+
+        def __dlpack__(self, **options):
+            raise AssertionError("it is not there")
+
+    asked = []
+
+    def find(name):
+        asked.append(name)
+        raise KeyError
+
+    monkeypatch.setattr(creation, "find_device", find)
+    refused = f"from_dlpack: expected an array on the CPU or a CUDA GPU, got kind {kind}"
+    known = {1: "cpu", 2: f"cuda:{index}"}
+    if kind in known:
+        with pytest.raises(KeyError):
+            tinynet.from_dlpack(Theirs())
+    else:
+        with pytest.raises(ValueError, match=refused):
+            tinynet.from_dlpack(Theirs())
+    assert asked == ([known[kind]] if kind in known else [])
 
 
 def test_from_numpy_is_the_array():

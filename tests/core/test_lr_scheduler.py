@@ -34,6 +34,7 @@ EVERY = {
     "DivideOnPlateau, patient": lambda opt: DivideOnPlateau(opt, patience=1),
     "WarmUp": lambda opt: WarmUp(MultiStep(opt, [4, 6]), 3),
     "WarmUp, plateau": lambda opt: WarmUp(DivideOnPlateau(opt, patience=0), 3),
+    "WarmUp, patient plateau": lambda opt: WarmUp(DivideOnPlateau(opt, patience=1), 3),
 }
 every_schedule = pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
 
@@ -196,6 +197,28 @@ def test_divide_on_plateau():
     assert repr(schedule) == (
         "DivideOnPlateau(factor=10.0, patience=0, min_lr=0.0, metric='loss', lr=0.1)"
     )
+
+
+@pytest.mark.parametrize("patience", range(4))
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_plateau_is_counted_from_the_best_of_all_tests(patience, warm, rng):
+    """A division, a rate set by hand, an epoch without a test or a warm-up forgets no error."""
+    errors = rng.integers(20, 60, 60) / 64
+    opt = optimizer(1.0)
+    plateau = DivideOnPlateau(opt, factor=2, patience=patience, min_lr=0.25)
+    schedule = WarmUp(plateau, 1e-9) if warm else plateau
+    schedule.step(1, {})
+    since, rate = 0, 1.0  # tests since the last division or new best
+    for k, error in enumerate(errors):
+        if k % 7 == 6:
+            rate *= 3
+            schedule.set_lr(rate, k)
+            schedule.step(k + 0.5, {})
+        schedule.step(k + 1, {"top1_error": error})
+        since = 0 if k == 0 or error < errors[:k].min() else since + 1
+        if since > patience:
+            since, rate = 0, min(rate, max(rate / 2, 0.25))
+        assert opt.lr == rate and plateau.best == errors[: k + 1].min(), k
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,37 @@ def test_an_operation_takes_its_own_work_to_its_end(monkeypatch, tmp_path):
         )  # fmt: skip
 
 
+def test_a_trace_of_events_within_events(monkeypatch, tmp_path):
+    """Time 0 is the start of the first, which may be the last to end."""
+    clock, other, profile = Clock(monkeypatch), Clock(monkeypatch), tinynet.profile()
+    monkeypatch.setattr(profiler.time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(Clock, "__str__", lambda self: "cuda:3" if self is clock else "cuda:1")
+    with profile:
+        clock.now += 4
+        with profiler.record("Step", "whole", clock) as whole:
+            clock.now += 2
+            for number in (1, 2):
+                with profiler.record("Op", "forward", other) as note:
+                    clock.now += number
+                    note([np.zeros(number, np.int8)], [])
+                clock.now += 8
+            whole([np.zeros(3, np.int8)], [np.zeros(4, np.int8)])
+    profile.save_chrome_trace(tmp_path / "trace.json")
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert events == [
+        dict(
+            name=name, cat=name.split()[1], ph="X", pid=0, tid=device,
+            ts=1e6 * start, dur=1e6 * seconds, args={"bytes": nbytes},
+        )
+        for name, device, start, seconds, nbytes in (
+            ("Op forward", "cuda:1", 2, 1, 1), ("Op forward", "cuda:1", 11, 2, 2),
+            ("Step whole", "cuda:3", 0, 21, 7),
+        )
+    ]  # fmt: skip
+    tinynet.profile().save_chrome_trace(tmp_path / "none.json")
+    assert json.loads((tmp_path / "none.json").read_text())["traceEvents"] == []
+
+
 def test_profile_counts_operations_and_bytes(tmp_path):
     x = tinynet.tensor(np.ones((10, 20), np.float32), requires_grad=True)
     with tinynet.profile() as p:

@@ -27,6 +27,41 @@ def test_the_array_that_was_changed_is_named():
         assert f"(saved array {number}, shape {shape})" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        3,
+        True,
+        2.5,
+        1j,
+        10**12,
+        *map(np.dtype("b").type, (0, -7)),
+        np.float16(1.5),
+        np.float32(1.5),
+        np.float64(1.5),
+        np.bool_(0),
+    ],
+)
+def test_a_number_that_forward_returns_is_an_array_of_its_kind(value):
+    """As NumPy has it; alone, in a tuple, and where the tape records."""
+
+    class Number(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x, both):
+            return (x * 1, value) if both else value
+
+        @staticmethod
+        def backward(ctx, *grads):
+            return grads[-1] * np.ones(2), None
+
+    expected = np.asarray(value)
+    for recorded in (False, True):
+        x = tinynet.tensor([1.0, 2.0], requires_grad=recorded)
+        for y in (Number.apply(x, False), Number.apply(x, True)[1]):
+            assert (y.shape, y.dtype, y.item()) == ((), expected.dtype, value)
+            assert y.requires_grad == (recorded and expected.dtype.kind == "f")
+
+
 @pytest.mark.parametrize("shape", [(), (2,), (0,), (2, 3)])
 def test_what_requires_no_gradient_says_so_whatever_its_shape(shape):
     with pytest.raises(RuntimeError, match="this tensor requires no gradient"):

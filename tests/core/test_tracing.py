@@ -168,6 +168,39 @@ def test_options_are_copied_and_named(rng):
     assert transpose.options == {"axes": (1, 0)}
 
 
+def test_arrays_within_options_are_copied_however_deep():
+    class Keep(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x, first, *others, kept):
+            return x + 0
+
+        @staticmethod
+        def backward(ctx, dy):
+            return dy, None, None, None
+
+    a, b = np.arange(3), np.array([True, False])
+    option = [a, (b, [a, "text"], (None, 2.5)), slice(1, 2)]
+    x = leaf([[1.0, 2.0], [3.0, 4.0]])
+    with tinynet.tracing() as trace:
+        Keep.apply(x, option, (option,), a, kept=(a, option))
+        x[b, 1], x[np.array([0, 1]), slice(None)]
+    a[:], b[:] = 9, True
+    option[1][1].append("later")
+    option.append("later")
+    kept, *keys = (note.options for note in trace.notes)
+    assert list(kept) == ["first", "argument 2", "argument 3", "kept"]
+    first, second, third, last = kept.values()
+    for found in (first, second[0], last[1]):
+        numbers, (flags, (again, text), rest), part = found
+        assert type(found) is type(found[1][1]) is tuple  # nor can the note be changed
+        assert numbers.values.tolist() == again.values.tolist() == [0, 1, 2]
+        assert flags.values.tolist() == [True, False] and flags.dtype == bool
+        assert (text, rest, part) == ("text", (None, 2.5), slice(1, 2))
+    assert third.values.tolist() == last[0].values.tolist() == [0, 1, 2]
+    assert keys[0]["key"][0].values.tolist() == [True, False] and keys[0]["key"][1] == 1
+    assert keys[1]["key"][0].values.tolist() == [0, 1] and keys[1]["key"][1] == slice(None)
+
+
 def test_what_is_not_recorded():
     x, plain = leaf([1.0]), tinynet.tensor([1.0])
     before = x * 2

@@ -202,6 +202,15 @@ def test_no_folder_of_test_pictures(tmp_path):
     )
     root = make_tree(tmp_path / "b", splits=("",))
     both(root, r"got none of these, but class folders \(cat, dog\): split a part off with --val-sh")
+    for other in ("notes/readme.txt", "deep/more/0.png", ".hidden/0.png", "nothing/.0.png"):
+        (root / other).parent.mkdir(parents=True)
+        (root / other).write_bytes((root / "cat/0.png").read_bytes())
+    both(root, r"got none of these, but class folders \(cat, dog\): split a part off with --val-sh")
+    for name in ("cat", "dog"):
+        shutil.rmtree(root / name)
+    with pytest.raises(DataError) as found:  # none of these is a class
+        open_data(root)
+    assert "class folders" not in str(found.value)
     names = [f"c{k:02d}" for k in range(11)]
     for many, end in ((10, ""), (11, r" \.\.\.")):  # ten are named
         make_tree(tmp_path / f"{many}", splits=("",), classes=names[:many], count=1)

@@ -256,12 +256,20 @@ def test_a_line_is_on_the_disk_when_it_is_known(tmp_path, monkeypatch):
 def performed(tmp_path, monkeypatch):
     """alexnet.py is not run: what it would be asked is kept."""
     asked = []
+
+    def alexnet(words, folder):
+        asked.append((words, folder))
+        if "--eval" not in words:
+            (folder / "step-00000009.safetensors").touch()
+
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(running, "alexnet", lambda words, folder: asked.append((words, folder)))
-    monkeypatch.setattr(running, "commit", lambda: "abc+")
-    monkeypatch.setattr(figures, "of_training", lambda folder: {"top1_error": 5.0})
+    monkeypatch.setattr(running, "alexnet", alexnet)
+    monkeypatch.setattr(running, "commit", lambda: f"abc{len(asked)}")
     monkeypatch.setattr(
-        figures, "of_evaluation", lambda folder: {"top1_error": 5.0, "ten_views": 4.0}
+        figures, "of_training", lambda folder: {"top1_error": 5.0, "trained": (folder, len(asked))}
+    )
+    monkeypatch.setattr(
+        figures, "of_evaluation", lambda folder: {"ten_views": 4.0, "seen": (folder, len(asked))}
     )
     return asked
 
@@ -276,13 +284,16 @@ def test_a_run_is_begun_or_gone_on_with(views, begun, performed):
         (folder / name).touch()
     line = running.perform(job, {"CIFAR-10": "/c"}, "cpu", views)
     first = ["--resume", "--out", job.folder] if " " in begun else job.arguments({"CIFAR-10": "/c"})
-    last = str(running.last_of(job.folder))
+    last = str(folder / "step-00000009.safetensors")  # that the run itself has left
     wanted = [([*first, "--device", "cpu"], folder)]
     if views:
         words = ["--eval", last, "--out", f"{job.folder}/views", "--device", "cpu"]
         wanted.append((words, folder))
     assert performed == wanted
-    assert (line["command"], line["commit"], line["seed"]) == (job.command(), "abc+", 4)
+    assert line["trained"] == (folder, 1)
+    assert line.get("seen") == ((folder / "views", 2) if views else None)
+    commit = f"abc{1 + views}"
+    assert (line["command"], line["commit"], line["seed"]) == (job.command(), commit, 4)
     assert line["top1_error"] == 5.0 and ("ten_views" in line) == ("views_command" in line) == views
 
 
@@ -296,6 +307,7 @@ def test_an_average_has_no_seed_and_is_never_gone_on_with(performed):
         (["--out", job.folder, "--eval", one.folder, one.folder], Path(job.folder))
     ]
     assert "seed" not in line and line["ten_views"] == 4.0
+    assert line["seen"] == (Path(job.folder), 1)
 
 
 def test_an_error_of_a_run_is_told_with_its_last_line(tmp_path, monkeypatch):
@@ -343,6 +355,28 @@ def test_what_has_no_views_yet_is_done_again(views, monkeypatch, tmp_path, capsy
     ran.clear()
     claims.run(plan, book, {}, None)
     assert not ran and "2 of 2 runs stand in" in capsys.readouterr().out
+
+
+def test_the_time_left_is_by_the_mean_of_the_runs_that_were_done(monkeypatch, tmp_path, capsys):
+    """Five runs; the second stands in the book. The others take 2, 5, 8 and 1 minutes."""
+    statement = Statement("0", "Time.", {"a": Arm()}, (Comparison("a", 1.0, "a", "a"),), seeds=5)
+    plan, book = running.Plan(statement, "small", 5), running.Book(tmp_path / "runs.jsonl")
+    book.add({"command": plan.job("a", 1, {}).command(), "top1_error": 1.0})
+    clock, minutes = SimpleNamespace(now=1000.0), iter((2, 5, 8, 1))
+    clock.monotonic = lambda: clock.now
+
+    def perform(job, *_):
+        clock.now += 60 * next(minutes)
+        return {"command": job.command(), "top1_error": 2.0}
+
+    monkeypatch.setattr(claims, "time", clock)
+    monkeypatch.setattr(claims, "perform", perform)
+    claims.run(plan, book, {}, None)
+    said = [line.partition(": python")[0] for line in capsys.readouterr().out.splitlines()]
+    assert said[:4] == [
+        "1 of 5: a, seed 0", "3 of 5: a, seed 2, about 6 min left",
+        "4 of 5: a, seed 3, about 7 min left", "5 of 5: a, seed 4, about 5 min left",
+    ]  # fmt: skip
 
 
 def test_what_is_said_reaches_the_runs(tmp_path, monkeypatch, capsys):
@@ -408,6 +442,34 @@ def test_a_ratio_is_judged_against_the_logarithm_of_the_papers():
     assert comparing.sentence("more", same, 6.0, False).startswith("Not seen: an effect")
     assert "; the paper has +6." in comparing.sentence("more", same, 6.0, False)
     assert "the paper has" not in comparing.sentence("more", same, None, False)
+
+
+@pytest.mark.parametrize("figure", ["top1_error", "epochs_to_25"])
+@pytest.mark.parametrize(
+    "low, high", [(0.5, 0.95), (0.5, 1.5), (0.9, 3.0), (0.9, 8.0), (1.1, 1.15), (1.1, 8.0)]
+)
+def test_table_and_sentence_judge_alike(low, high, figure, monkeypatch):
+    """Of a ratio: in logarithms, 1 for 0. Papers have 6, 1.2, and no number."""
+    ratio = figure == "epochs_to_25"
+    change, same = (math.log, 1.0) if ratio else (float, 0.0)
+    ends = (low, high) if ratio else (low - 1, high - 1)
+    found = comparing.Difference(*map(change, (sum(ends) / 2, *ends)), 3)
+    monkeypatch.setattr(page, "found_of", lambda *each: found)
+    for paper in (6.0, 1.2, None):
+        row = Comparison("it takes longer", paper, "a", "b", figure)
+        text = list(page.told("x", SimpleNamespace(comparisons=[row], seeds=0), {}))
+        if ends[0] > same:
+            said, begin = "seen", "Seen"
+        elif ends[1] < same:
+            said, begin = "other way", "Not seen, but the opposite"
+        elif paper and ends[1] < paper:
+            said, begin = "not seen", "Not seen: an effect"
+        else:
+            said, begin = "too small to tell", "Too small"
+        assert [line for line in text if line.endswith(f"| 3 | {said} |")]
+        assert text[-1].startswith(begin)
+        number = f"{paper or 0:g} times" if ratio else f"+{paper or 0:g}"
+        assert text[-1].endswith(f"; the paper has {number}.") == bool(paper)
 
 
 def test_more_pairs_than_the_table_has():

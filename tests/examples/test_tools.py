@@ -362,11 +362,20 @@ def test_what_does_not_go_together(words, prepared, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_signal_ends_it_in_one_line_and_is_let_go(name, prepared, monkeypatch, tmp_path, capsys):
-    (tmp_path / "parts").mkdir()
-    for part in range(3):
+@pytest.mark.parametrize(
+    "name, done", [("SIGINT", 3), ("SIGTERM", 3), ("SIGHUP", 3), ("SIGINT", 0), ("SIGINT", None)]
+)
+def test_a_signal_ends_it_in_one_line_and_is_let_go(
+    name, done, prepared, monkeypatch, tmp_path, capsys
+):
+    """A plan, a part that is being written and a shard without its part are not done."""
+    if done is not None:
+        (tmp_path / "parts").mkdir()
+        for other in ("parts/plan.json", "parts/.train-000003.npz.77", "train-000003.tar"):
+            (tmp_path / other).touch()
+    for part in range(done or 0):
         (tmp_path / "parts" / f"{part}.npz").touch()
+        (tmp_path / f"{part}.tar").touch()
     before = signal.getsignal(signal.Signals[name])
     kept = []
 
@@ -390,7 +399,8 @@ def test_a_signal_ends_it_in_one_line_and_is_let_go(name, prepared, monkeypatch,
     assert prepare_imagenet.main(["from", str(tmp_path)]) == 128 + signal.Signals[name]
     ((status, said),) = ended
     assert status == 128 + signal.Signals[name]
-    assert said == f"stopped by {name}: 3 shards are done, and the same command goes on from here\n"
+    kept_shards = "3 shards are done, and " if done else ""
+    assert said == f"stopped by {name}: {kept_shards}the same command goes on from here\n"
     assert signal.getsignal(signal.Signals[name]) is before
     assert kept == [signal.SIG_DFL] * 3
 

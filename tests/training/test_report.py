@@ -214,6 +214,36 @@ def test_texts_and_pictures_of_a_language_model(tmp_path, no_curves):
     assert "<h2>Confusion</h2>" in page and base64.b64encode(b"confused").decode() in page
 
 
+@pytest.mark.parametrize("old", [False, True])
+def test_the_evaluation_counts_more_than_pictures_of_before(old, tmp_path, no_curves, monkeypatch):
+    """Also where it has no classes, and in a second report."""
+    drawn = []
+
+    def draw(table, classes, theme):
+        drawn.append((table.tolist(), classes))
+        return b"drawn %d" % len(drawn)
+
+    monkeypatch.setattr(report, "confusion_picture", draw)
+    log_of(tmp_path)
+    if old:
+        (tmp_path / "confusion.png").write_bytes(b"of before")
+    for table in ([[1, 0], [2, 3]], [[0, 4], [5, 0]]):
+        found = {"classes": ["a", "b"], "confusion": table}
+        (tmp_path / "evaluation.json").write_text(json.dumps(found))
+        drawn.clear()
+        page = write_report(tmp_path).read_text()
+        assert drawn == [(table, ["a", "b"])] * 2
+        light, dark = (base64.b64encode(each).decode() for each in (b"drawn 1", b"drawn 2"))
+        assert f' src="data:image/png;base64,{light}"' in page
+        assert f' srcset="data:image/png;base64,{dark}"' in page
+        assert base64.b64encode(b"of before").decode() not in page
+    (tmp_path / "evaluation.json").write_text("{}")
+    page = write_report(tmp_path).read_text()
+    assert (
+        ("<h2>Confusion</h2>" in page) == (base64.b64encode(b"of before").decode() in page) == old
+    )
+
+
 def test_a_run_that_took_no_time(tmp_path, no_curves):
     """As of a clock that stands still."""
     log_of(tmp_path, [{"seconds": dict.fromkeys(PHASES, 0.0)}])
