@@ -230,6 +230,9 @@ FAULTS = {
         "names that are no text are not split off": ("os.fsencode(name)", "name.encode()"),
         "a class of the test pictures alone is not named": ("        (test, train, found[1] - found[0]),\n", ""),
         "advice names all classes": ("return \", \".join(names[:10]) + (\" ...\" if len(names) > 10 else \"\")", "return \", \".join(names)"),
+        "folders with any files count as class folders": ("if list_pictures(root / name)[0]]", "if any(list_pictures(root / name))]"),
+        "folders with folders count as class folders": ("if list_pictures(root / name)[0]]", "if list_pictures(root / name)[0] or list_pictures(root / name)[1][\"folder\"]]"),
+        "all folders are class folders": ("if list_pictures(root / name)[0]]", "]"),
     },
     "data/pictures.py": {
         "an error while Pillow looks for a second picture escapes": ("        return getattr(image, \"is_animated\", False)\n    except Exception:", "        return getattr(image, \"is_animated\", False)\n    except EOFError:"),

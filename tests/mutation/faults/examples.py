@@ -55,6 +55,9 @@ FAULTS = {
         "handlers stay": ("    finally:\n        for name, handler in before.items():\n            signal.signal(getattr(signal, name), handler)\n", "    finally:\n        pass\n"),
         "what is kept is not told of a rank": ("        job.abort(128 + number)\n        return 128 + number", "        job.abort(128 + number)\n        return number"),
         "ranks that may differ": ("        together.begin(job, args)\n", ""),
+        "the plan is counted as a finished shard": ("(args.out / \"parts\").glob(\"*.npz\")", "(args.out / \"parts\").iterdir()", "if args.out else 0", "if args.out and (args.out / \"parts\").is_dir() else 0"),
+        "shards without their parts are done": ("(args.out / \"parts\").glob(\"*.npz\")", "args.out.glob(\"*.tar\")"),
+        "a part that is being written is done": (".glob(\"*.npz\")", ".glob(\"*.npz*\")"),
     },
     "examples/features.py": {
         "pictures and --data given together are not refused": ("if bool(args.pictures) == bool(args.data):", "if not (args.pictures or args.data):"),
@@ -110,6 +113,9 @@ FAULTS = {
         "a run that goes on forgets its device": ("alexnet([\"--resume\", \"--out\", job.folder, *where], folder)", "alexnet([\"--resume\", \"--out\", job.folder], folder)"),
         "the bar goes to the log": ("bar = None if sys.stderr.isatty() else out", "bar = out"),
         "known before it is on the disk": ("        self.path.parent.mkdir(parents=True, exist_ok=True)\n", "        self.lines[line[\"command\"]] = line\n        self.path.parent.mkdir(parents=True, exist_ok=True)\n"),
+        "the last checkpoint is looked for before the run, so ten views see the best or an old one": ("    begun = not job.averaged and (folder / \"config.json\").exists() and last_of(job.folder).is_file()\n", "    last = last_of(job.folder)\n    begun = not job.averaged and (folder / \"config.json\").exists() and last.is_file()\n", "            last = str(last_of(job.folder))\n            alexnet([\"--eval\", last, ", "            alexnet([\"--eval\", str(last), "),
+        "figures before the run": ("    if begun:\n        alexnet", "    before = {} if job.averaged else figures.of_training(folder)\n    if begun:\n        alexnet", "{\"seed\": job.seed} | figures.of_training(folder)", "{\"seed\": job.seed} | before"),
+        "figures of the run for those of the views": ("found |= figures.of_evaluation(folder / \"views\")", "found |= figures.of_evaluation(folder)"),
     },
     "examples/paper/page.py": {
         "not within its epochs is as many": ("float(len(line[\"training_error\"]) + 1)", "float(len(line[\"training_error\"]))"),
@@ -122,6 +128,7 @@ FAULTS = {
         "minutes of averages": ("sum(line.get(\"seconds\", 0.0) for line in there) / 60", "sum(line.get(\"seconds\", 0.0) for line in there) / 3600"),
         "colour without its chance": ("    if figure == \"colour\":\n        return f\"{value:.2f} ({line['colour_p']:.2f})\"\n", ""),
         "a picture of nothing": ("    if not rows:\n        return \"\"\n", ""),
+        "verdict on a ratio against the paper's ratio, not its logarithm": ("        log = math.log(row.paper) if is_ratio(row) and row.paper else row.paper\n        said = verdict(difference_, log)\n", "        said = verdict(difference_, row.paper)\n"),
     },
     "examples/paper/claims.py": {
         "runs without their ten views are done": ("return known is None or (views and \"ten_views\" not in known)", "return known is None"),
@@ -131,12 +138,18 @@ FAULTS = {
         "seconds are called minutes": ("{count * sum(took) / len(took) / 60:.0f} min", "{count * sum(took) / len(took):.0f} min"),
         "more data for all": ("path, flag = (more_data, \"--more-data\") if name in others else (data, \"--data\")", "path, flag = (more_data or data, \"--more-data\") if name in others else (data, \"--data\")"),
         "an interrupt is a mistake": ("        return 130\n\n\ndef make_parser", "        return 2\n\n\ndef make_parser"),
+        "the clock of a run begins with the first run": ("    for number, (arm, seed, job) in enumerate(plan.jobs(book.lines), 1):\n", "    began = time.monotonic()\n    for number, (arm, seed, job) in enumerate(plan.jobs(book.lines), 1):\n", "        began = time.monotonic()\n        book.add(", "        book.add("),
+        "the last run tells the time": ("{count * sum(took) / len(took) / 60:.0f}", "{count * took[-1] / 60:.0f}"),
+        "runs in the book count as left": ("count = sum(missing(each) for _, _, each in plan.jobs(book.lines))", "count = total - number + 1 + known"),
     },
     "examples/history/vae.py": {
         "the deviation is the variance": ("(log_variance / 2).exp()", "log_variance.exp()"),
         "a walk between neighbours of one kind": ("mean.numpy()[: len(x) // 2 * 2]", "mean.numpy()[: len(x) // 2]"),
         "samples are the codes' means": ("    z = tinynet.randn(64, net.code, device=x.device)", "    z = tinynet.zeros(64, net.code, device=x.device)"),
         "pixels start by He's rule": ("self.paint = nn.Linear(hidden, pixels, weight_init=nn.init.xavier(), device=device)", "self.paint = nn.Linear(hidden, pixels, device=device)"),
+        "in tests the code is the mean, not drawn": ("        return self.decode(self.draw(mean, log_variance)), mean, log_variance\n", "        code = self.draw(mean, log_variance) if self.training else mean\n        return self.decode(code), mean, log_variance\n"),
+        "xavier for the first layer": ("self.see = nn.Linear(pixels, hidden, relu=True, device=device)", "self.see = nn.Linear(pixels, hidden, relu=True, weight_init=nn.init.xavier(), device=device)"),
+        "the distance counts in training alone": ("{\"loss\": painted + far, \"painted\"", "{\"loss\": painted + far if net.training else painted, \"painted\""),
     },
     "examples/history/gan.py": {
         "the second norm of the generator has no rectifier": ("self.norm2 = nn.BatchNorm2d(maps, device=device, relu=True)", "self.norm2 = nn.BatchNorm2d(maps, device=device)"),
@@ -144,11 +157,16 @@ FAULTS = {
         "distance twice between": ("return 2 * mean(x, y) - mean(x, x) - mean(y, y)", "return mean(x, y) - mean(x, x) - mean(y, y)"),
         "a judge that stays frozen": ("    for parameter in net.judge.parameters():\n        parameter.requires_grad = True\n", ""),
         "glimpses from -1 to 1": ("return picture_rows([net.forge(12).numpy() / 2 + 0.5])", "return picture_rows([net.forge(12).numpy()])"),
+        "no luck in tests": ("return self.forger(tinynet.randn(count, LUCK, device=self.device))", "return self.forger(tinynet.randn(count, LUCK, device=self.device) * self.training)"),
+        "the judge's end as the layers' own": ("self.fc = nn.Linear(2 * maps * (side // 4) ** 2, 1, **options)", "self.fc = nn.Linear(2 * maps * (side // 4) ** 2, 1, device=device)"),
+        "the last of the forger as the layers' own": ("self.up2 = nn.ConvTranspose2d(maps, channels, 4, 2, 1, **options)", "self.up2 = nn.ConvTranspose2d(maps, channels, 4, 2, 1, device=device)"),
     },
     "examples/history/autoencoder.py": {
         "noise on what is to be said": ("y = net(net.spoil(x) if net.noise else x)\n    return", "x = net.spoil(x) if net.noise else x\n    y = net(x)\n    return"),
         "the smallest axes": ("[1][:, -size:]", "[1][:, :size]"),
         "noise in use alone": ("    y = net(net.spoil(x) if net.noise else x)\n    return {\"loss\"", "    y = net(x)\n    return {\"loss\""),
+        "pixels hidden in training alone": ("    y = net(net.spoil(x) if net.noise else x)\n", "    y = net(net.spoil(x) if net.noise and net.training else x)\n"),
+        "all layers with xavier": ("found += [nn.Linear(n, m, device=device), nn.ELU()]", "found += [nn.Linear(n, m, weight_init=nn.init.xavier(), device=device), nn.ELU()]"),
     },
     "examples/history/backprop.py": {
         "siblings of oneself": ("siblings = parents @ parents.T & ~np.eye(12, dtype=bool)", "siblings = parents @ parents.T"),
@@ -179,6 +197,7 @@ FAULTS = {
         "a million is a number below": ("if int(text) >= 1_000_000:", "if int(text) > 1_000_000:"),
         "a decoder sees what comes": ("x = self.norms[0](x + self.look(x, causal=True))", "x = self.norms[0](x + self.look(x, causal=x.shape[1] > 1 and self.training))"),
         "a translation is recorded": ("    with no_grad():\n        encoded", "    if True:\n        encoded"),
+        "self-attention as the layers' own": ("self.look = nn.MultiHeadAttention(width, heads, weight_init=START, device=device)", "self.look = nn.MultiHeadAttention(width, heads, device=device)"),
     },
     "examples/history/resnet.py": {
         "a program whose status nobody sees": ("    sys.exit(main())", "    main()"),
@@ -187,6 +206,9 @@ FAULTS = {
         "a stride in every block": ("befores = [before] + [maps] * (n - 1)", "befores = [before] * n"),
         "CIFAR-10 with the paper's decay": ("optimizer=partial(sgd, decay=5e-4),", "optimizer=sgd,"),
         "the last stage is not frozen by its name": ("name.split(\".\")[: 2 if name.startswith(\"stages\") else 1]", "name.split(\".\")[:1]"),
+        "first weights by fan-in instead of fan-out": ("math.sqrt(2 / (9 * after))", "math.sqrt(2 / (9 * before))"),
+        "the first convolution as the layers' own": ("self.conv = conv(channels, 16, 1, device)", "self.conv = nn.Conv2d(channels, 16, 3, 1, 1, bias=False, device=device)"),
+        "classes begin small": ("self.fc = nn.Linear(64, classes, device=device)", "self.fc = nn.Linear(64, classes, weight_init=nn.init.normal(0.01), device=device)"),
     },
     "examples/history/googlenet.py": {
         "the auxiliary outputs come before the main one": ("return [logits, *early] if", "return [*early, logits] if"),
@@ -204,6 +226,9 @@ FAULTS = {
         "codes that are learnt": ("self.codes = nn.Buffer(codes, device)", "self.codes = nn.Parameter(codes, device)"),
         "first weights by the outputs of a unit": ("n = nn.init.fans(shape)[0]", "n = nn.init.fans(shape)[1]"),
         "C5 of other sides": ("side = (side // 2 - 4) // 2", "side = ((side - 4) // 2) // 2"),
+        "C3 begins large": ("start((16, 6, 5, 5)) * seen", "nn.init.he()((16, 6, 5, 5)) * seen"),
+        "C1 as the layers' own": ("nn.Conv2d(channels, 6, 5, padding=2, weight_init=start, device=device)", "nn.Conv2d(channels, 6, 5, padding=2, device=device)"),
+        "sampling begins as a sum": ("np.full((maps, 1, 1), 0.25, np.float32)", "np.full((maps, 1, 1), 1.0, np.float32)"),
     },
     "examples/history/perceptron.py": {
         "xor is or": ("np.array([-1, 1, 1, -1], np.float32)", "np.array([-1, 1, 1, 1], np.float32)"),
@@ -211,12 +236,14 @@ FAULTS = {
         "bytes are not scaled": ("read_picture(what, (28, 28, 1)).ravel() / np.float32(255)", "read_picture(what, (28, 28, 1)).ravel().astype(np.float32)"),
         "a right answer moves it": ("wrong = (agreement <= 0).float()", "wrong = (agreement <= 1).float()"),
         "trousers are bags": ("            target[part.labels == part.classes.index(name)] = sign", "            target[part.labels == part.classes.index(name)] = -sign"),
+        "the bias begins with 0": ("self.bias = nn.Parameter(START((1,)), device)", "self.bias = nn.Parameter(0 * START((1,)), device)"),
     },
     "examples/history/vgg.py": {
         "the first full layer has no rectifier": ("self.fc1 = nn.Linear(channels * side * side, width, device=device, relu=True)", "self.fc1 = nn.Linear(channels * side * side, width, device=device)"),
         "one linear layer without dropout": ("self.fc3(self.dropout(self.fc2(x)))", "self.fc3(self.fc2(x))"),
         "first weights of the last layer": ("self.fc3 = nn.Linear(width, classes, weight_init=nn.init.normal(0.01), device=device)", "self.fc3 = nn.Linear(width, classes, device=device)"),
         "sides are rounded up": ("                side //= 2", "                side = -(-side // 2)"),
+        "fc2 begins small": ("self.fc2 = nn.Linear(width, width, device=device, relu=True)", "self.fc2 = nn.Linear(width, width, device=device, relu=True, weight_init=nn.init.normal(0.01))"),
     },
     "examples/report.py": {
         "errors of report go to the standard output": ("print(f\"{parser.prog}: error: {error}\", file=sys.stderr)", "print(f\"{parser.prog}: error: {error}\")"),

@@ -136,6 +136,10 @@ FAULTS = {
         "warm-up ends one step early": ("* epoch / self.epochs if epoch < self.epochs else 1.0", "* epoch / self.epochs if epoch < self.epochs - 1 else 1.0"),
         "a constant rate is not loaded": ("        \"\"\"Set what `state_dict` gave, the optimiser's rate too.\"\"\"\n        self.optimizer.lr = state[\"lr\"]", "        \"\"\"Set what `state_dict` gave, the optimiser's rate too.\"\"\""),
         "infinite epochs": ("    if not 0 < value < math.inf:", "    if not 0 < value:"),
+        "after a division the best is forgotten": ("self.optimizer.lr = min(lr, max(lr / self.factor, self.min_lr))\n            self.waited = 0\n", "self.optimizer.lr = min(lr, max(lr / self.factor, self.min_lr))\n            self.best, self.waited = error, 0\n"),
+        "a rate set by hand begins the waiting again": ("    def state_dict(self) -> dict[str, Any]:\n        return {\"best\"", "    def set_lr(self, lr: float, epoch: float) -> None:\n        super().set_lr(lr, epoch)\n        self.waited = 0\n\n    def state_dict(self) -> dict[str, Any]:\n        return {\"best\""),
+        "a rate set by hand forgets the best": ("    def state_dict(self) -> dict[str, Any]:\n        return {\"best\"", "    def set_lr(self, lr: float, epoch: float) -> None:\n        super().set_lr(lr, epoch)\n        self.best = math.inf\n\n    def state_dict(self) -> dict[str, Any]:\n        return {\"best\""),
+        "a division where none was possible waits on": ("            self.waited = 0\n\n    def state_dict", "            self.waited = 0 if lr > self.min_lr else self.waited\n\n    def state_dict"),
     },
     "optim/adaptive.py": {
         "the steps of another": ("        rate, root = _corrected(group, rate, steps)\n        numbers", "        rate, root = _corrected(group, rate, max(self.steps.values()))\n        numbers"),

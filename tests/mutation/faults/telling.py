@@ -182,6 +182,11 @@ FAULTS = {
         "damaged pictures are added up over lines": ("if damaged := max((line.get(\"damaged\", 0) for line in (*train, *tests)), default=0):", "if damaged := sum(line.get(\"damaged\", 0) for line in (*train, *tests)):"),
         "a confusion of old is left out": ("    elif path.exists():  # of a run before the classes' names were kept\n        light = path.read_bytes()\n", ""),
         "when it was started": ("started {config['started']}\"", "started {config.get('date', '')}\""),
+        "an old confusion picture counts more than the evaluation": ("    if \"classes\" in evaluation:\n        table, classes = np.array(evaluation[\"confusion\"]), evaluation[\"classes\"]\n        light, dark = (confusion_picture(table, classes, theme) for theme in THEMES)\n    elif path.exists():  # of a run before the classes' names were kept\n        light = path.read_bytes()\n", "    if path.exists():\n        light = path.read_bytes()\n    elif \"classes\" in evaluation:\n        table, classes = np.array(evaluation[\"confusion\"]), evaluation[\"classes\"]\n        light, dark = (confusion_picture(table, classes, theme) for theme in THEMES)\n"),
+        "the dark confusion in the light": ("    if \"classes\" in evaluation:\n        table", "    light, dark = b\"\", None\n    if \"classes\" in evaluation:\n        table", "light, dark = (confusion_picture(", "dark, light = (confusion_picture("),
+        "a new confusion does not replace what was drawn": ("    if \"classes\" in evaluation:\n        table", "    if \"classes\" in evaluation and not path.exists():\n        table"),
+        "the light one alone": ("_image(light, \"confusion\", dark)", "_image(light, \"confusion\")"),
+        "the dark confusion is another's": ("        light, dark = (confusion_picture(table, classes, theme) for theme in THEMES)", "        light, dark = (confusion_picture(t, classes, theme) for t, theme in zip((table, table.T), THEMES, strict=True))"),
     },
     "training/plots.py": {
         "confusion drawn transposed": ("picture = axes.imshow(share,", "picture = axes.imshow(share.T,"),
