@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import warnings
@@ -136,6 +137,28 @@ def test_the_command_shows_what_is_wrong(capsys, monkeypatch):
     assert (
         "WRONG" in out and "1 wrong" in out and "relu: gradcheck: the gradient of input 0[" in err
     )
+
+
+def test_a_line_of_the_table_is_of_its_operation_alone(capsys, monkeypatch):
+    """Whatever came before it: a wrong one, a coarse one, one with more cases."""
+    wrong = square(lambda ctx, x, dy: -2 * x * dy)
+    coarse, exact = (lambda x: x.abs() ** 2.5), (lambda x: x * 2)
+    given = {"relu": [wrong, exact], "exp": [coarse] * 3, "neg": [exact]}
+    for name, functions in given.items():
+        made = [(fn, [np.array([1.0, 2, 3])]) for fn in functions]
+        monkeypatch.setitem(CASES, name, Cases(lambda rng, made=made: made, ()))
+
+    def lines(*names):
+        main([*names])
+        return {
+            line.split()[0]: line.split()[1:3] for line in capsys.readouterr().out.splitlines()[1:]
+        }
+
+    alone = {name: lines(name)[name] for name in given}
+    assert [alone[name][0] for name in given] == ["2", "3", "1"]
+    assert alone["relu"][1] == "WRONG" and len({worst for _, worst in alone.values()}) == 3
+    for order in itertools.permutations(given):
+        assert lines(*order) == {**alone, "all": ["6", "1"]}
 
 
 def test_a_backward_that_fails_ends_no_table(capsys, monkeypatch):
