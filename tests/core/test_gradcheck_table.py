@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import subprocess
 import sys
 import warnings
+from collections import defaultdict
 
 import numpy as np
 import pytest
 from backwards import square
 
+import tinynet
 import tinynet.functional as F
 from tinynet.function import Function
 from tinynet.gradcheck.__main__ import main
@@ -18,7 +21,7 @@ from tinynet.gradcheck.cases import CASES, has_gradient
 from tinynet.gradcheck.cases.table import Cases
 from tinynet.gradcheck.check import worst_error
 from tinynet.gradcheck.numerical import Numerical
-from tinynet.operations import OPERATIONS
+from tinynet.operations import OPERATIONS, call
 
 
 @pytest.mark.parametrize("name", list(filter(has_gradient, CASES)))
@@ -55,6 +58,87 @@ def test_every_operation_has_cases_and_a_formula():
     assert {name for name in CASES if not name.startswith("(")} == set(OPERATIONS)
     for name, row in OPERATIONS.items():
         assert row.formula.startswith(("y", "Y", "The")), name
+
+
+def shown(value):
+    """An argument in words: an option as it is, of a tensor or an array the shape."""
+    if isinstance(value, (list, tuple)):
+        return [shown(part) for part in value]
+    if isinstance(value, (tinynet.Tensor, np.ndarray)):
+        return f"{type(value).__name__} {value.shape}"
+    return repr(value)
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Runs a case; gives what it called, names and arguments, what it was given, and results."""
+    calls, rows = [], {row.call: row for row in OPERATIONS.values()}
+
+    def watched(row):
+        def watch(*arguments, **options):
+            given = inspect.signature(row.call).bind(*arguments, **options)
+            given.apply_defaults()
+            calls.append((row.name, {name: shown(x) for name, x in given.arguments.items()}))
+            return row.call(*arguments, **options)
+
+        return watch
+
+    for place in [call, *(m for name, m in sys.modules.items() if name.startswith("tinynet."))]:
+        for name, found in list(vars(place).items()):
+            if inspect.isfunction(found) and found in rows:
+                monkeypatch.setattr(place, name, watched(rows[found]))
+
+    def run(fn, inputs):
+        calls.clear()
+        tinynet.manual_seed(0)
+        given = [tinynet.tensor(x) if x.dtype == float else x for x in inputs]
+        ys = fn(*given)
+        ys = ys if isinstance(ys, tuple) else (ys,)
+        return [*calls], [*map(shown, given)], [y.numpy() for y in ys]
+
+    return run
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_case_is_one_of_its_own(name, ran):
+    """Other options or other shapes than every other case has; and the same whether it is run at
+    once, or after all were made, as the command does. (A function made in a loop may look up what
+    the loop has last.)
+    """
+    at_once = [ran(*case) for case in CASES[name].make(np.random.default_rng(0))]
+    later = [ran(*case) for case in list(CASES[name].make(np.random.default_rng(0)))]
+    for (*called, ys), (*called_later, ys_later) in zip(at_once, later, strict=True):
+        assert called == called_later
+        for y, y_later in zip(ys, ys_later, strict=True):
+            np.testing.assert_array_equal(y, y_later)
+    every = [str(called) for *called, _ in at_once]
+    assert sorted(set(every)) == sorted(every)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_cases_take_every_option(name, ran):
+    """Each argument of the operation has two values at least; what can be left out is given."""
+    taken = defaultdict(set)
+    for case in CASES[name].make(np.random.default_rng(0)):
+        of_this = [given for called, given in ran(*case)[0] if called == name]
+        assert of_this, "a case that does not call its operation"
+        for given in of_this:
+            for argument, value in given.items():
+                taken[argument].add(str(value))
+    for argument, parameter in inspect.signature(OPERATIONS[name].call).parameters.items():
+        assert taken[argument] - {shown(parameter.default)}, argument
+        if parameter.default is not parameter.empty:
+            assert len(taken[argument]) > 1, argument
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if not has_gradient(name)])
+def test_the_cases_of_a_comparison_come_out_both_ways(name, ran):
+    found = set()
+    for case in CASES[name].make(np.random.default_rng(0)):
+        (y,) = ran(*case)[-1]
+        found |= {*y.ravel().tolist()}
+        assert y.size < 12 or len({*y.ravel().tolist()}) > 1
+    assert len(found) > 1
 
 
 def test_functional_has_the_operations_of_its_files():

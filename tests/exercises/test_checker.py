@@ -120,7 +120,10 @@ def test_columns_stand_below_each_other(long, marked):
         marks.flat[marked] = True
     lines = checker._table(checker._rows(values, marks))
     cells = [[line[i : i + 9] for i in range(0, len(line), 9)] for line in lines]
-    shown = [f"{value:>8.5g}{'*' if mark else ' '}" for value, mark in zip(values.flat, marks.flat)]
+    shown = [
+        f"{value:>8.5g}{'*' if mark else ' '}"
+        for value, mark in zip(values.flat, marks.flat, strict=True)
+    ]
     assert cells == [shown[:3], shown[3:]]
 
 
