@@ -131,6 +131,16 @@ def test_the_cases_take_every_option(name, ran):
             assert len(taken[argument]) > 1, argument
 
 
+@pytest.mark.parametrize("name", list(filter(has_gradient, CASES)))
+def test_every_tensor_of_a_case_reaches_its_result(name):
+    """One that does not has gradient 0, which is right, and nothing was checked."""
+    for fn, inputs in CASES[name].make(np.random.default_rng(0)):
+        leaves = [tinynet.tensor(x, requires_grad=True) for x in inputs]
+        ys = fn(*leaves)
+        sum(y.sum() for y in (ys if isinstance(ys, tuple) else (ys,))).backward()
+        assert all(leaf.grad is not None for leaf in leaves)
+
+
 @pytest.mark.parametrize("name", [name for name in CASES if not has_gradient(name)])
 def test_the_cases_of_a_comparison_come_out_both_ways(name, ran):
     found = set()
