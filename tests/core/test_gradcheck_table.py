@@ -117,18 +117,25 @@ def test_each_case_is_one_of_its_own(name, ran):
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_the_cases_take_every_option(name, ran):
-    """Each argument of the operation has two values at least; what can be left out is given."""
-    taken = defaultdict(set)
+    """Each argument of the operation has two values at least; what can be left out is given, and
+    each two such arguments together in one call.
+    """
+    parameters = inspect.signature(OPERATIONS[name].call).parameters
+    options = {n: shown(p.default) for n, p in parameters.items() if p.default is not p.empty}
+    taken, together = defaultdict(set), set()
     for case in CASES[name].make(np.random.default_rng(0)):
         of_this = [given for called, given in ran(*case)[0] if called == name]
         assert of_this, "a case that does not call its operation"
         for given in of_this:
             for argument, value in given.items():
                 taken[argument].add(str(value))
-    for argument, parameter in inspect.signature(OPERATIONS[name].call).parameters.items():
-        assert taken[argument] - {shown(parameter.default)}, argument
-        if parameter.default is not parameter.empty:
-            assert len(taken[argument]) > 1, argument
+            others = [n for n, usual in options.items() if given[n] != usual]
+            together |= {*itertools.combinations(others, 2)}
+    for argument in parameters:
+        assert taken[argument] - {options.get(argument)}, argument
+    for argument in options:
+        assert len(taken[argument]) > 1, argument
+    assert together == {*itertools.combinations(options, 2)}
 
 
 @pytest.mark.parametrize("name", list(filter(has_gradient, CASES)))

@@ -88,8 +88,9 @@ def test_nothing_that_loads_keeps_the_program_from_ending(workers, forks):
         next(epoch)
         others = [t for t in threading.enumerate() if t is not threading.main_thread()]
         others += multiprocessing.active_children()
-        assert others and all(each.daemon for each in others)
+        daemons = [each.daemon for each in others]
         epoch.close()
+    assert daemons and all(daemons)
 
 
 def test_batches_of_a_thread_that_are_kept_are_not_written_over():

@@ -217,7 +217,7 @@ FAULTS = {
     "gradcheck/cases/arithmetic.py": {
         "einsum: all cases take the last equation": ("            lambda *x, e=equation: einsum(e, *x),\n", "            lambda *x: einsum(equation, *x),\n"),
         "max: one axis for all": ("yield lambda x, a=axis, k=keepdims: x.max(a, k)", "yield lambda x, k=keepdims: x.max(axis, k)"),
-        "var: the correction is the usual one": ("yield lambda x: x.var(1, correction=0)", "yield lambda x: x.var(1)"),
+        "var: the correction is the usual one": ("x.var(1, correction=0, keepdims=True)", "x.var(1, keepdims=True)"),
         "norm: whole arrays alone": ("x.norm(p, 1, True)", "x.norm(p)"),
         "mean: keepdims is forgotten": ("lambda x, a=axis, k=keepdims: x.mean(a, k)", "lambda x, a=axis: x.mean(a)"),
     },
@@ -239,12 +239,12 @@ FAULTS = {
         "batch_norm: all cases train": ("                    training: bool = training,\n", ""),
         "batch_norm: one relu for all": ("                    relu: bool = relu,\n", "                    relu: bool = True,\n"),
         "layer_norm: no weight": ("yield lambda x, w, b, f=norm: f(x, weight=w, bias=b), [x, w, b]\n        yield lambda x, w, f=norm", "yield lambda x, w, b, f=norm: f(x, bias=b), [x, w, b]\n        yield lambda x, w, f=norm"),
-        "local: k is always 1": ("F.local_response_norm(x, 3, 2.0, 0.75, 2.0)", "F.local_response_norm(x, 3, 2.0, 0.75, 1.0)"),
+        "local: k is always 1": ("F.local_response_norm(x, 3, 2.0, b, 2.0)", "F.local_response_norm(x, 3, 2.0, b, 1.0)"),
         "batch_norm: the mean of another case": ("                    at: tuple = (mean, var),\n", "", " for a in at)", " for a in (mean, var))"),
     },
     "gradcheck/cases/convolution.py": {
         "groups are forgotten": ("F.conv2d(x, w, b, s, p, g)", "F.conv2d(x, w, b, s, p)"),
-        "conv2d_each: no relu": ("yield partial(two, relu=True), joined", "yield partial(two), joined"),
+        "conv2d_each: no relu": ("yield partial(of_all, relu=True), joined", "yield of_all, joined"),
         "transpose: options of the last": ("yield partial(F.conv_transpose2d, **options), [x, w]", "yield lambda x, w: F.conv_transpose2d(x, w, **options), [x, w]"),
     },
     "gradcheck/cases/attention.py": {

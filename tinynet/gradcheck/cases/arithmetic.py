@@ -185,7 +185,10 @@ def _var(rng: np.random.Generator) -> Iterator[Case]:
             lambda x, a=axis, k=keepdims: x.var(a, keepdims=k),
             [layouts(rng, rng.normal(size=(2, 3, 4)))],
         )
-    yield lambda x: x.var(1, correction=0), [layouts(rng, rng.normal(size=(2, 3, 4)))]
+    yield (
+        lambda x: x.var(1, correction=0, keepdims=True),
+        [layouts(rng, rng.normal(size=(2, 3, 4)))],
+    )
 
 
 @cases("std", accepts=("integers",))
@@ -195,7 +198,10 @@ def _std(rng: np.random.Generator) -> Iterator[Case]:
             lambda x, a=axis, k=keepdims: x.std(a, keepdims=k),
             [layouts(rng, rng.normal(size=(2, 3, 4)))],
         )
-    yield lambda x: x.std(1, correction=0), [layouts(rng, rng.normal(size=(2, 3, 4)))]
+    yield (
+        lambda x: x.std(1, correction=0, keepdims=True),
+        [layouts(rng, rng.normal(size=(2, 3, 4)))],
+    )
 
 
 @cases("norm", accepts=("integers",))

@@ -28,10 +28,11 @@ def _local_response_norm(rng: np.random.Generator) -> Iterator[Case]:
             lambda x, n=size, b=beta: F.local_response_norm(x, n, alpha=1.0, beta=b, k=1.0),
             [layouts(rng, rng.normal(size=(2, C, 3, 2)))],
         )
-    yield (
-        lambda x: F.local_response_norm(x, 3, 2.0, 0.75, 2.0),
-        [layouts(rng, rng.normal(size=(3, 5)))],
-    )
+    for beta in (0.75, 0.6):
+        yield (
+            lambda x, b=beta: F.local_response_norm(x, 3, 2.0, b, 2.0),
+            [layouts(rng, rng.normal(size=(3, 5)))],
+        )
 
 
 @cases("spatial_response_norm")
@@ -41,10 +42,11 @@ def _spatial_response_norm(rng: np.random.Generator) -> Iterator[Case]:
             lambda x, n=size, b=beta: F.spatial_response_norm(x, n, alpha=3.0, beta=b, k=1.0),
             [layouts(rng, rng.normal(size=(2, 2, 5, 4)))],
         )
-    yield (
-        lambda x: F.spatial_response_norm(x, 3, 2.0, 0.75, 2.0),
-        [layouts(rng, rng.normal(size=(2, 1, 4, 3)))],
-    )
+    for beta in (0.75, 0.6):
+        yield (
+            lambda x, b=beta: F.spatial_response_norm(x, 3, 2.0, b, 2.0),
+            [layouts(rng, rng.normal(size=(2, 1, 4, 3)))],
+        )
 
 
 @cases("batch_norm")
