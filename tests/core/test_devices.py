@@ -206,7 +206,7 @@ def test_jobs_give_their_results_and_hand_over_if_there_is_enough(
         where.add(threading.get_ident())
         if len(where) == 2:
             second.set()
-        if enough:
+        if handed:
             second.wait(60)  # a busy machine may start the helper late
         done.append(i)
 
