@@ -191,16 +191,22 @@ def test_each_thread_begins_with_its_own_pieces_and_goes_on_with_the_others(coun
     assert sorted(firsts.values()) == [*range(0, 3 * count, 3)]
 
 
-@pytest.mark.parametrize("multiplications", [0, threads.ENOUGH])
-def test_jobs_give_their_results_and_hand_over_if_there_is_enough(multiplications, any_threads):
+@pytest.mark.parametrize(
+    "multiplications", [0, threads.ENOUGH - 1, threads.ENOUGH, 9 * threads.ENOUGH]
+)
+def test_jobs_give_their_results_and_hand_over_if_there_is_enough(
+    multiplications, any_threads, monkeypatch
+):
     tinynet.set_num_threads(2)
-    done, where, second = [], set(), threading.Event()
+    done, where, second, handed = [], set(), threading.Event(), []
+    enough, help = multiplications >= threads.ENOUGH, threads._Team.help
+    monkeypatch.setattr(threads._Team, "help", lambda *a: handed.append(a) or help(*a))
 
     def work(i):
         where.add(threading.get_ident())
         if len(where) == 2:
             second.set()
-        if multiplications:
+        if handed:
             second.wait(60)  # a busy machine may start the helper late
         done.append(i)
 
@@ -210,7 +216,39 @@ def test_jobs_give_their_results_and_hand_over_if_there_is_enough(multiplication
     ]
     given = threads.run_jobs([jobs[0], threads.NO_JOB, jobs[1]], multiplications)
     assert given == [(0, [*range(10)]), None, (5, [*range(10)])]
-    assert len(where) == (2 if multiplications else 1)
+    assert len(where) == (2 if enough else 1) and len(handed) == enough
+
+
+class Impatient:
+    """A lock or a queue whose time is up at once: whoever sets a time to wait gives up."""
+
+    def __init__(self, make):
+        inner = make()
+        self.release, self.put = getattr(inner, "release", None), getattr(inner, "put", None)
+        self.acquire = lambda blocking=True, timeout=-1: inner.acquire(blocking and timeout == -1)
+        self.get = lambda block=True, timeout=None: inner.get(block and timeout is None)
+
+
+def test_a_piece_may_take_as_long_as_it_likes_and_so_may_the_next_work(any_threads, monkeypatch):
+    """No wait ends before there is what it waits for: not that for the helpers, each of them, and
+    not the helpers' own for work.
+    """
+    lock, queue, main = threading.RLock, threads.SimpleQueue, threading.get_ident()
+    monkeypatch.setattr(threads, "SimpleQueue", lambda: Impatient(queue))
+    tinynet.set_num_threads(4)
+    for _ in range(2):
+        done, together = [], threading.Barrier(4, timeout=60)
+
+        def piece(i, done=done, together=together):
+            together.wait()
+            if threading.get_ident() != main:
+                time.sleep(0.01 * i)
+            done.append(i)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(threading, "RLock", lambda: Impatient(lock))
+            threads.parallel_for(piece, range(4))
+        assert sorted(done) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("count", [1, 3])

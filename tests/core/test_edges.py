@@ -327,7 +327,7 @@ def test_nothing_is_broadcast_in_silence(name):
             call(tinynet.ones(*wrong) if wrong else tinynet.tensor(1.0))
 
 
-@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("place", [0, 1, 2])
 def test_each_weight_of_several_convolutions_is_checked(place):
     wrong = [
         (tinynet.ones(2, 3, 3, 3), None, "channels"), (tinynet.ones(2, 2, 3, 2), None, "one size"),
@@ -335,7 +335,7 @@ def test_each_weight_of_several_convolutions_is_checked(place):
         (w4[0], None, "shape"), (w4.numpy(), None, "tensor"),
     ]  # fmt: skip
     for weight, bias, said in wrong:
-        weights, biases = [w4, w4], [None, None]
+        weights, biases = [w4] * 3, [None] * 3
         weights[place], biases[place] = weight, bias
         with pytest.raises((ValueError, TypeError), match=f"conv2d_each: .*{said}"):
             F.conv2d_each(x4, weights, biases)

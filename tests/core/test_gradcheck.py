@@ -12,7 +12,7 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import GradcheckError, gradcheck, nn
-from tinynet.gradcheck import KinkWarning, check
+from tinynet.gradcheck import KinkWarning, check, report
 from tinynet.gradcheck.cases import CASES
 from tinynet.gradcheck.layouts import like
 
@@ -74,6 +74,27 @@ def test_the_table_shows_the_worst_ten_worst_first(x):
     assert [line.split("]")[0].strip() + "]" for line in lines[3:]] == [
         str([i // 4, i % 4]) for i in range(11, 1, -1)
     ]
+
+
+def test_what_is_right_by_its_own_tolerance_is_not_among_the_worst():
+    """However large its difference: of a large gradient more is allowed."""
+    square = broken(lambda dx, x: dx * [1.005, 1.5, 0.995, 2.5])
+    sizes = tinynet.tensor([1000, 1, -2000, 2], np.float64)
+    with pytest.raises(GradcheckError, match=r"picture\[3\] is wrong") as caught:
+        gradcheck(lambda picture: (square(picture) * sizes).sum(), [np.ones(4)], rtol=0.01)
+    lines = str(caught.value).splitlines()
+    assert "wrong: 2 of 4 of picture" in lines[1]
+    assert [line.split()[0] for line in lines[3:]] == ["[3]", "[1]"]
+
+
+@pytest.mark.parametrize("error, noise, told", [(0.25, 0.0, 0.25), (0.01, 0.5, 0.5)])
+def test_what_cannot_be_told_says_the_error_that_hides_it(error, noise, told):
+    """That of the central differences, or the rounding of the function: the larger."""
+    slopes = [check.Slope(1.0, e, "central differences", n) for e, n in ((0, 0), (error, noise))]
+    ones = np.ones(2)
+    c = report.Comparison("x", (2,), ["[0]", "[1]"], slopes, ones + [0, 0.2], ones, 0.1 * ones)
+    with pytest.raises(GradcheckError, match=rf"x\[1\] cannot.* error of {told}, allowed is 0.1;"):
+        report.verdict([c])
 
 
 @pytest.mark.parametrize(

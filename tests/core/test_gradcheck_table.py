@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import subprocess
 import sys
 import warnings
+from collections import defaultdict
 
 import numpy as np
 import pytest
 from backwards import square
 
+import tinynet
 import tinynet.functional as F
 from tinynet.function import Function
 from tinynet.gradcheck.__main__ import main
@@ -17,7 +21,7 @@ from tinynet.gradcheck.cases import CASES, has_gradient
 from tinynet.gradcheck.cases.table import Cases
 from tinynet.gradcheck.check import worst_error
 from tinynet.gradcheck.numerical import Numerical
-from tinynet.operations import OPERATIONS
+from tinynet.operations import OPERATIONS, call
 
 
 @pytest.mark.parametrize("name", list(filter(has_gradient, CASES)))
@@ -54,6 +58,104 @@ def test_every_operation_has_cases_and_a_formula():
     assert {name for name in CASES if not name.startswith("(")} == set(OPERATIONS)
     for name, row in OPERATIONS.items():
         assert row.formula.startswith(("y", "Y", "The")), name
+
+
+def shown(value):
+    """An argument in words: an option as it is, of a tensor or an array the shape."""
+    if isinstance(value, (list, tuple)):
+        return [shown(part) for part in value]
+    if isinstance(value, (tinynet.Tensor, np.ndarray)):
+        return f"{type(value).__name__} {value.shape}"
+    return repr(value)
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Runs a case; gives what it called, names and arguments, what it was given, and results."""
+    calls, rows = [], {row.call: row for row in OPERATIONS.values()}
+
+    def watched(row):
+        def watch(*arguments, **options):
+            given = inspect.signature(row.call).bind(*arguments, **options)
+            given.apply_defaults()
+            calls.append((row.name, {name: shown(x) for name, x in given.arguments.items()}))
+            return row.call(*arguments, **options)
+
+        return watch
+
+    for place in [call, *(m for name, m in sys.modules.items() if name.startswith("tinynet."))]:
+        for name, found in list(vars(place).items()):
+            if inspect.isfunction(found) and found in rows:
+                monkeypatch.setattr(place, name, watched(rows[found]))
+
+    def run(fn, inputs):
+        calls.clear()
+        tinynet.manual_seed(0)
+        given = [tinynet.tensor(x) if x.dtype == float else x for x in inputs]
+        ys = fn(*given)
+        ys = ys if isinstance(ys, tuple) else (ys,)
+        return [*calls], [*map(shown, given)], [y.numpy() for y in ys]
+
+    return run
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_case_is_one_of_its_own(name, ran):
+    """Other options or other shapes than every other case has; and the same whether it is run at
+    once, or after all were made, as the command does. (A function made in a loop may look up what
+    the loop has last.)
+    """
+    at_once = [ran(*case) for case in CASES[name].make(np.random.default_rng(0))]
+    later = [ran(*case) for case in list(CASES[name].make(np.random.default_rng(0)))]
+    for (*called, ys), (*called_later, ys_later) in zip(at_once, later, strict=True):
+        assert called == called_later
+        for y, y_later in zip(ys, ys_later, strict=True):
+            np.testing.assert_array_equal(y, y_later)
+    every = [str(called) for *called, _ in at_once]
+    assert sorted(set(every)) == sorted(every)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_cases_take_every_option(name, ran):
+    """Each argument of the operation has two values at least; what can be left out is given, and
+    each two such arguments together in one call.
+    """
+    parameters = inspect.signature(OPERATIONS[name].call).parameters
+    options = {n: shown(p.default) for n, p in parameters.items() if p.default is not p.empty}
+    taken, together = defaultdict(set), set()
+    for case in CASES[name].make(np.random.default_rng(0)):
+        of_this = [given for called, given in ran(*case)[0] if called == name]
+        assert of_this, "a case that does not call its operation"
+        for given in of_this:
+            for argument, value in given.items():
+                taken[argument].add(str(value))
+            others = [n for n, usual in options.items() if given[n] != usual]
+            together |= {*itertools.combinations(others, 2)}
+    for argument in parameters:
+        assert taken[argument] - {options.get(argument)}, argument
+    for argument in options:
+        assert len(taken[argument]) > 1, argument
+    assert together == {*itertools.combinations(options, 2)}
+
+
+@pytest.mark.parametrize("name", list(filter(has_gradient, CASES)))
+def test_every_tensor_of_a_case_reaches_its_result(name):
+    """One that does not has gradient 0, which is right, and nothing was checked."""
+    for fn, inputs in CASES[name].make(np.random.default_rng(0)):
+        leaves = [tinynet.tensor(x, requires_grad=True) for x in inputs]
+        ys = fn(*leaves)
+        sum(y.sum() for y in (ys if isinstance(ys, tuple) else (ys,))).backward()
+        assert all(leaf.grad is not None for leaf in leaves)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if not has_gradient(name)])
+def test_the_cases_of_a_comparison_come_out_both_ways(name, ran):
+    found = set()
+    for case in CASES[name].make(np.random.default_rng(0)):
+        (y,) = ran(*case)[-1]
+        found |= {*y.ravel().tolist()}
+        assert y.size < 12 or len({*y.ravel().tolist()}) > 1
+    assert len(found) > 1
 
 
 def test_functional_has_the_operations_of_its_files():
@@ -136,6 +238,28 @@ def test_the_command_shows_what_is_wrong(capsys, monkeypatch):
     assert (
         "WRONG" in out and "1 wrong" in out and "relu: gradcheck: the gradient of input 0[" in err
     )
+
+
+def test_a_line_of_the_table_is_of_its_operation_alone(capsys, monkeypatch):
+    """Whatever came before it: a wrong one, a coarse one, one with more cases."""
+    wrong = square(lambda ctx, x, dy: -2 * x * dy)
+    coarse, exact = (lambda x: x.abs() ** 2.5), (lambda x: x * 2)
+    given = {"relu": [wrong, exact], "exp": [coarse] * 3, "neg": [exact]}
+    for name, functions in given.items():
+        made = [(fn, [np.array([1.0, 2, 3])]) for fn in functions]
+        monkeypatch.setitem(CASES, name, Cases(lambda rng, made=made: made, ()))
+
+    def lines(*names):
+        main([*names])
+        return {
+            line.split()[0]: line.split()[1:3] for line in capsys.readouterr().out.splitlines()[1:]
+        }
+
+    alone = {name: lines(name)[name] for name in given}
+    assert [alone[name][0] for name in given] == ["2", "3", "1"]
+    assert alone["relu"][1] == "WRONG" and len({worst for _, worst in alone.values()}) == 3
+    for order in itertools.permutations(given):
+        assert lines(*order) == {**alone, "all": ["6", "1"]}
 
 
 def test_a_backward_that_fails_ends_no_table(capsys, monkeypatch):

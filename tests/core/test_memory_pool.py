@@ -8,6 +8,7 @@ import threading
 import weakref
 
 import numpy as np
+import pytest
 
 import tinynet
 from tinynet.devices import memory
@@ -92,9 +93,33 @@ def test_the_smallest_range_that_fits_is_taken():
     _wall2 = pool.empty((SMALL,), np.uint8)
     large, address = a.ctypes.data, b.ctypes.data
     del a, b
+    assert pool.empty((2 * SMALL,), np.uint8).ctypes.data == address  # though it is not the first
     more = pool.empty((2 * SMALL + 1,), np.uint8)  # a byte more than fits
     assert more.ctypes.data == large
     assert pool.empty((2 * SMALL,), np.uint8).ctypes.data == address
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_segments_may_come_from_anywhere(order, monkeypatch):
+    """What is free is sorted by address, so what comes back finds its neighbours."""
+    system, places, pool = np.empty(30 * SMALL, np.uint8), iter(order), Pool()
+    monkeypatch.setattr(memory, "SEGMENT", 4 * SMALL)
+
+    def empty(size, dtype):
+        at = 10 * SMALL * next(places)
+        return system[at : at + size]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(memory.np, "empty", empty)
+        arrays = [pool.empty((3 * SMALL,), np.uint8) for _ in order]
+    assert pool.free == sorted(pool.free) and len(pool.free) == 3
+    addresses = [array.ctypes.data for array in arrays]
+    assert sorted(range(3), key=order.__getitem__) == sorted(range(3), key=addresses.__getitem__)
+    del arrays
+    pool.stats()
+    assert [(start, stop - start) for start, stop in pool.free] == [
+        (address, 4 * SMALL) for address in sorted(addresses)
+    ]
 
 
 def test_more_than_a_segment_can_be_asked_for():

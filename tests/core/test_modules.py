@@ -240,6 +240,24 @@ def test_a_slice_of_layers_is_a_sequential_of_the_same_layers():
     assert next(iter(part.parameters())) is net[1].weight and net[-1] is net.layers[2]
 
 
+def test_a_layer_may_stand_at_several_places(rng):
+    """It is called at each of them, and learns from all; as a part it counts once."""
+    linear, act = nn.Linear(2, 2), nn.Tanh()
+    net = nn.Sequential(linear, act, linear, act)
+    x = tinynet.tensor(rng.normal(size=(3, 2)).astype(np.float32))
+    y = act(linear(act(linear(x))))
+    np.testing.assert_array_equal(net(x).numpy(), y.numpy())
+    np.testing.assert_array_equal(net[1:](x).numpy(), act(linear(act(x))).numpy())
+    assert [*net] == [linear, act, linear, act] and len(net) == 4 and len(net[2:]) == 2
+    y.sum().backward()
+    by_hand = linear.weight.grad.numpy()
+    net.zero_grad()
+    net(x).sum().backward()
+    np.testing.assert_array_equal(linear.weight.grad.numpy(), by_hand)
+    assert [name for name, _ in net.named_parameters()] == ["layers.0.weight", "layers.0.bias"]
+    assert [*net.modules()].count(linear) == 1
+
+
 def test_zero_grad_of_a_module(rng):
     net = Nested()
     net(tinynet.tensor(rng.normal(size=(3, 2)).astype(np.float32))).sum().backward()

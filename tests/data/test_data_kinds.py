@@ -188,15 +188,18 @@ def test_defaults_are_those_that_older_folders_and_runs_rest_on():
     assert (MAX_SIZE, MAX_BAD, MAX_MEMORY) == (256, 0.1, 4 << 30)
 
 
-def test_a_loader_cuts_what_is_there(rng):
-    dataset = ArrayDataset(rng.integers(0, 256, (4, 5, 7, 1), np.uint8), np.zeros(4, int), ["a"])
+@pytest.mark.parametrize("sides", [(5, 7), (7, 5)])
+def test_a_loader_cuts_what_is_there(sides, rng):
+    """From pictures that are wide, and from those that are high."""
+    pictures = rng.integers(0, 256, (4, *sides, 1), np.uint8)
+    dataset = ArrayDataset(pictures, np.zeros(4, int), ["a"])
     for train in (True, False):
         for crop in (0, -1, 6, 7):
             with pytest.raises(DataError, match=f"Loader: expected a crop of 1 to 5, got {crop}$"):
                 Loader(dataset, 2, crop=crop, train=train)
         for crop in (1, 5):
             batch = next(Loader(dataset, 2, crop=crop, train=train).epoch(0))
-            assert batch.pictures.shape == ((2, crop, crop, 1) if train else (2, 5, 7, 1))
+            assert batch.pictures.shape == ((2, crop, crop, 1) if train else (2, *sides, 1))
 
 
 # ---- ImageNet's archives

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -77,6 +78,19 @@ def test_no_thread_is_left_over():
     assert len(loader_threads()) == before
     list(Loader(Counted(), 4, crop=3, train=False).epoch(0))
     assert len(loader_threads()) == before
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=linux)])
+def test_nothing_that_loads_keeps_the_program_from_ending(workers, forks):
+    """Python waits for every thread and process that is no daemon, and these wait for us."""
+    with Loader(Counted(), 4, crop=3, train=False, workers=workers) as loader:
+        epoch = loader.epoch(0)
+        next(epoch)
+        others = [t for t in threading.enumerate() if t is not threading.main_thread()]
+        others += multiprocessing.active_children()
+        daemons = [each.daemon for each in others]
+        epoch.close()
+    assert daemons and all(daemons)
 
 
 def test_batches_of_a_thread_that_are_kept_are_not_written_over():

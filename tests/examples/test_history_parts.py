@@ -474,6 +474,27 @@ def test_a_net_says_in_use_what_it_says_in_training(monkeypatch, rng):
             np.testing.assert_array_equal(again.numpy(), first.numpy(), err_msg=where)
 
 
+def test_a_net_drops_out_where_its_paper_says(monkeypatch, rng):
+    """In the order of the layers: which share, of how many units of a picture. VGG, section 3.1;
+    GoogLeNet, section 5, where two early classifiers have their own.
+    """
+    dropped, x = [], tinynet.tensor(rng.random((2, 1, 32, 32), np.float32))
+    real = nn.Dropout.forward
+    monkeypatch.setattr(
+        nn.Dropout, "forward", lambda m, x: dropped.append((m.p, x.shape[1])) or real(m, x)
+    )
+    plain = vgg.VGG(3, 1, 32, "vgg-mini", CPU)
+    inception = googlenet.GoogLeNet(3, 1, 32, "googlenet-mini", CPU)
+    early = [(0.7, s.fc1.weight.shape[0]) for s in inception.steps if hasattr(s, "fc1")]
+    for net, expected in (
+        (plain, [(0.5, plain.fc2.weight.shape[0])] * 2),
+        (inception, [*early, (0.4, inception.fc.weight.shape[1])]),
+    ):
+        dropped.clear()
+        net.train()(x)
+        assert dropped == expected
+
+
 def test_what_is_learnt_and_what_is_kept():
     """Codes of LeNet-5, and where its third layer sees nothing, belong to the net and stay."""
     net = lenet5.LeNet5(3, 1, 12, CPU)

@@ -110,6 +110,23 @@ def test_the_cases_of_all_operations_are_trials():
     assert all(trial.values > 0 for trial in both)
 
 
+@pytest.mark.parametrize("long", range(6))
+@pytest.mark.parametrize("marked", [None, 0, 4])
+def test_columns_stand_below_each_other(long, marked):
+    """Wherever the longest number is, and the marks."""
+    values, marks = np.arange(1.0, 7).reshape(2, 3), np.zeros((2, 3), bool)
+    values.flat[long] = -12.345
+    if marked is not None:
+        marks.flat[marked] = True
+    lines = checker._table(checker._rows(values, marks))
+    cells = [[line[i : i + 9] for i in range(0, len(line), 9)] for line in lines]
+    shown = [
+        f"{value:>8.5g}{'*' if mark else ' '}"
+        for value, mark in zip(values.flat, marks.flat, strict=True)
+    ]
+    assert cells == [shown[:3], shown[3:]]
+
+
 @pytest.mark.parametrize("shape", [(2, 2, 3), (65,), (3, 1, 1, 2), (1, 9, 8)])
 def test_of_what_is_no_grid_the_first_wrong_value_is_told(shape):
     """And a grid is what has two axes longer than 1 at most, and 64 values."""

@@ -319,6 +319,36 @@ def test_a_loop_that_never_ends_is_told(before, run, monkeypatch):
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
+@pytest.mark.parametrize("body", ["while True: pass", "raise NotImplementedError"])
+@pytest.mark.parametrize("call", [1, 3, 60])  # the example, a probe, a case of gradcheck
+def test_what_never_ends_or_is_not_written_is_not_called_again(body, call, run, monkeypatch):
+    """The learner would wait for each of the others, too."""
+    monkeypatch.setattr(learner, "SECONDS", 0.2)
+    right = "    return sum(parts[1:], parts[0].copy())\n"
+    write(
+        "accumulate",
+        f"calls = []\ndef accumulate(parts):\n    calls.append(0)\n"
+        f"    open('calls', 'a').write('.')\n    if len(calls) >= {call}:\n        {body}\n{right}",
+    )
+    assert run("accumulate")[0] == 1
+    assert len(Path("calls").read_text()) == call
+
+
+def test_the_time_is_up_again_and_again(run, monkeypatch):
+    """A bare `except:` catches it the first time."""
+    monkeypatch.setattr(learner, "SECONDS", 0.2)
+    write(
+        "accumulate",
+        "import time\ncaught, end = 0, time.time() + 5\n"
+        "while caught < 2 and time.time() < end:\n"
+        "    try:\n        while time.time() < end: pass\n"
+        "    except: caught += 1\n"
+        "open('caught', 'w').write(str(caught))\n",
+    )
+    run("accumulate")
+    assert Path("caught").read_text() == "2"
+
+
 def test_a_loop_that_catches_everything_is_ended():
     write("accumulate", "while True:\n    try:\n        sum(range(9**5))\n    except: pass\n")
     code = (

@@ -103,6 +103,7 @@ ROOMS = {
         functional/*.py {_OPERATIONS}
     """,
     "gradcheck": """
+        gradcheck/cases/*.py core/test_gradcheck_table.py core/test_every_case.py core/test_wrong_calls.py core/test_wrong_calls_of_all.py
         gradcheck/*.py core/test_backwards_of_nets.py core/test_wrong_backwards.py core/test_right_backwards.py core/test_gradcheck.py core/test_gradcheck_refused.py core/test_gradcheck_table.py -k 'not every_operation'
     """,
     "nn": f"""
@@ -176,7 +177,7 @@ ROOMS = {
         program/commandline.py program/test_options.py program/test_export_and_import.py {_PROGRAM}
         program/runs.py program/test_runs.py {_PROGRAM} parallel/test_rank_parts.py
         program/recipe.py program/test_starting.py program/test_pictures.py {_PROGRAM}
-        program/program.py {_PROGRAM} program/test_export_and_import.py
+        program/program.py {_PROGRAM} program/test_export_and_import.py examples/test_variants.py
         program/*.py {_PROGRAM}
     """,
     "examples": f"""

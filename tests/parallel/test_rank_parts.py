@@ -15,6 +15,7 @@ import tinynet.functional as F
 from tinynet.data.loader import part_of
 from tinynet.parallel import ranks
 from tinynet.parallel.ranks import RanksError
+from tinynet.parallel.steps import Steps
 from tinynet.program import together
 from tinynet.program.runs import devices_of_rank
 from tinynet.sharing import Share, shared
@@ -152,3 +153,11 @@ def test_rates_of_groups_and_of_the_story_are_scaled(tmp_path):
     optimizer = tinynet.optim.SGD([{"params": [weight], "fixed_lr": 0.02}], 0.02)
     scale_fixed(optimizer, new, recipe)
     assert optimizer.param_groups[0]["fixed_lr"] == 0.04
+
+
+def test_alone_figures_are_handed_on_unread():
+    """Arrays of the device, as they came: to read one would wait for it at every step."""
+    x = tinynet.tensor([1.0, 2.0], requires_grad=True)
+    figures = [np.array(0.5), np.array(3)]
+    found = Steps().backward((x * x).sum(), figures)
+    assert all(a is b for a, b in zip(found, figures, strict=True)) and x.grad.tolist() == [2, 4]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -54,6 +55,27 @@ def test_the_fullest_device_decides(monkeypatch):
     devices = [tinynet.device(name) for name in frees]
     size, reason = fitting_batch_size(made_of(0, 1 << 16, []), devices, 128)
     assert size == 32 and "cpu:1" in reason
+
+
+@pytest.mark.parametrize("heavy", [0, 1, 2])
+def test_each_device_is_measured_for_itself(heavy):
+    """All have the same room; one takes more a picture. What one needed before does not count."""
+
+    class Measured:
+        def __init__(self, each):
+            self.each, self.peak, self.name = each, 1 << 40, f"of {each}"
+            self.reset_peak = lambda: setattr(self, "peak", 0)
+            self.memory_stats = lambda: SimpleNamespace(peak=self.peak)
+            self.free_memory = lambda: 2 * 40_000
+
+    devices = [Measured(1000 if i == heavy else 10) for i in range(3)]
+
+    def step(count):
+        for device in devices:
+            device.peak = max(device.peak, 500 + device.each * count)
+
+    size, reason = fitting_batch_size(step, devices, 128)
+    assert size == 64 and "0.00 MB a picture on of 1000" in reason and "room for 72" in reason
 
 
 def test_where_less_than_nothing_is_free_one_picture_is_left(monkeypatch):

@@ -96,7 +96,8 @@ def test_a_border_has_no_colours():
 
 
 @pytest.mark.parametrize(
-    "given, in_memory, expected", [(0, True, 0), (0, False, 0), (2, True, 2), (None, False, 5)]
+    "given, in_memory, expected",
+    [(0, True, 0), (0, False, 0), (2, True, 2), (2, False, 2), (None, True, 0), (None, False, 5)],
 )
 def test_processes_that_load(given, in_memory, expected, monkeypatch):
     monkeypatch.setattr(module, "Loader", lambda *arguments, **options: options["workers"])

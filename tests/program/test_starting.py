@@ -219,6 +219,8 @@ def told(capsys, mine, limit=None, **given):
                   "same shares of 3"]),
         (1, [], ["so few epochs end before the rate is divided by ten: the 4, 5 of the recipe's "
                  "6"]),
+        (6, [4, 6, 9], ["the rate is divided by ten after epoch 4, not the 4, 5 of the recipe's 6: "
+                        "as this run is set; --resume --set lr=RATE gives it another rate"]),
         # given, or of a run that was started with fewer epochs
         (12, [1, 2], ["the rate is divided by ten after epochs 1, 2, not the 4, 5 of the recipe's "
                       "6: as this run is set; --resume --set lr=RATE gives it "

@@ -70,6 +70,11 @@ def test_milestones_come_at_the_same_shares(epochs, expected):
     assert [row[0] for row in story] == expected
 
 
+def test_milestones_that_come_to_one_epoch_count_once():
+    """Or the rate would be divided by a hundred there."""
+    assert recipe(epochs=60, milestones=(4, 5, 30)).milestones_of(6) == [1, 3]
+
+
 @pytest.mark.parametrize("own", [10, 90])
 def test_shares_are_exact(own):
     """The nearest epoch, of two the later one: 7 of 10 epochs are 31.5 of 45."""

@@ -153,9 +153,8 @@ class _Reader:
         for node, arrived, leaving in walk(loss):
             box = self.boxes[node]
             for i, output in enumerate(box.outputs):
-                # what came from one operation has been summed up there: half of all the work
-                single = self.uses[node, i] == 1 and output.gradient is not None
-                if not single and node.outputs[i][1].kind == "f":
+                # what came from operations in the drawing has been summed up there
+                if output.gradient is None and node.outputs[i][1].kind == "f":
                     output.gradient = Value.of(arrived[i], node.output_device)
                 sums.pop((node, i), None)
             locals_of = _local(node)

@@ -31,6 +31,9 @@ FAULTS = {
         "the helper's share begins one too early": ("                self.take_part(number + 1)", "                self.take_part(number)"),
         "the default does not look at the environment's number": ("    return int(text)\n", "    return min(int(text), available_cores())\n"),
         "threads of a holder that left": ("        _blas_holders.discard(holder)\n", "        _blas_holders.clear()\n"),
+        "a helper is waited for one second": ("            place.acquire()\n", "            place.acquire(timeout=1)\n"),
+        "a helper waits for work for one second": ("self.queue.get()) is not None", "self.queue.get(timeout=1)) is not None"),
+        "a large job is for one thread": ("alone=multiplications < ENOUGH", "alone=multiplications != ENOUGH"),
     },
     "devices/scratch.py": {
         "scratch shared by all threads": ("class Scratch(threading.local):", "class Scratch:"),

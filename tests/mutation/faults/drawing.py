@@ -15,7 +15,6 @@ FAULTS = {
         "sums are left behind": ("                    sums[source] = g\n", "                    sums.setdefault(source, g)\n"),
         "gradients are not added up": ("                    if source in sums:\n", "                    if False:\n"),
         "the gradient before is that after": ("                edge.before = origin.gradient\n                edge.after = edge.gradient\n", "                edge.after = edge.gradient\n                edge.before = edge.gradient\n"),
-        "every result is used once": ("single = self.uses[node, i] == 1 and", "single = True and"),
         "a column of the Jacobian": ("            found[i] = jacobian, False", "            found[i] = jacobian.T, False"),
         "a factor though neighbours matter": ("not (jacobian - np.diag(np.diag(jacobian))).any()", "True"),
         "the same unit for all rows": ("for unit in np.eye(elements, dtype=dtype):", "for unit in np.ones((elements, elements), dtype):"),

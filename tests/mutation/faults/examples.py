@@ -212,7 +212,7 @@ FAULTS = {
     },
     "examples/history/googlenet.py": {
         "the auxiliary outputs come before the main one": ("return [logits, *early] if", "return [*early, logits] if"),
-        "auxiliary classifiers in use": ("return [logits, *early] if self.training else logits", "return [logits, *early] if early else logits"),
+        "auxiliary classifiers in use": ("elif self.training:\n", "else:\n", "return [logits, *early] if self.training else logits", "return [logits, *early]"),
         "5x5 sees the 3x3's": ("five = self.five[1](self.five[0](x))", "five = self.five[1](self.three[0](x))"),
         "sides of an odd half": ("return -(-(side - 3) // 2) + 1", "return (side - 3) // 2 + 1"),
         "the early classifier before its pooling": ("x = self.conv(F.avg_pool2d(x, 5, 3)).flatten(1)", "x = F.avg_pool2d(self.conv(x), 5, 3).flatten(1)"),

@@ -62,6 +62,7 @@ FAULTS = {
         "transpose: weight gradient only with the input's": ("        if ctx.needs_input_grad[1]:\n            needs = False", "        if ctx.needs_input_grad[0] and ctx.needs_input_grad[1]:\n            needs = False"),
         "kernels that groups do not divide": ("    if O % groups:\n", "    if O < groups:\n"),
         "transposed: groups need not divide the channels": ("    if C != C_weight or C % groups:", "    if C != C_weight:"),
+        "conv2d_each compares the last kernel alone": ("        if weight.shape[2:] != weights[0].shape[2:]:\n            raise ValueError(\n                f\"{where}: expected kernels of one size, got {weights[0].shape} and {weight.shape}\"\n            )\n", "    if weight.shape[2:] != weights[0].shape[2:]:\n        raise ValueError(\n            f\"{where}: expected kernels of one size, got {weights[0].shape} and {weight.shape}\"\n        )\n"),
     },
     "functional/normalization.py": {
         "batch_norm: one picture is too few": ("if training and N * prod(rest) < 2:", "if training and N < 2:"),

@@ -198,6 +198,8 @@ FAULTS = {
         "the worst error is the first input's": ("return max(_relative(c) for c in comparisons)", "return _relative(comparisons[0])"),
         "kinks count in the worst error": ("    kept = ~c.kinks\n", "    kept = np.ones(len(c.labels), bool)\n"),
         "only the first comparison is unknown": ("    for c in comparisons:\n        for n in np.flatnonzero(c.unknown).tolist():", "    for c in comparisons[:1]:\n        for n in np.flatnonzero(c.unknown).tolist():"),
+        "cannot be checked: the error without the noise": ("    error = max(c.errors[n], c.noises[n])\n", "", "with an error of {error:.2g}, allowed", "with an error of {c.errors[n]:.2g}, allowed"),
+        "the worst may be one that is right": ("    order = np.argsort(np.where(c.wrong, -np.nan_to_num(error, nan=np.inf), np.inf), kind=\"stable\")\n", "    order = np.argsort(-np.nan_to_num(error, nan=np.inf), kind=\"stable\")\n"),
     },
     "gradcheck/__main__.py": {
         "wrong gradients are status 0": ("return 1 if failures else 0", "return 0"),
@@ -210,5 +212,59 @@ FAULTS = {
         "the first case of each": ("            for case, (fn, inputs) in enumerate(cases, 1):\n", "            for case, (fn, inputs) in enumerate(cases[:1], 1):\n"),
         "on stdout": ("print(f\"\\n{name}: {message}\", file=sys.stderr)", "print(f\"\\n{name}: {message}\")"),
         "warnings of the last case alone": ("told += [(name, warning.message)", "told = [(name, warning.message)"),
+        "errors of the operations before count again": ("    told: list[tuple[str, Any]] = []\n", "    told: list[tuple[str, Any]] = []\n    errors: list[float] = []\n", "            start, errors = time.perf_counter(), []\n", "            start = time.perf_counter()\n"),
+    },
+    "gradcheck/cases/arithmetic.py": {
+        "einsum: all cases take the last equation": ("            lambda *x, e=equation: einsum(e, *x),\n", "            lambda *x: einsum(equation, *x),\n"),
+        "max: one axis for all": ("yield lambda x, a=axis, k=keepdims: x.max(a, k)", "yield lambda x, k=keepdims: x.max(axis, k)"),
+        "var: the correction is the usual one": ("x.var(1, correction=0, keepdims=True)", "x.var(1, keepdims=True)"),
+        "norm: whole arrays alone": ("x.norm(p, 1, True)", "x.norm(p)"),
+        "mean: keepdims is forgotten": ("lambda x, a=axis, k=keepdims: x.mean(a, k)", "lambda x, a=axis: x.mean(a)"),
+    },
+    "gradcheck/cases/comparisons.py": {
+        "whole numbers are never positive": ("% 3 - 1.0", "% 2 - 1.0"),
+        "whole numbers are all equal": ("% 3 - 1.0", "% 1 - 1.0"),
+        "all comparisons are the last one": ("        function = getattr(arithmetic, name)\n", "        function = getattr(arithmetic, _name)\n"),
+        "argmin: the axis is forgotten": ("x.argmin(a, k)", "x.argmin(None, k)"),
+        "logical_or is logical_and": ("arithmetic.logical_or(_bits(a), _bits(b))", "arithmetic.logical_and(_bits(a), _bits(b))"),
+        "any is all": ("(x > 0).any(a, k)", "(x > 0).all(a, k)"),
+    },
+    "gradcheck/cases/losses.py": {
+        "smoothed cases forget the reduction": ("lambda x, t=target, r=reduction: F.cross_entropy(x, t, r, label_smoothing=0.4),", "lambda x, t=target: F.cross_entropy(x, t, label_smoothing=0.4),"),
+        "nll: the reduction is forgotten": ("F.nll_loss(x, t, r)", "F.nll_loss(x, t)"),
+        "no case is smoothed": ("F.cross_entropy(x, t, r, label_smoothing=0.4)", "F.cross_entropy(x, t, r)"),
+        "targets of all cases are the last ones": ("lambda x, t=target, r=reduction: F.nll_loss(x, t, r)", "lambda x, r=reduction: F.nll_loss(x, target, r)"),
+    },
+    "gradcheck/cases/normalization.py": {
+        "batch_norm: all cases train": ("                    training: bool = training,\n", ""),
+        "batch_norm: one relu for all": ("                    relu: bool = relu,\n", "                    relu: bool = True,\n"),
+        "layer_norm: no weight": ("yield lambda x, w, b, f=norm: f(x, weight=w, bias=b), [x, w, b]\n        yield lambda x, w, f=norm", "yield lambda x, w, b, f=norm: f(x, bias=b), [x, w, b]\n        yield lambda x, w, f=norm"),
+        "local: k is always 1": ("F.local_response_norm(x, 3, 2.0, b, 2.0)", "F.local_response_norm(x, 3, 2.0, b, 1.0)"),
+        "batch_norm: the mean of another case": ("                    at: tuple = (mean, var),\n", "", " for a in at)", " for a in (mean, var))"),
+    },
+    "gradcheck/cases/convolution.py": {
+        "groups are forgotten": ("F.conv2d(x, w, b, s, p, g)", "F.conv2d(x, w, b, s, p)"),
+        "conv2d_each: no relu": ("yield partial(of_all, relu=True), joined", "yield of_all, joined"),
+        "transpose: options of the last": ("yield partial(F.conv_transpose2d, **options), [x, w]", "yield lambda x, w: F.conv_transpose2d(x, w, **options), [x, w]"),
+    },
+    "gradcheck/cases/attention.py": {
+        "masks are never given with causal": ("mask=mask[0], causal=True", "mask=mask[0]"),
+        "embedding: tokens of the last": ("lambda w, t=tokens: F.embedding(t, w)", "lambda w: F.embedding(tokens, w)"),
+    },
+    "gradcheck/cases/pooling.py": {
+        "avg: padding counts always": ("{**options, \"count_include_pad\": count_include_pad}", "{**options}"),
+        "sizes: the last one": ("lambda x, s=size: F.adaptive_avg_pool2d(x, s)", "lambda x: F.adaptive_avg_pool2d(x, size)"),
+    },
+    "gradcheck/cases/shape.py": {
+        "index: the last key": ("lambda x, key=key: x[key]", "lambda x: x[key]"),
+        "a constant border is 0": ("F.pad(x, (0, 1, 2, 0), 1.5)", "F.pad(x, (0, 1, 2, 0))"),
+    },
+    "gradcheck/cases/activation.py": {
+        "gelu: tanh alone": ("lambda x, a=approximate: F.gelu(x, a), [FAR[2:9]]", "lambda x: F.gelu(x, \"tanh\"), [FAR[2:9]]"),
+        "softmax of the last axis alone": ("lambda x, d=dim: F.softmax(x, d)", "lambda x, d=dim: F.softmax(x)"),
+        "not in place": ("inplace=True", "inplace=False"),
+    },
+    "gradcheck/cases/regularization.py": {
+        "dropout: p of the last": ("lambda x, p=p: F.dropout(x, p)", "lambda x: F.dropout(x, p)"),
     },
 }

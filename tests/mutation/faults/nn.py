@@ -124,6 +124,7 @@ FAULTS = {
         "reduction of a squared error": ("F.mse_loss(input, target, self.reduction)", "F.mse_loss(input, target)"),
         "each: one layer's relu for all": ("options = [(a.stride, a.padding, a.groups, a.relu, a.dilation) for a in layers]", "options = [(a.stride, a.padding, a.groups, layers[0].relu, a.dilation) for a in layers]"),
         "the running variance stays on the CPU": ("Buffer(zeros, device), Buffer(ones, device)", "Buffer(zeros, device), Buffer(ones)"),
+        "Sequential takes each layer once": ("        self.layers = list(layers)\n", "        self.layers = list(dict.fromkeys(layers))\n"),
     },
     "nn/activation.py": {
         "in place is forgotten": ("return F.relu(x, self.inplace)", "return F.relu(x)"),

@@ -48,7 +48,7 @@ FAULTS = {
         "a bucket waits for its turn to the end": ("            while bucket is not None and bucket.full:\n", "            if bucket is not None and bucket.full and len(under_way) < 2:\n"),
         "leaves that do not learn are in the order": ("order = [number[leaf] for leaf in in_order if leaf in number]", "order = [number.get(leaf, 0) for leaf in in_order]"),
         "one rank's parameters that another did not use are left out": ("        order += sorted(set(number.values()) - set(order))\n", ""),
-        "the loss begins with one": ("        loss.backward()\n        return figures", "        loss.backward()\n        return [float(f) for f in figures]"),
+        "alone: figures are read at every step": ("        loss.backward()\n        return figures", "        loss.backward()\n        return [float(f) for f in figures]"),
         "a bucket is as large as its last": ("sum(p.data.nbytes for p in [*bucket, parameter]) > BUCKET", "parameter.data.nbytes > BUCKET"),
         "bytes of a ring of one more": ("        self.sent += array.nbytes * 2 * (K - 1) / K", "        self.sent += array.nbytes * 2 * K / (K + 1)"),
     },

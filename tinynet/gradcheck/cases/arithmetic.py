@@ -50,7 +50,7 @@ def _neg(rng: np.random.Generator) -> Iterator[Case]:
 def _pow(rng: np.random.Generator) -> Iterator[Case]:
     for p in (3, 2, 0.5, -1.5, 1, 0):
         yield lambda x, p=p: x**p, [rng.uniform(0.5, 2, (3, 4))]
-    yield lambda x: x**3, [away_from_zero(rng, 3, 4)]
+    yield lambda x: x**3, [away_from_zero(rng, 4, 3)]
     yield lambda a, b: a**b, [rng.uniform(0.5, 2, (3, 4)), rng.normal(size=(2, 1, 4))]
     yield lambda b: 1.7**b, [layouts(rng, rng.normal(size=(3, 4)))]
 
@@ -185,7 +185,10 @@ def _var(rng: np.random.Generator) -> Iterator[Case]:
             lambda x, a=axis, k=keepdims: x.var(a, keepdims=k),
             [layouts(rng, rng.normal(size=(2, 3, 4)))],
         )
-    yield lambda x: x.var(1, correction=0), [layouts(rng, rng.normal(size=(2, 3, 4)))]
+    yield (
+        lambda x: x.var(1, correction=0, keepdims=True),
+        [layouts(rng, rng.normal(size=(2, 3, 4)))],
+    )
 
 
 @cases("std", accepts=("integers",))
@@ -195,7 +198,10 @@ def _std(rng: np.random.Generator) -> Iterator[Case]:
             lambda x, a=axis, k=keepdims: x.std(a, keepdims=k),
             [layouts(rng, rng.normal(size=(2, 3, 4)))],
         )
-    yield lambda x: x.std(1, correction=0), [layouts(rng, rng.normal(size=(2, 3, 4)))]
+    yield (
+        lambda x: x.std(1, correction=0, keepdims=True),
+        [layouts(rng, rng.normal(size=(2, 3, 4)))],
+    )
 
 
 @cases("norm", accepts=("integers",))

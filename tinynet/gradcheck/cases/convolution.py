@@ -43,10 +43,9 @@ def _conv2d(rng: np.random.Generator) -> Iterator[Case]:
         x, w = rng.normal(size=(2, 2, 7, 8)), rng.normal(size=(4, 1, *kernel))
         options: dict[str, Any] = dict(stride=stride, padding=padding, dilation=dilation, groups=2)
         yield partial(F.conv2d, **options), [layouts(rng, x), layouts(rng, w), rng.normal(size=4)]
-    yield (
-        partial(F.conv2d, dilation=2, relu=True),
-        off_kinks(rng, partial(F.conv2d, dilation=2), (2, 2, 6, 5), (2, 2, 3, 2), (2,)),
-    )
+    of_all = partial(F.conv2d, stride=(1, 2), padding=(0, 1), dilation=2, groups=2)
+    shapes = (2, 2, 6, 5), (2, 1, 3, 2), (2,)
+    yield partial(of_all, relu=True), off_kinks(rng, of_all, *shapes)
     yield from _winograd(rng)
 
 
@@ -67,9 +66,10 @@ def _conv2d_each(rng: np.random.Generator) -> Iterator[Case]:
         options: dict[str, Any] = dict(stride=stride, padding=padding, groups=groups)
         arguments = [layouts(rng, x), layouts(rng, v), layouts(rng, w), rng.normal(size=4)]
         yield partial(two, **options), [*arguments, rng.normal(size=2)]
-    shapes = (2, 2, 4, 3), (2, 2, 2, 2), (3, 2, 2, 2), (2,), (3,)
-    joined = off_kinks(rng, lambda *given: concat(two(*given), 1), *shapes)
-    yield partial(two, relu=True), joined
+    shapes = (2, 2, 4, 3), (2, 1, 2, 2), (4, 1, 2, 2), (2,), (4,)
+    of_all = partial(two, stride=2, padding=1, groups=2)
+    joined = off_kinks(rng, lambda *given: concat(of_all(*given), 1), *shapes)
+    yield partial(of_all, relu=True), joined
     x, u, v, w = (rng.normal(size=(n, 1, 2, 3)) for n in (2, 1, 2, 3))
     yield (
         lambda x, u, v, w, b: F.conv2d_each(x, [u, v, w], [None, b, None], padding=1),
@@ -85,7 +85,7 @@ def _conv_transpose2d(rng: np.random.Generator) -> Iterator[Case]:
         ((3, 3), dict(padding=1)),
         ((4, 3), dict(stride=2, padding=1)),
         ((2, 3), dict(stride=(2, 3), padding=(0, 1), output_padding=(1, 2))),
-        ((3, 3), dict(stride=2, groups=2)),
+        ((3, 3), dict(stride=2, padding=1, output_padding=1, groups=2)),
     ]
     for kernel, options in shapes:
         x, w = rng.normal(size=(2, 2, 3, 4)), rng.normal(size=(2, 3, *kernel))

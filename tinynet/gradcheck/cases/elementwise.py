@@ -14,13 +14,13 @@ from tinynet.gradcheck.cases.table import Case, cases
 @cases("exp", accepts=("integers",))
 def _exp(rng: np.random.Generator) -> Iterator[Case]:
     yield F.exp, [layouts(rng, rng.normal(size=(2, 3, 4)))]
-    yield lambda x: x.exp(), [layouts(rng, rng.normal(size=(2, 3, 4)))]
+    yield lambda x: x.exp(), [layouts(rng, rng.normal(size=(4, 3)))]
 
 
 @cases("log", accepts=("integers",))
 def _log(rng: np.random.Generator) -> Iterator[Case]:
     yield F.log, [layouts(rng, rng.uniform(0.3, 3, (2, 3, 4)))]
-    yield lambda x: x.log(), [layouts(rng, rng.uniform(0.3, 3, (2, 3, 4)))]
+    yield lambda x: x.log(), [layouts(rng, rng.uniform(0.3, 3, (4, 3)))]
 
 
 @cases("sqrt", accepts=("integers",))

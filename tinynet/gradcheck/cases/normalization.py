@@ -28,10 +28,11 @@ def _local_response_norm(rng: np.random.Generator) -> Iterator[Case]:
             lambda x, n=size, b=beta: F.local_response_norm(x, n, alpha=1.0, beta=b, k=1.0),
             [layouts(rng, rng.normal(size=(2, C, 3, 2)))],
         )
-    yield (
-        lambda x: F.local_response_norm(x, 3, 2.0, 0.75, 2.0),
-        [layouts(rng, rng.normal(size=(3, 5)))],
-    )
+    for beta in (0.75, 0.6):
+        yield (
+            lambda x, b=beta: F.local_response_norm(x, 3, 2.0, b, 2.0),
+            [layouts(rng, rng.normal(size=(3, 5)))],
+        )
 
 
 @cases("spatial_response_norm")
@@ -40,6 +41,11 @@ def _spatial_response_norm(rng: np.random.Generator) -> Iterator[Case]:
         yield (
             lambda x, n=size, b=beta: F.spatial_response_norm(x, n, alpha=3.0, beta=b, k=1.0),
             [layouts(rng, rng.normal(size=(2, 2, 5, 4)))],
+        )
+    for beta in (0.75, 0.6):
+        yield (
+            lambda x, b=beta: F.spatial_response_norm(x, 3, 2.0, b, 2.0),
+            [layouts(rng, rng.normal(size=(2, 1, 4, 3)))],
         )
 
 
@@ -70,7 +76,7 @@ def _batch_norm(rng: np.random.Generator) -> Iterator[Case]:
                 ) -> Tensor:
                     real = np.empty(0, x.dtype).real.dtype  # also where gradcheck's x is complex
                     m, v = (tensor(a, real, x.device) for a in at)
-                    return F.batch_norm(x, m, v, w, b, training, 0.3, 0.5, relu)
+                    return F.batch_norm(x, m, v, w, b, training, 0.3, 0.7, relu)
 
                 shapes = shape, shape[1:2], shape[1:2]
                 yield (
@@ -85,7 +91,7 @@ def _layer_norm(rng: np.random.Generator) -> Iterator[Case]:
         x = layouts(rng, 1 + 2 * rng.normal(size=shape))
         w, b = rng.normal(size=(2, *shape[-axes:]))
         row = shape[-axes:] if axes > 1 else shape[-1]
-        norm = partial(F.layer_norm, normalized_shape=row, eps=0.5)
+        norm = partial(F.layer_norm, normalized_shape=row, eps=axes / 2)
         yield norm, [x]
         yield lambda x, w, b, f=norm: f(x, weight=w, bias=b), [x, w, b]
         yield lambda x, w, f=norm: f(x, weight=w), [x, w]
