@@ -295,7 +295,6 @@ FAULTS = {
     },
     "kernels/cuda/softmax.cu": {
         "shared is read too early": ("    shared[threadIdx.y][threadIdx.x] = value;\n    __syncthreads();\n", "    shared[threadIdx.y][threadIdx.x] = value;\n"),
-        "a NaN loses": ("else if (other > result || other != other) result = other;", "else if (other > result) result = other;"),
         "columns past the end": ("const long long column = min(wanted, columns - 1), start", "const long long column = wanted, start"),
         "a lane too few": ("for (int lane = 1; lane < LANES; lane++)", "for (int lane = 1; lane < LANES - 1; lane++)"),
         "smoothing over K - 1": ("- e / K * total;", "- e / (K - 1) * total;"),
@@ -410,9 +409,9 @@ FAULTS = {
         "runs without end": ("    run = max(RUN, -(-M // GRID_ROWS))\n", "    run = RUN\n"),
     },
     "kernels/cuda/layer_norm.cu": {
-        "layer norm on a GPU adds eps to the deviation": ("1 / sqrt(over_row(sum, part) / D + (REAL)eps)", "1 / (sqrt(over_row(sum, part) / D) + (REAL)eps)"),
+        "layer norm on a GPU adds eps to the deviation": ("1 / sqrt(over_row(sum, part) / D + eps)", "1 / (sqrt(over_row(sum, part) / D) + eps)"),
         "no wait between two sums of a row": ("    __syncthreads();  // the last use of `part` is over\n", ""),
-        "eps inside the mean": ("over_row(sum, part) / D + (REAL)eps);", "(over_row(sum, part) + (REAL)eps) / D);"),
+        "eps inside the mean": ("over_row(sum, part) / D + eps);", "(over_row(sum, part) + eps) / D);"),
     },
     "kernels/cuda/layer_norm.py": {
         "dy as it lies": ("    x, dy, (R, D) = dense(x), dense(dy), x.shape\n", "    x, (R, D) = dense(x), x.shape\n"),
