@@ -416,6 +416,8 @@ def test_gemm_refuses_any_one_matrix_that_does_not_fit(
                     gemm(**right | {label: a.upload(np.ones(shape, dtype))})
             with pytest.raises(tinynet.DeviceMismatchError, match=f"gemm: {label} lives on cuda:1"):
                 gemm(**right | {label: b.upload(np.ones(shape))})
+        with pytest.raises(ValueError, match="do not fit"):  # two axes of pairs
+            gemm(**{label: a.upload(np.ones((2, 2, *s[-2:]))) for label, s in shapes.items()})
         assert (a.download(right["out"]) == 4).all()
 
 
