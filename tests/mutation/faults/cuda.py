@@ -423,6 +423,7 @@ FAULTS = {
         "no wait between two sums of a row": ("    __syncthreads();  // the last use of `part` is over\n", ""),
         "eps inside the mean": ("over_row(sum, part) / D + eps);", "(over_row(sum, part) + eps) / D);"),
         "variance in one pass, cancels": ("    REAL sum = 0;\n    for (int i = threadIdx.x; i < D; i += WARP) sum += x[start + i];\n    const REAL m = over_row(sum, part) / D;\n    sum = 0;\n    for (int i = threadIdx.x; i < D; i += WARP) sum += (x[start + i] - m) * (x[start + i] - m);\n    const REAL r = 1 / sqrt(over_row(sum, part) / D + eps);\n", "    REAL sum = 0, square = 0;\n    for (int i = threadIdx.x; i < D; i += WARP) {\n        sum += x[start + i];\n        square += x[start + i] * x[start + i];\n    }\n    const REAL m = over_row(sum, part) / D;\n    const REAL r = 1 / sqrt(over_row(square, part) / D - m * m + eps);\n"),
+        "h in two terms, which cancel": ("        const REAL h = (x[start + i] - m) * r;", "        const REAL h = x[start + i] * r - m * r;"),
     },
     "kernels/cuda/layer_norm.py": {
         "dy as it lies": ("    x, dy, (R, D) = dense(x), dense(dy), x.shape\n", "    x, (R, D) = dense(x), x.shape\n"),
