@@ -185,8 +185,6 @@ FAULTS = {
         "inner sizes are not compared": ("    if K_b != K or out[0][-2:] != (M, N) or len(pairs) > 1 or any(\n", "    if out[0][-2:] != (M, N) or len(pairs) > 1 or any(\n"),
         "rows of out are not compared": ("out[0][-2:] != (M, N)", "out[0][-1:] != (N,)"),
         "columns of out are not compared": ("out[0][-2:] != (M, N)", "out[0][-2] != M"),
-        "pairs of a are not compared": ("for shape, *_ in (a, b)\n", "for shape, *_ in (b,)\n"),
-        "pairs of b are not compared": ("for shape, *_ in (a, b)\n", "for shape, *_ in (a,)\n"),
     },
     "kernels/cuda/conv2d.py": {
         "dw of the last piece": ("add=rows.start + few.start > 0", "add=few.start > 0"),
