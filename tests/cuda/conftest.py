@@ -5,6 +5,7 @@ CPU; and on a GPU.
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -19,15 +20,16 @@ import tinynet
 
 
 def few_threads_a_block() -> None:
-    """Blocks of three threads, where a kernel does not ask for another shape and its threads do not
-    wait for each other: so a grid is seldom right by its rounding up, or a kernel without asking
-    whether it is past the end.
+    """Blocks of three threads, or of a few more that do not divide their number, where a kernel
+    does not ask for another shape and its threads do not wait for each other: so no grid is right
+    without its rounding up, and no kernel without asking whether it is past the end.
     """
     kernel = importlib.import_module("tinynet.kernels.cuda.launch").Kernel
     launch = kernel.__call__
 
     def launched(self: Any, threads: Any, *arguments: Any, **more: Any) -> None:
-        alone = {"block": (3, 1)} if "__syncthreads" not in self.text else {}
+        few = next(n for n in itertools.count(3) if threads[0] % n or not threads[0])
+        alone = {"block": (few, 1)} if "__syncthreads" not in self.text else {}
         launch(self, threads, *arguments, **alone | more)
 
     kernel.__call__ = launched

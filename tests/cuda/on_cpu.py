@@ -26,6 +26,8 @@ DECLARATION = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
 CACHE = Path(tempfile.gettempdir()) / f"tinynet-shim-{os.getuid() if hasattr(os, 'getuid') else 0}"
 COMPILER = shutil.which("g++")
 INT_MOST = 2**31 - 1  # the largest that an int of a kernel holds; a test may say less
+MIXED = ["-Wdouble-promotion", "-Wfloat-conversion"]  # is anything a float where REAL is double?
+MARGIN = 1 << 12  # bytes before and behind each array that belong to none
 LIBC = ctypes.CDLL(None)
 LIBC.malloc.restype = ctypes.c_void_p
 
@@ -46,15 +48,19 @@ def run(
     code: str, name: str, options: tuple[str, ...], grid: tuple, block: tuple, args: list[Any]
 ) -> None:
     """Launch one kernel. Arrays are NumPy's, numbers NumPy scalars. RuntimeError if threads miss a
-    barrier; OverflowError if an int does not hold what is computed in it.
+    barrier; OverflowError if an int does not hold what is computed in it; IndexError if a thread
+    writes beside an array.
     """
     library = _library(code, options)
     function = getattr(library, f"run_{name}")
     ctypes.c_int.in_dll(library, "int_most").value = INT_MOST
-    places = _exact_copies(args) if "sanitize" in os.environ.get("TINYNET_SHIM_FLAGS", "") else {}
+    sanitized = "sanitize" in os.environ.get("TINYNET_SHIM_FLAGS", "")
+    constant = ["const" in p for p in dict(DECLARATION.findall(code))[name].split(",")]
+    written = {a.ctypes.data for a, c in zip(args, constant, strict=True) if is_plain(a) and not c}
+    copies = _copies(args, written, margin=0 if sanitized else MARGIN)
     values = [
-        np.array(places.get(a.ctypes.data, a.ctypes.data), np.uintp)
-        if isinstance(a, np.ndarray) and a.dtype.names is None
+        np.array(copies[a.ctypes.data].place, np.uintp)
+        if is_plain(a)
         else np.array(a)  # numbers, and structs by value
         for a in args
     ]
@@ -63,28 +69,51 @@ def run(
     failed = function(
         size(*grid), size(*block), ctypes.c_ulonglong(random.getrandbits(63)), pointers
     )
-    for array in args:
-        if isinstance(array, np.ndarray) and array.ctypes.data in places:
-            ctypes.memmove(array.ctypes.data, places[array.ctypes.data], array.nbytes)
-    for place in places.values():
-        LIBC.free(ctypes.c_void_p(place))
+    untouched = [copy.back() for copy in copies.values()]
     if failed == 2:
         raise OverflowError(f"{name}: an int holds at most {INT_MOST}")
     if failed:
         raise RuntimeError(f"{name}: some threads wait at a __syncthreads that others never reach")
+    if not all(untouched):
+        raise IndexError(f"{name}: writes beside an array")
 
 
-def _exact_copies(args: list[Any]) -> dict[int, int]:
-    """Each array copied to memory of exactly its size, so that the address sanitizer sees the first
+class _Copy:
+    """An array's bytes in memory of their own, between two margins. Those of what is only read are
+    0xFF: NaN, or -1, for who reads there; of what is written a number, to which NaN or anything may
+    be added. Without margins it has exactly its size, so that the address sanitizer sees the first
     byte past its end.
     """
-    places: dict[int, int] = {}
-    for array in args:
-        plain = isinstance(array, np.ndarray) and array.dtype.names is None
-        if plain and array.ctypes.data not in places:
-            places[array.ctypes.data] = LIBC.malloc(ctypes.c_size_t(array.nbytes))
-            ctypes.memmove(places[array.ctypes.data], array.ctypes.data, array.nbytes)
-    return places
+
+    def __init__(self, array: np.ndarray, margin: int, byte: int):
+        self.array, self.margin, self.byte = array, margin, byte
+        self.start = LIBC.malloc(ctypes.c_size_t(array.nbytes + 2 * margin))
+        self.place = self.start + margin
+        ctypes.memset(self.start, byte, margin)
+        ctypes.memmove(self.place, array.ctypes.data, array.nbytes)
+        ctypes.memset(self.place + array.nbytes, byte, margin)
+
+    def back(self) -> bool:
+        """The bytes go back, and the memory is freed. Are the margins as they were?"""
+        ctypes.memmove(self.array.ctypes.data, self.place, self.array.nbytes)
+        ends = self.start, self.place + self.array.nbytes
+        margins = b"".join(ctypes.string_at(end, self.margin) for end in ends)
+        LIBC.free(ctypes.c_void_p(self.start))
+        return margins == bytes([self.byte]) * len(margins)
+
+
+def _copies(args: list[Any], written: set[int], margin: int) -> dict[int, _Copy]:
+    """A copy of each array, by its address; of those at one address the longest."""
+    arrays = sorted((a for a in args if is_plain(a)), key=lambda a: a.nbytes)
+    return {
+        address: _Copy(a, margin, 0x3F if address in written else 0xFF)
+        for address, a in {a.ctypes.data: a for a in arrays}.items()
+    }
+
+
+def is_plain(argument: Any) -> bool:
+    """Whether it is an array, and no struct by value."""
+    return isinstance(argument, np.ndarray) and argument.dtype.names is None
 
 
 @functools.cache
@@ -112,6 +141,7 @@ def _library(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
         "-Wall",
         "-Wextra",
         *quiet,
+        *(MIXED if "-DREAL=double" in options else []),
         "-Werror",
         *options,
         *extra,

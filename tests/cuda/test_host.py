@@ -385,6 +385,70 @@ def test_gemm_takes_what_cublas_can(machine: fake_cupy.Machine, rng: np.random.G
             gemm(x, y, gpu.upload(np.ones((3, 4))).T)
         with pytest.raises(ValueError, match="neither rows nor columns are contiguous"):
             gemm(gpu.upload(rng.standard_normal((8, 10)))[::2, ::2], y, out)
+        with pytest.raises(ValueError, match=r"neither rows nor columns .*\(strides \(0, 8\)\)"):
+            gemm(gpu.xp.broadcast_to(x[:1], x.shape), y, out)  # one row for all: no step is 0
+
+
+@pytest.mark.parametrize("pairs", [(), (2,)])
+def test_gemm_refuses_any_one_matrix_that_does_not_fit(
+    machine: fake_cupy.Machine, pairs: tuple
+) -> None:
+    """cuBLAS would read or write past its end, or beside what was meant."""
+    a, b = tinynet.device("cuda:0"), tinynet.device("cuda:1")
+    a.kernels  # noqa: B018  imports them
+    gemm = sys.modules["tinynet.kernels.cuda.gemm"].gemm
+    shapes = dict(a=(*pairs, 3, 4), b=(*pairs, 4, 5), out=(*pairs, 3, 5))
+    right = {label: a.upload(np.ones(shape)) for label, shape in shapes.items()}
+    with a.activate():
+        gemm(**right)
+        for label, shape in shapes.items():
+            wrong = [
+                (*shape[:axis], shape[axis] + more, *shape[axis + 1 :])
+                for axis in range(len(shape)) for more in (-1, 1)
+            ]  # fmt: skip
+            for given in (*wrong, (1, *shape), (*shape, 1)):
+                if label == "out" and given == (1, 3, 5):
+                    continue  # one pair: both have it
+                with pytest.raises(ValueError, match=r"gemm: shapes .* do not fit"):
+                    gemm(**right | {label: a.upload(np.ones(given))})
+            for dtype in (np.float32, np.int64):
+                with pytest.raises(TypeError, match="expected float32 or float64 throughout"):
+                    gemm(**right | {label: a.upload(np.ones(shape, dtype))})
+            with pytest.raises(tinynet.DeviceMismatchError, match=f"gemm: {label} lives on cuda:1"):
+                gemm(**right | {label: b.upload(np.ones(shape))})
+        with pytest.raises(ValueError, match="do not fit"):  # two axes of pairs
+            gemm(**{label: a.upload(np.ones((2, 2, *s[-2:]))) for label, s in shapes.items()})
+        assert (a.download(right["out"]) == 4).all()
+
+
+def test_whole_numbers_become_their_type_once_for_a_kind_of_call(
+    machine: fake_cupy.Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step launches what the step before launched; to bring its sizes to their types took longer
+    than the rest of a launch.
+    """
+    gpu, made = tinynet.device("cuda"), []
+    launch = importlib.import_module("tinynet.kernels.cuda.launch")
+    monkeypatch.setitem(launch.C_TYPES, "int", lambda n: (made.append(n), np.int32(n))[1])
+    add = launch.Source("add_to_columns.cu").add_to_columns
+    with gpu.activate():
+        for columns in (3, 3, 2, 3):
+            y, bias = (gpu.upload(np.ones(n, np.float32)) for n in (6, columns))
+            add((6, 1), y, bias, columns, True, 6)
+    assert made == [3, 2]
+
+
+def test_a_launch_keeps_no_array(machine: fake_cupy.Machine) -> None:
+    """Of what it remembers for the next one: memory is free as soon as nobody else has it."""
+    gpu = tinynet.device("cuda")
+    used = []
+    for _ in range(2):
+        x = tinynet.tensor(np.ones((30, 40)), device=gpu)
+        tinynet.softmax(tinynet.relu(x.exp() @ x.T), -1)
+        used.append(gpu.memory_stats().used)
+        del x
+        used.append(gpu.memory_stats().used)
+    assert used[0] - used[1] == used[2] - used[3] == 30 * 40 * 8 // 512 * 512 + 512
 
 
 def test_a_kernel_that_is_not_there(machine: fake_cupy.Machine) -> None:

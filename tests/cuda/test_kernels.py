@@ -5,6 +5,7 @@ go wrong.
 from __future__ import annotations
 
 import inspect
+import itertools
 import sys
 from typing import Any
 
@@ -44,6 +45,7 @@ def parity(gpu: Device, name: str, *args: Any, tolerance: float = 20) -> Any:
                 gpu.download(given), a, err_msg=f"{name} changed its input"
             )
     pairs = zip(expected, got, strict=True) if isinstance(expected, tuple) else [(expected, got)]
+    of_its_own(name, got, sent)
     results = []
     for e, g in pairs:
         assert (e is None) == (g is None)
@@ -62,6 +64,15 @@ def parity(gpu: Device, name: str, *args: Any, tolerance: float = 20) -> Any:
             np.testing.assert_array_equal(g, e, err_msg=name)
         results.append(g)
     return results[0] if len(results) == 1 else results
+
+
+def of_its_own(name: str, results: Any, given: list) -> None:
+    """No result is memory of an argument: who changes that later would change the result."""
+    for result in results if isinstance(results, tuple) else (results,):
+        for a in given:
+            if hasattr(a, "data") and hasattr(result, "data"):
+                beside = result.data.ptr - a.data.ptr
+                assert not 0 <= beside < a.nbytes, f"{name} gives an argument's memory"
 
 
 def activation(
@@ -220,6 +231,8 @@ def test_rows_go_on_along_z_in_every_kernel(
     parity(gpu, "layer_norm_backward", rows, rows, None, *moments, (True, True, True))
     sequences, w = rng.standard_normal((1, 7, 2)).astype(f), np.ones((2, 2), f)
     parity(gpu, "linear_backward", sequences, sequences, w, (True, True, True))
+    for last in (0, 3):  # the last row is read often, and not at all
+        parity(gpu, "index_backward", rows, np.array([last, 2, 0, 0, 1, last, 1]), (4, 2))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -268,6 +281,19 @@ def test_convolution(
         dy = activation(rng, y.shape, dtype)
         for needs in ((True, True, True), (False, True, False), (True, False, True)):
             parity(gpu, "conv2d_backward", dy, x, weight, *geometry, needs, tolerance=400)
+
+
+def test_pieces_whose_windows_lie_in_the_padding_alone(
+    gpu: Device, rng: np.random.Generator, monkeypatch: Any
+) -> None:
+    """A row at a time: some above the picture, some below it."""
+    monkeypatch.setattr(sys.modules[gpu.kernels.conv2d_forward.__module__], "COLUMN_BYTES", 1)
+    x, weight = rng.standard_normal((2, 2, 3, 3)), rng.standard_normal((2, 2, 1, 2))
+    for stride in ((2, 1), (1, 1)):
+        geometry = stride, (5, 3), 1
+        y = parity(gpu, "conv2d_forward", x, weight, None, *geometry, tolerance=200)
+        needs = (True, True, True)
+        parity(gpu, "conv2d_backward", y, x, weight, *geometry, needs, tolerance=400)
 
 
 @pytest.mark.parametrize("column_bytes", [1 << 28, 1 << 11])
@@ -321,6 +347,10 @@ def test_linear_and_matmul(gpu: Device, rng: np.random.Generator, dtype: Any) ->
             lying = np.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2)
             parity(gpu, "matmul", lying, b, tolerance=200)
     parity(gpu, "matmul", *(rng.integers(0, 9, (2, 3, 3)) for _ in range(2)))
+    for other in (np.float32, np.float64, np.int64):  # the wider type of two
+        a, b = rng.integers(-9, 9, (3, 4)).astype(other), rng.standard_normal((4, 2)).astype(dtype)
+        parity(gpu, "matmul", a, b, tolerance=200)
+        parity(gpu, "matmul", b.T, a.T, tolerance=200)
     parity(gpu, "matmul", rng.standard_normal((3, 0)).astype(dtype), np.empty((0, 2), dtype))
     parity(
         gpu, "matmul", x[::2, :1], rng.standard_normal((1, 3)).astype(dtype)[:, ::2], tolerance=200
@@ -348,6 +378,34 @@ def test_bias_and_relu(gpu: Device, rng: np.random.Generator, dtype: Any) -> Non
             parity(gpu, "conv2d_backward", dy, x, weight, *geometry, needs, y, tolerance=400)
             flat = dy[:, :, 0, 0], x[:, :, 0, 0], weight[:, :, 0, 0]
             parity(gpu, "linear_backward", *flat, needs, y[:, :, 0, 0], tolerance=400)
+
+
+def test_gradients_that_are_asked_for_and_no_others(gpu: Device, rng: np.random.Generator) -> None:
+    """Every backward kernel that is told which it needs, with every answer."""
+    maps, rows, sequences = (rng.standard_normal(s) for s in ((2, 3, 4, 5), (4, 3), (2, 4, 3)))
+    w, matrix, kernel = np.ones(3), rng.standard_normal((3, 3)), rng.standard_normal((3, 3, 1, 1))
+    geometry = (1, 1), (0, 0), 1
+    calls = [
+        ("linear_backward", rows, rows, matrix), ("linear_backward", sequences, sequences, matrix),
+        ("conv2d_backward", maps, maps, kernel, *geometry),
+        ("batch_norm_backward", maps, maps, w, w, w, True),
+        ("layer_norm_backward", rows, rows, w, np.ones(4), np.ones(4)),
+        ("bce_with_logits_backward", rows, rows, rows), ("mse_loss_backward", rows, rows, rows),
+    ]  # fmt: skip
+    told = {
+        name
+        for name, f in vars(kernels).items()
+        if inspect.isfunction(f) and "needs" in inspect.signature(f).parameters
+    }
+    assert {name for name, *_ in calls} == told - {"conv2d_each_backward"}  # conv2d's is one of it
+    for name, *args in calls:
+        outputs = 2 if name in ("bce_with_logits_backward", "mse_loss_backward") else 3
+        for needs in itertools.product((False, True), repeat=outputs):
+            if not any(needs):
+                continue
+            parity(gpu, name, *args, needs, tolerance=400)
+            if outputs == 3 and name != "layer_norm_backward":
+                parity(gpu, name, *args, needs, np.maximum(args[0], 0), tolerance=400)
 
 
 @pytest.mark.parametrize(
@@ -399,12 +457,59 @@ def test_relu_in_place(gpu: Device, rng: np.random.Generator, innermost: bool) -
         y = gpu.kernels.relu_forward(on_gpu, out=on_gpu)
     np.testing.assert_array_equal(gpu.download(on_gpu), np.maximum(x, 0))
     np.testing.assert_array_equal(gpu.download(y), np.maximum(x, 0))
+    with gpu.activate():  # into every second one of another array, and of itself
+        on_gpu = gpu.upload(x)
+        other = gpu.xp.zeros((3, 8, 5, 2), np.float32)
+        gpu.kernels.relu_forward(on_gpu, out=other[:, ::2])
+        gpu.kernels.relu_forward(on_gpu[:, ::2], out=on_gpu[:, ::2])
+    x[:, ::2] = np.maximum(x[:, ::2], 0)
+    np.testing.assert_array_equal(gpu.download(on_gpu), x)
+    np.testing.assert_array_equal(gpu.download(other)[:, ::2], np.maximum(x, 0))
+    assert not gpu.download(other)[:, 1::2].any()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_small_results_keep_their_digits(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
+    """Element by element, near 0 and far out: log(1 + x) for log1p(x), or 1 - erf(x) for erfc(x),
+    would be right to rounding of 1, and so wrong in every digit of a small result.
+    """
+    gpu.kernels  # noqa: B018  imports them
+    names = sys.modules["tinynet.kernels.cuda.elementwise"].__all__
+    names = sorted({n.rsplit("_", 1)[0] for n in names} - {"dropout"})
+    numbers = dict(clip=(-0.3, 0.3), leaky_relu=(0.1,), elu=(0.7,))
+    x = np.logspace(-6, 1.4, 75).astype(dtype)
+    x = np.concatenate([-x, x])
+    dy, eps = np.where(rng.random(x.size) < 0.5, -0.7, 1.3).astype(dtype), np.finfo(dtype).eps
+    calls = []
+    for name in names:
+        more = numbers.get(name, ())
+        calls.append((f"{name}_forward", x, *more))
+        with np.errstate(all="ignore"):
+            y = getattr(kernels, f"{name}_forward")(x, *more)
+        takes = list(inspect.signature(getattr(kernels, f"{name}_backward")).parameters)
+        calls.append((f"{name}_backward", dy, y if takes[1] == "y" else x, *more))
+    for target in (0, 0.3, 1):
+        calls.append(("bce_with_logits_forward", x, np.full_like(x, target)))
+        calls.append(("mse_loss_forward", x, np.full_like(x, target)))
+    for name, *args in calls:
+        with np.errstate(all="ignore"):  # the root and the logarithm of negative numbers
+            expected = getattr(kernels, name)(*args)
+        with gpu.activate(name):
+            sent = [gpu.upload(a) if isinstance(a, np.ndarray) else a for a in args]
+            got = gpu.download(getattr(gpu.kernels, name)(*sent))
+        # these have 1 + tanh or 1 - tanh^2 in their formulas
+        by_tanh = name.startswith(("tanh_backward", "sigmoid", "gelu_tanh"))
+        least = 100 * eps if by_tanh else np.finfo(dtype).tiny
+        np.testing.assert_allclose(got, expected, rtol=1000 * eps, atol=least, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("p", [0.0, 0.3, 0.5, 1.0])
-def test_dropout_draws_numpys_philox(gpu: Device, rng: np.random.Generator, p: float) -> None:
+def test_dropout_draws_numpys_philox(
+    gpu: Device, rng: np.random.Generator, p: float, dtype: Any
+) -> None:
     for shape in ((3, 5), (16,), (2, 3, 4, 5), (17, 11), (1, 1)):
-        x = activation(rng, shape, np.float32, len(shape) > 1)
+        x = activation(rng, shape, dtype, len(shape) > 1)
         seed, call = (int(n) for n in rng.integers(0, 2**64, 2, np.uint64))
         _, mask = parity(gpu, "dropout_forward", x, p, seed, call, tolerance=0)
         parity(gpu, "dropout_backward", x, mask, p, tolerance=0)

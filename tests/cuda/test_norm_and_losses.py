@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_kernels import activation, parity
+from test_kernels import activation, of_its_own, parity
 
 import tinynet
 from tinynet import kernels
@@ -37,6 +37,7 @@ def on_both(gpu: Device, name: str, *args: Any, tolerance: float = 50) -> tuple[
     results = getattr(kernels, name)(*args)
     with gpu.activate(name):
         on_gpu = getattr(gpu.kernels, name)(*sent)
+    of_its_own(name, on_gpu, sent)
     pack = [r if isinstance(r, tuple) else (r,) for r in (results, on_gpu)]
     expected = [*pack[0], *(a for a in args if isinstance(a, np.ndarray))]
     got = [*pack[1], *(a for a, b in zip(sent, args, strict=True) if isinstance(b, np.ndarray))]
@@ -140,6 +141,49 @@ def test_batch_norm_far_from_zero_and_with_nan(gpu: Device, rng: np.random.Gener
     assert np.isnan(y[:, 1]).all() and not np.isnan(y[:, [0, 2]]).any()
 
 
+@pytest.mark.parametrize("run", [1 << 12, 9])  # values that a block adds up
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_far_from_zero_the_error_grows_with_the_distance_not_with_its_square(
+    gpu: Device, rng: np.random.Generator, monkeypatch: Any, dtype: Any, run: int
+) -> None:
+    """As the mean of squares less the square of the mean would err. What is given less its mean or
+    its largest has lost nothing.
+    """
+    gpu.kernels  # noqa: B018  imports them
+    monkeypatch.setattr(sys.modules["tinynet.kernels.cuda.batch_norm"], "RUN", run)
+    far, near, some = 10_000, dict(tolerance=200), (0.1, 1e-5)
+    x, dy = (lying(rng, (9, 4, 5, 7), dtype, True) for _ in range(2))
+    x += dtype(far)
+    one, nothing = np.ones(4, dtype), (None, None, None, None, True)
+    (_, *moments), _ = on_both(gpu, "batch_norm_forward", x, *nothing, *some, tolerance=20 * far)
+    on_both(gpu, "batch_norm_backward", dy, x, one, *moments, True, ALL, **near)
+    x, dy = (lying(rng, (9, 70), dtype, False) for _ in range(2))
+    x += dtype(far)
+    (_, *moments), _ = on_both(gpu, "layer_norm_forward", x, None, None, 1e-5, tolerance=20 * far)
+    on_both(gpu, "layer_norm_backward", dy, x, None, *moments, ALL, **near)
+    target = rng.integers(0, 70, 9)
+    for name in ("softmax_forward", "log_softmax_forward"):
+        on_both(gpu, name, x, 1, **near)
+    for smoothing in (0.0, 0.3):
+        on_both(gpu, "cross_entropy_forward", x, target, smoothing, **near)
+    on_both(gpu, "mse_loss_forward", x, x + dy, tolerance=20)
+    on_both(gpu, "mse_loss_backward", dy, x, x + dy, (True, True), tolerance=20)
+
+
+def test_the_runs_of_batch_norm_are_added_in_double(gpu: Device, monkeypatch: Any) -> None:
+    """A float would lose the 1 between these."""
+    gpu.kernels  # noqa: B018  imports them
+    monkeypatch.setattr(sys.modules["tinynet.kernels.cuda.batch_norm"], "RUN", 1)
+    values = np.array([2**26, 1, -(2**26), 2], np.float32).reshape(4, 1)
+    x, mean, one = (np.full(s, v, np.float32) for s, v in (((4, 1), 3), (1, 2), (1, 1)))
+    with gpu.activate():
+        sent = [gpu.upload(a) for a in (values, x, one, mean, one)]
+        _, dw, db = gpu.kernels.batch_norm_backward(*sent, True, ALL)
+        nothing = None, None, None, None, True, 0.1, 1e-5
+        _, m, _ = gpu.kernels.batch_norm_forward(sent[0], *nothing)
+    assert gpu.download(dw) == gpu.download(db) == 3 and gpu.download(m) == 0.75
+
+
 def test_what_relu_stops_counts_nowhere(gpu: Device, rng: np.random.Generator) -> None:
     x, dy = (lying(rng, (5, 2, 3), np.float64, True) for _ in range(2))
     (y, m, r), _ = on_both(
@@ -181,6 +225,21 @@ def test_softmax(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
             for name in ("softmax", "log_softmax"):
                 y = parity(gpu, f"{name}_forward", x, axis, tolerance=100)
                 parity(gpu, f"{name}_backward", dy, y, axis, tolerance=100)
+
+
+def test_a_nan_is_in_all_of_its_column_and_in_no_other(gpu: Device) -> None:
+    x, target = np.arange(45.0).reshape(3, 15), np.array([14, 0, 7])
+    for place in (0, 1, 8, 14):  # of all but the first thread, too
+        x[1] = np.where(np.arange(15) == place, np.nan, 1)
+        with gpu.activate():
+            results = [
+                gpu.kernels.softmax_forward(gpu.upload(x), 1),
+                gpu.kernels.log_softmax_forward(gpu.upload(x), 1),
+                *gpu.kernels.cross_entropy_forward(gpu.upload(x), gpu.upload(target), 0.1),
+            ]
+        for result in results:
+            nan = np.isnan(gpu.download(result)).reshape(3, -1)
+            assert nan[1].all() and not nan[[0, 2]].any()
 
 
 @pytest.mark.parametrize("label", [np.int8, np.uint8, np.int32, np.int64, np.uint64])

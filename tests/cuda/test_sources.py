@@ -20,6 +20,8 @@ import fake_cupy
 import on_cpu
 import pytest
 
+import tinynet
+
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "tinynet" / "kernels" / "cuda").rglob("*.cu"))
 PTXAS = re.compile(
@@ -249,6 +251,31 @@ def test_the_sanitizers_see_a_planted_mistake(kind: str, test: str, plant: str, 
     """Without this, the test above could pass for a wrong reason."""
     done = sanitized(kind, "test_kernels.py", "-k", f"stand-in and {test}", plant=plant)
     assert done.returncode != 0 and said in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "right, wrong, said",
+    [
+        (
+            "if (i >= count) return;",
+            "if (i > count) return;",
+            "relu_forward: writes beside an array",
+        ),
+        ("y[i] = x[i] < 0 ? 0 : x[i];", "const float v = x[i]; y[i] = v;", "does not compile"),
+    ],
+    ids=["an element too far", "a float"],
+)
+def test_the_shim_sees_a_planted_mistake(
+    machine: fake_cupy.Machine, monkeypatch: pytest.MonkeyPatch, right: str, wrong: str, said: str
+) -> None:
+    """Without this, the tests of kernels could pass for a wrong reason."""
+    monkeypatch.setenv("TINYNET_SHIM_PLANT", f"{right}=>{wrong}")
+    on_cpu._library.cache_clear()
+    try:
+        with pytest.raises((IndexError, RuntimeError), match=said):
+            tinynet.relu(tinynet.zeros(12, dtype="float64", device="cuda"))
+    finally:
+        on_cpu._library.cache_clear()
 
 
 # What tinynet and its stand-in use of CuPy: name -> the parameters it is called with (() where a

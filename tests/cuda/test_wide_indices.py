@@ -99,8 +99,8 @@ def test_indices_of_large_arrays(largest: Counter, rng: np.random.Generator) -> 
         dx = gpu.kernels.index_backward(*sent, (2000, 100))
     expected = tinynet.kernels.index_backward(rows, places, (2000, 100))
     np.testing.assert_array_equal(gpu.download(dx), expected)
-    # Elements: in two and three rows of a grid.
-    rows = normal(2700, 100)
+    # Elements: in three rows of a grid, of which the last is not full.
+    rows = normal(2701, 100)
     for name in ("relu", "gelu", "leaky_relu"):
         slope = (0.1,) if name == "leaky_relu" else ()
         both(f"{name}_backward", rows, both(f"{name}_forward", rows, *slope), *slope)

@@ -182,6 +182,9 @@ FAULTS = {
         "a product of nothing wipes what is added to": ("        if out.size and not add:\n", "        if out.size:\n"),
         "shapes of pairs are not compared": ("    if K_b != K or out[0][-2:] != (M, N) or len(pairs) > 1 or any(\n", "    if K_b != K or out[0][-2:] != (M, N) or any(\n"),
         "batched matrices are one matrix further": ("            steps[label].append(strides[0] // size if len(strides) > 2 else 0)", "            steps[label].append(strides[-2] // size if len(strides) > 2 else 0)"),
+        "inner sizes are not compared": ("    if K_b != K or out[0][-2:] != (M, N) or len(pairs) > 1 or any(\n", "    if out[0][-2:] != (M, N) or len(pairs) > 1 or any(\n"),
+        "rows of out are not compared": ("out[0][-2:] != (M, N)", "out[0][-1:] != (N,)"),
+        "columns of out are not compared": ("out[0][-2:] != (M, N)", "out[0][-2] != M"),
     },
     "kernels/cuda/conv2d.py": {
         "dw of the last piece": ("add=rows.start + few.start > 0", "add=few.start > 0"),
@@ -237,6 +240,7 @@ FAULTS = {
         "a copy is not written back": ("    if y.data.ptr != out.data.ptr:  # out has gaps in memory: y is a copy of it\n        out[...] = y\n", ""),
         "scaled by p": ("scale = dropout_scale(p, inverted)", "scale = 1 / p if inverted else 1.0"),
         "the last elements of more than a grid are lost": ("kernel((-(-count // max(rows, 1)), rows)", "kernel((count // max(rows, 1), rows)"),
+        "dropout's scale of a float": ("    scale = dropout_scale(p, inverted)\n", "    scale = dropout_scale(p, inverted)\n    import numpy\n    scale = float(numpy.float32(scale))\n"),
     },
     "kernels/cuda/batch_norm.py": {
         "eps outside the root": ("(running_var + eps) ** -0.5", "running_var**-0.5 + eps"),
@@ -292,10 +296,12 @@ FAULTS = {
         "sums in REAL": ("    double sum = 0, product = 0;\n", "    REAL sum = 0, product = 0;\n"),
         "each run weighs the same": ("m += (double)min(run, P - k * run) * means[c * runs + k]", "m += (double)run * means[c * runs + k]"),
         "the last block of a row counts a whole run": ("over_block(sum, part) / (end - first)", "over_block(sum, part) / run"),
+        "dw's products less the mean times db": ("        product += dy[c * P + p] * (x[c * P + p] - mean[c]);\n    }\n    sum = over_block(sum, part);\n    product = over_block(product, part);\n", "        product += dy[c * P + p] * x[c * P + p];\n    }\n    sum = over_block(sum, part);\n    product = over_block(product, part) - mean[c] * sum;\n"),
+        "runs' moments by squares": ("        const double away = means[c * runs + k] - m;\n        v += squares[c * runs + k] + min(run, P - k * run) * away * away;\n    }\n", "        const double one = means[c * runs + k];\n        v += squares[c * runs + k] + min(run, P - k * run) * one * one;\n    }\n    v -= P * m * m;\n"),
+        "eps is a float in float64, too": ("    double eps, bool update)", "    float eps, bool update)"),
     },
     "kernels/cuda/softmax.cu": {
         "shared is read too early": ("    shared[threadIdx.y][threadIdx.x] = value;\n    __syncthreads();\n", "    shared[threadIdx.y][threadIdx.x] = value;\n"),
-        "a NaN loses": ("else if (other > result || other != other) result = other;", "else if (other > result) result = other;"),
         "columns past the end": ("const long long column = min(wanted, columns - 1), start", "const long long column = wanted, start"),
         "a lane too few": ("for (int lane = 1; lane < LANES; lane++)", "for (int lane = 1; lane < LANES - 1; lane++)"),
         "smoothing over K - 1": ("- e / K * total;", "- e / (K - 1) * total;"),
@@ -349,6 +355,7 @@ FAULTS = {
         "windows' sizes exchanged": ("const int rows = end_row(i, H, OH) - first_row(i, H, OH);", "const int rows = end_row(i, W, OW) - first_row(i, W, OW);"),
         "a last window rounded down": ("((long long)(i + 1) * n + out - 1) / out", "((long long)(i + 1) * n) / out"),
         "every window has the first one's size": ("            const int columns = end_row(j, W, OW) - first_row(j, W, OW);", "            const int columns = end_row(0, W, OW) - first_row(0, W, OW);"),
+        "threads past the last place write": ("    if (p >= (long long)OH * OW * N || c >= C) return;", "    if (c >= C) return;"),
     },
     "kernels/cuda/avg_pool2d.cu": {
         "padding counts on one side": ("stop = min(start + kernel, size + padding);", "stop = min(start + kernel, size);"),
@@ -410,9 +417,11 @@ FAULTS = {
         "runs without end": ("    run = max(RUN, -(-M // GRID_ROWS))\n", "    run = RUN\n"),
     },
     "kernels/cuda/layer_norm.cu": {
-        "layer norm on a GPU adds eps to the deviation": ("1 / sqrt(over_row(sum, part) / D + (REAL)eps)", "1 / (sqrt(over_row(sum, part) / D) + (REAL)eps)"),
+        "layer norm on a GPU adds eps to the deviation": ("1 / sqrt(over_row(sum, part) / D + eps)", "1 / (sqrt(over_row(sum, part) / D) + eps)"),
         "no wait between two sums of a row": ("    __syncthreads();  // the last use of `part` is over\n", ""),
-        "eps inside the mean": ("over_row(sum, part) / D + (REAL)eps);", "(over_row(sum, part) + (REAL)eps) / D);"),
+        "eps inside the mean": ("over_row(sum, part) / D + eps);", "(over_row(sum, part) + eps) / D);"),
+        "variance in one pass, cancels": ("    REAL sum = 0;\n    for (int i = threadIdx.x; i < D; i += WARP) sum += x[start + i];\n    const REAL m = over_row(sum, part) / D;\n    sum = 0;\n    for (int i = threadIdx.x; i < D; i += WARP) sum += (x[start + i] - m) * (x[start + i] - m);\n    const REAL r = 1 / sqrt(over_row(sum, part) / D + eps);\n", "    REAL sum = 0, square = 0;\n    for (int i = threadIdx.x; i < D; i += WARP) {\n        sum += x[start + i];\n        square += x[start + i] * x[start + i];\n    }\n    const REAL m = over_row(sum, part) / D;\n    const REAL r = 1 / sqrt(over_row(square, part) / D - m * m + eps);\n"),
+        "h in two terms, which cancel": ("        const REAL h = (x[start + i] - m) * r;", "        const REAL h = x[start + i] * r - m * r;"),
     },
     "kernels/cuda/layer_norm.py": {
         "dy as it lies": ("    x, dy, (R, D) = dense(x), dense(dy), x.shape\n", "    x, (R, D) = dense(x), x.shape\n"),
@@ -431,6 +440,9 @@ FAULTS = {
     },
     "kernels/cuda/elementwise.cu": {
         "gelu's derivative without its x": ("/ 2 + x[i] * density);", "/ 2 + density);"),
+        "dropout's scale is a float in float64, too": ("const REAL* dy, REAL* dx, REAL scale, long long count)\n", "const REAL* dy, REAL* dx, float scale, long long count)\n"),
+        "gelu's tail by 1 + erf": ("    y[i] = x[i] * erfc(x[i] * REAL(-0.70710678118654752)) / 2;", "    y[i] = x[i] * (1 + erf(x[i] * REAL(0.70710678118654752))) / 2;"),
+        "tanh by exp loses small numbers": ("    y[i] = tanh(x[i]);", "    y[i] = 1 - 2 / (exp(2 * x[i]) + 1);"),
     },
     "kernels/cuda/bce_with_logits.py": {
         "the target's gradient as x lies": ("        launch(_cu.bce_with_logits_target, dlosses, x, dt)\n        dt = batch_first(dt)", "        launch(_cu.bce_with_logits_target, dlosses, x, dt)"),
@@ -440,5 +452,11 @@ FAULTS = {
     },
     "kernels/cuda/nll_loss.cu": {
         "a class one too large": ("    losses[n] = t < 0 || t >= K ?", "    losses[n] = t < 0 || t > K ?"),
+    },
+    "kernels/cuda/bce_with_logits.cu": {
+        "log(1 + small) loses the small": ("    losses[i] = log1p(exp(least)) + (most - x[i] * t[i]);\n", "    losses[i] = log(1 + exp(least)) + (most - x[i] * t[i]);\n"),
+    },
+    "kernels/cuda/index.cu": {
+        "rows past the last are not left out": ("    if (d >= D || k >= count || (k > 0 && rows[k - 1] == rows[k])) return;\n", "    if (d >= D || (k > 0 && rows[k - 1] == rows[k])) return;\n"),
     },
 }

@@ -29,7 +29,7 @@ __device__ REAL over_row(REAL sum, REAL (*part)[WARP])
 extern "C" __global__ void layer_norm_forward(
     const REAL* __restrict__ x, const REAL* __restrict__ w, const REAL* __restrict__ b,
     REAL* __restrict__ y, REAL* __restrict__ mean, REAL* __restrict__ inverse, int R, int D,
-    double eps)
+    REAL eps)
 {
     ROW
     REAL sum = 0;
@@ -37,7 +37,7 @@ extern "C" __global__ void layer_norm_forward(
     const REAL m = over_row(sum, part) / D;
     sum = 0;
     for (int i = threadIdx.x; i < D; i += WARP) sum += (x[start + i] - m) * (x[start + i] - m);
-    const REAL r = 1 / sqrt(over_row(sum, part) / D + (REAL)eps);
+    const REAL r = 1 / sqrt(over_row(sum, part) / D + eps);
     END_PAST_THE_LAST
     for (int i = threadIdx.x; i < D; i += WARP)
         y[start + i] = w[i] * ((x[start + i] - m) * r) + b[i];

@@ -16,7 +16,7 @@ __device__ REAL over_lanes(REAL value, bool largest, REAL (*shared)[32])
     for (int lane = 1; lane < LANES; lane++) {
         const REAL other = shared[lane][threadIdx.x];
         if (!largest) result += other;
-        else if (other > result || other != other) result = other;  // a NaN wins
+        else if (other > result) result = other;
     }
     return result;
 }
@@ -29,12 +29,13 @@ __device__ REAL over_lanes(REAL value, bool largest, REAL (*shared)[32])
     const long long column = min(wanted, columns - 1), start = column / inner * K * inner + column % inner;
 #define END_PAST_THE_LAST if (wanted >= columns) return;
 
-// The largest of a column, then the sum of exp(x - largest).
+// The largest of a column, then the sum of exp(x - largest): NaN if there is one in the column,
+// whatever is the largest.
 #define LARGEST_AND_SUM                                                                      \
     REAL largest = x[start];                                                                 \
     for (int k = threadIdx.y; k < K; k += LANES) {                                           \
         const REAL v = x[start + k * inner];                                                 \
-        if (v > largest || v != v) largest = v;                                              \
+        if (v > largest) largest = v;                                                        \
     }                                                                                        \
     largest = over_lanes(largest, true, shared);                                             \
     REAL sum = 0;                                                                            \
