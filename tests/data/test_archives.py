@@ -116,6 +116,33 @@ def test_pictures_are_listed_by_class_and_name_wherever_they_lie(tmp_path):
         assert entry.read() in files[1][source.classes[entry.label][0]]
 
 
+@pytest.mark.parametrize("folder", ["./", "a/b/"])
+def test_folders_inside_the_archives_are_no_part_of_a_name(tmp_path, folder):
+    """As `tar cf ARCHIVE .` writes them."""
+    files = {wnid: [picture(60 + k), picture(80 + k)] for k, wnid in enumerate(("n1", "n2"))}
+    make_official(tmp_path, files, files, {})
+
+    def listed() -> tuple:
+        found = open_source(tmp_path)
+        names = [entry.name for entry in found.train]
+        entries = [(entry.label, entry.read()) for entry in (*found.train, *found.val)]
+        return found.classes, names, entries
+
+    def moved(data: bytes) -> bytes:
+        members = tar_members(io.BytesIO(data), "plain.tar")
+        return tar_of({folder + m.name: data[m.offset : m.offset + m.size] for m in members})
+
+    plain = listed()
+    data = (tmp_path / TRAIN).read_bytes()
+    inner = tar_members(io.BytesIO(data), TRAIN)
+    inner = {m.name: moved(data[m.offset : m.offset + m.size]) for m in inner}
+    (tmp_path / TRAIN).write_bytes(moved(tar_of(inner)))
+    (tmp_path / VAL).write_bytes(moved((tmp_path / VAL).read_bytes()))
+    devkit = gzip.decompress((tmp_path / DEVKIT).read_bytes())
+    (tmp_path / DEVKIT).write_bytes(gzip.compress(moved(devkit)))
+    assert listed() == plain
+
+
 @pytest.fixture
 def official(tmp_path) -> Path:
     files = {wnid: [picture(60)] * 2 for wnid in ("n01", "n02")}

@@ -70,6 +70,18 @@ def test_a_class_name_may_be_text_or_bytes(tmp_path):
             {"test_batch": {b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]}},
             "test_batch: expected a CIFAR-10 batch",
         ),
+        *(
+            ({"data_batch_4": {b"data": data, b"labels": [0, 1]}}, "data_batch_4: expected a CIFAR")
+            for data in (
+                np.zeros((2, 32, 32, 3), np.uint8),  # as many values, in another order
+                np.zeros((2, 3, 32, 32), np.uint8),
+                np.zeros((2, 2, 3072), np.uint8),
+                np.zeros((3072, 2), np.uint8),
+                np.zeros((2, 6144), np.uint8),
+                np.zeros((2, 3072), np.int8),
+                np.zeros((2, 3072), np.float32),
+            )
+        ),
     ],
 )
 def test_cifar10_in_pickles(tmp_path, changed, message):

@@ -173,6 +173,31 @@ def test_a_worker_that_always_dies_ends_the_run_and_all_others(forks):
 
 
 @linux
+@pytest.mark.parametrize("deaths", [MAX_DEATHS - 1, MAX_DEATHS])
+def test_a_worker_may_die_so_often_in_a_row_and_no_more(forks, caplog, tmp_path, deaths):
+    """Each of two, over its first batch; a third worker goes on and forgives nobody anything."""
+
+    class Deadly(Counted):
+        def picture(self, i):
+            died = len(list(tmp_path.glob(f"{i} *")))
+            if i in (0, 2) and died < deaths:
+                (tmp_path / f"{i} {died}").touch()
+                os._exit(7)
+            return super().picture(i)
+
+    with Loader(Deadly(), 2, crop=3, train=False, workers=3) as loader:
+        if deaths < MAX_DEATHS:
+            assert len(list(loader.epoch(0))) == 20
+            assert len(caplog.messages) == 2 * deaths
+        else:
+            with pytest.raises(DataError, match=f"{MAX_DEATHS} times in a row") as error:
+                list(loader.epoch(0))
+            worker = str(error.value).partition(" (pid")[0]
+            told = [line for line in caplog.messages if line.startswith(worker)]
+            assert len(told) == MAX_DEATHS - 1  # the last is the error
+
+
+@linux
 def test_ctrl_c_is_not_for_workers(forks, caplog):
     with Loader(Counted(), 2, crop=3, train=False, workers=1, ahead=1) as loader:
         epoch = loader.epoch(0)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import pickle
 import shutil
 import struct
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from make_archives import make_kaggle, make_official, mat_file
+from PIL import Image
 from small_tree import make_tree, photo, picture
 
 from tinynet.data import Pairs, SequenceLoader, Vocabulary, cifar, imagenet, matfile, open_data
@@ -248,6 +250,18 @@ def test_the_common_size_of_what_can_be_read(tmp_path, rng):
     assert common_size(odd + paths) == 20
     assert common_size(odd + paths[2:], 24) == 24 and common_size(paths[3:], 81) == 80
     assert common_size(odd) == 256 and common_size(odd, 40) == 40 and common_size([], 7) == 7
+
+
+def test_a_side_above_the_default_is_as_asked_for(tmp_path):
+    """256 is what photographs are shrunk to if nothing is said, and no limit of what may be."""
+    for split, name in itertools.product(("train", "val"), ("cat", "dog")):
+        (tmp_path / split / name).mkdir(parents=True)
+        Image.new("RGB", (300, 310)).save(tmp_path / split / name / "0.png")
+    for asked, side in (({}, 256), ({"largest": 280}, 280), ({"largest": 999}, 300),
+                        ({"size": 257}, 257), ({"size": 320}, 320),
+                        ({"size": 320, "largest": 280}, 320)):  # fmt: skip
+        for found in open_data(tmp_path, **asked):
+            assert found.shape == (side, side, 3)
 
 
 def test_many_pictures_are_sampled_all_over(tmp_path, rng, monkeypatch):

@@ -308,6 +308,37 @@ def test_a_plan_that_cannot_be_read_is_no_plan(source, out, monkeypatch, content
     assert digests(out) == right and "what was done is done again" in caplog.text
 
 
+@pytest.mark.parametrize("goes_on", ["prepare", "repair"])
+def test_the_plan_says_where_the_pictures_were_last(source, out, tmp_path, monkeypatch, goes_on):
+    """Where a run that goes on finds them, however it is told, the next finds them again."""
+    right = interrupted(source, out, monkeypatch)
+    begun = json.loads((out / "parts/plan.json").read_bytes())
+    moved = source.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr("tinynet.data.prepare._finish", lambda *arguments: 1 / 0)
+        if goes_on == "prepare":
+            made(Path("moved"), out)
+        else:
+            repair(out, "moved", progress=False)
+    plan = json.loads((out / "parts/plan.json").read_bytes())
+    assert plan == begun | {"source": str(moved)}
+    monkeypatch.chdir("/")
+    assert repair(out, progress=False) == []
+    if goes_on == "repair":  # also one of a finished folder
+        again = moved.rename(tmp_path / "again")
+        (out / "val-000000.tar").unlink()
+        monkeypatch.chdir(tmp_path)
+        with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+            patch.setattr("tinynet.data.repair.write_shards", lambda *arguments: 1 / 0)
+            repair(out, "again", progress=False)
+        plan = json.loads((out / "parts/plan.json").read_bytes())
+        assert plan == begun | {"source": str(again)}
+        assert repair(out, again, progress=False) == ["val-000000.tar"]
+    found = digests(out)
+    assert {name for name in right if right[name] != found[name]} == {"dataset.json", "SHA256SUMS"}
+
+
 def test_damaged_shards_are_told_and_written_again(source, out, monkeypatch, caplog):
     right = interrupted(source, out, monkeypatch)
     part, shard = out / "parts/train-000001.npz", out / "train-000002.tar"

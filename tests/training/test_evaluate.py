@@ -318,3 +318,20 @@ def test_features_and_the_nearest(rng):
     places, distances = nearest(found[4], found, count=3)
     assert places.tolist() == [4, 3, 5]
     np.testing.assert_allclose(distances, [0, 8**0.5, 8**0.5])
+
+
+def test_distances_of_pictures_that_are_almost_alike(rng):
+    """Far from zero and near each other, where squares of the lengths cancel. A picture is nearest
+    to itself, at 0; of equal ones the earlier comes first.
+    """
+    found = (100 + rng.normal(size=(60, 400)) / 50).astype(np.float32)
+    found[rng.permutation(60)[:40]] = found[0]
+    exact = found.astype(np.float64)
+    for query, wide in zip(found, exact, strict=True):
+        right = np.sqrt(((exact - wide) ** 2).sum(axis=1))
+        places, distances = nearest(query, found, count=60)
+        assert places.tolist() == sorted(range(60), key=lambda k: (right[k], k))
+        np.testing.assert_allclose(distances, right[places], rtol=1e-5)
+        assert distances[0] == 0
+    places, distances = nearest(found[0] * 0, found[:2])  # fewer than the six of the default
+    assert len(places) == len(distances) == 2

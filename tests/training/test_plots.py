@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFont
@@ -87,6 +89,31 @@ def test_curves_on_a_page_are_those_of_the_file(tmp_path, monkeypatch):
         for line, same in zip(axes.lines, panel.lines, strict=True):
             np.testing.assert_array_equal(line.get_xydata(), same.get_xydata())
             assert line.get_label() == same.get_label() or line.get_linestyle() == ":"
+
+
+def test_every_picture_of_a_plot_has_its_pixels(tmp_path, monkeypatch):
+    """Its inches times its dots an inch: fewer are blurred on a page."""
+    monkeypatch.setattr("matplotlib.figure.Figure.draw", lambda *arguments: None)  # takes long
+    two, names, path = np.eye(2), ["cat", "dog"], tmp_path / "x.png"
+    pairs = [("relu", [1.0, 2.0], (0.5, 2.5), 2.0)] * 2
+
+    def file(draw, *arguments) -> bytes:
+        draw(*arguments, path)
+        return path.read_bytes()
+
+    curves = [plots.curves(LINES, Classification.measures, theme) for theme in plots.THEMES]
+    for pictures, size in (
+        ([file(draw_curves, LINES, Classification.measures)], (2 * 5 * 120, 4 * 120)),
+        (sum(curves, []), (4.4 * 160, 3.4 * 160)),
+        ([plots.confusion_picture(two, names, "dark")], (5.34 * 110, 4.34 * 110)),
+        ([file(plots.draw_confusion, two, names)], (5.34 * 110, 4.34 * 110)),
+        ([plots.confusion_picture(np.eye(31), ["x"] * 31, "light")], (10 * 110, 9 * 110)),
+        ([plots.share_pictures([("a", two)] * 3, names, names)], (4.92 * 110, 2.2 * 110)),
+        ([file(plots.draw_differences, pairs, "error")], (6.4 * 120, 2 * 120)),
+        ([file(plots.draw_many, {"a": [[1.0, 2.0]]}, "x", "y", 1.5)], (6.4 * 120, 4 * 120)),
+    ):
+        for png in pictures:
+            assert Image.open(io.BytesIO(png)).size == pytest.approx(size, abs=1)
 
 
 @pytest.mark.parametrize("letters", [98, 99])

@@ -197,14 +197,17 @@ def test_texts_and_pictures_of_a_language_model(tmp_path, no_curves):
     (tmp_path / "heads.png").write_bytes(b"heads")
     found = {
         "texts": [["said <1>", "one\n <two>"], ["said 2", "three"]],
-        "pictures": [["where & how", "heads.png"], ["gone", "gone.png"]],
-    }
+        "pictures": [["gone", "gone.png"], ["where & how", "heads.png"], ["gone", "gone.png"],
+                     ["more", "more.png"]],
+    }  # fmt: skip
+    (tmp_path / "more.png").write_bytes(b"even more")
     (tmp_path / "evaluation.json").write_text(json.dumps(found))
     page = write_report(tmp_path).read_text()
     assert "<h2>said &lt;1&gt;</h2><pre>one\n &lt;two&gt;</pre>" in page
     assert "<h2>said 2</h2><pre>three</pre>" in page
     assert "where &amp; how" in page and "gone" not in page
-    assert base64.b64encode(b"heads").decode() in page
+    heads, more = (base64.b64encode(data).decode() for data in (b"heads", b"even more"))
+    assert 0 < page.index(heads) < page.index("<h2>more</h2>") < page.index(more)
     (tmp_path / "evaluation.json").write_text("{")
     with pytest.raises(DataError, match="evaluation.json is damaged; delete it"):
         write_report(tmp_path)
@@ -242,6 +245,22 @@ def test_the_evaluation_counts_more_than_pictures_of_before(old, tmp_path, no_cu
     assert (
         ("<h2>Confusion</h2>" in page) == (base64.b64encode(b"of before").decode() in page) == old
     )
+
+
+def test_what_is_missing_ends_no_row(tmp_path, no_curves):
+    """A net without mistakes, errors of one view before those of ten."""
+    log_of(tmp_path)
+    sample = {"picture": "data:,", "said": "cat", "was": "cat", "probability": 1.0}
+    found = {
+        "samples": {"wrong": [], "right": [sample]},
+        "views": {"1": {"top1_error": 9.0}, "10": {"top1_error": 8.0}, "5": {"top1_error": 7.0}},
+    }
+    (tmp_path / "evaluation.json").write_text(json.dumps(found))
+    page = write_report(tmp_path).read_text()
+    assert "Taken for something else" not in page
+    assert "<h2>Recognised</h2>" in page and "cat</span> 100%" in page
+    assert "8.00 %</b>top-1 error, 10 views" in page and "7.00 %</b>top-1 error, 5 views" in page
+    assert "9.00 %" not in page
 
 
 def test_a_run_that_took_no_time(tmp_path, no_curves):

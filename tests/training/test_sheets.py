@@ -66,6 +66,27 @@ def test_the_words_of_every_figure_can_be_read(figures, monkeypatch, tmp_path):
         assert not any(over), words
 
 
+def test_a_panel_is_called_by_the_titles_of_its_measures(figures, tmp_path):
+    """All those of its unit, in their order, and the unit where there is one."""
+    measures = {
+        "a": Measure("the error", "%"),
+        "b": Measure("bits a letter"),
+        "c": Measure("another error", "%"),
+        "d": Measure("perplexity"),
+    }
+    values = {"epoch": 1, "lr": 0.1} | dict.fromkeys(["loss", *measures], 1.0)
+    lines = [values | {"kind": kind} for kind in ("train", "test")]
+    plots.draw_curves(lines, measures, tmp_path / "c.png")
+    assert [axes.get_ylabel() for axes in figures[0].axes] == [
+        "loss", "the error, another error (%)", "bits a letter, perplexity"
+    ]  # fmt: skip
+    assert [labels(axes.get_legend().get_texts()) for axes in figures[0].axes] == [
+        ["training", "test"],
+        ["training the error", "test the error", "training another error", "test another error"],
+        ["training bits a letter", "test bits a letter", "training perplexity", "test perplexity"],
+    ]
+
+
 def test_differences_of_pairs(figures, tmp_path):
     """A line each from above: its pairs, its interval, and what was expected where it is known."""
     rows = [
