@@ -183,6 +183,10 @@ FAULTS = {
         "a block is sent with every batch": ("                self.known.add(block)\n", ""),
         "one batch too many may wait": ("while given - taken < self.count * self.ahead:", "while given - taken <= self.count * self.ahead:"),
         "signals of a closed terminal end a worker": ("for name in (\"SIGINT\", \"SIGHUP\"):", "for name in (\"SIGINT\",):"),
+        "a worker may die once more than the message says": ("if worker.deaths + 1 == MAX_DEATHS:", "if worker.deaths == MAX_DEATHS:"),
+        "a worker may die once less than the message says": ("if worker.deaths + 1 == MAX_DEATHS:", "if worker.deaths + 2 == MAX_DEATHS:"),
+        "deaths of all workers are added up": ("if worker.deaths + 1 == MAX_DEATHS:", "if sum(each.deaths for each in self.workers) + 1 == MAX_DEATHS:"),
+        "a batch of any worker forgives all their deaths": ("            worker.deaths = 0\n", "            for each in self.workers:\n                each.deaths = 0\n"),
     },
     "data/folder.py": {
         "the class does not count when a picture is held out": ("Path(path).parts[-2:]", "Path(path).parts[-1:]"),
@@ -233,6 +237,8 @@ FAULTS = {
         "folders with any files count as class folders": ("if list_pictures(root / name)[0]]", "if any(list_pictures(root / name))]"),
         "folders with folders count as class folders": ("if list_pictures(root / name)[0]]", "if list_pictures(root / name)[0] or list_pictures(root / name)[1][\"folder\"]]"),
         "all folders are class folders": ("if list_pictures(root / name)[0]]", "]"),
+        "sides beyond the default count as the default": ("path).size, largest)] += 1", "path).size, largest, MAX_SIZE)] += 1"),
+        "a size is no more than the largest": ("    size = size or common_size([path for path, _ in listings[0]], largest)\n", "    size = min(size or common_size([path for path, _ in listings[0]], largest), max(largest, MAX_SIZE))\n"),
     },
     "data/pictures.py": {
         "an error while Pillow looks for a second picture escapes": ("        return getattr(image, \"is_animated\", False)\n    except Exception:", "        return getattr(image, \"is_animated\", False)\n    except EOFError:"),
@@ -383,6 +389,7 @@ FAULTS = {
         "the part of a shard without its size": ("size=job.shard.stat().st_size, **learnt)", "size=len(job.entries), **learnt)"),
         "workers get the same job": ("                doing[worker] = waiting.pop()\n", "                doing[worker] = waiting.pop(0)\n"),
         "an error leaves the bar open": ("        made.close()\n        for worker in crew:", "        for worker in crew:"),
+        "a plan that lies there is kept, with the place the source had": ("    write_file(parts / \"plan.json\", json.dumps(plan).encode())\n", "    if not (parts / \"plan.json\").exists():\n        write_file(parts / \"plan.json\", json.dumps(plan).encode())\n"),
     },
     "data/imagenet.py": {
         "truth in the archive's order": ("sorted(tar_members(file, str(path / VAL)), key=lambda member: member.name)", "list(tar_members(file, str(path / VAL)))"),
@@ -419,6 +426,10 @@ FAULTS = {
         "md5 stops after its first block": ("            while block := file.read(1 << 22):\n                found.update(block)\n                read.update(len(block))\n", "            if block := file.read(1 << 22):\n                found.update(block)\n                read.update(len(block))\n"),
         "two classes are too few": ("    if len(names) < 2:\n", "    if len(names) < 3:\n"),
         "Kaggle's pictures of what has no truth": ("        if wnid not in labels:\n            raise DataError(f\"{picture}:", "        if wnid is None:\n            continue\n        if wnid not in labels:\n            raise DataError(f\"{picture}:"),
+        "names inside the training tar keep their folders": ("            wnid = inner.name.rpartition(\"/\")[2].removesuffix(\".tar\")\n", "            wnid = inner.name.removesuffix(\".tar\")\n", "                yield wnid, member.name.rpartition(\"/\")[2], member.offset, member.size\n", "                yield wnid, member.name, member.offset, member.size\n"),
+        "a class in a folder of the tar is another class": ("            wnid = inner.name.rpartition(\"/\")[2].removesuffix(\".tar\")\n", "            wnid = inner.name.removesuffix(\".tar\")\n"),
+        "pictures in a folder of a class's tar keep it in their names": ("                yield wnid, member.name.rpartition(\"/\")[2], member.offset, member.size\n", "                yield wnid, member.name, member.offset, member.size\n"),
+        "classes are called by what stands before the first point": ("            wnid = inner.name.rpartition(\"/\")[2].removesuffix(\".tar\")\n", "            wnid = inner.name.partition(\".\")[0]\n"),
     },
     "data/tar.py": {
         "a long name stays": ("            long_name = None\n", ""),
@@ -466,6 +477,11 @@ FAULTS = {
         "labels as long as a byte": ("return planes, np.array(labels)", "return planes, np.array(labels, np.uint8)"),
         "one forgiven class name": ("_class_names(files.get(names), f\"{path}/{names}\")", "_class_names(files.get(names, b\"\"), f\"{path}/{names}\")"),
         "a table without names": ("    if not isinstance(labels, list):\n        raise DataError(f\"{name}: expected a list of the classes", "    if labels is None:\n        raise DataError(f\"{name}: expected a list of the classes"),
+        "data of another order with as many values pass for planes": ("        and planes.shape[1:] == (_PIXELS,)\n", "        and planes.size == len(planes) * _PIXELS\n"),
+        "planes may have any length": ("        and planes.shape[1:] == (_PIXELS,)\n", "        and planes.ndim == 2\n"),
+        "rows of rows pass for planes": ("        and planes.shape[1:] == (_PIXELS,)\n", "        and planes.shape[-1] == _PIXELS\n"),
+        "any values of a byte pass for pixels": ("        and planes.dtype == np.uint8\n", "        and planes.dtype.itemsize == 1\n"),
+        "any numbers pass for pixels": ("        and planes.dtype == np.uint8\n", ""),
     },
     "data/idx.py": {
         "an IDX file that is too long is read as if it were whole": ("while len(data) <= count and (piece := file.read(min(count + 1 - len(data), 1 << 24))):", "while len(data) < count and (piece := file.read(min(count - len(data), 1 << 24))):"),
@@ -505,6 +521,8 @@ FAULTS = {
         "the validation archive alone is not known": ("any(path.glob(\"ILSVRC2012_img_*.tar\"))", "(path / \"ILSVRC2012_img_train.tar\").exists()"),
         "a set of one class of fixed size": ("        _check_side(path, sets[0], size, largest)\n    if len", "        _check_side(path, sets[0], size, largest)\n        return sets\n    if len"),
         "the width is the side": ("side = train.shape[0]", "side = train.shape[1]"),
+        "a largest above the default is cut down to the default": ("open_folder(splits, size, MAX_SIZE if largest is None else largest)", "open_folder(splits, size, MAX_SIZE if largest is None else min(largest, MAX_SIZE))"),
+        "a size above the default is cut down to the default": ("open_folder(splits, size, MAX", "open_folder(splits, size and min(size, MAX_SIZE), MAX"),
     },
     "data/matfile.py": {
         "short elements take sixteen bytes": ("start, step = position + 4, 8", "start, step = position + 4, 16"),

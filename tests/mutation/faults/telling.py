@@ -83,6 +83,10 @@ FAULTS = {
         "an SRN sees a pixel": ("    if isinstance(layer, nn.SpatialResponseNorm):\n        return layer.options[\"size\"], 1, layer.options[\"size\"] // 2\n", ""),
         "rows of ranks one after the other": ("return np.concatenate([each for turn in in_turns for each in turn if each is not None])", "return np.concatenate([each for mine in told for each in mine])"),
         "features are recorded": ("        with no_grad():\n            found = model", "        if True:\n            found = model"),
+        "distances by the dot product: the picture itself may get NaN": ("    distance = np.sqrt(((among - query) ** 2).sum(axis=1))\n", "    squares = (among**2).sum(axis=1) + (query**2).sum()\n    distance = np.sqrt(squares - 2 * among @ query)\n"),
+        "distances by the dot product, not below 0": ("    distance = np.sqrt(((among - query) ** 2).sum(axis=1))\n", "    squares = (among**2).sum(axis=1) + (query**2).sum()\n    distance = np.sqrt(np.maximum(squares - 2 * among @ query, 0))\n"),
+        "of equal pictures any comes first": ("np.argsort(distance, kind=\"stable\")[:count]", "np.argsort(distance)[:count]"),
+        "the nearest in no order": ("np.argsort(distance, kind=\"stable\")[:count]", "np.argpartition(distance, count)[:count] if count < len(distance) else np.argsort(distance)"),
     },
     "training/inputs.py": {
         "top and left exchanged": ("device.upload(batch.top),\n                device.upload(batch.left),", "device.upload(batch.left),\n                device.upload(batch.top),"),
@@ -187,6 +191,10 @@ FAULTS = {
         "a new confusion does not replace what was drawn": ("    if \"classes\" in evaluation:\n        table", "    if \"classes\" in evaluation and not path.exists():\n        table"),
         "the light one alone": ("_image(light, \"confusion\", dark)", "_image(light, \"confusion\")"),
         "the dark confusion is another's": ("        light, dark = (confusion_picture(table, classes, theme) for theme in THEMES)", "        light, dark = (confusion_picture(t, classes, theme) for t, theme in zip((table, table.T), THEMES, strict=True))"),
+        "a picture that is missing ends the row of pictures": ("        if (folder / name).exists():\n            parts.append(_section(title, _image((folder / name).read_bytes(), title)))\n", "        if not (folder / name).exists():\n            break\n        parts.append(_section(title, _image((folder / name).read_bytes(), title)))\n"),
+        "a net without mistakes shows nothing": ("        if figures:\n            parts.append(f'<h2>{title}</h2>", "        if not figures:\n            break\n        if figures:\n            parts.append(f'<h2>{title}</h2>"),
+        "a row of no samples has its title": ("        if figures:\n            parts.append(f'<h2>{title}</h2>", "        if True:\n            parts.append(f'<h2>{title}</h2>"),
+        "a picture alone is shown": ("            parts.append(_section(title, _image((folder / name).read_bytes(), title)))\n", "            parts.append(_section(title, _image((folder / name).read_bytes(), title)))\n            break\n"),
     },
     "training/plots.py": {
         "confusion drawn transposed": ("picture = axes.imshow(share,", "picture = axes.imshow(share.T,"),
@@ -229,6 +237,11 @@ FAULTS = {
         "a name is cut at its end once": ("while line and draw.textlength(line, font) > side:", "if line and draw.textlength(line, font) > side:"),
         "blocks are as many as fit one tower": ("columns = min(of_group, max(4, 1600 // block))", "columns = min(maps, max(4, 1600 // block))"),
         "figures of a dark page as on a light one": ("few, many = (\"black\", \"white\") if theme == \"light\" else (\"white\", \"black\")", "few, many = \"black\", \"white\""),
+        "a panel is called by names of the program, not by titles": ("        titles = \", \".join(measures[name].title for name in same)\n", "        titles = \", \".join(same)\n"),
+        "the dots an inch do not reach the file": ("    figure.savefig(buffer, dpi=dpi)\n", "    figure.savefig(buffer)\n"),
+        "a panel is called by its first measure": ("        titles = \", \".join(measures[name].title for name in same)\n", "        titles = measures[same[0]].title\n"),
+        "a panel's titles in the order of the alphabet": ("        titles = \", \".join(measures[name].title for name in same)\n", "        titles = \", \".join(sorted(measures[name].title for name in same))\n"),
+        "an empty unit in brackets": ("titles + f\" ({unit})\" * bool(unit)", "titles + f\" ({unit})\""),
     },
     "training/console.py": {
         "the epoch is counted from 0": ("{epoch + 1}/{self.epochs}\"", "{epoch}/{self.epochs}\""),

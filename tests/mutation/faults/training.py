@@ -273,6 +273,8 @@ FAULTS = TELLING | {
         "the size that was asked for is never tried": ("    size = most\n", "    size = most // 2\n"),
         "the first device's memory alone counts": ("room, reason = min(fits)", "room, reason = fits[0]"),
         "what the trial took is no room": ("room = more + int(SHARE * free) // each", "room = int(SHARE * free) // each"),
+        "the reason is that of the last device, not of the fullest": ("    room, reason = min(fits)\n", "    room = min(room for room, _ in fits)\n"),
+        "the device with the least memory free": ("    room, reason = min(fits)\n", "    room, reason = fits[min(range(len(fits)), key=lambda k: devices[k].free_memory())]\n"),
     },
     "training/task.py": {
         "figures of a test are of one rank's pictures": ("self.classes, ranks=self.steps.ranks\n        )\n        return {\"loss\": found.loss}", "self.classes\n        )\n        return {\"loss\": found.loss}"),
