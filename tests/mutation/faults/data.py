@@ -390,6 +390,7 @@ FAULTS = {
         "workers get the same job": ("                doing[worker] = waiting.pop()\n", "                doing[worker] = waiting.pop(0)\n"),
         "an error leaves the bar open": ("        made.close()\n        for worker in crew:", "        for worker in crew:"),
         "a plan that lies there is kept, with the place the source had": ("    write_file(parts / \"plan.json\", json.dumps(plan).encode())\n", "    if not (parts / \"plan.json\").exists():\n        write_file(parts / \"plan.json\", json.dumps(plan).encode())\n"),
+        "a plan has the place of the source as it was typed": ("{\"source\": str(Path(source).resolve()), **asdict(options)}", "{\"source\": str(Path(source)), **asdict(options)}"),
     },
     "data/imagenet.py": {
         "truth in the archive's order": ("sorted(tar_members(file, str(path / VAL)), key=lambda member: member.name)", "list(tar_members(file, str(path / VAL)))"),
