@@ -271,6 +271,7 @@ EQUATIONS = [
     # letters that the tensors have in different orders: summed over, kept, both
     "ij,ji->", "ij,ji->ij", "ij,ji->ji", "jki,ikj->", "ijk,kji->j", "ib,ai->ba", "baij,abjk->abik",
     "baij,jakb->kbai", "cab,bca,abc->bca", "kij,jik,jl->il", "bai,iab->ba",
+    "kji,il->jkl", "il,lkj->kij", "bkja,aclb->jckbl",
 ]  # fmt: skip
 
 
