@@ -26,6 +26,7 @@ FAULTS = {
         "windows that hang over are too few": ("stride, padding, bool(ceil_mode))) < 1:", "stride, padding, False)) < 1:"),
         "padding may be as large as the kernel": ("if any(2 * p > k for", "if any(p > k for"),
         "padding below half the kernel": ("if any(2 * p > k for", "if any(2 * p >= k for"),
+        "winners of large windows kept in a byte": ("        ctx.save_for_backward(winner)\n", "        ctx.save_for_backward(winner.astype(\"uint8\", copy=False))\n"),
     },
     "functional/regularization.py": {
         "dropout in use": ("    if training:\n        share", "    if True:\n        share"),
