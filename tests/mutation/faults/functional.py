@@ -19,6 +19,9 @@ FAULTS = {
         "classes may be booleans": ("if target.shape != rows or target.dtype.kind not in \"iu\":", "if target.shape != rows or target.dtype.kind not in \"iub\":"),
         "no target has no least": ("        and labels.size\n        and not 0", "        and not 0"),
         "targets that are tensors on the CPU are not looked at": ("    if not isinstance(target, Tensor) or target.device.kind == \"cpu\":", "    if not isinstance(target, Tensor):"),
+        "nll_loss: classes kept in a byte": ("        ctx.save_for_backward(x, target)\n        return ctx.kernels.nll_loss_forward(x, target)", "        ctx.save_for_backward(x, target.astype('uint8'))\n        return ctx.kernels.nll_loss_forward(x, target)"),
+        "cross_entropy: classes kept in a byte": ("ctx.save_for_backward(probabilities, target)", "ctx.save_for_backward(probabilities, target.astype('uint8'))"),
+        "cross_entropy: classes kept in two bytes": ("ctx.save_for_backward(probabilities, target)", "ctx.save_for_backward(probabilities, target.astype('uint16'))"),
     },
     "functional/pooling.py": {
         "pooling stride 1 by default": ("stride = kernel if stride is None", "stride = (1, 1) if stride is None"),

@@ -77,6 +77,8 @@ FAULTS = {
         "flatten from the last axis but one counts from the front": ("start = start_axis + x.ndim if start_axis < 0 else start_axis", "start = abs(start_axis)"),
         "stack: the new axis from behind is one too early": ("new = axis_of(\"stack\", axis, tensors[0].ndim + 1)", "new = axis % max(1, tensors[0].ndim) if axis < 0 else axis_of(\"stack\", axis, tensors[0].ndim + 1)"),
         "flatten from behind the last axis": ("if not 0 <= start <= max(x.ndim - 1, 0):", "if not 0 <= start <= x.ndim:"),
+        "an index is kept in a byte": ("        ctx.key = key.copy() if isinstance(key, ctx.xp.ndarray) else key\n", "        ctx.key = key.astype('uint8' if key.dtype.kind == 'i' and (key >= 0).all() else key.dtype) if isinstance(key, ctx.xp.ndarray) else key\n"),
+        "an index is kept in two bytes": ("        ctx.key = key.copy() if isinstance(key, ctx.xp.ndarray) else key\n", "        ctx.key = key.astype('uint16' if key.dtype.kind == 'i' and (key >= 0).all() else key.dtype) if isinstance(key, ctx.xp.ndarray) else key\n"),
     },
     "tape.py": {
         "a leaf's gradient may be the array of another tensor's": ("elif not _shares_memory(node, g, i, arrived, leaving):", "elif g.base is None:"),
