@@ -73,33 +73,45 @@ for p in (1, 2, 3, 1.5, math.inf):
 
 @pytest.mark.parametrize("row", OVER_AXES)
 def test_over_every_choice_of_axes(row, rng):
+    for axis in AXES:
+        over_axes(row, axis, rng, 3, 4, 3)
+
+
+@pytest.mark.parametrize("row", OVER_AXES)
+def test_over_lists_of_axes_and_beside_axes_of_length_1(row, rng):
+    for axis in (None, 0, 1, [0], [2, 1], [-1, 0], [0, 1, 2], []):
+        over_axes(row, axis, rng, 1, 3, 1)
+        over_axes(row, axis, rng, 3, 1, 4)
+
+
+def over_axes(row, axis, rng, *shape):
     ours, theirs, options = OVER_AXES[row]
     name = row.split()[0]
     ddof = {"ddof": options["correction"]} if options.get("correction") is not None else {}
-    for axis, keepdims in itertools.product(AXES, (False, True)):
-        a = layouts(rng, apart(rng, 3, 4, 3))
+    axes = tuple(axis) if isinstance(axis, list) else axis  # NumPy takes no list
+    for keepdims in (False, True):
+        a = layouts(rng, apart(rng, *shape))
         if name in ("all", "any"):
             a = np.round(a)
-        if ddof and a.size // np.sum(a, axis=axis).size <= ddof["ddof"]:
+        if ddof and a.size // np.sum(a, axis=axes).size <= ddof["ddof"]:
             with pytest.raises(ValueError, match="expected more than correction"):
                 ours(tinynet.tensor(a), axis=axis, **options)
             continue
         check(
             name,
-            lambda x, axis=axis, keepdims=keepdims: ours(
-                x, axis=axis, keepdims=keepdims, **options
-            ),
-            lambda a, axis=axis, keepdims=keepdims: theirs(a, axis=axis, keepdims=keepdims, **ddof),
+            lambda x, keepdims=keepdims: ours(x, axis=axis, keepdims=keepdims, **options),
+            lambda a, keepdims=keepdims: theirs(a, axis=axes, keepdims=keepdims, **ddof),
             a,
             gradient=name not in ("all", "any"),
         )
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 4), (1, 3, 1)])
 @pytest.mark.parametrize("name", ["argmax", "argmin", "cumsum"])
-def test_along_every_axis(name, rng):
+def test_along_every_axis(name, shape, rng):
     ours, theirs = getattr(tinynet.Tensor, name), getattr(np, name)
     for axis in (0, 1, 2, -1, -2, *([] if name == "cumsum" else [None])):
-        a = layouts(rng, rng.integers(0, 3, (2, 3, 4)).astype(float))  # with equals: the first
+        a = layouts(rng, rng.integers(0, 3, shape).astype(float))  # with equals: the first
         for options in [{}] if name == "cumsum" else [dict(keepdims=False), dict(keepdims=True)]:
             check(
                 name,
@@ -147,7 +159,7 @@ SHAPES = {
     + [(lambda x: x.T, lambda a: a.T)],
     "squeeze": [(lambda x, k=k, s=s: x.reshape(s).squeeze(k), lambda a, k=k, s=s: np.squeeze(
         a.reshape(s), tuple(i for i in range(4) if s[i] == 1 and (k is None or i in np.r_[k] % 4))))
-        for s in ((2, 1, 12, 1), (1, 1, 24, 1)) for k in (None, 1, -1, 0, (1, 3), (0, 2))],
+        for s in ((2, 1, 12, 1), (1, 1, 24, 1)) for k in (None, 1, -1, 0, (1, 3), (0, 2), [3, 1])],
     "unsqueeze": [(lambda x, k=k: x.unsqueeze(k), lambda a, k=k: np.expand_dims(a, k))
                   for k in (0, 1, 3, -1, -4)],
     "split": [(lambda x, n=n, k=k: x.split(n, k), splits(n, k)) for n, k in (
@@ -256,6 +268,10 @@ EQUATIONS = [
     "i,j->ij", "i,j->ji", "ij->ji", "ij->", "ij->j", "ijk->kji", "ijk->ki", "ij,jk,kl->il",
     "ij,jk,kl->li", "ij,kl,jk->il", "ij,kl,jl->ik", "i,ij,j->", "i,j,k->kij", "ij,jk,ik->ij",
     "bi,bj,bk->bijk", "ba,a", "ca,bc", "ji", "zy,yx", "ik,jk", "i,i", "ij,j,k->ki", "ij,k->j",
+    # letters that the tensors have in different orders: summed over, kept, both
+    "ij,ji->", "ij,ji->ij", "ij,ji->ji", "jki,ikj->", "ijk,kji->j", "ib,ai->ba", "baij,abjk->abik",
+    "baij,jakb->kbai", "cab,bca,abc->bca", "kij,jik,jl->il", "bai,iab->ba",
+    "kji,il->jkl", "il,lkj->kij", "bkja,aclb->jckbl",
 ]  # fmt: skip
 
 

@@ -269,6 +269,37 @@ def test_pictures_of_one_pixel_and_of_none():
             F.adaptive_avg_pool2d(tinynet.zeros(1, 1, *shape), 2)
 
 
+@pytest.mark.parametrize(
+    "place, count",
+    [
+        *((place, 300) for place in (0, 127, 128, 254, 255, 256, 299)),
+        (65535, 65600),
+        (65536, 65600),
+    ],
+)
+def test_a_gradient_finds_its_place_among_many(place, count):
+    """Of a window, elements, words, classes: also where a place does not fit in a byte, or two."""
+    values = np.linspace(-2, -1, count)
+    values[place] = 1
+    expected = np.arange(count) == place
+    row, words, logits = leaf(values), leaf(values[:, None]), leaf(values[None])
+    window = leaf(values[:300].reshape(1, 1, 15, 20))
+    for x, y in (
+        *([(window, F.max_pool2d(window, (15, 20)))] if count == 300 else []),
+        (row, row.max()),
+        (row, row[[place]]),
+        (words, F.embedding([place], words)),
+        (logits, -F.nll_loss(logits, [place])),
+    ):
+        x.grad = None
+        y.sum().backward()
+        np.testing.assert_array_equal(x.grad.numpy().ravel(), expected)
+    logits.grad = None
+    F.cross_entropy(logits, [place]).backward()
+    shares = np.exp(values) / np.exp(values).sum()
+    np.testing.assert_allclose(logits.grad.numpy()[0], shares - expected, rtol=1e-12, atol=1e-15)
+
+
 def test_what_just_fits_and_what_just_does_not():
     with pytest.raises(ValueError, match="expected output_padding below stride"):
         F.conv_transpose2d(x4, w4, stride=2, output_padding=(1, 2))

@@ -70,6 +70,24 @@ def test_every_option_of_a_method_arrives(name, monkeypatch):
         assert all(found[key] is usual[key] or found[key] == usual[key] for key in rest), option
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_no_axis_is_named_twice(name):
+    """By NumPy's word and by torch's: refused, also if both say the same, or one is 0."""
+    x, method = tinynet.ones(2, 3, 4), getattr(Operators, name)
+    options = inspect.signature(method).parameters
+    for ours, torchs in (("axis", "dim"), ("start_axis", "start_dim")):
+        for a, b in ((0, 1), (1, 0), (0, 0), (1, 1)) if torchs in options else ():
+            with pytest.raises(TypeError, match=f"{name}: expected axis or dim, got both: {a}"):
+                method(x, **NEEDED.get(name, {}), **{ours: a, torchs: b})
+
+
+@pytest.mark.parametrize("name", ["cat", "stack"])
+def test_no_axis_of_what_is_joined_is_named_twice(name):
+    for a, b in ((0, 1), (1, 0), (0, 0)):
+        with pytest.raises(TypeError, match=f"{name}: expected axis or dim, got both: {a} and {b}"):
+            getattr(tinynet, name)([tinynet.ones(2, 3)], a, dim=b)
+
+
 def test_places_and_types_are_those_that_are_named(monkeypatch):
     monkeypatch.setattr(operators, "call", Spy())
     x = tinynet.zeros(2)

@@ -74,8 +74,9 @@ def test_an_exchange_of_two_axes():
     with pytest.raises(ValueError, match="transpose: expected an axis of a 2-d tensor, got 2"):
         tinynet.transpose(x, 0, 2)
     for axes in ((0, 1), (-2, -1)):
-        with pytest.warns(UserWarning, match=r"the axes stay as they are.* write x\.T"):
+        with pytest.warns(UserWarning, match=r"the axes stay as they are.* write x\.T") as told:
             assert x.transpose(*axes).tolist() == x.tolist()
+        assert [each.filename for each in told] == [__file__]  # the line that called it
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for same in (x.transpose(1, 0), x.transpose(), x.T):
@@ -106,7 +107,9 @@ def test_random_whole_numbers_from_0_on():
     assert set(drawn.tolist()) == {0, 1, 2}
 
 
-@pytest.mark.parametrize("given", [(2, 3), ([1, 2],)])
+@pytest.mark.parametrize(
+    "given", [(2, 3), ([1, 2],), (2, 3, 4), ([1.0], "cpu"), (np.ones(2), None)]
+)
 def test_the_class_makes_no_tensor(given):
     with pytest.raises(TypeError, match=r"Tensor: made by tinynet\.tensor\(\[1, 2\]\)"):
         tinynet.Tensor(*given)

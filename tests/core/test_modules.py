@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import operator
 
 import numpy as np
@@ -206,6 +207,29 @@ def test_layers_in_dicts_and_nested_lists():
     assert not net.blocks[0][0].training and twin.blocks[0][0].training
 
 
+@pytest.mark.parametrize("name", ["_part", "__part", "_", "part_", "_0"])
+def test_a_name_hides_no_part(name):
+    """Parts are found, saved, moved and shown under every name: of attributes and keys."""
+    made = [nn.Linear(2, 1), nn.Parameter(np.ones(2)), nn.Buffer(np.ones(3))]
+    for wrap, path in (
+        (lambda part: part, ""), (lambda part: [part], ".0"),
+        (lambda part: {name: part}, f".{name}"), (lambda part: ({name: [part]},), f".0.{name}.0"),
+    ):  # fmt: skip
+        found = []
+        for part in made:
+            net = nn.Module()
+            setattr(net, name, wrap(part))
+            found += net.state_dict()
+            assert [each for each, _ in net.named_children()] == (
+                [name + path] if isinstance(part, nn.Module) else []
+            )
+            net.eval().to("cpu:1")
+            owned = part._state().values() if isinstance(part, nn.Module) else [part]
+            assert {str(each.device) for each in owned} == {"cpu:1"} and name + path in repr(net)
+            net.train().to("cpu")
+        assert found == [f"{name}{path}{end}" for end in (".weight", ".bias", "", "")]
+
+
 def test_a_list_that_holds_itself_is_left():
     net, layer = nn.Module(), nn.Linear(1, 1)
     net.parts = [layer]
@@ -238,6 +262,12 @@ def test_a_slice_of_layers_is_a_sequential_of_the_same_layers():
     part = net[1:]
     assert isinstance(part, nn.Sequential) and part.layers == net.layers[1:]
     assert next(iter(part.parameters())) is net[1].weight and net[-1] is net.layers[2]
+    net = nn.Sequential(*(nn.Linear(1, 1) for _ in range(5)))
+    for start, stop, step in itertools.product((None, 0, 2, -2, 7), repeat=3):
+        if step != 0:
+            part = net[start:stop:step]
+            assert isinstance(part, nn.Sequential) and part is not net
+            assert part.layers == net.layers[start:stop:step] and len(part) == len(part.layers)
 
 
 def test_a_layer_may_stand_at_several_places(rng):
@@ -495,6 +525,28 @@ def test_every_layer_says_its_options_and_is_its_function(layer, text, function,
         y = layer(x).numpy()
         tinynet.manual_seed(3)
         np.testing.assert_array_equal(y, function(layer, x).numpy())
+
+
+@pytest.mark.parametrize("layer, text, function, shape", LAYERS, ids=[row[1] for row in LAYERS])
+def test_a_layer_in_use_is_the_one_that_was_trained(layer, text, function, shape, rng):
+    """Options count in use as in training; only BatchNorm and Dropout do something else there."""
+    if not function:
+        return
+    twin = copy.deepcopy(layer).eval()
+    if isinstance(layer, nn.Dropout):
+        function = lambda m, x: x  # noqa: E731
+    elif hasattr(layer, "running_mean"):
+        state = {name: rng.uniform(1, 2, part.shape) for name, part in twin._state().items()}
+        twin.load_state_dict(state)
+
+        def function(m, x):
+            running = m.running_mean, m.running_var
+            return F.batch_norm(x, *running, m.weight, m.bias, False, 0, m.eps, relu=m.relu)
+
+    x = tinynet.tensor(rng.normal(size=shape).astype(np.float32))
+    y = twin(x + 0)
+    np.testing.assert_array_equal(y.numpy(), function(twin, x).numpy())
+    assert repr(twin) == repr(layer) and not twin.training
 
 
 def test_no_layer_is_left_out():

@@ -234,9 +234,12 @@ def test_conv_transpose2d_layer(rng):
             F.conv_transpose2d(x, w, **options)
 
 
-def test_relu_layer_in_place(rng):
+@pytest.mark.parametrize("training", [True, False])
+def test_relu_layer_in_place(training, rng):
     x = tinynet.tensor(rng.normal(size=(3, 4)))
-    y = nn.ReLU(inplace=True)(x)
+    y = nn.ReLU().train(training)(x)
+    assert y.data is not x.data and (x.numpy() < 0).any()
+    y = nn.ReLU(inplace=True).train(training)(x)
     assert y.data is x.data and (y.numpy() >= 0).all()
 
 

@@ -335,6 +335,30 @@ def test_a_generator_that_is_left_or_hit_ends_under_no_grad():
     assert seen == [False] * 3 and (a * 2).requires_grad
 
 
+def test_what_raises_under_no_grad_ends_it():
+    """In a block, in a decorated function, in the first or a later step of a generator."""
+    a = leaf([1.0])
+
+    def fail():
+        assert not (a * 2).requires_grad
+        raise KeyError("hit")
+
+    def block():
+        with tinynet.no_grad():
+            fail()
+
+    @tinynet.no_grad()
+    def steps(count):
+        yield from range(count)
+        fail()
+
+    for way in (block, tinynet.no_grad()(fail), lambda: list(steps(0)), lambda: list(steps(2))):
+        for _ in range(2):
+            with pytest.raises(KeyError, match="hit"):
+                way()
+            assert (a * 2).requires_grad
+
+
 def test_no_grad_refuses_what_it_cannot_switch_off():
     async def task():
         pass

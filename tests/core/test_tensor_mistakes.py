@@ -192,13 +192,22 @@ def test_a_mistake_is_answered(number):
 
 
 def test_it_is_said_before_anything_changed():
-    w = leaf()
+    w, y, whole = leaf(), leaf() * 2, tinynet.tensor([1, 2])
     w.sum().backward()
-    before = w.data, w.grad
-    for call in (lambda: setattr(w, "data", 1), lambda: setattr(w, "grad", 1)):
-        with pytest.raises(TypeError):
-            call()
-    assert w.data is before[0] and w.grad is before[1]
+    net = nn.Linear(2, 2)
+    for owner, name, values in (
+        (w, "data", [1, tinynet.zeros(2), np.array([1, 2]), np.array(["a", "b"])]),
+        (w, "grad", [1, np.zeros(2), tinynet.zeros(3), tinynet.zeros(2, device="cpu:1")]),
+        (whole, "data", [1.0, np.array(["a", "b"])]),
+        (whole, "requires_grad", [True]),
+        (y, "requires_grad", [True, False]),
+        (net, "weight", [tinynet.zeros(2, 2), tinynet.zeros(2, 2, requires_grad=True)]),
+    ):
+        before = getattr(owner, name)
+        for value in values:
+            with pytest.raises((TypeError, ValueError, RuntimeError)):
+                setattr(owner, name, value)
+            assert getattr(owner, name) is before, (name, value)
     with pytest.raises(RuntimeError):
         subtract_in_place()
 

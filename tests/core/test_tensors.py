@@ -256,8 +256,11 @@ def test_what_requires_a_gradient_is_set_on_leaves_alone():
             y.requires_grad_(value)
     assert x.requires_grad_(False) is x and not x.requires_grad and not (x * 2).requires_grad
     for kind in ("int64", "bool", "float16"):
-        with pytest.raises(ValueError, match="requires_grad: expected dtype float32 or float64"):
-            tinynet.ones(2, dtype=kind).requires_grad_()
+        plain = tinynet.ones(2, dtype=kind)
+        for refused in (plain.requires_grad_, lambda x=plain: setattr(x, "requires_grad", True)):
+            with pytest.raises(ValueError, match="requires_grad: expected dtype float32 or float"):
+                refused()
+        assert not plain.requires_grad and plain.detach().tolist() == plain.tolist()
         with pytest.raises(ValueError, match="requires_grad: expected dtype float32 or float64"):
             tinynet.tensor(np.ones(2, kind), requires_grad=True)
 

@@ -74,7 +74,7 @@ ROOMS = {
         kernels/*.py {_KERNELS} {_NORMS} core/test_operations.py core/test_gradcheck_table.py
     """,
     "tape": f"""
-        tensors.py {_TAPE} core/test_wrong_calls.py core/test_modules.py core/test_devices.py cuda/test_steps.py cuda/test_memory.py
+        tensors.py {_TAPE} core/test_instead.py core/test_wrong_calls.py core/test_modules.py core/test_devices.py cuda/test_steps.py cuda/test_memory.py
         tape.py {_TAPE} core/test_every_case.py
         function.py {_TAPE} core/test_tape_details.py core/test_every_case.py core/test_profiler.py core/test_tracing.py drawing/test_reading.py core/test_devices.py {_CALLS}
         arithmetic/shapes.py core/test_edges.py core/test_as_numpy.py core/test_handed_on.py core/test_operations.py core/test_every_case.py core/test_gradcheck_table.py core/test_tape.py core/test_wrong_calls.py core/test_devices.py core/test_tape_safety.py core/test_tape_details.py cuda/test_host.py
@@ -90,7 +90,7 @@ ROOMS = {
         profiler.py core/test_profiler.py
         lock.py data/test_lock.py
         saving.py core/test_saving.py training/test_disk.py training/test_checkpoint.py core/test_exchange.py
-        *.py {_TAPE} core/test_handed_on.py core/test_operations.py core/test_tensor_mistakes.py core/test_wrong_calls.py core/test_devices.py
+        *.py {_TAPE} core/test_handed_on.py core/test_instead.py core/test_operations.py core/test_tensor_mistakes.py core/test_wrong_calls.py core/test_devices.py
     """,
     "functional": f"""
         functional/losses.py {_OPERATIONS} {_NORMS} cuda/test_training.py
@@ -109,9 +109,8 @@ ROOMS = {
     "nn": f"""
         nn/module.py core/test_layer_borders.py core/test_modules.py core/test_nn_optim.py
         nn/layers.py core/test_layer_borders.py core/test_tensor_mistakes.py core/test_nn_optim.py {_NORMS} core/test_wrong_calls.py core/test_modules.py
-        nn/activation.py core/test_nn_optim.py
+        nn/activation.py core/test_nn_optim.py core/test_modules.py core/test_operations.py
         nn/init.py core/test_nn_optim.py
-        nn/activation.py core/test_nn_optim.py core/test_operations.py
         nn/attention.py core/test_attention.py core/test_layer_borders.py core/test_nn_optim.py
     """,
     "optim": """

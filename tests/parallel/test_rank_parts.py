@@ -59,8 +59,11 @@ def test_random_numbers_of_shares_are_those_of_the_batch(make):
 
 
 def test_numbers_that_are_not_the_batchs_are_the_same_everywhere():
-    one, two = (rows(lambda n: tinynet.randn(7, 2), first, 3, 6) for first in (0, 3))
-    np.testing.assert_array_equal(one, two)
+    for shape in [(7, 2), (6, 2), (9,), (2, 3), (1,), (0, 3), (0,), ()]:
+        for make in (tinynet.rand, tinynet.randn):
+            parts = [rows(lambda n, x=(make, shape): x[0](x[1]), first, 3, 6) for first in (0, 3)]
+            tinynet.manual_seed(4)
+            np.testing.assert_array_equal(parts, [make(shape).numpy()] * 2)
 
 
 def test_dropout_of_what_has_no_batch_is_refused():

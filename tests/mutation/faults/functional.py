@@ -19,6 +19,9 @@ FAULTS = {
         "classes may be booleans": ("if target.shape != rows or target.dtype.kind not in \"iu\":", "if target.shape != rows or target.dtype.kind not in \"iub\":"),
         "no target has no least": ("        and labels.size\n        and not 0", "        and not 0"),
         "targets that are tensors on the CPU are not looked at": ("    if not isinstance(target, Tensor) or target.device.kind == \"cpu\":", "    if not isinstance(target, Tensor):"),
+        "nll_loss: classes kept in a byte": ("        ctx.save_for_backward(x, target)\n        return ctx.kernels.nll_loss_forward(x, target)", "        ctx.save_for_backward(x, target.astype('uint8'))\n        return ctx.kernels.nll_loss_forward(x, target)"),
+        "cross_entropy: classes kept in a byte": ("ctx.save_for_backward(probabilities, target)", "ctx.save_for_backward(probabilities, target.astype('uint8'))"),
+        "cross_entropy: classes kept in two bytes": ("ctx.save_for_backward(probabilities, target)", "ctx.save_for_backward(probabilities, target.astype('uint16'))"),
     },
     "functional/pooling.py": {
         "pooling stride 1 by default": ("stride = kernel if stride is None", "stride = (1, 1) if stride is None"),
@@ -26,6 +29,7 @@ FAULTS = {
         "windows that hang over are too few": ("stride, padding, bool(ceil_mode))) < 1:", "stride, padding, False)) < 1:"),
         "padding may be as large as the kernel": ("if any(2 * p > k for", "if any(p > k for"),
         "padding below half the kernel": ("if any(2 * p > k for", "if any(2 * p >= k for"),
+        "winners of large windows kept in a byte": ("        ctx.save_for_backward(winner)\n", "        ctx.save_for_backward(winner.astype(\"uint8\", copy=False))\n"),
     },
     "functional/regularization.py": {
         "dropout in use": ("    if training:\n        share", "    if True:\n        share"),
