@@ -15,6 +15,8 @@ from tinynet import GradcheckError, gradcheck, nn
 from tinynet.gradcheck import KinkWarning, check, report
 from tinynet.gradcheck.cases import CASES
 from tinynet.gradcheck.layouts import like
+from tinynet.gradcheck.numerical import Numerical, direction
+from tinynet.gradcheck.subject import borrowed
 
 
 def broken(backward, forward=lambda x: x * x):
@@ -227,6 +229,28 @@ def test_a_kink_does_not_hide_a_wrong_gradient():
 
     with pytest.raises(GradcheckError, match=r"x\[1\] is wrong: analytical \S+, numerical 0;"):
         gradcheck(lambda x: Relu.apply(x), [np.array([0.0, -1.0, 2.0])])
+
+
+def test_what_may_be_off_adds_up_whatever_the_sign():
+    """Errors and noise of outputs, and how far apart the bounds are at kinks: no v of the other
+    sign takes any of it away.
+    """
+    x = np.array([0.3, 0.0, 0.0, 1.1])
+
+    def fn(x):  # kinks; and what is rounded to some ten digits
+        return tinynet.concat([F.relu(x) * F.exp(x), F.exp(x) + 1e3 - 1e3])
+
+    rng = np.random.default_rng(0)
+    with borrowed(fn, [x]) as subject:
+        v = rng.uniform(0.5, 1.5, 2 * x.size)
+        numerical = Numerical(subject, v, check.EPS, rng)
+        u = direction({0: np.array([1.0, -1.0, 1.0, 1.0])}, subject)
+        of_v = numerical.central(u)
+        assert of_v.kink and of_v.error > 0 and of_v.noise > 0
+        for signs in ([1, -1] * 4, [-1, -1, 1, 1] * 2, [-1] * 8):
+            other = numerical.upstream(v * signs).central(u)
+            assert (other.error, other.noise) == pytest.approx((of_v.error, of_v.noise))
+            assert other.high - other.low == pytest.approx(of_v.high - of_v.low)
 
 
 def test_steep_and_strongly_bent_functions():

@@ -74,6 +74,16 @@ def test_leaves_that_were_not_given_are_told(x):
         assert gradcheck(lambda x: F.tanh(x @ w + b) * x.sum(), [x])
 
 
+@pytest.mark.parametrize("count", [1, 10, 11])
+def test_of_many_leaves_that_were_not_given_all_are_counted(count):
+    """And the shapes of ten are told."""
+    leaves = [tinynet.tensor(np.ones(3), requires_grad=True) for _ in range(count)]
+    with pytest.warns(UncheckedWarning) as told:
+        assert gradcheck(lambda x: sum((x * leaf for leaf in leaves), x), [np.ones(3)])
+    assert f"depends on {count} leaves that it was not given" in str(told[0].message)
+    assert str(told[0].message).count("(3,)") == min(count, 10) and len(told) == 1
+
+
 def test_what_cannot_be_checked_is_refused():
     calls = []
 

@@ -20,6 +20,7 @@ from tinynet.gradcheck.__main__ import main
 from tinynet.gradcheck.cases import CASES, has_gradient
 from tinynet.gradcheck.cases.table import Cases
 from tinynet.gradcheck.check import worst_error
+from tinynet.gradcheck.layouts import LAYOUTS
 from tinynet.gradcheck.numerical import Numerical
 from tinynet.operations import OPERATIONS, call
 
@@ -225,6 +226,23 @@ def test_the_command_hands_its_options_on(capsys, monkeypatch):
     other = seen_by("--seed", "1", "--device", "cpu:1")
     assert other["relu"][0] not in (first["relu"][0], first["exp"][0])
     assert set(other["exp"][1:]) == {"cpu:1"} and set(first["exp"][1:]) == {"cpu"}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("device", ["cpu", "cpu:1"])
+def test_the_command_hands_cases_on_as_they_are(name, device, monkeypatch):
+    """Floats in their memory order, all else as it is."""
+    x, labels = LAYOUTS[name](np.arange(1.0, 13).reshape(3, 4)), np.array([1, 2])
+    given, seen = [x, labels, 0.5, "mean", None, (2, 3)], []
+
+    def fn(x, *others):
+        seen.append((x.data.strides, str(x.device), x.tolist()))
+        assert all(a is b for a, b in zip(others, given[1:], strict=True))
+        return x * 2
+
+    monkeypatch.setitem(CASES, "relu", Cases(lambda rng: [(fn, given)], ()))
+    assert main(["relu", "--device", device]) == 0
+    assert seen[0] == (x.copy(order="K").strides, device, x.tolist())
 
 
 def test_the_command_shows_what_is_wrong(capsys, monkeypatch):

@@ -158,6 +158,17 @@ def test_all_that_changes_the_ranges_runs_under_the_lock():
         pool.lock.release()
 
 
+def test_any_number_of_arrays_may_end_between_two_calls():
+    pool = Pool()
+    arrays = [pool.empty((SMALL,), np.uint8) for _ in range(3000)]
+    assert pool.stats().used == 3000 * SMALL
+    del arrays[::2]
+    assert pool.stats().used == 1500 * SMALL and len(pool.free) == 1501
+    del arrays
+    assert pool.stats().used == 0 and len(pool.free) == 1
+    assert not pool.leased and not pool.returned
+
+
 def test_a_lease_that_nobody_knows_is_passed_over():
     """An interrupt came before the pool noted it."""
     pool = Pool()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,6 +43,7 @@ from backwards import (
     wrong_for,
 )
 
+import tinynet
 from tinynet import GradcheckError, gradcheck
 from tinynet.gradcheck import consistency
 from tinynet.recording import is_grad_enabled
@@ -394,6 +396,28 @@ def test_each_check_is_needed(check: Callable, monkeypatch: pytest.MonkeyPatch) 
                     continue
         return
     pytest.fail("no wrong backward of the table needs this check")
+
+
+@pytest.mark.parametrize("frozen, without", [(0, 2), (1, 0), (3, 1)])
+def test_what_is_frozen_is_none_of_those_that_are_checked(frozen: int, without: int) -> None:
+    """Nobody asks for its gradient, in none of the calls; and errors name the others."""
+
+    def of(wrong: bool) -> Callable:
+        def backward(ctx: Any, *arrays: Any) -> Any:
+            *xs, dy = arrays
+            needs = [need for i, need in enumerate(ctx.needs_input_grad) if i != frozen]
+            assert not ctx.needs_input_grad[frozen]
+            factor = 2 if wrong and needs == [i != without for i in range(3)] else 1
+            return [factor * dy * np.prod([*xs[:i], *xs[i + 1 :]], axis=0) for i in range(4)]
+
+        return operation(lambda a, b, c, d: a * b * c * d, backward)
+
+    inputs: list = [X[0], X[1], X[2], X[3]]
+    inputs[frozen] = tinynet.tensor(inputs[frozen])
+    assert gradcheck(of(False), inputs)
+    name = [i for i in range(4) if i != frozen][without]
+    with pytest.raises(GradcheckError, match=f"when input {name} requires none: expected"):
+        gradcheck(of(True), inputs)
 
 
 def test_looser_tolerances_hold_for_all_checks() -> None:

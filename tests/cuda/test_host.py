@@ -217,6 +217,24 @@ def test_a_copy_made_deep_inside_other_work_is_waited_for(pair: tuple[Device, De
         assert (there.download(y) == 1).all() and (there.download(z) == 2).all()
 
 
+@pytest.mark.parametrize("outer", ["Copy", "work"])
+def test_copies_made_before_are_waited_for_inside_other_work(
+    pair: tuple[Device, Device], outer: str
+) -> None:
+    """All of them, by the first work that is no copy: of the sender's, then of the receiver's."""
+    a, b = pair
+    for sender, receiver in ((a, b), (b, a)):
+        for outside in (a, b):
+            xs = [sender.upload(np.ones(n)) for n in (100, 50)]
+            ys = [receiver.copy_from(x, sender) for x in xs]
+            for device, arrays in ((sender, xs), (receiver, ys)):
+                with outside.activate(outer), device.activate("inner"):
+                    for array in arrays:
+                        array += 1
+            for y in ys:
+                assert (receiver.download(y) == 2).all()
+
+
 def test_pinned_memory_of_copies_is_kept_as_long_as_they_read_it(
     machine: fake_cupy.Machine, rng: np.random.Generator
 ) -> None:

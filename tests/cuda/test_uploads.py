@@ -142,6 +142,26 @@ def test_what_is_staged_and_never_uploaded_holds_no_slot(
     np.testing.assert_array_equal(gpu.download(gpu.upload(array)), array)
 
 
+def test_each_slot_is_given_back_once(machine: fake_cupy.Machine, rng: np.random.Generator) -> None:
+    """However often an array is staged, uploaded and changed, and when it ends."""
+    gpu = tinynet.device("cuda")
+    ring = gpu._uploads._large
+    for nbytes in (5000, 20000):  # two slots; more than the three that may be staged
+        array = rng.integers(0, 256, nbytes, np.uint8)
+        for _ in range(3):
+            gpu.stage(array)
+            taken = ring.taken
+            gpu.stage(array)
+            assert ring.taken == taken == min(-(-nbytes // 4096), 3)
+            for _ in range(2):  # what was staged, and what has been changed since
+                np.testing.assert_array_equal(gpu.download(gpu.upload(array)), array)
+                array += 1
+                assert ring.taken == 0
+        gpu.stage(array)
+        del array
+        assert ring.taken == 0 and len({id(slot) for slot in ring.free}) == ring.made <= 4
+
+
 def test_small_arrays_and_other_orders_are_not_staged(
     filled: list[threading.Thread], rng: np.random.Generator
 ) -> None:

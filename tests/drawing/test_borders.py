@@ -56,6 +56,9 @@ def test_numbers_and_ranges():
     assert full(Value.of(np.zeros(20), CPU)) == "20, norm 0, from 0 to 0"
     assert brief(of(1, 2, 3)) == "[1, 2, 3]" and brief(of(1, 2, 3, 4)) == "\u20165.477\u2016"
     assert brief(Value.of(np.array(2.5), CPU)) == "2.5" and brief(None) == ""
+    for one, told in (([2.5], "[2.5]"), ([[2.5]], "[[2.5]]"), (2.5, "2.5")):  # its shape is seen
+        value = Value.of(np.array(one), CPU)
+        assert [array(np.array(one)), brief(value), full(value), listed(value)] == [told] * 4
     assert listed("x" * 60) == "x" * 60 and listed("x" * 61) == "x" * 59 + "\u2026"
     assert listed(of(1, 2)) == "[1, 2]" and listed(0.1 + 0.2) == "0.3" and listed(()) == "()"
     assert listed((True, None, 3)) == "(True, None, 3)" and listed((1,)) == "(1,)"

@@ -15,6 +15,7 @@ import tinynet
 import tinynet.functional as F
 from tinynet import nn
 from tinynet.drawing.layout import lay_out
+from tinynet.drawing.lines import lines_of
 from tinynet.drawing.style import DARK, LIGHT, page_style
 from tinynet.drawing.text import brief, full, shape, size
 from tinynet.tracer import Value
@@ -104,6 +105,33 @@ def test_the_page_shows_each_step(tmp_path):
     assert "y = a b da = dy b, db = dy a" in told and "q = x * y" in told
     titles = [t for t, inside in page.texts if inside[-1][0] == "h3"]
     assert titles == ["Forward is done", "Add", "Mul", "Mul"]
+
+
+class Acts(nn.Module):
+    def __init__(self):
+        self.first, self.act = nn.Linear(2, 2), nn.ReLU()
+        self.rest = nn.Sequential(nn.Tanh(), nn.Linear(2, 2))
+
+    def forward(self, x):
+        return F.exp(self.rest(self.act(self.first(x)))).sum()
+
+
+def test_a_section_says_in_which_module_an_operation_is_and_after_which(tmp_path):
+    """A box has room for one of the two: a number says less than what it comes after."""
+    net = Acts()
+    with tinynet.tracing(net):
+        loss = net(tinynet.tensor(np.ones((1, 2), np.float32)))
+    drawing = tinynet.draw(loss)
+    page = page_of(drawing, tmp_path)
+    titles = [t for t, inside in page.texts if inside[-1][0] == "h3"]
+    assert titles == [
+        "Forward is done", "Sum after rest.layers.1", "Exp after rest.layers.1",
+        "Linear rest.layers.1", "Tanh rest.layers.0, after first", "ReLU act, after first",
+        "Linear first",
+    ]  # fmt: skip
+    boxes = [[*lines_of(box, drawing.graph)] for box in drawing.graph.steps if box.path]
+    places = [lines[1].parts[0].words for lines in boxes]
+    assert places == ["rest.layers.1", "after first", "act", "first"]
 
 
 class First(tinynet.Function):

@@ -160,6 +160,25 @@ def test_local_derivatives(rng):
     assert not edge.is_factor and edge.local.tolist() == [[1], [1], [1]]
 
 
+def test_what_is_a_factor_has_the_shape_of_both(rng):
+    """The gradient that arrives, times it, is the one that leaves: element by element."""
+    row, square, line = (leaf(rng.normal(size=shape)) for shape in ((1, 3), (2, 2), (3,)))
+    for x, y in (
+        (square, square.reshape(4)),
+        (row, row.transpose()),
+        (row, row[0]),
+        (line, line + np.ones((1, 3))),
+    ):
+        (edge,) = [e for e in tinynet.draw(y).graph.edges if e.source.title != "plain"]
+        assert not edge.is_factor and np.array_equal(edge.local, np.eye(x.size))
+    for picked in ([0, 0, 1], [1, 2, 2], [0, 2, 1]):  # below the diagonal, above it, both
+        edge = tinynet.draw(line[picked]).graph.edges[0]
+        assert not edge.is_factor and np.array_equal(edge.local, np.eye(3)[picked])
+    for x, y in ((line, line[[0, 1, 2]]), (square, square * square), (row, row.sum())):
+        edge = tinynet.draw(y).graph.edges[0]
+        assert edge.is_factor and edge.local.shape == x.shape
+
+
 def test_bytes_are_counted_once_and_parameters_apart():
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.LocalResponseNorm(5), nn.LocalResponseNorm(5))
     x = tinynet.tensor(np.ones((2, 3, 9, 9), np.float32))
@@ -272,6 +291,20 @@ def test_what_follows_a_layer_says_so():
     assert [b.after for b in pools] == [
         f"after {tower}.conv{n}" for n in (1, 2, 5) for tower in "ab"
     ]
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_what_joins_two_layers_comes_after_the_one_that_ran_last(turn):
+    """Whichever of the arguments that is."""
+    net = nn.Sequential(*(nn.Linear(2, 2) for _ in range(3)))
+    x = tinynet.tensor(np.ones((1, 2), np.float32))
+    with tinynet.tracing(net):
+        results = [layer(x) for layer in net.layers]
+        joined = tinynet.concat([results[i] for i in (0, 2, 1)[::turn]])
+        loss = F.relu(joined).sum()
+    after = {b.title: b.after for b in tinynet.draw(loss).graph.steps}
+    last = "after layers.2"
+    assert after == {"Sum": last, "ReLU": last, "Concat": last, "Linear": ""}
 
 
 def test_what_belongs_to_an_operation_stands_inside_it():

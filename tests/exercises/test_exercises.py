@@ -126,6 +126,19 @@ def test_a_known_mistake_is_the_one_that_was_meant(name):
         assert found == pytest.approx([*map(float, wanted)], rel=1e-6, abs=1e-5), version.__name__
 
 
+@pytest.mark.parametrize("name", EXERCISES)
+def test_a_solution_gives_the_dtype_it_was_given(name):
+    """What a learner's results are held to."""
+    exercise = EXERCISES[name]
+    for probe in (exercise.example(), *exercise.probes(np.random.default_rng(7))):
+        if not [*checker._arrays(probe)]:
+            continue
+        for given, dtype in ((probe, np.float64), (checker._as_float32(probe), np.float32)):
+            results = checker.outcome(exercise, exercise.solution, given).results
+            dtypes = {r.dtype for r in results if isinstance(r, checker.ARRAY)}
+            assert {d for d in dtypes if d.kind == "f"} <= {np.dtype(dtype)}
+
+
 @pytest.mark.parametrize("turn", [1, -1])
 def test_of_two_mistakes_that_fit_the_one_that_fits_oftener_is_named(turn):
     """Without padding some probes end in an IndexError; in the others it is like a wrong cut."""
@@ -428,7 +441,12 @@ def test_hint_and_solution(run, capsys):
     [
         (["accumulat"], "got accumulat; did you mean accumulate?"),
         (["zzz"], "got zzz; python -m tinynet.exercises --list shows all"),
-        (["--hint"], "expected the NAME of an exercise"),
+        (["--hint"], "expected the NAME of an exercise with --hint or --solution, got none"),
+        (["--solution"], "expected the NAME of an exercise with --hint or --solution, got none"),
+        (["--solution", ".py"], "expected the NAME of an exercise"),
+        (["--solution", "wal"], "got wal; did you mean walk?"),
+        (["--hint", "--solution", "walk"], "not allowed with"),
+        (["--list", "walk"], "expected no NAME with --list or --all, got walk"),
         (["--all", "walk"], "expected no NAME with --list or --all, got walk"),
         (["--all", "--list"], "not allowed with"),
     ],
