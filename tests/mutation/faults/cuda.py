@@ -8,6 +8,9 @@ FAULTS = {
         "upsampling backward on a GPU leaves out the last column of a block": ("j < w * t + t; j++)", "j < w * t + t - 1; j++)"),
     },
     "devices/cuda/lane.py": {
+        "a nested activation does not wait for copies": ("        active.stack.append(self)\n        if self.operation != COPY:\n", "        nested = bool(active.stack)\n        active.stack.append(self)\n        if self.operation != COPY and not nested:\n"),
+        "only the outermost lane waits": ("        if self.operation != COPY:\n            lane.queue", "        if self.operation != COPY and active.stack[0].lane is lane:\n            lane.queue"),
+        "inside a copy nothing waits": ("        if self.operation != COPY:\n            lane.queue", "        if all(a.operation != COPY for a in active.stack):\n            lane.queue"),
         "a copy that begins before a block of memory is not waited for": ("if start < end and first < stop]", "if first <= start < end]"),
         "work does not wait for copies": ("        if self.operation != COPY:\n            lane.queue_waits()\n", ""),
         "copies wait for copies": ("        if self.operation != COPY:\n            lane.queue_waits()\n", "        lane.queue_waits()\n"),
@@ -89,6 +92,7 @@ FAULTS = {
         "an upload is not locked": ("        with self._uploads.lock, self.activate():", "        with self.activate():"),
     },
     "devices/cuda/uploads.py": {
+        "staging an array twice loses the slots of the first time": ("if len(source) <= SMALL or id(array) in self._staged:", "if len(source) <= SMALL:"),
         "the slot is written while it is read": ("            self.copied.synchronize()\n", "            pass\n"),
         "the landing buffer is written while it is read": ("            lane.uploads.wait_event(self.released)\n", "            pass\n"),
         "the array is filled too early": ("        lane.stream.wait_event(self.copied)\n", ""),

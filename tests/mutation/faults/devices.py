@@ -40,6 +40,8 @@ FAULTS = {
         "grown memory keeps a view of the old": ("        if self._memory.nbytes < nbytes:\n", "        if self._memory.nbytes < prod(shape):\n"),
     },
     "devices/memory.py": {
+        "only the last 256 dead leases are remembered": ("self.returned: deque[weakref.ref] = deque()", "self.returned: deque[weakref.ref] = deque(maxlen=256)"),
+        "a thousand dead leases a call": ("        while self.returned:\n            key", "        for _ in range(min(1000, len(self.returned))):\n            key"),
         "the peak in the statistics is what is used now": ("self.used, sum(segment.nbytes for segment in self.segments), self.peak", "self.used, sum(segment.nbytes for segment in self.segments), self.used"),
         "a range is returned twice": ("            del self.leased[key], self.returned[0]\n", "            del self.returned[0]\n"),
         "the rest of a range is lost": ("[(start + nbytes, stop)] if stop > start + nbytes else []", "[]"),

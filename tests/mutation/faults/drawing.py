@@ -5,6 +5,8 @@
 
 FAULTS = {
     "drawing/reading.py": {
+        "after: the last argument's operation, not the newest": ("newest = self.boxes[max(before, key=lambda other: other.number)]", "newest = self.boxes[before[-1]]"),
+        "any square Jacobian that is diagonal is a factor": ("        elif shape == of and not (jacobian - np.diag(np.diag(jacobian))).any():", "        elif len(jacobian) == len(jacobian.T) and not (\n            jacobian - np.diag(np.diag(jacobian))\n        ).any():"),
         "nodes of the first path alone": ("        new = {source[0] for source in node.inputs if type(source) is tuple} - found\n", "        new = {source[0] for source in node.inputs[:1] if type(source) is tuple} - found\n"),
         "a freed graph is drawn": ("        if node.inputs is None:\n", "        if False:\n"),
         "the newest first": ("return sorted(found, key=lambda node: node.number)", "return sorted(found, key=lambda node: -node.number)"),
@@ -93,6 +95,7 @@ FAULTS = {
         "a gradient is seen from the first step": ("            parts.append(Part(\"grad\", text.brief(output.gradient), box.step))", "            parts.append(Part(\"grad\", text.brief(output.gradient)))"),
     },
     "drawing/page.py": {
+        "a section's title has the path or what it comes after, not both": ("place = \", \".join(filter(None, (box.path, box.after)))", "place = box.path or box.after or \"\""),
         "names are not escaped": ("yield f\"to <b>{escape(name)}</b>", "yield f\"to <b>{name}</b>"),
         "a section stays for two steps": ("data-to=\"{box.step + 1}\">'", "data-to=\"{box.step + 2}\">'"),
         "24 of 24 and 0 more": ("    if len(edges) > MOST:\n", "    if len(edges) >= MOST:\n"),
@@ -103,6 +106,7 @@ FAULTS = {
         "a sum without its first part": ("            total = f\"{text.full(edge.before)} + {text.full(edge.gradient)} = {total}\"", "            total = f\"{text.full(edge.gradient)} = {total}\""),
     },
     "drawing/text.py": {
+        "an array of one element is shown as a number": ("    if np.ndim(values) == 0:\n", "    if np.size(values) == 1:\n        values = np.asarray(values).reshape(())\n"),
         "the range in the panel ends where it begins": ("from {number(value.least)} to {number(value.largest)}", "from {number(value.least)} to {number(value.least)}"),
         "a minus before a zero": ("return f\"{x + 0:.4g}\"", "return f\"{x:.4g}\""),
         "1e+03 kB": ("while amount >= 999.5 and", "while amount >= 1000 and"),

@@ -46,6 +46,10 @@ FAULTS = {
         "no case is too large": ("return [Trial(partial(gradcheck, fn, xs), sum(x.size for x in xs)) for fn, xs in cases]", "return [Trial(partial(gradcheck, fn, xs)) for fn, xs in cases]"),
     },
     "exercises/__main__.py": {
+        "--solution without NAME is let through": ("if not name and (arguments.hint or arguments.solution):", "if not name and arguments.hint:"),
+        "--list with NAME is let through": ("if name and (arguments.list or arguments.all):", "if name and arguments.all:"),
+        "NAME is .py alone": ("if not name and (arguments.hint", "if arguments.name is None and (arguments.hint"),
+        "--hint and --solution together": ("what.add_argument(\"--solution\"", "parser.add_argument(\"--solution\""),
         "a file is written over": ("open(path, \"x\", encoding=\"utf-8\")", "open(path, \"w\", encoding=\"utf-8\")", "    if path.exists():\n        print(f\"{path.name}: {exercise", "    if path.exists() and path.stat().st_size > 1000:\n        print(f\"{path.name}: {exercise"),
         "wrong is status 0": ("return 0 if _is_right(exercise, path, print) else 1", "_is_right(exercise, path, print)\n        return 0"),
         "all right though one is wrong": ("return 0 if right == found > 0 else 1", "return 0 if right > 0 else 1"),
@@ -80,5 +84,14 @@ FAULTS = {
         "all dropped is not tried": ("for p in (0.2, 0.75, 1):", "for p in (0.2, 0.75):"),
     },
     "exercises/conv2d_backward.py": {
+    },
+    "exercises/central_difference.py": {
+        "the solution gives float64 for float32": ("    \"\"\"\n    gradient = np.zeros_like(x)\n", "    \"\"\"\n    gradient = np.zeros(x.shape)\n"),
+    },
+    "exercises/col2im.py": {
+        "the solution gives float64 for float32": ("    )  # (N, C, OH, OW, kh, kw)\n    padded = np.zeros((N, C, H + 2 * ph, W + 2 * pw), col.dtype)", "    )  # (N, C, OH, OW, kh, kw)\n    padded = np.zeros((N, C, H + 2 * ph, W + 2 * pw))"),
+    },
+    "exercises/im2col.py": {
+        "the solution gives float64 for float32": ("col = np.zeros((C, kh, kw, OH, OW, N), x.dtype)", "col = np.zeros((C, kh, kw, OH, OW, N))"),
     },
 }

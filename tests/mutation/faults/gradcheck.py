@@ -5,6 +5,7 @@
 
 FAULTS = {
     "gradcheck/check.py": {
+        "the number of leaves not given counts only those shown": ("            shapes = \", \".join(str(x.shape) for x in subject.strangers[:WORST])\n", "            shown = subject.strangers[:WORST]\n            shapes = \", \".join(str(x.shape) for x in shown)\n", "depends on {len(subject.strangers)} leaves", "depends on {len(shown)} leaves"),
         "upstream gradients are all ones": ("vs = [rng.standard_normal(shape) for shape in subject.shapes]", "vs = [np.ones(shape) for shape in subject.shapes]"),
         "large outputs hide small ones": ("(v / size).ravel()", "v.ravel()"),
         "inputs together are not compared": ("for i in checked), compare.together(checked)]", "for i in checked)]"),
@@ -49,6 +50,7 @@ FAULTS = {
         "a kink in every direction is an error": (" and not whole.kinks.all():", ":"),
     },
     "gradcheck/consistency.py": {
+        "all but one: counted among all variables": ("(without,) = set(c.checked) - set(alone)", "(without,) = set(range(len(s.variables))) - set(alone)"),
         "a coarser gradient in float64 after a call in float32 is not noticed": ("    when = \"in float64 after a call in float32\"\n    c.expect(when, c.gradients(when, c.v), c.of_v)\n", ""),
         "outputs are never used alone": ("    each_output_alone,\n", ""),
         "memory orders: the outputs may differ": ("        if same_values:\n            outputs", "        if False:\n            outputs"),
@@ -140,6 +142,7 @@ FAULTS = {
         "labels may be changed": ("for leaf in leaves], before)\n        self._expect_arguments_unchanged()\n", "for leaf in leaves], before)\n"),
     },
     "gradcheck/numerical.py": {
+        "noises of either sign cancel": ("noise=float(np.abs(v) @ noise),", "noise=float(np.abs(v @ noise)),"),
         "the complex step is believed": ("            if not (seen & same).all():\n                return False\n", ""),
         "the complex step compared on the sum": ("            if not (seen & same).all():", "            if not abs((slopes - values).sum()) <= 1e-6 * np.abs(slopes).sum() + 3 * errors.sum():"),
         "the complex step compared for one output": ("            if not (seen & same).all():", "            if not (seen & same).any():"),
@@ -202,6 +205,7 @@ FAULTS = {
         "the worst may be one that is right": ("    order = np.argsort(np.where(c.wrong, -np.nan_to_num(error, nan=np.inf), np.inf), kind=\"stable\")\n", "    order = np.argsort(-np.nan_to_num(error, nan=np.inf), kind=\"stable\")\n"),
     },
     "gradcheck/__main__.py": {
+        "the memory order of a case is lost": ("return Tensor(where.upload(x), where, requires_grad=True)", "return Tensor(where.upload(np.ascontiguousarray(x)), where, requires_grad=True)"),
         "wrong gradients are status 0": ("return 1 if failures else 0", "return 0"),
         "the same numbers for all operations": ("np.random.default_rng([arguments.seed, number])", "np.random.default_rng(arguments.seed)"),
         "the seed is forgotten": ("np.random.default_rng([arguments.seed, number])", "np.random.default_rng([0, number])"),
