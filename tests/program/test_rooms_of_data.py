@@ -309,6 +309,18 @@ def test_a_tables_task(sweeps):
         room.feeding(None, task, {"inputs": [2], "targets": [1]}, raw=True)
 
 
+@pytest.mark.parametrize(
+    "room",
+    [table(), ROOM, BOTH, Unlabelled(loss=None, show=None, say=None)],
+    ids=lambda room: type(room).__name__,
+)
+def test_where_nothing_is_given_nothing_is_set(room):
+    """Not even data: those of the program, which are told as embedded."""
+    parser = Parser()
+    room.add_options(parser, str)
+    assert vars(parser.parse_args([])) == dict.fromkeys(["data", *room.settings()])
+
+
 # --- What is shown of a test ----------------------------------------------------------------------
 
 
