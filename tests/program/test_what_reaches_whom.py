@@ -229,16 +229,23 @@ def test_a_net_of_a_variant_is_used_with_the_variants_data(told, capsys):
             wide.made = plain.made = None
             loaded = told.program.load(paths)
             assert loaded.recipe.data is room and room.made is not None
+            assert (wide.made is None or plain.made is None) == (other not in paths)
             assert loaded.recipe.title == "first net" + " (wide)" * (first == "w")
             assert loaded.about.get("variant") == ("wide" if first == "w" else None)
             assert len(loaded.models) == len(paths)
             before = len(room.evaluated)
-            assert told.run("--eval", *paths) == 0 and len(room.evaluated) == before + 1
-            assert room.asked[-1][1]["width"] == room.width
+            for more in ([], ["--data", "here"]):
+                assert told.run("--eval", *paths, *more) == 0
+                assert room.asked[-1][1]["width"] == room.width
+            assert len(room.evaluated) == before + 2
         capsys.readouterr()
         room.predict = lambda *each, first=first: [f"as {first}"]
         assert told.run("--predict", first, "one") == 0
         assert capsys.readouterr().out == f"as {first}\n"
+    told.program.variants = {}
+    wrong = r"^w/best.safetensors: expected a net of this program \(.*third\), got wide$"
+    with pytest.raises(tinynet.CheckpointError, match=wrong):
+        told.program.load(["p", "w"])
 
 
 def test_nets_of_others_are_for_programs_of_pictures(told, capsys):
