@@ -76,7 +76,6 @@ FAULTS = {
         "nodes of the module before": ("        writer.begin(step.path)\n", "        writer.begin(graph.steps[0].path)\n"),
         "one name may be an input's and a result's": ("    names = [*(wire.name for wire in graph.inputs), *outputs, *state]", "    names = [*outputs, *state]"),
         "a node may be called as a buffer": ("state = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]", "state = [name for name, _ in model.named_parameters()]"),
-        "a node may be called as a parameter": ("for name, _ in (*model.named_parameters(), *model.named_buffers())]", "for name, _ in model.named_buffers()]"),
         "a node may be called as an input": ("writer = Writer(onnx, names)", "writer = Writer(onnx, [*outputs, *state])"),
     },
     "onnx/recording.py": {
@@ -109,7 +108,6 @@ FAULTS = {
         "whole numbers are written as int64": ("self.weights[wire.name] = np.asarray(wire.array)", "self.weights[wire.name] = np.asarray(wire.array, np.int64 if wire.array.dtype.kind in 'iu' else None)"),
         "float64 is written as float32": ("self.weights[wire.name] = np.asarray(wire.array)", "self.weights[wire.name] = np.asarray(wire.array, np.float32 if wire.array.dtype.kind == 'f' else None)"),
         "booleans are written as bytes": ("self.weights[wire.name] = np.asarray(wire.array)", "self.weights[wire.name] = np.asarray(wire.array, np.uint8 if wire.array.dtype.kind == 'b' else None)"),
-        "a constant is called as a weight": ("name = self._free(f\"{self._path}/constant\".lstrip(\"/\"))", "name = f\"{self._path}/constant\".lstrip(\"/\")"),
     },
     "onnx/reading.py": {
         "a broadcast bias at the end": ("if axis is not None and node.get(\"broadcast\", 0):", "if axis is not None and node.get(\"broadcast\", 1) > 1:"),

@@ -253,6 +253,9 @@ FAULTS = {
         "one limit for both": ("parts = [PartDataset(each, count) for each, count in zip(sets, limits, strict=False)]", "parts = [PartDataset(each, limits[0]) for each, count in zip(sets, limits, strict=False)]"),
         "each rank tests all": ("mine.share, mine.every = (0, 1), (ranks.rank, ranks.size)", "mine.share, mine.every = (0, 1), (0, 1)"),
         "a border at the top of an exported net": ("edges = (0, self.border, 0, self.border)", "edges = (self.border, 0, self.border, 0)"),
+        "the first classes of more are tested": ("if tests.dataset.classes != task.classes:", "if task.classes[: len(tests.dataset.classes)] != tests.dataset.classes:"),
+        "classes that come after those known are tested": ("if tests.dataset.classes != task.classes:", "if tests.dataset.classes[: len(task.classes)] != task.classes:"),
+        "a net of grey pictures is tested on coloured ones": ("        if knows != has:\n", "        if knows > has:\n"),
     },
     "program/starting.py": {
         "auto keeps more than there are": ("    while size > examples:\n        size //= 2\n", ""),
@@ -310,7 +313,6 @@ FAULTS = {
         "a bias of any length": ("fits = array is not None and tuple", "fits = array is not None and array.ndim < 2 or array is not None and tuple"),
         "widths told are the means": ("(f\", over {_list(look['width'])}\" if", "(f\", over {_list(look['mean'])}\" if"),
         "means told are the widths": ("less {_list(look['mean'])}\"", "less {_list(look['width'])}\""),
-        "the order of colours is told as RGB": ("f\"pictures: {look['order']}, less", "f\"pictures: RGB, less"),
         "four digits of a mean are told": ("f\"{n:g}\" for n in numbers", "f\"{n:.4g}\" for n in numbers"),
         "--looks caffe is offered with torchvision's mean": ("BGR, less {_list(CAFFE_MEAN)})", "BGR, less {_list(IMAGENET_MEAN)})"),
         "--looks torchvision is offered with its mean as its width": ("{_list(IMAGENET_WIDTH)}) or", "{_list(IMAGENET_MEAN)}) or"),
