@@ -133,7 +133,6 @@ FAULTS = {
         "a picture of nothing": ("    if not rows:\n        return \"\"\n", ""),
         "verdict on a ratio against the paper's ratio, not its logarithm": ("        log = math.log(row.paper) if is_ratio(row) and row.paper else row.paper\n        said = verdict(difference_, log)\n", "        said = verdict(difference_, row.paper)\n"),
         "a seed that the other side lacks is zero": ("    seeds = sorted(ours.keys() & theirs.keys())\n    return {s: ours[s] for s in seeds}, {s: theirs[s] for s in seeds}\n", "    seeds = sorted(ours)\n    return {s: ours[s] for s in seeds}, {s: theirs.get(s, 0.0) for s in seeds}\n"),
-        "a seed that this side lacks is zero": ("seeds = sorted(ours.keys() & theirs.keys())\n    return {s: ours[s] for s in seeds}, {s: theirs[s] for s in seeds}", "seeds = sorted(theirs)\n    return {s: ours.get(s, 0.0) for s in seeds}, {s: theirs[s] for s in seeds}"),
         "pairs by place, not by seed": ("    return {s: ours[s] for s in seeds}, {s: theirs[s] for s in seeds}", "    n = len(seeds)\n    return dict(list(ours.items())[:n]), dict(list(theirs.items())[:n])"),
         "a figure of zero is no figure": ("if line.get(figure) is not None:", "if line.get(figure):"),
     },
