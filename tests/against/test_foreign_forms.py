@@ -290,6 +290,40 @@ def with_storages(what: Any) -> bytes:
     return file.getvalue()
 
 
+EVERY = {
+    "PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1",
+    "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "EMPTY_DICT", "EMPTY_LIST",
+    "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "TUPLE", "APPEND", "APPENDS", "SETITEM",
+    "SETITEMS", "BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET", "GLOBAL",
+    "STACK_GLOBAL", "REDUCE", "BINPERSID",
+}  # fmt: skip
+WORDS = [f"word {n}" for n in range(300)]  # more than a byte counts
+TREE = {
+    "one": [1], "numbers": [0, 255, 256, 65535, 65536, -1, 2**31 - 1, 2**31, -(2**70), 0.5],
+    "others": [None, True, False, "", "x" * 300], "rows": ((), (1,), (1, 2), (1, 2, 3), (1,) * 4),
+    "inside": {"one": {}, 2: {"a": [], "b": [[]]}, 3: {"c": ()}}, "words": WORDS,
+    "again": WORDS[::-1], "lists": [WORDS, WORDS],
+}  # fmt: skip
+
+
+def test_every_word_that_a_pickle_of_weights_may_use() -> None:
+    """In each protocol: the tree that went in, what was shared still shared."""
+    seen = set()
+    for protocol in (2, 3, 4, 5):
+        data = pickle.dumps(TREE, protocol)
+        found = unpickled(io.BytesIO(data))
+        assert found == TREE and repr(found) == repr(TREE)  # True is no 1
+        assert found["words"] is found["lists"][0] is found["lists"][1]
+        assert found["inside"]["one"] is not found["inside"][2]
+        assert found["inside"][2]["a"] is not found["inside"][2]["b"]
+        net = saved({"weight": torch.zeros(2)}, zipped=False, protocol=protocol)
+        stream = io.BytesIO(net)
+        for _ in range(4):
+            seen |= {op.name for op, *_ in pickletools.genops(stream)}
+        seen |= {op.name for op, *_ in pickletools.genops(data)}
+    assert seen >= EVERY
+
+
 @pytest.mark.parametrize(
     "data, why",
     [

@@ -304,9 +304,64 @@ def test_names_that_meet(tmp_path: Any) -> None:
     names = ["a", "b", "fc/Gemm", "c", "fc/Gemm_2"]
     found = exported(tmp_path, Small("ends"), outputs=names).run(names, {"x": ROWS})
     assert [y.shape for y in found] == [(3, 4), (3, 4), (3, 3), (3,), (3, 3)]
-    for name in ("x", "weight", "fc.bias"):
+    for name in ("x", "weight", "fc.bias", "frozen.weight", "frozen.running_var"):
         with pytest.raises(tinynet.ModelFileError, match=f"got {name!r} twice; rename one"):
             exported(tmp_path, Small(), outputs=[name])
+
+
+class Called(nn.Module):
+    """Weights and inputs called as nodes and constants would be."""
+
+    def __init__(self) -> None:
+        self.Mul, self.Sub = nn.Parameter(weight(4)), nn.Buffer(weight(4))
+        self.Mul_2, self.constant = nn.Buffer(weight(4)), nn.Buffer(weight(4))
+
+    def forward(self, Add: Any, Sqrt: Any) -> Any:  # noqa: N803
+        y = (Add + self.Mul) * (self.Sub - Add) * self.Mul_2
+        return (y * y + 2.5).sqrt() - self.constant * 3.5 + Sqrt
+
+
+def test_names_of_weights_and_inputs_are_theirs(tmp_path: Any) -> None:
+    net, given = Called(), (ROWS, ROWS + 1)
+    session = exported(tmp_path, net, given, outputs=["Add_2"])
+    (theirs,) = session.run(None, dict(zip(["Add", "Sqrt"], given, strict=True)))
+    with tinynet.no_grad():
+        ours = net(*map(tinynet.tensor, given)).numpy()
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    model = onnx.load(tmp_path / "net.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    weights = {w.name: onnx.numpy_helper.to_array(w) for w in model.graph.initializer}
+    for name, array in net.state_dict().items():
+        np.testing.assert_array_equal(weights[name], array)
+    names = [*weights, *(x.name for x in model.graph.input)]
+    names += [name for node in model.graph.node for name in node.output]
+    assert len(names) == len({*names})
+
+
+KINDS = ("float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
+
+
+class Kinds(nn.Module):
+    """A result of each type, from a buffer of it."""
+
+    def __init__(self) -> None:
+        large = {"float64": 1 + 2.0**-40, "int64": 2**40 + 1, "int32": 2**30 + 1}
+        for kind in KINDS:
+            setattr(self, kind, nn.Buffer(np.full(4, large.get(kind, 1), kind)))
+
+    def forward(self, x: Any) -> Any:
+        return tuple(getattr(self, kind) for kind in KINDS)
+
+
+def test_weights_keep_their_types(tmp_path: Any) -> None:
+    net = Kinds()
+    found = exported(tmp_path, net, outputs=[f"y{i}" for i in range(len(KINDS))])
+    for kind, theirs in zip(KINDS, found.run(None, {"x": ROWS}), strict=True):
+        assert theirs.dtype == kind
+        np.testing.assert_array_equal(theirs, getattr(net, kind).numpy())
+    for kind, y in zip(KINDS, tinynet.onnx.load(tmp_path / "net.onnx").eval()(ROWS), strict=True):
+        assert y.dtype == kind
+        np.testing.assert_array_equal(y.numpy(), getattr(net, kind).numpy())
 
 
 class Tokens(nn.Module):

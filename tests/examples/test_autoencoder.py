@@ -40,6 +40,19 @@ def test_noise_hides_a_share_of_the_pixels_and_not_of_the_target(rng):
     assert loss == pytest.approx(((given_back - x.numpy()) ** 2).sum() / 50, rel=1e-5)
 
 
+def test_each_pixel_of_each_picture_has_its_own_luck():
+    """Along no axis do two neighbours hide together more often than chance has it."""
+    net = autoencoder.Autoencoder((3, 16, 16), 2, 0.25, CPU)
+    tinynet.manual_seed(4)
+    hidden, again = (net.spoil(tinynet.ones(12, 3, 16, 16)).numpy() == 0 for _ in "12")
+    for axis in range(4):
+        alike = hidden == np.roll(hidden, 1, axis)
+        assert alike.mean() == pytest.approx(0.75**2 + 0.25**2, abs=0.03), axis
+        rest = tuple({*range(4)} - {axis})
+        np.testing.assert_allclose(hidden.mean(axis=rest), 0.25, atol=0.1)
+    assert (hidden == again).mean() == pytest.approx(0.625, abs=0.03)
+
+
 def test_pca_leaves_what_the_smaller_axes_hold(rng):
     x = rng.normal(size=(30, 1, 3, 4))
     flat = (x - x.mean(axis=0)).reshape(30, 12)

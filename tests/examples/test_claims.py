@@ -189,6 +189,16 @@ def test_only_seeds_that_both_have_are_compared():
     lines = written("norm", "top1_error", {"whole": [20.0, 22.0], "none": [23.0]})
     (row,) = STATEMENTS["norm"].comparisons
     assert page.compared(plan("norm"), row, lines) == ({0: 23.0}, {0: 20.0})
+    for whole, none, seeds in (
+        ([20.0], [23.0, 25.0], [0]), ([20.0, None], [None, 23.0], []), ([], [23.0], []),
+        ([20.0, 21.0], [], []), ([None, 21.0], [22.0, 23.0], [1]), ([0.0, 1.0], [0.0, 0.0], [0, 1]),
+    ):  # fmt: skip
+        lines = written("norm", "top1_error", {"whole": whole, "none": none})
+        ours, theirs = page.compared(plan("norm"), row, lines)
+        assert ours == {seed: none[seed] for seed in seeds}
+        assert theirs == {seed: whole[seed] for seed in seeds}
+        found = page.found_of(plan("norm"), row, lines)
+        assert (found.pairs if found else 0) == len(seeds)
 
 
 def test_an_error_that_was_not_reached_counts_as_one_epoch_more():

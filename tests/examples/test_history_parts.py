@@ -234,16 +234,19 @@ def test_what_is_shown_of_hidden_units_and_of_planes(monkeypatch):
 
 
 def test_what_counts_as_wrong_and_what_is_left_alone():
-    """Off by less than 0.2: nothing; by 0.5 or more: wrong."""
+    """Off by less than 0.2: nothing; by 0.5 or more: wrong, once however many units are."""
 
     def net(x):
         return x
 
-    target = tinynet.tensor(np.zeros((3, 2), np.float32))
-    y = tinynet.tensor(np.array([[0.1, -0.2], [0.4, 0.0], [0.5, -0.7]], np.float32))
+    target = tinynet.tensor(np.zeros((5, 3), np.float32))
+    off = [[0.1, -0.2, 0], [0.4, 0.0, 0], [0.5, -0.7, 0], [0, 0, 0], [0, 0, -0.5]]
+    y = tinynet.tensor(np.array(off, np.float32))
     found = backprop.error(net, y, target)
-    assert found["loss"].item() == pytest.approx((0.2**2 + 0.3**2 + 0.5**2) / 2)
-    assert found["wrong"].item() == pytest.approx(100 / 3)
+    assert found["loss"].item() == pytest.approx((0.2**2 + 2 * 0.3**2 + 0.5**2) / 2)
+    assert found["wrong"].item() == 40
+    found = backprop.error(net, 1 - y, 1 - target)  # the same on the other side
+    assert found["loss"].item() == pytest.approx(0.235) and found["wrong"].item() == 40
 
 
 # --- Nets that make pictures ----------------------------------------------------------------------

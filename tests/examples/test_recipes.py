@@ -239,6 +239,20 @@ def test_a_checkpoint_builds_its_net(module, preset):
     assert {m.p for m in net.modules() if isinstance(m, nn.Dropout)} == dropped
 
 
+@pytest.mark.parametrize("module", sorted({module for module, _ in BUILT}))
+def test_the_seed_says_all_that_a_net_begins_with(module):
+    """Weights and buffers, bit for bit; another seed, others."""
+    preset, about = next((p, about) for (m, p), (about, _) in BUILT.items() if m == module)
+    found = []
+    for seed in (1, 1, 2):
+        tinynet.manual_seed(seed)
+        net = program_of(module).build({"preset": preset, **about}, (tinynet.device("cpu"),))
+        found.append({name: array.tobytes() for name, array in net.state_dict().items()})
+    assert found[0] == found[1]
+    drawn = {name for name in found[0] if found[0][name] != found[2][name]}
+    assert drawn and "c3.seen" not in drawn and ("codes" in drawn) == (module == "lenet5")
+
+
 LAYERS = """
 Autoencoder: down up; Families: person relation rest; Layers: layers
 BERT: tokens places norm1 blocks head norm2 bias; bert.Block: attention norm1 widen narrow norm2

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import tinynet
+from tinynet import nn
 from tinynet.data import ArrayDataset, Loader
 from tinynet.data.prepare import Options
 from tinynet.errors import DataError
@@ -160,8 +161,25 @@ def test_mistakes_of_features(words, said, run, tmp_path, monkeypatch, capsys):
     assert line.count("\n") == 1 and said in line and not list(Path(".").glob("f.*"))
 
 
-def test_a_net_of_others_has_no_layers_to_name(run, capsys, monkeypatch):
-    other = published.Prepared(SimpleNamespace(features=lambda x: x), "RGB", (1.0,), CPU)
+@pytest.mark.parametrize("out", ["f.npy", "f.png"])
+def test_without_a_name_it_is_the_last_layer_that_a_net_has(out, run, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(features, "draw_patches", lambda patches, *_, groups: drawn.append(patches))
+    run.net.preset = replace(run.net.preset, layers=run.net.preset.layers[:-1])
+    del run.net.a.fc7, run.net.b.fc7
+    run.net.fc8 = nn.Identity()
+    assert features.main(["run", str(tmp_path / out), "--data", "there"]) == 0
+    if drawn:
+        assert len(drawn[0]) == 10  # fc6, five units of each tower
+    else:
+        wanted = rows_of(run, run.train, "fc6")
+        np.testing.assert_allclose(np.load(tmp_path / out), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_net_of_others_has_no_layers_to_name(run, tmp_path, capsys, monkeypatch):
+    net = nn.Sequential(nn.Flatten())
+    net.features = lambda x: 2 * x.flatten(1)
+    other = published.Prepared(net, "RGB", (1.0,), CPU)
     monkeypatch.setattr(
         alexnet.PROGRAM, "load",
         lambda *_: Loaded([other], run.task, run.about, SimpleNamespace(data=Sets())),
@@ -169,6 +187,11 @@ def test_a_net_of_others_has_no_layers_to_name(run, capsys, monkeypatch):
     for words in (["f.png", "--data", "x"], ["f.npy", "1.png", "--layer", "conv1"]):
         assert features.main(["run", *words]) == 2
         assert "a net of others: expected features in .npy" in capsys.readouterr().err
+    for words, rows in ((["3.png", "0.png"], 2), (["--data", "x"], 300)):
+        assert features.main(["run", str(tmp_path / "f.npy"), *words]) == 0
+        said = f"f.npy: {rows} pictures, 256 values each\n"
+        assert np.load(tmp_path / "f.npy").shape == (rows, 256)
+        assert capsys.readouterr().out.endswith(said)
 
 
 def test_what_stands_in_a_row_of_similar_pictures(run, tmp_path, monkeypatch, capsys):

@@ -196,6 +196,8 @@ def test_names_of_a_programs_own():
     [
         ({"a": 1, "b": 1}, "1"), ({"a": 1, "b": 2}, "a 1, b 2"), ({"a": None}, "none"),
         ({"a": [1, 2], "b": None}, "a 1,2, b none"), ({"a": 1.0, "b": 1}, "a 1.0, b 1"),
+        ({"a": 0, "b": None}, "a 0, b none"), ({"a": [0], "b": 0.0}, "a 0, b 0.0"),
+        ({"a": False, "b": [0, 1]}, "a False, b 0,1"), ({"a": [None]}, "None"), ({"a": ""}, ""),
     ],
 )  # fmt: skip
 def test_values_of_recipes_in_words(values, words):

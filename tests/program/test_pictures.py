@@ -264,15 +264,25 @@ def test_options_give_what_settings_take():
 # --- What is said of them -------------------------------------------------------------------------
 
 
-def test_other_classes_or_channels_are_refused():
-    data = Pictures()
-    task, _ = task_of(data, dataset(16))
+@pytest.mark.parametrize(
+    "names, channels, said",
+    [
+        (["c0", "c2", "c1"], 3, "the classes that"),  # as many, in another order
+        (["c0", "c1"], 3, "the classes that"), (["c0", "c1", "c2", "c3"], 3, "the classes that"),
+        (["c0", "c1", "C2"], 3, "the classes that"), (["c0", "c1", "c2"], 1, "3 channels, .* 1 ch"),
+    ],
+)  # fmt: skip
+def test_other_classes_or_channels_are_refused(names, channels, said):
+    """Whichever of the two the net was trained on."""
+    data, own = Pictures(), dataset(16)
+    other = dataset(16, channels)
+    other.classes = names
     settings = {**data.settings(), **GIVEN}
-    other = dataset(16)
-    other.classes = ["c0", "c2", "c1"]  # as many, in another order
-    for pictures, said in ((other, "the classes that"), (dataset(16, 1), "pictures of 3 channels")):
-        tests = data.loader(settings, about_of(data, pictures), pictures, False)
-        with pytest.raises(CheckpointError, match=said):
+    for known, given in ((own, other), (other, own)):
+        task, _ = task_of(data, known)
+        tests = data.loader(settings, about_of(data, given), given, False)
+        words = said if known is own else said.replace("3 channels, .* 1 ch", "1 channel, .* 3 ch")
+        with pytest.raises(CheckpointError, match=words):
             data.evaluate([], task, tests, full=False)
 
 

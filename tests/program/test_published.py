@@ -95,6 +95,10 @@ def test_what_pictures_are_before_these_nets():
     np.testing.assert_allclose(np.array(found["width"]) / 255, [0.229, 0.224, 0.225], rtol=1e-12)
     assert found["order"] == "RGB" and published.LOOKS["caffe"]["order"] == "BGR"
     assert published.LOOKS["caffe"]["mean"] == (122.679, 116.669, 104.007)  # of R, G, B
+    assert [published._looks(look) for look in published.LOOKS.values()] == [
+        "pictures: RGB, less 123.675, 116.28, 103.53, over 58.395, 57.12, 57.375",
+        "pictures: BGR, less 122.679, 116.669, 104.007",
+    ]
     for name, crop in (("torchvision", 224), ("caffe", 227), ("onnx", 224)):
         recipe = published.PUBLISHED[name]
         assert (recipe.data.picture_size, recipe.data.crop) == (256, crop)
@@ -201,6 +205,55 @@ def test_classes_are_counted_in_the_last_layer(kind, shape, classes, monkeypatch
             published._alexnet("x", kind, {f"w{n}": np.zeros(2) for n in range(count)}, names)
 
 
+@pytest.mark.parametrize(
+    "name, shape, fits",
+    [
+        ("first.weight", (3, 2, 1, 4), True), ("first.weight", (3, 2, 4), True),
+        ("first.weight", (1, 3, 2, 1, 4, 1), True), ("first.weight", (2, 3, 1, 4), False),
+        ("first.weight", (3, 4, 1, 2), False), ("first.weight", (3, 8), False),
+        ("first.weight", (24,), False), ("first.weight", (3, 2, 2, 2), False),
+        ("first.weight", (4, 1, 2, 3), False), ("first.weight", (3, 2, 1, 5), False),
+        ("first.bias", (1, 1, 1, 3), True), ("first.bias", (3, 1), True),
+        ("first.bias", (), False), ("first.bias", (4,), False), ("first.bias", None, False),
+        ("last.weight", (1, 1, 5, 6), True), ("last.weight", (6, 5), False),
+        ("last.bias", (6,), False), ("last.bias", (5, 5), False),
+    ],
+)  # fmt: skip
+def test_weights_of_a_file_have_their_shapes(name, shape, fits, monkeypatch):
+    """Axes of one may be missing or too many; the others are those of the net, in their order."""
+
+    def net(kind, classes, device):
+        parts = nn.Conv2d(2, 3, (1, 4)), nn.Linear(6, classes)
+        made = nn.Sequential()
+        made.conv1, made.fc8 = parts
+        return made
+
+    monkeypatch.setattr(published, "OneTower", net)
+    names = {"conv1": "first", "fc8": "last"}
+    shapes = {"first.weight": (3, 2, 1, 4), "first.bias": (3,)}
+    shapes |= {"last.weight": (5, 6), "last.bias": (5,)}
+
+    def read(**more):
+        given = shapes | {name: shape} | more
+        arrays = {n: np.arange(np.prod(s, dtype=int)) for n, s in given.items() if s is not None}
+        arrays = {n: x.reshape(given[n]) for n, x in arrays.items()}
+        return published._alexnet("x.pth", "caffe", arrays, names).weights
+
+    if fits:
+        found = read()
+        assert [*found] == ["net.conv1.weight", "net.conv1.bias", "net.fc8.weight", "net.fc8.bias",
+                            "share"]  # fmt: skip
+        for array, wanted in zip(found.values(), shapes.values(), strict=False):
+            np.testing.assert_array_equal(array, np.arange(array.size).reshape(wanted))
+            assert array.dtype == np.float32
+        with pytest.raises(ModelFileError, match="AlexNet's layers alone, got other, too"):
+            read(other=(3,))
+    else:
+        got = "none" if shape is None else re.escape(str(shape))
+        with pytest.raises(ModelFileError, match=rf"^x.pth: expected .* of shape .*, got {got}$"):
+            read()
+
+
 def test_features_of_a_net_are_rows():
     """What the last layer with weights sees."""
     nodes = [dict(op="Conv", inputs=["h", "w"], outputs=["y"], name="")]
@@ -258,7 +311,9 @@ def test_a_file_that_says_nothing_of_its_pictures(looks, order, width, onnx_file
     )
     assert found.said[1].startswith(f"pictures: {order}, less ") and len(found.said) == 2
     assert (", over " in found.said[1]) == (looks == "torchvision")
-    with pytest.raises(ModelFileError, match="say --looks torchvision"):
+    said = [re.escape(published._looks(look)[15:]) for look in published.LOOKS.values()]
+    words = r"say --looks torchvision \(RGB, {}\) or --looks caffe \(BGR, {}\)$"
+    with pytest.raises(ModelFileError, match=words.format(*said)):
         published.read("net.onnx", None)
 
 

@@ -30,6 +30,11 @@ CPU = (tinynet.device("cpu"),)
 GIVEN = {"batch_size": 2, "seed": 3, "workers": None, "data": None}
 
 
+def forms(batch):
+    """Shapes and types of a batch on trial: both say how much memory it takes."""
+    return [(x.shape, x.dtype) for x in batch]
+
+
 # --- A text ---------------------------------------------------------------------------------------
 
 
@@ -91,7 +96,7 @@ def test_facts_of_a_net_that_reads():
     assert ROOM.task(about, {}, CPU).chance == pytest.approx(math.log(3))
     with pytest.raises(CheckpointError, match="sees 4 characters, got one of 5"):
         ROOM.task(about | {"length": 5}, {}, CPU)
-    assert [x.shape for x in ROOM.zeros(about, 7, CPU[0])] == [(7, 4), (7, 4)]
+    assert forms(ROOM.zeros(about, 7, CPU[0])) == [((7, 4), np.int64)] * 2
     feeding = ROOM.feeding("net", None, about, raw=False)
     (tokens,) = feeding.example
     assert (
@@ -242,7 +247,7 @@ def test_facts_of_a_net_that_translates():
     assert BOTH.reached({"figures": figures}) == said
     task = BOTH.task(about, {}, CPU)
     assert task.translate is backwards and task.chance == pytest.approx(math.log(6))
-    assert [x.shape for x in BOTH.zeros(about, 3, CPU[0])] == [(3, 16)] * 3
+    assert forms(BOTH.zeros(about, 3, CPU[0])) == [((3, 16), np.int64)] * 3
     feeding = BOTH.feeding("net", None, about, raw=False)
     source, said = feeding.example
     assert source.shape == said.shape == (1, 16) and feeding.metadata == about
@@ -278,7 +283,7 @@ def test_rows_or_sweeps(sweeps, lengths):
         np.testing.assert_array_equal(found, array)
     about = room.describe({}, both[0])
     assert about == {"inputs": [2], "targets": [1]}
-    assert [x.shape for x in room.zeros(about, 5, CPU[0])] == [(5, 2), (5, 1)]
+    assert forms(room.zeros(about, 5, CPU[0])) == [((5, 2), np.float32), ((5, 1), np.float32)]
     for size, train in ((1, True), (1, False), (3, False), (3, True)):
         settings = GIVEN | {"batch_size": size}
         if sweeps and train and size > 1:
@@ -307,6 +312,18 @@ def test_a_tables_task(sweeps):
     assert feeding.example.shape == (1, 2) and feeding.takes == "rows, float32 (N, 2)"
     with pytest.raises(ValueError, match="--raw is for pictures: leave it out"):
         room.feeding(None, task, {"inputs": [2], "targets": [1]}, raw=True)
+
+
+@pytest.mark.parametrize(
+    "room",
+    [table(), ROOM, BOTH, Unlabelled(loss=None, show=None, say=None)],
+    ids=lambda room: type(room).__name__,
+)
+def test_where_nothing_is_given_nothing_is_set(room):
+    """Not even data: those of the program, which are told as embedded."""
+    parser = Parser()
+    room.add_options(parser, str)
+    assert vars(parser.parse_args([])) == dict.fromkeys(["data", *room.settings()])
 
 
 # --- What is shown of a test ----------------------------------------------------------------------
@@ -435,7 +452,7 @@ def test_a_net_that_makes_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr(task.make_inputs, "ahead", lambda batches: [batches])
     assert task.ahead("batches") == ["batches"]
     assert (task.arrays()["mean"] == 0).all()
-    assert [x.shape for x in room.zeros(about, 3, CPU[0])] == [(3, 1, 8, 8)]
+    assert forms(room.zeros(about, 3, CPU[0])) == [((3, 1, 8, 8), np.float32)]
     for shape in ((6, 9, 9, 1), (6, 8, 8, 3)):
         other = ArrayDataset(np.zeros(shape, np.uint8), np.arange(6) % 2, ["a", "b"])
         settings = {**room.settings(), **GIVEN, "workers": 0}

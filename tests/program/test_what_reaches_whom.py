@@ -9,13 +9,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from told_program import Set, Told, settings_in, weights_of
+from told_program import Room, Set, Told, settings_in, weights_of
 
 import tinynet
 from tinynet import nn, random
 from tinynet.optim import SGD
 from tinynet.parallel.ranks import Ranks
+from tinynet.program import Pictures, Program, Recipe
 from tinynet.program import program as module
+from tinynet.program.published import PUBLISHED
 from tinynet.training import checkpoint as files
 from tinynet.training.metrics import read_config
 
@@ -202,6 +204,64 @@ def test_coarser_products_are_for_gpus_and_stay_with_the_run(told, monkeypatch, 
     coarse.clear()
     assert told.run("--resume", "--out", "a", "--epochs", 4, "--device", "cpu:0") == 0
     assert told.run("--out", "b", "--device", "cuda:0") == 0 and not coarse
+    for use in (["--eval", "a"], ["--predict", "a", "one"]):
+        capsys.readouterr()
+        assert told.run(*use, "--device", "cuda:0") == 0 and not coarse
+        assert told.run(*use, "--tf32", "--device", "cpu:0") == 2 and not coarse
+        assert "--tf32 is for GPUs" in capsys.readouterr().err
+        assert told.run(*use, "--tf32", "--device", "cuda:0") == 0 and coarse == [True]
+        coarse.clear()
+
+
+def test_a_net_of_a_variant_is_used_with_the_variants_data(told, capsys):
+    """Tested, asked and exported; nets of several variants are fed as the first is."""
+    plain, wide = told.rooms[0], Room(5)
+    told.program.variants = {
+        "wide": SimpleNamespace(
+            about="rows of five",
+            of=lambda recipe, name: replace(recipe, title=f"{recipe.title} ({name})", data=wide),
+        )
+    }
+    assert told.run("--out", "w", "--variant", "wide") == 0 and told.run("--out", "p") == 0
+    assert [*map(len, (wide.loaders, plain.loaders))] == [2, 2]
+    for first, other, room in (("w", "p", wide), ("p", "w", plain)):
+        for paths in ([first], [first, first], [first, other]):
+            wide.made = plain.made = None
+            loaded = told.program.load(paths)
+            assert loaded.recipe.data is room and room.made is not None
+            assert (wide.made is None or plain.made is None) == (other not in paths)
+            assert loaded.recipe.title == "first net" + " (wide)" * (first == "w")
+            assert loaded.about.get("variant") == ("wide" if first == "w" else None)
+            assert len(loaded.models) == len(paths)
+            before = len(room.evaluated)
+            for more in ([], ["--data", "here"]):
+                assert told.run("--eval", *paths, *more) == 0
+                assert room.asked[-1][1]["width"] == room.width
+            assert len(room.evaluated) == before + 2
+        capsys.readouterr()
+        room.predict = lambda *each, first=first: [f"as {first}"]
+        assert told.run("--predict", first, "one") == 0
+        assert capsys.readouterr().out == f"as {first}\n"
+    told.program.variants = {"narrow": told.program.variants["wide"]}
+    wrong = r"^w/best.safetensors: expected a net of this program \(narrow\), got wide$"
+    with pytest.raises(tinynet.CheckpointError, match=wrong):
+        told.program.load(["p", "w"])
+
+
+def test_nets_of_others_are_for_programs_of_pictures(told, capsys):
+    of_pictures = Program("nets", {"first": Recipe("a net", Pictures(), 1, 1, 1.0)}, None)
+    for name, recipe in PUBLISHED.items():
+        run = {"title": recipe.title, "settings": {"preset": name}}
+        assert of_pictures.recipe(name) is recipe and of_pictures.owns(run)
+        assert not told.program.owns(run)
+        with pytest.raises(
+            tinynet.CheckpointError,
+            match=rf"^recipe: .*program \(first, second, third\), got {name}$",
+        ):
+            told.program.recipe(name)
+    with pytest.raises(SystemExit):
+        told.run("--out", "a", "--import", "net.onnx")
+    assert "unrecognized arguments: --import" in capsys.readouterr().err
 
 
 def test_what_a_batch_cannot_be(told, monkeypatch, capsys):

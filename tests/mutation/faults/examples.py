@@ -68,6 +68,9 @@ FAULTS = {
         "a sheet of the fields of tower a's first layer": ("groups=model.preset.towers)", "groups=1)"),
         "rows in the order of training": ("Loader(train, 128, crop=inputs.size, train=False)", "Loader(train, 128, crop=inputs.size, train=True)"),
         "a sheet of a rank's pictures": ("if args.pictures or args.out.suffix == \".png\":", "if args.pictures:"),
+        "fc7 of every net": ("        \"--layer\",\n        default=\"\",", "        \"--layer\",\n        default=\"fc7\","),
+        "a sheet of fc7 of every net": ("(layers[-1] if drawn and layers else \"\")", "(\"fc7\" if drawn and layers else \"\")"),
+        "features of nets of others are refused": ("if (layer or drawn) and layer not in layers:", "if layer not in layers and not (layers and not layer):"),
     },
     "examples/similar.py": {
         "captions of test pictures are taken from the training set": ("caption(name, test) for name", "caption(name, train) for name"),
@@ -129,6 +132,9 @@ FAULTS = {
         "colour without its chance": ("    if figure == \"colour\":\n        return f\"{value:.2f} ({line['colour_p']:.2f})\"\n", ""),
         "a picture of nothing": ("    if not rows:\n        return \"\"\n", ""),
         "verdict on a ratio against the paper's ratio, not its logarithm": ("        log = math.log(row.paper) if is_ratio(row) and row.paper else row.paper\n        said = verdict(difference_, log)\n", "        said = verdict(difference_, row.paper)\n"),
+        "a seed that the other side lacks is zero": ("    seeds = sorted(ours.keys() & theirs.keys())\n    return {s: ours[s] for s in seeds}, {s: theirs[s] for s in seeds}\n", "    seeds = sorted(ours)\n    return {s: ours[s] for s in seeds}, {s: theirs.get(s, 0.0) for s in seeds}\n"),
+        "pairs by place, not by seed": ("    return {s: ours[s] for s in seeds}, {s: theirs[s] for s in seeds}", "    n = len(seeds)\n    return dict(list(ours.items())[:n]), dict(list(theirs.items())[:n])"),
+        "a figure of zero is no figure": ("if line.get(figure) is not None:", "if line.get(figure):"),
     },
     "examples/paper/claims.py": {
         "runs without their ten views are done": ("return known is None or (views and \"ten_views\" not in known)", "return known is None"),
@@ -167,11 +173,18 @@ FAULTS = {
         "noise in use alone": ("    y = net(net.spoil(x) if net.noise else x)\n    return {\"loss\"", "    y = net(x)\n    return {\"loss\""),
         "pixels hidden in training alone": ("    y = net(net.spoil(x) if net.noise else x)\n", "    y = net(net.spoil(x) if net.noise and net.training else x)\n"),
         "all layers with xavier": ("found += [nn.Linear(n, m, device=device), nn.ELU()]", "found += [nn.Linear(n, m, weight_init=nn.init.xavier(), device=device), nn.ELU()]"),
+        "all pictures of a batch lose the same pixels": ("return x * (tinynet.rand(*x.shape, device=x.device) >= self.noise).float()", "hidden = tinynet.rand(*x.shape[1:], device=x.device) < self.noise\n        return x * (1 - hidden.float())"),
+        "all channels lose the same pixels": ("tinynet.rand(*x.shape, device=x.device) >= self.noise", "tinynet.rand(len(x), 1, *x.shape[2:], device=x.device) >= self.noise"),
+        "whole rows are lost": ("tinynet.rand(*x.shape, device=x.device) >= self.noise", "tinynet.rand(*x.shape[:3], 1, device=x.device) >= self.noise"),
+        "whole columns are lost": ("tinynet.rand(*x.shape, device=x.device) >= self.noise", "tinynet.rand(*x.shape[:2], 1, x.shape[3], device=x.device) >= self.noise"),
+        "the same pixels are lost each time": ("return x * (tinynet.rand(*x.shape, device=x.device) >= self.noise).float()", "luck = tinynet.tensor(np.random.default_rng(0).random(x.shape, np.float32), device=x.device)\n        return x * (luck >= self.noise).float()"),
     },
     "examples/history/backprop.py": {
         "siblings of oneself": ("siblings = parents @ parents.T & ~np.eye(12, dtype=bool)", "siblings = parents @ parents.T"),
         "tested on what it learns": ("return (x[4:], target[4:]), (x[:4], target[:4])", "return (x[4:], target[4:]), (x[4:8], target[4:8])"),
         "it learns what it is tested on": ("return (x[4:], target[4:]), (x[:4], target[:4])", "return (x, target), (x[:4], target[:4])"),
+        "wrong is counted by units": ("    wrong = ((off >= 0.5).float().sum(1) > 0).float()\n", "    wrong = (off >= 0.5).float()\n"),
+        "one wrong unit is none": ("((off >= 0.5).float().sum(1) > 0).float()", "((off >= 0.5).float().sum(1) > 1).float()"),
     },
     "examples/history/bert.py": {
         "a gap filled by a gap": ("[:, : len(vocabulary)].argmax(axis=1)", ".argmax(axis=1)"),
@@ -229,6 +242,9 @@ FAULTS = {
         "C3 begins large": ("start((16, 6, 5, 5)) * seen", "nn.init.he()((16, 6, 5, 5)) * seen"),
         "C1 as the layers' own": ("nn.Conv2d(channels, 6, 5, padding=2, weight_init=start, device=device)", "nn.Conv2d(channels, 6, 5, padding=2, device=device)"),
         "sampling begins as a sum": ("np.full((maps, 1, 1), 0.25, np.float32)", "np.full((maps, 1, 1), 1.0, np.float32)"),
+        "codes that the seed does not say": ("codes = random.generator().choice([-1, 1], (classes, CODE)).astype(np.float32)\n        self.codes", "draw = np.random.default_rng()\n        codes = draw.choice([-1, 1], (classes, CODE)).astype(np.float32)\n        self.codes"),
+        "codes that are the same for every seed": ("random.generator().choice([-1, 1], (classes, CODE))", "np.random.default_rng(0).choice([-1, 1], (classes, CODE))"),
+        "first weights that the seed does not say": ("return random.generator().uniform(-2.4", "return np.random.default_rng().uniform(-2.4"),
     },
     "examples/history/perceptron.py": {
         "xor is or": ("np.array([-1, 1, 1, -1], np.float32)", "np.array([-1, 1, 1, 1], np.float32)"),

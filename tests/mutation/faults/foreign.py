@@ -37,6 +37,10 @@ FAULTS = {
         "a tuple of three takes two": ("            count = int(op[-1])", "            count = min(int(op[-1]), 2)"),
         "a transposed tensor comes as it lies": ("    strides = [s * flat.itemsize for s in part.strides]", "    strides = sorted((s * flat.itemsize for s in part.strides), reverse=True)"),
         "what is not in a state dict is passed over": ("            raise ValueError(f\"{name}, which is no tensor\")\n    return tree", "            continue\n    return {k: v for k, v in tree.items() if isinstance(v, Part)}"),
+        "more than 256 names are not found again": ("elif op in (\"BINGET\", \"LONG_BINGET\"):", "elif op == \"BINGET\":"),
+        "true is 1": ("\"NEWTRUE\": True", "\"NEWTRUE\": 1"),
+        "false is none": ("\"NEWFALSE\": False}", "\"NEWFALSE\": None}"),
+        "lists from the memo are copies": ("stack.append(memo[arg])", "stack.append(list(memo[arg]) if isinstance(memo[arg], list) else memo[arg])"),
     },
     "foreign/caffe.py": {
         "fixed fields of four and of eight bytes are exchanged": ("{1: 8, 5: 4}", "{1: 4, 5: 8}"),

@@ -75,6 +75,8 @@ FAULTS = {
         "a result may be called as a node": ("writer = Writer(onnx, names)", "writer = Writer(onnx, names[: len(graph.inputs)] + state)"),
         "nodes of the module before": ("        writer.begin(step.path)\n", "        writer.begin(graph.steps[0].path)\n"),
         "one name may be an input's and a result's": ("    names = [*(wire.name for wire in graph.inputs), *outputs, *state]", "    names = [*outputs, *state]"),
+        "a node may be called as a buffer": ("state = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]", "state = [name for name, _ in model.named_parameters()]"),
+        "a node may be called as an input": ("writer = Writer(onnx, names)", "writer = Writer(onnx, [*outputs, *state])"),
     },
     "onnx/recording.py": {
         "the net alone gets its mode back": ("        for module, mode in training.items():\n            module.training = mode\n", "        net.train(training[net])\n"),
@@ -102,6 +104,10 @@ FAULTS = {
         "several sizes are open": ("shape = [\"N\" if n is None and i == 0 else n for i, n in enumerate(wire.shape)]", "shape = [None if n is None else n for n in wire.shape]"),
         "attributes do not count": ("        doing = op, *inputs, repr(sorted(attributes.items()))", "        doing = op, *inputs, repr(sorted(attributes))"),
         "names that are taken come twice": ("        return name if number == 1 else self._free(f\"{name}_{number}\")", "        return name if number == 1 else f\"{name}_{number}\""),
+        "weights are float32 whatever they were": ("self.weights[wire.name] = np.asarray(wire.array)", "self.weights[wire.name] = np.asarray(wire.array, np.float32)"),
+        "whole numbers are written as int64": ("self.weights[wire.name] = np.asarray(wire.array)", "self.weights[wire.name] = np.asarray(wire.array, np.int64 if wire.array.dtype.kind in 'iu' else None)"),
+        "float64 is written as float32": ("self.weights[wire.name] = np.asarray(wire.array)", "self.weights[wire.name] = np.asarray(wire.array, np.float32 if wire.array.dtype.kind == 'f' else None)"),
+        "booleans are written as bytes": ("self.weights[wire.name] = np.asarray(wire.array)", "self.weights[wire.name] = np.asarray(wire.array, np.uint8 if wire.array.dtype.kind == 'b' else None)"),
     },
     "onnx/reading.py": {
         "a broadcast bias at the end": ("if axis is not None and node.get(\"broadcast\", 0):", "if axis is not None and node.get(\"broadcast\", 1) > 1:"),
