@@ -344,6 +344,17 @@ def test_a_header_without_a_name_keeps_the_name_before():
         assert [member.name for member in tar_members(io.BytesIO(data), "x")] == [name, "b"]
 
 
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_long_name_is_for_one_file_or_folder_alone(form):
+    long, data = "l" * 200, io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=form) as tar:
+        for name in (f"{long}/", "a", f"{long}/b", "c"):
+            member = tarfile.TarInfo(name)
+            member.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
+            tar.addfile(member)
+    assert [member.name for member in tar_members(data, "x")] == ["a", f"{long}/b", "c"]
+
+
 # ---- one picture
 
 

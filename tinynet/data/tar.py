@@ -57,11 +57,12 @@ def tar_members(file: BinaryIO, name: str, start: int = 0, end: int | None = Non
                 raise DataError(f"{name}: a name of {header.size:,} bytes at byte {data - start:,}")
             file.seek(data)
             long_name = _long_name(header.type, file.read(header.size)) or long_name
-        elif header.type in _FILES:
+            continue
+        if header.type in _FILES:
             yield Member(long_name or header.name, data, header.size)
-            long_name = None
         elif header.type not in (tarfile.DIRTYPE, tarfile.XGLTYPE):
             raise DataError(f"{name}: expected only files, got {header.name}, a link or device")
+        long_name = None  # it was that of this file, or of this folder
 
 
 def _long_name(kind: bytes, data: bytes) -> str | None:

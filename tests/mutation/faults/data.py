@@ -433,7 +433,8 @@ FAULTS = {
         "classes are called by what stands before the first point": ("            wnid = inner.name.rpartition(\"/\")[2].removesuffix(\".tar\")\n", "            wnid = inner.name.partition(\".\")[0]\n"),
     },
     "data/tar.py": {
-        "a long name stays": ("            long_name = None\n", ""),
+        "a long name stays": ("        long_name = None  # it was that of this file, or of this folder\n", ""),
+        "a folder's long name goes to the next file": ("            yield Member(long_name or header.name, data, header.size)\n", "            yield Member(long_name or header.name, data, header.size)\n            long_name = None\n", "        long_name = None  # it was that of this file, or of this folder\n", ""),
         "padding of a full block": ("data + -(-header.size // BLOCK) * BLOCK", "data + (header.size // BLOCK + 1) * BLOCK"),
         "links pass": ("elif header.type not in (tarfile.DIRTYPE, tarfile.XGLTYPE):", "elif False:"),
         "the limit is not held": ("    if len(data) > limit:\n", "    if len(data) > 2 * limit:\n"),
