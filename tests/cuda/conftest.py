@@ -35,6 +35,20 @@ def few_threads_a_block() -> None:
     kernel.__call__ = launched
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Each test imports tinynet's CUDA modules anew. Where Python may leave no bytecode in the
+    project (PYTHONDONTWRITEBYTECODE) it goes into a folder of this session: without it half of the
+    time of these tests is compiling.
+    """
+    before = sys.dont_write_bytecode, sys.pycache_prefix
+    if sys.dont_write_bytecode:
+        folder = str(tmp_path_factory.mktemp("bytecode"))
+        sys.dont_write_bytecode, sys.pycache_prefix = False, folder
+    yield
+    sys.dont_write_bytecode, sys.pycache_prefix = before
+
+
 @pytest.fixture
 def machine() -> Iterator[fake_cupy.Machine]:
     """A machine of two GPUs, simulated."""
