@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-import warnings
 
 import numpy as np
 import pytest
@@ -96,10 +95,8 @@ def test_neither_pieces_nor_what_was_in_memory_count(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_single_precision_stays_so_and_is_near_double(name):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        single, double = outcomes(name, np.float32), outcomes(name)
+def test_single_precision_stays_so_and_is_near_double(name, warnings_are_errors):
+    single, double = outcomes(name, np.float32), outcomes(name)
     for arrays in single:
         assert {a.dtype for a in arrays if a is not None and a.dtype.kind == "f"} <= {
             np.dtype(np.float32)
