@@ -53,7 +53,7 @@ class Told(Task):
 
 
 class Set(list):
-    source = "a set"
+    source = property(lambda self: f"a set of {len(self)}")
 
 
 class Rows:

@@ -12,7 +12,7 @@ import pytest
 
 from tinynet.errors import DataError
 from tinynet.training import checkpoint, report
-from tinynet.training.metrics import MetricsLog, write_config
+from tinynet.training.metrics import MetricsLog, read_config, write_config
 from tinynet.training.plots import draw_kernels
 from tinynet.training.report import write_report
 from tinynet.training.stopwatch import PHASES
@@ -157,7 +157,7 @@ def test_kernels_are_those_of_the_best_net(tmp_path, no_curves, rng):
         ("milestones", [], "by the schedule of the recipe"),
         ("milestones", [2, 4.5], "2, 4.5"),
         ("story", [[3, "freeze", "conv1"], [9, "lr", "0.1"]], "3 freeze conv1, 9 lr 0.1"),
-        ("data", None, "embedded"),
+        ("data", None, "the program's own"),
         ("limit_batches", None, "all"),
         ("a_new_one", None, "none"),
         ("a_new_one", "", ""),
@@ -186,10 +186,16 @@ def test_where_a_run_stands(tmp_path, no_curves):
         page = write_report(tmp_path).read_text()
         assert ("not at its end" in page) == (said is not None)
         assert said is None or f"not at its end: {said} are done" in page
+    assert "<h1>a net</h1>" in page
     data = {"train": [60000, "a <b>"], "test": [10000, "c"]}
     write_config(tmp_path, {"data": None}, "a net", Classification, data=data)
     page = write_report(tmp_path).read_text()
     assert "60,000 pictures to train on (a &lt;b&gt;), 10,000 to test on (c)" in page
+    assert "<h1>a net on a &lt;b&gt;</h1>" in page
+    config = read_config(tmp_path)
+    config["settings"]["data"] = "somewhere/d"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert "<h1>a net on d</h1>" in write_report(tmp_path).read_text()
 
 
 def test_texts_and_pictures_of_a_language_model(tmp_path, no_curves):

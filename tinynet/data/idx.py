@@ -59,7 +59,9 @@ def find_idx(folder: Path, split: str, kind: str) -> Path | None:
     return None
 
 
-def open_idx(folder: Path, classes: list[str] | None = None) -> tuple[ArrayDataset, ArrayDataset]:
+def open_idx(
+    folder: Path, classes: list[str] | None = None, source: str = ""
+) -> tuple[ArrayDataset, ArrayDataset]:
     """Training and test set from the four IDX files in a folder; pictures (N, H, W, 1)."""
     arrays = {}
     for split in ("train", "t10k"):
@@ -85,7 +87,10 @@ def open_idx(folder: Path, classes: list[str] | None = None) -> tuple[ArrayDatas
         classes = [str(k) for k in range(highest + 1)]
     train, test = (
         ArrayDataset(
-            arrays[s, "images-idx3"][..., None], arrays[s, "labels-idx1"], classes, str(folder)
+            arrays[s, "images-idx3"][..., None],
+            arrays[s, "labels-idx1"],
+            classes,
+            source or str(folder),
         )
         for s in ("train", "t10k")
     )
@@ -94,4 +99,4 @@ def open_idx(folder: Path, classes: list[str] | None = None) -> tuple[ArrayDatas
 
 def fashion_mnist() -> tuple[ArrayDataset, ArrayDataset]:
     """The embedded part of Fashion-MNIST: 10,000 + 2,000 grey 28 x 28 pictures, balanced."""
-    return open_idx(Path(__file__).parent / "fashion", FASHION_CLASSES)
+    return open_idx(Path(__file__).parent / "fashion", FASHION_CLASSES, "embedded Fashion-MNIST")

@@ -25,7 +25,7 @@ Arrays = tuple[np.ndarray, ...]  # inputs (N, ...), targets (N, ...)
 class Table(Sequences):
     """Rows of arrays, each an example; or, with `sweeps`, so many examples that are all of it."""
 
-    source = "made by the program"
+    source = "data made by the program"
 
     def __init__(self, arrays: Arrays, sweeps: int):
         self.arrays, self.sweeps = arrays, sweeps

@@ -200,7 +200,7 @@ class Program:
                 if args.set and trainer.epoch == trainer.epochs:
                     print("what --set changed counts once a larger --epochs goes on")
             data = {
-                name: [len(each), each.source if settings["data"] else "embedded"]
+                name: [len(each), each.source]
                 for name, each in (("train", train_set), ("test", test_set))
             }
             drawn = (*self.kernels, *published.KERNELS)

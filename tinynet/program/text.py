@@ -203,7 +203,7 @@ class Translations(Language):
         )
 
     def open(self, settings: dict) -> tuple[Pairs, Pairs]:
-        source = settings["data"] or "made by the program"
+        source = settings["data"] or "sentences made by the program"
         if settings["data"]:
             pairs = read_pairs(Path(settings["data"]))
             end = math.ceil((1 - TEST) * len(pairs))

@@ -37,7 +37,7 @@ PHASES = {
 SETTINGS = {
     "preset": ("network", ""),
     "device": ("devices", ""),
-    "data": ("data", "embedded"),
+    "data": ("data", "the program's own"),
     "epochs": ("epochs", ""),
     "batch_size": ("examples a batch", ""),
     "lr": ("learning rate at the start", ""),
@@ -116,8 +116,8 @@ def write_report(folder: Path) -> Path:
     evaluation = _evaluation(folder)
     train = [line for line in lines if line["kind"] == "train"]
     tests = [line for line in lines if line["kind"] == "test"]
-    data = config["settings"].get("data")
-    title = f"{config['title']} on {Path(data).name if data else 'embedded data'}"
+    data = config["settings"].get("data") or (config["data"] and config["data"]["train"][1])
+    title = config["title"] + (f" on {Path(data).name}" if data else "")
     body = [
         f"<h1>{escape(title)}</h1>",
         *(f'<p class="small">{escape(line)}</p>' for line in _about(folder, config, tests)),

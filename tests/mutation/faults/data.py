@@ -489,7 +489,7 @@ FAULTS = {
         "an IDX file that is too long is read as if it were whole": ("while len(data) <= count and (piece := file.read(min(count + 1 - len(data), 1 << 24))):", "while len(data) < count and (piece := file.read(min(count - len(data), 1 << 24))):"),
         "little-endian": ("f\">{len(sizes)", "f\"<{len(sizes)"),
         "a file too long passes": ("len(data) != count:", "len(data) < count:"),
-        "test labels for training": ("arrays[s, \"images-idx3\"][..., None], arrays[s, \"labels-idx1\"]", "arrays[s, \"images-idx3\"][..., None], arrays[\"train\", \"labels-idx1\"][: len(arrays[s, \"images-idx3\"])]"),
+        "test labels for training": ("            arrays[s, \"labels-idx1\"],", "            arrays[\"train\", \"labels-idx1\"][: len(arrays[s, \"images-idx3\"])],"),
         "classes of the test labels": ("for s in (\"train\", \"t10k\"))\n        classes", "for s in (\"t10k\",))\n        classes"),
         "one class too few": ("range(highest + 1)", "range(highest)"),
         "labels fewer than pictures pass": ("if len(pictures) != len(labels):", "if len(pictures) < len(labels):"),

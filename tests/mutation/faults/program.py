@@ -70,7 +70,7 @@ FAULTS = {
         "an average by the first net's mean": ("                if loaded:\n                    loaded.task.also(task)\n", ""),
         "ended by --max-time is not told": ("whole = epochs == trainer.epochs", "whole = epochs <= trainer.epochs"),
         "the test set counted as the training set": ("for name, each in ((\"train\", train_set), (\"test\", test_set))", "for name, each in ((\"train\", train_set), (\"test\", train_set))"),
-        "embedded pictures have a source": ("each.source if settings[\"data\"] else \"embedded\"", "each.source"),
+        "the test's source is that of the training set": ("[len(each), each.source]", "[len(each), train_set.source]"),
         "kernels of others are not drawn": ("drawn = (*self.kernels, *published.KERNELS)", "drawn = self.kernels"),
         "lent weights at every resume": ("if settings.get(\"start_from\") and not args.resume:", "if settings.get(\"start_from\"):"),
         "an empty run is left behind by a mistake": ("            batches = recipe.data.loader(settings, about, train_set, train=True)\n", "            if not args.resume:\n                args.out = first(lambda: held.enter_context(runs.start_in(args.out, preset)))\n            batches = recipe.data.loader(settings, about, train_set, train=True)\n", "            if not args.resume:  # made last: no mistake leaves an empty run behind\n                args.out = first(lambda: held.enter_context(runs.start_in(args.out, preset)))\n", ""),
