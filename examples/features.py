@@ -117,6 +117,9 @@ def run(args: argparse.Namespace, job: Ranks) -> int:
         return together.fail(
             job, f"{name}: error: {error}", lambda line: print(line, file=sys.stderr)
         )
+    except KeyboardInterrupt:
+        job.abort(130)
+        return 130
 
 
 def sheet(model: Any, batches: Iterator[Batch], inputs: Inputs, layer: str, out: Path) -> int:

@@ -76,6 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (tinynet.TinynetError, OSError, ValueError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def read(

@@ -46,8 +46,10 @@ def save(tensors: Mapping[str, Any], path: str | os.PathLike) -> None:
 def load(path: str | os.PathLike, device: str = "cpu") -> dict[str, Tensor]:
     """The tensors of a file by name, on a device.
 
-    FileNotFoundError, or ValueError for a file that is no safetensors file or is damaged.
+    FileNotFoundError, or ValueError for what is no safetensors file or is damaged.
     """
+    if os.path.isdir(path):
+        raise ValueError(f"load: expected a safetensors file, got a folder: {os.fspath(path)}")
     try:
         with safe_open(path, framework="numpy") as file:
             return {name: tensor(file.get_tensor(name), device=device) for name in file.keys()}

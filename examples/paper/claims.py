@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(*told(args.name, plan, book.lines), sep="\n")
             if more:  # not as the statement has it: no page
                 return 0
+        elif not book.lines:
+            raise ValueError(f"{book.path}: expected a line for each run, got none; `run NAME`")
         print(write_page(out, book.lines))
         return 0
     except (RunError, tinynet.TinynetError, OSError, ValueError) as error:

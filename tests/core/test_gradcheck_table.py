@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import runpy
 import subprocess
 import sys
 from collections import defaultdict
@@ -15,6 +16,7 @@ from backwards import square
 import tinynet
 import tinynet.functional as F
 from tinynet.function import Function
+from tinynet.gradcheck import check
 from tinynet.gradcheck.__main__ import main
 from tinynet.gradcheck.cases import CASES, has_gradient
 from tinynet.gradcheck.cases.table import Cases
@@ -203,6 +205,17 @@ def test_the_module_runs_without_warnings():
     )
     assert run.returncode == 0 and run.stderr == "", run.stderr
     assert "neg" in run.stdout
+
+
+def test_the_command_is_stopped(monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(check, "worst_error", stopped)
+    monkeypatch.setattr(sys, "argv", ["gradcheck", "neg"])
+    monkeypatch.delitem(sys.modules, "tinynet.gradcheck.__main__")
+    with pytest.raises(SystemExit, match="130"):
+        runpy.run_module("tinynet.gradcheck", run_name="__main__")
 
 
 def test_the_command_hands_its_options_on(capsys, monkeypatch):

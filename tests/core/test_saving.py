@@ -96,6 +96,8 @@ def test_parts_are_written_in_their_order_or_not_at_all(tmp_path):
 def test_what_cannot_be_loaded(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         tinynet.load(tmp_path / "nowhere.safetensors")
+    with pytest.raises(ValueError, match=f"expected a safetensors file, got a folder: {tmp_path}"):
+        tinynet.load(tmp_path)
     tinynet.save({"a": WHOLE}, tmp_path / "x.safetensors")
     os.truncate(tmp_path / "x.safetensors", 100)
     with pytest.raises(ValueError, match="expected a safetensors file, got .*x.safetensors"):

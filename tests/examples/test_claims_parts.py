@@ -545,6 +545,9 @@ def test_runs_with_more_options_make_no_page(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "paper.md").exists() and "| none |" in capsys.readouterr().out
     assert claims.main(words[:-3]) == 0
     assert (tmp_path / "paper.md").exists()
+    assert claims.main(["page", "--out", str(tmp_path / "gone")]) == 2
+    assert "runs.jsonl: expected a line for each run, got none" in capsys.readouterr().err
+    assert not {"gone", "gone.md"}.intersection(path.name for path in tmp_path.iterdir())
     for wrong in (["run"], ["list", "norm"], ["page", "norm"]):
         assert claims.main(wrong) == 2
         assert "expected `run NAME`, `list` or `page`" in capsys.readouterr().err

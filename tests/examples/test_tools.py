@@ -284,6 +284,16 @@ def test_a_test_picture_that_is_not_there(run, capsys):
     assert not run.sheets
 
 
+@pytest.mark.parametrize("tool", [similar, features])
+def test_a_tool_is_stopped(tool, monkeypatch, capsys):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(alexnet.PROGRAM, "load", stopped)
+    assert tool.main(["run", "f.png", "1.png", *["--layer=conv1"] * (tool is features)]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
 def test_reports_of_several_runs(monkeypatch, capsys):
     monkeypatch.setattr(report, "write_report", lambda folder: folder / "report.html")
     assert report.main(["a", "b"]) == 0

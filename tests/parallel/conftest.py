@@ -17,7 +17,7 @@ Run = Callable[..., subprocess.CompletedProcess]
 def run(tmp_path: Path) -> Run:
     """run(4, "program.py", ...): the finished job, in a folder of its own."""
     if not INSTALLED:
-        pytest.skip("mpi4py or mpiexec is not installed: pip install 'tinynet[mpi]'")
+        pytest.skip("mpi4py or mpiexec is not installed: pip install mpi4py mpich")
 
     def start(ranks: int, *program: object, ok: bool = True, **more: str) -> Any:
         done = subprocess.run(

@@ -258,5 +258,5 @@ def test_intervals_and_milestones():
         with pytest.raises(Exception, match="expected"):
             rising_numbers(wrong)
     for wrong in ("0", "-1", "1.5", "m"):
-        with pytest.raises(Exception, match="expected"):
+        with pytest.raises(Exception, match=f"a number of batches, or a time .*, got '{wrong}'"):
             interval(wrong)

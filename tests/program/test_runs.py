@@ -212,6 +212,9 @@ def test_a_runs_folder_is_held_while_it_is_used(tmp_path):
     files.save(files.path_of(folder, 0), Checkpoint({}))
     with pytest.raises(CheckpointError, match="holds a run already"), start_in(folder, "mini"):
         pass
+    file = files.path_of(folder, 0)
+    with pytest.raises(CheckpointError, match="a new name, got a file"), start_in(file, "mini"):
+        pass
     with go_on_in(folder, lambda config: True):
         pass
 

@@ -128,8 +128,7 @@ class PartDataset(Dataset):
     def __init__(self, dataset: Dataset, count: int):
         if not 1 <= count <= len(dataset):
             raise DataError(
-                f"PartDataset: expected a count of 1 to {len(dataset)}, the pictures there are, "
-                f"got {count}"
+                f"expected a count of 1 to {len(dataset):,}, the pictures there are, got {count:,}"
             )
         self.dataset, self.places = dataset, np.arange(count) * len(dataset) // count
         self.labels, self.classes = dataset.labels[self.places], dataset.classes

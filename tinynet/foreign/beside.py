@@ -27,7 +27,7 @@ def torch_function(function: type[Function]) -> Callable[..., Any]:
         import torch
     except ImportError as error:
         raise ImportError(
-            f'torch_function needs the package torch ({error}): pip install "tinynet[torch]"'
+            f"torch_function needs the package torch ({error}): pip install torch"
         ) from None
 
     if not isinstance(function, type) or not issubclass(function, Function):

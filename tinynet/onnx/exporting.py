@@ -30,7 +30,7 @@ def package() -> ModuleType:
         import onnx
     except ImportError as error:
         raise ModelFileError(
-            f'ONNX files need the package onnx ({error}): pip install "tinynet[onnx]"'
+            f"ONNX files need the package onnx ({error}): pip install onnx"
         ) from None
     return onnx
 

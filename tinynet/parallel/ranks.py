@@ -170,7 +170,7 @@ def start() -> Ranks:
     except ImportError as error:
         raise RanksError(
             f"mpiexec: expected mpi4py, to join its processes ({error}); pip install "
-            "'tinynet[mpi]', and start with the mpiexec that comes with it"
+            "mpi4py mpich, and start with the mpiexec that comes with it"
         ) from None
     if mpi.COMM_WORLD.size == 1 and told != 1 and (told or "OMPI_COMM_WORLD_SIZE" in os.environ):
         library = mpi.Get_library_version().partition("\n")[0].strip("\0")

@@ -107,7 +107,10 @@ def interval(text: str) -> dict[str, float | None]:
     """`500` (batches) or `10m`, as Trainer's arguments for checkpoints inside epochs."""
     if text.isdecimal() and int(text) > 0:
         return {"checkpoint_batches": int(text), "checkpoint_minutes": None}
-    return {"checkpoint_minutes": duration(text)}
+    try:
+        return {"checkpoint_minutes": duration(text)}
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"a number of batches, or {error}") from None
 
 
 def duration(text: str) -> float:

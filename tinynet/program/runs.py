@@ -98,6 +98,8 @@ def start_in(folder: Path | None, name: str) -> Iterator[Path]:
     """
     if folder is None:
         folder = new_folder(RUNS, name)
+    if folder.is_file():
+        raise CheckpointError(f"{folder}: expected a folder or a new name, got a file")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         if to_go_on_from(folder):
