@@ -108,6 +108,19 @@ def test_another_thread_fills_the_slots_of_pictures(
     assert len(filled) == 2 * 2 * len(given) and threading.main_thread() not in filled
 
 
+@pytest.mark.parametrize("name", ["cuda", "cpu"])
+def test_batches_are_closed_with_what_is_made_of_them(
+    name: str, machine: fake_cupy.Machine, rng: np.random.Generator
+) -> None:
+    """A loader's worker, say, must not go on until someone collects the garbage."""
+    inputs = Inputs(tinynet.device(name), np.zeros((8, 8, 3), np.float32), 8)
+    given = (batch for batch in batches(rng, 9, 8))
+    ahead = inputs.ahead(given)
+    next(ahead)
+    ahead.close()
+    assert given.gi_frame is None
+
+
 def test_a_cpu_needs_no_thread(rng: np.random.Generator) -> None:
     inputs = Inputs("cpu", np.zeros((8, 8, 3), np.float32), 8)
     given = (batch for batch in batches(rng, 2, 8))

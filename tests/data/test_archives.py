@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_archives import DEVKIT, FOLDER, TRAIN, VAL, make_official, mat_file, tar_of
-from small_tree import picture
+from make_archives import DEVKIT, FOLDER, TRAIN, VAL, make_kaggle, make_official, mat_file, tar_of
+from small_tree import make_tree, picture
 
 from tinynet.data import open_data
 from tinynet.data.cifar import load_pickle
@@ -228,6 +228,15 @@ def test_a_fingerprint_is_of_every_field_but_where_the_files_lie():
     assert print_of([moved, other], [moved]) == found[0]
 
 
+@pytest.mark.parametrize("make", [make_official, make_kaggle, lambda root, *_: make_tree(root)])
+def test_the_same_pictures_elsewhere_have_the_same_fingerprint(make, tmp_path):
+    files = {wnid: [picture(60)] * 2 for wnid in ("n01", "n02")}
+    make(tmp_path / "here", files, files, {})
+    before = open_source(tmp_path / "here").fingerprint()
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert open_source(tmp_path / "there").fingerprint() == before
+
+
 # ---- MATLAB's tables
 
 
@@ -237,7 +246,7 @@ def packed(body: bytes) -> bytes:
     return struct.pack("<II", 15, len(small)) + small
 
 
-def test_the_table_of_that_name_behind_others_of_any_length():
+def test_the_table_of_that_name_behind_others_of_any_length(monkeypatch):
     whole = mat_file([(7, "n01", "a")])
     table = zlib.decompress(whole[136:])
     lengths = set()
@@ -250,6 +259,22 @@ def test_the_table_of_that_name_behind_others_of_any_length():
         with pytest.raises(DataError, match="no struct array named cats"):
             read_struct_array(data, "cats", "meta.mat")
     assert len(lengths) > 1  # some end within eight bytes
+    limit = 3 * len(table) // 2
+    monkeypatch.setattr("tinynet.data.matfile._MAX_BYTES", limit)  # of all of them together
+    assert read_struct_array(whole, "synsets", "meta.mat") == found
+    with pytest.raises(DataError, match=f"unpacks to more than {limit:,} bytes"):
+        read_struct_array(data, "synsets", "meta.mat")
+
+
+def test_a_matrix_of_that_name_that_is_no_table_is_passed_over():
+    whole = mat_file([(7, "n01", "a")])
+    table = zlib.decompress(whole[136:])
+    number = table.replace(struct.pack("<III", 6, 8, 2), struct.pack("<III", 6, 8, 6), 1)
+    assert number != table
+    found = read_struct_array(whole[:128] + packed(number) + packed(table), "synsets", "x")
+    assert found[0]["WNID"] == "n01"
+    with pytest.raises(DataError, match="no struct array named synsets"):
+        read_struct_array(whole[:128] + packed(number), "synsets", "x")
 
 
 def test_the_matlab_reader_and_damaged_tables(rng):

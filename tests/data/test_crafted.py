@@ -18,6 +18,7 @@ from make_archives import DEVKIT, FOLDER, TRAIN, VAL, make_kaggle, make_official
 from small_tree import make_tree, picture
 
 from tinynet.data import progress
+from tinynet.data.folder import held_out
 from tinynet.data.idx import read_idx
 from tinynet.data.imagenet import COUNTS, check_md5, open_source, read_devkit
 from tinynet.data.prepare import Options, prepare
@@ -141,9 +142,10 @@ def test_kaggles_table_of_any_bytes(tmp_path):
 # ---- is it all of ImageNet?
 
 
-def test_a_part_of_imagenet_is_told(tmp_path, caplog, monkeypatch):
+@pytest.mark.parametrize("make", [make_official, make_kaggle])
+def test_a_part_of_imagenet_is_told(make, tmp_path, caplog, monkeypatch):
     files = {"n01": [picture(60)] * 3, "n02": [picture(90)] * 3}
-    make_official(tmp_path, files, files, {})
+    make(tmp_path, files, files, {})
     open_source(tmp_path)
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path}: not all of ILSVRC2012, which has 1,000 classes, 1,281,167 train, 50,000 val: "
@@ -162,6 +164,22 @@ def test_a_part_of_imagenet_is_told(tmp_path, caplog, monkeypatch):
     open_source(tmp_path)
     open_source(make_tree(tmp_path / "tree"))
     assert not caplog.records
+    with pytest.raises(DataError, match="validation pictures of its own; leave --val-share out"):
+        open_source(tmp_path, 0.5)
+
+
+def test_a_share_may_leave_a_class_without_test_pictures(tmp_path):
+    """And a folder of them may not."""
+    shutil.rmtree(make_tree(tmp_path) / "val")
+    names = [f"n0{k}/{i}.jpg" for k in (1, 2) for i in (0, 1)]
+    share = next(k / 99 for k in range(99) if sum(held_out(name, k / 99) for name in names) == 1)
+    source = open_source(tmp_path, share)
+    assert (len(source.train), len(source.val)) == (3, 1)
+    make_tree(tmp_path / "both")
+    for path in (tmp_path / "both/val/n02").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match=r"expected .*pictures.*, got none"):
+        open_source(tmp_path / "both")
 
 
 def test_a_class_without_pictures_in_archives(tmp_path):

@@ -398,6 +398,9 @@ def test_matlab_files():
         read_struct_array(data[:128] + other + data[128:], "synsets", "meta.mat")[0]["WNID"]
         == "n01"
     )
+    # What follows the zero that ends a field's name says nothing.
+    rest = repacked(data, lambda inner: inner.replace(b"WNID\0\0\0", b"WNID\0ID"))
+    assert read_struct_array(rest, "synsets", "meta.mat")[0]["WNID"] == "n01"
     # A field that is neither one number nor text is None: here the number's class becomes that of a
     # cell array.
     number = struct.pack("<IIII", 6, 8, 6, 0)

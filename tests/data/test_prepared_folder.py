@@ -453,6 +453,16 @@ def test_tables_with_a_right_checksum(out):
     assert any("train-000000.tar: damaged at byte 0" in line for line in verify(out))
 
 
+def test_a_finished_folder_is_read_whatever_else_lies_in_it(out):
+    """As what is left of a run that was killed after its last file."""
+    whole = [each.labels.tolist() for each in open_data(out)]
+    (out / "parts").mkdir()
+    (out / "parts/plan.json").write_text("{}")
+    (out / "ILSVRC").mkdir()
+    (out / "ILSVRC2012_img_val.tar").write_bytes(b"")
+    assert [each.labels.tolist() for each in open_data(out)] == whole
+
+
 def test_a_side_that_prepared_pictures_do_not_have(out):
     assert open_data(out, largest=16)[0].shape == (16, 16, 3)
     for asked in ({"size": 5}, {"largest": 5}):

@@ -263,6 +263,14 @@ def test_colours_of_towers(tmp_path, rng):
     assert apart["colour_b"] == pytest.approx(100)  # %
     assert apart["colour_p"] == 0 and apart["colour"] > 70
     assert alike["colour"] < 1e-4 and alike["colour_a"] == pytest.approx(100)
+    # Dealt by chance, three grey ones and one of colours lie 100 apart or, three times in four, 33.
+    grey, colour = (w / np.sqrt((w**2).sum(axis=(1, 2, 3), keepdims=True)) for w in (grey, colour))
+    arrays = {"a.conv1.weight": grey[:3], "b.conv1.weight": colour[:1]}
+    checkpoint.save(path, checkpoint.Checkpoint(arrays, {}, {}, {"about": {}}))
+    dealt = figures.colours(tmp_path / name)
+    assert dealt["colour"] == pytest.approx(100 - 50, abs=2)
+    assert dealt["colour_p"] == pytest.approx(1 / 4, abs=0.03)
+    assert figures.colours(tmp_path / name) == dealt  # bit by bit
     arrays = {"a.conv1.weight": np.stack([grey[0], 2 * colour[0]]), "b.conv1.weight": colour[:2]}
     checkpoint.save(path, checkpoint.Checkpoint(arrays, {}, {}, {"about": {}}))
     energy = [(kernel**2).sum() for kernel in arrays["a.conv1.weight"]]  # a weight of each kernel

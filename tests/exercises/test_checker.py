@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinynet.exercises import checker
-from tinynet.exercises.exercise import Exercise, gradchecks
+from tinynet.exercises.exercise import Exercise, Wrong, gradchecks
 
 PROBES = [(np.array([1.0, 2.0]),), (np.array([-3.0]),), (np.array([4.0, -5.0]),)]
 HERE, THERE = SimpleNamespace(a=abs), SimpleNamespace(b=max)
@@ -63,6 +63,18 @@ def fails(x):
 def test_a_mistake_is_named_where_all_fits_it(function, hint):
     outcomes = [checker.outcome(EXERCISE, function, probe) for probe in PROBES]
     assert checker.named(EXERCISE, PROBES, outcomes) == hint
+
+
+@pytest.mark.parametrize(
+    "factor, told", [(2, "The results are right, but your function changed"), (3, "y is wrong")]
+)
+def test_a_wrong_result_is_told_before_a_changed_argument(factor, told):
+    def in_place(x):
+        x *= factor
+        return x
+
+    with pytest.raises(Wrong, match=f"^{told}"):
+        checker._compare(EXERCISE, checker.outcome(EXERCISE, in_place, PROBES[0]), PROBES[0])
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,6 @@ from tinynet.optim import SGD
 from tinynet.parallel import steps
 from tinynet.parallel.ranks import ALONE
 
-STEPS = 3
-
 
 class Net(nn.Module):
     """Layers of every kind that steps know: with ReLU and without, of rows and of sequences, used
@@ -55,15 +53,17 @@ def batch(number: int, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def train(
-    ranks: Any, counts: list[int], factors: bool, marked: int | None, lr: float = 0.05
+    ranks: Any, steps_counts: list[list[int]], factors: bool, marked: int | None, lr: float = 0.05
 ) -> Any:
-    """Gradients and losses of some steps, the weights after them. counts: rows of each rank."""
+    """Gradients and losses of some steps, the weights after them. For each step the rows of each
+    rank.
+    """
     net = Net()
     optimizer = SGD(net.parameters(), lr, momentum=0.9)
     how: Any = steps.steps_of(ranks, net.parameters(), factors)
-    first, mine = sum(counts[: ranks.rank]), counts[ranks.rank]
     told = []
-    for number in range(STEPS):
+    for number, counts in enumerate(steps_counts):
+        first, mine = sum(counts[: ranks.rank]), counts[ranks.rank]
         x, labels = (part[first : first + mine] for part in batch(number, sum(counts)))
         with how.share(mine, mine) as total:
             assert total == sum(counts)
@@ -109,9 +109,10 @@ def test_ranks_take_the_steps_of_one_process(counts, factors, bucket, monkeypatc
     monkeypatch.setattr(steps, "BUCKET", bucket)
     tinynet.manual_seed(9)
     state = tinynet.random.get_state()
-    expected = train(ALONE, [sum(counts)], False, None)
+    rows = [counts, [1, *counts[:-1]], counts]  # a smaller batch, in which others have most
+    expected = train(ALONE, [[sum(each)] for each in rows], False, None)
     tinynet.random.set_state(state)
-    found = Team(len(counts)).run(lambda member: train(member, counts, factors, None))
+    found = Team(len(counts)).run(lambda member: train(member, rows, factors, None))
     for ours in found:
         alike(ours, expected)
         for name, w in ours[1].items():  # the same bits on all ranks
@@ -139,7 +140,7 @@ def test_ranks_take_the_steps_of_one_process(counts, factors, bucket, monkeypatc
 def test_a_parameter_that_one_rank_uses(monkeypatch):
     """Its gradient is that rank's, weighted, on all of them; of the others it is zeros, of none
     None."""
-    counts = [2, 3]
+    counts = [[2, 3]] * 3
     for row, name in ((1, "rarely"), (4, "rarely"), (None, None)):
         found = Team(2).run(lambda member, row=row: train(member, counts, False, row, lr=0.0))
         for gradients in (told[0] for ours in found for told in ours[0]):

@@ -220,6 +220,14 @@ def test_predict_tells_of_every_file_by_the_best_net(told, capsys):
     assert told.run("--predict", "a", "one", "odd", "two") == 2
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == 2 and "odd: odd" in said.err
+    (Path("folder") / "odd").touch()
+    assert told.run("--predict", "a", "folder") == 2
+    assert capsys.readouterr().err.endswith("1 of 3 could not be read\n")
+    Path("none").mkdir()
+    for folders in (["none"], ["folder", "none"], ["none", "folder"]):
+        assert told.run("--predict", "a", *folders) == 2  # before anything is told
+        said = capsys.readouterr()
+        assert not said.out and "none: expected rows in this folder, got none" in said.err
     assert told.run("--predict", "a") == 2
     assert told.run("--predict", "a", "one", "--data", "x") == 2
     assert "does not take --data" in capsys.readouterr().err

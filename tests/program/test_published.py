@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import json
 import re
 from types import SimpleNamespace
@@ -143,20 +144,32 @@ def test_other_classes_change_the_last_layer_and_what_follows_it():
             node | dict(op="MatMul", inputs=["h", "w"]),
             node | dict(op="Add", inputs=["m", "b"]),
             node | dict(op="Mul", inputs=["a", "scale"]),
+            node | dict(op="MatMul", inputs=["s", "fixed"]),  # not learnt: no layer
         ],
         "weights": {
             "v": [kind, "float32", [3, 3]], "c": [kind, "float32", [3]],
             "w": [kind, "float32", [5, 3]], "b": [kind, "float32", [3]],
-            "scale": ["constant", "float32", [1, 3]],
+            "scale": ["constant", "float32", [1, 3]], "fixed": ["constant", "float32", [3, 3]],
         },
     }  # fmt: skip
     before = json.dumps(description)
     found = published.with_classes(description, 7)
     shapes = {name: row[2] for name, row in found["weights"].items()}
-    assert shapes == {"v": [3, 3], "c": [3], "w": [5, 7], "b": [7], "scale": [1, 7]}
+    assert shapes == {
+        "v": [3, 3],
+        "c": [3],
+        "w": [5, 7],
+        "b": [7],
+        "scale": [1, 7],
+        "fixed": [7, 7],
+    }
     assert found["classes"] == 7 and json.dumps(description) == before
     assert published.with_classes(description, 3) is description
     assert published.last_layer(description)["inputs"] == ["h", "w"]
+    for op, learnt in [("Gemm", True), ("Conv", True), ("MatMul", True), ("Add", False)]:
+        net = {"weights": {"w": [kind]}, "nodes": [node | dict(op=op, inputs=["x", "w"])]}
+        with contextlib.nullcontext() if learnt else pytest.raises(ModelFileError):
+            assert published.last_layer(net) is net["nodes"][0]
     with pytest.raises(ModelFileError, match="last layer has weights"):
         published.last_layer({"weights": {}, "nodes": description["nodes"]})
 
@@ -278,10 +291,9 @@ def onnx_file(monkeypatch):
             description=description, metadata=metadata or {},
             state_dict=lambda: {f"weights.{name}": x for name, x in weights.items()},
         )  # fmt: skip
-        net.eval = lambda: net
         monkeypatch.setattr(published.onnx, "load", lambda path: net)
-        monkeypatch.setattr(published, "FromOnnx", lambda *each: SimpleNamespace(eval=lambda: each))
-        monkeypatch.setattr(published, "_classes_of", lambda path, *each: 3)
+        monkeypatch.setattr(published, "FromOnnx", lambda *each: SimpleNamespace(eval=lambda: "in"))
+        monkeypatch.setattr(published, "_classes_of", lambda path, tried, *each: {"in": 3}[tried])
         return description
 
     return made
@@ -379,6 +391,12 @@ def test_a_net_of_one_picture_takes_any_number(first, shape, wanted, onnx_file):
     found = published.read("net.onnx", "caffe")
     assert found.weights["net.weights.s"].tolist() == [wanted, -1]
     assert any("any batch in the place of 1" in line for line in found.said) == (shape[0] == 0)
+    given = dict(s=np.array([1, -1]), t=np.array([2, -1]), u=np.array([1, 9]), v=np.array([1, 2]))
+    nodes = [node("Reshape", f"x{n} {w}", f"x{n + 1}") for n, w in enumerate("stu")]
+    onnx_file([*nodes, node("Add", "x3 v", "y")], shape=(1, 3, 28, 28), **given)
+    found = published.read("net.onnx", "caffe")  # every Reshape, and no other operation
+    firsts = {name[-1]: array[0] for name, array in found.weights.items() if name != "share"}
+    assert firsts == {"s": 0, "t": 2, "u": 0, "v": 1}
 
 
 @pytest.mark.parametrize(
@@ -450,6 +468,8 @@ TOLD = dict(
         (dict(picture_size=4097, mean_shape=[2, 2, 1], mean=np.ones(4)), False),
         (dict(mean_shape=[3, 1, 3]), False), (dict(mean_shape=[1, 3, 3]), False),
         (dict(mean_shape=[3, 3]), False), (dict(mean_shape=[9]), False),
+        (dict(picture_size=3.0), False), (dict(image_size=2.0), False),
+        (dict(in_channels=True), False), (dict(scale=1e300), True),
     ],
     ids=str,
 )  # fmt: skip
@@ -467,6 +487,20 @@ def test_what_a_file_says_of_its_pictures(change, right):
     if right:  # nothing in it is passed over
         words = words.replace('"mean": "', '"mean": "?')
         with pytest.raises(ModelFileError, match="or they are damaged"):
+            published._told("x.onnx", words, 1, 2)
+
+
+def test_what_a_file_says_may_be_anything():
+    mean = base64.b64encode(np.ones(9, "<f4").tobytes()).decode()
+    known = {**TOLD, "mean": mean}
+    assert published._told("x.onnx", json.dumps(known), 1, 2)[0]["scale"] == 0.5
+    crafted = ["", "{", "[]", "3", "null", '"words"', "[" * 100_000]
+    for name in known:
+        less = {key: value for key, value in known.items() if key != name}
+        others = (None, "", "a", [], [[]], {}, {"a": 1}, [None], -1, 10**400)
+        crafted += map(json.dumps, [less, *(known | {name: other} for other in others)])
+    for words in crafted:
+        with pytest.raises(ModelFileError, match="x.onnx: expected metadata that --export wrote"):
             published._told("x.onnx", words, 1, 2)
 
 

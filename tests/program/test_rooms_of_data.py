@@ -424,11 +424,14 @@ def test_so_many_test_pictures_are_shown_whatever_the_batch(batch, monkeypatch):
             {**room.settings(), **GIVEN, "batch_size": batch, "workers": 0}, about, tests, False
         )
         loader.share = (1, 2)
+        epoch, given = type(loader).epoch, []
         seen, inputs = [], task.inputs
         task.inputs = lambda each: seen.append(len(each.labels)) or inputs(each)  # noqa: B023
         with monkeypatch.context() as patch:
             patch.setattr(room.__class__, "figures", lambda *each: {"loss": 0.0})
+            patch.setattr(type(loader), "epoch", lambda *a: given.append(epoch(*a)) or given[-1])  # noqa: B023
             shown = room.evaluate([None], task, loader, full=True)
+        assert [each.gi_frame for each in given] == [None]  # closed
         assert len(seen) == -(-min(count, 10) // batch)  # and no more are read
         x, labels, classes = shown["seen"]
         wanted = (tests.pictures[:10].transpose(0, 3, 1, 2) - np.float32(127.5)) / 2

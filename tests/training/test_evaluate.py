@@ -193,6 +193,21 @@ def test_parts_make_the_whole(ranks, rng):
             assert sample["probability"] == pytest.approx(shares[sample["place"]].max(), rel=1e-5)
 
 
+def test_a_share_without_pictures_counts_for_nothing(rng):
+    """As most have of a last batch of one."""
+    scores = rng.normal(size=(9, 3)).astype(np.float32)
+    dataset, parts = numbered(9, 3), []
+    for share in ((0, 1), (0, 3), (1, 3), (2, 3)):
+        loader = Loader(dataset, 8, crop=4, train=False)
+        loader.share = share
+        parts.append(evaluate([lookup(scores)], loader.epoch(0), inputs_for(), dataset.classes))
+    whole, *parts = parts
+    assert [part.count for part in parts] == [2, 3, 4]
+    found = functools.reduce(Evaluation.plus, parts)
+    assert found.confusion.tolist() == whole.confusion.tolist()
+    assert found.loss == pytest.approx(whole.loss) and found.count == 9
+
+
 def test_a_tie_is_no_recognition():
     """Nor is it shown as one, though the name that is said first is the right one."""
     dataset = numbered(1, 2)

@@ -268,7 +268,8 @@ def test_what_each_phase_is_the_time_of(tmp_path):
 def test_a_replay_goes_no_further_than_the_run(tmp_path):
     """From a checkpoint inside the epoch: two batches since then, and the one that was bad."""
     trainer = make(tmp_path, Told(), log_every=1, checkpoint_batches=2, epochs=1)
-    step = trainer._train_step
+    step, epoch, given = trainer._train_step, trainer.train.epoch, []
+    trainer.train.epoch = lambda *args, **kw: given.append(epoch(*args, **kw)) or given[-1]
 
     def spoiled(batch):
         count = step(batch)
@@ -280,7 +281,8 @@ def test_a_replay_goes_no_further_than_the_run(tmp_path):
     trainer._train_step = spoiled
     with pytest.raises(TrainingError, match="though not when replayed, epoch 1, batch 4;"):
         trainer.fit()
-    assert trainer.task.seen == [2.0, 3.0]
+    assert trainer.task.seen == [2.0, 3.0] and len(given) == 2
+    assert {inspect.getgeneratorstate(each) for each in given} == {inspect.GEN_CLOSED}
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -58,8 +58,8 @@ def test_curves_show_every_point(tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "_figure", lambda *size: figures.append(make(*size)) or figures[-1])
     draw_curves(LINES, Classification.measures, tmp_path / "c.png")
     loss, error = figures[0].axes
-    assert error.get_ylim()[0] == 0 and error.get_ylim()[1] >= 80
-    assert loss.get_ylim()[1] >= 2
+    assert error.get_ylim()[0] == 0 and 80 <= error.get_ylim()[1] < 100
+    assert 2 <= loss.get_ylim()[1] < 2.5 and loss.get_ylim()[0] > 1  # each by its own values
     assert [line.get_label() for line in error.lines[:3]] == [
         "training top-1 error", "test top-1 error", "test top-5 error"
     ]  # fmt: skip

@@ -140,7 +140,9 @@ def test_tables_of_shares(figures, rng):
         assert image.get_clim() == (0, 1) and axes.get_title() == title
         assert image.cmap(0.0)[:3] == (1, 1, 1) and image.cmap(1.0)[:3] == (0, 0, 0)
         assert labels(axes.get_xticklabels()) == ["x", "y", "z"]
-    assert labels(figures[0].axes[0].get_yticklabels()) == ["a", "b"]
+    first, second = figures[0].axes
+    assert labels(first.get_yticklabels()) == ["a", "b"]
+    assert not second.yaxis.get_tick_params()["labelleft"]  # the same rows
 
 
 def test_a_figure_that_a_line_lacks_is_no_point(figures, tmp_path):
@@ -175,6 +177,7 @@ def test_shares_are_written_from_one_per_cent_on(share, written, figures):
         texts = {text.get_position(): text for text in axes.texts}
         assert (0, 1) not in texts and (1, 1) not in texts  # a class without pictures
         assert ((0, 0) in texts) == bool(written) and axes.images[0].cmap.name == paper
+        assert axes.images[0].get_clim() == (0, 100)  # so two pictures can be compared
         if written:
             assert texts[0, 0].get_text() == written
             assert (texts[0, 0].get_color() == ink) == (share <= 0.5)  # seen on its ground

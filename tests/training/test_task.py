@@ -81,7 +81,8 @@ def test_the_figures_of_a_test_and_what_is_kept_of_it(tmp_path):
     assert found == {"loss": pytest.approx(entropy(logits, labels)), "top1_error": 75.0,
                      "top5_error": 50.0}  # fmt: skip
     assert task.count(batch) == task.weight(batch) == 4 and task.damaged(batch) == {}
-    assert task.damaged(dataclasses.replace(batch, damaged={2: "why"})) == {2: "why"}
+    left_out = dataclasses.replace(batch, damaged={2: "why"})  # of five
+    assert task.damaged(left_out) == {2: "why"} and task.count(left_out) == 4
     task.save(tmp_path)
     kept = json.loads((tmp_path / "evaluation.json").read_text())
     assert list(kept["views"]) == ["1"] and kept["views"]["1"]["top5_error"] == 50.0

@@ -253,7 +253,7 @@ def _alexnet(path: str, kind: str, arrays: dict[str, Any], names: dict[str, str]
 
 def _from_onnx(path: str, looks: str | None) -> Imported:
     """A net of one input, square pictures, and one result, values of classes."""
-    net = onnx.load(path).eval()
+    net = onnx.load(path)
     said = []
     description = net.description
     ((dtype, shape), *more) = description["inputs"].values()
@@ -322,10 +322,11 @@ def _told(path: str, words: str, channels: int, side: int) -> tuple[dict[str, An
         about = {name: known[name] for name in kept}
         whole, classes = about["picture_size"], about["classes"]
         shape = high, *_ = known["mean_shape"]  # of whole pictures, or of the crop alone
-        fits = about["in_channels"] == channels and about["image_size"] == side
+        fits = {type(about[name]) for name in kept[:3]} == {int}
+        fits = fits and about["in_channels"] == channels and about["image_size"] == side
         fits = fits and whole in range(side, WIDEST + 1) and high in (side, whole)
         fits = fits and shape == [high, high, channels]
-        fits = fits and type(about["scale"]) in (int, float) and 0 < about["scale"] < np.inf
+        fits = fits and type(about["scale"]) in (int, float) and 0 < float(about["scale"]) < np.inf
         fits = fits and type(classes) is list and {*map(type, classes)} == {str}
         fits = fits and "".join(classes).isprintable()
         raw = np.frombuffer(base64.b64decode(known["mean"], validate=True), "<f4")

@@ -391,6 +391,7 @@ FAULTS = {
         "an error leaves the bar open": ("        made.close()\n        for worker in crew:", "        for worker in crew:"),
         "a plan that lies there is kept, with the place the source had": ("    write_file(parts / \"plan.json\", json.dumps(plan).encode())\n", "    if not (parts / \"plan.json\").exists():\n        write_file(parts / \"plan.json\", json.dumps(plan).encode())\n"),
         "a plan has the place of the source as it was typed": ("{\"source\": str(Path(source).resolve()), **asdict(options)}", "{\"source\": str(Path(source)), **asdict(options)}"),
+        "a damaged plan in a finished folder: its shards are deleted": ("                for split in (\"train\", \"val\"):\n                    for shard in out.glob(f\"{split}-[0-9]*.tar\"):\n                        shard.unlink()", "            for split in (\"train\", \"val\"):\n                for shard in out.glob(f\"{split}-[0-9]*.tar\"):\n                    shard.unlink()"),
     },
     "data/imagenet.py": {
         "truth in the archive's order": ("sorted(tar_members(file, str(path / VAL)), key=lambda member: member.name)", "list(tar_members(file, str(path / VAL)))"),
@@ -431,6 +432,9 @@ FAULTS = {
         "a class in a folder of the tar is another class": ("            wnid = inner.name.rpartition(\"/\")[2].removesuffix(\".tar\")\n", "            wnid = inner.name.removesuffix(\".tar\")\n"),
         "pictures in a folder of a class's tar keep it in their names": ("                yield wnid, member.name.rpartition(\"/\")[2], member.offset, member.size\n", "                yield wnid, member.name, member.offset, member.size\n"),
         "classes are called by what stands before the first point": ("            wnid = inner.name.rpartition(\"/\")[2].removesuffix(\".tar\")\n", "            wnid = inner.name.partition(\".\")[0]\n"),
+        "no warning for Kaggle's layout that is not whole": ("    _check_counts(path, source, official or kaggle, val_share)", "    _check_counts(path, source, official, val_share)"),
+        "a share that leaves a class without test pictures is refused": ("_check_counts(path, source, official or kaggle, val_share)", "_check_counts(path, source, official or kaggle, None)"),
+        "Kaggle's pictures moved are other pictures": ("val_entries.append(_entry(picture, Path(picture).name,", "val_entries.append(_entry(picture, str(picture),"),
     },
     "data/tar.py": {
         "a long name stays": ("        long_name = None  # it was that of this file, or of this folder\n", ""),
@@ -525,6 +529,7 @@ FAULTS = {
         "the width is the side": ("side = train.shape[0]", "side = train.shape[1]"),
         "a largest above the default is cut down to the default": ("open_folder(splits, size, MAX_SIZE if largest is None else largest)", "open_folder(splits, size, MAX_SIZE if largest is None else min(largest, MAX_SIZE))"),
         "a size above the default is cut down to the default": ("open_folder(splits, size, MAX", "open_folder(splits, size and min(size, MAX_SIZE), MAX"),
+        "a finished folder with left-over parts counts as unfinished": ("    if (path / \"dataset.json\").is_file():\n        return ShardDataset(path, \"train\"), ShardDataset(path, \"val\")", "    if (path / \"parts\" / \"plan.json\").is_file():\n        raise DataError(\n            f\"{path}: expected a prepared folder, got one not yet prepared to the end; run \"\n            f\"prepare_imagenet.py again\"\n        )\n    if (path / \"dataset.json\").is_file():\n        return ShardDataset(path, \"train\"), ShardDataset(path, \"val\")", "        return open_cifar10(archives[0])\n    if (path / \"parts\" / \"plan.json\").is_file():\n        raise DataError(\n            f\"{path}: expected a prepared folder, got one not yet prepared to the end; run \"\n            f\"prepare_imagenet.py again\"\n        )", "        return open_cifar10(archives[0])"),
     },
     "data/matfile.py": {
         "short elements take sixteen bytes": ("start, step = position + 4, 8", "start, step = position + 4, 16"),
@@ -539,6 +544,9 @@ FAULTS = {
         "only the first element of a compressed one is looked for": ("if parts[2][1] == variable.encode() and", "if parts[2][1].startswith(variable.encode()) and"),
         "words that are no text refuse the table": ("data.decode(_ENCODINGS.get(kind, \"latin1\"), \"replace\")", "data.decode(_ENCODINGS.get(kind, \"latin1\"))"),
         "text of the last encoding": ("_ENCODINGS.get(kind, \"latin1\")", "_ENCODINGS.get(kind, \"utf-8\")"),
+        "field names keep what follows the first zero byte": (".split(b\"\\0\")[0].decode(\"latin1\")", ".rstrip(b\"\\0\").decode(\"latin1\")"),
+        "as many bytes from each element": ("decompress(body, left)", "decompress(body, _MAX_BYTES)", "                left -= len(inner)\n                if left <= 0:", "                if len(inner) >= _MAX_BYTES:"),
+        "a number called synsets": (" and parts[0][1][0] == _STRUCT", ""),
     },
     "data/background.py": {
         "an error of the thread is swallowed": ("            put(\"error\", error)", "            put(\"end\")"),

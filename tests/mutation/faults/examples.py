@@ -101,6 +101,8 @@ FAULTS = {
         "a tower's share of kernels, not of energy": ("100 * float(colour[part].sum() / energy[part].sum())", "100 * float((colour[part] / energy[part]).mean())"),
         "colours of the best net": ("model = checkpoint.newest_whole(folder)[1].model", "model = checkpoint.load(Path(folder) / checkpoint.BEST).model"),
         "one tower has colours": ("if len(towers) < 2 or towers[0].shape[1] != 3:", "if not towers or towers[0].shape[1] != 3:"),
+        "colours: the kernels are dealt in one way, 2,000 times": ("    rng, here = np.random.default_rng(0), np.arange(len(kernels))\n    dealt = np.array([apart(rng.permutation(here)) for _ in range(PERMUTATIONS)])", "    here = np.arange(len(kernels))\n    dealt = np.array(\n        [apart(np.random.default_rng(0).permutation(here)) for _ in range(PERMUTATIONS)]\n    )"),
+        "colours: other luck each time": ("np.random.default_rng(0)", "np.random.default_rng()"),
     },
     "examples/paper/running.py": {
         "the same folder for other pictures": ("key = json.dumps([self.options, self.data, before])", "key = json.dumps([self.options, before])"),

@@ -34,6 +34,7 @@ FAULTS = {
         "many grids as one": ("return array.size <= CELLS and all(n == 1 for n in array.shape[:-2])", "return array.size <= CELLS"),
         "columns as wide as the first row": ("    width = max((len(cell.rstrip(\"*\")) for row in rows for cell in row), default=0)\n", "    width = max((len(cell.rstrip(\"*\")) for row in rows[:1] for cell in row), default=0)\n"),
         "too slow: the next probe is tried": ("    except (NotWritten, TooSlow):\n", "    except NotWritten:\n"),
+        "the results are called right before they are compared": ("    for name, got, expected in zip(names, given.results, right.results, strict=True):\n        _compare_result(name, got, expected)", "", "                + \"\\nOthers may still need it. Work on a copy.\"\n            )", "                + \"\\nOthers may still need it. Work on a copy.\"\n            )\n    for name, got, expected in zip(names, given.results, right.results, strict=True):\n        _compare_result(name, got, expected)"),
     },
     "exercises/exercise.py": {
         "tinynet's own is not put back": ("                stack.callback(setattr, owner, name, vars(owner)[name])\n", ""),

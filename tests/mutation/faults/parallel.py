@@ -68,6 +68,7 @@ FAULTS = {
         "examples of rank 0": ("gain = layers_that_gain(nodes, counts[rank], sum(counts))", "gain = layers_that_gain(nodes, counts[0], sum(counts))"),
         "dy is gathered as x": ("(_, x), (_, dy) = parts", "(_, dy), (_, x) = parts"),
         "a layer that gains is one that is used twice": ("        if not isinstance(weight, Tensor) or uses[weight] > 1:", "        if not isinstance(weight, Tensor):"),
+        "prepare: counts of the first step alone": ("            self.weights = set(gain.values())", "            self.weights = set(gain.values())\n            self.most, self.count = max(counts), counts[rank]", "            node.needs_input_grad = (of_x, False, of_bias, *others)\n        self.most, self.count = max(counts), counts[rank]", "            node.needs_input_grad = (of_x, False, of_bias, *others)"),
     },
     "parallel/nccl.py": {
         "the sum does not wait for the gradients": ("            stream.wait_event(written)\n", ""),

@@ -107,6 +107,8 @@ FAULTS = {
         "a variant's test has the plain settings": ("settings = recipe.settings() | runs.data_settings", "settings = self.recipe(about['preset']).settings() | runs.data_settings"),
         "a variant is asked as the plain net": ("said = list(recipe.data.predict(models, task, about, what))", "said = list(self.recipe(about['preset']).data.predict(models, task, about, what))"),
         "a checkpoint of another program is not named": ("about.get(\"variant\"), str(path))", "about.get(\"variant\"))"),
+        "predict: an empty folder among others is passed over": ("            if not found:\n                raise ValueError(f\"{what}: expected {task.unit} in this folder, got none\")\n            wanted += map(str, found)", "            wanted += map(str, found)\n        if not wanted:\n            raise ValueError(f\"{what}: expected {task.unit} in this folder, got none\")"),
+        "predict: how many could not be read is told by arguments": ("if bad and len(wanted) > 1:", "if bad and len(args.predict) > 2:"),
     },
     "program/runs.py": {
         "--data is ignored where a run has settings": ("if config and data is None else", "if config else"),
@@ -316,6 +318,13 @@ FAULTS = {
         "four digits of a mean are told": ("f\"{n:g}\" for n in numbers", "f\"{n:.4g}\" for n in numbers"),
         "--looks caffe is offered with torchvision's mean": ("BGR, less {_list(CAFFE_MEAN)})", "BGR, less {_list(IMAGENET_MEAN)})"),
         "--looks torchvision is offered with its mean as its width": ("{_list(IMAGENET_WIDTH)}) or", "{_list(IMAGENET_MEAN)}) or"),
+        "_from_onnx: only the first Reshape takes any batch": ("any batch in the place of 1\")", "any batch in the place of 1\")\n                break"),
+        "_from_onnx: tried in training mode": ("classes = _classes_of(path, trial.eval(), channels, side)", "classes = _classes_of(path, trial, channels, side)"),
+        "_told: a name that is missing": ("except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError):", "except (ArithmeticError, TypeError, ValueError, RecursionError):"),
+        "last_layer: fixed numbers count as learnt": ("learnt = {name for name, row in description[\"weights\"].items() if row[0] == \"parameter\"}", "learnt = set(description[\"weights\"])"),
+        "last_layer: no Gemm": ("(\"Gemm\", \"Conv\", \"MatMul\")", "(\"Conv\", \"MatMul\")"),
+        "_told: sizes that are no whole numbers": ("        fits = {type(about[name]) for name in kept[:3]} == {int}\n        fits = fits and ", "        fits = "),
+        "_told: a scale beyond all floats": ("0 < float(about[\"scale\"]) < np.inf", "0 < about[\"scale\"] < np.inf"),
     },
     "program/exchange.py": {
         "--raw is dropped": ("if args.raw and path.suffix != \".onnx\":", "if False:"),
@@ -395,6 +404,7 @@ FAULTS = {
         "the ranks' share stays": ("        whole = copy.copy(tests)\n", "        whole = tests\n"),
         "made pictures keep their scale": ("return make(model, codes)", "return make(model, codes) * self.scale"),
         "damaged pictures are not told": ("        \"\"\"Pictures.\"\"\"\n        return batch.damaged", "        \"\"\"Pictures.\"\"\"\n        return {}"),
+        "the batches of what is shown stay open": ("        with contextlib.closing(whole.epoch(0)) as batches:\n            some = list(islice(batches, -(-SHOWN // tests.batch_size)))", "        batches = whole.epoch(0)\n        some = list(islice(batches, -(-SHOWN // tests.batch_size)))"),
     },
     "program/warned.py": {
         "a warning every time": ("            told.add(words)\n", ""),

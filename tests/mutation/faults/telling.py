@@ -50,6 +50,7 @@ FAULTS = {
         "two classes are one": ("for k, name in enumerate(self.classes)\n            if pictures[k]", "for k, name in enumerate(self.classes)\n            if self.wrong[k]"),
         "the fifth is wrong": ("(rank >= 5).sum()", "(rank >= 4).sum()"),
         "a sample of every class": ("        if label in shown and label not in kept:", "        if label not in kept:"),
+        "an empty share of the last batch is counted": ("        if len(batch.labels):  # the last batch may be smaller than the ranks are many\n            _count(result, probabilities(models, batch, inputs, views), batch, shown)", "        _count(result, probabilities(models, batch, inputs, views), batch, shown)"),
     },
     "training/features.py": {
         "a new best value takes another's patch along": ("for array in (best, patches):", "for array in (best,):"),
@@ -109,6 +110,7 @@ FAULTS = {
         "a net of one device gets a pair": ("return x if len(x) == 2 else x[0], ", "return x, "),
         "one grey pixel makes a picture grey": ("return bool((picture != picture[:, :, :1]).any())", "return bool((picture != picture[:, :, :1]).any(axis=2).all())"),
         "a GPU's memory is filled for the first device": ("                for device in self._means:\n                    device.stage(batch.pictures)", "                for device in [self.device]:\n                    device.stage(batch.pictures)"),
+        "batches that are staged are not closed": ("        with contextlib.closing(batches):\n            for batch in batches:\n                for device in self._means:\n                    device.stage(batch.pictures)\n                yield batch", "        for batch in batches:\n            for device in self._means:\n                device.stage(batch.pictures)\n            yield batch"),
     },
     "training/metrics.py": {
         "a resumed log is not cut": ("            self._file.truncate(size)\n", "            pass\n"),
@@ -242,6 +244,9 @@ FAULTS = {
         "a panel is called by its first measure": ("        titles = \", \".join(measures[name].title for name in same)\n", "        titles = measures[same[0]].title\n"),
         "a panel's titles in the order of the alphabet": ("        titles = \", \".join(measures[name].title for name in same)\n", "        titles = \", \".join(sorted(measures[name].title for name in same))\n"),
         "an empty unit in brackets": ("titles + f\" ({unit})\" * bool(unit)", "titles + f\" ({unit})\""),
+        "loss and errors share one axis": ("        places = figure.subplots(1, len(panels), squeeze=False)[0]\n        for panel, axes", "        places = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]\n        for panel, axes"),
+        "share_pictures: names beside every table": ("figure.subplots(1, len(panels), squeeze=False, sharey=True)", "figure.subplots(1, len(panels), squeeze=False)"),
+        "confusion: black is what comes most often": (", vmin=0, vmax=100)", ")"),
     },
     "training/console.py": {
         "the epoch is counted from 0": ("{epoch + 1}/{self.epochs}\"", "{epoch}/{self.epochs}\""),

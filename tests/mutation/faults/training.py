@@ -215,6 +215,7 @@ FAULTS = TELLING | {
         "parameters alone are the same on all ranks": ("map(np.ascontiguousarray, self.model.state_dict().values())", "map(np.ascontiguousarray, (p.numpy() for p in self.model.parameters()))"),
         "few batches need a loss nearer to chance": ("near = 0.01 * math.sqrt(max(1, 50 / batches))", "near = 0.01 * math.sqrt(min(1, batches / 50))"),
         "minutes begin with the process": ("elif self.max_minutes and time.monotonic() - self._started > 60 * self.max_minutes:", "elif self.max_minutes and self._saved_at - self._started > 60 * self.max_minutes:"),
+        "the batches of a replay stay open": ("        with contextlib.closing(self.train.epoch(self.epoch, start=first)) as batches:", "        with contextlib.nullcontext(self.train.epoch(self.epoch, start=first)) as batches:"),
     },
     "training/replay.py": {
         "replay counts batches from 1": ("* (ranks.size > 1), number\n", "* (ranks.size > 1), number + 1\n"),
@@ -291,6 +292,7 @@ FAULTS = TELLING | {
         "top-1 error with ties for the net": ("logits.data, labels.data) > 0", "logits.data, labels.data) > 1"),
         "means of one shape are one mean": ("alike = alike and np.array_equal(mine.mean, its.mean)", "alike = alike and mine.mean.shape == its.mean.shape"),
         "the top five of six": ("if len(self.classes) <= 5:", "if len(self.classes) <= 6:"),
+        "pictures left out count as trained": ("        \"\"\"Pictures.\"\"\"\n        return len(batch.labels)", "        \"\"\"Pictures.\"\"\"\n        return len(batch.labels) + len(batch.damaged)"),
     },
     "training/objective.py": {
         "a mean of batches": ("                        sums += mine * np.array([figures[name].item() for name in names])\n                        count += mine\n", "                        sums += np.array([figures[name].item() for name in names])\n                        count += 1\n"),
