@@ -566,3 +566,17 @@ def test_repr_shows_the_tree():
         "    layers.0: Linear(2 -> 1200, 3,600 parameters)",
         "  top.net: Sequential, shown above",
     ]
+
+
+def test_repr_shows_a_part_of_two_branches_once():
+    one = nn.Linear(2, 3)
+    net = nn.Sequential(nn.Sequential(one), nn.Sequential(nn.Sequential(one), one))
+    assert repr(net).splitlines() == [
+        "Sequential(9 parameters)",
+        "  layers.0: Sequential(9 parameters)",
+        "    layers.0: Linear(2 -> 3, 9 parameters)",
+        "  layers.1: Sequential(9 parameters)",
+        "    layers.0: Sequential(9 parameters)",
+        "      layers.0: Linear, shown above",
+        "    layers.1: Linear, shown above",
+    ]

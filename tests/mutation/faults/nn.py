@@ -58,6 +58,7 @@ FAULTS = {
         "parts of attributes with two underscores are not found": ("            yield from _parts(name, value, ())\n", "            if not name.startswith('__'):\n                yield from _parts(name, value, ())\n"),
         "parts in lists of private attributes are not found": ("            yield from _parts(name, value, ())\n", "            if not name.startswith('_') or isinstance(value, Module):\n                yield from _parts(name, value, ())\n"),
         "a tensor takes a part's place before it is refused": ("        kept = (Parameter, Buffer)\n        if isinstance(value, Tensor)", "        kept = (Parameter, Buffer)\n        old = vars(self).get(name)\n        super().__setattr__(name, value)\n        if isinstance(value, Tensor)", "            before = vars(self).get(name)\n", "            before = old\n"),
+        "repr shows a module again that another branch has shown": ("child._lines(f\"{name}: \", seen))", "child._lines(f\"{name}: \", {*seen}))"),
     },
     "nn/init.py": {
         "fan_out leaves out the kernel": ("return shape[1] * kernel, shape[0] * kernel", "return shape[1] * kernel, shape[0]"),
