@@ -178,6 +178,11 @@ def test_shapes(name, rng):
         check(name, ours, theirs, layouts(rng, rng.normal(size=(2, 3, 4))))
 
 
+def test_an_empty_axis_is_none_of_length_1():
+    for axis in (None, 2, (0, 2)):
+        assert tinynet.zeros(1, 0, 1).squeeze(axis).shape == np.zeros((1, 0, 1)).squeeze(axis).shape
+
+
 KEYS = [
     0, -1, slice(None), slice(1, None), slice(None, None, -1), slice(2, 0, -2), slice(5, 9),
     None, ..., (0, 1), (slice(None), 2), (..., -1), (None, 1), (..., None, 0), (1, ..., slice(2)),

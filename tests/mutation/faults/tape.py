@@ -64,6 +64,10 @@ FAULTS = {
         "an exchange that is none names tinynet's line": ("                stacklevel=2,\n", "                stacklevel=1,\n"),
         "transpose(0, 1) exchanges": ("            warnings.warn(\n                f\"transpose{axes}: the axes stay as they are, since the arguments are their new \"\n                f\"order, as in NumPy; to exchange them write x.T\",\n                stacklevel=2,\n            )\n", "            return call.transpose(self)\n", "import warnings\nfrom collections.abc", "from collections.abc"),
         "+x is off the tape": ("    def __pos__(self) -> Operators[Result]:\n        return self", "    def __pos__(self) -> Operators[Result]:\n        return self.detach()"),
+        "@= is off the tape": ("return self._new(\"@\") @ other", "return self._new(\"@\").detach() @ other"),
+        "**= is off the tape": ("return self._new(\"**\") ** other", "return self._new(\"**\").detach() ** other"),
+        "*= is off the tape": ("return self._new(\"*\") * other", "return self._new(\"*\").detach() * other"),
+        "view is off the tape": ("torch's name for `reshape`.\"\"\"\n        return call.reshape(self, *shape)", "torch's name for `reshape`.\"\"\"\n        return call.reshape(self.detach(), *shape)"),
     },
     "arithmetic/shapes.py": {
         "transpose: axes not inverted": ("dy.transpose(np.argsort(ctx.axes).tolist())", "dy.transpose(ctx.axes)"),
@@ -85,6 +89,7 @@ FAULTS = {
         "concat: the first two must fit": ("        for t in tensors\n    }\n    if len(rests)", "        for t in tensors[:2]\n    }\n    if len(rests)"),
         "concat: a refusal counts the axis from the front": ("differ along axis {axis} only", "differ along axis {axis % ndim} only"),
         "stack: the first two must fit": ("    if len({t.shape for t in tensors}) > 1:", "    if len({t.shape for t in tensors[:2]}) > 1:"),
+        "squeeze: an empty axis goes as well": ("if n != 1 or i not in axes))", "if n > 1 or i not in axes))"),
     },
     "tape.py": {
         "a leaf's gradient may be the array of another tensor's": ("elif not _shares_memory(node, g, i, arrived, leaving):", "elif g.base is None:"),
