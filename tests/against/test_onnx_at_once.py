@@ -52,17 +52,23 @@ WAYS: dict[str, Callable[..., Any]] = {
     },
     **{
         f"adaptive {size}": lambda w, p, r, s, t, size=size: F.adaptive_avg_pool2d(p, size)
-        for size in [1, (7, 3), (3, 4), (1, 6)]
+        for size in [1, (7, 3), (3, 4), (1, 6), (3, 6), (7, 4)]
     },
     "blocks": lambda w, p, r, s, t: F.interpolate(p, (2, 3)),
     "lrn": lambda w, p, r, s, t: F.local_response_norm(p, 3, 2.0, 0.6, 1.5),
     "lrn rows": lambda w, p, r, s, t: F.local_response_norm(r, 5, 3.0, 0.75, 2.0),
     "lrn sequences": lambda w, p, r, s, t: F.local_response_norm(s, 3, 3.0, 0.75, 2.0),
+    "lrn volumes": lambda w, p, r, s, t: F.local_response_norm(
+        p.reshape(len(p), 4, 7, 3, 2), 3, 3.0, 0.75, 2.0
+    ),
     "patches": lambda w, p, r, s, t: F.spatial_response_norm(p, 3, 3.0, 0.6, 1.5),
     "even patches": lambda w, p, r, s, t: F.spatial_response_norm(p, 4, 3.0, 0.75, 1.5),
     "batch norm": lambda w, p, r, s, t: F.batch_norm(p, w.m, w.v, w.b4, w.c4, eps=0.3),
     "batch norm relu": lambda w, p, r, s, t: F.batch_norm(p, w.m, w.v, None, w.c4, relu=True),
     "batch norm alone": lambda w, p, r, s, t: F.batch_norm(s.transpose(0, 2, 1), w.m, w.v),
+    "batch norm of volumes": lambda w, p, r, s, t: F.batch_norm(
+        p.reshape(len(p), 4, 7, 3, 2), w.m, w.v, w.b4, w.c4
+    ),
     "layer norm": lambda w, p, r, s, t: F.layer_norm(s, 4, w.b4, w.c4, 0.3),
     "layer norm 2": lambda w, p, r, s, t: F.layer_norm(s, (5, 4), w.s54),
     "layer norm alone": lambda w, p, r, s, t: F.layer_norm(s, 4),
@@ -70,6 +76,7 @@ WAYS: dict[str, Callable[..., Any]] = {
     "linear relu": lambda w, p, r, s, t: F.linear(r, w.l, relu=True),
     "linear of sequences": lambda w, p, r, s, t: F.linear(s, w.q, w.b3, relu=True),
     "linear alone": lambda w, p, r, s, t: F.linear(s, w.q),
+    "linear of four axes": lambda w, p, r, s, t: F.linear(p, w.l, w.b3, True),
     "attention": lambda w, p, r, s, t: F.attention(s, s + 1, s * 2, 2),
     "no future": lambda w, p, r, s, t: F.attention(s, s, s[:, :, :2], 2, causal=True),
     "mask": lambda w, p, r, s, t: F.attention(s, s, s, 1, mask=MASK),
@@ -82,6 +89,7 @@ WAYS: dict[str, Callable[..., Any]] = {
     "gelu tanh": lambda w, p, r, s, t: F.gelu(r, "tanh"),
     "softmax": lambda w, p, r, s, t: F.softmax(s, 1) + F.softmax(s),
     "log softmax": lambda w, p, r, s, t: F.log_softmax(s, 1) + F.log_softmax(s),
+    "softmax of the batch": lambda w, p, r, s, t: F.softmax(s, 0) + F.log_softmax(s, 0),
     "functions": lambda w, p, r, s, t: A.concat(
         [F.tanh(r), F.sigmoid(r), r.exp(), (r.abs() + 1).log(), A.sin(r), A.cos(r), A.erf(r), -r]
     ),
@@ -105,6 +113,9 @@ WAYS: dict[str, Callable[..., Any]] = {
     "most": lambda w, p, r, s, t: s.max(1) + s.min(-2) * s.prod(1),
     "most kept": lambda w, p, r, s, t: s.max((1, 2), keepdims=True) - s.min(1, keepdims=True),
     "running": lambda w, p, r, s, t: s.cumsum(1) + s.cumsum(-1),
+    "over the batch": lambda w, p, r, s, t: A.concat(
+        [s.cumsum(0), s.sum(0, True), s.max(0, True), s.min(0, True), s.prod(0, True)]
+    ),
     "spread": lambda w, p, r, s, t: s.var(1) + s.std(1, correction=0),
     "flat": lambda w, p, r, s, t: p.flatten(1),
     "rows as batch": lambda w, p, r, s, t: s.reshape(-1, 4) @ w.q.transpose(),
@@ -123,6 +134,9 @@ WAYS: dict[str, Callable[..., Any]] = {
     "pad whole": lambda w, p, r, s, t: F.pad(t, (2, 1), 3),
     "slice": lambda w, p, r, s, t: p[:, 1:, ::2, -3:],
     "slice back": lambda w, p, r, s, t: p[:, ::-1, 5:1:-2, -2::-1],
+    "slice from and to 0": lambda w, p, r, s, t: A.concat(
+        [s[:, 0::-1], s[:, 3:0:-1], s[:, 0:2], s[:, :0], s[:, :0:-1]], 1
+    ),
     "numbers": lambda w, p, r, s, t: p[:, 1, ..., -1] + p[:, 2, :, 0],
     "new axes": lambda w, p, r, s, t: p[:, None, 1, 2:, None, ..., None],
     "new at the end": lambda w, p, r, s, t: s[:, 1, :, None] + s[..., None][:, 0],
@@ -336,6 +350,33 @@ def test_names_of_weights_and_inputs_are_theirs(tmp_path: Any) -> None:
     names = [*weights, *(x.name for x in model.graph.input)]
     names += [name for node in model.graph.node for name in node.output]
     assert len(names) == len({*names})
+
+
+TINY = 1.2345678e-7
+OPTIONS = {  # operator -> its options that are numbers
+    "LeakyRelu": (lambda x: F.leaky_relu(x, TINY), ["alpha"]),
+    "Elu": (lambda x: F.elu(x, TINY), ["alpha"]),
+    "LRN": (lambda x: F.local_response_norm(x, 3, TINY, TINY, TINY), ["alpha", "beta", "bias"]),
+    "LayerNormalization": (lambda x: F.layer_norm(x, 4, eps=TINY), ["epsilon"]),
+    "BatchNormalization": (
+        lambda x: F.batch_norm(x, tinynet.zeros(4), tinynet.ones(4), eps=TINY), ["epsilon"]
+    ),
+    "Clip": (lambda x: x.clip(TINY), []),
+    "Pow": (lambda x: x**TINY, []),
+    "Mul": (lambda x: x * TINY, []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("op", OPTIONS)
+def test_numbers_keep_all_their_digits(op: str, tmp_path: Any) -> None:
+    """As far as float32 has them, both ways."""
+    call, names = OPTIONS[op]
+    tinynet.onnx.export(Small(), ROWS, tmp_path / "net.onnx", call=call)
+    net = tinynet.onnx.load(tmp_path / "net.onnx")
+    (node,) = (node for node in net.nodes if node.op == op)
+    found = [node.attributes[name] for name in names]
+    found = found or [y.numpy().item() for y in net.weights.values()]
+    assert found == [float(np.float32(TINY))] * max(1, len(names))
 
 
 KINDS = ("float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")

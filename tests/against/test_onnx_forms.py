@@ -253,16 +253,17 @@ def test_constants_of_every_form(tmp_path):
     graph.initializer.append(whole)
     made = {
         "a": constant("a", value=onnx.numpy_helper.from_array(COLUMN)),
-        "b": constant("b", value_float=1.5),
-        "c": constant("c", value_floats=[1.0, 2.0]),
-        "d": constant("d", value_int=3),
-        "e": constant("e", value_ints=[4, 5]),
+        "b": constant("b", value_float=1.2345678e-7),
+        "c": constant("c", value_floats=[1 / 3, 2e-9]),
+        "d": constant("d", value_int=2**40 + 3),
+        "e": constant("e", value_ints=[4, -(2**40)]),
         "f": helper.make_node("ConstantOfShape", ["shape"], ["f"]),
         "g": helper.make_node("ConstantOfShape", ["shape"], ["g"],
                               value=onnx.numpy_helper.from_array(np.array([7]))),
     }  # fmt: skip
-    expected = [COLUMN, np.float32(1.5), np.float32([1, 2]), np.int64(3), np.int64([4, 5]),
-                np.zeros((2, 3), np.float32), np.full((2, 3), 7)]  # fmt: skip
+    expected = [COLUMN, np.float32(1.2345678e-7), np.float32([1 / 3, 2e-9]), np.int64(2**40 + 3),
+                np.int64([4, -(2**40)]), np.zeros((2, 3), np.float32),
+                np.full((2, 3), 7)]  # fmt: skip
     graph.node.extend(made.values())
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
     onnx.save(model, path)
@@ -271,6 +272,18 @@ def test_constants_of_every_form(tmp_path):
     for y, right in zip(net(M)[1:], expected, strict=True):
         np.testing.assert_array_equal(y.numpy(), right)
         assert y.dtype == np.asarray(right).dtype and y.shape == np.shape(right)
+
+
+def test_attributes_are_those_of_the_file(tmp_path):
+    """All digits of a float32 and of a 64-bit number."""
+    forms: list[Form] = [
+        ("LeakyRelu", ["m"], dict(alpha=float(np.float32(1.2345678e-7)))),
+        ("Slice", ["m"], dict(axes=[1], starts=[-(2**40)], ends=[2**62 + 1])),
+        ("Concat", ["m"], dict(axis=-(2**40))),
+    ]
+    onnx.save(file(forms, 7, dict(m=M)), tmp_path / "net.onnx")
+    nodes = tinynet.onnx.load(tmp_path / "net.onnx").nodes
+    assert [node.attributes for node in nodes] == [form[2] for form in forms]
 
 
 def test_all_constants_together_have_a_limit(tmp_path, monkeypatch):

@@ -217,9 +217,12 @@ NETS: dict[str, Callable[[Any, nn.Module], Any]] = {
         :, np.array([0, 1]), np.array([1, 1])
     ],
     "expected booleans, got int64": lambda x, fc: A.logical_and(x.long(), x.long()),
-    "LocalResponseNorm in the net: expected an odd size, got 4": lambda x, fc: (
-        F.local_response_norm(x, 4)
-    ),
+    **{
+        f"LocalResponseNorm in the net: expected an odd size, got {n}": lambda x, fc, n=n: (
+            F.local_response_norm(x, n)
+        )
+        for n in (2, 4)
+    },
     "expected its use with running means, got its training": lambda x, fc: F.batch_norm(
         x.reshape(-1, 2, 2), None, None, training=True
     ),
@@ -269,10 +272,16 @@ def test_calls_of_export(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None
         writing.LeakyRelu,
         lambda w, step: w.node("Relu", [w.name(step.arguments["x"])]),
     )
-    with pytest.raises(
-        ModelFileError, match="LeakyRelu .*: expected options that .*, got argument 1, too"
+    for way in (  # the only step, the first, one between, the last
+        lambda x, fc: F.leaky_relu(x, 0.3),
+        lambda x, fc: fc(F.leaky_relu(x, 0.3)),
+        lambda x, fc: fc(F.leaky_relu(fc(x), 0.3)),
+        lambda x, fc: F.leaky_relu(fc(x), 0.3),
     ):
-        tinynet.onnx.export(Net(lambda x, fc: F.leaky_relu(x, 0.3)), X, path)
+        with pytest.raises(
+            ModelFileError, match="LeakyRelu .*: expected options that .*, got argument 1, too"
+        ):
+            tinynet.onnx.export(Net(way), X, path)
     monkeypatch.setattr(writer, "LARGEST", 90)
     with pytest.raises(ModelFileError, match="at most 90 bytes, which one ONNX file can hold"):
         tinynet.onnx.export(Net(), X, path)

@@ -164,8 +164,9 @@ SHAPES = {
                   for k in (0, 1, 3, -1, -4)],
     "split": [(lambda x, n=n, k=k: x.split(n, k), splits(n, k)) for n, k in (
         (1, 0), (2, 1), (2, -1), (3, 2), (7, 1), ([1, 2], 1), ([0, 4, 0], 2), ((2,), 0))],
-    "concat": [(lambda x, k=k: tinynet.concat([x, x * 2, x[:, :]], k),
-                lambda a, k=k: np.concatenate([a, a * 2, a], k)) for k in (0, 1, 2, -1, -3)],
+    "concat": [(lambda x, k=k: tinynet.concat([x, x * 2, x.split([1, x.shape[k] - 1], k)[0]], k),
+                lambda a, k=k: np.concatenate([a, a * 2, np.split(a, [1], k)[0]], k))
+               for k in (0, 1, 2, -1, -2, -3)],
     "stack": [(lambda x, k=k: tinynet.stack([x, x * 2], k), lambda a, k=k: np.stack([a, a * 2], k))
               for k in (0, 1, 3, -1, -4)],
 }  # fmt: skip
@@ -175,6 +176,11 @@ SHAPES = {
 def test_shapes(name, rng):
     for ours, theirs in SHAPES[name]:
         check(name, ours, theirs, layouts(rng, rng.normal(size=(2, 3, 4))))
+
+
+def test_an_empty_axis_is_none_of_length_1():
+    for axis in (None, 2, (0, 2)):
+        assert tinynet.zeros(1, 0, 1).squeeze(axis).shape == np.zeros((1, 0, 1)).squeeze(axis).shape
 
 
 KEYS = [
@@ -272,6 +278,8 @@ EQUATIONS = [
     "ij,ji->", "ij,ji->ij", "ij,ji->ji", "jki,ikj->", "ijk,kji->j", "ib,ai->ba", "baij,abjk->abik",
     "baij,jakb->kbai", "cab,bca,abc->bca", "kij,jik,jl->il", "bai,iab->ba",
     "kji,il->jkl", "il,lkj->kij", "bkja,aclb->jckbl",
+    # letters that are needed again two and three tensors later
+    "ij,k,l,ij->kl", "ia,b,c,ji->cjb", "i,j,k,l,ij->lk", "ij,jk,k,i->",
 ]  # fmt: skip
 
 

@@ -48,6 +48,26 @@ def test_every_schedule_is_here():
     assert public - {"Schedule", "OfEpoch"} == {name.split(",")[0] for name in EVERY}
 
 
+ASKED = {
+    MultiStep: dict(milestones=[1.5, 3], gamma=0.25),
+    Cosine: dict(epochs=8, min_lr=0.2),
+    DivideOnPlateau: dict(factor=3.0, patience=7, min_lr=0.01, metric="loss"),
+    WarmUp: dict(epochs=4, start=0.5),
+    Constant: {},
+}
+
+
+@pytest.mark.parametrize("kind", ASKED)
+def test_all_that_was_asked_for_is_shown(kind):
+    opt = optimizer(0.5)
+    first, *names = inspect.signature(kind).parameters
+    asked = ASKED[kind] | ({"after": Constant(opt)} if first == "after" else {})
+    schedule = kind(**{"optimizer": opt} if first == "optimizer" else {}, **asked)
+    assert names == list(ASKED[kind]) and schedule.options() == asked
+    shown = [f"{name}={value!r}" for name, value in schedule.options().items()]
+    assert repr(schedule) == f"{kind.__name__}({', '.join([*shown, f'lr={opt.lr}'])})"
+
+
 @every_schedule
 @pytest.mark.parametrize("at", range(1, 8))
 def test_saved_in_the_middle_and_loaded_it_goes_on_alike(make, at):

@@ -566,3 +566,22 @@ def test_repr_shows_the_tree():
         "    layers.0: Linear(2 -> 1200, 3,600 parameters)",
         "  top.net: Sequential, shown above",
     ]
+
+
+def test_a_part_of_two_branches_is_named_and_shown_once():
+    one, cut = nn.Linear(2, 3), nn.ReLU()
+    net = nn.Sequential(nn.Sequential(one, cut), nn.Sequential(nn.Sequential(one), one, cut))
+    assert repr(net).splitlines() == [
+        "Sequential(9 parameters)",
+        "  layers.0: Sequential(9 parameters)",
+        "    layers.0: Linear(2 -> 3, 9 parameters)",
+        "    layers.1: ReLU()",
+        "  layers.1: Sequential(9 parameters)",
+        "    layers.0: Sequential(9 parameters)",
+        "      layers.0: Linear, shown above",
+        "    layers.1: Linear, shown above",
+        "    layers.2: ReLU, shown above",
+    ]
+    assert [name for name, _ in net.named_modules()] == [
+        "", "layers.0", "layers.0.layers.0", "layers.0.layers.1", "layers.1", "layers.1.layers.0"
+    ]  # fmt: skip

@@ -16,6 +16,7 @@ from tinynet.gradcheck.cases.inputs import layouts
 from tinynet.kernels.avg_pool2d import avg_pool2d_definition
 from tinynet.kernels.conv2d import conv2d_definition
 from tinynet.kernels.max_pool2d import max_pool2d_definition
+from tinynet.operations import OPERATIONS
 
 SMALL = st.integers(0, 4)
 ANYTHING = st.floats(allow_nan=True, allow_infinity=True, width=64)
@@ -37,6 +38,17 @@ def test_no_operation_changes_its_input_or_hands_out_its_memory(rng):
         assert not np.shares_memory(x.data, y.data)
         np.testing.assert_array_equal(x.numpy(), before)
     assert F.relu(x, inplace=True).data is x.data
+
+
+def test_the_formula_of_an_operation_is_that_of_its_only_function():
+    """Of several, none says what all do: the call tells."""
+    for name, row in OPERATIONS.items():
+        told = [function.__doc__.partition("\n")[0] for function in row.functions]
+        if len(told) != 1:
+            told = [row.call.__doc__.partition("\n")[0]]
+        assert row.formula == told[0] != "", name
+    assert OPERATIONS["relu"].formula.startswith("y = max(x, 0)")
+    assert OPERATIONS["einsum"].formula.startswith("y = the sum of products")
 
 
 # Random arguments. Windows larger than the channels, strides over kernels, even and odd, groups =

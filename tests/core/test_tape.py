@@ -93,6 +93,37 @@ def test_a_gradient_that_views_another_is_copied():
     assert (x.grad.numpy() == 1).all()
 
 
+# Their backward gives a view of what arrives.
+VIEWS = {
+    "reshape": lambda x: x.reshape(3, 2),
+    "flatten": lambda x: x.flatten(),
+    "transpose": lambda x: x.T,
+    "unsqueeze": lambda x: x.unsqueeze(1),
+    "squeeze": lambda x: x.unsqueeze(0).squeeze(),
+    "sum": lambda x: x.sum(),
+    "sum of an axis": lambda x: x.sum(1),
+    "concat": lambda x: tinynet.concat([x, x * 0]),
+    "stretched": lambda x: x[:1] + tinynet.zeros(2, 3),
+    "product": lambda x: tinynet.einsum("ij->ji", x),
+}
+
+
+@pytest.mark.parametrize("way", VIEWS)
+def test_views_of_one_gradient_are_copied_for_each_leaf(way):
+    """+ hands one array to both sides, and both views of it to leaves."""
+    a, b, c = (leaf(np.ones((2, 3))) for _ in range(3))
+    y = VIEWS[way](a) + VIEWS[way](b)
+    given = tinynet.tensor(np.arange(y.size, dtype=np.float32).reshape(y.shape))
+    y.backward(given)
+    VIEWS[way](c).backward(given)
+    expected = c.grad.numpy()
+    a.grad.data[...] = -1
+    np.testing.assert_array_equal(b.grad.numpy(), expected)
+    b.grad.data[...] = c.grad.data[...] = -2
+    np.testing.assert_array_equal(given.numpy().ravel(), np.arange(y.size))
+    assert (a.grad.numpy() == -1).all()
+
+
 @pytest.mark.parametrize("length", [30_000])
 def test_a_chain_of_any_length(length):
     x = leaf([1.0], dtype=np.float64)

@@ -374,7 +374,9 @@ def test_no_grad_refuses_what_it_cannot_switch_off():
 # Indices
 
 
-@pytest.mark.parametrize("kind", [list, np.array, tinynet.tensor, "mask", "tuple", "nested"])
+@pytest.mark.parametrize(
+    "kind", [list, np.array, tinynet.tensor, "mask", "tuple", "tuple of tensors", "nested"]
+)
 def test_an_index_that_changes_later(kind):
     x = leaf([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     if kind == "mask":
@@ -383,6 +385,9 @@ def test_an_index_that_changes_later(kind):
     elif kind == "tuple":
         data = np.array([0, 0])
         key, expected = (data, slice(1, None)), [[0, 2, 2], [0, 0, 0]]
+    elif kind == "tuple of tensors":
+        index = tinynet.tensor([0, 0])
+        data, key, expected = index.data, (index, slice(1, None)), [[0, 2, 2], [0, 0, 0]]
     elif kind == "nested":
         data = [0]
         key, expected = [data], [[1, 1, 1], [0, 0, 0]]

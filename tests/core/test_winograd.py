@@ -31,6 +31,7 @@ CASES = [  # N, C, O, r, (H, W), padding
     (1, 2, 3, 5, (1, 2), (2, 4)),
     (2, 2, 1, 3, (4, 3), (5, 3)),  # padding over kernel
     (1, 2, 2, 3, (11, 13), (1, 0)),  # one row and one column more than two tiles have
+    (35, 1, 2, 3, (4, 3), (0, 1)),  # halves of a large batch: one has a picture more
 ]
 
 

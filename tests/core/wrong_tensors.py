@@ -197,6 +197,16 @@ CALLS = {
             ["concat: expected shapes that differ along axis 0 only", "(2, 3), (2, 4)"],
         ),
         (
+            lambda: tinynet.concat([t(3, 2), t(4, 2), t(3, 3)], -2),  # the third alone
+            ValueError,
+            ["concat: expected shapes that differ along axis -2 only", "(3, 2), (4, 2), (3, 3)"],
+        ),
+        (
+            lambda: tinynet.stack([t(2, 3), t(2, 3), t(3, 2)]),
+            ValueError,
+            ["stack: expected tensors of one shape, got (2, 3), (2, 3), (3, 2)"],
+        ),
+        (
             lambda: tinynet.concat([t(2, 3), t(2)]),
             ValueError,
             ["concat: expected shapes that differ", "(2, 3), (2,)"],

@@ -58,6 +58,9 @@ FAULTS = {
         "parts of attributes with two underscores are not found": ("            yield from _parts(name, value, ())\n", "            if not name.startswith('__'):\n                yield from _parts(name, value, ())\n"),
         "parts in lists of private attributes are not found": ("            yield from _parts(name, value, ())\n", "            if not name.startswith('_') or isinstance(value, Module):\n                yield from _parts(name, value, ())\n"),
         "a tensor takes a part's place before it is refused": ("        kept = (Parameter, Buffer)\n        if isinstance(value, Tensor)", "        kept = (Parameter, Buffer)\n        old = vars(self).get(name)\n        super().__setattr__(name, value)\n        if isinstance(value, Tensor)", "            before = vars(self).get(name)\n", "            before = old\n"),
+        "repr shows a module again that another branch has shown": ("child._lines(f\"{name}: \", seen))", "child._lines(f\"{name}: \", {*seen}))"),
+        "a module that another branch has, too, is named twice": ("yield from child._walk(_join(prefix, name), seen)", "yield from child._walk(_join(prefix, name), {*seen})"),
+        "repr shows a module without parameters again": ("            if id(child) in seen:\n", "            if id(child) in seen and list(child.parameters()):\n"),
     },
     "nn/init.py": {
         "fan_out leaves out the kernel": ("return shape[1] * kernel, shape[0] * kernel", "return shape[1] * kernel, shape[0]"),

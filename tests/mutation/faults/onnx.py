@@ -47,6 +47,14 @@ FAULTS = {
         "rows are weighed by columns": ("for i in range(m):\n            window = slice(i * n // m, -(-(i + 1) * n // m))", "for i in range(m):\n            window = slice(i * n // m, (i + 1) * n // m)"),
         "a transposed convolution without its output padding": ("pads=[*padding, *padding], output_padding=extra,", "pads=[*padding, *padding],"),
         "the second of two limits as the first": ("[\"\" if np.isinf(limit) else w.constant(limit, dtype) for limit in options(step)]", "[\"\" if np.isinf(limit) else w.constant(limit, dtype) for limit in sorted(options(step), key=abs)]"),
+        "local_response_norm: only rows are made pictures": ("    if len(shape) != 4:  # runtimes take pictures alone", "    if len(shape) < 4:  # runtimes take pictures alone", "    if len(shape) != 4:\n        row", "    if len(shape) < 4:\n        row"),
+        "softmax, log_softmax: axis 0 taken for none": ("return w.node(\"Softmax\", given(w, step, \"x\"), axis=plain(step, \"axis\"))", "return w.node(\"Softmax\", given(w, step, \"x\"), axis=plain(step, \"axis\") or None)", "return w.node(\"LogSoftmax\", given(w, step, \"x\"), axis=plain(step, \"axis\"))", "return w.node(\"LogSoftmax\", given(w, step, \"x\"), axis=plain(step, \"axis\") or None)"),
+        "cumsum: axis 0 taken for the last": ("w.constant(plain(step, \"axis\"), np.int64)", "w.constant(plain(step, \"axis\") or -1, np.int64)"),
+        "a reduction: axis 0 taken for all": ("axes_of(plain(step, \"axis\"), len(first", "axes_of(plain(step, \"axis\") or None, len(first"),
+        "local_response_norm: a window of two is odd": ("    if size % 2 == 0:\n        raise", "    if size % 2 == 0 and size > 2:\n        raise"),
+        "a slice that begins at 0 is one without a beginning": ("if part.start is None else part.start", "if not part.start else part.start"),
+        "a slice that ends at 0 is one without an end": ("if part.stop is None else part.stop", "if not part.stop else part.stop"),
+        "adaptive means: equal along one side are equal": ("if not any(n % m for n", "if not all(n % m for n"),
     },
     "onnx/windows.py": {
         "SAME_LOWER pads as SAME_UPPER does": ("if how == \"SAME_UPPER\" else (more, less)", "if how != \"VALID\" else (more, less)"),
@@ -77,6 +85,7 @@ FAULTS = {
         "one name may be an input's and a result's": ("    names = [*(wire.name for wire in graph.inputs), *outputs, *state]", "    names = [*outputs, *state]"),
         "a node may be called as a buffer": ("state = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]", "state = [name for name, _ in model.named_parameters()]"),
         "a node may be called as an input": ("writer = Writer(onnx, names)", "writer = Writer(onnx, [*outputs, *state])"),
+        "export: options of the last step alone are looked at": ("            writer.made(wire, name)\n        if unread := step.arguments.keys() - step.arguments.read - UNSEEN:\n            raise ModelFileError(\n                f\"export: {step.name}: expected options that tinynet writes, got \"\n                f\"{', '.join(sorted(unread))}, too\"\n            )", "            writer.made(wire, name)\n    if graph.steps and (unread := step.arguments.keys() - step.arguments.read - UNSEEN):\n        raise ModelFileError(\n            f\"export: {step.name}: expected options that tinynet writes, got \"\n            f\"{', '.join(sorted(unread))}, too\"\n        )"),
     },
     "onnx/recording.py": {
         "the net alone gets its mode back": ("        for module, mode in training.items():\n            module.training = mode\n", "        net.train(training[net])\n"),
@@ -108,6 +117,7 @@ FAULTS = {
         "whole numbers are written as int64": ("self.weights[wire.name] = np.asarray(wire.array)", "self.weights[wire.name] = np.asarray(wire.array, np.int64 if wire.array.dtype.kind in 'iu' else None)"),
         "float64 is written as float32": ("self.weights[wire.name] = np.asarray(wire.array)", "self.weights[wire.name] = np.asarray(wire.array, np.float32 if wire.array.dtype.kind == 'f' else None)"),
         "booleans are written as bytes": ("self.weights[wire.name] = np.asarray(wire.array)", "self.weights[wire.name] = np.asarray(wire.array, np.uint8 if wire.array.dtype.kind == 'b' else None)"),
+        "constants rounded to six places": ("        array = np.asarray(value, dtype)\n", "        array = np.asarray(value, dtype)\n        array = array.round(6) if array.dtype.kind == \"f\" else array\n"),
     },
     "onnx/reading.py": {
         "a broadcast bias at the end": ("if axis is not None and node.get(\"broadcast\", 0):", "if axis is not None and node.get(\"broadcast\", 1) > 1:"),
@@ -146,6 +156,9 @@ FAULTS = {
         "a shape with an open size counts as 0": ("d.dim_value if d.HasField(\"dim_value\") else None", "d.dim_value or None"),
         "weights go to no device": ("        device = next((w.device for w in self.weights.values()), find_device(\"cpu\"))", "        device = find_device(\"cpu\")"),
         "a constant of ones is zeros": ("    return np.full(sizes, array.reshape(-1)[0])", "    return np.zeros(sizes, array.dtype)"),
+        "_attribute: numbers rounded to six places": ("    if proto.type == kinds.STRING:\n        return text(value)", "    if proto.type == kinds.STRING:\n        return text(value)\n    if proto.type == kinds.FLOAT:  # float32: 0.1, not 0.10000000149\n        return round(value, 6)"),
+        "_attribute: whole numbers of 32 bits": ("    return list(value) if proto.type in", "    if proto.type == kinds.INTS:\n        return [max(-(2**31), min(v, 2**31 - 1)) for v in value]\n    return list(value) if proto.type in"),
+        "_constant: numbers rounded to six places": ("            return np.array(value, types[name])", "            return np.array(np.round(value, 6), types[name])"),
     },
     "onnx/work.py": {
         "a turned matrix is not turned": ("left = a.shape[-2:][:: -1 if node.get(\"transA\", 0) else 1]", "left = a.shape[-2:]"),

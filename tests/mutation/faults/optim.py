@@ -140,6 +140,7 @@ FAULTS = {
         "a rate set by hand begins the waiting again": ("    def state_dict(self) -> dict[str, Any]:\n        return {\"best\"", "    def set_lr(self, lr: float, epoch: float) -> None:\n        super().set_lr(lr, epoch)\n        self.waited = 0\n\n    def state_dict(self) -> dict[str, Any]:\n        return {\"best\""),
         "a rate set by hand forgets the best": ("    def state_dict(self) -> dict[str, Any]:\n        return {\"best\"", "    def set_lr(self, lr: float, epoch: float) -> None:\n        super().set_lr(lr, epoch)\n        self.best = math.inf\n\n    def state_dict(self) -> dict[str, Any]:\n        return {\"best\""),
         "a division where none was possible waits on": ("            self.waited = 0\n\n    def state_dict", "            self.waited = 0 if lr > self.min_lr else self.waited\n\n    def state_dict"),
+        "repr of Cosine shows the class's min_lr": ("        return {\"epochs\": self.epochs, \"min_lr\": self.min_lr}", "        return {\"epochs\": self.epochs, \"min_lr\": type(self).min_lr}"),
     },
     "optim/adaptive.py": {
         "the steps of another": ("        rate, root = _corrected(group, rate, steps)\n        numbers", "        rate, root = _corrected(group, rate, max(self.steps.values()))\n        numbers"),

@@ -63,6 +63,11 @@ FAULTS = {
         "unsqueeze of two axes is told of as squeeze": ("axis_or_dim(\"unsqueeze\"", "axis_or_dim(\"squeeze\""),
         "an exchange that is none names tinynet's line": ("                stacklevel=2,\n", "                stacklevel=1,\n"),
         "transpose(0, 1) exchanges": ("            warnings.warn(\n                f\"transpose{axes}: the axes stay as they are, since the arguments are their new \"\n                f\"order, as in NumPy; to exchange them write x.T\",\n                stacklevel=2,\n            )\n", "            return call.transpose(self)\n", "import warnings\nfrom collections.abc", "from collections.abc"),
+        "+x is off the tape": ("    def __pos__(self) -> Operators[Result]:\n        return self", "    def __pos__(self) -> Operators[Result]:\n        return self.detach()"),
+        "@= is off the tape": ("return self._new(\"@\") @ other", "return self._new(\"@\").detach() @ other"),
+        "**= is off the tape": ("return self._new(\"**\") ** other", "return self._new(\"**\").detach() ** other"),
+        "*= is off the tape": ("return self._new(\"*\") * other", "return self._new(\"*\").detach() * other"),
+        "view is off the tape": ("torch's name for `reshape`.\"\"\"\n        return call.reshape(self, *shape)", "torch's name for `reshape`.\"\"\"\n        return call.reshape(self.detach(), *shape)"),
     },
     "arithmetic/shapes.py": {
         "transpose: axes not inverted": ("dy.transpose(np.argsort(ctx.axes).tolist())", "dy.transpose(ctx.axes)"),
@@ -79,6 +84,12 @@ FAULTS = {
         "flatten from behind the last axis": ("if not 0 <= start <= max(x.ndim - 1, 0):", "if not 0 <= start <= x.ndim:"),
         "an index is kept in a byte": ("        ctx.key = key.copy() if isinstance(key, ctx.xp.ndarray) else key\n", "        ctx.key = key.astype('uint8' if key.dtype.kind == 'i' and (key >= 0).all() else key.dtype) if isinstance(key, ctx.xp.ndarray) else key\n"),
         "an index is kept in two bytes": ("        ctx.key = key.copy() if isinstance(key, ctx.xp.ndarray) else key\n", "        ctx.key = key.astype('uint16' if key.dtype.kind == 'i' and (key >= 0).all() else key.dtype) if isinstance(key, ctx.xp.ndarray) else key\n"),
+        "an index tensor of the same device is not copied": ("            return x.device.copy_from(part.data, part.device)", "            if part.device == x.device:\n                return part.data\n            return x.device.copy_from(part.data, part.device)"),
+        "concat takes the rest of a shape by the negative axis": ("        t.shape[: axis % ndim] + t.shape[axis % ndim + 1 :] if t.ndim == ndim else t.shape", "        t.shape[:axis] + t.shape[axis + 1 :] if t.ndim == ndim else t.shape"),
+        "concat: the first two must fit": ("        for t in tensors\n    }\n    if len(rests)", "        for t in tensors[:2]\n    }\n    if len(rests)"),
+        "concat: a refusal counts the axis from the front": ("differ along axis {axis} only", "differ along axis {axis % ndim} only"),
+        "stack: the first two must fit": ("    if len({t.shape for t in tensors}) > 1:", "    if len({t.shape for t in tensors[:2]}) > 1:"),
+        "squeeze: an empty axis goes as well": ("if n != 1 or i not in axes))", "if n > 1 or i not in axes))"),
     },
     "tape.py": {
         "a leaf's gradient may be the array of another tensor's": ("elif not _shares_memory(node, g, i, arrived, leaving):", "elif g.base is None:"),
@@ -91,6 +102,7 @@ FAULTS = {
         "of gradients that meet, a later one goes in front": ("waiting[output].append(g)", "waiting[output].insert(0, g)"),
         "zeros for an output that nothing used have the first one's shape": ("zeros(*node.outputs[output])", "zeros(*node.outputs[0])"),
         "a visit's arrays are held while the next one works": ("        del arrived, leaving  # the last references: this memory can be used again at once\n", ""),
+        "views of one gradient are taken for arrays of their own": ("    if g.base is None:  # no view: it is one of them, or lies in none\n        return any(g is other for other in others)\n    xp = node.device.xp\n    return any(isinstance(o, xp.ndarray) and bool(xp.may_share_memory(g, o)) for o in others)", "    return any(g is other for other in others)"),
     },
     "tensors.py": {
         "gradients of a leaf not added": ("            grad = add(self.device, self.grad.data, grad)\n", "            grad = add(self.device, 0 * self.grad.data, grad)\n"),
@@ -227,6 +239,8 @@ FAULTS = {
         "letters that go lie in the second's own order": ("    rows = \"\".join(c for c in a.letters if c not in both)\n", "    rows = \"\".join(c for c in a.letters if c not in both)\n    theirs = \"\".join(c for c in b.letters if c in inner)\n", "b.order(batch + inner + columns)", "b.order(batch + theirs + columns)"),
         "letters that both have come out in the alphabet's order": ("    letters = batch + rows + columns\n", "    letters = \"\".join(sorted(batch)) + rows + columns\n"),
         "letters of the first alone in the alphabet's order": ("reshape(a.order(batch + rows + inner)", "reshape(a.order(\"\".join(c for c in a.letters if c in batch) + \"\".join(sorted(rows)) + inner)"),
+        "einsum looks ahead by one tensor only": ("for t in terms[i + 1 :])", "for t in terms[i + 1 : i + 2])"),
+        "einsum looks ahead by two tensors only": ("for t in terms[i + 1 :])", "for t in terms[i + 1 : i + 3])"),
     },
     "arithmetic/elementwise.py": {
         "functions of whole numbers come out in float64": ("return x if x.dtype.kind in \"fc\" else", "return x if x.dtype.kind in \"fciu\" else"),
@@ -309,5 +323,8 @@ FAULTS = {
     },
     "instead.py": {
         "numpy's functions are named for hidden names": ("    if not write and array and not name.startswith(\"_\") and hasattr(np, name):", "    if not write and array and hasattr(np, name):"),
+    },
+    "operations.py": {
+        "an operation of several functions tells the first one's formula": ("        source = self.functions[0] if len(self.functions) == 1 else self.call", "        source = self.functions[0] if self.functions else self.call"),
     },
 }
