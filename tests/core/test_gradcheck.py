@@ -344,6 +344,7 @@ class Norm(nn.Module):
         mean = x.mean(0)
         y = (x - mean) * broken(lambda dx, x: dx * self.fault)(self.gain) + self.mean
         self.calls.data[...] += 1
+        tinynet.random.next_call()  # as dropout draws
         self.update(self.mean, mean)
         return y
 

@@ -118,6 +118,10 @@ def test_a_large_input_is_checked_along_several_directions(monkeypatch: Any) -> 
 def test_what_float32_cannot_hold_is_told() -> None:
     with pytest.warns(PrecisionWarning, match="not compared in float32, where fn has other values"):
         assert gradcheck(lambda x: (x * 100).exp(), [np.array([1.0, 2.0])])
+    coarse = operation(lambda x: x * x + 0.01 * (x.itemsize == 4), lambda ctx, x, dy: 2 * x * dy)
+    for outputs in (lambda x: (1e9 * x, coarse(x)), lambda x: (coarse(x), 1e9 * x)):
+        with pytest.warns(PrecisionWarning, match="where fn has other values"):
+            assert gradcheck(outputs, [X])
     with pytest.warns(PrecisionWarning, match="not checked in float32: only float64"):
 
         def picky(x: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,13 @@ TABLE = [
     Wrong(
         "one number of dy for each row",
         "each number of it along an axis",
-        square(lambda ctx, x, dy: 2 * x * dy * (1 + (0 in dy.strides and any(dy.strides)))),
+        square(lambda ctx, x, dy: 2 * x * dy * (1 + (dy.strides[0] > dy.strides[1] == 0))),
+        [X],
+    ),
+    Wrong(
+        "one number of dy for each column",
+        "each number of it along an axis",
+        square(lambda ctx, x, dy: 2 * x * dy * (1 + (dy.strides[1] > dy.strides[0] == 0))),
         [X],
     ),
     # linear in dy
@@ -307,6 +314,12 @@ TABLE = [
         [X],
     ),
     Wrong(
+        "the same of a small output beside a large one",
+        "gives another value for other upstream gradients: element 12 of 24 is",
+        lambda x: (1e12 * x, x * x if is_grad_enabled() else x * x + x.detach() * 0 + 1),
+        [X],
+    ),
+    Wrong(
         "a small gradient beside a large one, by 1e-7 of itself",
         "[1] is wrong: analytical",
         operation(
@@ -418,6 +431,25 @@ def test_what_is_frozen_is_none_of_those_that_are_checked(frozen: int, without: 
     name = [i for i in range(4) if i != frozen][without]
     with pytest.raises(GradcheckError, match=f"when input {name} requires none: expected"):
         gradcheck(of(True), inputs)
+
+
+@pytest.mark.filterwarnings("ignore::tinynet.gradcheck.KinkWarning")
+def test_each_tolerance_is_its_own_in_all_checks() -> None:
+    """dx is wrong by 1e-5 of itself, for what is compared first or for a later check alone: atol
+    alone forgives a small one, rtol alone a large one.
+    """
+    first = square(lambda ctx, x, dy: 2 * x * dy * (1 + 1e-5))
+    later = square(lambda ctx, x, dy: 2 * x * dy * (1 + 1e-5 * innermost(dy)))
+    ramp = operation(lambda x: np.maximum(x, 0), lambda ctx, x, dy: (1 - 1e-5) * dy * (x > 0))
+    for fn, at in ((first, X), (later, X), (ramp, np.where(X == 0.7, 0, X))):
+        for x, dx_is_small in ((1e4 * at, True), (1e-4 * at, False)):  # y, and so dy, is of size 1
+            with pytest.raises(GradcheckError):
+                gradcheck(fn, [x])
+            assert gradcheck(fn, [x], rtol=1e-4) and gradcheck(fn, [x], atol=1.0)
+            with nullcontext() if dx_is_small else pytest.raises(GradcheckError):
+                assert gradcheck(fn, [x], atol=1e-4)
+            with pytest.raises(GradcheckError):
+                gradcheck(fn, [x], rtol=1e-7, atol=1e-12)
 
 
 def test_looser_tolerances_hold_for_all_checks() -> None:

@@ -244,6 +244,8 @@ def test_pinned_memory_of_copies_is_kept_as_long_as_they_read_it(
     x = a.upload(rng.standard_normal(100))
     there = [b.copy_from(x, a) for _ in range(5)]
     assert len(b._lane.staged) == 5 and not machine.gone_in_use
+    for event, pinned in b._lane.staged:  # which comes after the copy
+        assert pinned.history.reads and all(map(event.clock.knows, pinned.history.reads.items()))
     for copied in there:
         np.testing.assert_array_equal(b.download(copied), a.download(x))
     b.copy_from(x, a)
@@ -268,6 +270,9 @@ def test_the_stand_in_notices_what_is_not_ordered(machine: fake_cupy.Machine) ->
         x.set(pinned, stream=a._lane.stream)
         with pytest.raises(fake_cupy.Unordered, match="pinned"):
             x.set(pinned, stream=a._lane.stream)
+    with pytest.raises(fake_cupy.Unordered, match="pinned"):
+        np.copyto(pinned[:2], np.ones(2))
+    np.copyto(np.empty(5), pinned)
     assert not machine.gone_in_use
     del pinned
     assert machine.gone_in_use

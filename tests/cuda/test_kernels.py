@@ -369,15 +369,18 @@ def test_bias_and_relu(gpu: Device, rng: np.random.Generator, dtype: Any) -> Non
         for b in (bias, None):
             y = parity(gpu, "conv2d_forward", x_nan, weight, b, *geometry, True, tolerance=200)
             assert np.isnan(y[0, :, 0, 0]).all() and not (y < 0).any()
-            parity(
-                gpu, "linear_forward", x_nan[:, :, 0, 0], weight[:, :, 0, 0], b, True, tolerance=200
-            )
+            flat = x_nan[:, :, 0, 0]
+            for rows in (flat, flat[:, None]):  # sequences, too
+                z = parity(gpu, "linear_forward", rows, weight[:, :, 0, 0], b, True, tolerance=200)
+                assert np.isnan(z[0]).all() and not (z < 0).any()
         dy = activation(rng, y.shape, dtype, innermost=False)
         dy[y <= 0] = np.inf  # does not pass, not even as NaN
         for needs in ((True, True, True), (True, True, False), (False, False, True)):
             parity(gpu, "conv2d_backward", dy, x, weight, *geometry, needs, y, tolerance=400)
             flat = dy[:, :, 0, 0], x[:, :, 0, 0], weight[:, :, 0, 0]
             parity(gpu, "linear_backward", *flat, needs, y[:, :, 0, 0], tolerance=400)
+            rows = flat[0][:, None], flat[1][:, None], flat[2]
+            parity(gpu, "linear_backward", *rows, needs, y[:, None, :, 0, 0], tolerance=400)
 
 
 def test_gradients_that_are_asked_for_and_no_others(gpu: Device, rng: np.random.Generator) -> None:

@@ -117,10 +117,15 @@ def test_batch_norm_over_ranks_of_unequal_shares(
     with ThreadPoolExecutor(2) as pool:
         one, two = pool.map(rank, range(2))
     whole = results(find_device("cpu"), slice(None), None)
+    y, *_, m, r, _, _ = whole
+    h, dz = (x - m[:, None, None]) * r[:, None, None], np.where(y > 0, dy, 0)
+    for part, rank_found in zip(parts, (one, two), strict=True):  # dw, db: of its own rows
+        for found, terms in zip(rank_found[2:4], (h * dz, dz), strict=True):
+            np.testing.assert_allclose(found, terms[part].sum(axis=(0, 2, 3)), rtol=1e-11)
     for i, (a, b, expected) in enumerate(zip(one, two, whole, strict=True)):
         if i < 2:  # y, dx: each rank has its rows
             found = np.concatenate([a, b])
-        elif i < 4:  # dw, db: each has its part of the sum
+        elif i < 4:  # dw, db
             found = a + b
         else:
             np.testing.assert_array_equal(a, b)

@@ -88,6 +88,13 @@ def page_of(drawing, tmp_path, name="tape.html"):
     return Page(drawing.save(tmp_path / name).read_text())
 
 
+def keys(page):
+    """device -> its colour, as the page explains it."""
+    names = [text for text, inside in page.texts if inside[-1][1].get("class") == "key"]
+    colours = [style for tag, a in page.elements if tag == "i" and (style := a.get("style"))]
+    return dict(zip(names, re.findall(r"var\(--(d\d)\)", "".join(colours)), strict=True))
+
+
 def grads(seen):
     return [text for text in seen if text.startswith("grad ")]
 
@@ -165,10 +172,7 @@ def test_devices_and_copies(tmp_path):
     page = page_of(drawing, tmp_path)
     seen = page.at(0)
     assert "there = Copy cpu \u2192 cpu:1" in seen and "Copy cpu:1 \u2192 cpu" in seen
-    assert [t for t, inside in page.texts if inside[-1][1].get("class") == "key"] == [
-        "cpu",
-        "cpu:1",
-    ]
+    assert keys(page) == {"cpu": "d0", "cpu:1": "d1"}
     told = " ".join(t for t, _ in page.texts)
     assert "copies from cpu to cpu:1" in told and "copies from cpu:1 to cpu" in told
     root = ElementTree.fromstring(drawing.save(tmp_path / "a.svg").read_text())
@@ -180,6 +184,15 @@ def test_devices_and_copies(tmp_path):
     assert arrows == ["arrow copied", "arrow", "arrow copied", "arrow"]
     lit = [path.get("data-step") for path in root.iter(f"{SVG}path") if path.get("class")]
     assert lit == ["4", "3", "2", "1"]
+
+
+def test_a_device_has_one_colour_whichever_comes_first(tmp_path):
+    x = tinynet.tensor([1.0, 2.0], device="cpu:1", requires_grad=True)
+    drawing = tinynet.draw((x.to("cpu") * 2.0).sum())
+    assert keys(page_of(drawing, tmp_path)) == {"cpu": "d0", "cpu:1": "d1"}
+    root = ElementTree.fromstring(drawing.save(tmp_path / "a.svg").read_text())
+    boxes = [g.get("class") for g in root.iter(f"{SVG}g") if g.get("class")]
+    assert boxes == ["box leaf d1", "box operation copy d1", *["box operation d0"] * 2]
 
 
 def test_norms_are_not_added(tmp_path):
@@ -273,15 +286,58 @@ def test_the_ends_of_a_path(tmp_path):
     assert repr(drawing).startswith("Drawing(3 operations on cpu; 12 bytes kept")
 
 
+class Two(tinynet.Function):
+    """Twice, and three times."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x, 3 * x
+
+    @staticmethod
+    def backward(ctx, dtwice, dthrice):
+        return 2 * dtwice + 3 * dthrice
+
+
 def test_no_name_becomes_html(tmp_path):
-    wild = leaf([1.0])
-    with tinynet.tracing():
-        y = wild * 2.0  # <i>
-    drawing = tinynet.draw(y, names={'<b>&"</script>': wild})
+    """Of a leaf, of results, of the loss, of a module; and no source line."""
+    wild, matrix, net = leaf([1.0, 3.0]), leaf(np.ones((1, 2))), nn.Sequential()
+    setattr(net, "<i>", nn.Tanh())
+    with tinynet.tracing(net):
+        middle = getattr(net, "<i>")(wild)  # <i>
+        loss = (matrix @ middle + (middle * middle).sum()).sum()
+    names = {"wild": wild, "matrix": matrix, "middle": middle, "loss": loss}
+    drawing = tinynet.draw(loss, names={f'<b>&"</script>{name}': x for name, x in names.items()})
     page = page_of(drawing, tmp_path)
-    assert "y = wild * 2.0  # <i>" in [text for text, _ in page.texts]
-    assert any('<b>&"</script>' in text for text, _ in page.texts)
+    told = [text for text, _ in page.texts]
+    assert any(text.endswith("# <i>") for text in told) and "Tanh <i>" in told
+    assert 'the tape of <b>&"</script>loss' in told
+    for name in names:
+        assert any(f'<b>&"</script>{name}' in text for text in told), name
+    plain = page_of(tinynet.draw(loss, names=names), tmp_path)
+    assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
     ElementTree.fromstring(drawing.save(tmp_path / "a.svg").read_text())
+
+
+def test_each_of_two_results_has_its_own_name_value_and_sum(tmp_path):
+    """And the one that is drawn gives the page its name, whichever it is."""
+    x = leaf(1.0)
+    with tinynet.tracing():
+        twice, thrice = Two.apply(x)
+        loss = twice * thrice + (twice + thrice)
+    page = page_of(tinynet.draw(loss), tmp_path)
+    assert "the tape of loss" in page.at(0)
+    assert grads(page.at(3)) == ["grad 1 + 3 = 4", "grad 1 + 2 = 3", "grad 1"]
+    assert {"2", "3"} <= set(page.at(0, "value"))
+    of_mul, of_two = (" ".join(page.at(step)) for step in (3, 4))
+    assert "to twice : " in of_mul and "to thrice : " in of_mul
+    assert "twice 2 arrives: 4 thrice 3 arrives: 3" in of_two
+    for one, name in ((twice, "twice"), (thrice, "thrice")):
+        told = page_of(tinynet.draw(one), tmp_path).at(0)
+        assert f"the tape of {name}" in told
+        assert any(t.startswith(f"The gradient of {name} with respect to itself") for t in told)
+    told = page_of(tinynet.draw(x * 2.0), tmp_path).at(0)
+    assert "a tape" in told
+    assert any(t.startswith("The gradient of the result with respect to itself") for t in told)
 
 
 def test_the_picture_of_the_readme_is_what_its_code_draws(tmp_path, monkeypatch):

@@ -90,8 +90,7 @@ def draw(
     others = frame.f_back.f_locals if frame and frame.f_back else {}
     graph = fold(read(loss, nodes, names or {}, net, others), group)
     _refuse(len(graph.shown), group)
-    name = graph.steps[0].outputs[-1].name
-    return Drawing(graph, f"the tape of {name}" if name else "a tape")
+    return Drawing(graph, f"the tape of {graph.name}" if graph.name else "a tape")
 
 
 def _refuse(boxes: int, group: str | int) -> None:

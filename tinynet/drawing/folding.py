@@ -117,7 +117,7 @@ def _folded(graph: Graph, runs: Iterable[Run], named_leaves: bool) -> Graph:
             index = next(i for i, other in enumerate(source.outputs) if other is output)
             edge = replace(edge, source=source, output=index)
         edges.append(edge)
-    return Graph(_in_order(graph.boxes, home, edges), edges, graph.remarks)
+    return Graph(_in_order(graph.boxes, home, edges), edges, graph.remarks, graph.name)
 
 
 def _fold_of(parts: list[Box], title: str, path: str) -> Box:

@@ -89,12 +89,13 @@ class Edge:
 @dataclass
 class Graph:
     """boxes: each after those it takes from. edges: in the order in which gradients leave along
-    them. remarks: lines for the reader.
+    them. remarks: lines for the reader. name: of the tensor that is drawn.
     """
 
     boxes: list[Box]
     edges: list[Edge]
     remarks: list[str]
+    name: str | None = None
 
     def __post_init__(self) -> None:
         for step, box in enumerate(self.steps, 1):

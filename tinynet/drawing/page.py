@@ -65,11 +65,10 @@ def fragment(graph: Graph, whole: bool = False) -> str:
 
 def _start(graph: Graph) -> str:
     """Step 0."""
-    loss = graph.steps[0].outputs[-1].name or "the result"
     lines = [
         "<h3>Forward is done</h3>",
-        f"<p>The gradient of {escape(loss)} with respect to itself is 1. Press \u2192 or the right "
-        "arrow key: backward visits the newest operation first.</p>",
+        f"<p>The gradient of {escape(graph.name or 'the result')} with respect to itself is 1. "
+        "Press \u2192 or the right arrow key: backward visits the newest operation first.</p>",
         *(f"<p>{_with_code(remark)}</p>" for remark in graph.remarks),
         f'<p class="faint">Beside an arrow: {_code("value", "the value")} that ran down it, and '
         f"{_code('grad', 'the gradient')} that runs up it. \u2016x\u2016 is the norm of x, "

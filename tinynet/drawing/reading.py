@@ -59,7 +59,7 @@ def read(
     root = reader.boxes[loss.node[0]].outputs[loss.node[1]]  # type: ignore[index]
     root.value = root.value or Value.of(loss.data, loss.device)
     edges = reader.follow(loss)
-    return Graph(reader.in_order, edges, reader.remarks(loss))
+    return Graph(reader.in_order, edges, reader.remarks(loss), root.name)
 
 
 class _Reader:

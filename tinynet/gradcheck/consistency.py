@@ -18,7 +18,7 @@ import numpy as np
 from tinynet.errors import GradcheckError
 from tinynet.gradcheck.layouts import LAYOUTS, backwards, like
 from tinynet.gradcheck.numerical import Direction, Numerical, Slope, direction, last_digit
-from tinynet.gradcheck.subject import Subject, read
+from tinynet.gradcheck.subject import Subject, in_a_row, read
 
 RTOL = 1e-9  # two ways to compute the same in float64, relative to the largest
 OTHER_POINT = 1e-6  # along a single direction, which may be one where most of it cancels
@@ -85,9 +85,9 @@ class Consistency:
             gradients, y = self.subject.gradients(upstream, values, needs)
         if same_values:
             outputs = self.subject.outputs
-            apart = np.abs(y - outputs)
-            if not (apart <= RTOL * np.abs(outputs).max(initial=0) + 100 * self.spread).all():
-                n = int(np.argmax(apart))
+            wrong = _far(self.subject, y, outputs, RTOL, 100 * self.spread)
+            if wrong.any():
+                n = int(np.argmax(wrong))
                 raise GradcheckError(
                     f"gradcheck: the function gives another value {when}: element {n} of "
                     f"{outputs.size} is {y[n]:.9g}, and {outputs[n]:.9g} with nothing recorded"
@@ -318,7 +318,7 @@ def single_precision(c: Consistency) -> None:
     except Exception as error:
         warnings.warn(PrecisionWarning(f"gradcheck: not checked in float32: {error}"), stacklevel=5)
         return
-    if not _near(s, y, exact, 100 * LESS_DIGITS * c.spread):
+    if y.shape != exact.shape or _far(s, y, exact, SINGLE, 100 * LESS_DIGITS * c.spread).any():
         text = "gradcheck: gradients were not compared in float32, where fn has other values"
         warnings.warn(PrecisionWarning(text), stacklevel=5)
         return
@@ -335,14 +335,14 @@ def single_precision(c: Consistency) -> None:
     c.expect(when, c.gradients(when, c.v), c.of_v)
 
 
-def _near(s: Subject, y: np.ndarray, exact: np.ndarray, rounding: np.ndarray) -> bool:
-    """Whether y is `exact` to the digits of float32, for each output: to SINGLE of its largest, or
-    to what rounding makes of a sum that cancels.
+def _far(
+    s: Subject, y: np.ndarray, exact: np.ndarray, rtol: float, rounding: np.ndarray
+) -> np.ndarray:
+    """Which elements are not `exact`: to rtol of the largest of the same output, or to what
+    rounding makes of a sum that cancels.
     """
-    if y.shape != exact.shape:
-        return False
     parts = zip(s.apart(np.abs(y - exact)), s.apart(exact), s.apart(rounding), strict=True)
-    return all((far <= SINGLE * np.abs(e).max(initial=0) + r).all() for far, e, r in parts)
+    return in_a_row([~(far <= rtol * np.abs(e).max(initial=0) + r) for far, e, r in parts])
 
 
 def check_consistency(consistency: Consistency) -> None:

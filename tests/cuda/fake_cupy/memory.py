@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fake_cupy.machine import CUDARuntimeError, FakeOutOfMemoryError, machine
-from fake_cupy.order import Clock, History
+from fake_cupy.order import Clock, History, Unordered
 from fake_cupy.streams import Stream, current_gpu, current_stream, operate
 
 
@@ -125,6 +125,13 @@ class Pinned(np.ndarray):
 
     def __array_finalize__(self, source: Any) -> None:
         self.history = getattr(source, "history", None)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if function is np.copyto and isinstance(args[0], Pinned):
+            reads = args[0].history.reads.items()
+            if not all(machine.host.knows(moment) for moment in reads):
+                raise Unordered("pinned memory was written to while a copy may read it")
+        return super().__array_function__(function, types, args, kwargs)
 
 
 def empty_pinned(shape: Any, dtype: Any = float) -> Pinned:

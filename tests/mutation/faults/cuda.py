@@ -36,6 +36,7 @@ FAULTS = {
         "the last wait is not queued": ("        while self.waits:\n            self.stream", "        while len(self.waits) > 1:\n            self.stream"),
     },
     "devices/cuda/copies.py": {
+        "pinned memory kept until before the copy": ("    out.reshape(-1).view(np.uint8).set(pinned, stream=here.copies)\n    # This keeps the pinned memory until the copy is done.\n    here.staged.append((here.mark(here.copies), pinned))\n", "    # This keeps the pinned memory until the copy is done.\n    here.staged.append((here.mark(here.copies), pinned))\n    out.reshape(-1).view(np.uint8).set(pinned, stream=here.copies)\n"),
         "does not wait for the sender": ("before = [there.mark(there.stream), *there.pending(*_bytes(array))]", "before = there.pending(*_bytes(array))"),
         "does not wait for copies to the sender": ("before = [there.mark(there.stream), *there.pending(*_bytes(array))]", "before = [there.mark(there.stream)]"),
         "does not wait for the receiver": ("after = [here.mark(here.stream)]", "after = []"),
@@ -92,6 +93,7 @@ FAULTS = {
         "an upload is not locked": ("        with self._uploads.lock, self.activate():", "        with self.activate():"),
     },
     "devices/cuda/uploads.py": {
+        "a slot is filled before its last copy has read it": ("        if self.copied is not None:\n            self.copied.synchronize()\n        np.copyto(self.pinned[: len(source)], source)\n", "        np.copyto(self.pinned[: len(source)], source)\n        if self.copied is not None:\n            self.copied.synchronize()\n"),
         "staging an array twice loses the slots of the first time": ("if len(source) <= SMALL or id(array) in self._staged:", "if len(source) <= SMALL:"),
         "the slot is written while it is read": ("            self.copied.synchronize()\n", "            pass\n"),
         "the landing buffer is written while it is read": ("            lane.uploads.wait_event(self.released)\n", "            pass\n"),
@@ -247,6 +249,7 @@ FAULTS = {
         "dropout's scale of a float": ("    scale = dropout_scale(p, inverted)\n", "    scale = dropout_scale(p, inverted)\n    import numpy\n    scale = float(numpy.float32(scale))\n"),
     },
     "kernels/cuda/batch_norm.py": {
+        "dw and db of all ranks are returned": ("        every = _of_all_ranks(gather, P, dw, db) if gather and training else (dw, db)\n", "        if gather and training:\n            dw, db = _of_all_ranks(gather, P, dw, db)\n", "x, mean, inverse, w, *every, dx, C, P, relu, training", "x, mean, inverse, w, dw, db, dx, C, P, relu, training"),
         "eps outside the root": ("(running_var + eps) ** -0.5", "running_var**-0.5 + eps"),
         "the running mean is shared": ("mean, inverse = running_mean.copy(),", "mean, inverse = running_mean,"),
         "running arrays move in eval": ("update = running_mean is not None", "update = True"),
@@ -341,6 +344,7 @@ FAULTS = {
         "the row in an int": ("    const long long o = (long long)blockIdx.z * gridDim.y + blockIdx.y;\n", "    const int o = blockIdx.z * gridDim.y + blockIdx.y;\n"),
     },
     "kernels/cuda/add_to_columns.cu": {
+        "NaN becomes 0 with relu": ("relu && sum < 0 ? 0 : sum", "relu && !(sum > 0) ? 0 : sum"),
         "without relu negative sums are cut as well": ("y[i] = relu && sum < 0 ? 0 : sum;", "y[i] = sum < 0 ? 0 : sum;"),
         "the bias by rows": ("b[i % O]", "b[i / O % O]"),
         "the sums of the first run": ("sums[blockIdx.y * (long long)O + o] = sum;", "sums[o] = sum;"),

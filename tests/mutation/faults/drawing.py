@@ -5,6 +5,8 @@
 
 FAULTS = {
     "drawing/reading.py": {
+        "the title names the oldest operation": ("reader.remarks(loss), root.name)", "reader.remarks(loss), reader.in_order[0].outputs[0].name)"),
+        "the title names the last result of the newest operation": ("reader.remarks(loss), root.name)", "reader.remarks(loss), reader.in_order[-1].outputs[-1].name)"),
         "after: the last argument's operation, not the newest": ("newest = self.boxes[max(before, key=lambda other: other.number)]", "newest = self.boxes[before[-1]]"),
         "any square Jacobian that is diagonal is a factor": ("        elif shape == of and not (jacobian - np.diag(np.diag(jacobian))).any():", "        elif len(jacobian) == len(jacobian.T) and not (\n            jacobian - np.diag(np.diag(jacobian))\n        ).any():"),
         "nodes of the first path alone": ("        new = {source[0] for source in node.inputs if type(source) is tuple} - found\n", "        new = {source[0] for source in node.inputs[:1] if type(source) is tuple} - found\n"),
@@ -84,6 +86,9 @@ FAULTS = {
         "neighbours above alone": ("            wanted = [_mean(x, near[0][box] + near[1][box], box) for box in layer]", "            wanted = [_mean(x, near[0][box], box) for box in layer]"),
     },
     "drawing/lines.py": {
+        "sums of all outputs for each output": ("coming = [edge for edge in leaving if edge.output == output and edge.gradient]", "coming = [edge for edge in leaving if edge.gradient]"),
+        "sums of the first output alone": ("for output in dict.fromkeys(edge.output for edge in leaving):", "for output in [leaving[0].output]:"),
+        "beside an arrow the first output": ("output = edge.source.outputs[edge.output]", "output = edge.source.outputs[0]"),
         "folded operations count as one": ("count = sum(len(box.parts) or 1 for box in graph.steps)", "count = len(graph.steps)"),
         "six of six and 0 more": ("    if len(own) > MOST:\n", "    if len(own) >= MOST:\n"),
         "each sum ends with its own step": ("ends = [*(edge.target.step for edge in coming[1:]), None]", "ends = [*(edge.target.step for edge in coming[:-1]), None]"),
@@ -95,6 +100,14 @@ FAULTS = {
         "a gradient is seen from the first step": ("            parts.append(Part(\"grad\", text.brief(output.gradient), box.step))", "            parts.append(Part(\"grad\", text.brief(output.gradient)))"),
     },
     "drawing/page.py": {
+        "the key's colours in another order than the picture's": ("for i, name in enumerate(graph.devices)", "for i, name in enumerate(dict.fromkeys(box.device for box in graph.boxes))"),
+        "the name of the loss not escaped": ("{escape(graph.name or 'the result')}", "{graph.name or 'the result'}"),
+        "the title of the page not escaped": ("<title>{escape(title)}", "<title>{title}"),
+        "the title of a section not escaped": ("<h3>{escape(title)}", "<h3>{title}"),
+        "the name of a result not escaped": ("name = escape(output.name or \"result\")", "name = output.name or \"result\""),
+        "where gradients meet, the name not escaped": ("the gradients of {escape(name)} '", "the gradients of {name} '"),
+        "of several results the first alone is told": ("for output in box.outputs:", "for output in box.outputs[:1]:"),
+        "an argument has the name of the first result": ("name = source.outputs[edge.output].name", "name = source.outputs[0].name"),
         "a section's title has the path or what it comes after, not both": ("place = \", \".join(filter(None, (box.path, box.after)))", "place = box.path or box.after or \"\""),
         "names are not escaped": ("yield f\"to <b>{escape(name)}</b>", "yield f\"to <b>{name}</b>"),
         "a section stays for two steps": ("data-to=\"{box.step + 1}\">'", "data-to=\"{box.step + 2}\">'"),
@@ -116,6 +129,7 @@ FAULTS = {
         "a tuple of one without its comma": ("\", \".join(map(listed, option)) + (\",\" if len(option) == 1 else \"\") + \")\"", "\", \".join(map(listed, option)) + \")\""),
     },
     "drawing/svg.py": {
+        "colours in the order of the boxes": ("{devices.index(box.device) % COLOURS}", "{[*dict.fromkeys(b.device for b in self.graph.boxes)].index(box.device) % COLOURS}"),
         "the gradient is there a step too early": ("f'data-from=\"{edge.target.step}\">{escape(gradient)}</text>'", "f'data-from=\"{edge.target.step - 1}\">{escape(gradient)}</text>'"),
         "shared arrows light up for the first": ("if len(steps) == 1 and edge.gradient else", "if edge.gradient else"),
         "the last arrows are the widest": ("inside = max(line.length for line in self.lines[box]) * CHARACTER + 20", "inside = self.lines[box][0].length * CHARACTER + 20"),

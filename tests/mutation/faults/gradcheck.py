@@ -5,6 +5,9 @@
 
 FAULTS = {
     "gradcheck/check.py": {
+        "atol and rtol exchanged on the way to the consistency checks": ("Consistency(numerical, gradients, rng, atol, rtol)", "Consistency(numerical, gradients, rng, rtol, atol)"),
+        "kinks: atol and rtol exchanged": ("positive, atol, rtol, rng)", "positive, rtol, atol, rng)"),
+        "kinks: without the caller's tolerances": ("positive, atol, rtol, rng)", "positive, None, None, rng)"),
         "the number of leaves not given counts only those shown": ("            shapes = \", \".join(str(x.shape) for x in subject.strangers[:WORST])\n", "            shown = subject.strangers[:WORST]\n            shapes = \", \".join(str(x.shape) for x in shown)\n", "depends on {len(subject.strangers)} leaves", "depends on {len(shown)} leaves"),
         "upstream gradients are all ones": ("vs = [rng.standard_normal(shape) for shape in subject.shapes]", "vs = [np.ones(shape) for shape in subject.shapes]"),
         "large outputs hide small ones": ("(v / size).ravel()", "v.ravel()"),
@@ -50,6 +53,10 @@ FAULTS = {
         "a kink in every direction is an error": (" and not whole.kinks.all():", ":"),
     },
     "gradcheck/consistency.py": {
+        "views along the first axis not tried": ("for at in ((..., slice(1)), slice(1))", "for at in ((..., slice(1)), (..., slice(1)))"),
+        "views along the last axis not tried": ("for at in ((..., slice(1)), slice(1))", "for at in (slice(1), slice(1))"),
+        "near the largest of all outputs": ("rtol * np.abs(e).max(initial=0) + r) for far", "rtol * np.abs(exact).max(initial=0) + r) for far"),
+        "as rounded as the most rounded output": ("(initial=0) + r) for far", "(initial=0) + rounding.max(initial=0)) for far"),
         "all but one: counted among all variables": ("(without,) = set(c.checked) - set(alone)", "(without,) = set(range(len(s.variables))) - set(alone)"),
         "a coarser gradient in float64 after a call in float32 is not noticed": ("    when = \"in float64 after a call in float32\"\n    c.expect(when, c.gradients(when, c.v), c.of_v)\n", ""),
         "outputs are never used alone": ("    each_output_alone,\n", ""),
@@ -76,8 +83,8 @@ FAULTS = {
         "float32: compared with itself": ("expected = c.gradients(of_rounded, v.astype(np.float64), rounded, same_values=False)", "expected = [g.astype(np.float64) for g in c.gradients(of_rounded, v, values, same_values=False)]"),
         "float32: any move excuses": ("10 * np.abs(a - b).max(initial=0) for a, b in zip(moved", "1e9 * np.abs(a - b).max(initial=0) for a, b in zip(moved"),
         "float32: nothing is said": ("        warnings.warn(PrecisionWarning(text), stacklevel=5)\n", ""),
-        "float32: nothing afterwards": ("    c.expect(when, c.gradients(when, c.v), c.of_v)\n\n\ndef _near", "\n\ndef _near"),
-        "float32: compared where values differ": ("    if not _near(s, y, exact, 100 * LESS_DIGITS * c.spread):", "    if False:"),
+        "float32: nothing afterwards": ("    c.expect(when, c.gradients(when, c.v), c.of_v)\n\n\ndef _far", "\n\ndef _far"),
+        "float32: compared where values differ": ("    if y.shape != exact.shape or _far(s, y, exact, SINGLE, 100 * LESS_DIGITS * c.spread).any():", "    if False:"),
         "float32: tolerance of all inputs": ("LESS_DIGITS, allowed)", "LESS_DIGITS, [1 + max(allowed)] * len(allowed))"),
         "NaN is no difference": ("wrong = ~(np.abs(g - e) <= allowed)", "wrong = np.abs(g - e) > allowed"),
         "one tolerance for all inputs": ("max(rtol, self.rtol) * np.abs(e).max(initial=0)", "max(rtol, self.rtol) * max(np.abs(x).max(initial=0) for x in expected)"),
@@ -104,6 +111,7 @@ FAULTS = {
         "outputs at a kink are compared": ("np.where(numerical.differences(u)[2], 0, c.v)", "c.v"),
     },
     "gradcheck/subject.py": {
+        "randomness not restored after an error": ("        yield subject\n    finally:", "        yield subject\n        random.set_state(state)\n    finally:", "requires_grad = data, grad, requires_grad\n        random.set_state(state)\n", "requires_grad = data, grad, requires_grad\n"),
         "randomness goes on": ("        random.set_state(self.state)\n        dtype", "        dtype"),
         "buffers pile up": ("        for b, value in self.buffers:  # fn", "        for b, value in ():  # fn"),
         "buffers are lent for ever": ("before = [(x.data, x.grad, x.requires_grad) for x in tensors]", "before = [(x.data, x.grad, x.requires_grad) for x in tensors[: len(tensors) - len(buffers)]]", "zip(tensors, before, strict=True)", "zip(tensors, before, strict=False)"),
