@@ -121,7 +121,7 @@ class GoogLeNet(nn.Module):
 
 def half(side: int) -> int:
     """Of max pooling 3x3 with stride 2 whose last window may hang over the end."""
-    return -(-(side - 3) // 2) + 1
+    return side // 2  # ceil((side - 3) / 2) + 1
 
 
 RECIPE: dict[str, Any] = dict(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import pickle
 import pickletools
 import struct
@@ -337,6 +338,37 @@ def test_every_word_that_a_pickle_of_weights_may_use() -> None:
 def test_what_a_pickle_of_weights_does_not_hold(data: bytes, why: str) -> None:
     with pytest.raises(ValueError, match=f"^{why}$"):
         unpickled(io.BytesIO(data))
+
+
+ODD_PICKLES = {  # what Python says of them if nobody looks
+    IndexError: b"R.", TypeError: b"ctorch._utils\n_rebuild_tensor_v2\nK\x01R.",
+    KeyError: b"h\x07.", ValueError: b"",
+    AttributeError: with_storages(Storage("storage", 5, "0", "cpu", 2)),
+    OverflowError: with_storages(Storage("storage", np.dtype, "0", "cpu", math.inf)).replace(
+        b"cnumpy\ndtype", b"ctorch\nFloatStorage"
+    ),
+}  # fmt: skip
+FLAGS = {"encrypted": 1, "patched": 32, "strongly encrypted": 64}  # RuntimeErrors of zipfile
+
+
+@pytest.mark.parametrize("odd", [*ODD_PICKLES, *FLAGS])
+def test_whatever_an_odd_file_makes_of_the_reader_it_is_said_in_words(
+    odd: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.pth"
+    if odd in FLAGS:
+        data = bytearray(saved({"w": torch.zeros(2)}))
+        for mark, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):  # in both headers of every entry
+            at = data.find(mark)
+            while at >= 0:
+                data[at + place] |= FLAGS[odd]
+                at = data.find(mark, at + 4)
+        path.write_bytes(data)
+    else:
+        about = (foreign.MAGIC, 1001, {"little_endian": True})
+        path.write_bytes(b"".join(pickle.dumps(each, 2) for each in about) + ODD_PICKLES[odd])
+    with pytest.raises(ModelFileError, match="got something else, or it is damaged"):
+        read_torch(path)
 
 
 def test_a_pickle_is_as_long_as_names_and_shapes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -301,6 +301,17 @@ def test_all_constants_together_have_a_limit(tmp_path, monkeypatch):
         tinynet.onnx.load(path)
 
 
+def test_what_is_left_out_is_no_result_that_another_node_uses(tmp_path):
+    """An input and a result that are left out have the same name, the empty one."""
+    forms = [("Dropout", ["m"], {}, "y"), ("Clip", ["m", "", scalar(0.5)], {}, "z")]
+    model, path = load(tmp_path, forms, dict(m=M))
+    model.graph.node[0].output.append("")
+    onnx.save(model, path)
+    y, z = tinynet.onnx.load(path).eval()(M)
+    np.testing.assert_array_equal(y.numpy(), M)
+    np.testing.assert_array_equal(z.numpy(), np.minimum(M, np.float32(0.5)))
+
+
 def test_a_weight_in_another_shape(tmp_path):
     """Reshaped when the file is read, so that its sizes can be asked for; but not where another
     node takes it as it is."""

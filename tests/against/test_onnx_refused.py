@@ -4,6 +4,7 @@ read, files that hold no net, nets that no file can hold.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -157,6 +158,10 @@ FILES: dict[str, Callable[[Any], Any]] = {
     f"node 'z' .*: {OWN}": nodes(("Relu", "m", "z"), ("Tanh", "m", "z")),
     f"'m' .*: {OWN}": nodes(("Relu", "m", "m")),
     "inputs made before it, got 'z'": nodes(("Tanh", "z", "q"), ("Relu", "m", "z")),
+    r"\(Add\): expected inputs made before it, got 'z'": nodes(("Add", "m z", "z")),  # its own
+    r"alpha \(float\), .* transB \(int\), broadcast \(int\), got mode = 1": nodes(
+        ("Gemm", "m m", "z", {"mode": 1})
+    ),
     "got 2 inputs, not as many": nodes(("Relu", "m m", "z")),
     "got 1 inputs, not as many": nodes(("MatMul", "m", "z")),
     r"attributes axis \(int\), got axis = 1.5": nodes(("Concat", "m m", "z", {"axis": 1.5})),
@@ -252,6 +257,17 @@ def test_nets(words: str, tmp_path: Any) -> None:
     with pytest.raises(ModelFileError, match=f"^export: .*{words}"):
         tinynet.onnx.export(Net(NETS[words]), X, tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_few_tokens_are_enough_to_see_what_depends_on_them(tmp_path: Any) -> None:
+    """The second run has others, though those drawn at random may be the same."""
+    net = Net(lambda x, fc: x.float() + tinynet.tensor(np.float32(x.numpy()[0, :1])))
+    for count in (2, 3, 4):
+        for tokens in itertools.product((0, 1), repeat=count):
+            if len({*tokens}) == 1:
+                continue
+            with pytest.raises(ModelFileError, match="takes an array that changes with the input"):
+                tinynet.onnx.export(net, np.array([tokens]), tmp_path / "net.onnx")
 
 
 def test_calls_of_export(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,6 +115,17 @@ def test_what_is_summed_lives_as_long_as_its_sum(nccl):
         assert alive() is None
 
 
+def test_a_sum_begins_after_copies_that_nothing_has_waited_for_yet(nccl):
+    """They stand in the lane's list until its next work; a sum is on another stream."""
+    _, how = train(["cuda:0", "cuda:1"], Two(), batches=1)
+    here, there = tinynet.device("cuda:0"), tinynet.device("cuda:1")
+    for begin in (how.gpus.begin, lambda *given: how.gpus.begin_gather(*given)[0]):
+        array = tinynet.tensor(np.ones((2, 3), np.float32), device=here).to(there).data
+        assert there._lane.waits
+        begin(array, there).Wait()
+        tinynet.ones(2, 3, device=there)
+
+
 def test_the_first_bucket_goes_before_the_last_gradient(nccl, monkeypatch):
     """So that sums and backward overlap."""
     events: list[str] = []

@@ -41,7 +41,8 @@ def make_folder(root: Path, rng, size=(40, 30), splits=("train", "val"), count=1
 # ---- the embedded set
 
 
-def test_fashion_part_is_balanced_and_small():
+def test_fashion_part_is_balanced_and_small(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # it lies beside the source, wherever the program runs
     train, test = fashion_mnist()
     assert train.shape == (28, 28, 1) and len(train.classes) == 10
     assert np.bincount(train.labels).tolist() == [1000] * 10

@@ -274,6 +274,10 @@ def test_what_is_odd_about_a_picture():
     data = io.BytesIO()
     Image.new("LA", (9, 9)).save(data, "PNG")
     assert oddities(Image.open(data), "a.png", 9) == ["LA made RGB"]
+    for mode in ("I;16", "I;16B"):
+        data = io.BytesIO()
+        Image.new(mode, (9, 9)).save(data, "TIFF")
+        assert oddities(Image.open(data), "a.tif", 9) == ["16-bit grey made RGB"]
 
 
 def test_a_picture_too_long_to_be_kept_whole():

@@ -106,6 +106,11 @@ def test_moments_that_were_merged_or_stored_are_their_own(rng):
     same(whole, pictures)
     for k, part in enumerate(parts):
         same(part, pictures[3 * k : 3 * k + 3])
+    part.sum += 2**50 + 1  # as of a billion pictures; float64 would hold it, float32 and int32 not
+    part.products += 2**62 + 1  # more than float64 holds
+    again = Moments.from_arrays(part.arrays())
+    assert again.sum.tolist() == part.sum.tolist()
+    assert again.products.tolist() == part.products.tolist()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tinynet.data import ArrayDataset, Dataset, Loader
-from tinynet.data.workers import MAX_DEATHS, Process, WorkerPool, _Block, _serve
+from tinynet.data.workers import MAX_DEATHS, Process, WorkerPool, _Block, _serve, _Worker
 from tinynet.errors import DataError
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="forks, and asks /proc")
@@ -463,6 +463,23 @@ def test_the_life_of_a_worker(rng, monkeypatch, tmp_path):
     _serve(pipe, dataset)
     assert len(pipe.tasks) == 1  # it left
     file.close()
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, ConnectionResetError, OSError])
+@pytest.mark.parametrize("known", [False, True])
+def test_a_task_that_a_dead_worker_was_given_is_given_to_the_next(known, error):
+    """Whatever its pipe says of its death, and at whichever of the messages."""
+
+    class Dead:
+        def send(self, message):
+            raise error("dead")
+
+    worker, block = _Worker.__new__(_Worker), _Block(24)
+    worker.tasks, worker.known, worker.pipe = {}, {block} if known else set(), Dead()
+    (batch, *_) = Loader(Counted(), 2, crop=3, train=False)._plan(0, 0)
+    worker.give(7, batch, block, (2, 3, 4, 1))
+    assert worker.tasks == {7: (batch, block, (2, 3, 4, 1))}
+    assert worker.known == ({block} if known else set())
 
 
 def test_who_is_quicker_gets_more_to_do(monkeypatch):

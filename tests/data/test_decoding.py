@@ -29,7 +29,7 @@ KINDS = {
     "JPEG": ("RGB", "L", "CMYK"),
     "PNG": ("RGB", "L", "LA", "RGBA", "1", "P", "I;16"),
     "WEBP": ("RGB", "RGBA"),
-    "TIFF": ("RGB", "L", "CMYK", "I;16"),
+    "TIFF": ("RGB", "L", "CMYK", "I;16", "I;16B"),
     "BMP": ("RGB", "L", "P"),
     "GIF": ("P",),
 }
@@ -42,8 +42,10 @@ def photo(rng, size: tuple[int, int]) -> Image.Image:
 
 
 def in_mode(image: Image.Image, mode: str, rng) -> Image.Image:
-    if mode == "I;16":  # high and low bytes have nothing in common
-        return Image.fromarray(rng.integers(0, 1 << 16, image.size[::-1], np.uint16))
+    if mode.startswith("I;16"):  # high and low bytes have nothing in common
+        grey = rng.integers(0, 1 << 16, image.size[::-1], np.uint16)
+        order = ">u2" if mode == "I;16B" else "<u2"
+        return Image.frombytes(mode, image.size, grey.astype(order).tobytes())
     if mode == "P":
         return image.convert("RGB").quantize(50)
     return image.convert(mode)

@@ -67,7 +67,7 @@ def defined(dataset: Shaky, case: dict, epoch: int) -> list[dict]:
         [word >> shift & 0xFFFFFFFF for word in words[4 * i : 4 * i + 4] for shift in (0, 32)]
         for i in range(COUNT)
     ]
-    sigma = 0.3
+    sigma = case["colour_sigma"]
     for since, value in case["colour_story"]:
         sigma = value if epoch >= since else sigma
     batches = []
@@ -110,6 +110,7 @@ OPTIONS: dict[str, tuple] = dict(
     flip=(True, False),
     centred=(False, True),
     colour=(None, True),
+    colour_sigma=(0.3, 0.0),
     colour_story=((), ((2, 0.7),), ((1, 0.7), (2, 0.2), (3, 0.9)), ((2, 0.0),)),
     crop_chunk=(1, 5),
     share=((0, 1), (1, 3)),
@@ -126,11 +127,9 @@ def test_every_pair_of_a_loaders_options(rng, forks):
         dataset = shaky(rng, case["shape"], bad=case["bad"])
         if case["colour"]:
             case["colour"] = AXES[dataset.shape[2]]
-        names = ("batch_size", "train", "flip", "centred", "colour", "colour_story", "crop_chunk")
-        options = {name: case[name] for name in (*names, "workers", "ahead")}
-        with Loader(
-            dataset, crop=CROP, seed=SEED, colour_sigma=0.3, skip_damaged=True, **options
-        ) as loader:
+        names = ("batch_size", "train", "flip", "centred", "colour", "colour_sigma", "colour_story")
+        options = {name: case[name] for name in (*names, "crop_chunk", "workers", "ahead")}
+        with Loader(dataset, crop=CROP, seed=SEED, skip_damaged=True, **options) as loader:
             loader.share, loader.every = case["share"], case["every"]
             for epoch in (2, 1):
                 found = list(loader.epoch(epoch, case["start"]))

@@ -19,7 +19,8 @@ TEXT = "".join(chr(97 + k % 26) for k in range(211))
 LETTERS = Vocabulary(sorted(set(TEXT)))
 
 
-def test_shakespeare_is_what_its_note_says():
+def test_shakespeare_is_what_its_note_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # it lies beside the source, wherever the program runs
     text = shakespeare()
     assert len(text) == 1_000_000 and len(set(text)) == 65 and text.startswith("First Citizen:")
     note = (Path(module.__file__).parent / "shakespeare" / "NOTE").read_text()

@@ -31,9 +31,11 @@ def plan(name: str, scale: str = "small", seeds: int = 2, more=()) -> running.Pl
     return running.Plan(STATEMENTS[name], scale, seeds, tuple(more))
 
 
-def written(name: str, figure: str, values: dict[str, list]) -> dict[str, dict]:
+def written(
+    name: str, figure: str, values: dict[str, list], scale: str = "small"
+) -> dict[str, dict]:
     """Lines of a statement: the values of each arm by seed."""
-    mine, lines = plan(name), {}
+    mine, lines = plan(name, scale), {}
     for arm, several in values.items():
         for seed, value in enumerate(several):
             command = mine.job(arm, seed, lines).command()
@@ -183,6 +185,23 @@ def test_folders_are_made(tmp_path, monkeypatch):
     )
     there = page.write_page(tmp_path / "c" / "paper", {})
     assert there == tmp_path / "c" / "paper.md" and "## Not run yet" in there.read_text()
+
+
+def test_each_scale_has_a_picture_of_its_own(tmp_path, monkeypatch):
+    """Bars and curves; the page shows both."""
+    for name in ("draw_differences", "draw_many"):
+        monkeypatch.setattr(page, name, lambda *each: each[-1].touch())
+    for name, figure in (("norm", "top1_error"), ("relu", "epochs_to_25")):
+        lines = {}
+        for scale in ("small", "full"):
+            lines |= written(name, figure, {arm: [20.0] for arm in plan(name, scale).arms}, scale)
+        for line in lines.values():
+            line["training_error"] = [30.0, 20.0]
+        monkeypatch.setattr(page, "STATEMENTS", {name: STATEMENTS[name]})
+        text = page.write_page(tmp_path / name, lines).read_text()
+        pictures = {f"{name}.png", f"{name}-full.png"}
+        assert {path.name for path in (tmp_path / name).iterdir()} == pictures
+        assert all(text.count(f"({name}/{picture})") == 1 for picture in pictures)
 
 
 def test_only_seeds_that_both_have_are_compared():

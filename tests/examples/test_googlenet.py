@@ -45,6 +45,16 @@ def test_small_nets_take_small_pictures(side, rng):
     assert net.eval()(x).shape == (2, 3)
 
 
+@pytest.mark.parametrize("side", range(57, 65))
+def test_the_full_form_takes_pictures_of_any_side(side, monkeypatch):
+    """The linear layers of its auxiliary classifiers are as wide as the maps that come to them."""
+    monkeypatch.setattr(googlenet, "FULL", ("* /", 1.0))
+    monkeypatch.setattr(googlenet, "round", lambda n: max(1, int(n) // 32), raising=False)
+    net = googlenet.GoogLeNet(3, 1, side, "googlenet", CPU)
+    with tinynet.no_grad():
+        assert [y.shape for y in net(tinynet.zeros(2, 1, side, side))] == [(2, 3), (2, 3)]
+
+
 def test_first_losses_are_those_of_pytorch(rng):
     net = googlenet.GoogLeNet(3, 1, 20, "googlenet-mini", CPU)
     batches = random_batches(rng, 3, 4, 1, 20, 20)

@@ -252,6 +252,46 @@ def test_what_counts_as_wrong_and_what_is_left_alone():
 # --- Nets that make pictures ----------------------------------------------------------------------
 
 
+def on_another_device():
+    """What shows or says something: on a device that is not the default one."""
+    on = tinynet.device("cpu:1")
+    x = tinynet.tensor(np.full((4, 1, 8, 8), 0.5, np.float32), device=on)
+    labels = np.arange(4) % 2, ["a", "b"]
+    families, xor = backprop.Families(on), backprop.Layers((2, 2, 1), on)
+    line, painter = perceptron.Perceptron(2, on), vae.VAE((1, 8, 8), 9, 3, on)
+    speaker = transformer.Transformer([9, 8], on, 32)
+    duelling, hiding = gan.GAN(1, 8, 4, on), autoencoder.Autoencoder((1, 8, 8), 2, 0.5, on)
+    table, told, cases = (
+        [tinynet.tensor(each, device=on) for each in rows]
+        for rows in (backprop.xor()[0], backprop.families()[1], perceptron.xor()[0])
+    )
+    return {
+        "families": lambda: (backprop.say(families, "Colin aunt"),
+                             backprop.show_hidden(families, *told)),
+        "xor": lambda: (backprop.say(xor, "0 1"), backprop.show_plane(xor, *table)),
+        "line": lambda: (perceptron.say(line, "0 1"), perceptron.show_line(line, *cases)),
+        "vae": lambda: (vae.say(painter, x[:1]), vae.show(painter, x, *labels)),
+        "gan": lambda: (gan.say(duelling.eval(), x[:1]), gan.show(duelling, x, *labels),
+                        gan.glimpse(duelling), gan.duel(duelling.train(), x)),
+        "autoencoder": lambda: (autoencoder.say(hiding, x[:1]),
+                                autoencoder.show(hiding, x, *labels)),
+        "transformer": lambda: transformer.translate(speaker, np.full((1, 3), 4)),
+    }  # fmt: skip
+
+
+def test_what_is_shown_and_said_is_computed_where_the_net_is(monkeypatch):
+    """A tensor elsewhere would be refused."""
+    for module in (backprop, perceptron):
+        monkeypatch.setattr(module, "plane_picture", lambda value, points, _: value(points))
+    for module, name in (
+        (backprop, "squares_picture"), (autoencoder, "points_picture"),
+        *((module, "picture_rows") for module in (vae, gan, autoencoder)),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, lambda *each: b"png")
+    for name, each in on_another_device().items():
+        assert each(), name
+
+
 @pytest.fixture
 def drawn(monkeypatch):
     found = []

@@ -176,7 +176,7 @@ ROOMS = {
         program/commandline.py program/test_options.py program/test_export_and_import.py {_PROGRAM}
         program/runs.py program/test_runs.py {_PROGRAM} parallel/test_rank_parts.py
         program/recipe.py program/test_starting.py program/test_pictures.py {_PROGRAM}
-        program/program.py {_PROGRAM} program/test_export_and_import.py examples/test_variants.py
+        program/program.py {_PROGRAM} program/test_together.py program/test_export_and_import.py examples/test_variants.py
         program/*.py {_PROGRAM}
     """,
     "examples": f"""

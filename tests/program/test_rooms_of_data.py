@@ -43,7 +43,7 @@ def speak(net, vocabulary, text):
     return f"{text} of {len(vocabulary)}, {net}"
 
 
-ROOM = Text(4, Windows, speak, ("ab", "a?"))
+ROOM = Text(4, Windows, speak, ("ab", "?b", "b", "a?"))
 
 
 def opened(tmp_path, text, room=ROOM):
@@ -114,8 +114,10 @@ def test_facts_of_a_net_that_reads():
 def test_every_prompt_is_shown_or_why_it_cannot_be(tmp_path):
     _, test = opened(tmp_path, "ab" * 30)
     shown = ROOM.samples("net", None, SimpleNamespace(dataset=test))["texts"]
-    assert list(shown) == ["from 'ab'", "from 'a?'"] and shown["from 'ab'"] == "ab of 2, net"
-    assert shown["from 'a?'"].startswith("(") and "got '?'" in shown["from 'a?'"]
+    assert list(shown) == ["from 'ab'", "from '?b'", "from 'b'", "from 'a?'"]
+    assert shown["from 'ab'"] == "ab of 2, net" and shown["from 'b'"] == "b of 2, net"
+    for wrong in (shown["from '?b'"], shown["from 'a?'"]):
+        assert wrong.startswith("(") and "got '?'" in wrong
 
 
 # --- Sentences and their translations -------------------------------------------------------------

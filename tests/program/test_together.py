@@ -15,10 +15,10 @@ import pytest
 import tinynet
 from tinynet import nn
 from tinynet.data import ArrayDataset, Vocabulary, Windows
-from tinynet.devices import cores
+from tinynet.devices import cores, threads
 from tinynet.errors import DataError
-from tinynet.parallel.ranks import ALONE, RanksError
-from tinynet.program import together
+from tinynet.parallel.ranks import ALONE, Ranks, RanksError
+from tinynet.program import Program, together
 from tinynet.program.made import Table
 
 
@@ -187,6 +187,27 @@ def test_cores_are_shared_by_the_ranks_that_may_use_the_same(given, monkeypatch)
     others = [mine, ("b", cores.cores()), mine, ("a", "other cores"), mine]
     together.share_cores(SimpleNamespace(host="a", gather=lambda value: others))
     assert shared == [3] and threads == ([] if given else [3])
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_threads_that_are_asked_for_are_those_of_each_rank(size, told, monkeypatch):
+    """Whatever its part of the cores is."""
+
+    class Same(Ranks):
+        def gather(self, value):
+            return [value] * self.size
+
+    before, seen, ranks = threads.get_num_threads(), [], Same()
+    ranks.size = size
+    monkeypatch.delenv("TINYNET_NUM_THREADS", raising=False)
+    monkeypatch.setattr(cores, "share", lambda count: None)
+    monkeypatch.setattr(together, "started", lambda: ranks)
+    monkeypatch.setattr(Program, "train", lambda *_: seen.append(threads.get_num_threads()) or 0)
+    try:
+        assert told.run("--out", "a", "--threads", before + 5) == 0
+    finally:
+        tinynet.set_num_threads(before)
+    assert seen == [before + 5]
 
 
 def test_what_one_rank_does_alone(monkeypatch, capsys):

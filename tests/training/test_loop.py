@@ -198,6 +198,28 @@ def test_without_minutes_no_clock_saves(minutes, tmp_path, clock):
     assert saved == [10, 5, 0]
 
 
+@pytest.mark.parametrize("ahead", [-1e6, 1e6])
+def test_the_clocks_of_two_hosts_begin_at_different_times(ahead, tmp_path, clock):
+    """All ranks save at the same steps, by rank 0's clock, and time is up when it is."""
+
+    class Other(Ranks):
+        """The second of two: its clock is ahead of rank 0's."""
+
+        size = 2
+
+        def gather(self, value):
+            return [value - ahead if isinstance(value, float) else value, value]
+
+    for name, minutes, end in (("a", None, "done"), ("b", 2.75, "time")):
+        trainer = make(
+            tmp_path / name, Told(), clock, keep=99, checkpoint_minutes=0.5, max_minutes=minutes
+        )
+        trainer.ranks = Other()
+        assert trainer.fit() == end
+        saved = [files.load(path).state["step"] for path in files.all_in(tmp_path / name)]
+        assert saved[::-1] == ([0, 4, 5, 9, 10] if end == "done" else [0, 4, 5, 7])
+
+
 @pytest.mark.parametrize("reasons", [[None, None, "SIGHUP"], [None, "SIGTERM", "time"], ["time"]])
 def test_all_ranks_stop_for_the_first_reason_of_any(reasons, tmp_path):
     """No rank waits for another: what one was told, all of them know."""

@@ -10,7 +10,6 @@ import warnings
 import zlib
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -36,7 +35,8 @@ _TURNS = {  # what makes a picture with this tag upright
     8: Image.Transpose.ROTATE_90,
 }
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
-_MODES = {"L": "grey", "1": "black and white", "P": "palette", "I;16": "16-bit grey"}
+_MODES = {"L": "grey", "1": "black and white", "P": "palette"}
+_MODES |= {"I;16": "16-bit grey", "I;16B": "16-bit grey"}  # low bytes first, high bytes first
 
 # What Pillow warns of it names no file for; what matters of it is refused or noted here.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -252,11 +252,11 @@ def _to_rgb(image: Image.Image, size: int | None) -> Image.Image:
     if image.mode == "F":
         raise DataError("pixels are floating-point numbers, of which the range is not known")
     if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to white
-        extrema: Any = image.getextrema()  # of one channel: two numbers
-        low, high = extrema
+        grey = np.asarray(image)
+        low, high = grey.min(), grey.max()
         if low < 0 or high > 0xFFFF:
             raise DataError(f"grey values from {low} to {high}, more than 16 bits")
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = Image.fromarray((grey >> 8).astype(np.uint8))
     if image.mode == "P":
         image = image.convert("RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")

@@ -76,7 +76,7 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
         raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from None
     except (
         ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError,
-        EOFError, NotImplementedError, RuntimeError, struct.error, zipfile.BadZipFile,
+        EOFError, RuntimeError, struct.error, zipfile.BadZipFile,
     ) as error:  # fmt: skip
         raise ModelFileError(
             f"{path}: expected torch.save(net.state_dict(), path), got something else, or it is "

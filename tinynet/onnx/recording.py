@@ -191,10 +191,9 @@ def _another(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     shape = (len(x) + 1, *x.shape[1:])
     if x.dtype.kind == "f":
         return rng.normal(size=shape).astype(x.dtype)
-    while True:
-        y = rng.choice(x.ravel(), shape)
-        if (y[:-1] != x).any():
-            return y
+    y = rng.choice(x.ravel(), shape)
+    y.flat[0] = x[x != x.flat[0]][0]  # another one than in x, whatever chance says
+    return y
 
 
 def _common(first: Graph, second: Graph) -> Graph:

@@ -121,7 +121,8 @@ class Trainer:
         """
         if self._writes:
             files.remove_parts(self.out)
-        self._started = self._saved_at = self._line_at = self._read_at = self._clock()
+        self._started = time.monotonic()
+        self._saved_at = self._line_at = self._read_at = self._clock()
         self._line_step = self.step  # a resumed run's first line covers less time than batches
         size = self.train.batch_size
         total, done = self.epochs * self.batches * size, self.step * size

@@ -84,6 +84,7 @@ FAULTS = {
         "every starts at the epoch's first": ("range(start + self.every[0], len(self), self.every[1])", "range(start + (self.every[0] - start) % self.every[1], len(self), self.every[1])"),
         "a test set of noise": ("batch.pictures = np.empty((len(batch.indices), *self._cut_shape), np.uint8)", "batch.pictures = np.zeros((self.batch_size, *self._cut_shape), np.uint8)"),
         "workers of a loader that is left": ("    def __exit__(self, *exception: object) -> None:\n        self.close()\n", "    def __exit__(self, *exception: object) -> None:\n        if not any(exception):\n            self.close()\n"),
+        "colours forgotten where sigma begins at 0": ("        self.colour = colour\n", "        self.colour = colour if colour_sigma else None\n"),
     },
     "data/batch.py": {
         "the colour noise of damaged pictures stays in the batch": ("\"top\", \"left\", \"flip\", \"colour\", \"indices\"):", "\"top\", \"left\", \"flip\", \"indices\"):"),
@@ -142,6 +143,7 @@ FAULTS = {
         "a part of nothing": ("if not 1 <= count <= len(dataset):", "if not 0 <= count <= len(dataset):"),
         "moments keep their own sums where they are stored": ("        moments.sum, moments.products = arrays[\"sum\"], arrays[\"products\"]\n", "        moments.sum += arrays[\"sum\"]\n        moments.products += arrays[\"sum\"].sum()\n"),
         "a set of one channel has no axes": ("        channels = shape[2]\n", "        channels = shape[-1] if shape[-1] > 1 else 3\n"),
+        "sums kept in 32 bits": ("        return {\"count\": np.array(self.count), \"sum\": self.sum, \"products\": self.products}", "        sums = {\"sum\": self.sum, \"products\": self.products}\n        small = {name: array.astype(np.int32) for name, array in sums.items()}\n        return {\"count\": np.array(self.count), **small}"),
     },
     "data/workers.py": {
         "a block is free while a view lives": ("weakref.finalize(batch.pictures, self.free.append, block).atexit = False", "self.free.append(block)"),
@@ -187,6 +189,9 @@ FAULTS = {
         "a worker may die once less than the message says": ("if worker.deaths + 1 == MAX_DEATHS:", "if worker.deaths + 2 == MAX_DEATHS:"),
         "deaths of all workers are added up": ("if worker.deaths + 1 == MAX_DEATHS:", "if sum(each.deaths for each in self.workers) + 1 == MAX_DEATHS:"),
         "a batch of any worker forgives all their deaths": ("            worker.deaths = 0\n", "            for each in self.workers:\n                each.deaths = 0\n"),
+        "a task noted after it was sent": ("        self.tasks[number] = batch, block, shape\n        try:", "        try:", "            self.pipe.send((number, id(block), shape, batch.indices, batch.top, batch.left))", "            self.pipe.send((number, id(block), shape, batch.indices, batch.top, batch.left))\n            self.tasks[number] = batch, block, shape"),
+        "only a broken pipe is a dead worker": ("        except OSError:\n            pass  # it has died", "        except BrokenPipeError:\n            pass  # it has died"),
+        "a block is known before it was sent": ("                self.pipe.send((\"block\", id(block), block.size))\n", "                self.known.add(block)\n                self.pipe.send((\"block\", id(block), block.size))\n"),
     },
     "data/folder.py": {
         "the class does not count when a picture is held out": ("Path(path).parts[-2:]", "Path(path).parts[-1:]"),
@@ -246,7 +251,7 @@ FAULTS = {
         "centre from the left": ("left, top = (width - short) // 2, (height - short) // 2", "left, top = 0, (height - short) // 2"),
         "left and top exchanged": ("left, top = (width - short) // 2, (height - short) // 2", "top, left = (width - short) // 2, (height - short) // 2"),
         "not turned upright": ("        image = image.transpose(turn)\n", "        pass\n"),
-        "16 bits clipped": ("(np.asarray(image) >> 8)", "np.minimum(np.asarray(image), 255)"),
+        "16 bits clipped": ("(grey >> 8)", "np.minimum(grey, 255)"),
         "a draft too small": ("image.draft(None, (2 * size, 2 * size))", "image.draft(None, (size // 2, size // 2))"),
         "as it is when only the height fits": ("(min(width, height) == size and (whole or width == height))", "min(width, height) == size"),
         "nearest pixels": ("return image.resize((size, size), Image.Resampling.BICUBIC, box=box)", "return image.resize((size, size), Image.Resampling.NEAREST, box=box)"),
@@ -264,7 +269,7 @@ FAULTS = {
         "turned the other way": ("6: Image.Transpose.ROTATE_270", "6: Image.Transpose.ROTATE_90"),
         "long rounded down": ("round(width * size / short), round(height * size / short)", "width * size // short, height * size // short"),
         "off the centre": ("left, top = (width - short) // 2, (height - short) // 2", "left, top = (width - short) // 2, 0"),
-        "low bytes": ("(np.asarray(image) >> 8)", "(np.asarray(image) & 255)"),
+        "low bytes": ("(grey >> 8)", "(grey & 255)"),
         "links to nothing": ("elif ending in EXTENSIONS and entry.is_file():", "elif ending in EXTENSIONS:"),
         "negative grey": ("if low < 0 or high > 0xFFFF:", "if high > 0xFFFF:"),
         "an animation that cannot be counted": ("    try:\n        return getattr(image, \"is_animated\", False)\n    except Exception:  # Pillow looks for a second picture, over bytes that are not ours\n        return False", "    return getattr(image, \"is_animated\", False)"),
@@ -283,6 +288,7 @@ FAULTS = {
         "a small scan takes no time": ("scans * max(pixels, _SMALL_SCAN) > MAX_SCANNED", "scans * pixels > MAX_SCANNED"),
         "an orientation that is no number": ("    except Exception:  # the block is not ours: Pillow may raise anything over it\n        return 1", "    except (KeyError, OSError):\n        return 1"),
         "a JPEG without its end's first byte": ("bare = data.removesuffix(_END[:1])", "bare = data"),
+        "big-endian 16-bit grey forgotten": ("if image.mode.startswith(\"I\"):", "if image.mode in (\"I\", \"I;16\"):"),
     },
     "data/shards.py": {
         "verify tells of the last shard alone": ("            problems += lines", "            problems = lines"),
@@ -507,6 +513,7 @@ FAULTS = {
         "labels where pictures should be": ("            if array.ndim != int(kind[-1]):\n                raise DataError(f\"{path}: expected {kind[-1]} dimensions, got {array.ndim}\")\n", ""),
         "labels and pictures exchanged in the refusal": ("got {len(labels)} labels \"\n                f\"for {len(pictures)} pictures", "got {len(pictures)} labels \"\n                f\"for {len(labels)} pictures"),
         "both headers of three dimensions": ("head[3] not in (1, 3)", "head[3] not in (1, 2, 3)"),
+        "the embedded pictures: found from the repository's root only": ("Path(__file__).parent / \"fashion\"", "Path(\"tinynet\") / \"data\" / \"fashion\""),
     },
     "data/formats.py": {
         "a folder of binary CIFAR-10 files is not found": ("if (folder / \"data_batch_1\").is_file() or (folder / \"data_batch_1.bin\").is_file():", "if (folder / \"data_batch_1\").is_file():"),
@@ -599,6 +606,7 @@ FAULTS = {
         "begin behind the translation": ("np.r_[BEGIN, b]", "np.r_[b, BEGIN]"),
         "rows made as long as the first": ("max(map(len, rows))), filling", "len(rows[0])), filling"),
         "the last place of a text": ("np.minimum(begin, len(self.tokens) - length)", "np.minimum(begin, len(self.tokens) - length - 1)"),
+        "found from the repository's root only": ("Path(__file__).parent / \"shakespeare\"", "Path(\"tinynet\") / \"data\" / \"shakespeare\""),
     },
     "data/sequences.py": {
         "training counts the last short batch of sequences": ("            return len(self.dataset) // self.batch_size\n", "            return -(-len(self.dataset) // self.batch_size)\n"),

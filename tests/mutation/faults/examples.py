@@ -137,6 +137,8 @@ FAULTS = {
         "a seed that the other side lacks is zero": ("    seeds = sorted(ours.keys() & theirs.keys())\n    return {s: ours[s] for s in seeds}, {s: theirs[s] for s in seeds}\n", "    seeds = sorted(ours)\n    return {s: ours[s] for s in seeds}, {s: theirs.get(s, 0.0) for s in seeds}\n"),
         "pairs by place, not by seed": ("    return {s: ours[s] for s in seeds}, {s: theirs[s] for s in seeds}", "    n = len(seeds)\n    return dict(list(ours.items())[:n]), dict(list(theirs.items())[:n])"),
         "a figure of zero is no figure": ("if line.get(figure) is not None:", "if line.get(figure):"),
+        "the picture of the full scale overwrites that of the small": ("{name}{'-full' * (plan.scale == 'full')}.png", "{name}.png"),
+        "no picture of the full scale": ("            if picture := draw(out, name, plan, lines):\n", "            if picture := scale == \"small\" and draw(out, name, plan, lines):\n"),
     },
     "examples/paper/claims.py": {
         "runs without their ten views are done": ("return known is None or (views and \"ten_views\" not in known)", "return known is None"),
@@ -158,6 +160,9 @@ FAULTS = {
         "in tests the code is the mean, not drawn": ("        return self.decode(self.draw(mean, log_variance)), mean, log_variance\n", "        code = self.draw(mean, log_variance) if self.training else mean\n        return self.decode(code), mean, log_variance\n"),
         "xavier for the first layer": ("self.see = nn.Linear(pixels, hidden, relu=True, device=device)", "self.see = nn.Linear(pixels, hidden, relu=True, weight_init=nn.init.xavier(), device=device)"),
         "the distance counts in training alone": ("{\"loss\": painted + far, \"painted\"", "{\"loss\": painted + far if net.training else painted, \"painted\""),
+        "draws on the default device": ("tinynet.randn(*mean.shape, device=mean.device)", "tinynet.randn(*mean.shape)"),
+        "samples on the default device": ("tinynet.randn(64, net.code, device=x.device)", "tinynet.randn(64, net.code)"),
+        "a walk on the default device": ("tensor(path, device=x.device)", "tensor(path)"),
     },
     "examples/history/gan.py": {
         "the second norm of the generator has no rectifier": ("self.norm2 = nn.BatchNorm2d(maps, device=device, relu=True)", "self.norm2 = nn.BatchNorm2d(maps, device=device)"),
@@ -168,6 +173,8 @@ FAULTS = {
         "no luck in tests": ("return self.forger(tinynet.randn(count, LUCK, device=self.device))", "return self.forger(tinynet.randn(count, LUCK, device=self.device) * self.training)"),
         "the judge's end as the layers' own": ("self.fc = nn.Linear(2 * maps * (side // 4) ** 2, 1, **options)", "self.fc = nn.Linear(2 * maps * (side // 4) ** 2, 1, device=device)"),
         "the last of the forger as the layers' own": ("self.up2 = nn.ConvTranspose2d(maps, channels, 4, 2, 1, **options)", "self.up2 = nn.ConvTranspose2d(maps, channels, 4, 2, 1, device=device)"),
+        "luck on the default device": ("tinynet.randn(count, LUCK, device=self.device)", "tinynet.randn(count, LUCK)"),
+        "false pictures' targets on the default device": ("tinynet.zeros(len(x), device=x.device)", "tinynet.zeros(len(x))"),
     },
     "examples/history/autoencoder.py": {
         "noise on what is to be said": ("y = net(net.spoil(x) if net.noise else x)\n    return", "x = net.spoil(x) if net.noise else x\n    y = net(x)\n    return"),
@@ -180,6 +187,7 @@ FAULTS = {
         "whole rows are lost": ("tinynet.rand(*x.shape, device=x.device) >= self.noise", "tinynet.rand(*x.shape[:3], 1, device=x.device) >= self.noise"),
         "whole columns are lost": ("tinynet.rand(*x.shape, device=x.device) >= self.noise", "tinynet.rand(*x.shape[:2], 1, x.shape[3], device=x.device) >= self.noise"),
         "the same pixels are lost each time": ("return x * (tinynet.rand(*x.shape, device=x.device) >= self.noise).float()", "luck = tinynet.tensor(np.random.default_rng(0).random(x.shape, np.float32), device=x.device)\n        return x * (luck >= self.noise).float()"),
+        "noise on the default device": ("tinynet.rand(*x.shape, device=x.device)", "tinynet.rand(*x.shape)"),
     },
     "examples/history/backprop.py": {
         "siblings of oneself": ("siblings = parents @ parents.T & ~np.eye(12, dtype=bool)", "siblings = parents @ parents.T"),
@@ -187,6 +195,8 @@ FAULTS = {
         "it learns what it is tested on": ("return (x[4:], target[4:]), (x[:4], target[:4])", "return (x, target), (x[:4], target[:4])"),
         "wrong is counted by units": ("    wrong = ((off >= 0.5).float().sum(1) > 0).float()\n", "    wrong = (off >= 0.5).float()\n"),
         "one wrong unit is none": ("((off >= 0.5).float().sum(1) > 0).float()", "((off >= 0.5).float().sum(1) > 1).float()"),
+        "an answer on the default device": ("net(tensor(x[None], device=next(net.parameters()).device))", "net(tensor(x[None]))"),
+        "the plane on the default device": ("net(tensor(points, device=x.device))", "net(tensor(points))"),
     },
     "examples/history/bert.py": {
         "a gap filled by a gap": ("[:, : len(vocabulary)].argmax(axis=1)", ".argmax(axis=1)"),
@@ -213,6 +223,7 @@ FAULTS = {
         "a decoder sees what comes": ("x = self.norms[0](x + self.look(x, causal=True))", "x = self.norms[0](x + self.look(x, causal=x.shape[1] > 1 and self.training))"),
         "a translation is recorded": ("    with no_grad():\n        encoded", "    if True:\n        encoded"),
         "self-attention as the layers' own": ("self.look = nn.MultiHeadAttention(width, heads, weight_init=START, device=device)", "self.look = nn.MultiHeadAttention(width, heads, device=device)"),
+        "places on the default device": ("tensor(places.astype(x.dtype), device=self.device)", "tensor(places.astype(x.dtype))"),
     },
     "examples/history/resnet.py": {
         "a program whose status nobody sees": ("    sys.exit(main())", "    main()"),
@@ -229,11 +240,12 @@ FAULTS = {
         "the auxiliary outputs come before the main one": ("return [logits, *early] if", "return [*early, logits] if"),
         "auxiliary classifiers in use": ("elif self.training:\n", "else:\n", "return [logits, *early] if self.training else logits", "return [logits, *early]"),
         "5x5 sees the 3x3's": ("five = self.five[1](self.five[0](x))", "five = self.five[1](self.three[0](x))"),
-        "sides of an odd half": ("return -(-(side - 3) // 2) + 1", "return (side - 3) // 2 + 1"),
+        "sides of an odd half": ("return side // 2  #", "return (side - 3) // 2 + 1  #"),
         "the early classifier before its pooling": ("x = self.conv(F.avg_pool2d(x, 5, 3)).flatten(1)", "x = F.avg_pool2d(self.conv(x), 5, 3).flatten(1)"),
         "the large net has no second pooling": ("x = x if self.small else F.max_pool2d(x, 3, 2, ceil_mode=True)", "x = F.max_pool2d(x, 3, 2, ceil_mode=True) if self.small else x"),
         "early classifiers in use": ("            elif self.training:\n                early.append(step(x))", "            else:\n                early.append(step(x))"),
         "early classifiers start large": ("self.fc2 = nn.Linear(width, classes, weight_init=nn.init.normal(0.01), device=on)", "self.fc2 = nn.Linear(width, classes, device=on)"),
+        "the side after conv1 right for even sides only": ("half(half((side + 1) // 2)), two", "half(half(side // 2)), two"),
     },
     "examples/history/lenet5.py": {
         "the codes are of 0 and 1": (".choice([-1, 1], (classes, CODE))", ".choice([0, 1], (classes, CODE))"),
@@ -255,6 +267,7 @@ FAULTS = {
         "a right answer moves it": ("wrong = (agreement <= 0).float()", "wrong = (agreement <= 1).float()"),
         "trousers are bags": ("            target[part.labels == part.classes.index(name)] = sign", "            target[part.labels == part.classes.index(name)] = -sign"),
         "the bias begins with 0": ("self.bias = nn.Parameter(START((1,)), device)", "self.bias = nn.Parameter(0 * START((1,)), device)"),
+        "an answer on the default device": ("net(tensor(x[None], device=net.weight.device))", "net(tensor(x[None]))"),
     },
     "examples/history/vgg.py": {
         "the first full layer has no rectifier": ("self.fc1 = nn.Linear(channels * side * side, width, device=device, relu=True)", "self.fc1 = nn.Linear(channels * side * side, width, device=device)"),

@@ -41,6 +41,7 @@ FAULTS = {
         "true is 1": ("\"NEWTRUE\": True", "\"NEWTRUE\": 1"),
         "false is none": ("\"NEWFALSE\": False}", "\"NEWFALSE\": None}"),
         "lists from the memo are copies": ("stack.append(memo[arg])", "stack.append(list(memo[arg]) if isinstance(memo[arg], list) else memo[arg])"),
+        "errors of an odd pickle come out as they are": ("TypeError, AttributeError, ArithmeticError", "TypeError, ArithmeticError", "EOFError, RuntimeError, struct", "EOFError, struct"),
     },
     "foreign/caffe.py": {
         "fixed fields of four and of eight bytes are exchanged": ("{1: 8, 5: 4}", "{1: 4, 5: 8}"),

@@ -78,5 +78,6 @@ FAULTS = {
         "gathering adds up": ("communicator.allGather(place, target, size, kind, stream)", "communicator.allReduce(place, place, size, kind, 0, stream)"),
         "one stream for all devices": ("self.known[device] = made, cupy.cuda.Stream(non_blocking=True)", "self.known[device] = made, next((s for _, s in self.known.values()), None) or cupy.cuda.Stream(non_blocking=True)"),
         "the gathered array has this rank's rows": ("            whole = cupy.empty((self.ranks.size * len(array), *array.shape[1:]), array.dtype)", "            whole = cupy.empty((len(array), *array.shape[1:]), array.dtype)"),
+        "the mark before what the lane still waits for": ("        lane.queue_waits()\n        written = lane.mark(lane.stream)\n", "        written = lane.mark(lane.stream)\n        lane.queue_waits()\n"),
     },
 }

@@ -109,6 +109,7 @@ FAULTS = {
         "a checkpoint of another program is not named": ("about.get(\"variant\"), str(path))", "about.get(\"variant\"))"),
         "predict: an empty folder among others is passed over": ("            if not found:\n                raise ValueError(f\"{what}: expected {task.unit} in this folder, got none\")\n            wanted += map(str, found)", "            wanted += map(str, found)\n        if not wanted:\n            raise ValueError(f\"{what}: expected {task.unit} in this folder, got none\")"),
         "predict: how many could not be read is told by arguments": ("if bad and len(wanted) > 1:", "if bad and len(args.predict) > 2:"),
+        "--threads before the ranks divide the cores": ("            if self.ranks.size > 1:\n                together.begin(self.ranks, args)\n            if args.threads:\n                tinynet.set_num_threads(args.threads)\n", "            if args.threads:\n                tinynet.set_num_threads(args.threads)\n            if self.ranks.size > 1:\n                together.begin(self.ranks, args)\n"),
     },
     "program/runs.py": {
         "--data is ignored where a run has settings": ("if config and data is None else", "if config else"),
@@ -376,6 +377,7 @@ FAULTS = {
         "the longest sentence has no shares": ("rows[:1, : len(asked[0])]", "rows[:1]"),
         "a net that reads has another's length": ("if about[\"length\"] != self.length:", "if about[\"length\"] < self.length:"),
         "a share that is exact counts once": ("exact = f\"translates {figures['exact']:.2f} % exactly, \"", "exact = f\"translates {figures['right']:.2f} % exactly, \""),
+        "one prompt that fails ends them all": ("        for prompt in self.prompts:\n            try:\n                texts[f\"from {prompt!r}\"] = self.speak(model, vocabulary, prompt)\n            except", "        try:\n            for prompt in self.prompts:\n                texts[f\"from {prompt!r}\"] = self.speak(model, vocabulary, prompt)\n        except", "                texts[f\"from {prompt!r}\"] = f\"({error})\"", "            texts[f\"from {prompt!r}\"] = f\"({error})\""),
     },
     "program/made.py": {
         "a test sweeps as often as an epoch": ("Table(test, min(self.sweeps, 1))", "Table(test, self.sweeps)"),

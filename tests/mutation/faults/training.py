@@ -216,6 +216,9 @@ FAULTS = TELLING | {
         "few batches need a loss nearer to chance": ("near = 0.01 * math.sqrt(max(1, 50 / batches))", "near = 0.01 * math.sqrt(min(1, batches / 50))"),
         "minutes begin with the process": ("elif self.max_minutes and time.monotonic() - self._started > 60 * self.max_minutes:", "elif self.max_minutes and self._saved_at - self._started > 60 * self.max_minutes:"),
         "the batches of a replay stay open": ("        with contextlib.closing(self.train.epoch(self.epoch, start=first)) as batches:", "        with contextlib.nullcontext(self.train.epoch(self.epoch, start=first)) as batches:"),
+        "the time of saving by each rank's own clock": ("        self._saved_at = self._clock()\n\n", "        self._saved_at = time.monotonic()\n\n"),
+        "time is up by the clock of another host": ("        self._started = time.monotonic()\n", "        self._started = self._clock()\n"),
+        "checkpoints by each rank's own clock": ("                now = self._clock()\n", "                now = time.monotonic()\n"),
     },
     "training/replay.py": {
         "replay counts batches from 1": ("* (ranks.size > 1), number\n", "* (ranks.size > 1), number + 1\n"),
