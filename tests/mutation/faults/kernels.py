@@ -46,7 +46,6 @@ FAULTS = {
         "each: all dw have the first one's shape": ("_weight_gradient(dy, x, weight, stride, padding, groups) if need[1]", "_weight_gradient(dy, x, weights[0], stride, padding, groups) if need[1]"),
         "db in single precision": ("    db = np.empty(len(dy), dy.dtype)\n", "    db = np.empty(len(dy), np.float32)\n"),
         "runs of pictures that do not divide the batch": ("choices += [(1, n) for n in range(1, N) if N % n == 0]", "choices += [(1, n) for n in range(1, N)]"),
-        "dx by turned kernels whatever the padding of columns": ("    if stride == (1, 1) and ph < kh and pw < kw:", "    if stride == (1, 1) and ph < kh:"),
     },
     "kernels/winograd.py": {
         "the values at infinity are the first coefficients": ("np.eye(n)[-1]", "np.eye(n)[0]"),
