@@ -377,6 +377,8 @@ def test_a_kind_of_parameter_of_ones_own_is_a_parameter(kind):
     with pytest.raises(TypeError, match="Module.part: expected a Own, got a Tensor"):
         net.part = tinynet.ones(2)
     assert type(copy.deepcopy(net).part) is Own
+    net.part = Own(np.zeros(2))
+    assert net.state_dict()["part"].tolist() == [0, 0]
 
 
 def test_training_goes_on_from_a_state_with_buffers(rng):
