@@ -317,6 +317,7 @@ FAULTS = {
         "a thread past the last ends early": ("    REAL largest = x[start];                                                                 \\\n", "    if (wanted >= columns) return;                                                           \\\n    REAL largest = x[start];                                                                 \\\n"),
         "smoothing over the target alone": ("losses[column] = log(sum) - (1 - e) * shifted - e / K * total", "losses[column] = log(sum) - (1 - e) * shifted - e * total"),
         "the largest begins at 0": ("    REAL largest = x[start];", "    REAL largest = 0;"),
+        "the largest of all lanes begins at 0": ("    REAL result = shared[0][threadIdx.x];", "    REAL result = largest ? 0 : shared[0][threadIdx.x];"),
     },
     "kernels/cuda/pictures.cu": {
         "whether the mean is cropped depends on the size of the pictures": ("mean_t = mean_H == h && mean_W == w ? 0", "mean_t = H == h && W == w ? 0", "mean_l = mean_H == h && mean_W == w ? 0", "mean_l = H == h && W == w ? 0"),
