@@ -132,23 +132,24 @@ def add_up(parts: list, device: Device) -> Any:
 
 def gather(leaves: dict, node: Node, arrived: list, leaving: list) -> None:
     """Add what a visit brought to the leaves to `leaves`: leaf -> an array that is its own."""
-    for i, (leaf, g) in enumerate(zip(node.inputs, leaving, strict=True)):
+    for leaf, g in zip(node.inputs, leaving, strict=True):
         if g is None or type(leaf) is tuple:
             continue
         before = leaves.get(leaf)
         if before is not None:
             leaves[leaf] = add(leaf.device, before, g)
-        elif not _shares_memory(node, g, i, arrived, leaving):
+        elif not _shares_memory(node, g, arrived):
             leaves[leaf] = g
         else:
             with leaf.device.activate("backward"):
                 leaves[leaf] = along_memory(leaf.device, operator.methodcaller("copy"), g)
 
 
-def _shares_memory(node: Node, g: Any, argument: int, arrived: list, leaving: list) -> bool:
-    """Whether g, the gradient of an argument, lies in the memory of another array of the visit."""
-    others = [*arrived, *leaving[:argument], *leaving[argument + 1 :], *node.saved]
+def _shares_memory(node: Node, g: Any, arrived: list) -> bool:
+    """Whether g, which leaves, lies in the memory of a gradient that arrived. It lies in no other:
+    backward gives no array that is kept, and what it gives twice is what arrived.
+    """
     if g.base is None:  # no view: it is one of them, or lies in none
-        return any(g is other for other in others)
-    xp = node.device.xp
-    return any(isinstance(o, xp.ndarray) and bool(xp.may_share_memory(g, o)) for o in others)
+        return any(g is other for other in arrived)
+    xp = node.device.xp  # those of a copy arrive on another device
+    return any(isinstance(o, xp.ndarray) and bool(xp.may_share_memory(g, o)) for o in arrived)

@@ -91,6 +91,17 @@ def test_conv2d_in_many_pieces(rng):
         close(db, dy.astype(np.float64).sum(axis=(0, 2, 3)))
 
 
+def test_dx_is_the_adjoint_whatever_the_padding_of_each_side(rng):
+    """Also where one alone is as wide as the kernel, or wider: <w * x, dy> = <x, dx>."""
+    x, weight = rng.normal(size=(2, 2, 4, 5)), rng.normal(size=(3, 2, 2, 3))
+    for padding in np.ndindex(5, 5):
+        y = kernels.conv2d_forward(x, weight, None, (1, 1), padding, 1)
+        dy = rng.normal(size=y.shape)
+        geometry = (1, 1), padding, 1
+        dx, _, _ = kernels.conv2d_backward(dy, x, weight, *geometry, (True, False, False))
+        assert (x * dx).sum() == pytest.approx((y * dy).sum(), rel=1e-10), padding
+
+
 def test_tiles_of_a_convolution_are_as_wide_and_high_as_a_piece():
     """About PIXELS wide, all pictures counted; eight, if each has 1 to 8 MB; a row at least."""
     for (OH, OW, N, pixel_bytes), rows, columns in (

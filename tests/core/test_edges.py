@@ -12,6 +12,7 @@ import pytest
 
 import tinynet
 import tinynet.functional as F
+from tinynet.operations import OPERATIONS
 
 nan, inf = np.nan, np.inf
 
@@ -133,6 +134,10 @@ def test_an_infinite_gradient_where_it_is_not_chosen():
     tinynet.where(condition, a, x).backward([inf, -inf])
     np.testing.assert_array_equal(a.grad.data, [inf, 0])
     np.testing.assert_array_equal(x.grad.data, [0, -inf])
+    for dtype in ("float32", "float64"):
+        x = leaf([[[[1.0, 2.0], [4.0, 3.0]]]], dtype=dtype)
+        F.max_pool2d(x, 2).backward([[[[inf]]]])
+        np.testing.assert_array_equal(x.grad.data, [[[[0, 0], [inf, 0]]]])
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int32", "int64"])
@@ -370,6 +375,34 @@ def test_each_weight_of_several_convolutions_is_checked(place):
         weights[place], biases[place] = weight, bias
         with pytest.raises((ValueError, TypeError), match=f"conv2d_each: .*{said}"):
             F.conv2d_each(x4, weights, biases)
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_each_side_is_held_to_its_own_limit(turn):
+    """Not to the larger of two."""
+    side = tinynet.ones(1, 2, *(6, 9)[::turn])
+    for call, least, most in (
+        (lambda p: F.conv_transpose2d(x4, w4, stride=(2, 4)[::turn], output_padding=p), 0, (1, 3)),
+        (lambda p: F.max_pool2d(x4, (2, 4)[::turn], padding=p), 0, (1, 2)),
+        (lambda p: F.avg_pool2d(x4, (2, 4)[::turn], padding=p), 0, (1, 2)),
+        (lambda p: F.max_pool2d(side, p), 1, (6, 9)),
+        (lambda p: F.avg_pool2d(side, p), 1, (6, 9)),
+        (lambda p: F.conv2d(side, w4, dilation=p), 1, (2, 4)),
+    ):
+        call(most[::turn])
+        with pytest.raises(ValueError, match="expected"):
+            call((most[0] + 1, least)[::turn])
+        with pytest.raises(ValueError, match="expected"):
+            call((least, most[1] + 1)[::turn])
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "pow", "maximum", "minimum", "where"])
+def test_two_shapes_that_do_not_fit_are_told(name):
+    call = OPERATIONS[name].call
+    given = [leaf([1.0, 2.0]), leaf([1.0, 2.0, 3.0])]
+    given[:0] = [given[0] > 0] if name == "where" else []
+    with pytest.raises(ValueError, match=rf"^{name}: expected shapes .*\(2,\) and \(3,\)$"):
+        call(*given)
 
 
 @pytest.mark.parametrize("by", [1e3, -1e3, 1e5, -1e5])

@@ -121,6 +121,20 @@ def test_what_walks_back_is_of_the_shape_and_type_of_what_went_forward(name):
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_a_gradient_lies_in_new_memory_or_in_that_of_what_arrived(name):
+    """So that a leaf may keep it as its own: it is nothing that the node keeps, and no part of
+    another argument's, unless both are what arrived.
+    """
+    for _, total, _ in graphs(name):
+        for node, arrived, leaving in walk(total) if total is not None else ():
+            new = [g for g in leaving if g is not None]
+            new = [g for g in new if not any(np.may_share_memory(g, other) for other in arrived)]
+            kept = [array for array in node.saved if isinstance(array, np.ndarray)]
+            for i, g in enumerate(new):
+                assert not any(np.may_share_memory(g, other) for other in [*kept, *new[:i]]), name
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_what_changes_after_forward_is_noticed_or_does_not_count(name):
     """Each leaf, and each array or tensor among the options: indices, targets, masks."""
     for fn, inputs in CASES[name].make(np.random.default_rng(0)):

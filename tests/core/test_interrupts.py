@@ -80,6 +80,16 @@ def test_blas_is_let_go_after_an_exception_and_inside_another_work():
     assert blas() == before
 
 
+@pytest.mark.parametrize("multiplications", [0, threads.ENOUGH])
+def test_jobs_of_any_size_have_blas_on_one_thread(multiplications):
+    """A product on several may have other bits."""
+    before, seen = blas(), []
+    job = threads.Job(lambda piece: seen.append(blas()), (0, 1), lambda: None)
+    threads.run_jobs([job, job], multiplications)
+    threads.run_job(job)
+    assert seen == [[1] * len(before)] * 6 and blas() == before
+
+
 @pytest.mark.parametrize("pieces", [1, 3])
 def test_an_interrupt_at_any_place_leaves_no_blas_held_and_no_piece_running(pieces):
     before, running = blas(), []

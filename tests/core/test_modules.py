@@ -364,6 +364,23 @@ def test_a_tensor_cannot_take_the_place_of_a_buffer():
     assert list(norm.state_dict()) == ["mean", "batches"]
 
 
+@pytest.mark.parametrize("kind", [nn.Parameter, nn.Buffer])
+def test_a_kind_of_parameter_of_ones_own_is_a_parameter(kind):
+    class Own(kind):
+        pass
+
+    net = nn.Module()
+    net.part, net.parts = Own(np.ones(2)), [Own(np.ones(3))]
+    found = net.named_parameters() if kind is nn.Parameter else net.named_buffers()
+    assert [name for name, _ in found] == [*net.state_dict()] == ["part", "parts.0"]
+    assert net.to("cpu:1").part.device == net.parts[0].device == "cpu:1"
+    with pytest.raises(TypeError, match="Module.part: expected a Own, got a Tensor"):
+        net.part = tinynet.ones(2)
+    assert type(copy.deepcopy(net).part) is Own
+    net.part = Own(np.zeros(2))
+    assert net.state_dict()["part"].tolist() == [0, 0]
+
+
 def test_training_goes_on_from_a_state_with_buffers(rng):
     batches = [tinynet.tensor(rng.normal(size=(4, 2)).astype(np.float32)) for _ in range(6)]
 

@@ -93,6 +93,28 @@ def test_parts_are_written_in_their_order_or_not_at_all(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
+@pytest.mark.parametrize("place", [0, 1])  # the file, then the folder that it is in
+@pytest.mark.parametrize(
+    "write",
+    [lambda path: tinynet.save({"a": WHOLE}, path), lambda path: write_parts(path, [b"whole"])],
+)
+def test_nothing_stays_open_when_the_disk_fails(write, place, tmp_path, monkeypatch):
+    seen = []
+
+    def sync(descriptor):
+        seen.append(descriptor)
+        if len(seen) > place:
+            raise OSError("the disk is gone")
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with pytest.raises(OSError, match="the disk is gone"):
+        write(tmp_path / "x")
+    assert len(seen) == place + 1
+    for descriptor in seen:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
 def test_what_cannot_be_loaded(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         tinynet.load(tmp_path / "nowhere.safetensors")

@@ -239,6 +239,8 @@ def test_one_trace_a_thread_and_none_after_an_error():
         tinynet.tracing().__enter__()
     with pytest.raises(KeyError), tinynet.tracing():
         raise KeyError
+    with pytest.raises(AttributeError), tinynet.tracing("no net"):
+        pass
     with tinynet.tracing() as trace:
         leaf([1.0]) * 1
     assert len(trace.notes) == 1

@@ -357,6 +357,14 @@ def test_linear_and_matmul(gpu: Device, rng: np.random.Generator, dtype: Any) ->
     )
 
 
+def test_complex_numbers_are_in_no_product(gpu: Device) -> None:
+    real, other = np.ones((2, 2)), np.ones((2, 2), complex)
+    for a, b in ((other, real), (real, other), (other, other)):
+        said = f"matmul: expected float32 or float64, got {a.dtype} and {b.dtype}"
+        with gpu.activate(), pytest.raises(TypeError, match=said):
+            gpu.kernels.matmul(gpu.upload(a), gpu.upload(b))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bias_and_relu(gpu: Device, rng: np.random.Generator, dtype: Any) -> None:
     for N, C, O, size in ((4, 3, 5, (3, 3)), (3, 1, 2, (9, 11)), (1, 2, 1, (1, 1))):

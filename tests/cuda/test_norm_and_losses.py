@@ -289,6 +289,33 @@ def test_cross_entropy_of_huge_logits(gpu: Device) -> None:
     parity(gpu, "cross_entropy_forward", logits, np.array([1, 0]))
 
 
+@pytest.mark.parametrize("by", [1e3, -1e3])
+def test_what_a_column_has_in_common_does_not_count(gpu: Device, by: float) -> None:
+    x, target = np.arange(24.0).reshape(2, 12) % 7 + by, np.array([3, 11])
+    for name in ("softmax_forward", "log_softmax_forward"):
+        for axis in (0, 1):
+            assert np.isfinite(parity(gpu, name, x, axis)).all()
+    for e in (0.0, 0.3):
+        losses, p = parity(gpu, "cross_entropy_forward", x, target, e)
+        assert np.isfinite(losses).all() and np.isfinite(p).all()
+
+
+@pytest.mark.parametrize("innermost", [True, False])
+def test_the_gradient_of_a_loss_lies_as_its_argument(
+    gpu: Device, rng: np.random.Generator, innermost: bool
+) -> None:
+    x, dlosses = gpu.upload(lying(rng, (5, 7), np.float32, innermost)), gpu.upload(np.ones(5))
+    target = gpu.upload(rng.integers(0, 7, 5))
+    with gpu.activate():
+        _, p = gpu.kernels.cross_entropy_forward(x, target)
+        for lies in (
+            p,
+            gpu.kernels.cross_entropy_backward(dlosses.astype(np.float32), p, target),
+            gpu.kernels.nll_loss_backward(dlosses.astype(np.float32), x, target),
+        ):
+            assert lies.strides == x.strides
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("innermost", [True, False])
 def test_losses_over_classes(

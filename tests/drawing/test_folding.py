@@ -94,6 +94,13 @@ def test_results_of_a_fold_and_leaves_of_two():
     (fold,) = (box for box in graph.boxes if box.kind == "fold")
     values = [fold.outputs[e.output].value.values[0] for e in graph.out_of[fold]]
     assert sorted(values) == [6, 7]
+    with tinynet.tracing(net):
+        a, b = net(x)
+        loss = a * (b * a)
+    graph = tinynet.draw(loss, group=1).graph
+    (fold,) = (box for box in graph.boxes if box.kind == "fold")
+    values = [fold.outputs[e.output].value.values[0] for e in graph.out_of[fold]]
+    assert sorted(values) == [6, 6, 7] and len(fold.outputs) == 2
     y = chain(200, lambda y: y * x).log()
     for _ in range(200):
         y = y + x

@@ -402,6 +402,14 @@ def test_every_class_has_a_style_and_every_style_a_use():
         assert re.search(rule, style)
 
 
+def test_what_is_called_like_a_colour_has_it():
+    rule = r"\.(\w+)(?: rect)? \{ (?:fill|color|stroke): var\(--(\w+)\)"
+    found = [pair for pair in re.findall(rule, page_style()) if pair[0] in LIGHT]
+    devices = [f"d{i}" for i in range(6)]
+    assert sorted(name for name, _ in found) == sorted([*devices, *["faint", "grad", "value"] * 2])
+    assert all(name == colour for name, colour in found)
+
+
 def rectangles(text):
     root = ElementTree.fromstring(text)
     return [

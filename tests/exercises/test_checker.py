@@ -77,6 +77,18 @@ def test_a_wrong_result_is_told_before_a_changed_argument(factor, told):
         checker._compare(EXERCISE, checker.outcome(EXERCISE, in_place, PROBES[0]), PROBES[0])
 
 
+def test_a_changed_argument_stands_beside_what_it_was():
+    def in_place(x):
+        x[1] *= 2
+        return x * [2, 1]
+
+    given = checker.outcome(EXERCISE, in_place, PROBES[0])
+    with pytest.raises(Wrong, match="^The results are right") as caught:
+        checker._compare(EXERCISE, given, PROBES[0])
+    lines = [line.split() for line in str(caught.value).splitlines()]
+    assert lines[1:3] == [["got", "expected"], ["1", "4*", "1", "2"]]
+
+
 @pytest.mark.parametrize(
     "got, expected, close",
     [

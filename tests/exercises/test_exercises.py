@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import itertools
 import os
 import signal
 import subprocess
@@ -127,6 +128,16 @@ def test_a_known_mistake_is_the_one_that_was_meant(name):
 
 
 @pytest.mark.parametrize("name", EXERCISES)
+def test_a_solution_lies_in_memory_of_its_own(name):
+    """Who changes what it returns changes no argument."""
+    exercise = EXERCISES[name]
+    for probe in (exercise.example(), *exercise.probes(np.random.default_rng(7))):
+        given = [*checker._arrays(exercise.call(exercise.solution, *probe))]
+        for array, argument in itertools.product(given, checker._arrays(probe)):
+            assert not np.shares_memory(array, argument)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
 def test_a_solution_gives_the_dtype_it_was_given(name):
     """What a learner's results are held to."""
     exercise = EXERCISES[name]
@@ -236,6 +247,13 @@ def test_the_file_that_is_checked_is_the_learners(run):
     for text, status in [(RIGHT, 0), (RIGHT.replace("[1:]", "[2:]"), 1), (RIGHT, 0)]:
         write("accumulate", text)
         assert run("accumulate")[0] == run("--all")[0] == status
+
+
+@pytest.mark.parametrize("arguments", ["arrays", "arrays, /", "*parts", "parts, begin=0"])
+def test_arguments_may_have_other_names(arguments, run):
+    given = {"arrays": "arrays", "*parts": "parts[0]"}.get(arguments.partition(",")[0], "parts")
+    write("accumulate", f"def accumulate({arguments}):\n    return sum({given})\n")
+    assert run("accumulate")[0] == 0
 
 
 def test_what_the_probes_let_pass_gradcheck_finds(run):

@@ -89,6 +89,7 @@ ROOMS = {
         functions.py core/test_handed_on.py core/test_operations.py core/test_wrong_calls.py core/test_tensor_mistakes.py
         profiler.py core/test_profiler.py
         lock.py data/test_lock.py
+        operations.py core/test_gradcheck_table.py core/test_operations.py core/test_wrong_calls_of_all.py
         saving.py core/test_saving.py training/test_disk.py training/test_checkpoint.py core/test_exchange.py
         *.py {_TAPE} core/test_handed_on.py core/test_instead.py core/test_operations.py core/test_tensor_mistakes.py core/test_wrong_calls.py core/test_devices.py
     """,

@@ -218,9 +218,10 @@ def _input_gradient(
     N, C, H, W = x_shape
     O, C_group, kh, kw = weight.shape
     ph, pw = padding
-    if stride == (1, 1) and ph < kh and pw < kw:
+    if stride == (1, 1):
         # Then dx is the convolution of dy with the kernels turned by 180 degrees, inputs and
-        # outputs exchanged.
+        # outputs exchanged. Where the padding was wider than the kernel, it is below 0 here: the
+        # outputs that saw padding alone are left out.
         turned = (
             weight[:, :, ::-1, ::-1].reshape(groups, O // groups, C_group, kh, kw).swapaxes(1, 2)
         )

@@ -219,6 +219,7 @@ FAULTS = {
         "sequences' dx has the shape of rows": ("_product(dy, weight).reshape(x.shape) if needs[0]", "_product(dy, weight) if needs[0]"),
         "a matrix that repeats is not copied": ("        x = _straight(cupy.broadcast_to(x, (*pairs, *x.shape[-2:])).copy())", "        x = _straight(x)"),
         "a vector on the left keeps its row": ("    rows, columns = a.shape[-2:-1], b.shape[-1:]", "    rows, columns = a2.shape[-2:-1], b.shape[-1:]"),
+        "a complex second factor is not refused": ("    if a.dtype.kind == \"c\" or b.dtype.kind == \"c\":", "    if a.dtype.kind == \"c\":"),
     },
     "kernels/cuda/rows.py": {
         "relu without a bias": ("    elif relu:\n        relu_forward(y.T, out=y.T)\n", ""),
@@ -315,6 +316,8 @@ FAULTS = {
         "log form without exp": ("dy[i] - exp(y[i]) * sum", "dy[i] - y[i] * sum"),
         "a thread past the last ends early": ("    REAL largest = x[start];                                                                 \\\n", "    if (wanted >= columns) return;                                                           \\\n    REAL largest = x[start];                                                                 \\\n"),
         "smoothing over the target alone": ("losses[column] = log(sum) - (1 - e) * shifted - e / K * total", "losses[column] = log(sum) - (1 - e) * shifted - e * total"),
+        "the largest begins at 0": ("    REAL largest = x[start];", "    REAL largest = 0;"),
+        "the largest of all lanes begins at 0": ("    REAL result = shared[0][threadIdx.x];", "    REAL result = largest ? 0 : shared[0][threadIdx.x];"),
     },
     "kernels/cuda/pictures.cu": {
         "whether the mean is cropped depends on the size of the pictures": ("mean_t = mean_H == h && mean_W == w ? 0", "mean_t = H == h && W == w ? 0", "mean_l = mean_H == h && mean_W == w ? 0", "mean_l = H == h && W == w ? 0"),
@@ -466,5 +469,8 @@ FAULTS = {
     },
     "kernels/cuda/index.cu": {
         "rows past the last are not left out": ("    if (d >= D || k >= count || (k > 0 && rows[k - 1] == rows[k])) return;\n", "    if (d >= D || (k > 0 && rows[k - 1] == rows[k])) return;\n"),
+    },
+    "kernels/cuda/nll_loss.py": {
+        "dx not in the memory layout of x": ("    rows, inner = class_rows(x)\n    dx = cupy.empty(rows.shape, x.dtype)", "    dx = cupy.empty(x.shape, x.dtype)", "    launch(_cu.nll_loss_backward, dx, dlosses, target, x.shape[-1], inner)\n    return batch_first(dx) if inner > 1 else dx", "    launch(_cu.nll_loss_backward, dx, dlosses, target, x.shape[-1], 1)\n    return dx"),
     },
 }

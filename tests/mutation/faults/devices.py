@@ -34,6 +34,8 @@ FAULTS = {
         "a helper is waited for one second": ("            place.acquire()\n", "            place.acquire(timeout=1)\n"),
         "a helper waits for work for one second": ("self.queue.get()) is not None", "self.queue.get(timeout=1)) is not None"),
         "a large job is for one thread": ("alone=multiplications < ENOUGH", "alone=multiplications != ENOUGH"),
+        "small jobs run past parallel_for, with all threads of BLAS": ("    parallel_for(lambda task: task[0](task[1]), tasks, alone=multiplications < ENOUGH)", "    if multiplications < ENOUGH:\n        for function, piece in tasks:\n            function(piece)\n    else:\n        parallel_for(lambda task: task[0](task[1]), tasks)"),
+        "one job alone runs past parallel_for": ("    parallel_for(job.function, job.pieces)\n    return job.result()", "    for piece in job.pieces:\n        job.function(piece)\n    return job.result()"),
     },
     "devices/scratch.py": {
         "scratch shared by all threads": ("class Scratch(threading.local):", "class Scratch:"),

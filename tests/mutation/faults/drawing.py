@@ -62,6 +62,7 @@ FAULTS = {
         "kept bytes of the first": ("kept=sum(box.kept for box in parts)", "kept=max(box.kept for box in parts)"),
         "folds of folds forget their parts": ("        parts=[part for box in parts for part in box.parts or [box]],", "        parts=list(parts),"),
         "a module alone is folded": ("        if len(parts) > 1:\n", "        if len(parts) > 0:\n"),
+        "an arrow out of a fold gets the newest output": ("            index = next(i for i, other in enumerate(source.outputs) if other is output)\n            edge = replace(edge, source=source, output=index)", "            edge = replace(edge, source=source, output=len(source.outputs) - 1)"),
     },
     "drawing/__init__.py": {
         "names of this function": ("others = frame.f_back.f_locals if", "others = frame.f_locals if"),
@@ -142,5 +143,8 @@ FAULTS = {
     },
     "drawing/steps.js": {
         "End goes one too few": ("Home: 0, End: last }", "Home: 0, End: last - 1 }"),
+    },
+    "drawing/page.css": {
+        "values and gradients in each other's colour": ("code.value { color: var(--value) }", "code.value { color: var(--grad) }", "code.grad { color: var(--grad) }", "code.grad { color: var(--value) }"),
     },
 }

@@ -35,6 +35,7 @@ FAULTS = {
         "columns as wide as the first row": ("    width = max((len(cell.rstrip(\"*\")) for row in rows for cell in row), default=0)\n", "    width = max((len(cell.rstrip(\"*\")) for row in rows[:1] for cell in row), default=0)\n"),
         "too slow: the next probe is tried": ("    except (NotWritten, TooSlow):\n", "    except NotWritten:\n"),
         "the results are called right before they are compared": ("    for name, got, expected in zip(names, given.results, right.results, strict=True):\n        _compare_result(name, got, expected)", "", "                + \"\\nOthers may still need it. Work on a copy.\"\n            )", "                + \"\\nOthers may still need it. Work on a copy.\"\n            )\n    for name, got, expected in zip(names, given.results, right.results, strict=True):\n        _compare_result(name, got, expected)"),
+        "a changed argument: what it was and what it is exchanged": ("\"\\n\".join(_grids(after, before))", "\"\\n\".join(_grids(before, after))"),
     },
     "exercises/exercise.py": {
         "tinynet's own is not put back": ("                stack.callback(setattr, owner, name, vars(owner)[name])\n", ""),
@@ -70,6 +71,7 @@ FAULTS = {
         "eight of nine lines": ("*([more] if len(lines) > SHOWN else [])", "*([more] if len(lines) >= SHOWN else [])"),
         "the first line that ran": ("for frame in reversed(traceback.extract_tb(error.__traceback__)):", "for frame in traceback.extract_tb(error.__traceback__):"),
         "the time is up once": ("signal.setitimer(signal.ITIMER_REAL, SECONDS, SECONDS / 20)", "signal.setitimer(signal.ITIMER_REAL, SECONDS)"),
+        "arguments must have the names of the exercise": ("        try:\n            inspect.signature(function).bind(*wanted)\n        except TypeError:", "        if [*inspect.signature(function).parameters] != wanted:"),
     },
     "exercises/unbroadcast.py": {
         "no probe of an inner axis": ("        ((2, 3, 4), (2, 1, 4)),\n        ((3, 4), (3, 4)),\n", "        ((3, 4), (3, 4)),\n"),
@@ -94,5 +96,8 @@ FAULTS = {
     },
     "exercises/im2col.py": {
         "the solution gives float64 for float32": ("col = np.zeros((C, kh, kw, OH, OW, N), x.dtype)", "col = np.zeros((C, kh, kw, OH, OW, N))"),
+    },
+    "exercises/accumulate.py": {
+        "a single part comes back itself, not as a copy": ("    total = parts[0].copy()\n    for part in parts[1:]:", "    if len(parts) == 1:\n        return parts[0]\n    total = parts[0].copy()\n    for part in parts[1:]:"),
     },
 }

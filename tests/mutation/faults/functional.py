@@ -67,6 +67,7 @@ FAULTS = {
         "kernels that groups do not divide": ("    if O % groups:\n", "    if O < groups:\n"),
         "transposed: groups need not divide the channels": ("    if C != C_weight or C % groups:", "    if C != C_weight:"),
         "conv2d_each compares the last kernel alone": ("        if weight.shape[2:] != weights[0].shape[2:]:\n            raise ValueError(\n                f\"{where}: expected kernels of one size, got {weights[0].shape} and {weight.shape}\"\n            )\n", "    if weight.shape[2:] != weights[0].shape[2:]:\n        raise ValueError(\n            f\"{where}: expected kernels of one size, got {weights[0].shape} and {weight.shape}\"\n        )\n"),
+        "conv_transpose2d: output_padding beside the larger stride": ("    if any(e >= s for e, s in zip(extra, stride, strict=True)):", "    if max(extra) >= max(stride):"),
     },
     "functional/normalization.py": {
         "batch_norm: one picture is too few": ("if training and N * prod(rest) < 2:", "if training and N < 2:"),

@@ -68,6 +68,7 @@ FAULTS = {
         "the inner direct_convolution ends the outer": ("        _local.direct -= 1\n", "        _local.direct = 0\n"),
         "direct_convolution is for all threads": ("_local = threading.local()\n", "_local = type(\"Everyone\", (), {})()\n"),
         "the last picture of a large odd batch is left out": ("    halves = ranges(N, max(HALF, -(-N // 2)))", "    half = max(HALF, N // 2)\n    halves = slice(0, min(half, N)), slice(min(half, N), min(2 * half, N))"),
+        "the stride of columns is not asked": ("r in (3, 5) and stride == (1, 1) and groups == 1", "r in (3, 5) and stride[0] == 1 and groups == 1"),
     },
     "kernels/max_pool2d.py": {
         "padding with zeros": ("y_.fill(-np.inf)", "y_.fill(0)"),
@@ -127,6 +128,7 @@ FAULTS = {
         "batch axis in the wrong place": ("x.transpose(-1, *range(x.ndim - 1))", "x.transpose(-1, *range(x.ndim - 2, -1, -1))"),
         "any layout taken for contiguous": ("if x.flags.c_contiguous:", "if True:"),
         "an array with gaps is not written back": ("    if not np.may_share_memory(y, out):  # out has gaps in memory: y is a copy of it\n        np.copyto(out, y.transpose(back))\n", ""),
+        "select by a product": ("    than numpy.where, and exact for infinities.\n    \"\"\"\n    bits = np.dtype(f\"i{values.itemsize}\")\n    all_or_none = mask.view(np.int8)  # 1 or 0\n    np.negative(all_or_none, out=all_or_none)  # -1 or 0: all bits or none, also when widened\n    np.copyto(out.view(bits), all_or_none)\n    np.bitwise_and(out.view(bits), values.view(bits), out=out.view(bits))\n    return out\n\n\ndef reject", "    than numpy.where, and exact for infinities.\n    \"\"\"\n    return np.multiply(mask, values, out=out)\n\n\ndef reject"),
     },
     "kernels/dropout.py": {
         "backward forgets the mask": ("np.multiply(dy, mask, out=dx)", "np.copyto(dx, dy)"),

@@ -61,6 +61,8 @@ FAULTS = {
         "repr shows a module again that another branch has shown": ("child._lines(f\"{name}: \", seen))", "child._lines(f\"{name}: \", {*seen}))"),
         "a module that another branch has, too, is named twice": ("yield from child._walk(_join(prefix, name), seen)", "yield from child._walk(_join(prefix, name), {*seen})"),
         "repr shows a module without parameters again": ("            if id(child) in seen:\n", "            if id(child) in seen and list(child.parameters()):\n"),
+        "subclasses of Parameter are not found": ("            if isinstance(part, kind)", "            if type(part) in kind"),
+        "a parameter of a class of its own is a plain tensor": ("if isinstance(value, Tensor) and not isinstance(value, kept):", "if isinstance(value, Tensor) and type(value) not in kept:"),
     },
     "nn/init.py": {
         "fan_out leaves out the kernel": ("return shape[1] * kernel, shape[0] * kernel", "return shape[1] * kernel, shape[0]"),
