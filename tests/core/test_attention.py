@@ -32,7 +32,7 @@ def test_attention(heads, piece, rng, set_pieces):
     ]:
         y = F.attention(*tensors, heads, **options)
         np.testing.assert_allclose(
-            y.numpy(), attention_definition(q, k, v, heads, mask), rtol=1e-11
+            y.numpy(), attention_definition(q, k, v, heads, mask), rtol=1e-11, atol=1e-14
         )
 
 
@@ -139,7 +139,7 @@ def test_masks_may_be_arrays_lists_or_tensors_of_any_device(rng):
         ):  # fmt: skip
             x = tinynet.tensor(q, requires_grad=True)
             y = F.attention(x, x, x, 2, mask=mask, causal=causal)
-            np.testing.assert_allclose(y.numpy(), expected, rtol=1e-11)
+            np.testing.assert_allclose(y.numpy(), expected, rtol=1e-11, atol=1e-14)
             y.sum().backward()
 
 

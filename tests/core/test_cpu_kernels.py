@@ -249,7 +249,7 @@ def test_a_product_and_a_sum_of_two_types_have_the_wider_one(rng, set_pieces):
             (order.add(find_device("cpu"), one, other), one + other),
         ):
             assert found.dtype == np.float64
-            np.testing.assert_allclose(found, expected, rtol=1e-12)
+            np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 
 def test_a_product_of_matrices_is_cut_for_the_threads_and_of_others_is_numpys(rng, monkeypatch):

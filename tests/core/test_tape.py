@@ -177,7 +177,7 @@ def test_the_order_of_use_does_not_matter(order):
     v, t = np.array([0.3, -0.7]), np.tanh([0.3, -0.7])
     s = 1 / (1 + np.exp(-t))
     expected = (3 + 2 * t + s * (1 - s) + v) * (1 - t**2) + 1 + t
-    np.testing.assert_allclose(x.grad.numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(x.grad.numpy(), expected, rtol=1e-12, atol=1e-14)
 
 
 def test_no_gradient_where_none_is_asked_for():

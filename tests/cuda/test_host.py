@@ -388,7 +388,9 @@ def test_gemm_takes_what_cublas_can(machine: fake_cupy.Machine, rng: np.random.G
             for add in (False, True):
                 gemm(x, y, out, add=add)
                 expected = (1 + add) * (gpu.download(x) @ gpu.download(y))
-                np.testing.assert_allclose(gpu.download(out), expected, rtol=1e-12, err_msg=name)
+                np.testing.assert_allclose(
+                    gpu.download(out), expected, rtol=1e-12, atol=1e-14, err_msg=name
+                )
         out = gpu.upload(np.ones((4, 3)))
         gemm(
             gpu.upload(a[:, :0].copy()), gpu.upload(b[:0]), out, add=True

@@ -121,7 +121,9 @@ def test_batch_norm_over_ranks_of_unequal_shares(
     h, dz = (x - m[:, None, None]) * r[:, None, None], np.where(y > 0, dy, 0)
     for part, rank_found in zip(parts, (one, two), strict=True):  # dw, db: of its own rows
         for found, terms in zip(rank_found[2:4], (h * dz, dz), strict=True):
-            np.testing.assert_allclose(found, terms[part].sum(axis=(0, 2, 3)), rtol=1e-11)
+            np.testing.assert_allclose(
+                found, terms[part].sum(axis=(0, 2, 3)), rtol=1e-11, atol=1e-14
+            )
     for i, (a, b, expected) in enumerate(zip(one, two, whole, strict=True)):
         if i < 2:  # y, dx: each rank has its rows
             found = np.concatenate([a, b])

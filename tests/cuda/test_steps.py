@@ -172,7 +172,7 @@ def test_parameters_of_one_launch_may_have_any_sizes(
         kernel.__call__ = launched
     assert grids == ([(-(-70_000 // 256), len(sizes), 1)] if max(sizes) else [])
     for p, e in zip(parameters, expected, strict=True):
-        np.testing.assert_allclose(p.numpy(), e, rtol=1e-12)
+        np.testing.assert_allclose(p.numpy(), e, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("rule", [optim.SGD, optim.AdamW, optim.RMSprop])
@@ -194,5 +194,5 @@ def test_one_rule_over_two_gpus_and_the_cpu(machine: fake_cupy.Machine, rule: An
         steps = [opt.last_step(p) for p in parameters]
         assert [step.device.name for step in steps] == places
         for step, p in zip(steps, parameters, strict=True):
-            np.testing.assert_allclose(step.numpy(), steps[0].numpy(), rtol=1e-12)
-            np.testing.assert_allclose(p.numpy(), parameters[0].numpy(), rtol=1e-12)
+            np.testing.assert_allclose(step.numpy(), steps[0].numpy(), rtol=1e-12, atol=1e-14)
+            np.testing.assert_allclose(p.numpy(), parameters[0].numpy(), rtol=1e-12, atol=1e-14)
