@@ -12,7 +12,7 @@ import pytest
 import tinynet
 from tinynet import ModelFileError
 from tinynet.nn import Buffer, Parameter
-from tinynet.onnx.work import work
+from tinynet.onnx.work import stretched, work
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -43,6 +43,11 @@ def test_every_form_of_a_version(opset, tmp_path):
         elif not np.allclose(y.astype(float), expected.astype(float), rtol=1e-4, atol=1e-5):
             wrong.append(f"{form[0]} {form[2]} of {[np.shape(x) or x for x in form[1]]}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_shapes_are_stretched_from_their_ends():
+    assert stretched((3, 1, 2), (4, 2)) == stretched((4, 2), (3, 1, 2)) == 24
+    assert stretched() == stretched((), ()) == 1 and stretched((2, 1), (1, 5), (1,)) == 10
 
 
 SAME = {

@@ -208,7 +208,8 @@ def test_relu_in_place(rng):
         np.moveaxis(rng.normal(size=(4, 5, 6, 3)), -1, 0),
         dense.copy()[:, ::2, 1:],
     )
-    for x in (dense, batch_innermost, gaps, dense.copy()[::-1, :, ::-1]):
+    turned = dense.copy()[:, ::2, 1:].transpose(2, 0, 3, 1)
+    for x in (dense, batch_innermost, gaps, turned, dense.copy()[::-1, :, ::-1]):
         expected = np.maximum(x, 0)
         assert kernels.relu_forward(x, out=x) is x
         np.testing.assert_array_equal(x, expected)
@@ -286,6 +287,10 @@ def test_dropout_draws_the_stream_of_philox(shape, p, rng):
     y, mask = kernels.dropout_forward(x, p, seed, call)
     np.testing.assert_array_equal(mask, dropout_mask_definition(shape, p, seed, call))
     assert mask.dtype == bool and mask.shape == y.shape == shape
+    if len(shape) > 1:
+        rows = slice(1, shape[0])
+        _, part = kernels.dropout_forward(x[rows], p, seed, call, rows=rows, total=shape[0])
+        np.testing.assert_array_equal(part, mask[rows])
     scale = 1 / (1 - p) if p < 1 else 0
     np.testing.assert_allclose(y, np.where(mask, x * scale, 0), **TIGHT)
     dy = rng.normal(size=shape)

@@ -65,6 +65,12 @@ template <class A, class B> static Checked<A, B> operator%(A a, B b) { return (l
 static Int min(Int a, int b) { return std::min(a.value, b); }
 static Int max(Int a, int b) { return std::max(a.value, b); }
 
+// CUDA's, of a NaN and a number, give the number; those of C++ give one or the other.
+[[maybe_unused]] static float min(float a, float b) { return fmin(a, b); }
+[[maybe_unused]] static float max(float a, float b) { return fmax(a, b); }
+[[maybe_unused]] static double min(double a, double b) { return fmin(a, b); }
+[[maybe_unused]] static double max(double a, double b) { return fmax(a, b); }
+
 struct Place { Int x, y, z; };
 PER_WORKER Place threadIdx, blockIdx;
 static Place blockDim, gridDim;

@@ -347,6 +347,7 @@ FAULTS = {
         "the row in an int": ("    const long long o = (long long)blockIdx.z * gridDim.y + blockIdx.y;\n", "    const int o = blockIdx.z * gridDim.y + blockIdx.y;\n"),
     },
     "kernels/cuda/add_to_columns.cu": {
+        "max, which loses a NaN": ("y[i] = relu && sum < 0 ? 0 : sum;", "y[i] = relu ? max(sum, (REAL)0) : sum;"),
         "NaN becomes 0 with relu": ("relu && sum < 0 ? 0 : sum", "relu && !(sum > 0) ? 0 : sum"),
         "without relu negative sums are cut as well": ("y[i] = relu && sum < 0 ? 0 : sum;", "y[i] = sum < 0 ? 0 : sum;"),
         "the bias by rows": ("b[i % O]", "b[i / O % O]"),

@@ -38,6 +38,7 @@ FAULTS = {
         "a view is another array": ("    return array.base if isinstance(array.base, type(array)) else array", "    return array"),
     },
     "drawing/folding.py": {
+        "auto folds once before it looks at the size": ("        if len(graph.shown) <= FOLDED:\n            return graph\n        graph = _folded(graph, _modules(graph.steps[::-1], depth), named_leaves=True)\n", "        graph = _folded(graph, _modules(graph.steps[::-1], depth), named_leaves=True)\n        if len(graph.shown) <= FOLDED:\n            return graph\n"),
         "a depth too deep": ("lambda box: box.modules[:depth]", "lambda box: box.modules[: depth + 1]"),
         "the outer module's name": ("path, kind = modules[-1]", "path, kind = modules[0]"),
         "places begin anew": ("            yield start, stop, kind, path\n        start = stop", "            yield start, stop, kind, path\n            start = stop"),

@@ -124,6 +124,7 @@ FAULTS = {
         "in place into a copy": ("along_memory(cut_to_zero, x, out=out)", "along_memory(cut_to_zero, x)"),
     },
     "kernels/layout.py": {
+        "copied back in the order of memory": ("np.copyto(out, y.transpose(back))", "np.copyto(out, y)"),
         "some pieces left out": ("for a in flat)), pieces)", "for a in flat)), pieces[1:])"),
         "batch axis in the wrong place": ("x.transpose(-1, *range(x.ndim - 1))", "x.transpose(-1, *range(x.ndim - 2, -1, -1))"),
         "any layout taken for contiguous": ("if x.flags.c_contiguous:", "if True:"),
@@ -131,6 +132,7 @@ FAULTS = {
         "select by a product": ("    than numpy.where, and exact for infinities.\n    \"\"\"\n    bits = np.dtype(f\"i{values.itemsize}\")\n    all_or_none = mask.view(np.int8)  # 1 or 0\n    np.negative(all_or_none, out=all_or_none)  # -1 or 0: all bits or none, also when widened\n    np.copyto(out.view(bits), all_or_none)\n    np.bitwise_and(out.view(bits), values.view(bits), out=out.view(bits))\n    return out\n\n\ndef reject", "    than numpy.where, and exact for infinities.\n    \"\"\"\n    return np.multiply(mask, values, out=out)\n\n\ndef reject"),
     },
     "kernels/dropout.py": {
+        "rows draw as a batch of their own": ("    if rows is None:\n        mask = dropout_mask(x.shape, p, seed, call)\n    else:\n        mask = dropout_mask((total, *x.shape[1:]), p, seed, call)[rows]\n", "    mask = dropout_mask(x.shape, p, seed, call)\n"),
         "backward forgets the mask": ("np.multiply(dy, mask, out=dx)", "np.copyto(dx, dy)"),
         "scaled by p": ("return 1 / (1 - p) if inverted", "return 1 / p if inverted"),
         "not scaled": ("dx *= scale", "pass"),

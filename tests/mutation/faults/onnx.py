@@ -164,6 +164,7 @@ FAULTS = {
         "three attributes of all are named": ("for name, kind in attributes.items()) or", "for name, kind in [*attributes.items()][:3]) or"),
     },
     "onnx/work.py": {
+        "shapes stretched from the front": ("zip_longest(*(s[::-1] for s in shapes), fillvalue=1)", "zip_longest(*shapes, fillvalue=1)"),
         "a turned matrix is not turned": ("left = a.shape[-2:][:: -1 if node.get(\"transA\", 0) else 1]", "left = a.shape[-2:]"),
         "pads cost nothing": ("math.prod(n + sum(wider.get(i, (0, 0))) for i, n in enumerate(x.shape))", "math.prod(x.shape)"),
         "padding costs what x has": ("    return NUMBER * math.prod(n + sum(wider.get(i, (0, 0))) for i, n in enumerate(x.shape))", "    return NUMBER * x.size"),
