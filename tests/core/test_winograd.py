@@ -79,8 +79,8 @@ def test_forward_and_both_gradients(case, side, run, piece, rng, set_pieces, mon
     np.testing.assert_allclose(without + bias[:, None, None], y, rtol=1e-12, atol=1e-12)
     cut = kernels.conv2d_forward(x, weight, bias, (1, 1), padding, 1, relu=True)
     np.testing.assert_array_equal(cut, np.maximum(y, 0))
-    np.testing.assert_allclose((without * dy).sum(), (dx * x).sum(), rtol=1e-9)
-    np.testing.assert_allclose((without * dy).sum(), (dw * weight).sum(), rtol=1e-9)
+    np.testing.assert_allclose((without * dy).sum(), (dx * x).sum(), rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose((without * dy).sum(), (dw * weight).sum(), rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize(
