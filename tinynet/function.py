@@ -104,11 +104,11 @@ class Function:
 
     @staticmethod
     def forward(ctx: Context, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError("a Function needs a static forward(ctx, *arrays)")
+        raise NotImplementedError(f"{ctx.function.__name__} has no static forward(ctx, *arrays)")
 
     @staticmethod
     def backward(ctx: Context, *grads: Any) -> Any:
-        raise NotImplementedError("this Function has no backward(ctx, *grads)")
+        raise NotImplementedError(f"{ctx.function.__name__} has no static backward(ctx, *grads)")
 
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
@@ -135,7 +135,7 @@ class Function:
         forward = functools.partial(cls.forward, **kwargs) if kwargs else cls.forward
         given = _run(ctx, "forward", forward, arrays)
         where = ctx.output_device
-        outputs = _arrays(given, where)
+        outputs = _arrays(cls.__name__, given, where)
         if recorded:
             ctx.inputs, ctx.are_tensors, ctx.number = sources, are_tensors, next(clock)
             ctx.outputs = [(o.shape, o.dtype) for o in outputs]
@@ -193,11 +193,16 @@ def _run(ctx: Context, phase: str, work: Callable, arrays: list) -> Any:
         return results
 
 
-def _arrays(given: Any, device: Device) -> list:
+def _arrays(name: str, given: Any, device: Device) -> list:
     """What forward returned, as a list of arrays: a sum is a NumPy scalar."""
     outputs = list(given) if isinstance(given, tuple) else [given]
     for i, output in enumerate(outputs):
         if not isinstance(output, device.xp.ndarray):
+            if not isinstance(output, (np.ndarray, np.generic, int, float, complex)):
+                raise TypeError(
+                    f"{name}.forward: expected an array or a tuple of arrays, got "
+                    f"{type(output).__name__}{' in a tuple' * isinstance(given, tuple)}"
+                )
             with device.activate():  # or CuPy would copy to the current GPU
                 outputs[i] = device.xp.asarray(output)
     return outputs

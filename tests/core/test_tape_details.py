@@ -62,6 +62,48 @@ def test_a_number_that_forward_returns_is_an_array_of_its_kind(value):
             assert y.requires_grad == (recorded and expected.dtype.kind == "f")
 
 
+@pytest.mark.parametrize(
+    "given, got",
+    [
+        ([np.ones(2)], "got list"),
+        ((np.ones(2), [1.0]), "got list in a tuple"),
+        (None, "got NoneType"),
+        (tinynet.ones(2), "got Tensor"),
+        ("two", "got str"),
+    ],
+)
+@pytest.mark.parametrize("recorded", [False, True])
+def test_what_forward_returns_is_an_array_or_a_tuple_of_arrays(recorded, given, got):
+    """NumPy would make one array of a list of two results."""
+
+    class Wrong(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return given
+
+    with pytest.raises(TypeError) as caught:
+        Wrong.apply(tinynet.tensor([1.0, 2.0], requires_grad=recorded))
+    assert str(caught.value) == f"Wrong.forward: expected an array or a tuple of arrays, {got}"
+
+
+def test_a_function_without_forward_or_backward_is_named():
+    class Half(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+    class Empty(tinynet.Function):
+        pass
+
+    x = tinynet.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(NotImplementedError, match=r"^Half has no static backward\(ctx, \*grads\)$"):
+        Half.apply(x).sum().backward()
+    with pytest.raises(
+        NotImplementedError, match=r"^Empty has no static forward\(ctx, \*arrays\)$"
+    ):
+        Empty.apply(x)
+
+
 @pytest.mark.parametrize("shape", [(), (2,), (0,), (2, 3)])
 def test_what_requires_no_gradient_says_so_whatever_its_shape(shape):
     with pytest.raises(RuntimeError, match="this tensor requires no gradient"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import combinations, product
 from pathlib import Path
@@ -14,9 +15,12 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import nn
+from tinynet.drawing import Drawing
+from tinynet.drawing.graph import Box, Graph, Output
 from tinynet.drawing.layout import lay_out
 from tinynet.drawing.lines import lines_of
 from tinynet.drawing.style import DARK, LIGHT, page_style
+from tinynet.drawing.svg import svg
 from tinynet.drawing.text import brief, full, shape, size
 from tinynet.tracer import Value
 
@@ -316,6 +320,45 @@ def test_no_name_becomes_html(tmp_path):
     plain = page_of(tinynet.draw(loss, names=names), tmp_path)
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
     ElementTree.fromstring(drawing.save(tmp_path / "a.svg").read_text())
+
+
+def made_wild(value):
+    """The same, each of its texts with a beginning that HTML would read as an element."""
+    if isinstance(value, str):
+        return f'<wild>&amp;"{value}'
+    if isinstance(value, dict):
+        return {made_wild(name): made_wild(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(made_wild, value))
+    if isinstance(value, (Box, Output)):
+        for name, each in vars(value).items():
+            if name != "kind":
+                setattr(value, name, made_wild(each))
+    return value
+
+
+@pytest.mark.parametrize("group", ["none", 1])
+def test_no_text_of_a_drawing_becomes_html(group, tmp_path):
+    """Titles, names, paths, code, formulas, options, devices, remarks: each is shown as it is."""
+    net, scale = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)), tinynet.tensor([2.0, 1.0])
+    x = leaf([[1.0, 3.0]])
+    with tinynet.tracing(net):
+        y = tinynet.softmax(net(x * scale), 1)
+        loss = (y[:, 0] * y[:, 1]).to("cpu:1").sum()
+    drawing = tinynet.draw(loss, group=group)
+    graph = drawing.graph
+    boxes = made_wild(graph.boxes)
+    edges = [replace(edge, argument=made_wild(edge.argument)) for edge in graph.edges]
+    wild = Graph(boxes, edges, made_wild(["a remark"]), made_wild(graph.name))
+    page = page_of(Drawing(wild, made_wild("a title")), tmp_path)
+    picture = ElementTree.fromstring(svg(wild))
+    assert {"wild", f"{SVG}wild"}.isdisjoint({tag for tag, _ in page.elements})
+    assert not [each for each in picture.iter() if "wild" in each.tag]
+    told = " ".join(text for text, _ in page.texts)
+    shown = ["a title", "a remark", "copies from", "cpu:1", "J of", "needs no gradient", "options"]
+    for each in shown if group == "none" else ["a title", "a remark", "holds"]:
+        assert each in told
+    assert told.count("<wild>") == told.count('<wild>&amp;"') > 40
 
 
 def test_each_of_two_results_has_its_own_name_value_and_sum(tmp_path):

@@ -161,8 +161,5 @@ def _with_code(words: str) -> str:
 
 
 def _code(kind: str, words: str) -> str:
-    if not words:
-        return ""
-    return (
-        f'<code class="{kind}">{escape(words)}</code>' if kind else f"<code>{escape(words)}</code>"
-    )
+    colour = f' class="{kind}"' if kind else ""
+    return words and f"<code{colour}>{escape(words)}</code>"
