@@ -6,11 +6,11 @@
 
 Operators and comparisons exchanged, numbers plus one, conditions negated, `+=` to `=`, statements
 left out or exchanged with the next one, arguments exchanged, a copy forgotten, a block without its
-`with` (a lock, a device, no_grad). Left alone are annotations, texts, what is raised, zip's
-`strict` (it only checks ourselves), constants that only say how work is cut (TUNING) or how large a
-figure, its letters and its lines are drawn (LOOKS), -1 in a shape (NumPy takes any negative
-number), the order of max's arguments, and of two statements that have nothing to do with each
-other.
+`with` (a lock, a device, no_grad). Left alone are annotations and the types that they use, texts,
+what is raised, zip's `strict` (it only checks ourselves), constants that only say how work is cut
+(TUNING) or how large a figure, its letters and its lines are drawn (LOOKS), -1 in a shape (NumPy
+takes any negative number), the order of max's arguments, and of two statements that have nothing to
+do with each other.
 
 Rooms and their tests are in rooms.py; --sample takes so many changes of each room, chosen by
 --seed. Survivors that no test could notice are listed in equivalent.txt, with the reason; all
@@ -47,6 +47,9 @@ TUNING = {
     "ROWS",
     "PICTURES",
     "SAMPLES",
+    "SEGMENT",
+    "SMALL",
+    "ENOUGH",
 }
 SYMMETRIC = {"max", "min", "np.maximum", "np.minimum"}
 LOOKS = {
@@ -204,7 +207,8 @@ def nodes(tree: ast.AST, place: str = "") -> Iterator[tuple[str, ast.AST]]:
     for child in ast.iter_child_nodes(tree):
         if isinstance(child, ast.Assign) and isinstance(child.targets[0], ast.Name):
             name = child.targets[0].id
-            if name in TUNING or name.startswith("__"):
+            types = isinstance(child.value, (ast.Subscript, ast.BinOp)) and name[0].isupper()
+            if name in TUNING or name.startswith("__") or (types and not name.isupper()):
                 continue
         if isinstance(child, (ast.JoinedStr, ast.AnnAssign, ast.arg, ast.Import, ast.ImportFrom)):
             continue
