@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba_array
 from PIL import Image, ImageFont
 
-from tinynet.training import plots
+from tinynet.training import drawings, plots
 from tinynet.training.plots import contact_sheet, draw_curves, draw_kernels
 from tinynet.training.task import Classification
 
@@ -91,9 +93,20 @@ def test_curves_on_a_page_are_those_of_the_file(tmp_path, monkeypatch):
             assert line.get_label() == same.get_label() or line.get_linestyle() == ":"
 
 
-def test_every_picture_of_a_plot_has_its_pixels(tmp_path, monkeypatch):
-    """Its inches times its dots an inch: fewer are blurred on a page."""
-    monkeypatch.setattr("matplotlib.figure.Figure.draw", lambda *arguments: None)  # takes long
+def test_every_plot_has_its_pixels_and_its_own_colours(tmp_path, monkeypatch):
+    """Its inches times its dots an inch: fewer are blurred on a page. The colours are its theme's,
+    whatever matplotlib is set to, as by a matplotlibrc.
+    """
+
+    def draw(figure, renderer):  # nothing, because it takes long
+        for artist in figure.findobj():
+            for name in ("get_color", "get_facecolor", "get_edgecolor"):
+                found = to_rgba_array(getattr(artist, name, list)())
+                assert (1, 0, 0, 1) not in map(tuple, found), artist
+
+    monkeypatch.setattr("matplotlib.figure.Figure.draw", draw)
+    parts = "figure.face", "axes.face", "axes.edge", "axes.label", "xtick.", "ytick.", "text."
+    red = {f"{part}color": "red" for part in parts}
     two, names, path = np.eye(2), ["cat", "dog"], tmp_path / "x.png"
     pairs = [("relu", [1.0, 2.0], (0.5, 2.5), 2.0)] * 2
 
@@ -101,19 +114,23 @@ def test_every_picture_of_a_plot_has_its_pixels(tmp_path, monkeypatch):
         draw(*arguments, path)
         return path.read_bytes()
 
-    curves = [plots.curves(LINES, Classification.measures, theme) for theme in plots.THEMES]
-    for pictures, size in (
-        ([file(draw_curves, LINES, Classification.measures)], (2 * 5 * 120, 4 * 120)),
-        (sum(curves, []), (4.4 * 160, 3.4 * 160)),
-        ([plots.confusion_picture(two, names, "dark")], (5.34 * 110, 4.34 * 110)),
-        ([file(plots.draw_confusion, two, names)], (5.34 * 110, 4.34 * 110)),
-        ([plots.confusion_picture(np.eye(31), ["x"] * 31, "light")], (10 * 110, 9 * 110)),
-        ([plots.share_pictures([("a", two)] * 3, names, names)], (4.92 * 110, 2.2 * 110)),
-        ([file(plots.draw_differences, pairs, "error")], (6.4 * 120, 2 * 120)),
-        ([file(plots.draw_many, {"a": [[1.0, 2.0]]}, "x", "y", 1.5)], (6.4 * 120, 4 * 120)),
-    ):
-        for png in pictures:
-            assert Image.open(io.BytesIO(png)).size == pytest.approx(size, abs=1)
+    with matplotlib.rc_context(red | {"axes.prop_cycle": matplotlib.cycler(color=["red"])}):
+        curves = [plots.curves(LINES, Classification.measures, theme) for theme in plots.THEMES]
+        for pictures, size in (
+            ([file(draw_curves, LINES, Classification.measures)], (2 * 5 * 120, 4 * 120)),
+            (sum(curves, []), (4.4 * 160, 3.4 * 160)),
+            ([plots.confusion_picture(two, names, "dark")], (5.34 * 110, 4.34 * 110)),
+            ([file(plots.draw_confusion, two, names)], (5.34 * 110, 4.34 * 110)),
+            ([plots.confusion_picture(np.eye(31), ["x"] * 31, "light")], (10 * 110, 9 * 110)),
+            ([plots.share_pictures([("a", two)] * 3, names, names)], (4.92 * 110, 2.2 * 110)),
+            ([file(plots.draw_differences, pairs, "error")], (6.4 * 120, 2 * 120)),
+            ([file(plots.draw_many, {"a": [[1.0, 2.0]]}, "x", "y", 1.5)], (6.4 * 120, 4 * 120)),
+            ([drawings.points_picture(two, np.arange(2), names)], (6.4 * 110, 4.8 * 110)),
+            ([drawings.squares_picture([("a", two)], [names])], (2.3 * 110, 2.35 * 110)),
+            ([drawings.plane_picture(lambda x: x @ [1, 0], two, two[0])], (4.2 * 110, 3.6 * 110)),
+        ):
+            for png in pictures:
+                assert Image.open(io.BytesIO(png)).size == pytest.approx(size, abs=1)
 
 
 @pytest.mark.parametrize("letters", [98, 99])

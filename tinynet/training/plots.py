@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tinynet.training.measure import Measure
 
 TRAIN = "#9aa5b1"
-# matplotlib's settings for a page in the light and in the dark
+# matplotlib's settings for a page in the light and in the dark, where they are not its defaults
 THEMES = {
     "light": {"axes.prop_cycle": "cycler('color', ['#0b6bcb', '#e07a1f', '#2f8f5b', '#6a4fb3'])"},
     "dark": {
@@ -331,9 +331,12 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _themed(theme: str) -> AbstractContextManager:
-    import matplotlib
+    """While entered, matplotlib draws by its own defaults and the theme, whatever else it was set
+    to, as by a matplotlibrc.
+    """
+    from matplotlib import style
 
-    return matplotlib.rc_context(THEMES[theme])  # type: ignore[arg-type]
+    return style.context(["default", THEMES[theme]])
 
 
 def _png(figure: Figure, dpi: int) -> bytes:
