@@ -76,7 +76,7 @@ def test_points_have_the_colours_of_their_labels(figure, rng):
 
 
 def test_squares_have_the_areas_of_weights(figure):
-    """The largest weight of a panel fills its place; white is positive, black negative."""
+    """The largest weight of a panel fills its place; white is positive, black negative, 0 none."""
     panels = [("one", np.array([[1.0, -0.25, 0.0], [0.5, -1.0, 0.125]])), ("two", np.eye(2, 3) * 8)]
     columns = [["a", "b", "c"], ["d", "e", "f"]]
     drawn = squares_picture(panels, columns)
@@ -84,21 +84,20 @@ def test_squares_have_the_areas_of_weights(figure):
         assert axes.get_ylabel() == title
         assert axes.get_ylim() == (1.5, -0.5)  # the first row is the upper one
         assert axes.get_xlim() == (-0.5, 2.5)
-        squares = list(axes.patches)
-        assert len(squares) == weights.size
-        for square, ((row, column), weight) in zip(squares, np.ndenumerate(weights), strict=True):
+        assert len(axes.patches) == np.count_nonzero(weights)
+        for square in axes.patches:
             side = square.get_width()
             assert square.get_height() == side
+            column, row = square.get_x() + side / 2, square.get_y() + side / 2
+            assert (column, row) == pytest.approx((round(column), round(row)))
+            weight = weights[round(row), round(column)]
             assert side**2 == pytest.approx(0.92**2 * abs(weight) / abs(weights).max())
-            centre = square.get_x() + side / 2, square.get_y() + side / 2
-            assert centre == pytest.approx((column, row))
-            if weight:
-                assert square.get_facecolor()[0] == (weight > 0)
+            assert square.get_facecolor()[:3] == ((1, 1, 1) if weight > 0 else (0, 0, 0))
     above, below = drawn.axes[0].child_axes[0], drawn.axes[1]
     assert [text.get_text() for text in above.get_xticklabels()] == columns[0]
     assert [text.get_text() for text in below.get_xticklabels()] == columns[1]
     assert not any(text.get_text() for text in drawn.axes[0].get_xticklabels())
-    squares_picture([("zeros", np.zeros((1, 2)))], [["a", "b"]])
+    assert not squares_picture([("zeros", np.zeros((1, 2)))], [["a", "b"]]).axes[0].patches
 
 
 def test_the_plane_and_its_points(figure, monkeypatch):
@@ -110,7 +109,7 @@ def test_the_plane_and_its_points(figure, monkeypatch):
         return points[:, 0] - 2 * points[:, 1] + np.float32(0.3)
 
     points = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
-    targets = np.array([-1.0, -1.0, 1.0, 1.0])  # so (0, 0) and (1, 1) are wrong
+    targets = np.array([-1.0, 1.0, 1.0, -1.0])  # so (0, 0) and (0, 1) are wrong
     shades = []
     from matplotlib.axes import Axes
 
@@ -121,14 +120,18 @@ def test_the_plane_and_its_points(figure, monkeypatch):
     (axes,) = plane_picture(value, points, targets).axes
     (x, y, z, _), options = shades[0]
     np.testing.assert_allclose(z, x - 2 * y + 0.3, atol=1e-5)
+    assert {0, 1} <= {*x.ravel()} and {0, 1} <= {*y.ravel()}  # a point's shade is its own
     assert options["vmax"] == -options["vmin"] == pytest.approx(abs(z).max())
     full, empty, wrong = (c for c in axes.collections if not hasattr(c, "levels"))
-    assert full.get_offsets().tolist() == [[1, 0], [1, 1]]
-    assert empty.get_offsets().tolist() == [[0, 0], [0, 1]]
-    assert wrong.get_offsets().tolist() == [[0, 0], [1, 1]]
+    assert full.get_offsets().tolist() == [[0, 1], [1, 0]]
+    assert empty.get_offsets().tolist() == [[0, 0], [1, 1]]
+    assert wrong.get_offsets().tolist() == [[0, 0], [0, 1]]
     assert full.get_facecolor()[0].tolist() == [0, 0, 0, 1]
     assert empty.get_facecolor()[0].tolist() == [1, 1, 1, 1]
-    assert [list(c.levels) for c in axes.collections if hasattr(c, "levels")][1] == [0]
+    _, line = (c for c in axes.collections if hasattr(c, "levels"))
+    x, y = np.concatenate([path.vertices for path in line.get_paths()]).T
+    assert list(line.levels) == [0] and len(x) > 2
+    np.testing.assert_allclose(x - 2 * y, -0.3, atol=1e-5)
     assert list(axes.get_xticks()) == list(axes.get_yticks()) == [0, 1] and axes.get_aspect() == 1
     for same in (  # nothing changes its sign; Pyplot would warn of a line that it cannot find
         lambda points: 0 * points[:, 0] + 2,
@@ -138,4 +141,6 @@ def test_the_plane_and_its_points(figure, monkeypatch):
         (axes,) = plane_picture(same, points, targets).axes
         assert sum(hasattr(c, "levels") for c in axes.collections) == 1
     (axes,) = plane_picture(lambda points: points @ [1, -2], points, targets).axes
-    assert axes.collections[-1].get_offsets().tolist() == [[1, 1]]  # (0, 0) is not above 0
+    assert axes.collections[-1].get_offsets().tolist() == [[0, 1]]  # (0, 0) is not above 0
+    (axes,) = plane_picture(lambda points: 0 * points[:, 0], points, targets).axes
+    assert axes.collections[0].norm(0.0) == 0.5  # nothing said has the shade between both sides

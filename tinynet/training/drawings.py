@@ -63,20 +63,20 @@ def squares_picture(
     panels: Sequence[tuple[str, np.ndarray]], columns: Sequence[Sequence[str]]
 ) -> bytes:
     """Weights (rows, n), a panel each: white squares for positive ones, black ones for negative,
-    their areas the sizes. columns: for each row, the names of its n weights.
+    none for 0, their areas the sizes. columns: for each row, the names of its n weights.
     """
     with _themed("light"):
         rows, n = panels[0][1].shape
         figure = _figure(0.4 * n + 1.5, (0.4 * rows + 0.35) * len(panels) + 1.2)
         places = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
         for number, ((title, weights), axes) in enumerate(zip(panels, places, strict=True)):
-            largest = np.abs(weights).max() or 1.0
+            largest = np.abs(weights).max()
             axes.set_facecolor("#9aa5b1")
-            for (row, column), weight in np.ndenumerate(weights):
-                side = 0.92 * np.sqrt(abs(weight) / largest)
-                corner = column - side / 2, row - side / 2
-                colour = "white" if weight > 0 else "black"
-                axes.add_patch(_rectangle(corner, side, colour))
+            for colour, chosen in (("white", weights > 0), ("black", weights < 0)):
+                for row, column in np.argwhere(chosen):
+                    side = 0.92 * np.sqrt(abs(weights[row, column]) / largest)
+                    corner = column - side / 2, row - side / 2
+                    axes.add_patch(_rectangle(corner, side, colour))
             axes.set(xlim=(-0.5, n - 0.5), ylim=(rows - 0.5, -0.5), aspect="equal", yticks=[])
             axes.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=9)
             axes.set_xticks(range(n), columns[-1] if number == len(panels) - 1 else [""] * n)
