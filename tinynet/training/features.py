@@ -135,7 +135,7 @@ def _cut(
     size, step, start = field or Field(seen, 0, 0)
     steps = (np.arange(side) * size) // side
     rows, columns = y * step + start + steps, x * step + start + steps
-    inside = [(0 <= line) & (line < seen) for line in (rows, columns)]
-    patch = crop[np.clip(rows, 0, seen - 1)][:, np.clip(columns, 0, seen - 1)].copy()
-    patch[~(inside[0][:, None] & inside[1])] = 128
+    down, across = [(0 <= line) & (line < seen) for line in (rows, columns)]  # what lies inside
+    patch = np.full((side, side, crop.shape[2]), 128, np.uint8)
+    patch[np.ix_(down, across)] = crop[np.ix_(rows[down], columns[across])]
     return patch
