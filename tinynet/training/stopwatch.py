@@ -22,19 +22,18 @@ class Stopwatch:
         self.seconds = dict.fromkeys(PHASES, 0.0)
         self._devices = [device for device in devices if device.kind != "cpu"]
         self._every = 50 if self._devices else 1
-        self._running = False
-        self._last = 0.0
+        self._last: float | None = None  # when the phase began; None in a batch not measured
 
     def begin(self, step: int) -> None:
         """Start a batch."""
-        self._running = step % self._every == 0
-        if self._running:
+        self._last = None
+        if step % self._every == 0:
             self._wait()
             self._last = time.perf_counter()
 
     def lap(self, phase: str) -> None:
         """Book the time since the last call under `phase`."""
-        if self._running:
+        if self._last is not None:
             self._wait()
             now = time.perf_counter()
             self.seconds[phase] += (now - self._last) * self._every
