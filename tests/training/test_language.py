@@ -46,6 +46,22 @@ def test_figures_are_means_over_the_tokens_asked_for():
     assert loss.item() == pytest.approx(found["loss"]) and share == pytest.approx(200 / 3)
 
 
+def test_sequences_are_counted_by_their_targets():
+    """A net may see its tokens in another order of axes, such as (T, N)."""
+    task = LanguageModel(tinynet.device("cpu"), 3)
+    batch = np.array([[0, 1]]), TARGETS
+    empty = np.zeros((1, 0), int), np.zeros((0, 2), int)
+    assert [task.count(each) for each in (batch, empty)] == [2, 0]
+    found = task.measure([lambda rows: says(P)(rows[0])], [batch, empty])
+    assert found == task.measure([says(P)], [(np.arange(2), TARGETS)])
+
+
+def test_what_language_models_are_measured_by():
+    assert (LanguageModel.unit, Translation.unit) == ("sequences", "pairs")
+    for task in (LanguageModel, Translation):
+        assert (task.measured, task.best_by) == (("right",), "loss")
+
+
 def test_a_mistake_of_which_the_net_is_sure_costs_much_but_no_infinity():
     def sure(rows):
         assert not is_grad_enabled()  # a test needs no tape
@@ -78,6 +94,7 @@ def test_a_translation_is_exact_to_its_last_word():
     said = {0: [0, 1], 1: [0], 2: [0, 0], 3: []}  # right, another, one word short, right
 
     def translate(net, words):
+        assert len(words)  # not every net takes a batch without rows
         return [said[int(row[0])] if net is first else [] for row in words]
 
     def first(words, before):

@@ -61,7 +61,7 @@ class LanguageModel(Task):
         """The same for the mean of the softmax outputs of several nets, which are in eval mode."""
         loss = right = count = 0.0
         for batch in batches:
-            if not len(batch[-1]):  # the last batch may be smaller than the ranks are many
+            if not self.count(batch):  # the last batch may be smaller than the ranks are many
                 continue
             outputs = []
             with no_grad():
@@ -109,7 +109,7 @@ class Translation(LanguageModel):
         def seen() -> Iterable[Any]:
             for batch in batches:
                 yield batch
-                if not len(batch[0]):
+                if not self.count(batch):
                     continue
                 said = self.translate(models[0], batch[0])
                 for words, targets in zip(said, batch[-1], strict=True):
