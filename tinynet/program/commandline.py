@@ -81,8 +81,8 @@ def make_parser(
     natural = options.at_least(1)
     first = next(iter(recipes))
     add("--preset", f"the net and its recipe ({first})", choices=recipes)
-    rows = "; ".join(f"{name}: {row.about}" for name, row in variants.items())
     if variants:
+        rows = "; ".join(f"{name}: {row.about}" for name, row in variants.items())
         add("--variant", f"what differs from the preset. {rows}", choices=variants, metavar="NAME")
     if head:
         add(
