@@ -84,10 +84,15 @@ def test_where_less_than_nothing_is_free_one_picture_is_left(monkeypatch):
     assert fitting_batch_size(made_of(0, 1 << 16, []), [tinynet.device("cpu")], 128)[0] == 1
 
 
-@pytest.mark.parametrize("most", [1, 2, 3, 128])
-def test_a_step_that_takes_nothing_fits(most, monkeypatch):
+@pytest.mark.parametrize(
+    "most, few, more", [(1, 1, 2), (3, 1, 2), (11, 1, 2), (12, 1, 3), (16, 2, 4), (128, 16, 32)]
+)
+def test_a_step_that_takes_nothing_fits(most, few, more, monkeypatch):
+    """Tried with an eighth and a quarter; with 1 and 2, where these are none."""
     monkeypatch.setattr(CpuDevice, "free_memory", lambda self: 1 << 20)
-    assert fitting_batch_size(lambda count: None, [tinynet.device("cpu")], most)[0] == most
+    tried = []
+    assert fitting_batch_size(tried.append, [tinynet.device("cpu")], most)[0] == most
+    assert tried == [few, few, more]
 
 
 def test_the_slope_of_two_small_steps_holds_for_a_large_one(alexnet):

@@ -154,6 +154,18 @@ def test_an_imported_nets_arrays_are_its_own(told):
             arrays(recipe, about | {name: 77}, rows, None, imported)
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_an_imported_net_states_what_it_is_and_the_scale_of_its_pictures(name):
+    """Also where it goes on: then its checkpoint says both."""
+    program = Program("nets", {"first": Recipe("a net", Pictures(), 1, 1, 1.0)}, None)
+    imported = SimpleNamespace(net={"kind": name}, about={"scale": 0.625})
+    stated = program._stated(name, None, None, imported)
+    assert (stated["net"], stated["scale"]) == (imported.net, 0.625)
+    assert stated.keys() == {*Pictures().state(), "net"}
+    saved = Path("step-1.safetensors"), SimpleNamespace(state={"about": stated | {"else": 3}})
+    assert program._stated(name, None, saved, None) == stated
+
+
 def test_what_a_checkpoint_states_is_kept(told):
     """Today's recipe for a new run; the checkpoint's for one that goes on, and what old ones do not
     say is not said.

@@ -137,8 +137,20 @@ def test_a_running_variance_overflows_before_the_output():
     model = nn.Sequential(nn.BatchNorm1d(2))
     model[0].running_var.data[:] = np.inf
     x = tensor(np.array([[1.0, 2.0], [3.0, 5.0]], np.float32))
+    for weight in (1.0, 1e38):  # with the second, the outputs are finite and their squares are not
+        model[0].weight.data[:] = weight
+        found = first_nonfinite(Squares(), model, SGD(model.parameters(), 0.1), (x,))
+        assert found == "layers.0.running_var"
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_output_overflows_before_what_is_averaged_of_it():
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    model[0].weight.data[:] = 3e38
+    x = tensor(np.array([[1.0, 2.0], [3.0, 5.0]], np.float32))
     found = first_nonfinite(Squares(), model, SGD(model.parameters(), 0.1), (x,))
-    assert found == "layers.0.running_var"
+    assert found == "the output of layers.0"
+    assert not np.isfinite(model[1].running_mean.data).all()
 
 
 @pytest.mark.parametrize("ranks", [1, 3])

@@ -95,6 +95,7 @@ def steps_saved(folder):
         (dict(checkpoint_minutes=None), [0, 5, 10]),
         (dict(checkpoint_batches=3, checkpoint_minutes=None), [0, 3, 5, 6, 9, 10]),
         (dict(checkpoint_minutes=0.5), [0, 4, 5, 9, 10]),  # more than 30 s after the last one
+        (dict(checkpoint_minutes=0.495), [0, 3, 5, 8, 10]),  # 29.7 s
         (dict(checkpoint_minutes=9.0), [0, 5, 10]),
     ],
 )
@@ -103,11 +104,14 @@ def test_when_it_saves(options, expected, tmp_path, clock):
     assert steps_saved(tmp_path) == expected
 
 
-def test_minutes_are_minutes(tmp_path, clock):
-    """Seven batches and a test are 170 s, more than 2.75 minutes; six are less."""
-    trainer = make(tmp_path, Told(), clock, max_minutes=2.75)
+@pytest.mark.parametrize(("minutes", "step"), [(2.75, 7), (2.65, 6), (2.5, 6)])
+def test_minutes_are_minutes(minutes, step, tmp_path, clock):
+    """Seven batches and a test are 170 s, more than 2.75 minutes; six, 160 s, are less and more
+    than 2.65. Five, 150 s, are not yet more than 2.5.
+    """
+    trainer = make(tmp_path, Told(), clock, max_minutes=minutes)
     assert trainer.fit() == "time"
-    assert trainer.step == 7 and steps_saved(tmp_path)[-1] == 7
+    assert trainer.step == step and steps_saved(tmp_path)[-1] == step
 
 
 def test_a_stop_in_a_test_is_no_test(tmp_path, clock):

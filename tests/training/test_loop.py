@@ -262,15 +262,27 @@ def test_a_figure_that_only_training_has(tmp_path, capsys):
 
 
 def test_what_each_phase_is_the_time_of(tmp_path):
-    """In the order of the work, and nothing between a phase and its lap."""
+    """In the order of the work, and nothing between a phase and its lap. What could not be read is
+    part of the loading.
+    """
     events = []
 
+    class Given(Rows):
+        def epoch(self, epoch, start=0):
+            for batch in super().epoch(epoch, start):
+                events.append("batch")
+                yield batch
+
     class Slow(Told):
+        def damaged(self, batch):
+            events.append("damaged")
+            return {}
+
         def loss(self, model, x):
             events.append("loss")
             return super().loss(model, x)
 
-    trainer = make(tmp_path, Slow(), epochs=1, limit_batches=1)
+    trainer = make(tmp_path, Slow(), epochs=1, limit_batches=1, train=Given())
     watch, steps, optimizer = trainer.watch, trainer.steps, trainer.optimizer
     backward, step = steps.backward, optimizer.step
     trainer.steps = SimpleNamespace(
@@ -281,8 +293,9 @@ def test_what_each_phase_is_the_time_of(tmp_path):
     watch.lap = lambda phase: events.append(f"to {phase}")
     trainer.fit()
     assert events == [
-        *("begin 0", "to loading", "loss", "to forward"),
+        *("begin 0", "batch", "damaged", "to loading", "loss", "to forward"),
         *("backward", "to backward", "step", "to update"),
+        *["damaged"] * BATCHES,  # of the test, which is no batch's time
     ]
 
 
