@@ -110,6 +110,8 @@ FAULTS = {
         "predict: an empty folder among others is passed over": ("            if not found:\n                raise ValueError(f\"{what}: expected {task.unit} in this folder, got none\")\n            wanted += map(str, found)", "            wanted += map(str, found)\n        if not wanted:\n            raise ValueError(f\"{what}: expected {task.unit} in this folder, got none\")"),
         "predict: how many could not be read is told by arguments": ("if bad and len(wanted) > 1:", "if bad and len(args.predict) > 2:"),
         "--threads before the ranks divide the cores": ("            if self.ranks.size > 1:\n                together.begin(self.ranks, args)\n            if args.threads:\n                tinynet.set_num_threads(args.threads)\n", "            if args.threads:\n                tinynet.set_num_threads(args.threads)\n            if self.ranks.size > 1:\n                together.begin(self.ranks, args)\n"),
+        "an imported net states no scale": ("imported.about[\"scale\"] if imported else None", "imported.about[\"scale\"] if not imported else None"),
+        "an imported net states no net": ("imported.net if imported else None", "imported.net if not imported else None"),
     },
     "program/runs.py": {
         "--data is ignored where a run has settings": ("if config and data is None else", "if config else"),

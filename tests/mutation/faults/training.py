@@ -219,6 +219,11 @@ FAULTS = TELLING | {
         "the time of saving by each rank's own clock": ("        self._saved_at = self._clock()\n\n", "        self._saved_at = time.monotonic()\n\n"),
         "time is up by the clock of another host": ("        self._started = time.monotonic()\n", "        self._started = self._clock()\n"),
         "checkpoints by each rank's own clock": ("                now = self._clock()\n", "                now = time.monotonic()\n"),
+        "what is left out is part of the forward": ("                self._pass_over(\"train\", batch)\n                self.watch.lap(\"loading\")\n", "                self.watch.lap(\"loading\")\n                self._pass_over(\"train\", batch)\n"),
+        "loading is no part of a batch": ("                self.watch.begin(self.step)\n                batch = next(batches)\n", "                batch = next(batches)\n                self.watch.begin(self.step)\n"),
+        "minutes of 61 seconds between checkpoints": ("> 60 * minutes", "> 61 * minutes"),
+        "minutes of 61 seconds": ("> 60 * self.max_minutes", "> 61 * self.max_minutes"),
+        "the last moment is too late": ("self._started > 60 * self.max_minutes", "self._started >= 60 * self.max_minutes"),
     },
     "training/replay.py": {
         "replay counts batches from 1": ("* (ranks.size > 1), number\n", "* (ranks.size > 1), number + 1\n"),
@@ -243,6 +248,8 @@ FAULTS = TELLING | {
         "a net that was watched stays so": ("            del module.forward  # the class's own is seen again", "            module.forward = module.forward"),
         "modules of one name": ("for name, module in model.named_modules() if name]", "for name, module in model.named_modules() if \".\" not in name and name]"),
         "the first input alone is looked at": ("all(map(_finite, _tensors(inputs))) else", "all(map(_finite, _tensors(inputs[:1]))) else"),
+        "buffers before outputs": ("    yield f\"the output of {found[0]}\" if found else None\n    # a running variance overflows before an output\n    yield _first_of(model.named_buffers())\n", "    yield _first_of(model.named_buffers())\n    yield f\"the output of {found[0]}\" if found else None\n"),
+        "the loss before buffers": ("    yield _first_of(model.named_buffers())\n    yield None if _finite(loss) else \"the loss\"\n", "    yield None if _finite(loss) else \"the loss\"\n    yield _first_of(model.named_buffers())\n"),
     },
     "training/signals.py": {
         "only Ctrl-C": ("for name in (\"SIGINT\", \"SIGTERM\", \"SIGHUP\") if", "for name in (\"SIGINT\",) if"),
@@ -257,11 +264,12 @@ FAULTS = TELLING | {
     "training/stopwatch.py": {
         "one batch in fifty counts once": ("(now - self._last) * self._every", "(now - self._last)"),
         "laps are not begun again": ("            self._last = now\n", ""),
-        "does not wait at the begin": ("        if self._running:\n            self._wait()\n            self._last", "        if self._running:\n            self._last"),
-        "does not wait at a lap": ("        if self._running:\n            self._wait()\n            now", "        if self._running:\n            now"),
-        "waits at every batch": ("self._running = step % self._every == 0", "self._running = True"),
+        "does not wait at the begin": ("            self._wait()\n            self._last", "            self._last"),
+        "does not wait at a lap": ("            self._wait()\n            now", "            now"),
+        "waits at every batch": ("if step % self._every == 0:", "if True:"),
         "the CPU's batches one in fifty": ("self._every = 50 if self._devices else 1", "self._every = 50"),
-        "a batch that is not measured begins one": ("        if self._running:\n            self._wait()\n            self._last", "        if True:\n            self._wait()\n            self._last"),
+        "a batch that is not measured begins one": ("        self._last = None\n        if", "        self._last = time.perf_counter()\n        if"),
+        "a batch that is not measured goes on with the one before": ("        self._last = None\n        if", "        if"),
     },
     "training/batch_size.py": {
         "the peak of memory is that of an earlier step": ("        device.reset_peak()", "        device.memory_stats()"),
@@ -279,6 +287,7 @@ FAULTS = TELLING | {
         "what the trial took is no room": ("room = more + int(SHARE * free) // each", "room = int(SHARE * free) // each"),
         "the reason is that of the last device, not of the fullest": ("    room, reason = min(fits)\n", "    room = min(room for room, _ in fits)\n"),
         "the device with the least memory free": ("    room, reason = min(fits)\n", "    room, reason = fits[min(range(len(fits)), key=lambda k: devices[k].free_memory())]\n"),
+        "a small batch is tried with three": ("max(2, most // 4)", "max(3, most // 4)"),
     },
     "training/task.py": {
         "figures of a test are of one rank's pictures": ("self.classes, ranks=self.steps.ranks\n        )\n        return {\"loss\": found.loss}", "self.classes\n        )\n        return {\"loss\": found.loss}"),
@@ -314,5 +323,6 @@ FAULTS = TELLING | {
         "the first figure is the best": ("best_by: str = \"loss\",", "best_by: str = \"\","),
         "inputs on the CPU": ("tuple(tensor(array, device=self.device) for array in batch)", "tuple(tensor(array) for array in batch)"),
         "tests take the mean of batches": ("sums += mine * np.array(", "sums += np.array("),
+        "another luck than that of old runs": ("random.manual_seed(0)", "random.manual_seed(1)"),
     },
 }
