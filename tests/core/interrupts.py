@@ -2,7 +2,8 @@
 
 Python runs the handler of a signal where it enters a function, after a call, and at the end of a
 loop's turn. `at_every_place` raises KeyboardInterrupt at the first such place in some files, then
-at the second, and so on, until the work ends undisturbed.
+at the second, and so on, until the work ends undisturbed. coverage.py does not see what is traced
+here: who wants it to know (tests/mutation/reach.py asks it) runs the work once before.
 """
 
 from __future__ import annotations

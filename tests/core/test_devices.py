@@ -319,10 +319,10 @@ def test_blas_is_held_and_a_team_is_made_under_the_lock(any_threads, monkeypatch
     """Or who comes meanwhile takes one thread for what BLAS had, and two teams are made."""
 
     class Lock:
-        held = 0
+        held = times = 0
 
         def __enter__(self):
-            self.held += 1
+            self.held, self.times = self.held + 1, self.times + 1
 
         def __exit__(self, *_):
             self.held -= 1
@@ -342,6 +342,9 @@ def test_blas_is_held_and_a_team_is_made_under_the_lock(any_threads, monkeypatch
     assert seen == [
         ("get", 1), (1, 1), ("team", 1), ("thread", 1), ("work", 0), ("work", 0), (8, 1),
     ]  # fmt: skip
+    before = lock.times
+    tinynet.set_num_threads(1)  # the team goes
+    assert lock.times == before + 1
 
 
 def test_scratch_is_reused_within_a_thread_and_not_across():
@@ -388,9 +391,16 @@ def test_cores_are_those_this_process_may_use():
 
 
 def test_cores_have_the_systems_numbers(monkeypatch):
-    """Those of a process that was given the last ones: workers are bound to them by number."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {7, 5}, raising=False)
+    """Those of a process that was given the last ones: workers are bound to them by number. A
+    system without affinities gives all; one that cannot tell how many has one.
+    """
+    own = {0: {7, 5}}  # 0 is this process
+    monkeypatch.setattr(os, "sched_getaffinity", own.__getitem__, raising=False)
     assert cores.cores() == [5, 7]
+    monkeypatch.delattr(os, "sched_getaffinity")
+    for count, expected in ((3, [0, 1, 2]), (None, [0])):
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        assert cores.cores() == expected
 
 
 def test_the_processes_of_a_machine_share_its_cores(monkeypatch):

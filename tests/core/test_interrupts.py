@@ -225,7 +225,9 @@ def test_finished_work_keeps_no_array_alive():
 
 def test_a_new_number_of_threads_ends_the_old_ones():
     def count():
-        return sum(thread.name == "tinynet" for thread in threading.enumerate())
+        ours = [thread for thread in threading.enumerate() if thread.name == "tinynet"]
+        assert all(thread.daemon for thread in ours)  # or no program would end
+        return len(ours)
 
     for number in (3, 5, 2, 1):
         tinynet.set_num_threads(number)
@@ -274,13 +276,14 @@ def test_an_interrupt_at_any_place_loses_no_memory(monkeypatch):
     monkeypatch.setattr(memory, "SEGMENT", 8 * SMALL)
     pool, kept = Pool(), []
 
-    def work():
+    def work(pool=pool):
         a, b, c = (pool.empty((SMALL + n,), np.uint8) for n in (0, 100, 0))
         del b
         kept[:] = [pool.empty((SMALL // 2 + 10,), np.uint16), a]
         del c
         pool.empty((20 * SMALL,), np.uint8)
 
+    work(Pool())  # for coverage.py
     assert at_every_place(work, {memory.__file__}, lambda: whole(pool)) > 30
     kept.clear()
     gc.collect()

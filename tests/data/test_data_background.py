@@ -40,6 +40,14 @@ def test_the_source_is_closed_with_its_user() -> None:
     assert closed == [True] and next(source, None) is None
 
 
+def test_a_program_ends_though_items_are_left() -> None:
+    made = in_background((n for n in range(100)), 1)
+    next(made)
+    threads = [each for each in threading.enumerate() if each.name == "tinynet-background"]
+    made.close()
+    assert threads and all(thread.daemon for thread in threads)
+
+
 def test_an_item_is_its_users_alone() -> None:
     """It is gone when the user lets go of it, also while the next one takes long."""
     slow = threading.Event()

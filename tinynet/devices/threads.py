@@ -57,7 +57,8 @@ def set_num_threads(n: int) -> None:
     global _num_threads, _team
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"set_num_threads: expected an integer of at least 1, got {n!r}")
-    old, _num_threads, _team = _team, int(n), None
+    with _lock:
+        old, _num_threads, _team = _team, int(n), None
     if old is not None:
         old.end()
 
@@ -187,21 +188,17 @@ class _Team:
 
     def help(self, work: _Work) -> None:
         """Hand the work over to as many threads as it has places."""
-        if len(self.threads) < self.size:
-            self._start()
+        with _lock:
+            while len(self.threads) < self.size:
+                thread = threading.Thread(target=self._serve, name="tinynet", daemon=True)
+                thread.start()  # an interrupt from here to the next line: one thread more
+                self.threads.append(thread)
         for number in range(len(work.places)):
             self.queue.put((work, number))
 
     def end(self) -> None:
         """Let the threads end when they have done what is in the queue."""
         self.queue.put(None)
-
-    def _start(self) -> None:
-        with _lock:
-            while len(self.threads) < self.size:
-                thread = threading.Thread(target=self._serve, name="tinynet", daemon=True)
-                thread.start()  # an interrupt from here to the next line: one thread more
-                self.threads.append(thread)
 
     def _serve(self) -> None:
         while (task := self.queue.get()) is not None:

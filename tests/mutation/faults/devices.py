@@ -36,6 +36,10 @@ FAULTS = {
         "a large job is for one thread": ("alone=multiplications < ENOUGH", "alone=multiplications != ENOUGH"),
         "small jobs run past parallel_for, with all threads of BLAS": ("    parallel_for(lambda task: task[0](task[1]), tasks, alone=multiplications < ENOUGH)", "    if multiplications < ENOUGH:\n        for function, piece in tasks:\n            function(piece)\n    else:\n        parallel_for(lambda task: task[0](task[1]), tasks)"),
         "one job alone runs past parallel_for": ("    parallel_for(job.function, job.pieces)\n    return job.result()", "    for piece in job.pieces:\n        job.function(piece)\n    return job.result()"),
+        "threads that let no program end": ("daemon=True", "daemon=False"),
+        "a thread too many": ("while len(self.threads) < self.size", "while len(self.threads) <= self.size"),
+        "two who need a team start its threads twice": ("        with _lock:\n            while len(self.threads)", "        if True:\n            while len(self.threads)"),
+        "the old team goes while another thread makes it": ("    with _lock:\n        old, _num_threads", "    if True:\n        old, _num_threads"),
     },
     "devices/scratch.py": {
         "scratch shared by all threads": ("class Scratch(threading.local):", "class Scratch:"),
@@ -80,6 +84,7 @@ FAULTS = {
         "a leftover of a range is lost": ("[(start + nbytes, stop)] if stop > start + nbytes else []", "[(start + nbytes, stop)] if stop > start + nbytes + SMALL else []"),
         "what comes back is joined with the right alone": ("            if i > 0 and self.free[i - 1][1] == start:\n                low, whole[0] = i - 1, self.free[i - 1][0]\n", ""),
         "small arrays come from the pool": ("        if nbytes < SMALL:\n            return np.empty(shape, dtype)\n", ""),
+        "an interrupt between a segment and its range": ("        i = bisect.bisect(self.free, whole)\n        self.segments += [segment]\n", "        self.segments += [segment]\n        i = bisect.bisect(self.free, whole)\n"),
     },
     "devices/cpu.py": {
         "uploads share memory": ("    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array.copy(order=\"K\")", "    def upload(self, array: np.ndarray) -> np.ndarray:\n        return array"),
@@ -111,6 +116,7 @@ FAULTS = {
         "a device is compared by its kind": ("        return self.name == other\n", "        return self.kind == other or self.name == other\n"),
         "cuda alone is another device than cuda:0": ("    kind, index = match.group(1), int(match.group(2) or 0)", "    kind, index = match.group(1), int(match.group(2) or 1)"),
         "a pickle holds a new device": ("        return find_device, (self.name,)  #", "        return type(self), (self.name, self.index, self.kernels)  #"),
+        "a thread for uploads that are none": ("    stages = False", "    stages = True"),
     },
     "devices/cores.py": {
         "all the machine's cores": ("    if hasattr(os, \"sched_getaffinity\"):\n        return sorted(os.sched_getaffinity(0))\n", ""),
@@ -120,6 +126,9 @@ FAULTS = {
         "sharers multiply": ("    _sharers = processes\n", "    _sharers *= processes\n"),
         "cores by their number in the list": ("        return sorted(os.sched_getaffinity(0))\n", "        return list(range(len(os.sched_getaffinity(0))))\n"),
         "cores are divided upwards": ("    return max(1, len(cores()) // _sharers)", "    return max(1, -(-len(cores()) // _sharers))"),
+        "one core where there are no affinities": ("os.cpu_count() or 1", "os.cpu_count() and 1"),
+        "two cores where nobody knows how many": ("os.cpu_count() or 1", "os.cpu_count() or 2"),
+        "the cores of another process": ("os.sched_getaffinity(0))", "os.sched_getaffinity(1))"),
     },
     "devices/layout.py": {
         "the shortest step first": ("key=lambda axis: -abs(strides[axis])", "key=lambda axis: abs(strides[axis])"),
