@@ -89,10 +89,10 @@ def told(name: str, plan: Plan, lines: Lines) -> Iterator[str]:
         for arm, figure in ((row.arm, row.figure), (row.against, row.other or row.figure))
         if arm
     )
-    table = [(arm, figure, values(plan, arm, figure, lines)) for arm, figure in columns]
     yield "| | what | mean | standard deviation | by seed |"
     yield "|---|---|---|---|---|"
-    for arm, figure, found in table:
+    for arm, figure in columns:
+        found = values(plan, arm, figure, lines)
         unit = UNITS.get(figure, "top-1 error, %, ten views")
         if not found:
             yield f"| {arm} | {unit} | not run yet | | |"

@@ -14,13 +14,14 @@ from PIL import Image
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 sys.path[:0] = [str(EXAMPLES), str(EXAMPLES / "paper")]
+import alexnet  # noqa: E402
 import claims  # noqa: E402
 import comparing  # noqa: E402
 import figures  # noqa: E402
 import page  # noqa: E402
 import running  # noqa: E402
 from statements import STATEMENTS, Arm, Comparison, Statement  # noqa: E402
-from variants import VARIANTS  # noqa: E402
+from variants import VARIANTS, varied  # noqa: E402
 
 from tinynet.data.prepare import prepare  # noqa: E402
 from tinynet.errors import DataError  # noqa: E402
@@ -113,6 +114,28 @@ def test_a_statement_names_what_is_there(name, scale):
     for job in jobs:  # what lends its layers, or is averaged, comes first
         for before in (*job.averaged, *([job.start] if job.start else [])):
             assert commands.index(before.command()) < commands.index(job.command())
+
+
+def test_arms_are_what_they_are_called_at_both_scales():
+    """With colour noise and without, tanh and ReLU: what one preset does, another one may not."""
+    for scale, preset in (("small", "mini"), ("full", "paper")):
+        for arm, row in plan("noise", scale).arms.items():
+            recipe = alexnet.PROGRAM.recipe(preset, row.variant or None)
+            assert recipe.data.colour == {"with": 0.1, "without": 0.0}[arm]
+        for arm, row in plan("relu", scale).arms.items():
+            after = varied(alexnet.PRESETS[preset], row.variant or None).after
+            assert ("tanh" in after["conv1"]) == ("tanh" in after["conv2"]) == ("tanh" in arm)
+    full = plan("relu", "full").arms
+    assert {row.rates for row in full.values()} == {(0.003, 0.01)}  # the same for both
+    assert varied(alexnet.PAPER, full["tanh"].variant).layers == alexnet.PAPER.layers
+
+
+def test_rates_to_choose_from_are_neighbours():
+    """1 and 3, of each decade: the best of some that lie further apart says less."""
+    for statement in STATEMENTS.values():
+        for row in (*statement.arms.values(), *statement.full_arms.values()):
+            assert all(3 <= b / a < 3.4 for a, b in itertools.pairwise(row.rates))
+            assert all(0.001 <= rate <= 0.03 for rate in row.rates) and len(row.rates) != 1
 
 
 def test_statements_share_what_is_the_same():
@@ -294,7 +317,11 @@ def test_colours_of_towers(tmp_path, rng):
     checkpoint.save(path, checkpoint.Checkpoint(arrays, {}, {}, {"about": {}}))
     energy = [(kernel**2).sum() for kernel in arrays["a.conv1.weight"]]  # a weight of each kernel
     share = 100 * energy[1] / sum(energy)
-    assert figures.colours(tmp_path / name)["colour_a"] == pytest.approx(share)
+    dealt = figures.colours(tmp_path / name)
+    assert dealt["colour_a"] == pytest.approx(share) and share == pytest.approx(80)
+    # 20 apart. Dealt by chance, the grey one is with the strong one (20) or with a weak one (50).
+    assert dealt["colour"] == pytest.approx(20 - (20 + 50 + 50) / 3, abs=2)
+    assert dealt["colour_p"] == 1
     for one in ({"a.conv1.weight": colour}, {f"{t}.conv1.weight": grey[:, :1] for t in "ab"}):
         checkpoint.save(path, checkpoint.Checkpoint(one, {}, {}, {"about": {}}))
         assert figures.colours(tmp_path / name) == {}  # one tower, or no colours

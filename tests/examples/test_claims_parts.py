@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sys
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -99,6 +99,17 @@ def test_every_difference_of_a_run_is_another_folder_and_command():
     assert len({job.folder for job in jobs}) == len(jobs) == len({job.command() for job in jobs})
     assert replace(one).folder == one.folder and one.folder.startswith("runs/paper/small-whole-0-")
     assert (one.seed, two.seed) == (0, 1)
+
+
+def test_what_a_run_is_known_by_stays_as_it_is(plan):
+    """A statement is committed before its first run, and lines are found by their command."""
+    statement = plan.statement
+    for each, name in (
+        (plan, "scale"), (plan.job("one", 0, {}), "options"), (statement, "seeds"),
+        (statement.arms["one"], "variant"), (statement.comparisons[0], "paper"),
+    ):  # fmt: skip
+        with pytest.raises(FrozenInstanceError):
+            setattr(each, name, getattr(each, name))
 
 
 def test_what_a_run_is_started_with():

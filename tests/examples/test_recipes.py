@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, FrozenInstanceError, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +190,8 @@ PRESETS["photos"] = PRESETS["mini"] | dict(
 def test_a_preset_is_as_written(name):
     found = {k: v for k, v in vars(alexnet.PRESETS[name]).items() if k != "weights"}
     assert found == PRESETS[name]
+    with pytest.raises(FrozenInstanceError):  # all nets of a program share it
+        alexnet.PRESETS[name].hidden = 1
     stated = alexnet.state(name, None)
     assert stated == {k: v for k, v in found.items() if k != "image_size"}
 
@@ -237,6 +239,29 @@ def test_a_checkpoint_builds_its_net(module, preset):
         assert net.noise == {"codes": 0.0, "denoising": 0.5}[preset]
     dropped = {"vgg": {0.5}, "googlenet": {0.4, 0.7}}.get(module, set())
     assert {m.p for m in net.modules() if isinstance(m, nn.Dropout)} == dropped
+
+
+SEEN = {module for (module, _), (about, _) in BUILT.items() if about is SMALL}
+SAYS = {  # of pictures x, and of which shapes; other nets: logits of three classes
+    "autoencoder": (lambda net, x: (net.encode(x), net(x)), [(2, 2), (2, 3, 36, 36)]),
+    "gan": (lambda net, x: (net.judge(x), net.forge(5)), [(2,), (5, 3, 36, 36)]),
+    "googlenet": (lambda net, x: net.train()(x), [(2, 3)] * 2),  # and an early classifier
+    "vae": (lambda net, x: net(x), [(2, 3, 36, 36), (2, 20), (2, 20)]),
+}
+
+
+@pytest.mark.parametrize("module", sorted(SEEN))
+def test_a_net_is_made_for_the_colours_and_the_sides_of_its_pictures(module, rng):
+    """And each colour says something."""
+    about = SMALL | dict(in_channels=3, image_size=36)
+    about["preset"] = next(preset for name, preset in BUILT if name == module)
+    net = program_of(module).build(about, (tinynet.device("cpu"),)).eval()
+    x = tinynet.tensor(rng.random((2, 3, 36, 36), np.float32), requires_grad=True)
+    ask, shapes = SAYS.get(module, (lambda net, x: (net(x),), [(2, 3)]))
+    said = ask(net, x)
+    assert [each.shape for each in said] == shapes
+    sum(each.sum() for each in said).backward()
+    assert (np.abs(x.grad.numpy()).max(axis=(0, 2, 3)) > 0).all()
 
 
 @pytest.mark.parametrize("module", sorted({module for module, _ in BUILT}))

@@ -286,12 +286,16 @@ def test_a_test_picture_that_is_not_there(run, capsys):
 
 @pytest.mark.parametrize("tool", [similar, features])
 def test_a_tool_is_stopped(tool, monkeypatch, capsys):
+    """On all ranks, where there may be several."""
+
     def stopped(*_):
         raise KeyboardInterrupt
 
+    ended = []
+    monkeypatch.setattr(Ranks, "abort", lambda self, status: ended.append(status))
     monkeypatch.setattr(alexnet.PROGRAM, "load", stopped)
     assert tool.main(["run", "f.png", "1.png", *["--layer=conv1"] * (tool is features)]) == 130
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "") and ended == [130] * (tool is features)
 
 
 def test_reports_of_several_runs(monkeypatch, capsys):

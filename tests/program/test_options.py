@@ -220,12 +220,20 @@ def test_numbers_as_text():
 
 @pytest.mark.parametrize("file", PROGRAMS, ids=lambda file: file.stem)
 def test_every_program_parses_and_has_its_help(file, monkeypatch, capsys):
-    """No option of two has one name; all values of all recipes can be told; a % is a %."""
+    """No option of two has one name; all values of all recipes can be told; a % is a %. And what it
+    does is told: of a tool, in the words that its file begins with.
+    """
     monkeypatch.syspath_prepend(str(file.parent))
+    monkeypatch.setenv("COLUMNS", "999")
+    program = importlib.import_module(file.stem)
     with pytest.raises(SystemExit) as left:
-        importlib.import_module(file.stem).main(["--help"])
+        program.main(["--help"])
     assert left.value.code == 0
-    said = " ".join(capsys.readouterr().out.split())
+    said = capsys.readouterr().out
+    first = " ".join(program.__doc__.partition("\n\n")[0].split())
+    does = getattr(getattr(program.main, "__self__", None), "description", first)
+    assert f"\n\n{does}\n\n" in said
+    said = " ".join(said.split())
     assert said.startswith("usage: ") and "show this help message" in said
     assert "{'" not in said and "%%" not in said and TOLD.get(file.stem, "") in said
 

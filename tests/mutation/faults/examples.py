@@ -26,6 +26,7 @@ FAULTS = {
         "decay of the recipe": ("momentum=0.9, weight_decay=net.preset.decay)", "momentum=0.9, weight_decay=5e-4)"),
         "the border counts twice": ("if x.shape[2] < bordered else x", "if self.border else x"),
         "a picture that is too small": ("                if side < 1:", "                if side < 0:"),
+        "presets that can be changed": ("@dataclass(frozen=True)\nclass Preset", "@dataclass\nclass Preset"),
     },
     "examples/variants.py": {
         "a crossing at the layer left out moves to the layer before it": ("tuple(behind if name == layer", "tuple(before if name == layer"),
@@ -71,6 +72,8 @@ FAULTS = {
         "fc7 of every net": ("        \"--layer\",\n        default=\"\",", "        \"--layer\",\n        default=\"fc7\","),
         "a sheet of fc7 of every net": ("(layers[-1] if drawn and layers else \"\")", "(\"fc7\" if drawn and layers else \"\")"),
         "features of nets of others are refused": ("if (layer or drawn) and layer not in layers:", "if layer not in layers and not (layers and not layer):"),
+        "Ctrl-C on one rank, and the others wait": ("        job.abort(130)\n", "        pass\n"),
+        "help tells the commands instead of what it is for": ("__doc__.split(\"\\n\\n\")[0]", "__doc__.split(\"\\n\\n\")[1]"),
     },
     "examples/similar.py": {
         "captions of test pictures are taken from the training set": ("caption(name, test) for name", "caption(name, train) for name"),
@@ -82,6 +85,7 @@ FAULTS = {
         "a path without a folder": ("folder = Path(name).resolve().parent.name", "folder = Path(name).parent.name"),
         "neighbours by the whole net": ("places, distances = nearest(features(model, [seen], inputs)[0], known)", "places, distances = nearest(features(model, [seen], inputs)[0], known[: len(train) // 128 * 128])"),
         "the picture alone is asked again": ("places, distances = nearest(features(model, [seen], inputs)[0], known)", "places, distances = nearest(features(model, [seen], inputs)[0], known, 7)"),
+        "help tells the second paragraph": ("__doc__.split(\"\\n\\n\")[0]", "__doc__.split(\"\\n\\n\")[1]"),
     },
     "examples/paper/comparing.py": {
         "one degree of freedom too many": ("T[min(len(d), len(T) + 1) - 2]", "T[min(len(d), len(T)) - 1]"),
@@ -103,6 +107,7 @@ FAULTS = {
         "one tower has colours": ("if len(towers) < 2 or towers[0].shape[1] != 3:", "if not towers or towers[0].shape[1] != 3:"),
         "colours: the kernels are dealt in one way, 2,000 times": ("    rng, here = np.random.default_rng(0), np.arange(len(kernels))\n    dealt = np.array([apart(rng.permutation(here)) for _ in range(PERMUTATIONS)])", "    here = np.arange(len(kernels))\n    dealt = np.array(\n        [apart(np.random.default_rng(0).permutation(here)) for _ in range(PERMUTATIONS)]\n    )"),
         "colours: other luck each time": ("np.random.default_rng(0)", "np.random.default_rng()"),
+        "chance is held against the sum of both shares": ("(dealt >= abs(a - b))", "(dealt >= abs(a + b))"),
     },
     "examples/paper/running.py": {
         "the same folder for other pictures": ("key = json.dumps([self.options, self.data, before])", "key = json.dumps([self.options, before])"),
@@ -121,6 +126,7 @@ FAULTS = {
         "the last checkpoint is looked for before the run, so ten views see the best or an old one": ("    begun = not job.averaged and (folder / \"config.json\").exists() and last_of(job.folder).is_file()\n", "    last = last_of(job.folder)\n    begun = not job.averaged and (folder / \"config.json\").exists() and last.is_file()\n", "            last = str(last_of(job.folder))\n            alexnet([\"--eval\", last, ", "            alexnet([\"--eval\", str(last), "),
         "figures before the run": ("    if begun:\n        alexnet", "    before = {} if job.averaged else figures.of_training(folder)\n    if begun:\n        alexnet", "{\"seed\": job.seed} | figures.of_training(folder)", "{\"seed\": job.seed} | before"),
         "figures of the run for those of the views": ("found |= figures.of_evaluation(folder / \"views\")", "found |= figures.of_evaluation(folder)"),
+        "a plan that can be changed": ("@dataclass(frozen=True)\nclass Plan", "@dataclass\nclass Plan"),
     },
     "examples/paper/page.py": {
         "not within its epochs is as many": ("float(len(line[\"training_error\"]) + 1)", "float(len(line[\"training_error\"]))"),
@@ -151,6 +157,7 @@ FAULTS = {
         "the clock of a run begins with the first run": ("    for number, (arm, seed, job) in enumerate(plan.jobs(book.lines), 1):\n", "    began = time.monotonic()\n    for number, (arm, seed, job) in enumerate(plan.jobs(book.lines), 1):\n", "        began = time.monotonic()\n        book.add(", "        book.add("),
         "the last run tells the time": ("{count * sum(took) / len(took) / 60:.0f}", "{count * took[-1] / 60:.0f}"),
         "runs in the book count as left": ("count = sum(missing(each) for _, _, each in plan.jobs(book.lines))", "count = total - number + 1 + known"),
+        "help tells the commands instead of what it is for": ("__doc__.split(\"\\n\\n\")[0]", "__doc__.split(\"\\n\\n\")[1]"),
     },
     "examples/history/vae.py": {
         "the deviation is the variance": ("(log_variance / 2).exp()", "log_variance.exp()"),
@@ -163,6 +170,8 @@ FAULTS = {
         "draws on the default device": ("tinynet.randn(*mean.shape, device=mean.device)", "tinynet.randn(*mean.shape)"),
         "samples on the default device": ("tinynet.randn(64, net.code, device=x.device)", "tinynet.randn(64, net.code)"),
         "a walk on the default device": ("tensor(path, device=x.device)", "tensor(path)"),
+        "channels that stay apart": ("self.see(x.flatten(1))", "self.see(x.flatten(2))"),
+        "for grey pictures alone": ("(about[\"in_channels\"], about[\"image_size\"],", "(1, about[\"image_size\"],"),
     },
     "examples/history/gan.py": {
         "the second norm of the generator has no rectifier": ("self.norm2 = nn.BatchNorm2d(maps, device=device, relu=True)", "self.norm2 = nn.BatchNorm2d(maps, device=device)"),
@@ -175,6 +184,7 @@ FAULTS = {
         "the last of the forger as the layers' own": ("self.up2 = nn.ConvTranspose2d(maps, channels, 4, 2, 1, **options)", "self.up2 = nn.ConvTranspose2d(maps, channels, 4, 2, 1, device=device)"),
         "luck on the default device": ("tinynet.randn(count, LUCK, device=self.device)", "tinynet.randn(count, LUCK)"),
         "false pictures' targets on the default device": ("tinynet.zeros(len(x), device=x.device)", "tinynet.zeros(len(x))"),
+        "for grey pictures alone": ("GAN(about[\"in_channels\"],", "GAN(1,"),
     },
     "examples/history/autoencoder.py": {
         "noise on what is to be said": ("y = net(net.spoil(x) if net.noise else x)\n    return", "x = net.spoil(x) if net.noise else x\n    y = net(x)\n    return"),
@@ -246,6 +256,7 @@ FAULTS = {
         "early classifiers in use": ("            elif self.training:\n                early.append(step(x))", "            else:\n                early.append(step(x))"),
         "early classifiers start large": ("self.fc2 = nn.Linear(width, classes, weight_init=nn.init.normal(0.01), device=on)", "self.fc2 = nn.Linear(width, classes, device=on)"),
         "the side after conv1 right for even sides only": ("half(half((side + 1) // 2)), two", "half(half(side // 2)), two"),
+        "early classifiers for sides of 28 alone": ("about[\"image_size\"]", "28"),
     },
     "examples/history/lenet5.py": {
         "the codes are of 0 and 1": (".choice([-1, 1], (classes, CODE))", ".choice([0, 1], (classes, CODE))"),
@@ -275,6 +286,7 @@ FAULTS = {
         "first weights of the last layer": ("self.fc3 = nn.Linear(width, classes, weight_init=nn.init.normal(0.01), device=device)", "self.fc3 = nn.Linear(width, classes, device=device)"),
         "sides are rounded up": ("                side //= 2", "                side = -(-side // 2)"),
         "fc2 begins small": ("self.fc2 = nn.Linear(width, width, device=device, relu=True)", "self.fc2 = nn.Linear(width, width, device=device, relu=True, weight_init=nn.init.normal(0.01))"),
+        "for sides of 28 alone": ("about[\"image_size\"]", "28"),
     },
     "examples/report.py": {
         "errors of report go to the standard output": ("print(f\"{parser.prog}: error: {error}\", file=sys.stderr)", "print(f\"{parser.prog}: error: {error}\")"),
@@ -284,5 +296,9 @@ FAULTS = {
     "examples/paper/statements.py": {
         "eight sizes of batch": ("\"--batch-size\", \"32\", \"--keep\", \"1\")", "\"--batch-size\", \"64\", \"--keep\", \"1\")"),
         "seven nets and two": ("\"seven\": Arm(average={\"one\": 5, \"conv6\": 2}),", "\"seven\": Arm(average={\"one\": 5, \"conv6\": 1}),"),
+        "a rate far from the others": ("Arm(\"tanh\", rates=(0.003, 0.01))", "Arm(\"tanh\", rates=(0.003, 1.01))"),
+        "tanh has other rates than ReLU at full scale": ("Arm(\"tanh\", rates=(0.003, 0.01))", "Arm(\"tanh\", rates=(0.001, 0.003))"),
+        "with and without noise exchanged at full scale": ("\"without\": Arm(\"no-noise\"), \"with\": BASE", "\"with\": Arm(\"no-noise\"), \"without\": BASE"),
+        "tanh in four layers at full scale": ("\"tanh\": Arm(\"tanh\", rates", "\"tanh\": Arm(\"four-tanh\", rates"),
     },
 }
