@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict, fields, replace
+from dataclasses import FrozenInstanceError, asdict, fields, replace
 from pathlib import Path
 
 import pytest
@@ -169,6 +169,8 @@ def test_options_at_their_limits(tmp_path):
     for field, words in (("form", '"square", "full" or "raw"'), ("chroma", '"4:2:0" or "4:4:4"')):
         with pytest.raises(DataError, match=f"expected the {field} {words}, got 'other'"):
             Options(**{field: "other"})
+    with pytest.raises(FrozenInstanceError):  # or a size could come that nobody asked about
+        Options().size = 0
     for share in (-0.1, 1.1, float("nan"), float("inf")):
         with pytest.raises(DataError, match=f"expected max_bad of 0 to 1, got {share}"):
             made(tmp_path, tmp_path / "none", max_bad=share)

@@ -161,6 +161,13 @@ def test_of_two_mistakes_that_fit_the_one_that_fits_oftener_is_named(turn):
         assert checker.named(exercise, probes, outcomes) == exercise.mistakes[mistake]
 
 
+def test_an_exercise_stays_as_it_is():
+    """All that checks it sees the same one."""
+    for exercise in EXERCISES.values():
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            exercise.hint = ""
+
+
 def test_every_hint_is_said_by_one_mistake():
     hints = [hint for e in EXERCISES.values() for hint in e.mistakes.values()]
     by_name = {(name, hint) for name, e in EXERCISES.items() for hint in e.mistakes.values()}

@@ -166,9 +166,9 @@ ROOMS = {
     "program": f"""
         program/pictures.py program/test_pictures.py data/test_views.py program/test_export_and_import.py {_PROGRAM} examples/test_resnet.py
         program/unlabelled.py program/test_rooms_of_data.py examples/test_history_parts.py examples/test_recipes.py {_PROGRAM}
-        program/made.py program/test_rooms_of_data.py examples/test_perceptron.py {_PROGRAM}
+        program/made.py program/test_rooms_of_data.py program/test_pictures.py examples/test_perceptron.py {_PROGRAM}
         program/shown.py program/test_shown.py program/test_rooms_of_data.py examples/test_perceptron.py {_PROGRAM}
-        program/text.py program/test_rooms_of_data.py data/test_text.py examples/test_gpt.py {_PROGRAM}
+        program/text.py program/test_rooms_of_data.py program/test_pictures.py data/test_text.py examples/test_gpt.py {_PROGRAM}
         program/published.py program/test_published.py program/test_starting.py program/test_pictures.py program/test_export_and_import.py against/test_foreign.py against/test_onnx.py
         program/exchange.py program/test_published.py program/test_export_and_import.py program/test_command_line.py
         program/together.py program/test_together.py parallel/test_rank_parts.py parallel/test_rank_faults.py {_PROGRAM}
@@ -183,9 +183,9 @@ ROOMS = {
     "examples": f"""
         examples/alexnet.py examples/test_recipes.py examples/test_alexnet_network.py examples/test_variants.py examples/test_tools.py {_PROGRAM}
         examples/variants.py examples/test_recipes.py examples/test_variants.py examples/test_claims.py
-        examples/prepare_imagenet.py examples/test_tools.py data/test_data_mistakes.py data/test_preparing.py
-        examples/*.py examples/test_tools.py program/test_command_line.py
-        examples/paper/*.py examples/test_claims_parts.py examples/test_claims.py examples/test_tools.py
+        examples/prepare_imagenet.py examples/test_tools.py program/test_options.py data/test_data_mistakes.py data/test_preparing.py
+        examples/*.py examples/test_tools.py program/test_options.py program/test_command_line.py
+        examples/paper/*.py examples/test_claims_parts.py examples/test_claims.py examples/test_tools.py program/test_options.py
         examples/history/autoencoder.py examples/test_recipes.py examples/test_history_parts.py examples/test_autoencoder.py examples/test_tools.py
         examples/history/backprop.py examples/test_recipes.py examples/test_history_parts.py examples/test_backprop.py examples/test_tools.py
         examples/history/bert.py examples/test_recipes.py examples/test_history_parts.py examples/test_bert.py examples/test_tools.py
@@ -201,7 +201,7 @@ ROOMS = {
     """,
     "devices": f"""
         devices/scratch.py core/test_memory_pool.py core/test_devices.py {_KERNELS}
-        devices/base.py core/test_devices.py cuda/test_host.py cuda/test_memory.py
+        devices/base.py core/test_devices.py cuda/test_host.py cuda/test_memory.py cuda/test_uploads.py
         devices/*.py core/test_devices.py core/test_memory_pool.py core/test_interrupts.py core/test_side_effects.py core/test_elsewhere.py
     """,
     "onnx": """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,12 @@ def test_dropout_of_what_has_no_batch_is_refused():
     with shared(Share(0, 4, 8, lambda value: [value])):
         with pytest.raises(ValueError, match="dropout: expected the batch along the first axis, 4"):
             F.dropout(tinynet.ones(6, 4), 0.5)
+
+
+def test_a_share_stays_as_it_is():
+    """Whatever looks at the whole batch is given the same one."""
+    with pytest.raises(FrozenInstanceError):
+        Share(0, 4, 8, lambda value: [value]).first = 4
 
 
 def test_who_is_alone_and_who_needs_mpi(monkeypatch):

@@ -17,6 +17,7 @@ from tinynet.errors import CheckpointError
 from tinynet.nn import Module
 from tinynet.program import Pictures, Recipe, Text, Translations, Variant, published
 from tinynet.program import pictures as module
+from tinynet.program.made import Made
 from tinynet.program.options import Parser
 from tinynet.program.published import PublishedPictures
 from tinynet.training.evaluate import Evaluation
@@ -462,6 +463,7 @@ def test_recipes_and_their_data_stay_as_they_are():
     for each, name in (
         (Recipe("a net", Pictures(), 3, 4, 0.5), "epochs"), (Variant("about"), "about"),
         (Pictures(), "crop"), (text, "length"), (both, "read"), (PublishedPictures(), "mean"),
+        (Made(*"abcde"), "make"),
     ):  # fmt: skip
         with pytest.raises(FrozenInstanceError):
             setattr(each, name, getattr(each, name))

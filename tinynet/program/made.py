@@ -37,7 +37,7 @@ class Table(Sequences):
         return self.arrays if self.sweeps else tuple(array[indices] for array in self.arrays)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Made(Shown):
     """A table to train on and one to test on.
 
@@ -59,7 +59,8 @@ class Made(Shown):
     sweeps: int = 0
     best_by: str = "loss"
     glimpse: Callable[[Any], bytes] | None = None
-    changeable: set[str] = field(default_factory=set)
+
+    changeable = set[str]()
 
     def add_options(self, parser: Parser, defaults: Callable[[str], str]) -> None:
         """None: the program makes its data."""

@@ -398,6 +398,7 @@ FAULTS = {
         "a plan that lies there is kept, with the place the source had": ("    write_file(parts / \"plan.json\", json.dumps(plan).encode())\n", "    if not (parts / \"plan.json\").exists():\n        write_file(parts / \"plan.json\", json.dumps(plan).encode())\n"),
         "a plan has the place of the source as it was typed": ("{\"source\": str(Path(source).resolve()), **asdict(options)}", "{\"source\": str(Path(source)), **asdict(options)}"),
         "a damaged plan in a finished folder: its shards are deleted": ("                for split in (\"train\", \"val\"):\n                    for shard in out.glob(f\"{split}-[0-9]*.tar\"):\n                        shard.unlink()", "            for split in (\"train\", \"val\"):\n                for shard in out.glob(f\"{split}-[0-9]*.tar\"):\n                    shard.unlink()"),
+        "options that can be changed after they were asked about": ("@dataclass(frozen=True)\nclass Options", "@dataclass\nclass Options"),
     },
     "data/imagenet.py": {
         "truth in the archive's order": ("sorted(tar_members(file, str(path / VAL)), key=lambda member: member.name)", "list(tar_members(file, str(path / VAL)))"),
@@ -571,6 +572,7 @@ FAULTS = {
         "the program waits for it": (", daemon=True)\n    thread", ")\n    thread"),
         "one item more in advance": ("queue.Queue(ahead)", "queue.Queue(ahead + 1)"),
         "an error in the background loses its kind": ("                raise held.pop()\n", "                raise RuntimeError(str(held.pop()))\n"),
+        "a thread that lets no program end": ("daemon=True", "daemon=False"),
     },
     "data/text.py": {
         "the last piece has no next token": ("return (len(self.tokens) - 1) // self.length", "return len(self.tokens) // self.length"),

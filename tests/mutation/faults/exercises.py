@@ -46,6 +46,7 @@ FAULTS = {
         "a static method becomes a function": ("stack.callback(setattr, owner, name, vars(owner)[name])", "stack.callback(setattr, owner, name, getattr(owner, name))"),
         "a stub without its docstring": ("lines[: docstring.end_lineno]", "lines[: docstring.lineno - 1]"),
         "no case is too large": ("return [Trial(partial(gradcheck, fn, xs), sum(x.size for x in xs)) for fn, xs in cases]", "return [Trial(partial(gradcheck, fn, xs)) for fn, xs in cases]"),
+        "an exercise that can be changed": ("frozen=True, kw_only", "kw_only"),
     },
     "exercises/__main__.py": {
         "--solution without NAME is let through": ("if not name and (arguments.hint or arguments.solution):", "if not name and arguments.hint:"),

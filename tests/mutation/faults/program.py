@@ -179,6 +179,7 @@ FAULTS = {
         "a zero in a list is left out of the help": ("\",\".join(map(str, value))", "\",\".join(str(v) for v in value if v)"),
         "what is false is none": ("    if value is None:\n        return \"none\"", "    if value is None or value is False:\n        return \"none\""),
         "--import for programs that see no pictures": ("    if isinstance(data, Pictures):\n        add(\n            \"--import\"", "    if data:\n        add(\n            \"--import\""),
+        "help does not say what the program does": ("        description=description,\n", ""),
     },
     "program/recipe.py": {
         "milestones of the recipe": ("return MultiStep(optimizer, settings[\"milestones\"])", "return MultiStep(optimizer, self.milestones or [])"),
@@ -390,6 +391,7 @@ FAULTS = {
         "bytes of a table": ("        if raw:\n            raise ValueError(\"--raw is for pictures: leave it out\")\n        shape = about", "        shape = about"),
         "data of a table that are not named are a text": ("parser.set_defaults(data=None)", "parser.set_defaults(data=Table.source)"),
         "a trial of a table takes twice the memory": ("np.zeros((count, *s), np.float32)", "np.zeros((count, *s))"),
+        "a table that can be changed": ("@dataclass(frozen=True)\nclass Made", "@dataclass\nclass Made"),
     },
     "program/shown.py": {
         "samples by other luck each time": ("with no_grad(), same_luck():", "with no_grad():"),

@@ -257,6 +257,7 @@ FAULTS = {
         "k rows for each of the batch's: all are counted once": ("self.count) * k), self.total * k", "self.count) * k), self.total"),
         "nobody shares after an inner share": ("        _current = before\n", "        _current = None\n"),
         "several rows for each: as many as one each": ("slice(self.first * k, (self.first + self.count) * k)", "slice(self.first * k, self.first * k + self.count)"),
+        "a share that can be changed": ("@dataclass(frozen=True)", "@dataclass"),
     },
     "creation.py": {
         "ones are float64 by default": ("_made(np.ones(_shape(\"ones\", shape), dtype or np.float32)", "_made(np.ones(_shape(\"ones\", shape), dtype or np.float64)"),
