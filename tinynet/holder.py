@@ -255,7 +255,7 @@ class Holder(Generic[Result]):
     def __cuda_array_interface__(self) -> dict[str, Any]:
         """The array on a GPU for another library. AttributeError on the CPU."""
         if self.device.kind != "cuda":
-            raise AttributeError(f"a tensor on {self.device} has no __cuda_array_interface__")
+            raise AttributeError  # __getattr__ tells it
         array = self._readable("__cuda_array_interface__")
         with self.device.activate("__cuda_array_interface__"):
             return array.__cuda_array_interface__

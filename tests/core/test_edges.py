@@ -98,6 +98,12 @@ def test_anything_to_the_power_0_is_1_and_has_the_gradient_0():
         assert y.tolist() == [1] * 5 and x.grad.tolist() == [0] * 5
 
 
+def test_0_to_any_power_that_is_not_below_0_has_the_gradient_0_by_it():
+    p = leaf([0.0, 0.5, 1.0, 3.0])
+    (tinynet.zeros(4, dtype=p.dtype) ** p).sum().backward()
+    assert p.grad.tolist() == [0] * 4
+
+
 @pytest.mark.parametrize("operation", [F.softmax, F.log_softmax])
 @pytest.mark.parametrize("shape", [(3, 0), (0, 3), (0,), (2, 0, 3)])
 def test_softmax_over_an_axis_without_elements(operation, shape):

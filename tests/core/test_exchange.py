@@ -94,7 +94,8 @@ def test_numpy_from_dlpack_and_back():
     array = np.arange(6.0).reshape(2, 3).T
     t = tinynet.from_dlpack(array)
     assert np.shares_memory(t.data, array) and t.shape == (3, 2) and t.dtype == np.float64
-    assert not hasattr(x, "__cuda_array_interface__")
+    for on_cpu in (x, tinynet.tensor([1.0], requires_grad=True)):
+        assert not hasattr(on_cpu, "__cuda_array_interface__")
 
 
 def test_what_is_read_only_stays_so_in_dlpack_or_is_refused():

@@ -83,6 +83,7 @@ def test_sizes_of_a_layer_are_whole_numbers_when_it_is_made(layer):
     layer(**{name: np.int64(size) for name, size in options.items()})
     for name in options:
         least = 0 if name in from_0 else 1
+        layer(**options | {name: least})
         for wrong in (
             least - 1,
             1.0,
@@ -96,6 +97,15 @@ def test_sizes_of_a_layer_are_whole_numbers_when_it_is_made(layer):
                 ValueError, match=f"^{layer.__name__}: expected {name} to be an int"
             ):
                 layer(**options | {name: wrong})
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d, nn.ConvTranspose2d])
+def test_groups_that_do_not_divide_the_channels(layer):
+    """Of what comes in, and of what goes out."""
+    layer(4, 6, 3, groups=2)
+    for channels in ((4, 5), (5, 6)):
+        with pytest.raises(ValueError, match=f"^{layer.__name__}: expected .* divisible by groups"):
+            layer(*channels, 3, groups=2)
 
 
 @pytest.mark.parametrize("embed, heads", [(4, 0), (4, -2), (4, 3), (5, 2), (6, 12)])

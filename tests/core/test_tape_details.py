@@ -9,8 +9,8 @@ import pytest
 
 import tinynet
 import tinynet.functional as F
-from tinynet import marks, sharing
-from tinynet.tape import walk
+from tinynet import marks, sharing, tape
+from tinynet.tape import add_up, walk
 
 
 def leaf(values, **options):
@@ -226,6 +226,42 @@ def test_gradients_that_were_added_are_gone_while_the_next_operation_works():
     first, *others = Twice.apply(z), Twice.apply(x), Twice.apply(x)
     (first + others[0] + others[1]).backward(np.ones(2))
     assert len(given) == 3 and x.grad.tolist() == [4, 4] and z.grad.tolist() == [2, 2]
+
+
+def test_the_gradient_of_the_result_is_gone_while_the_next_operation_works():
+    arrived = []
+
+    class Seen(tinynet.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx, dy):
+            assert [gradient() for gradient in arrived] == [None] * len(arrived)
+            arrived.append(weakref.ref(dy))
+            return 2 * dy
+
+    x = leaf([1.0])
+    Seen.apply(Seen.apply(x)).backward()
+    assert len(arrived) == 2 and x.grad.item() == 4
+
+
+def test_gradients_are_added_at_the_visit_and_those_into_a_copy_as_they_come(monkeypatch):
+    """A copy then waits for none that goes the other way."""
+    sums = []
+
+    def spy(parts, device):
+        sums.append((len(parts), device))
+        return add_up(parts, device)
+
+    monkeypatch.setattr(tape, "add_up", spy)
+    x = leaf([1.0, 2.0])
+    for middle, counts in ((x * 1, [3]), (x.to("cpu:1"), [2, 2])):
+        sums.clear()
+        (middle * 2 + middle * 3 + middle * 4).sum().backward()
+        assert [each for each in sums if each[0] > 1] == [(n, middle.device) for n in counts]
+    assert x.grad.tolist() == [18, 18]
 
 
 def test_the_gradient_that_is_given_takes_the_type_of_its_tensor():

@@ -103,6 +103,15 @@ OPTIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("shape", [(6, 6), (4, 6, 6), (1, 2, 4, 6, 6)])
+@pytest.mark.parametrize("name", [name for name in OPTIONS if "2d" in name or "spatial" in name])
+def test_pictures_and_kernels_have_four_axes(name, shape):
+    options = {"x": X} | OPTIONS[name]
+    for wrong in {"x", "weight"} & set(options):
+        with pytest.raises(ValueError, match=f"^{name}: expected {wrong} of shape"):
+            getattr(F, name)(**options | {wrong: tinynet.ones(shape, dtype="float64")})
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_of_wrong_arguments_the_first_is_named(name):
     function, right = getattr(F, name), {"x": X} | OPTIONS[name]

@@ -69,7 +69,7 @@ class Adam(Optimizer):
         square = state.get("largest", state["square"])
         descent = rate * state["mean"] / (xp.sqrt(square) / root + group["eps"])
         # w' = (1 - decay) w - descent, solved for w' - w; with a decay of 1 nothing is left of w
-        return -descent if decay == 0 else -(decay * w + descent) / (1 - decay)
+        return -(decay * w + descent) / (1 - decay)
 
 
 def _corrected(group: dict[str, Any], rate: float, steps: int) -> tuple[float, float]:

@@ -58,6 +58,7 @@ FAULTS = {
         "no token at all": ("    if numbers.size and not 0", "    if not 0"),
     },
     "functional/convolution.py": {
+        "conv_transpose2d takes pictures of any rank": ("    checks.rank(where, \"x\", x, \"(N, C, H, W)\")\n    checks.rank(where, \"weight\", weight, \"(C, O/groups, kh, kw)\")\n", "    checks.rank(where, \"weight\", weight, \"(C, O/groups, kh, kw)\")\n"),
         "each: gradients of x added the oldest first": ("add_up([*dxs[::-1]], ctx.device)", "add_up([*dxs], ctx.device)"),
         "transpose: output_padding as large as the stride": ("if any(e >= s for e, s", "if any(e > s for e, s"),
         "each: the dtypes and shapes of the first weight alone are checked": ("options = _checked(where, x, weight, bias, stride, padding, groups, 1)", "options = _checked(where, x, weights[0], biases[0], stride, padding, groups, 1)"),

@@ -80,6 +80,10 @@ FAULTS = {
         "constant in the value's own dtype": ("np.full(shape, value, np.float32)", "np.full(shape, value)"),
     },
     "nn/layers.py": {
+        "windows begin at 2": ("checks.pair(layer, \"kernel_size\", kernel_size, 1)", "checks.pair(layer, \"kernel_size\", kernel_size, 2)"),
+        "a transposed kernel begins at 2": ("checks.pair(\"ConvTranspose2d\", \"kernel_size\", kernel_size, 1)", "checks.pair(\"ConvTranspose2d\", \"kernel_size\", kernel_size, 2)"),
+        "LayerNorm begins at 2": ("checks.integer(\"LayerNorm\", \"normalized_shape\", n, 1)", "checks.integer(\"LayerNorm\", \"normalized_shape\", n, 2)"),
+        "groups must divide one side only": ("if in_channels % groups or out_channels % groups:\n            raise ValueError(\n                f\"ConvTranspose2d", "if in_channels % groups and out_channels % groups:\n            raise ValueError(\n                f\"ConvTranspose2d"),
         "a transposed convolution tells of one group's channels": ("O = O_group * self.options[\"groups\"]", "O = O_group"),
         "the bias is not zero": ("(bias_init or init.constant(0))((out_channels,))", "(bias_init or init.normal(0.01))((out_channels,))"),
         "groups of inputs": ("shape = (out_channels, in_channels // groups, *kernel)", "shape = (out_channels // groups, in_channels, *kernel)"),

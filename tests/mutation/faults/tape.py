@@ -15,6 +15,7 @@ FAULTS = {
         "an operation without gradient takes tensors of two devices": ("    device = common_device(name, tensors)\n    arrays", "    device = tensors[0].device\n    arrays"),
     },
     "arithmetic/binary.py": {
+        "0 to the 0 has a gradient by its exponent": ("xp.log(xp.where(a == 0, 1, a))", "xp.log(xp.where(a == 0, 2, a))"),
         "the gradient by an exponent is NaN where the base is 0": ("xp.log(xp.where(a == 0, 1, a))", "xp.log(a)"),
         "sub: sign of b": ("unbroadcast(-dy, b) if need_b", "unbroadcast(dy, b) if need_b"),
         "div: square forgotten": ("-dy * a / (b * b)", "-dy * a / b"),
@@ -93,6 +94,8 @@ FAULTS = {
         "squeeze: an empty axis goes as well": ("if n != 1 or i not in axes))", "if n > 1 or i not in axes))"),
     },
     "tape.py": {
+        "the result's gradient is kept to the end": ("    del grad\n", ""),
+        "gradients are added as they come, but into copies": ("if source.output_device is not source.device:\n            # Into", "if source.output_device is source.device:\n            # Into"),
         "a leaf's gradient may be the array of another tensor's": ("elif not _shares_memory(node, g, arrived):", "elif g.base is None:"),
         "oldest node first": ("heapq.heappush(queue, (-source.number, source))", "heapq.heappush(queue, (source.number, source))"),
         "gradients of a shared node not added": ("return functools.reduce(functools.partial(add, device), parts)", "return parts[-1]"),
@@ -206,6 +209,7 @@ FAULTS = {
         "folder left open when sync fails": ("    try:\n        os.fsync(descriptor)\n    finally:\n        os.close(descriptor)", "    os.fsync(descriptor)\n    os.close(descriptor)"),
     },
     "holder.py": {
+        "a leaf on the CPU says wrongly why it has no GPU's protocol": ("        if self.device.kind != \"cuda\":\n            raise AttributeError  # __getattr__ tells it\n", ""),
         "whole numbers as the data of what requires a gradient": ("if value.dtype.kind not in (\"fc\" if self._requires_grad else \"biufc\"):", "if value.dtype.kind not in \"biufc\":"),
         "numpy.asarray copies although it must not": ("return np.array(array, dtype, copy=copy)", "return np.array(array, dtype)"),
         "options of NumPy's functions are passed over": ("if method != \"__call__\" or name is None or options:", "if method != \"__call__\" or name is None:"),
