@@ -7,10 +7,10 @@
 Operators and comparisons exchanged, numbers plus one, conditions negated, `+=` to `=`, statements
 left out or exchanged with the next one, arguments exchanged, a copy forgotten, a block without its
 `with` (a lock, a device, no_grad). Left alone are annotations and the types that they use, texts,
-what is raised, zip's `strict` (it only checks ourselves), constants that only say how work is cut
-(TUNING) or how large a figure, its letters and its lines are drawn (LOOKS), -1 in a shape (NumPy
-takes any negative number), the order of max's arguments, and of two statements that have nothing to
-do with each other.
+what is raised, zip's `strict` (it only checks ourselves), numbers in gradcheck's cases (another
+case is as good), constants that only say how work is cut (TUNING) or how large a figure, its
+letters and its lines are drawn (LOOKS), -1 in a shape (NumPy takes any negative number), the order
+of max's arguments, and of two statements that have nothing to do with each other.
 
 Rooms and their tests are in rooms.py; --sample takes so many changes of each room, chosen by
 --seed. Survivors that no test could notice are listed in equivalent.txt, with the reason; all
@@ -248,8 +248,10 @@ def all_changes(file: str) -> list[Mutant]:
         begin = starts[node.lineno - 1] + node.col_offset
         return begin, starts[node.end_lineno - 1] + node.end_col_offset
 
-    found = []
+    found, cases = [], file.startswith("gradcheck/cases/")
     for place, node in nodes(tree):
+        if cases and isinstance(node, ast.Constant):
+            continue
         for what, changed in changes(node):
             target = node.test if what == "condition" else node
             begin, end = place_of(target)
