@@ -180,6 +180,24 @@ def test_sums_are_let_go_when_they_have_been_used(monkeypatch):
     assert len(alive) == 100 and most[0] <= 2
 
 
+def test_gradients_of_leaves_are_let_go_when_they_have_been_read(monkeypatch):
+    """Those of a net's parameters would fill its memory once more."""
+    given, most, walk = [], [0], reading.walk
+
+    def spy(loss):
+        for node, arrived, leaving in walk(loss):
+            given.append(weakref.ref(leaving[1]))
+            yield node, arrived, leaving
+            most[0] = max(most[0], sum(ref() is not None for ref in given))
+
+    monkeypatch.setattr(reading, "walk", spy)
+    y = leaf(np.ones(50))
+    for _ in range(10):
+        y = y * leaf(np.ones(50))
+    tinynet.draw(y)
+    assert len(given) == 10 and most[0] <= 2
+
+
 def crossings(layout, edges):
     """How many pairs of arrows from one layer to the next cross."""
     place, rank = layout.centres, layout.ranks
@@ -195,6 +213,9 @@ TREES = {
     "two of three": [(0, 6), (3, 6), (1, 7), (4, 7), (2, 8), (5, 8)],
     "a tree": [(0, 4), (2, 4), (1, 5), (3, 5), (5, 6), (4, 6)],
     "exchanged below": [(0, 2), (1, 3), (2, 5), (3, 4), (5, 6), (4, 6)],
+    "a chain beside a tree": [(0, 3), (0, 5), (1, 4), (2, 6), (3, 6), (3, 8), (4, 7), (5, 9)],
+    "an arrow beside a tree": [(0, 2), (1, 2), (1, 4), (2, 5), (3, 6), (4, 7)],
+    "two ways from one": [(0, 5), (0, 6), (1, 4), (2, 6), (3, 9), (4, 9), (5, 9), (6, 9)],
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import nn
+from tinynet.drawing import folding
 from tinynet.nn import init
 
 
@@ -107,6 +108,17 @@ def test_results_of_a_fold_and_leaves_of_two():
     assert shown(y) == ["leaf", "200 \u00d7 Mul", "Log", "200 \u00d7 Add"]
 
 
+def test_a_fold_has_the_results_that_leave_it():
+    """The last one of all is that which is drawn."""
+    net, x = Net(1), tinynet.tensor(np.ones((1, 4), np.float32), requires_grad=True)
+    with tinynet.tracing(net):
+        y = net(x)
+        z = y.exp()
+    for drawn, results in ((y, [["y"]]), (z, [["y"], ["z"]])):
+        boxes = tinynet.draw(drawn, group=1).graph.steps[::-1]
+        assert [[output.name for output in box.outputs] for box in boxes] == results
+
+
 def test_what_a_fold_holds_and_what_goes_through_it():
     loss = traced(2)
     whole = tinynet.draw(loss, group="none").graph
@@ -185,6 +197,29 @@ def test_repetitions():
     # the derivative of one operation is not that of 70
     assert [e.local is None for e in graph.edges] == [e.target.kind == "fold" for e in graph.edges]
     assert graph.boxes[0].outputs[0].gradient is not None
+
+
+def longest_repetitions(word, low, high):
+    """By trying all: the most boxes, of the shortest unit, the first; then what is beside them."""
+    found = [
+        (stop - start, -period, -start)
+        for start in range(low, high)
+        for period in range(1, high - start)
+        for stop in range(start + 2 * period, high + 1, period)
+        if word[start:stop] == word[start : start + period] * ((stop - start) // period)
+    ]
+    if found:
+        length, period, start = max(found)
+        yield -start, length - start, -period
+        yield from longest_repetitions(word, low, -start)
+        yield from longest_repetitions(word, length - start, high)
+
+
+def test_the_longest_repetitions_are_found_first(rng):
+    overlapping = np.array([0, 0, 1, 0, 0, 1, 1, 0, 1, 1])  # 2 of 001, or 2 of 011
+    for word in (overlapping, *(rng.integers(0, letters, 12) for letters in (2, 3) * 20)):
+        expected = sorted(longest_repetitions(word.tolist(), 0, len(word)))
+        assert sorted(folding._periodic(word, 0, len(word))) == expected, word
 
 
 def test_what_has_another_shape_is_no_repetition():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from itertools import combinations, product
 from pathlib import Path
@@ -167,6 +168,90 @@ def test_a_tensor_that_needs_no_gradient_is_told_with_its_value(tmp_path):
     found = re.findall(r'>([^<>]*<code class="value">[^<>]*</code> needs no gradient)', text)
     assert found == ['c <code class="value">3</code> needs no gradient']
     assert "no gradient" not in tinynet.draw(w * 2.0).save(tmp_path / "b.html").read_text()
+
+
+def said(drawing, tmp_path):
+    """The paragraphs of each step of a page, as text; of a source line without its number."""
+    text = drawing.save(tmp_path / "a.html").read_text().replace("<br>", "; ")
+    for section in re.findall(r"<section.*?</section>", text, re.S)[1:]:
+        plain = (re.sub("<[^>]*>", "", p) for p in re.findall("<p>(.*?)</p>", section))
+        yield [re.sub(r"^test_picture.py:\d+ ", "", unescape(p)) for p in plain]
+
+
+class Scaled(nn.Module):
+    def __init__(self):
+        self.scale = nn.Parameter(np.array([2.0, 3.0]))
+
+    def forward(self, x):
+        return F.softmax(x * self.scale, 0)
+
+
+def test_what_a_page_says_of_each_step_word_by_word(tmp_path):
+    """All that is known of an operation is told, and nothing that is not."""
+    net, x = Scaled(), leaf([0.0, 0.0])
+    with tinynet.tracing(net):
+        y = net(x)
+        part = y[:1]
+        loss = (part * part).sum()
+    kept = "kept for backward: "
+    nothing = kept + "nothing that was not kept already"
+    after = [
+        [
+            "loss = (part * part).sum()", "y = sum of x over axes; dx = dy, repeated along them",
+            "on cpu", "options axis=None, keepdims=False", "loss 0.25", "arrives: 1",
+            "to Mul: 1 \u00d7 [1] = [1]", nothing,
+        ],
+        [
+            "loss = (part * part).sum()", "y = a b; da = dy b, db = dy a", "on cpu",
+            "result [0.25]", "arrives: [1]", *["to part: [1] \u00d7 [0.5] = [0.5]"] * 2,
+            "+= [0.5] + [0.5] = [1] the gradients of part meet, and are added", nothing,
+        ],
+        [
+            "part = y[:1]", "y = x[key]; dx = dy added into zeros at key", "on cpu",
+            "options key=slice(None, 1, None)", "part [0.5]", "arrives: [1]",
+            "to y: [1] \u00d7 [1, 0] = [1, 0]", nothing,
+        ],
+    ]  # fmt: skip
+    inside = [
+        [
+            "return F.softmax(x * self.scale, 0)",
+            "y = exp(x) / sum exp(x); dx = y (dy - sum(dy y))", "on cpu", "options axis=0",
+            "y [0.5, 0.5]", "arrives: [1, 0]",
+            "J of Mul, a row for each element of the result: [[0.25, -0.25], [-0.25, 0.25]]",
+            "to Mul: dy J = [0.25, -0.25]", kept + "16 bytes",
+        ],
+        [
+            "return F.softmax(x * self.scale, 0)", "y = a b; da = dy b, db = dy a", "on cpu",
+            "result [0, 0]", "arrives: [0.25, -0.25]",
+            "to x: [0.25, -0.25] \u00d7 [2, 3] = [0.5, -0.75]",
+            "to scale: [0.25, -0.25] \u00d7 [0, 0] = [0, 0]",
+            kept + "8 bytes and 16 bytes of parameters, which are there anyway",
+        ],
+    ]  # fmt: skip
+    assert [*said(tinynet.draw(loss), tmp_path)] == after + inside
+    fold = [
+        "on cpu", "holds Mul, Softmax", "y [0.5, 0.5]", "arrives: [1, 0]", "to x: [0.5, -0.75]",
+        "to scale: [0, 0]", kept + "24 bytes and 16 bytes of parameters, which are there anyway",
+    ]  # fmt: skip
+    assert [*said(tinynet.draw(loss, group=1), tmp_path)] == [*after, fold]
+
+
+def test_what_a_page_says_of_a_tape_that_was_not_traced(tmp_path):
+    """A result without a name is called as its operation, a leaf as the argument that it is."""
+    drawing = tinynet.draw((leaf([1.0, 2.0]) * leaf([2.0, 1.0])).exp())
+    assert [*said(drawing, tmp_path)] == [
+        [
+            "y = e^x; dx = dy y", "on cpu", "result [7.389, 7.389]", "arrives: [1, 1]",
+            "to Mul: [1, 1] \u00d7 [7.389, 7.389] = [7.389, 7.389]", "kept for backward: 8 bytes",
+        ],
+        [
+            "y = a b; da = dy b, db = dy a", "on cpu", "result has shape 2",
+            "arrives: [7.389, 7.389]",
+            "to argument 0: [7.389, 7.389] \u00d7 [2, 1] = [14.78, 7.389]",
+            "to argument 1: [7.389, 7.389] \u00d7 [1, 2] = [7.389, 14.78]",
+            "kept for backward: 16 bytes",
+        ],
+    ]  # fmt: skip
 
 
 def test_devices_and_copies(tmp_path):
@@ -510,6 +595,22 @@ def test_a_single_arrow_ends_in_the_middle(tmp_path):
     text = tinynet.draw(leaf(1.0).exp().sqrt()).save(tmp_path / "a.svg").read_text()
     (end,) = set(re.findall(r'd="M[^"]* (\d+),\d+"', text))
     assert all(abs(x + w / 2 - float(end)) <= 1 for x, _, w, _ in rectangles(text))
+
+
+def test_a_box_is_as_wide_as_what_stands_beside_its_arrows(tmp_path):
+    """A single one ends in the middle, so that one half is beside it; of two, all is."""
+    wide = leaf(np.full((1, 1, 1, 3), 1.2345))
+    loss = (wide.exp() * wide.sqrt()).abs()
+    text = tinynet.draw(loss).save(tmp_path / "a.svg").read_text()
+    labels = [
+        (float(label.get("y")), float(label.get("x")) + 7.3 * len(label.text))
+        for label in ElementTree.fromstring(text).findall(f"{SVG}g/{SVG}text")
+    ]
+    _, *below = rectangles(text)
+    for left, top, width, _ in below:
+        ends = [end for y, end in labels if top - 25 <= y < top and end <= left + width + 1]
+        assert max(ends, default=0) == pytest.approx(left + width, abs=2)
+    assert len(below) == 4
 
 
 def test_every_arrow_begins_at_a_box_or_where_another_one_bends(tmp_path):

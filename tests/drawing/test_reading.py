@@ -283,6 +283,24 @@ def test_several_results_and_one_that_is_not_used():
     assert named(graph, "x").gradient.values.tolist() == [12, 12]
 
 
+def test_a_result_of_integers_has_no_gradient():
+    class Ranked(tinynet.Function):
+        """Twice x, and how to sort it."""
+
+        @staticmethod
+        def forward(ctx, x):
+            return 2 * x, np.argsort(x)
+
+        @staticmethod
+        def backward(ctx, dtwice, dorder):
+            return 2 * dtwice
+
+    twice, _ = Ranked.apply(leaf([2.0, 1.0]))
+    (ranked,) = tinynet.draw(twice).graph.steps
+    two, none = (output.gradient for output in ranked.outputs)
+    assert two.values.tolist() == [1, 1] and none is None
+
+
 def test_what_follows_a_layer_says_so():
     net, pictures = mini()
     with tinynet.tracing(net):

@@ -30,7 +30,7 @@ def fold(graph: Graph, group: str | int) -> Graph:
         return graph
     if group != "auto":
         return _folded(graph, _modules(graph.steps[::-1], int(group)), named_leaves=True)
-    deepest = max((len(box.modules) for box in graph.boxes), default=0)
+    deepest = max(len(box.modules) for box in graph.boxes)
     for depth in range(deepest, 1, -1):  # 1 would be the net in one box
         if len(graph.shown) <= FOLDED:
             return graph
@@ -71,17 +71,18 @@ def _periodic(kinds: np.ndarray, low: int, high: int) -> Iterator[tuple[int, int
     waiting = [(low, high)]
     while waiting:
         low, high = waiting.pop()
-        best = (0, 0, 0)  # boxes, -period, -start: the most, of the shortest unit, the first
+        found = []  # boxes, -period, -start
         for period in range(1, min(LONGEST, (high - low) // 2) + 1):
             same = kinds[low : high - period] == kinds[low + period : high]
             turns = np.flatnonzero(np.diff(np.concatenate([[0], same, [0]])))
             starts, stops = turns[::2], turns[1::2]  # of stretches where the next unit is the same
             lengths = (stops - starts + period) // period * period
             if len(lengths) and (longest := lengths.max()) >= 2 * period:
-                best = max(best, (longest, -period, -starts[lengths.argmax()]))
-        length, period, start = best[0], -best[1], low - best[2]
-        if length:
-            yield int(start), int(start + length), period
+                found.append((longest, -period, -starts[lengths.argmax()]))
+        if found:
+            length, period, start = max(found)  # the most, of the shortest unit, the first
+            start = low - start
+            yield int(start), int(start + length), -period
             waiting += [(low, start), (start + length, high)]
 
 
