@@ -224,6 +224,8 @@ def test_cifar10_packed_and_unpacked(tmp_path, rng, binary):
         assert train.labels[20:40].tolist() == labels.tolist()
         red = planes[7, :1024].reshape(32, 32)
         assert np.array_equal(train.picture(27)[:, :, 0], red)
+        # as crops are read, row by row
+        assert all(part.picture(0).flags.c_contiguous for part in (train, test))
     archive.write_bytes(archive.read_bytes()[:20_000])
     with pytest.raises(DataError, match="cut short"):
         open_data(archive)

@@ -85,8 +85,9 @@ def test_a_class_name_may_be_text_or_bytes(tmp_path):
     ],
 )
 def test_cifar10_in_pickles(tmp_path, changed, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as error:
         open_data(cifar(tmp_path / "cifar", **changed))
+    assert str(error.value).startswith(str(tmp_path / "cifar"))  # of many data sets, this one
 
 
 def test_cifar10_in_records(tmp_path):
@@ -137,6 +138,11 @@ def test_idx_mistakes(tmp_path):
         ({"train-labels-idx1": np.zeros(5, np.uint8)}, "train picture, got 5 labels for 4 pic"),
         ({"train-labels-idx1": np.zeros(3, np.uint8)}, "train picture, got 3 labels for 4 pic"),
         ({"t10k-labels-idx1": np.zeros(1, np.uint8)}, "t10k picture, got 1 labels for 2 pictures"),
+        (
+            {"t10k-images-idx3": np.zeros((2, 4, 3), np.uint8)},
+            r"expected train and t10k pictures of one size, got \(3, 3\) and \(4, 3\); fetch",
+        ),
+        ({"t10k-images-idx3": np.zeros((2, 3, 2), np.uint8)}, r"got \(3, 3\) and \(3, 2\); fetch"),
     ]:
         with pytest.raises(DataError, match=message):
             open_data(write_idx(tmp_path, **changed))
@@ -254,8 +260,8 @@ def test_pngs_whose_checksum_or_end_is_wrong():
     place = data.index(b"IDAT") + 6
     with pytest.raises(DataError, match="x.png: damaged PNG file, a checksum differs at byte"):
         decode(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :], "x.png")
-    for end in (len(data) - 12, len(data) - 1):  # without the last chunk; without its last byte
-        with pytest.raises(DataError, match="x.png: "):
+    for end in range(data.index(b"IDAT") + 4, len(data)):  # before that it is no picture
+        with pytest.raises(DataError, match="x.png: truncated PNG file"):
             decode(data[:end], "x.png")
 
 

@@ -212,10 +212,11 @@ def test_closed_processes_have_ended_even_one_that_stands_still(forks):
     loader = Loader(Counted(), 2, crop=3, train=False, workers=2)
     epoch = loader.epoch(0)
     next(epoch)
-    processes = [worker.process for worker in loader._pool.workers]
-    os.kill(processes[0].pid, signal.SIGSTOP)
+    workers = loader._pool.workers
+    os.kill(workers[0].process.pid, signal.SIGSTOP)
     loader.close()
-    assert [process.exitcode for process in processes] == [-signal.SIGKILL] * 2
+    assert [worker.process.exitcode for worker in workers] == [-signal.SIGKILL] * 2
+    assert all(worker.pipe.closed for worker in workers)
     assert loader._pool.workers == []
     another = Loader(Counted(), 2, crop=3, train=False, workers=1)
     with pytest.raises(ZeroDivisionError), another:  # also where its user fails

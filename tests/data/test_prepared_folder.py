@@ -432,6 +432,9 @@ def test_what_dataset_json_must_say(tmp_path, out):
         assert verify(out) == [str(found.value)], content
         with_sums(out, "dataset.json", json.dumps(right).encode())
     assert read_about(out, read_sums(out)) == right
+    for size in (1, 4096):
+        with_sums(out, "dataset.json", json.dumps(right | {"size": size}).encode())
+        assert read_about(out, read_sums(out))["size"] == size
 
 
 def test_tables_with_a_right_checksum(out):

@@ -400,7 +400,7 @@ def test_shares_of_sequences_have_the_whole_batchs_length():
                 np.testing.assert_array_equal(np.concatenate(mine), array)
     loader = SequenceLoader(data, 2, train=True)
     loader.share = 0, 3
-    with pytest.raises(DataError, match="expected batches of at least 3, the number of ranks"):
+    with pytest.raises(DataError, match="batch size of at least 3, the number of ranks"):
         next(loader.epoch(0))
     for size, train, message in ((0, True, "at least 1, got 0"), (8, True, "at most 7, .* got 8")):
         with pytest.raises(DataError, match=message):

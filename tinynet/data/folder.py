@@ -215,7 +215,7 @@ def common_size(paths: list[str], largest: int = MAX_SIZE) -> int:
             sides[min(*open_picture(read_file(path), path).size, largest)] += 1
         except (DataError, OSError):
             continue  # named when it is decoded
-    return sides.most_common(1)[0][0] if sides else largest
+    return max(sides, key=sides.__getitem__, default=largest)
 
 
 def open_folder(

@@ -35,25 +35,26 @@ def open_data(
     Raises DataError, one line that says what is missing.
     """
     path = Path(path)
-    sets: tuple[Dataset, Dataset]
+    train: Dataset
+    test: Dataset
     if not path.exists():
         raise DataError(f"{path}: expected a data set, got nothing: the path does not exist")
     if path.is_dir() and (splits := find_splits(path, val_share)):
-        sets = open_folder(splits, size, MAX_SIZE if largest is None else largest)
+        train, test = open_folder(splits, size, MAX_SIZE if largest is None else largest)
     else:
-        sets = _open_fixed(path)
+        train, test = _open_fixed(path)
         if val_share is not None:
             raise DataError(
                 f"{path}: expected folders of pictures to split a share off, got a data set that "
                 f"brings test pictures of its own; leave --val-share out"
             )
-        _check_side(path, sets[0], size, largest)
-    if len(sets[0].classes) < 2:
+        _check_side(path, train, size, largest)
+    if len(train.classes) < 2:
         raise DataError(
-            f"{path}: expected at least two classes, got {' '.join(sets[0].classes) or 'none'}: "
+            f"{path}: expected at least two classes, got {' '.join(train.classes) or 'none'}: "
             f"there is nothing to tell apart"
         )
-    return sets
+    return train, test
 
 
 def _check_side(path: Path, train: Dataset, size: int | None, largest: int | None) -> None:

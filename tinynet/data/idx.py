@@ -82,6 +82,12 @@ def open_idx(
                 f"{folder}: expected a label for each {split} picture, got {len(labels)} labels "
                 f"for {len(pictures)} pictures; fetch them again"
             )
+    sides = [arrays[s, "images-idx3"].shape[1:] for s in ("train", "t10k")]
+    if sides[0] != sides[1]:
+        raise DataError(
+            f"{folder}: expected train and t10k pictures of one size, got {sides[0]} and "
+            f"{sides[1]}; fetch them again"
+        )
     if classes is None:
         highest = max(int(arrays[s, "labels-idx1"].max(initial=0)) for s in ("train", "t10k"))
         classes = [str(k) for k in range(highest + 1)]

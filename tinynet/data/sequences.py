@@ -71,6 +71,11 @@ class SequenceLoader(Generic[Data]):
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[np.ndarray, ...]]:
         """The batches of an epoch (0, 1, ...), from batch number `start` on."""
+        if self.train and self.batch_size < self.share[1]:
+            raise DataError(
+                f"SequenceLoader: expected a batch size of at least {self.share[1]}, the number of "
+                f"ranks that share it, got {self.batch_size}"
+            )
         total = len(self.dataset)
         order, lanes = np.arange(total), None
         if self.train:
@@ -79,11 +84,6 @@ class SequenceLoader(Generic[Data]):
         for number in range(start, len(self)):
             places = order[number * self.batch_size : (number + 1) * self.batch_size]
             batch = self.dataset.batch(places, None if lanes is None else lanes[places])
-            if self.train and len(batch[0]) < self.share[1]:
-                raise DataError(
-                    f"SequenceLoader: expected batches of at least {self.share[1]}, the number of "
-                    f"ranks that share them, got {len(batch[0])}"
-                )
             yield tuple(array[part_of(self.share, len(array))] for array in batch)
 
     def __enter__(self) -> SequenceLoader[Data]:

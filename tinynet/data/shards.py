@@ -277,7 +277,7 @@ def _verify_shard(root: Path, split: str, number: int, index: np.ndarray) -> lis
         for picture, label in zip(members[0::2], members[1::2], strict=True):
             row = next(rows)
             offset, length = int(row["offset"]), int(row["length"])
-            inside = picture.offset <= offset <= offset + length == picture.offset + picture.size
+            inside = picture.offset <= offset and offset + length == picture.offset + picture.size
             data = _read(file, offset, length) if inside else b""
             text = _read(file, label.offset, label.size)
             if zlib.crc32(data) != row["crc"] or text != str(row["label"]).encode():
