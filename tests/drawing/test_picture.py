@@ -234,6 +234,12 @@ def test_what_a_page_says_of_each_step_word_by_word(tmp_path):
         "to scale: [0, 0]", kept + "24 bytes and 16 bytes of parameters, which are there anyway",
     ]  # fmt: skip
     assert [*said(tinynet.draw(loss, group=1), tmp_path)] == [*after, fold]
+    graph = tinynet.draw(loss, group=1).graph
+    boxes = [[[part.words for part in line.parts] for line in lines_of(b, graph)]
+             for b in graph.shown[:2]]  # fmt: skip
+    assert boxes[0][0] == ["x", "2"]
+    scale = ["scale", "2", "[0, 0]"]
+    assert boxes[1] == [["y = Scaled"], ["2 operations"], scale, ["keeps 24 bytes"]]
 
 
 def test_what_a_page_says_of_a_tape_that_was_not_traced(tmp_path):

@@ -99,6 +99,8 @@ FAULTS = {
         "layers are numbered from their left": ("order[box] = i - len(layer) / 2", "order[box] = i"),
     },
     "drawing/lines.py": {
+        "a fold does not say how many operations it holds": ("yield Line([Part(\"faint\", f\"{len(box.parts):,} operations\")])", "pass"),
+        "a leaf does not say its shape": ("of = [Part(\"faint\", text.shape(shape))] if shape else []", "of = []"),
         "sums of all outputs for each output": ("coming = [edge for edge in leaving if edge.output == output and edge.gradient]", "coming = [edge for edge in leaving if edge.gradient]"),
         "sums of the first output alone": ("for output in dict.fromkeys(edge.output for edge in leaving):", "for output in [leaving[0].output]:"),
         "beside an arrow the first output": ("output = edge.source.outputs[edge.output]", "output = edge.source.outputs[0]"),
