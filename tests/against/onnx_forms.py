@@ -115,7 +115,7 @@ def from_10() -> Iterator[Form]:
         yield "MaxPool", ["p"], options
     for begin, end, axes, steps in [
         ([1], [100], None, None), ([-2], [-1], [2], None), ([1, 0], [3, 2], [2, 0], [1, 1]),
-        ([-1], [-100], [1], [-1]), ([3, 2], [0, -2], [2, 1], [-2, -1]),
+        ([-1], [-100], [1], [-1]), ([-100], [-100], [1], [-1]), ([3, 2], [0, -2], [2, 1], [-2, -1]),
         ([0, 1], [2, 3], [-1, 1], None),
     ]:  # fmt: skip
         inputs: list[Any] = ["s", np.array(begin), np.array(end)]
@@ -171,6 +171,7 @@ def of_18() -> Iterator[Form]:
     yield "Clip", ["s", scalar(-0.3)], {}
     yield "Clip", ["s", "", scalar(0.4)], {}
     yield "Clip", ["s", scalar(0.5), scalar(-0.2)], {}
+    yield "Clip", ["s", scalar(0.3), scalar(0.3)], {}
     yield "Clip", ["s", scalar(-0.3), scalar(0.4)], {}
     yield "Pad", ["s", np.array([0, 1, 2, 1, 0, 0])], {}
     yield "Pad", ["s", np.array([1, 0, 2, 3]), scalar(1.5), np.array([2, 0])], {}
@@ -196,6 +197,7 @@ def of_18() -> Iterator[Form]:
     yield "Equal", ["m", M.round(1)], {}
     yield "Dropout", ["s", scalar(0.7)], {}
     yield "Dropout", ["s", scalar(0.7), np.array(False)], {}
+    yield "Dropout", ["s", scalar(0), np.array(True)], {}
     for op in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd"):
         yield op, ["s"], {}
         yield op, ["s"], dict(noop_with_empty_axes=1)
@@ -208,6 +210,7 @@ def of_18() -> Iterator[Form]:
         yield "LayerNormalization", ["s", w], dict(axis=axis)
         yield "LayerNormalization", ["s", w, -w], dict(axis=axis, epsilon=0.3)
     yield "LayerNormalization", ["s", ROW, ROW], {}
+    yield "LayerNormalization", ["s", ROW[None], ROW[None, None]], {}
     classes = np.array([[3, 1], [0, 2]])
     for how in ("mean", "sum", "none"):
         yield "SoftmaxCrossEntropyLoss", [P[:, :, :2, 0], classes], dict(reduction=how)

@@ -29,6 +29,8 @@ def weight(*shape: int) -> np.ndarray:
 
 MASK = np.tril(np.ones((5, 5), bool))
 MASK[0, 3] = True
+PLACES = (None, -9, -5, -2, 0, 3, 9)  # in an axis of 5
+SLICES = [slice(a, b, c) for a in PLACES for b in PLACES for c in (None, 2, -1)]
 # name -> what is computed of pictures p (N, 4, 7, 6), rows r (N, 6), sequences s (N, 5, 4), tokens
 # t (N, 5), and the parameters of the net
 WAYS: dict[str, Callable[..., Any]] = {
@@ -52,7 +54,7 @@ WAYS: dict[str, Callable[..., Any]] = {
     },
     **{
         f"adaptive {size}": lambda w, p, r, s, t, size=size: F.adaptive_avg_pool2d(p, size)
-        for size in [1, (7, 3), (3, 4), (1, 6), (3, 6), (7, 4)]
+        for size in [1, (7, 3), (3, 4), (1, 6), (3, 6), (7, 4), (14, 6), (7, 18)]
     },
     "blocks": lambda w, p, r, s, t: F.interpolate(p, (2, 3)),
     "lrn": lambda w, p, r, s, t: F.local_response_norm(p, 3, 2.0, 0.6, 1.5),
@@ -120,6 +122,12 @@ WAYS: dict[str, Callable[..., Any]] = {
     "flat": lambda w, p, r, s, t: p.flatten(1),
     "rows as batch": lambda w, p, r, s, t: s.reshape(-1, 4) @ w.q.transpose(),
     "parts": lambda w, p, r, s, t: s.reshape(len(s), 5, 2, 2).transpose(0, 2, 1, 3),
+    "batch twice": lambda w, p, r, s, t: (
+        (r.unsqueeze(1) + r.unsqueeze(0)).reshape(len(r), len(r), 2, 3)
+    ),
+    "batch twice, rows of one": lambda w, p, r, s, t: (
+        (r.unsqueeze(1) + r.unsqueeze(0)).reshape(len(r), -1)
+    ),
     "batch in the middle": lambda w, p, r, s, t: s.transpose(1, 0, 2),
     "turned": lambda w, p, r, s, t: s.transpose(),
     "squeezed": lambda w, p, r, s, t: r.unsqueeze(1).unsqueeze(-1).squeeze(1),
@@ -137,6 +145,9 @@ WAYS: dict[str, Callable[..., Any]] = {
     "slice from and to 0": lambda w, p, r, s, t: A.concat(
         [s[:, 0::-1], s[:, 3:0:-1], s[:, 0:2], s[:, :0], s[:, :0:-1]], 1
     ),
+    "slices of every kind": lambda w, p, r, s, t: A.concat([s[:, part] for part in SLICES], 1),
+    "slice back behind a number": lambda w, p, r, s, t: p[:, 1, -7::-1],
+    "slices of the batch": lambda w, p, r, s, t: A.concat([r[::-1], r[1:], r[:-1], r[5:0:-2]]),
     "numbers": lambda w, p, r, s, t: p[:, 1, ..., -1] + p[:, 2, :, 0],
     "new axes": lambda w, p, r, s, t: p[:, None, 1, 2:, None, ..., None],
     "new at the end": lambda w, p, r, s, t: s[:, 1, :, None] + s[..., None][:, 0],
@@ -231,6 +242,27 @@ def test_names_and_sizes_of_the_file(file: Any) -> None:
     doing = [(n.op_type, *n.input, str(n.attribute)) for n in nodes]
     assert len(doing) == len(set(doing)) and all(node.name for node in nodes)
     assert all(node.input[-1] for node in nodes)  # what is left out at the end is not there
+    flags = {"transB", "keepdims", "count_include_pad"}
+    assert {a.i for n in nodes for a in n.attribute if a.name in flags} == {0, 1}
+
+
+def test_parameters_of_the_file_are_the_nets(file: Any) -> None:
+    """What is fixed stays fixed: a constant, wherever it is, a mean, a weight that is left out."""
+    path, net = file
+    weights = tinynet.onnx.load(path).weights.items()
+    learn = {name for name, w in weights if isinstance(w, nn.Parameter)}
+    assert learn == {name for name, _ in net.named_parameters()}
+
+
+def test_a_batch_may_be_far_larger_than_the_example(tmp_path: Any) -> None:
+    ways = (
+        lambda x: x[::-1], lambda x: x[1:], lambda x: x[1::3], lambda x: x[-2::-3],
+        lambda x: x.cumsum(0), lambda x: x.flatten(1), lambda x: x.reshape(-1, 2),
+    )  # fmt: skip
+    large, names = weight(1000, 4), [f"y{i}" for i in range(len(ways))]
+    found = exported(tmp_path, Small(), call=lambda x: [way(x) for way in ways], outputs=names)
+    for way, y in zip(ways, found.run(None, {"x": large}), strict=True):
+        np.testing.assert_allclose(y, way(tinynet.tensor(large)).numpy(), rtol=1e-4, atol=1e-5)
 
 
 class Small(nn.Module):
@@ -254,6 +286,10 @@ class Small(nn.Module):
             return A.where(x > 0, x, float("nan")) + tinynet.tensor(np.float32([np.nan, 1, 2, 3]))
         if self.way == "tensors that are gone":
             return sum((tinynet.tensor(np.full(4, i, np.float32)) * x for i in range(30)), x)
+        if self.way == "large constants":
+            large = np.arange(1200, dtype=np.float32).reshape(300, 4, 1)[None]
+            x = x.reshape(-1, 1, 4, 1)
+            return x * tinynet.tensor(large) - tinynet.tensor(large[:, ::-1].copy())
         if self.way == "ends":
             return x, x, self.fc(x), self.weight, self.fc(x)
         return self.frozen(self.drop(self.fc(x)))
@@ -269,6 +305,7 @@ def exported(tmp_path: Any, net: nn.Module, example: Any = ROWS, **options: Any)
 
 @pytest.mark.parametrize(
     "way, results", [("kinds", 3), ("written to", 1), ("nan", 1), ("tensors that are gone", 1),
+                     ("large constants", 1),
                      ("ends", 5), ("", 1)]
 )  # fmt: skip
 def test_small_nets(way: str, results: int, tmp_path: Any) -> None:
@@ -321,6 +358,24 @@ def test_names_that_meet(tmp_path: Any) -> None:
     for name in ("x", "weight", "fc.bias", "frozen.weight", "frozen.running_var"):
         with pytest.raises(tinynet.ModelFileError, match=f"got {name!r} twice; rename one"):
             exported(tmp_path, Small(), outputs=[name])
+
+
+def test_a_constant_is_called_by_the_module_that_takes_it(tmp_path: Any) -> None:
+    """One that is a result by none; and a / tells it from a weight."""
+
+    def call(x: Any) -> Any:
+        return net.frozen(net.fc(x) * 2), tinynet.tensor(np.ones(3, np.float32))
+
+    net = Small()
+    exported(tmp_path, net, call=call, outputs=["y", "z"])
+    model = onnx.load(tmp_path / "net.onnx")
+    constants = {w.name: onnx.numpy_helper.to_array(w).tolist() for w in model.graph.initializer}
+    weights = {name for name, _ in (*net.named_parameters(), *net.named_buffers())}
+    assert {name: x for name, x in constants.items() if name not in weights} == {
+        "/constant": 2, "/constant_2": [1, 1, 1]
+    }  # fmt: skip
+    learn = tinynet.onnx.load(tmp_path / "net.onnx").named_parameters()
+    assert len([*learn]) == 4  # of fc and frozen
 
 
 class Called(nn.Module):

@@ -52,7 +52,8 @@ FORMS: dict[str, list[Form]] = {
         form for axis in (3, -4) for form in (
             *each("Softmax", ["s"], dict(axis=axis)), *each("Squeeze", ["s", np.array([axis])]),
             *each("Gather", ["s", WORD[0]], dict(axis=axis)),
-            *each("Slice", ["s", WORD[:1], WORD[:1], np.array([axis])]),
+            *each("Slice", ["s", WORD[:1], WORD[:1], np.array([axis]), WORD[:1]]),
+            *each("Slice", ["s", WORD[:1], WORD[:1], np.array([axis]), -WORD[:1]]),
             *each("Pad", ["s", WORD, "", np.array([axis])]),
             *each("LayerNormalization", ["s", ROW], dict(axis=axis)),
         )
@@ -154,7 +155,10 @@ FILES: dict[str, Callable[[Any], Any]] = {
     "'c' .*: expected a shape that is known": nodes(("ConstantOfShape", "", "c")),
     "'c' .*: expected a shape": shaped(COLUMN),  # of floats
     "'c' .*: expected .* and one value": shaped(WORD, value=TWO),
-    r"at most 268,435,456 elements, got \[-1, 2\]": shaped(np.array([-1, 2])),
+    **{
+        rf"at most 268,435,456 elements, got \[{sizes[0]}, {sizes[1]}\]": shaped(np.array(sizes))
+        for sizes in ([-1, 2], [-1, -2], [-1, 0], [2**14 + 1, 2**14], [2**32, 2**32])
+    },
     f"node 'z' .*: {OWN}": nodes(("Relu", "m", "z"), ("Tanh", "m", "z")),
     f"'m' .*: {OWN}": nodes(("Relu", "m", "m")),
     "inputs made before it, got 'z'": nodes(("Tanh", "z", "q"), ("Relu", "m", "z")),
@@ -214,7 +218,20 @@ NETS: dict[str, Callable[[Any, nn.Module], Any]] = {
     "MSELoss in the net: expected what a net in use": lambda x, fc: F.mse_loss(fc(x), x, "none"),
     "Square in the net: expected what a net in use does": lambda x, fc: Square.apply(x),
     "got argmax": lambda x, fc: x.argmax(1),
+    r"Index in the net: key depends on the input \(1 and 2\); a file": lambda x, fc: x[0][len(x)],
     r"Index in the net: key depends on the input \(.*; a file": lambda x, fc: x[: len(x) - 1],
+    **{  # a size among others that are fixed
+        f"{words} depends on the input": lambda x, fc, way=way: way(x.reshape(-1, 1, 2, 2), len(x))
+        for words, way in {
+            "Index in the net: key": lambda p, n: p[:, :, :n],
+            "Pad in the net: widths": lambda p, n: F.pad(p, (0, n)),
+            "AdaptiveAvgPool2d in the net: size": lambda p, n: F.adaptive_avg_pool2d(p, (1, n)),
+            "Upsample2d in the net: scale": lambda p, n: F.interpolate(p, (n, 1)),
+            "MaxPool2d in the net: .*": lambda p, n: F.max_pool2d(p, 1, (1, n)),
+            "Sum in the net: axis": lambda p, n: p.sum((n, 3)),
+            "Transpose in the net: axes": lambda p, n: p.transpose(0, n, 3 - n, 3),
+        }.items()
+    },
     "slices, numbers, None, or one array of whole numbers, got an array of bool": lambda x, fc: x[
         :, np.array([True, False, True, True])
     ],
@@ -275,6 +292,7 @@ def test_calls_of_export(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None
     for net, example, words in (
         (nn.Module(), X, "a net with a forward, got Module, which has none"),
         (Net(), (X, X), "at most 1 inputs of Net, got 2"),
+        (Net(), np.ones((1, 1)).astype(int), r"with several values, got int64 \(1, 1\)"),
         (Net(), np.ones((2, 3)).astype(int), r"with several values, got int64 \(2, 3\)"),
         (Net(), np.zeros((0, 4), np.float32), r"with several values, got float32 \(0, 4\)"),
         (Net(), np.float32(1), r"an example \(N, ...\) with several values, got float32 \(\)"),

@@ -155,8 +155,8 @@ def _net(onnx: Any, model: Any) -> OnnxNet:
                 values[node.outputs[0]] = _now(node, values)  # or no one could give it other sizes
             else:
                 nodes.append(node)
-    _check(nodes, {"", *values, *inputs}, outputs)
     needed = {name for node in nodes for name in node.inputs} | set(outputs)
+    _check(nodes, {"", *values, *inputs}, needed, outputs)
     means = {n for node in nodes if node.op == "BatchNormalization" for n in node.inputs[3:5]}
     ours = model.producer_name == "tinynet"
     weights = {}
@@ -190,9 +190,8 @@ def _now(node: Node, values: dict[str, np.ndarray]) -> np.ndarray:
         raise ModelFileError(f"{said(node)}: {error or type(error).__name__}") from error
 
 
-def _check(nodes: list[Node], known: set[str], outputs: list[str]) -> None:
+def _check(nodes: list[Node], known: set[str], needed: set[str], outputs: list[str]) -> None:
     """ModelFileError for a node that tinynet has not, or that gets what no one makes."""
-    used = {name for node in nodes for name in node.inputs} | set(outputs)
     for node in nodes:
         reader = READERS.get(node.op)
         if reader is None:
@@ -214,7 +213,7 @@ def _check(nodes: list[Node], known: set[str], outputs: list[str]) -> None:
             if name not in known:
                 raise ModelFileError(f"{said(node)}: expected inputs made before it, got {name!r}")
         for name in node.outputs[1:]:
-            if name in used and name:
+            if name in needed and name:
                 raise ModelFileError(f"{said(node)}: expected one result to be used, got {name!r}")
         if node.outputs[0] in known:
             raise ModelFileError(f"{said(node)}: expected a result with a name of its own")
@@ -272,10 +271,7 @@ def _constant(
     if shape is None or shape.dtype.kind not in "iu" or array.size != 1:
         raise ModelFileError(f"{said(node)}: expected a shape that is known, and one value")
     sizes = [int(n) for n in shape.reshape(-1)]
-    count = 1
-    for n in sizes:
-        count *= n
-    if min(sizes, default=0) < 0 or not 0 <= count <= left:
+    if min(sizes, default=0) < 0 or math.prod(sizes) > left:
         raise ModelFileError(f"{said(node)}: expected at most {LARGEST:,} elements, got {sizes}")
     return np.full(sizes, array.reshape(-1)[0])
 

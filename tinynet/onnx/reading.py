@@ -89,8 +89,8 @@ def clip(node: Node, x: Tensor, least: Tensor | None = None, most: Tensor | None
     highest = node.get("max", None) if most is None else most.item()
     if lowest is None and highest is None:
         return x
-    if lowest is not None and highest is not None and lowest > highest:
-        lowest = highest  # the standard's min(max(x, lowest), highest)
+    if lowest is not None and highest is not None:
+        lowest = min(lowest, highest)  # the standard's min(max(x, lowest), highest)
     return A.clip(x, lowest, highest)
 
 
@@ -175,7 +175,7 @@ def reduced(node: Node, x: Tensor, axes: Tensor | None = None) -> Tensor:
     found = node.get("axes", None) if axes is None else numbers(axes)
     if not found and node.get("noop_with_empty_axes", 0):
         return x
-    return OVER[node.op](x, tuple(found) if found else None, bool(node.get("keepdims", 1)))
+    return OVER[node.op](x, tuple(found) if found else None, bool(node.get("keepdims", True)))
 
 
 @reads("CumSum", exclusive=int, reverse=int)
@@ -288,8 +288,8 @@ def slices(
     key = [slice(None)] * x.ndim
     for start, end, axis, jump in zip(first, last, places, jumps, strict=True):
         axis = axis_of(axis, x.ndim)
-        beyond = jump < 0 and end < -x.shape[axis]  # before the first element
-        key[axis] = slice(start, None if beyond else end, jump)
+        start = max(start, -x.shape[axis])  # NumPy would find nothing before the first, backwards
+        key[axis] = slice(start, end, jump)
     return x[tuple(key)]
 
 

@@ -208,7 +208,8 @@ def _common(first: Graph, second: Graph) -> Graph:
     def meet(a: Any, b: Any, where: str) -> Any:
         """What two arguments have in common."""
         if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
-            return tuple(meet(x, y, where) for x, y in zip(a, b, strict=True))
+            met = tuple(meet(x, y, where) for x, y in zip(a, b, strict=True))
+            return Varies(a, b) if any(isinstance(part, Varies) for part in met) else met
         if not isinstance(a, Wire) or not isinstance(b, Wire):
             return a if type(a) is type(b) and a == b else Varies(a, b)
         same = (a.kind, a.name, a.dtype, len(a.shape)) == (b.kind, b.name, b.dtype, len(b.shape))

@@ -41,17 +41,19 @@ def pointwise(node: Node, *tensors: Tensor) -> int:
 def products(node: Node, a: Tensor, b: Tensor, *_: Any) -> int:
     """m k n, and m n numbers, of each pair of matrices."""
     left = a.shape[-2:][:: -1 if node.get("transA", 0) else 1]
-    right = b.shape[-2:][:: -1 if node.get("transB", 0) else 1]
-    made = stretched(a.shape[:-2], b.shape[:-2]) * left[0] * right[-1]
+    columns = b.shape[-2 if node.get("transB", 0) else -1]
+    made = stretched(a.shape[:-2], b.shape[:-2]) * left[0] * columns
     return made * (left[-1] + NUMBER)
 
 
 def places(node: Node, x: Tensor, kernel: Sequence[int] | None) -> tuple[int, int]:
-    """Windows on all maps of a channel, at most, and numbers in a window."""
+    """Windows on all maps of a channel, one from each place where it can begin, and numbers in a
+    window.
+    """
     (kh, kw), stride, widths = geometry(node, x, kernel)
     sizes = [n + before + after for n, (before, after) in zip(x.shape[2:], widths, strict=True)]
     steps = zip(sizes, stride, strict=True)
-    return x.shape[0] * math.prod(n // s + 2 for n, s in steps), kh * kw
+    return x.shape[0] * math.prod(-(-n // s) for n, s in steps), kh * kw
 
 
 def conv(node: Node, x: Tensor, w: Tensor, *_: Any) -> int:

@@ -29,7 +29,7 @@ class Writer:
         self.nodes: list[Any] = []
         self.weights: dict[str, np.ndarray] = {}
         self._taken = dict.fromkeys(taken, 1)  # of inputs, weights and results
-        self._known: dict[Any, list[str]] = {}  # what a node does -> the names of its results
+        self._known: dict[Any, str] = {}  # what a node does -> the name of its result
         self._names: dict[Wire, str] = {}
         self._path = ""
 
@@ -52,30 +52,25 @@ class Writer:
         self._names[wire] = name
 
     def constant(self, value: Any, dtype: Any = None) -> str:
-        """The name of a constant."""
+        """The name of a constant: with a /, which no weight of a module has."""
         array = np.asarray(value, dtype)
         key = (array.dtype.str, array.shape, array.tobytes()) if array.nbytes <= SMALL else None
         if key is None or key not in self._known:
-            name = self._free(f"{self._path}/constant".lstrip("/"))
-            self.weights[name] = array
-            if key is None:
-                return name
-            self._known[key] = [name]
-        return self._known[key][0]
+            self._known[key] = self._free(f"{self._path}/constant")
+            self.weights[self._known[key]] = array
+        return self._known[key]
 
-    def node(self, op: str, inputs: list[str], count: int = 1, **attributes: Any) -> Any:
-        """The name of a node's result; a list of them if it has several."""
+    def node(self, op: str, inputs: list[str], **attributes: Any) -> str:
+        """The name of a node's result."""
         while inputs and not inputs[-1]:
             inputs = inputs[:-1]
         attributes = {key: value for key, value in attributes.items() if value is not None}
         doing = op, *inputs, repr(sorted(attributes.items()))
         if doing not in self._known:
             name = self._free(f"{self._path}/{op}".lstrip("/"))
-            outputs = [name] + [self._free(f"{name}.{i}") for i in range(1, count)]
-            self.nodes.append(self.onnx.helper.make_node(op, inputs, outputs, name, **attributes))
-            self._known[doing] = outputs
-        found = self._known[doing]
-        return found[0] if count == 1 else found
+            self.nodes.append(self.onnx.helper.make_node(op, inputs, [name], name, **attributes))
+            self._known[doing] = name
+        return self._known[doing]
 
     def _free(self, name: str) -> str:
         """The name, with a number if it is taken."""
@@ -100,7 +95,7 @@ def parts_of(
         made = [node for node in writer.nodes if inner in node.output]
         used = any(inner in node.input for node in writer.nodes)
         if made and not used and results.count(inner) == 1:  # its maker calls it by the name
-            made[0].output[list(made[0].output).index(inner)] = name
+            made[0].output[0] = name
         else:
             writer.nodes.append(helper.make_node("Identity", [inner], [name], name))
     needed, kept = set(names), []

@@ -471,10 +471,7 @@ def index(w: Writer, step: Step) -> str:
             place += len(part.shape)
         elif isinstance(part, slice):
             if part != slice(None):
-                step_ = 1 if part.step is None else part.step
-                start = (0 if step_ > 0 else END) if part.start is None else part.start
-                stop = (END if step_ > 0 else -END) if part.stop is None else part.stop
-                slices.append((start, stop, axis, step_))
+                slices.append(slice_of(part, axis, wire.shape[axis]))
             place += 1
         else:
             refuse_key(step, part)
@@ -487,6 +484,17 @@ def index(w: Writer, step: Step) -> str:
     for axis, number in reversed(numbers):
         x = w.node("Gather", [x, number], axis=axis)
     return w.node("Unsqueeze", [x, w.constant(new, np.int64)]) if new else x
+
+
+def slice_of(part: slice, axis: int, size: int | None) -> tuple[int, int, int, int]:
+    """start, stop, axis and step of a Slice. size: of the axis, None if it is open."""
+    step = 1 if part.step is None else part.step
+    begin, end = (0, END) if step > 0 else (END, -END)
+    start = begin if part.start is None else part.start
+    stop = end if part.stop is None else part.stop
+    if step < 0 and size is not None and start < -size:
+        return 0, 0, axis, step  # nothing; ONNX would take the first element
+    return start, stop, axis, step
 
 
 def refuse_key(step: Step, key: Any) -> None:
