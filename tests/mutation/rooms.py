@@ -70,7 +70,7 @@ ROOMS = {
         kernels/layer_norm.py core/test_layer_norm.py core/test_as_defined.py core/test_every_case.py -k layer_norm
         kernels/elementwise.py core/test_as_numpy.py core/test_operations.py core/test_edges.py core/test_gradcheck_table.py {_KERNELS}
         kernels/index.py core/test_as_numpy.py core/test_operations.py core/test_gradcheck_table.py core/test_every_case.py
-        kernels/order.py core/test_cpu_kernels.py core/test_operations.py core/test_gradcheck_table.py core/test_counts.py core/test_walk.py core/test_every_case.py
+        kernels/order.py core/test_cpu_kernels.py core/test_operations.py core/test_gradcheck_table.py core/test_counts.py core/test_walk.py core/test_every_case.py cuda/test_host.py
         kernels/*.py {_KERNELS} {_NORMS} core/test_operations.py core/test_gradcheck_table.py
     """,
     "tape": f"""
