@@ -10,7 +10,7 @@ left out or exchanged with the next one, arguments exchanged, a copy forgotten, 
 what is raised, zip's `strict` (it only checks ourselves), numbers in gradcheck's cases (another
 case is as good), constants that only say how work is cut (TUNING) or how large a figure, its
 letters and its lines are drawn (LOOKS), -1 in a shape (NumPy takes any negative number), the order
-of max's arguments, and of two statements that have nothing to do with each other.
+of arguments of max and its like, and of two statements that have nothing to do with each other.
 
 Rooms and their tests are in rooms.py; --sample takes so many changes of each room, chosen by
 --seed. Survivors that no test could notice are listed in equivalent.txt, with the reason; all
@@ -51,7 +51,7 @@ TUNING = {
     "SMALL",
     "ENOUGH",
 }
-SYMMETRIC = {"max", "min", "np.maximum", "np.minimum"}
+SYMMETRIC = {"max", "min", "math.gcd", "np.maximum", "np.minimum", "np.multiply", "np.result_type"}
 LOOKS = {
     "dpi",
     "fontsize",
@@ -120,7 +120,9 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         yield "without its with", ast.If(ast.Constant(True), node.body, [])
     elif isinstance(node, ast.Call):
         starred = any(isinstance(a, ast.Starred) for a in node.args[:2])
-        if len(node.args) > 1 and not starred and ast.unparse(node.func) not in SYMMETRIC:
+        same = len({*map(ast.unparse, node.args[:2])}) < 2
+        name = ast.unparse(node.func)
+        if not (same or starred or name in SYMMETRIC or name.endswith(".swapaxes")):
             yield changed("arguments exchanged", args=[*node.args[1::-1], *node.args[2:]])
         if isinstance(node.func, ast.Attribute) and node.func.attr == "copy":
             yield "copy forgotten", node.func.value
