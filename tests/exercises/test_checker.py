@@ -106,6 +106,19 @@ def test_close_is_to_a_millionth_of_the_largest(got, expected, close):
     assert checker._close(np.array(got), np.array(expected)).tolist() == close
 
 
+@pytest.mark.parametrize("wrong, shown", [(1e9, "1e+09*"), (np.inf, "inf*"), (np.nan, "nan*")])
+def test_beside_a_huge_wrong_value_the_others_are_what_they_are(wrong, shown):
+    """Right ones are no rounding, and wrong ones not near enough."""
+    _, line, count = checker._grids(np.array([wrong, 2.5, 3.0]), np.array([1.0, 2.0, 3.0]))
+    assert line.split() == [shown, "2.5*", "3", "1", "2", "3"]
+    assert count.split()[:3] == ["2", "of", "3"]
+
+
+def test_rounding_beside_the_largest_is_shown_as_0():
+    _, line, _ = checker._grids(np.array([2.0, 1e-8]), np.array([1.0, -1e-7]))
+    assert line.split() == ["2*", "0", "1", "0"]
+
+
 def test_what_differs_in_a_dict_is_told_by_key():
     got, expected = {"a": 1, "b": 2, "d": 4}, {"a": 1, "c": 3, "d": 5}
     assert checker._unlike("g", got, expected) == [

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
+import io
 import itertools
 import os
 import signal
@@ -89,6 +91,18 @@ def test_a_known_mistake_is_told_by_its_own_hint(name, mistake, run):
     assert status == 1 and f"A known mistake: {' '.join(hint.split())}" in told, told
 
 
+@pytest.mark.parametrize(
+    "name, mistake", [("dropout_backward", "python_divides_by_zero"), ("walk", "recursive")]
+)
+def test_a_known_mistake_that_fails_in_the_learners_own_file_is_told(name, mistake, run):
+    """The line of the file stands in front of what Python says."""
+    (function,) = (m for m in EXERCISES[name].mistakes if m.__name__ == mistake)
+    write(name, inspect.getsource(function).replace(f"def {mistake}", f"def {name}"))
+    hint = " ".join(EXERCISES[name].mistakes[function].split())
+    status, told = run(name)
+    assert status == 1 and f"{name}.py, line" in told and f"A known mistake: {hint}" in told, told
+
+
 def numbers(value) -> list[float]:
     """All that is in a result, with its shapes."""
     if isinstance(value, str):
@@ -138,16 +152,17 @@ def test_a_solution_lies_in_memory_of_its_own(name):
 
 
 @pytest.mark.parametrize("name", EXERCISES)
-def test_a_solution_gives_the_dtype_it_was_given(name):
-    """What a learner's results are held to."""
+def test_every_version_gives_the_dtype_it_was_given(name):
+    """What a learner's results are held to: a mistake of another dtype would never be named."""
     exercise = EXERCISES[name]
     for probe in (exercise.example(), *exercise.probes(np.random.default_rng(7))):
         if not [*checker._arrays(probe)]:
             continue
         for given, dtype in ((probe, np.float64), (checker._as_float32(probe), np.float32)):
-            results = checker.outcome(exercise, exercise.solution, given).results
-            dtypes = {r.dtype for r in results if isinstance(r, checker.ARRAY)}
-            assert {d for d in dtypes if d.kind == "f"} <= {np.dtype(dtype)}
+            for version in (exercise.solution, *exercise.mistakes):
+                results = checker.outcome(exercise, version, given).results
+                dtypes = {r.dtype for r in results if isinstance(r, checker.ARRAY)}
+                assert dtypes <= {np.dtype(dtype)}, version.__name__
 
 
 @pytest.mark.parametrize("turn", [1, -1])
@@ -405,6 +420,28 @@ def test_a_loop_that_catches_everything_is_ended():
     assert not done.stderr
 
 
+def test_the_fourth_alarm_ends_the_program(monkeypatch):
+    """A learner's `except:` may catch the first three, and return in time."""
+
+    class Ended(BaseException):
+        pass
+
+    def end(status):
+        raise Ended(status)
+
+    told = io.BytesIO()  # what is only buffered is lost
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(sys, "__stdout__", io.TextIOWrapper(told))
+    with learner._limit():
+        for _ in range(3):
+            with pytest.raises(learner._TimeUp):
+                signal.raise_signal(signal.SIGALRM)
+            assert not told.getvalue()
+        with pytest.raises(Ended, match="^1$"):
+            signal.raise_signal(signal.SIGALRM)
+    assert b"`except:` that catches everything" in told.getvalue()
+
+
 def test_what_a_function_prints_is_shown_but_not_all(run):
     write("accumulate", RIGHT.replace("    ret", "    for i in range(5): print('i', i)\n    ret"))
     status, told = run("accumulate")
@@ -553,6 +590,11 @@ def test_the_line_that_failed_is_the_innermost(run):
 @pytest.mark.parametrize("name", EXERCISES)
 def test_a_stub_says_all_but_how(name):
     exercise = EXERCISES[name]
+    for text in (exercise.text(solved=False), exercise.text(solved=True)):
+        assert text.splitlines()[:2] == [
+            f"# Chapter {exercise.chapter}. {exercise.question}",
+            f"# To check it: python -m tinynet.exercises {name}",
+        ]
     stub, solved = (ast.parse(exercise.text(solved=s)) for s in (False, True))
     own, full = (next(n for n in t.body if isinstance(n, ast.FunctionDef)) for t in (stub, solved))
     assert ast.get_docstring(own) == ast.get_docstring(full)

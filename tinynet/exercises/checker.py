@@ -178,8 +178,12 @@ def _same(a: Outcome, b: Outcome) -> bool:
 
 
 def _close(got: Any, expected: Any) -> np.ndarray:
-    size = np.abs(expected[np.isfinite(expected)]).max(initial=0)
-    return np.asarray(np.isclose(got, expected, rtol=0, atol=RTOL * size, equal_nan=True))
+    atol = RTOL * _largest(expected)
+    return np.asarray(np.isclose(got, expected, rtol=0, atol=atol, equal_nan=True))
+
+
+def _largest(array: Any) -> float:
+    return np.abs(array[np.isfinite(array)]).max(initial=0)
 
 
 def _kind(value: Any) -> str:
@@ -213,7 +217,7 @@ def _grids(got: np.ndarray, expected: np.ndarray) -> list[str]:
     if not _fits(expected):
         at = tuple(int(i) for i in np.argwhere(wrong)[0])
         return [f"    {count}; the first: at {list(at)} got {got[at]:.6g}, not {expected[at]:.6g}"]
-    left = [" got", *_table(_rows(got, wrong))]
+    left = [" got", *_table(_rows(got, wrong, _largest(expected)))]
     right = [" expected", *_table(_rows(expected))]
     width = max(map(len, left)) + 4
     lines = [f"    {a:<{width}}{b}".rstrip() for a, b in zip_longest(left, right, fillvalue="")]
@@ -225,12 +229,16 @@ def _fits(array: np.ndarray) -> bool:
     return array.size <= CELLS and all(n == 1 for n in array.shape[:-2])
 
 
-def _rows(array: np.ndarray, marked: np.ndarray | None = None) -> list[list[str]]:
-    """Each value as text, a `*` behind those marked. What is rounding beside the largest is 0."""
+def _rows(
+    array: np.ndarray, marked: np.ndarray | None = None, largest: float | None = None
+) -> list[list[str]]:
+    """Each value as text, a `*` behind those marked. What is rounding beside `largest`, or else
+    beside the largest of them, is 0.
+    """
     shape = (-1, array.shape[-1] if array.ndim else 1)
     marks = (np.zeros(array.shape, bool) if marked is None else marked).reshape(shape)
     shown = array.astype(float).reshape(shape)
-    shown[np.abs(shown) < RTOL * np.abs(shown).max(initial=0)] = 0
+    shown[np.abs(shown) < RTOL * (_largest(shown) if largest is None else largest)] = 0
     rows = zip(shown, marks, strict=True)
     return [[f"{v:.5g}{'*' if m else ''}" for v, m in zip(*row, strict=True)] for row in rows]
 
