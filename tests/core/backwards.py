@@ -118,6 +118,12 @@ def raise_if_used(ctx: Any, x: Any, dy: Any) -> Any:
     return dx
 
 
+def raise_if_not_last(ctx: Any, x: Any, dy: Any) -> Any:
+    if not np.array_equal(x, ctx.kept["x"]):
+        raise ValueError("not the last call")
+    return 2 * x * dy
+
+
 def first_again(ctx: Any, x: Any, dy: Any) -> Any:
     if not isinstance(ctx.own, tuple):
         ctx.own = (2 * x * dy,)

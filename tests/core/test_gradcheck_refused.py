@@ -10,7 +10,7 @@ import pytest
 import tinynet
 import tinynet.functional as F
 from tinynet import GradcheckError, gradcheck, nn
-from tinynet.gradcheck import UncheckedWarning
+from tinynet.gradcheck import KinkWarning, PrecisionWarning, UncheckedWarning
 
 
 @pytest.fixture
@@ -64,14 +64,34 @@ def test_leaves_that_were_not_given_are_told(x):
     b = tinynet.tensor(np.ones(2), requires_grad=True)
     b.grad = tinynet.tensor([7.0, 8.0], dtype=np.float64)
     words = r"depends on 2 leaves that it was not given \(shapes \((4, 2|2,)\), \((4, 2|2,)\)\)"
-    with pytest.warns(UncheckedWarning, match=words) as told:
+    with pytest.warns(UncheckedWarning, match=words):
         assert gradcheck(lambda x: F.tanh(x @ w + b) @ w.T * b.sum(), [x])
-    assert told[0].filename == __file__
     assert w.grad is None and b.grad.tolist() == [7, 8]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         w.requires_grad = b.requires_grad = False
         assert gradcheck(lambda x: F.tanh(x @ w + b) * x.sum(), [x])
+
+
+def not_in_float32(x):
+    if x.dtype == np.float32:
+        raise TypeError
+    return x * x
+
+
+@pytest.mark.parametrize(
+    "kind, fn",
+    [
+        (KinkWarning, lambda x: F.relu(x - 1)),
+        (PrecisionWarning, not_in_float32),
+        (PrecisionWarning, lambda x: (x * 100).exp()),
+        (UncheckedWarning, lambda x: x * tinynet.tensor(2.0, requires_grad=True)),
+    ],
+)
+def test_a_warning_points_at_the_line_that_called(kind, fn):
+    with pytest.warns(kind) as told:
+        gradcheck(fn, [np.array([1.0, 2.0])])
+    assert [w.filename for w in told] == [__file__]
 
 
 @pytest.mark.parametrize("count", [1, 10, 11])

@@ -34,6 +34,7 @@ from backwards import (
     mean,
     operation,
     overwrite_own,
+    raise_if_not_last,
     raise_if_used,
     real,
     round_and_round,
@@ -192,6 +193,12 @@ TABLE = [
         square(lambda ctx, x, dy: 2 * ctx.kept["stack"].pop() * dy),
         [X],
     ),
+    Wrong(
+        "x of the last call alone, and it says so",
+        "gradcheck: ValueError " + AGAIN + " before this one's, and else not: not the last call",
+        square(raise_if_not_last),
+        [X],
+    ),
     Wrong("a cache by shape", "is wrong with other values", square(cache), [X]),
     Wrong(
         "signs of the first call, where others meet a kink that the complex step does not see",
@@ -259,6 +266,14 @@ TABLE = [
     Wrong("a mean's gradient negative", WRONG, mean(-1), [BIG[:20, :20]]),
     Wrong("a mean's gradient twice", WRONG, mean(2), [BIG[:20, :20]]),
     Wrong("the same, not complex", WRONG, mean(2, real(np.mean)), [BIG[:20, :20]]),
+    Wrong(
+        "of a sum that is always 1, not complex, a gradient that is not 0",
+        WRONG,
+        operation(
+            real(lambda x: (np.exp(x) / np.exp(x).sum()).sum()), lambda ctx, x, dy: 1e-9 * x * dy
+        ),
+        [X],
+    ),
     Wrong(
         "a second input of little weight",
         WRONG,
@@ -353,6 +368,7 @@ TABLE = [
         [TIES, TIES],
     ),
     Wrong("5 at a kink", "at a kink: numerical from", at_zero(5), [np.array([0.0, 1, -1])]),
+    Wrong("1.01 at a kink", "at a kink: numerical from", at_zero(1.01), [np.array([0.0, 1, -1])]),
     Wrong("NaN at a kink", "analytical nan, at a kink", at_zero(np.nan), [np.array([0.0, 1, -1])]),
     # what cannot be checked
     Wrong(
