@@ -90,6 +90,12 @@ RIGHT = {
     "many of many at a kink": (F.relu, [np.where(np.arange(400) % 2, 1.5, 0.0)]),
     "whole numbers beside": (lambda x: (x * x, x.argmax()), [X]),
     "one of equal maxima": (lambda x: x.max(), [TIES]),
+    "flat, as the smaller steps alone see, of small values": (
+        operation(
+            real(lambda x: 1e-10 * (1 + np.maximum(x, 0))), lambda ctx, x, dy: 1e-10 * dy * (x > 0)
+        ),
+        [np.array([-5e-5, -5e-4, 1.0])],
+    ),
     "ReLU near its kinks": (lambda x, w: F.relu(x @ w).sum(), [X, W]),
 }
 

@@ -384,6 +384,18 @@ TABLE = [
         [X],
     ),
     Wrong(
+        "rounded within, of right ones: 1 - cos(x) next to 0",
+        "cannot be checked: central differences give",
+        operation(real(lambda x: 1 - np.cos(x)), lambda ctx, x, dy: dy * np.sin(x)),
+        [np.array([3e-7])],
+    ),
+    Wrong(
+        "the same: 1 + tanh(x) far below 0, where no other output is larger",
+        "cannot be checked: central differences give",
+        operation(real(lambda x: 1 + np.tanh(x)), lambda ctx, x, dy: dy / np.cosh(x) ** 2),
+        [np.array([-12.0, -13.0])],
+    ),
+    Wrong(
         "the derivative is infinite",
         "gives NaN or infinity next to",
         operation(

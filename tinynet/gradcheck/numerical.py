@@ -208,7 +208,8 @@ class Numerical:
                         noise = np.where(kink, 0, np.maximum(abs(gap), 10 * abs(gap_before)))
                         found = R, error, kink, left_at_0, right_at_0, noise
                         better = (error < best[1]) | refuted  # never for NaN
-                        better &= ~(lost & again)  # no wonder at steps as small as these
+                        # No wonder at steps as small as these; nor after steps that saw a slope.
+                        better &= ~(lost & (again | (apart > 10 * best[1])))
                         best = [np.where(better, *pair) for pair in zip(found, best, strict=True)]
                     if (best[1] <= 1e-8 * np.abs(best[0]).max(initial=0)).all():
                         break
