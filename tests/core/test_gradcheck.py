@@ -78,6 +78,15 @@ def test_the_table_shows_the_worst_ten_worst_first(x):
     ]
 
 
+def test_no_more_are_looked_at_twice_than_are_told(rng, monkeypatch):
+    """By central differences, where the complex step found them wrong."""
+    seen, central = [], Numerical.central
+    monkeypatch.setattr(Numerical, "central", lambda self, u: seen.append(u) or central(self, u))
+    with pytest.raises(GradcheckError, match="wrong: 30 of 30 of picture"):
+        gradcheck(broken(lambda dx, x: 2 * dx), [rng.uniform(0.5, 1.5, 30)])
+    assert len(seen) == report.WORST + check.TOGETHER
+
+
 def test_what_is_right_by_its_own_tolerance_is_not_among_the_worst():
     """However large its difference: of a large gradient more is allowed."""
     square = broken(lambda dx, x: dx * [1.005, 1.5, 0.995, 2.5])
@@ -270,6 +279,37 @@ def test_steep_and_strongly_bent_functions():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert gradcheck(lambda x: Bent.apply(x), [np.array([1e-4, 2.0])])
+
+
+@pytest.mark.parametrize(
+    "fn, x, sizes, steps",
+    [
+        (lambda x: x * x, 0.5, [1], 3),
+        (lambda x: x * x, 2.0, [2], 3),
+        (lambda x: x * 0 + 1, 0.5, [1], 3),  # nothing moves
+        (lambda x: x.log(), 1e-10, [1, 1e-10], 8 + 3),
+        (lambda x: x + 1e8 - 1e8, 2.0, [2], 8),  # nothing better is to be found
+        (lambda x: x + 1e8 - 1e8, 0.5, [1, 0.5], 8 + 8),
+    ],
+)
+def test_central_differences_take_no_more_steps_than_they_need(fn, x, sizes, steps, monkeypatch):
+    """Small ones only where the large ones found no slope, and none after a good one."""
+
+    def sizes_of(name):
+        seen, own = [], getattr(Numerical, name)
+
+        def spy(self, u, size, *rest):
+            seen.append(size)
+            return own(self, u, size, *rest)
+
+        monkeypatch.setattr(Numerical, name, spy)
+        return seen
+
+    with borrowed(fn, [np.array(x)]) as subject, np.errstate(all="ignore"):
+        numerical = Numerical(subject, np.ones(1), check.EPS, np.random.default_rng(0))
+        began, moved = sizes_of("_approach"), sizes_of("_moved")
+        numerical.central({0: np.array(1.0)})
+    assert began == pytest.approx(sizes) and len(moved) == 2 * steps
 
 
 def test_upstream_gradients_are_random():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +64,10 @@ RIGHT = {
     ),
     "a large constant": (lambda x: x + 1e8, [X]),
     "steep": (lambda x: (x * 50).exp(), [np.array([0.1, -0.2])]),
+    "so steep that differences see few digits": (
+        lambda x: functools.reduce(lambda x, _: 3.9 * x * (1 - x), range(26), x),
+        [np.array([0.3, 0.6])],
+    ),
     "badly conditioned": (lambda x: (x - 1.0000001).log(), [np.array([1.0001, 1.1])]),
     "0 at a kink between 1 and 2": (
         operation(
