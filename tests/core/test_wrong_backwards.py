@@ -488,3 +488,4 @@ def test_looser_tolerances_hold_for_all_checks() -> None:
     with pytest.raises(GradcheckError, match=WRONG):
         gradcheck(coarse, [X])
     assert gradcheck(coarse, [X], rtol=1e-3) and gradcheck(coarse, [X], eps=1e-6, atol=1e-5)
+    assert gradcheck(scaled(1, real(np.square)), [X], eps=1e-9, atol=1e-3)  # three steps at least

@@ -13,9 +13,9 @@ def like(template: np.ndarray, values: np.ndarray) -> np.ndarray:
     """
     strides = [s // template.itemsize * values.itemsize for s in template.strides]
     reach = [s * (n - 1) for s, n in zip(strides, values.shape, strict=True)]
-    start, stop = sum(min(r, 0) for r in reach), sum(max(r, 0) for r in reach)
-    memory = np.empty((stop - start) // values.itemsize + 1, values.dtype)
-    copy = np.ndarray(values.shape, values.dtype, memory, -start, strides)
+    memory = np.empty(sum(map(abs, reach)) + values.itemsize, np.uint8)
+    first = -sum(min(r, 0) for r in reach)
+    copy = np.ndarray(values.shape, values.dtype, memory, first, strides)
     copy[...] = values
     return copy if np.array_equal(copy, values, equal_nan=True) else values.copy()
 
