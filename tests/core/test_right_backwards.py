@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ from backwards import (
 import tinynet
 import tinynet.functional as F
 from tinynet import GradcheckError, gradcheck
-from tinynet.gradcheck import PrecisionWarning
+from tinynet.gradcheck import KinkWarning, PrecisionWarning
 from tinynet.gradcheck.numerical import Numerical
 from tinynet.gradcheck.subject import borrowed
 
@@ -76,6 +77,19 @@ RIGHT = {
         ),
         [np.array([0.0, 1, -1])],
     ),
+    "logarithms that are not there for values in other places": (
+        lambda x: (x - np.arange(4.0)).log(),
+        [np.arange(4) + 0.5],
+    ),
+    "an exponential too large for float32": (lambda x: (x * 100).exp(), [np.array([1.0, 2.0])]),
+    "inputs too large for float32": (lambda x: x * 1e-39, [1e39 * X]),
+    "a root that is left out beyond its end": (
+        operation(
+            lambda x, m: x * np.where(m.real > 1, 0, np.sqrt(1 - m)),
+            lambda ctx, x, m, dy: (dy * np.where(m > 1, 0, np.sqrt(1 - m)), None),
+        ),
+        [X[0], tinynet.tensor([1.0, 0.5, 0.25])],
+    ),
     "a mask": (
         lambda x, m: F.softmax(x + m),
         [X[:3], tinynet.tensor(np.where(np.tri(3), 0, -np.inf))],
@@ -105,10 +119,13 @@ RIGHT = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_backward_passes(name: str) -> None:
-    assert gradcheck(*RIGHT[name])
+    """And what is tried on the way is not told: a logarithm beyond its end, a square too large."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert gradcheck(*RIGHT[name])
+    assert {w.category for w in told} <= {KinkWarning, PrecisionWarning}
 
 
 def test_a_large_input_is_checked_along_several_directions(monkeypatch: Any) -> None:

@@ -341,7 +341,9 @@ def _far(
     """Which elements are not `exact`: to rtol of the largest of the same output, or to what
     rounding makes of a sum that cancels.
     """
-    parts = zip(s.apart(np.abs(y - exact)), s.apart(exact), s.apart(rounding), strict=True)
+    with np.errstate(invalid="ignore"):  # both infinite: NaN, which is far
+        apart = np.abs(y - exact)
+    parts = zip(s.apart(apart), s.apart(exact), s.apart(rounding), strict=True)
     return in_a_row([~(far <= rtol * np.abs(e).max(initial=0) + r) for far, e, r in parts])
 
 
