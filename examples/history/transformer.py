@@ -29,32 +29,22 @@ from tinynet.optim.lr_scheduler import Cosine, WarmUp
 from tinynet.program import Program, Recipe, Translations
 
 START = nn.init.xavier()
+GERMAN = """null ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn
+fünfzehn sechzehn siebzehn achtzehn neunzehn zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig
+neunzig hundert tausend""".split()
+ENGLISH = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
+fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety
+hundred thousand""".split()
 
 
-def named(words: str) -> dict[int, str]:
-    """Numbers that have a word of their own, and these words."""
-    return dict(zip([*range(20), *range(20, 100, 10), 100, 1000], words.split(), strict=True))
-
-
-GERMAN = named("""
-null ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn
-sechzehn siebzehn achtzehn neunzehn zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig
-hundert tausend""")
-ENGLISH = named("""
-zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
-sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety
-hundred thousand""")
-
-
-def spell(n: int, names: dict[int, str]) -> Words:
+def spell(n: int, names: Words) -> Words:
     """The parts of a number's word, 0 to 999,999."""
-    for unit in (1000, 100):
+    for unit, name in ((1000, names[-1]), (100, names[-2])):
         if n >= unit:
-            rest = spell(n % unit, names) if n % unit else []
-            return [*spell(n // unit, names), names[unit], *rest]
-    if n in names:
-        return [names[n]]
-    one, ten = names[n % 10], names[n - n % 10]
+            return [*spell(n // unit, names), name, *(spell(n % unit, names) if n % unit else [])]
+    if n < 20 or n % 10 == 0:
+        return [names[n if n < 20 else 18 + n // 10]]
+    one, ten = names[n % 10], names[18 + n // 10]
     return [one, "und", ten] if names is GERMAN else [ten, one]
 
 
