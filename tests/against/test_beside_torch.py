@@ -41,6 +41,7 @@ def test_torch_checks_our_gradients():
     both = torch_function(Both)
     assert torch.autograd.gradcheck(lambda x: both(x, 3.0), [double(3, 4)])
     assert torch.autograd.gradcheck(lambda x: both(x, 3.0)[1], [double(3, 4)])
+    assert both.__name__ == "Both"
     linear = torch_function(Linear)
     assert torch.autograd.gradcheck(
         lambda *a: linear(*a, relu=False), [double(2, 3), double(4, 3), double(4)]
@@ -91,6 +92,31 @@ class Row(tinynet.Function):
 def test_a_row_of_one_result_is_a_row():
     (y,) = torch_function(Row)(torch.ones(2))
     assert y.tolist() == [2, 2]
+
+
+class Largest(tinynet.Function):
+    """Where it is, whether it is positive, and itself."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.place, ctx.shape = x.argmax(), x.shape
+        return np.array(ctx.place), x.max() > 0, x.max()
+
+    @staticmethod
+    def backward(ctx, di, dk, dy):
+        dx = np.zeros(ctx.shape)
+        dx[ctx.place] = dy
+        return dx
+
+
+def test_results_that_are_no_floats_get_no_gradient():
+    """Wherever they stand."""
+    x = torch.tensor([1.0, 3.0, 2.0], dtype=torch.float64, requires_grad=True)
+    place, positive, y = torch_function(Largest)(x)
+    assert (place.item(), positive.item(), y.item()) == (1, True, 3)
+    assert [each.requires_grad for each in (place, positive, y)] == [False, False, True]
+    (5 * y).backward()
+    assert x.grad.tolist() == [0, 5, 0]
 
 
 def test_a_second_derivative_is_refused():

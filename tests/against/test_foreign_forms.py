@@ -81,6 +81,13 @@ def test_fields_that_end_nowhere(data):
     assert list(fields(memoryview(b""))) == []
 
 
+def test_a_number_is_of_ten_bytes_at_most():
+    """They hold 64 bits; a negative one has all ten."""
+    assert list(fields(memoryview(whole(1, 2**64 - 1)))) == [(1, 2**64 - 1)]
+    with pytest.raises(ValueError, match="a number without an end at byte 1"):
+        list(fields(memoryview(whole(1, 2**70))))
+
+
 FLAT = np.arange(6.0)
 SHAPES = {
     "in a row": part(7, part(1, number(2) + number(3))),
@@ -143,8 +150,13 @@ def test_caffe_files_that_hold_no_net(data: bytes, words: str, tmp_path: Path) -
     path.write_bytes(data)
     with pytest.raises(ModelFileError, match=words):
         read_caffe(path)
-    with pytest.raises(ModelFileError, match="cannot be read"):
-        read_caffe(tmp_path)
+
+
+@pytest.mark.parametrize("read", [read_caffe, read_torch])
+def test_what_is_no_file_at_all(read: Any, tmp_path: Path) -> None:
+    for path, why in ((tmp_path, "Is a directory"), (tmp_path / "none", "No such file")):
+        with pytest.raises(ModelFileError, match=f"{path} cannot be read: {why}"):
+            read(path)
 
 
 # ------------------------------------------------------------------------- torch's
@@ -285,6 +297,16 @@ class Storage:
         self.said = said
 
 
+class Rebuilt:
+    """Written as torch writes a tensor."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+
+    def __reduce__(self) -> Any:
+        return torch._utils._rebuild_tensor_v2, self.arguments
+
+
 def with_storages(what: Any) -> bytes:
     file = io.BytesIO()
     Said(file, 2).dump(what)
@@ -325,6 +347,9 @@ def test_every_word_that_a_pickle_of_weights_may_use() -> None:
     assert seen >= EVERY
 
 
+FLOATS = Storage("storage", torch.FloatStorage, "0", "cpu", 2)
+
+
 @pytest.mark.parametrize(
     "data, why",
     [
@@ -333,6 +358,12 @@ def test_every_word_that_a_pickle_of_weights_may_use() -> None:
         (with_storages({"w": Storage("storage", Path, "0", "cpu", 2)}), "a storage of Path"),
         (b"ctorch._utils\n_rebuild_parameter\n(K\x01tR.",
          "torch._utils _rebuild_parameter, which would be run"),
+        (b"ccollections\nOrderedDict\n]\x85R.", "collections OrderedDict, which would be run"),
+        (b"cbuiltins\nlist\n)R.", "builtins list, which would be run"),
+        (with_storages(Rebuilt("3", 0, (2,), (1,))), "a tensor without a storage"),
+        (with_storages(Rebuilt(FLOATS, 0.5, (2,), (1,))), "a tensor without a storage"),
+        (with_storages(Rebuilt(FLOATS, 0, (2.0,), (1,))), "a tensor without a storage"),
+        (with_storages(Rebuilt(FLOATS, 0, (2,), ("1",))), "a tensor without a storage"),
     ],
 )  # fmt: skip
 def test_what_a_pickle_of_weights_does_not_hold(data: bytes, why: str) -> None:
@@ -374,7 +405,7 @@ def test_whatever_an_odd_file_makes_of_the_reader_it_is_said_in_words(
 def test_a_pickle_is_as_long_as_names_and_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted from where it begins: old files hold several, one after the other."""
     data = pickle.dumps(["w" * 40] * 3, 2)
-    monkeypatch.setattr(foreign, "LARGEST", len(data))
+    monkeypatch.setattr(foreign, "LARGEST", len(data) - 1)  # the place of its last byte
     file = io.BytesIO(data * 3)
     assert [unpickled(file) for _ in range(3)] == [["w" * 40] * 3] * 3
     monkeypatch.setattr(foreign, "LARGEST", len(data) - 2)

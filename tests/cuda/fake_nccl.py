@@ -57,6 +57,7 @@ class Communicator:
         assert streams.current_gpu() == self.gpu
         stream = self.nccl.streams[ptr]
         of, to = block_at(source), block_at(target)
+        assert stream.device_id == of.device_id == to.device_id == self.gpu
         streams.operate("allGather", stream, [of], [to])
         size = count * {self.nccl.NCCL_FLOAT32: 4, self.nccl.NCCL_FLOAT64: 8}[kind]
         first, begin = source - of.bytes.ctypes.data, target - to.bytes.ctypes.data

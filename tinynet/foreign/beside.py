@@ -63,11 +63,8 @@ def torch_function(function: type[Function]) -> Callable[..., Any]:
             needs = ctx.needs_input_grad[1:]
             made = function.apply(*map(ours, args, needs), **options)
             several = made if isinstance(made, tuple) else (made,)
-            ctx.node = several[0].node[0] if several[0].node else None
+            ctx.node = next((y.node[0] for y in several if y.node), None)  # integers have none
             given = tuple(torch.from_numpy(np.array(y.data)) for y in several)
-            ctx.mark_non_differentiable(
-                *(y for y in given if not y.is_floating_point() and not y.is_complex())
-            )
             return given if isinstance(made, tuple) else given[0]
 
         @staticmethod

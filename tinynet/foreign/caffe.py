@@ -102,11 +102,9 @@ def _number(data: memoryview, at: int) -> tuple[int, int]:
     """The number that begins at a byte, and where it ends: seven bits a byte, the lowest first; the
     eighth says that another one follows.
     """
-    value = shift = 0
-    while shift < 64:
-        byte = data[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
+    value = 0
+    for i, byte in enumerate(data[at : at + 10]):  # ten groups hold 64 bits
+        value |= (byte & 127) << 7 * i
         if byte < 128:
-            return value, at
+            return value, at + i + 1
     raise ValueError(f"a number without an end at byte {at}")

@@ -137,8 +137,8 @@ def _array(part: Part, storages: dict[str, np.ndarray]) -> np.ndarray:
     count = math.prod(part.shape)
     steps = [(n - 1) * s for n, s in zip(part.shape, part.strides, strict=True)]
     last = part.offset + sum(steps)
-    fits = min(part.shape, default=0) >= 0 and min(part.strides, default=0) >= 0
-    if not fits or part.offset < 0 or count > len(flat) or (count and last >= len(flat)):
+    fits = all(n >= 0 for n in (part.offset, *part.shape, *part.strides))
+    if not fits or count > len(flat) or (count and last >= len(flat)):
         raise ValueError(f"a tensor {part.shape} outside of its storage")
     if count == 0:
         return np.zeros(part.shape, part.storage.dtype)

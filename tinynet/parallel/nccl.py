@@ -46,8 +46,7 @@ class NcclSums:
 
     def begin_gather(self, array: Any, device: CudaDevice) -> tuple[Summing, Any]:
         """Begin to gather arrays (rows, width) of one size from all ranks; see Ranks."""
-        with device.activate("gather"):
-            whole = cupy.empty((self.ranks.size * len(array), *array.shape[1:]), array.dtype)
+        whole = device.empty((self.ranks.size * len(array), *array.shape[1:]), array.dtype)
         size, target = array.size, whole.data.ptr
 
         def collect(communicator: Any, place: int, kind: int, stream: int) -> None:
@@ -71,6 +70,7 @@ class NcclSums:
             key = self.ranks.first(self.nccl.get_unique_id)
             with device._lane.gpu:
                 made = self.nccl.NcclCommunicator(self.ranks.size, key, self.ranks.rank)
+                # The null stream, which others may use, must not wait for other ranks.
                 self.known[device] = made, cupy.cuda.Stream(non_blocking=True)
         return self.known[device]
 

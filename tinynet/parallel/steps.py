@@ -55,13 +55,13 @@ class Steps:
 class SharedSteps(Steps):
     """The steps of several ranks with the same parameters."""
 
-    def __init__(self, ranks: Ranks, parameters: Iterable[Tensor], factors: bool = False):
+    def __init__(self, ranks: Ranks, parameters: Iterable[Tensor], factors: bool):
         self.ranks, self.parameters = ranks, list(parameters)
         self.factors = Factors() if factors else None
         self.buckets: list[Bucket] = []
         self.place: dict[Tensor, Bucket] = {}
-        self.weight = 1.0  # of this rank in the batch, from 0 to 1
-        self.counts: Sequence[int] = ()  # examples of each rank in this batch
+        self.weight: float  # of this rank in the batch, from 0 to 1; set by share, as counts
+        self.counts: Sequence[int]  # examples of each rank in this batch
         self.sent = 0.0  # bytes that leave this rank by rings, since the start
         self.gpus: Any = None  # who sums on GPUs
 
