@@ -89,7 +89,8 @@ def test_sums_give_the_whole_batchs_gradients(devices, nccl):
     # one communicator and one stream a device
     assert len({(gpu, ptr) for gpu, ptr, _ in nccl.calls}) == len(how.gpus.known)
     lanes = {device._lane.stream.ptr for device in how.gpus.known}
-    assert not lanes & {ptr for _, ptr, _ in nccl.calls}  # on streams of their own
+    assert not lanes & {ptr for _, ptr, _ in nccl.calls}  # on streams of their own,
+    assert all(nccl.streams[ptr].non_blocking for _, ptr, _ in nccl.calls)  # which hold up no other
 
 
 @pytest.mark.parametrize("devices", [["cuda:0", "cuda:0"], ["cuda:0", "cuda:1"]])
@@ -100,6 +101,21 @@ def test_gathered_factors_give_the_whole_batchs_gradients(devices, nccl):
         np.testing.assert_allclose(mine, its, rtol=1e-6, atol=1e-7)
     assert len(how.factors.weights) == 1
     assert len(nccl.calls) == 3 * (len(how.buckets) + 1 + 2)  # x and dy of a layer
+
+
+def test_all_that_runs_in_a_step_has_its_name_and_its_batch(nccl, monkeypatch):
+    """A message about too little memory says them."""
+    gpu, told = type(tinynet.device("cuda:0")), []
+    activate = gpu.activate
+
+    def spy(self: Any, operation: str = "", arrays: Any = ()) -> Any:
+        told.append((operation, *(getattr(array, "shape", None) for array in arrays)))
+        return activate(self, operation, arrays)
+
+    monkeypatch.setattr(gpu, "activate", spy)
+    train(["cuda:0", "cuda:0"], Two(), batches=1, factors=True)
+    assert {("factors", (4, 12), (4, 16)), ("factors", (8, 12), (8, 16))} < {*told}
+    assert {("bucket", (16,)), ("bucket", (3, 16)), ("bucket", (3,)), ("backward",)} < {*told}
 
 
 def test_what_is_summed_lives_as_long_as_its_sum(nccl):
@@ -146,8 +162,11 @@ def test_the_first_bucket_goes_before_the_last_gradient(nccl, monkeypatch):
     assert "sum" in events[events.index("gradient") : last]
 
 
-def test_missing_nccl_is_told(nccl):
+@pytest.mark.parametrize("built", [True, False])  # whether CuPy was built with it
+def test_missing_nccl_is_told(built, nccl, monkeypatch):
     nccl.available = False
+    if not built:
+        monkeypatch.delattr(sys.modules["cupy"].cuda, "nccl")
     with pytest.raises(RanksError, match="expected NCCL.*pip install nvidia-nccl"):
         train(["cuda:0", "cuda:0"], Two(), batches=1)
 

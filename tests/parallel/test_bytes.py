@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from same import Same
+from same import Done, Same
 
 import tinynet
 import tinynet.functional as F
@@ -124,17 +125,18 @@ def test_a_layer_used_twice_or_of_no_batch_keeps_its_gradient(kind, chosen):
 
 
 def test_each_dw_is_computed_once(monkeypatch):
-    """That of a layer that exchanges factors, of all rows alone."""
+    """That of a layer that exchanges factors, of all rows alone; and nothing else beside it."""
     kernels, asked = tinynet.device("cpu").kernels, []
     backward = kernels.linear_backward
 
     def spy(dy: Any, x: Any, weight: Any, needs: Any, y: Any) -> Any:
-        asked.append(needs[1])
+        asked.append(needs)
         return backward(dy, x, weight, needs, y)
 
     monkeypatch.setattr(kernels, "linear_backward", spy)
     _, how = step(Same(2), True)
-    assert len(how.factors.weights) > 1 and sum(asked) == 2 * len(LAYERS)
+    assert len(how.factors.weights) > 1
+    assert np.sum(asked, axis=0).tolist() == [2 * len(LAYERS)] * 3  # of dx, dw, db, in two steps
 
 
 def test_a_bucket_holds_zeros_where_nothing_came():
@@ -189,27 +191,59 @@ def test_buckets_begin_in_the_order_in_which_they_are_full():
 
 
 def test_sums_begin_while_backward_goes_on(monkeypatch):
-    """Each layer's as soon as it has been visited, not all of them at the end."""
-    visits, began, walk = [], [], steps.walk
+    """Each layer's as soon as it has been visited, not all of them at the end. MPI moves bytes
+    while it is asked: at every visit.
+    """
+    visits, began, asked, walk = [], [], set(), steps.walk
 
     def counted(*given: Any) -> Any:
         for visit in walk(*given):
             visits.append(visit[0].function.__name__)
             yield visit
 
+    class Asked(Done):
+        def Test(self) -> bool:
+            asked.add((self, len(visits)))
+            return False
+
     class Spy(Same):
         def begin_sum(self, array: np.ndarray) -> Any:
             began.append(len(visits))
-            return super().begin_sum(array)
+            super().begin_sum(array)
+            return Asked()
 
     monkeypatch.setattr(steps, "walk", counted)
     monkeypatch.setattr(steps, "BUCKET", 1)
     net = nn.Sequential(*(nn.Linear(3, 3) for _ in range(6)))
     how: Any = steps.steps_of(Spy(2), net.parameters())
     for _ in range(2):
-        visits.clear()
-        began.clear()
+        for told in (visits, began, asked):
+            told.clear()
         with how.share(2, 2):
             how.backward(net(tinynet.tensor(np.ones((2, 3), np.float32))).sum())
     layers = [number for number, name in enumerate(visits, 1) if name == "Linear"]
     assert len(layers) == 6 and began == [number for number in layers for _ in range(2)]
+    assert len(asked) == sum(len(visits) + 1 - number for number in began)
+
+
+def test_the_gradients_of_a_visit_are_gone_while_the_next_operation_works():
+    """As without ranks: their memory is free for it."""
+    arrived: list[Any] = []
+
+    class Seen(tinynet.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx: Any, dy: Any) -> Any:
+            assert [gradient() for gradient in arrived] == [None] * len(arrived)
+            arrived.append(weakref.ref(dy))
+            return 2 * dy
+
+    Seen.ours = True  # no copy is made of what it gives
+    p = nn.Parameter(np.ones(3, np.float32))
+    how: Any = steps.steps_of(Same(2), [p])
+    with how.share(1, 1):
+        how.backward(Seen.apply(Seen.apply(Seen.apply(p))).sum())
+    assert len(arrived) == 3 and p.grad.tolist() == [8, 8, 8]

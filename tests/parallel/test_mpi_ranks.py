@@ -76,6 +76,13 @@ def test_who_and_where():
     assert of.mpi.COMM_WORLD.ended == 7
 
 
+def test_one_process_is_a_job_of_one_rank():
+    assert (ALONE.rank, ALONE.size, ALONE.local, ALONE.beside) == (0, 1, 0, 1)
+    assert ALONE.name == f"rank 0 on {ALONE.host}"
+    assert ALONE.gather("mine") == ["mine"] and ALONE.first(lambda: 3) == 3 == ALONE.sum(3)
+    assert ALONE.failures("full") == (["full"], True)
+
+
 @pytest.mark.parametrize("rank", [0, 1, 2])
 def test_values_and_sums_are_in_the_order_of_ranks(rank):
     assert job(World(rank, 3, ["x", "y"])).gather("mine") == ["x", "y"][:rank] + ["mine"] + [
@@ -142,8 +149,9 @@ def test_one_failure_of_all_and_several():
         ["rank 0: full", "rank 1: full", "rank 2: the \u00e4 cable"], True
     )  # fmt: skip
     assert job(World(2, 3, other)).failures("full") == ([], True)  # rank 0 speaks for all
-    long = "x" * 2 * TEXT
-    assert job(World(0, 2, [words("x" * (TEXT - 1))])).failures(long) == (["x" * (TEXT - 1)], True)
+    long = "x" * (TEXT - 2) + "\u00e4" * TEXT  # of the last one that fits, half
+    cut = long.encode()[: TEXT - 1] + b"\1"
+    assert job(World(0, 2, [cut])).failures(long) == (["x" * (TEXT - 2) + "\ufffd"], True)
 
 
 def test_a_failure_of_one_is_told_by_it(monkeypatch):
@@ -154,7 +162,10 @@ def test_a_failure_of_one_is_told_by_it(monkeypatch):
     world.ready = False
     of = job(world)
     assert of.failures("full") == ([f"rank 1 on {of.host}: full"], False)
-    assert next(clock) <= ranks.PATIENCE + 1.5
+    assert ranks.PATIENCE < next(clock) - 0.5 <= ranks.PATIENCE + 1
+    answers = iter([False, False, True])  # the others fail a little later
+    monkeypatch.setattr(of.ends, "_request", lambda: SimpleNamespace(Test=lambda: next(answers)))
+    assert of.failures("full") == ([], True) and not [*answers]
 
 
 VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK")

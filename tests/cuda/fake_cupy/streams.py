@@ -15,6 +15,7 @@ class Stream:
     def __init__(self, null: bool = False, non_blocking: bool = False):
         self.number, self.device_id, self.clock = next(numbers), current_gpu(), Clock()
         self.ptr = self.number
+        self.non_blocking = non_blocking  # the null stream and it do not wait for each other
 
     def __repr__(self) -> str:
         return f"stream {self.number} of GPU {self.device_id}"
