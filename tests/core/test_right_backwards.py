@@ -38,6 +38,15 @@ half_real = operation(
     lambda x: x + 1e-8 * np.array(x, x.real.dtype), lambda ctx, x, dy: dy * (1 + 1e-8)
 )
 
+
+def cut_log(end: Callable) -> Callable:
+    """1 + log(p * 2^33) below or above its 1; 1 on the other side. A large step leads to NaN."""
+    return operation(
+        real(lambda p: 1 + end(np.log(p * 2.0**33), 0)),
+        lambda ctx, p, dy: dy * (end(np.log(p * 2.0**33), 0) != 0) / p,
+    )
+
+
 RIGHT = {
     "[1e4 x0, |x1|]": (scale_and_abs(1e4, 1), [np.array([1.0, -2.0])]),
     "1e8 x^2 at and near 0": (bent(1e8), [np.array([0.0, 1e-4, 0.1])]),
@@ -59,6 +68,7 @@ RIGHT = {
         [X],
     ),
     "the same at 0": (lambda x: F.softmax(x).sum(), [0 * X]),
+    "the same, of size 1e-200": (lambda x: F.softmax(x).sum() * 1e-200, [X]),
     "all of it rounding": (
         lambda x: F.batch_norm(x, None, None, training=True, eps=0.5).sum(),
         [X],
@@ -94,6 +104,14 @@ RIGHT = {
         lambda x, m: F.softmax(x + m),
         [X[:3], tinynet.tensor(np.where(np.tri(3), 0, -np.inf))],
     ),
+    "a mask of the lowest float there is": (
+        lambda x, m: F.softmax(x + m),
+        [X[:3], tinynet.tensor(np.where(np.tri(3), 0, np.finfo(float).min))],
+    ),
+    "a mask that is no number in the complex step": (
+        lambda x, m: F.softmax(x + 2 * m),
+        [X[:3], tinynet.tensor(np.where(np.tri(3), 0, -np.inf))],
+    ),
     "NaN that is not used": (lambda x, m: x * x, [X, tinynet.tensor([np.nan])]),
     "outputs of 1e-40": (lambda x: x * 1e-40, [X]),
     "outputs of 1e-300": (lambda x: (x - 700).exp(), [X]),
@@ -109,6 +127,18 @@ RIGHT = {
     "many of many at a kink": (F.relu, [np.where(np.arange(400) % 2, 1.5, 0.0)]),
     "whole numbers beside": (lambda x: (x * x, x.argmax()), [X]),
     "one of equal maxima": (lambda x: x.max(), [TIES]),
+    "flat on the right, as the smaller steps alone see": (
+        cut_log(np.minimum),
+        [2.0**-33 * np.array([1, 0.5])],
+    ),
+    "flat on the left, as the smaller steps alone see": (
+        cut_log(np.maximum),
+        [2.0**-33 * np.array([1, 2])],
+    ),
+    "flat at 0, as the smaller steps alone see": (
+        lambda p: F.relu(p.log() + 20),
+        [np.array([1e-10, 0.5])],
+    ),
     "flat, as the smaller steps alone see, of small values": (
         operation(
             real(lambda x: 1e-10 * (1 + np.maximum(x, 0))), lambda ctx, x, dy: 1e-10 * dy * (x > 0)
@@ -141,6 +171,10 @@ def test_a_large_input_is_checked_along_several_directions(monkeypatch: Any) -> 
     blind = square(lambda ctx, x, dy: 2 * x * dy + wrong.reshape(x.shape))
     with pytest.raises(GradcheckError, match=r"of input 0.* is wrong"):
         gradcheck(blind, [x])
+
+
+def test_where_nothing_is_allowed_what_is_exact_passes() -> None:
+    assert gradcheck(lambda x: x * 2, [np.array(0.5)], atol=0, rtol=0)
 
 
 def test_what_float32_cannot_hold_is_told() -> None:
@@ -179,3 +213,15 @@ def test_rounding_of_a_sum_is_that_of_its_many_values(x: np.ndarray) -> None:
     with borrowed(lambda x: x.sum(), [x]) as subject:
         (spread,) = Numerical(subject, np.ones(1), 1e-2, np.random.default_rng(0)).spread
     assert 1e-13 < spread <= 1e-12
+
+
+def test_rounding_is_measured_in_last_digits() -> None:
+    """Up and down by chance, twice, and all up."""
+    x = np.linspace(1, 1.9, 50)
+    with borrowed(lambda x: x * 1, [x]) as subject:
+        numerical = Numerical(subject, np.ones(50), 1e-2, np.random.default_rng(0))
+        seen: list[np.ndarray] = []
+        subject.fn = lambda x: seen.append(x.numpy()) or x * 1
+        numerical._spread(np.random.default_rng(0))
+    first, second, third = ((moved - x) * 2.0**52 for moved in seen)
+    assert {*first} == {*second} == {-1, 1} == {*first * second} and {*third} == {1}

@@ -94,7 +94,7 @@ def worst_error(
     rtol: float | None = None,
 ) -> float:
     """As gradcheck; returns the largest error, relative to the input's largest gradient."""
-    if not eps > 0 or not (atol or 0) >= 0 or not (rtol or 0) >= 0:
+    if not eps > 0 or any(t is not None and not t >= 0 for t in (atol, rtol)):
         raise ValueError(
             f"gradcheck: expected eps > 0, atol >= 0, rtol >= 0, got {eps}, {atol}, {rtol}"
         )

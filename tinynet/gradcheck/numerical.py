@@ -48,7 +48,7 @@ Direction = dict[int, np.ndarray]  # which variables move, and where to
 def direction(u: Direction, subject: Subject) -> Direction:
     """u in units of max(1, |x|), divided by its length."""
     u = {i: d * np.maximum(1, np.abs(subject.values[i])) for i, d in u.items()}
-    length = np.sqrt(sum((d**2).sum() for d in u.values())) or 1
+    length = np.sqrt(sum((d**2).sum() for d in u.values()))
     return {i: d / length for i, d in u.items()}
 
 
@@ -56,7 +56,7 @@ def last_digit(x: np.ndarray) -> np.ndarray:
     """Of each element; of 0, that of the largest beside it, and of 1 where all are 0. 0 for what is
     not finite: nothing is added to a mask of -inf.
     """
-    with np.errstate(invalid="ignore"):
+    with np.errstate(all="ignore"):
         digit = np.spacing(np.where(x == 0, _largest(x) or x.dtype.type(1), np.abs(x)))
     return np.where(np.isfinite(digit), digit, 0)
 
@@ -92,7 +92,7 @@ class Numerical:
         # For each variable: what a change of L in its last digits makes of dL/dx.
         # Where all outputs are 0, nobody can tell: a sure net's loss is 0, its gradient 1e-23.
         digits = in_a_row([last_digit(y) for y in subject.apart(subject.outputs)])
-        noise = float(np.sqrt(np.square(v * np.maximum(self.spread, digits)).sum()))
+        noise = float(np.hypot.reduce(v * np.maximum(self.spread, digits)))  # no square underflows
         sizes = [_largest(x) or 1 for x in subject.values]
         self.last_digits = [10 * noise / size for size in sizes]
         self.method = "complex step" if self._takes_complex(rng) else "central differences"
@@ -261,7 +261,7 @@ class Numerical:
         if any(x.tensor.device.kind != "cpu" for x in self.subject.variables):
             return False  # a GPU's kernels take no complex numbers
         for i, x in enumerate(self.subject.variables):
-            if not x.checked or not x.value.size:
+            if not x.checked:
                 continue
             u = direction({i: rng.standard_normal(x.value.shape)}, self.subject)
             try:
