@@ -282,6 +282,15 @@ def test_steep_and_strongly_bent_functions():
         assert gradcheck(lambda x: Bent.apply(x), [np.array([1e-4, 2.0])])
 
 
+@pytest.mark.parametrize("beside", [tinynet.tensor([2.0, -3.0]), np.ones((0, 2))])
+def test_only_inputs_to_be_checked_must_take_complex_numbers(beside):
+    """A conjugate does not, as its derivative tells; and of no numbers there is none."""
+    length = broken(None, lambda x: np.sum(x * x.conj()))
+    with borrowed(lambda a, b: a * length(b), [np.ones(2), beside]) as subject:
+        numerical = Numerical(subject, np.ones(2), check.EPS, np.random.default_rng(0))
+    assert numerical.method == "complex step"
+
+
 @pytest.mark.parametrize(
     "fn, x, sizes, steps",
     [
@@ -478,6 +487,18 @@ def test_inputs_that_are_not_checked_are_handed_on():
     )  # taken as float64, with no gradient asked
 
 
+class Scan:
+    forward = True  # a direction, and no method
+
+    def __call__(self, x):
+        return x * x
+
+
+def test_a_function_that_does_not_name_its_arguments_is_checked():
+    assert gradcheck(getattr, [np.ones((2, 3)), "T"])
+    assert gradcheck(Scan(), [np.ones(2)])
+
+
 def test_other_devices():
     x = tinynet.tensor(np.linspace(-1, 1, 6), device="cpu:1", requires_grad=True)
     assert gradcheck(lambda x: ((x * x).to("cpu:0"), x), [x])
@@ -512,6 +533,12 @@ def test_the_worst_error_is_no_mean():
 
     error = check.worst_error(Nearly.apply, [np.ones(5)], rtol=0.01)
     assert error == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_worst_error_is_absolute_where_the_gradient_is_0():
+    slopes, zero = [check.Slope(0.0, 0.0, "complex step")], np.zeros(1)
+    c = report.Comparison("x", (1,), ["[0]"], slopes, zero + 1e-3, zero, zero + 0.01)
+    assert report.verdict([c]) == 1e-3
 
 
 @pytest.mark.parametrize("sum", [1e-4, 1e-6, 1e-8, 0])

@@ -115,6 +115,8 @@ def test_what_cannot_be_checked_is_refused():
         gradcheck(random, [np.ones(3)])
     with pytest.raises(GradcheckError, match="float64 for inputs of that dtype, got float32"):
         gradcheck(lambda x: tinynet.tensor(x, dtype=np.float32), [np.ones(3)])
+    with pytest.raises(GradcheckError, match="expected an output of floats, got none"):
+        gradcheck(lambda x: x.argmax(), [np.ones(3)])
     with pytest.raises(GradcheckError, match="no output requires a gradient"):
         gradcheck(lambda x: x.detach(), [np.ones(3)])
     with pytest.raises(TypeError, match="to return a tensor or several"):
