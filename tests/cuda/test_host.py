@@ -5,6 +5,7 @@ errors.
 from __future__ import annotations
 
 import importlib
+import itertools
 import operator
 import pickle
 import sys
@@ -301,7 +302,9 @@ def test_without_peer_access_copies_go_through_the_host(
     }[fault]  # fmt: skip
 
 
-def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machine) -> None:
+def test_launchers_hold_arguments_to_their_declaration(
+    machine: fake_cupy.Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     a, b = tinynet.device("cuda:0"), tinynet.device("cuda:1")
     launch = importlib.import_module("tinynet.kernels.cuda.launch")
     x, elsewhere = a.upload(np.ones((2, 3), np.float32)), b.upload(np.ones((2, 3), np.float32))
@@ -329,6 +332,12 @@ def test_launchers_hold_arguments_to_their_declaration(machine: fake_cupy.Machin
             add((6, 1), x, x)
         with pytest.raises(ValueError, match="grid"):
             add((6, 2**31), x, x, 3, True, 6)
+        with monkeypatch.context() as patch:
+            patch.setattr(launch, "LIMIT", 6)
+            add((6, 6), x, x, 3, True, 6)  # as many as there may be
+            for threads in ((7, 1), (1, 7)):
+                with pytest.raises(ValueError, match="grid"):
+                    add(threads, x, x, 3, True, 6)
         with pytest.raises(tinynet.DeviceMismatchError, match="sgd_step: grad lives on cuda:1"):
             a.kernels.run_steps(a.kernels.sgd_step, [(x, elsewhere, x, 0.1, 0.9, 0.0)])
         with pytest.raises(TypeError, match="sgd_step: velocity is float, got float64"):
@@ -444,6 +453,39 @@ def test_gemm_refuses_any_one_matrix_that_does_not_fit(
         with pytest.raises(ValueError, match="do not fit"):  # two axes of pairs
             gemm(**{label: a.upload(np.ones((2, 2, *s[-2:]))) for label, s in shapes.items()})
         assert (a.download(right["out"]) == 4).all()
+
+
+def test_gemm_takes_every_layout_that_cublas_has(machine: fake_cupy.Machine) -> None:
+    """Rows or columns are contiguous and do not overlap, and no others are taken: of one row or
+    one column the distance to the next says nothing.
+    """
+    gpu = tinynet.device("cuda:0")
+    gemm = importlib.import_module("tinynet.kernels.cuda.gemm").gemm
+    as_strided = sys.modules["cupy"].lib.stride_tricks.as_strided
+    memory = gpu.upload(np.arange(1.0, 18))
+    for rows, columns, *steps in itertools.product((1, 2, 3), (1, 2, 3), range(5), range(5)):
+        down, right = steps
+        by_rows = (columns == 1 or right == 1) and (rows == 1 or down >= columns)
+        by_columns = (rows == 1 or down == 1) and (columns == 1 or right >= rows)
+        with gpu.activate():
+            x = as_strided(memory, (rows, columns), (8 * down, 8 * right))
+            left, one = gpu.xp.ones((2, rows)), gpu.xp.ones((columns, 2))
+            calls = [(x, one, gpu.xp.zeros((rows, 2))), (left, x, gpu.xp.zeros((2, columns)))]
+            for a, b, out in calls:
+                if by_rows or by_columns:
+                    gemm(a, b, out)
+                    assert (gpu.download(out) == gpu.download(a) @ gpu.download(b)).all()
+                else:
+                    with pytest.raises(ValueError, match="neither rows nor columns"):
+                        gemm(a, b, out)
+            given = gpu.xp.ones((rows, 2)), gpu.xp.ones((2, columns))
+            if by_rows:
+                out = as_strided(gpu.xp.zeros(17), (rows, columns), (8 * down, 8 * right))
+                gemm(*given, out)
+                assert (gpu.download(out) == 2).all()
+            else:
+                with pytest.raises(ValueError, match="contiguous"):
+                    gemm(*given, x)
 
 
 def test_whole_numbers_become_their_type_once_for_a_kind_of_call(

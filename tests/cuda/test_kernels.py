@@ -9,8 +9,11 @@ import itertools
 import sys
 from typing import Any
 
+import fake_cupy
 import numpy as np
+import on_cpu
 import pytest
+from test_sources import SOURCES
 
 import tinynet
 import tinynet.functional as F
@@ -27,6 +30,7 @@ WINDOWS = [
     ((1, 4, 5, 5), (5, 5), (1, 1), (2, 2)),
     ((8, 2, 1, 1), (1, 1), (1, 1), (0, 0)),
     ((5, 2, 11, 4), (4, 3), (2, 1), (2, 1)),
+    ((2, 1, 5, 3), (3, 1), (1, 1), (1, 0)),
 ]
 CEIL = [False, True]
 
@@ -67,8 +71,13 @@ def parity(gpu: Device, name: str, *args: Any, tolerance: float = 20) -> Any:
 
 
 def of_its_own(name: str, results: Any, given: list) -> None:
-    """No result is memory of an argument: who changes that later would change the result."""
+    """No result is memory of an argument: who changes that later would change the result. And
+    each of its numbers has a place of its own, without gaps.
+    """
     for result in results if isinstance(results, tuple) else (results,):
+        if hasattr(result, "strides") and result.size:
+            reach = sum((n - 1) * s for n, s in zip(result.shape, result.strides, strict=True))
+            assert reach + result.itemsize == result.nbytes, f"{name}: {result.strides}"
         for a in given:
             if hasattr(a, "data") and hasattr(result, "data"):
                 beside = result.data.ptr - a.data.ptr
@@ -196,19 +205,13 @@ def test_more_outputs_and_classes_than_a_grid_has_rows(gpu: Device, rng: Any) ->
     parity(gpu, "cross_entropy_backward", np.ones(2, f), p, target, tolerance=100)
 
 
-def test_rows_go_on_along_z_in_every_kernel(
-    gpu: Device, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gpu.kernels  # noqa: B018  imports them
-    monkeypatch.setattr(sys.modules["tinynet.kernels.cuda.launch"], "ROWS", 3)
-    monkeypatch.setattr(sys.modules["tinynet.kernels.cuda.response_norm"], "SEGMENT", 1)
-    for name in ("add_to_columns", "layer_norm"):  # these make longer runs, not more rows
-        monkeypatch.setattr(sys.modules[f"tinynet.kernels.cuda.{name}"], "GRID_ROWS", 3)
-        monkeypatch.setattr(sys.modules[f"tinynet.kernels.cuda.{name}"], "RUN", 2)
+def every_kernel(gpu: Device, rng: np.random.Generator, N: int) -> None:
+    """Call the kernels of all `.cu` files, but for rules of training; maps are of N pictures."""
     f, one, pair, none = np.float32, (1, 1), (1, 2), (0, 0)
-    x, maps, row = activation(rng, (2, 7), f), activation(rng, (3, 7, 4, 2), f), np.ones(7, f)
+    x, maps, row = activation(rng, (2, 7), f), activation(rng, (N, 7, 4, 2), f), np.ones(7, f)
     y = parity(gpu, "linear_forward", x, np.ones((7, 7), f), row, True)
     parity(gpu, "linear_backward", y, x, np.ones((7, 7), f), (True, True, True), y)
+    parity(gpu, "linear_backward", y, x, np.ones((7, 7), f), (True, True, True))
     sums = parity(gpu, "max_pool2d_forward", maps, pair, one, none, False)[0]
     _, winner = parity(gpu, "max_pool2d_forward", maps, pair, one, none, False)
     parity(gpu, "max_pool2d_backward", sums, winner, maps.shape, pair, one, none)
@@ -219,6 +222,9 @@ def test_rows_go_on_along_z_in_every_kernel(
     parity(gpu, "upsample2d_backward", parity(gpu, "upsample2d_forward", maps, pair), pair)
     col = parity(gpu, "im2col", maps, pair, one, (0, 1))
     parity(gpu, "col2im", col, maps.shape, pair, one, (0, 1))
+    weight, geometry = rng.standard_normal((3, 7, 2, 2)).astype(f), (one, one, 1)
+    y = parity(gpu, "conv2d_forward", maps, weight, None, *geometry, tolerance=200)
+    parity(gpu, "conv2d_backward", y, maps, weight, *geometry, (True, True, True), tolerance=400)
     for norm in ("local_response_norm", "spatial_response_norm"):
         parity(gpu, f"{norm}_forward", maps, 2, 1.0, 0.75, 1.0)
         parity(gpu, f"{norm}_backward", maps, maps, 2, 1.0, 0.75, 1.0)
@@ -227,12 +233,99 @@ def test_rows_go_on_along_z_in_every_kernel(
     )
     parity(gpu, "batch_norm_backward", maps, maps, row, *moments, True, (True, True, True), maps)
     rows = rng.standard_normal((7, 2)).astype(f)
-    _, *moments = parity(gpu, "layer_norm_forward", rows, None, None, 0.1)
-    parity(gpu, "layer_norm_backward", rows, rows, None, *moments, (True, True, True))
+    _, *moments = parity(gpu, "layer_norm_forward", rows, rows[0], rows[1], 0.1)
+    parity(gpu, "layer_norm_backward", rows, rows, rows[0], *moments, (True, True, True))
     sequences, w = rng.standard_normal((1, 7, 2)).astype(f), np.ones((2, 2), f)
+    parity(gpu, "linear_forward", sequences, w, w[0])
     parity(gpu, "linear_backward", sequences, sequences, w, (True, True, True))
+    # the last row that is read is read once
+    parity(gpu, "index_backward", rows, np.array([1, 3, 0, 0, 1, 2, 1]), (5, 2))
+    for softmax in ("softmax", "log_softmax"):
+        parity(gpu, f"{softmax}_backward", maps, parity(gpu, f"{softmax}_forward", maps, 1), 1)
+    target, dlosses = rng.integers(0, 2, 7), rng.standard_normal(7).astype(f)
+    _, p = parity(gpu, "cross_entropy_forward", rows, target)
+    parity(gpu, "cross_entropy_backward", dlosses, p, target)
+    parity(gpu, "nll_loss_backward", dlosses, rows, target)
+    parity(gpu, "nll_loss_forward", rows, target)
+    parity(gpu, "nll_loss_forward", sequences, target[None])
+    for loss in ("bce_with_logits", "mse_loss"):
+        parity(gpu, f"{loss}_forward", maps, maps)
+        parity(gpu, f"{loss}_backward", maps, maps, maps, (True, True))
+    parity(gpu, "attention_backward", *[sequences] * 4, np.ones((1, 1, 7, 7), f))
+    parity(gpu, "attention_forward", *[sequences] * 3, 1, None)
+    parity(gpu, "matmul", sequences, np.ones((3, 2, 2), f))
+    parity(gpu, "square_sum", maps)
+    _, mask = parity(gpu, "dropout_forward", maps, 0.5, 1, 2)
+    parity(gpu, "dropout_backward", maps, mask, 0.5)
+    parity(gpu, "dropout_forward", maps, 0.5, 1, 2, True, slice(2, 2 + N), N + 3)
+    numbers = dict(clip=(-0.3, 0.3), leaky_relu=(0.1,), elu=(0.7,))
+    for name in sys.modules["tinynet.kernels.cuda.elementwise"].__all__:
+        if name.partition("_")[0] != "dropout":
+            x = maps[:1] ** 2 + 1
+            y = [x] * name.endswith("_backward")
+            parity(gpu, name, *y, x, *numbers.get(name.rsplit("_", 1)[0], ()))
+    pictures, corner = rng.integers(0, 256, (N, 5, 6, 3), np.uint8), np.ones(N, np.int32)
+    mean, noise = rng.standard_normal((5, 6, 3)).astype(f), rng.standard_normal((N, 3)).astype(f)
+    arrays = pictures, mean, corner, corner, corner > 0, noise
+    parity(gpu, "pictures_forward", *arrays, (3, 4), 0.5, 2)
+
+
+def test_rows_go_on_along_z_in_every_kernel(
+    gpu: Device, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu.kernels  # noqa: B018  imports them
+    monkeypatch.setattr(sys.modules["tinynet.kernels.cuda.launch"], "ROWS", 3)
+    monkeypatch.setattr(sys.modules["tinynet.kernels.cuda.response_norm"], "SEGMENT", 1)
+    for name in ("add_to_columns", "layer_norm"):  # these make longer runs, not more rows
+        monkeypatch.setattr(sys.modules[f"tinynet.kernels.cuda.{name}"], "GRID_ROWS", 3)
+        monkeypatch.setattr(sys.modules[f"tinynet.kernels.cuda.{name}"], "RUN", 2)
+    every_kernel(gpu, rng, 3)
+    rows = rng.standard_normal((7, 2)).astype(np.float32)
     for last in (0, 3):  # the last row is read often, and not at all
         parity(gpu, "index_backward", rows, np.array([last, 2, 0, 0, 1, last, 1]), (4, 2))
+
+
+def test_no_launch_starts_a_block_that_has_nothing_to_do(
+    machine: fake_cupy.Machine, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a block less along any axis of the grid, each result is another one."""
+    gpu, run = tinynet.device("cuda"), on_cpu.run
+    gpu.kernels  # noqa: B018  imports them
+
+    def launched(code: str, name: str, options: Any, grid: tuple, block: tuple, args: list) -> None:
+        before = {a.ctypes.data: a.copy() for a in args if isinstance(a, np.ndarray)}
+        run(code, name, options, grid, block, args)
+        for axis in range(3):
+            fewer = tuple(n - (i == axis) for i, n in enumerate(grid))
+            if 0 in fewer:
+                continue
+            mine = {address: a.copy() for address, a in before.items()}
+            given = [mine[a.ctypes.data] if isinstance(a, np.ndarray) else a for a in args]
+            run(code, name, options, fewer, block, given)
+            assert any(a.tobytes() != b.tobytes() for a, b in zip(given, args, strict=True)), (
+                f"{name} on a grid {grid} in blocks of {block}"
+            )
+
+    monkeypatch.setattr(on_cpu, "run", launched)
+    every_kernel(gpu, rng, 4)
+    declared = {name for file in SOURCES for name in on_cpu.declared(file.read_text())}
+    assert declared - set(machine.launches) == {
+        name for name in declared if name.endswith(("_step", "_steps"))
+    }
+
+
+def test_arrays_with_gaps_in_memory(
+    gpu: Device, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every second number of a larger array."""
+    gpu.kernels  # noqa: B018  imports them
+    upload = gpu.upload
+
+    def apart(a: np.ndarray) -> Any:
+        return upload(np.stack([a, a], axis=-1))[..., 0]
+
+    monkeypatch.setattr(gpu, "upload", apart)
+    every_kernel(gpu, rng, 4)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -339,7 +432,8 @@ def test_linear_and_matmul(gpu: Device, rng: np.random.Generator, dtype: Any) ->
         ((2, 3, 4), (2, 4, 5)), ((2, 3, 4), (4, 5)), ((3, 4), (2, 4, 5)),
         ((2, 1, 3, 4), (6, 4, 5)),
         ((4,), (2, 4, 5)), ((2, 3, 4), (4,)), ((4,), (4,)), ((0, 3, 4), (4, 5)),
-        ((1, 3, 4), (1, 4, 5)), ((2, 3, 0), (2, 0, 5)),
+        ((1, 3, 4), (1, 4, 5)), ((2, 3, 0), (2, 0, 5)), ((1, 3, 4), (2, 4, 5)),
+        ((2, 3, 4), (1, 4, 5)), ((2, 3, 4), (1, 2, 4, 5)), ((1, 2, 3, 4), (2, 4, 5)),
     ):  # fmt: skip
         a, b = rng.standard_normal(left).astype(dtype), rng.standard_normal(right).astype(dtype)
         parity(gpu, "matmul", a, b, tolerance=200)

@@ -82,6 +82,20 @@ def test_the_peak_is_the_most_that_was_used_at_once(
     assert gpu.memory_stats().peak == machine.used[i]
 
 
+def test_a_peak_begins_at_nothing_and_is_counted_under_its_lock(
+    machine: fake_cupy.Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a thread that asks meanwhile would bring back the peak before the reset."""
+    gpu = tinynet.device("cuda:1")
+    assert gpu.memory_stats() == (0, 0, 0)
+    memory, held = sys.modules["tinynet.devices.cuda.memory"], []
+    used, lock = memory.pool.used_bytes, memory._peaks[1]._lock
+    monkeypatch.setattr(memory.pool, "used_bytes", lambda: (held.append(lock.locked()), used())[1])
+    gpu.reset_peak()
+    gpu.empty((1 << 10,), np.uint8)
+    assert held == [True, True]
+
+
 @pytest.mark.parametrize("most", [40_000, 9216])  # 9216: one row of columns
 @pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
 def test_a_convolution_takes_no_more_memory_than_its_pieces(
@@ -143,19 +157,31 @@ class Greedy(tinynet.Function):
         return None, None
 
 
+@pytest.mark.parametrize("batch", [24, 2, 1])
 @pytest.mark.parametrize("phase", ["forward", "backward"])
 def test_out_of_memory_names_what_runs_and_its_batch(
-    machine: fake_cupy.Machine, monkeypatch: pytest.MonkeyPatch, phase: str
+    machine: fake_cupy.Machine, monkeypatch: pytest.MonkeyPatch, phase: str, batch: int
 ) -> None:
+    """One picture has no smaller batch."""
     gpu = tinynet.device("cuda")
     machine.memory = 1 << 20
     monkeypatch.setattr(Greedy, "phase", phase)
-    x = tinynet.tensor(np.ones((24, 3, 5), np.float32), device=gpu, requires_grad=True)
+    x = tinynet.tensor(np.ones((batch, 3, 5), np.float32), device=gpu, requires_grad=True)
     scale = tinynet.tensor(np.ones(7, np.float32), device=gpu)  # one axis: no batch
-    with pytest.raises(
-        tinynet.OutOfMemoryError, match="Greedy asked for 8 MiB.*: of a batch of 24, at most"
-    ):
-        Greedy.apply(scale, x).backward(np.ones((24, 3), np.float32))
+    advice = f"of a batch of {batch}, at most" if batch > 1 else "use a smaller batch size$"
+    with pytest.raises(tinynet.OutOfMemoryError, match=f"Greedy asked for 8 MiB.*: {advice}"):
+        Greedy.apply(scale, x).backward(np.ones((batch, 3), np.float32))
+
+
+def test_out_of_memory_says_sizes_in_their_units(machine: fake_cupy.Machine) -> None:
+    gpu = tinynet.device("cuda")
+    machine.memory = machine.used[0]
+    for nbytes, words in (
+        (1, "1 bytes"), (1023, "1023 bytes"), (1 << 10, "1 KiB"), (1 << 20, "1 MiB"),
+        (1 << 30, "1.00 GiB"), (3 << 40, "3072.00 GiB"),
+    ):  # fmt: skip
+        with pytest.raises(tinynet.OutOfMemoryError, match=f"asked for {words}, but 0 bytes of"):
+            gpu.empty((nbytes,), np.uint8)
 
 
 def test_out_of_memory_names_who_makes_or_moves_an_array(machine: fake_cupy.Machine) -> None:

@@ -90,7 +90,8 @@ def _out_of_memory(gpu: int, asked: int) -> OutOfMemoryError:
     free += pool.total_bytes() - used
     # The innermost activation with a name: an upload or `empty` inside an operation has none.
     running = next((a for a in reversed(active.stack) if a.operation), None)
-    operation, batch = (running.operation, _batch_size(running.arrays)) if running else ("", 0)
+    operation, arrays = (running.operation, running.arrays) if running else ("", ())
+    batch = _batch_size(arrays)
     advice = "use a smaller batch size"
     if batch > 1:
         # As if all that is in use grew with the batch. Weights do not, and later layers will want
@@ -106,9 +107,9 @@ def _out_of_memory(gpu: int, asked: int) -> OutOfMemoryError:
 
 
 def _batch_size(arrays: Sequence[Any]) -> int:
-    """N of the first array (N, ...) among what the operation was given; 0 if there is none."""
+    """N of the first array (N, ...) among what the operation was given; 1 if there is none."""
     shapes = (array.shape for array in arrays if isinstance(array, cupy.ndarray))
-    return next((shape[0] for shape in shapes if len(shape) > 1), 0)
+    return next((shape[0] for shape in shapes if len(shape) > 1), 1)
 
 
 def _size(nbytes: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.elementwise import launch, relu_forward
 from tinynet.kernels.cuda.launch import ROWS as GRID_ROWS
-from tinynet.kernels.cuda.launch import Source
+from tinynet.kernels.cuda.launch import Source, dense
 
 _cu = Source("add_to_columns.cu")
 RUN = 128  # rows that one thread adds up, or more where blocks would be too many. A guess
@@ -18,7 +18,7 @@ RUN = 128  # rows that one thread adds up, or more where blocks would be too man
 def add_to_columns(y: Any, bias: Any, relu: bool) -> None:
     """y (M, O) += bias (O,) or None; then, if asked for, y = max(y, 0). In place."""
     if bias is not None:
-        launch(_cu.add_to_columns, y, bias, y.shape[1], relu)
+        launch(_cu.add_to_columns, y, dense(bias), y.shape[1], relu)
     elif relu:
         relu_forward(y.T, out=y.T)
 

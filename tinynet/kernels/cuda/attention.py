@@ -13,7 +13,7 @@ from tinynet.kernels.cuda.softmax import softmax_of_rows, softmax_of_rows_backwa
 
 def attention_forward(q: Any, k: Any, v: Any, heads: int, mask: Any) -> tuple[Any, Any]:
     """q (N, T, D), k (N, S, D), v (N, S, E) -> y (N, T, E) and P (N, heads, T, S)."""
-    Q, K, V = (by_head(dense(a), heads) for a in (q, k, v))
+    Q, K, V = (by_head(a, heads) for a in (q, k, v))
     s = matmul(Q, K.swapaxes(2, 3))
     s *= (q.shape[2] // heads) ** -0.5
     if mask is not None:
@@ -25,8 +25,8 @@ def attention_forward(q: Any, k: Any, v: Any, heads: int, mask: Any) -> tuple[An
 def attention_backward(dy: Any, q: Any, k: Any, v: Any, p: Any) -> tuple[Any, Any, Any]:
     """dy (N, T, E), P of forward -> (dq, dk, dv)."""
     heads = p.shape[1]
-    Q, K, V, dY = (by_head(dense(a), heads) for a in (q, k, v, dy))
-    dS = softmax_of_rows_backward(matmul(dY, V.swapaxes(2, 3)), p)
+    Q, K, V, dY = (by_head(a, heads) for a in (q, k, v, dy))
+    dS = softmax_of_rows_backward(matmul(dY, V.swapaxes(2, 3)), dense(p))
     dS *= (q.shape[2] // heads) ** -0.5
     gradients = matmul(dS, K), matmul(dS.swapaxes(2, 3), Q), matmul(p.swapaxes(2, 3), dY)
     return tuple(_side_by_side(g) for g in gradients)
@@ -35,4 +35,4 @@ def attention_backward(dy: Any, q: Any, k: Any, v: Any, p: Any) -> tuple[Any, An
 def _side_by_side(x: Any) -> Any:
     """(N, heads, T, D / heads) -> (N, T, D)."""
     N, heads, T, d = x.shape
-    return cupy.ascontiguousarray(x.swapaxes(1, 2)).reshape(N, T, heads * d)
+    return x.swapaxes(1, 2).reshape(N, T, heads * d)

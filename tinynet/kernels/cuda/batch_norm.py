@@ -8,7 +8,7 @@ import numpy as np
 
 from tinynet.devices.cuda import cupy
 from tinynet.kernels.batch_norm import Gather, combined
-from tinynet.kernels.cuda.launch import THREADS, Source, batch_first, batch_last
+from tinynet.kernels.cuda.launch import THREADS, Source, batch_first, batch_last, dense
 
 _cu = Source("batch_norm.cu")
 RUN = 1 << 12  # values that one block of threads adds up. A guess, that of rows.py
@@ -51,8 +51,8 @@ def batch_norm_forward(
                     array += cupy.asarray((momentum * now).astype(x.dtype))
     else:
         mean, inverse = running_mean.copy(), (running_var + eps) ** -0.5
-    w = cupy.ones(C, x.dtype) if weight is None else weight
-    b = cupy.zeros(C, x.dtype) if bias is None else bias
+    w = cupy.ones(C, x.dtype) if weight is None else dense(weight)
+    b = cupy.zeros(C, x.dtype) if bias is None else dense(bias)
     _cu.batch_norm_forward((P, C), x, mean, inverse, w, b, y, C, P, relu)
     return batch_first(y), mean, inverse
 
@@ -71,7 +71,7 @@ def batch_norm_backward(
     """dy (N, C, ...) -> (dx, dw, db), None for each one that `needs` does not ask for. y: the
     forward's, with relu.
     """
-    x, dy = batch_last(x), batch_last(dy)
+    x, dy, mean, inverse = batch_last(x), batch_last(dy), dense(mean), dense(inverse)
     C, P, relu = len(x), x.size // max(1, len(x)), y is not None
     y = batch_last(y) if relu else dy
     runs = -(-P // RUN)
@@ -82,7 +82,7 @@ def batch_norm_backward(
     dx = None
     if needs[0]:
         dx = cupy.empty(x.shape, x.dtype)
-        w = cupy.ones(C, x.dtype) if weight is None else weight
+        w = cupy.ones(C, x.dtype) if weight is None else dense(weight)
         every = _of_all_ranks(gather, P, dw, db) if gather and training else (dw, db)
         _cu.batch_norm_backward(
             (P, C), dy, y, x, mean, inverse, w, *every, dx, C, P, relu, training

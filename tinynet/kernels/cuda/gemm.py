@@ -81,9 +81,8 @@ def _layout(shape: tuple[int, ...], strides: tuple[int, ...], size: int) -> tupl
     columns.
     """
     (rows, columns), (down, right) = shape, strides
-    if columns == 1 or right == size:
-        if rows == 1 or down >= columns * size:
-            return 0, down // size if rows > 1 else columns
-    if rows == 1 or (down == size and right >= rows * size):
-        return 1, right // size if columns > 1 else rows
+    if (columns == 1 or right == size) and (rows == 1 or down >= columns * size):
+        return 0, down // size if rows > 1 else columns
+    if (rows == 1 or down == size) and right >= rows * size:
+        return 1, right // size
     raise ValueError(f"gemm: neither rows nor columns are contiguous (strides {strides})")

@@ -17,8 +17,8 @@ def layer_norm_forward(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Any,
     """x (R, D), weight and bias (D,) -> y (R, D), m (R,), r (R,)."""
     x, (R, D) = dense(x), x.shape
     y, mean, inverse = cupy.empty((R, D), x.dtype), cupy.empty(R, x.dtype), cupy.empty(R, x.dtype)
-    w = cupy.ones(D, x.dtype) if weight is None else weight
-    b = cupy.zeros(D, x.dtype) if bias is None else bias
+    w = cupy.ones(D, x.dtype) if weight is None else dense(weight)
+    b = cupy.zeros(D, x.dtype) if bias is None else dense(bias)
     grid = -(-R // ROWS) * WARP, 1
     _cu.layer_norm_forward(grid, x, w, b, y, mean, inverse, R, D, eps, block=(WARP, ROWS))
     return y, mean, inverse
@@ -28,11 +28,12 @@ def layer_norm_backward(
     dy: Any, x: Any, weight: Any, mean: Any, inverse: Any, needs: tuple[bool, bool, bool]
 ) -> tuple[Any, Any, Any]:
     """dy, x (R, D) -> (dx, dw, db), None for each one that `needs` does not ask for."""
-    x, dy, (R, D) = dense(x), dense(dy), x.shape
+    x, dy, mean, inverse = (dense(a) for a in (x, dy, mean, inverse))
+    R, D = x.shape
     dx = dw = db = None
     if needs[0]:
         dx = cupy.empty((R, D), x.dtype)
-        w = cupy.ones(D, x.dtype) if weight is None else weight
+        w = cupy.ones(D, x.dtype) if weight is None else dense(weight)
         grid = -(-R // ROWS) * WARP, 1
         _cu.layer_norm_backward(grid, dy, x, w, mean, inverse, dx, R, D, block=(WARP, ROWS))
     if needs[1] or needs[2]:

@@ -19,6 +19,7 @@ from tinynet.kernels.cuda.rows import add_to_rows, add_to_rows_backward
 
 def linear_forward(x: Any, weight: Any, bias: Any, relu: bool = False) -> Any:
     """(..., I), (O, I), (O,) -> (..., O)."""
+    weight = _straight(weight)
     if x.ndim != 2:
         O, I = weight.shape
         y = _product(cupy.ascontiguousarray(x).reshape(-1, I), weight.T)  # (M, I) @ (I, O)
@@ -35,6 +36,7 @@ def linear_backward(
     """dy (..., O) -> (dx, dw, db), None for each one that `needs` does not ask for. y: the
     forward's, with relu.
     """
+    weight = _straight(weight)
     if x.ndim != 2:
         return _rows_backward(dy if y is None else relu_backward(dy, y), x, weight, needs)
     dy, db = add_to_rows_backward(
@@ -82,7 +84,7 @@ def _paired(x: Any, pairs: tuple[int, ...]) -> Any:
     if prod(x.shape[:-2]) == 1:
         return x.reshape(x.shape[-2:])
     if x.shape[:-2] != pairs:
-        x = _straight(cupy.broadcast_to(x, (*pairs, *x.shape[-2:])).copy())
+        x = cupy.broadcast_to(x, (*pairs, *x.shape[-2:]))
     return x.reshape(prod(pairs), *x.shape[-2:])
 
 

@@ -15,8 +15,8 @@ extern "C" __global__ void pictures_forward(const unsigned char* __restrict__ pi
                                             float scale, bool has_colour)
 {
     const long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x;  // (run, n)
-    const int wide = w + border, runs = (wide + RUN - 1) / RUN, i = blockIdx.y;
-    if (p >= (long long)runs * N) return;
+    const int wide = w + border, runs = (wide + RUN - 1) / RUN, i = blockIdx.z * gridDim.y + blockIdx.y;
+    if (p >= (long long)runs * N || i >= h + border) return;
     const int n = (int)p % N, first = (int)p / N * RUN, end = min(first + RUN, wide);
     const int t = H == h && W == w ? 0 : top[n], l = H == h && W == w ? 0 : left[n];
     const int mean_t = mean_H == h && mean_W == w ? 0 : top[n], mean_l = mean_H == h && mean_W == w ? 0 : left[n];

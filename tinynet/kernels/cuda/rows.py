@@ -8,7 +8,7 @@ from typing import Any
 
 from tinynet.devices.cuda import cupy
 from tinynet.kernels.cuda.elementwise import relu_forward
-from tinynet.kernels.cuda.launch import THREADS, Kernel, Source
+from tinynet.kernels.cuda.launch import THREADS, Kernel, Source, dense
 
 _add_to_rows, _cu = Source("add_to_rows.cu").add_to_rows, Source("row_sums.cu")
 # Elements that one block adds up: few enough that few rows are blocks for all processors, many
@@ -20,7 +20,7 @@ def add_to_rows(y: Any, bias: Any, relu: bool) -> None:
     """y (O, P) += bias (O,) or None; then, if asked for, y = max(y, 0). In place."""
     O, P = y.shape
     if bias is not None:
-        _add_to_rows((P, O), y, bias, relu, O, P)
+        _add_to_rows((P, O), y, dense(bias), relu, O, P)
     elif relu:
         relu_forward(y.T, out=y.T)
 
