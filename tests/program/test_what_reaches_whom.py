@@ -84,12 +84,16 @@ def test_a_story_is_of_the_data_or_of_the_trainer(told):
     assert told.rooms[0].loaders[-2].settings["story"] == rows[:1]
 
 
-def test_an_edit_of_a_finished_run_counts_later(told, capsys):
+def test_every_edit_is_told_and_that_of_a_finished_run_counts_later(told, capsys):
     assert told.run("--out", "a", "--epochs", 2) == 0
-    for epochs, said in ((2, True), (3, False)):
+    several = "--set", "lr=0.5,weight_decay=0", "--set", "momentum=0.25"
+    for epochs, later in ((2, ", once a larger --epochs goes on"), (3, "")):
         capsys.readouterr()
-        assert told.run("--resume", "--out", "a", "--epochs", epochs, "--set", "lr=0.5") == 0
-        assert ("what --set changed counts once a larger" in capsys.readouterr().out) == said
+        assert told.run("--resume", "--out", "a", "--epochs", epochs, *several) == 0
+        expected = f"now lr=0.5, weight_decay=0, momentum=0.25{later}"
+        assert expected in capsys.readouterr().out.splitlines()
+    assert told.run("--resume", "--out", "a", "--epochs", 4) == 0
+    assert "now " not in capsys.readouterr().out
 
 
 def test_weights_are_lent_once(told, capsys):

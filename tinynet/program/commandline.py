@@ -165,6 +165,7 @@ def make_parser(
         "--set",
         "with --resume: lr=, momentum=, weight_decay=, LAYER.lr=, freeze=LAYER, thaw=LAYER",
         type=options.edits,
+        action="extend",
         default=[],
         metavar="NAME=VALUE,...",
     )

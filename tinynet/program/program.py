@@ -197,8 +197,9 @@ class Program:
             if args.resume:
                 print(trainer.resume())
                 trainer.edit(args.set)
-                if args.set and trainer.epoch == trainer.epochs:
-                    print("what --set changed counts once a larger --epochs goes on")
+                if args.set:
+                    late = ", once a larger --epochs goes on" * (trainer.epoch == trainer.epochs)
+                    print(f"now {', '.join('='.join(each) for each in args.set)}{late}")
             data = {
                 name: [len(each), each.source]
                 for name, each in (("train", train_set), ("test", test_set))
