@@ -360,19 +360,6 @@ def test_one_wrong_edit_and_nothing_is_changed(name, value, message):
     assert optimizer.param_groups == before and optimizer.lr == 0.1
 
 
-@pytest.mark.parametrize(
-    "name, first, second", [("lr", 0.3, 0.2), ("fc7.lr", 1, 1), ("freeze", "fc7", "fc7")]
-)
-def test_one_name_has_one_value(name, first, second):
-    """The second would win, and nobody would say so. Several layers may be frozen."""
-    optimizer = grouped()
-    edits = [("freeze", "fc6"), (name, str(first)), (name, str(second))]
-    with pytest.raises(ValueError, match=f"{name}={second}: expected one value of {name}"):
-        edit(optimizer, Constant(optimizer), 0, edits)
-    assert optimizer.lr == 0.1 and not any(group["frozen"] for group in optimizer.param_groups)
-    edit(optimizer, Constant(optimizer), 0, edits[:2])
-
-
 def with_groups(folder, **options):
     trainer = make_trainer(folder, epochs=3, schedule=None, **options)
     model = trainer.model

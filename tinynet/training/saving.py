@@ -169,19 +169,8 @@ def edit(optimizer: Optimizer, schedule, epoch: float, edits: Iterable[Sequence[
 
 
 def understand(optimizer: Optimizer, edits: Iterable[Sequence[str]]) -> list[Change]:
-    """What edits would change. Raises ValueError for a name or a value that makes no sense, and for
-    two values of one name.
-    """
-    found: dict[tuple[str, ...], Change] = {}
-    for name, value in edits:
-        key = (name, value) if name in ("freeze", "thaw") else (name,)
-        change = _understand(optimizer, name, value)
-        if key in found:
-            raise ValueError(
-                f"{name}={value}: expected one value of {name}, got another one before"
-            )
-        found[key] = change
-    return [*found.values()]
+    """What edits would change. Raises ValueError for a name or a value that makes no sense."""
+    return [_understand(optimizer, name, value) for name, value in edits]
 
 
 def _understand(optimizer: Optimizer, name: str, value: str) -> Change:

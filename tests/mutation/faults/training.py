@@ -42,7 +42,6 @@ FAULTS = TELLING | {
         "the newest by its time": ("return sorted(Path(folder).glob(f\"step-*{SUFFIX}\"), reverse=True)", "return sorted(Path(folder).glob(f\"step-*{SUFFIX}\"), key=lambda p: p.stat().st_mtime, reverse=True)"),
     },
     "training/saving.py": {
-        "of two values of one name the last one counts": ("        if key in found:\n", "        if False:\n"),
         "the counts of classes in a refusal are exchanged": ("of {len(wanted)} classes, as the data has", "of {len(saved[key])} classes, as the data has", "f\"one of {len(saved[key])}; name", "f\"one of {len(wanted)}; name"),
         "the velocities stay": ("        self.optimizer.load_state_dict(checkpoint.optimizer)\n", ""),
         "the weights stay": ("        self.model.load_state_dict(checkpoint.model)\n", ""),
