@@ -158,9 +158,8 @@ def install(patch: pytest.MonkeyPatch, idle: bool = False) -> Counts:
     shaped = core.reshape
 
     def reshape(self: Any, *shape: Any, order: str = "C") -> Any:
-        small = np.lib.stride_tricks.as_strided(np.empty(1, self.dtype), self.shape, self.strides)
         wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
-        view = small.view()
+        view = host(self)
         try:
             view.shape = tuple(np.empty(self.shape, bool).reshape(wanted).shape)
         except AttributeError:  # CuPy copies by a kernel of its own
