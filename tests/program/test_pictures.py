@@ -244,6 +244,20 @@ def test_the_embedded_pictures_are_as_they_are(sets, side):
         Pictures().open({"data": None, "picture_size": None, "val_share": 0.1})
 
 
+def test_damaged_ones_are_skipped_in_a_prepared_folder_alone(sets, monkeypatch):
+    """Those of a plain folder are read at the start, where no limit is asked for."""
+    given = {"data": "there", "picture_size": None}
+    Pictures().open(given | {"skip_damaged": 0})
+    with pytest.raises(ValueError, match="--skip-damaged: expected a folder that prepare_image"):
+        Pictures().open(given | {"skip_damaged": 1})
+    with pytest.raises(ValueError, match="--skip-damaged: expected a folder that prepare_image"):
+        Pictures().open(given | {"data": None, "skip_damaged": 1})
+    prepared = dataset(28, 1, 12)
+    prepared.in_memory = False
+    monkeypatch.setattr(module, "open_data", lambda *arguments: (prepared, prepared))
+    Pictures().open(given | {"skip_damaged": 1})
+
+
 def test_options_give_what_settings_take():
     parser = Parser()
     Pictures().add_options(parser, lambda name: "none")

@@ -276,7 +276,7 @@ def _decode_all(
     if len(bad) > MAX_BAD * len(listing):
         raise DataError(
             f"{name}: expected at most {MAX_BAD:.0%} bad pictures, got {len(bad)} of "
-            f"{len(listing)}; the first: {bad[0]}"
+            f"{len(listing)}; mend or remove them; the first: {bad[0]}"
         )
     labels = np.array([label for _, label in listing])
     if bad:

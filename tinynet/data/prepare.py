@@ -275,7 +275,8 @@ def write_shards(jobs: list[Job], workers: int | None, max_bad: float, progress:
             if len(bad) > max_bad * total:
                 raise DataError(
                     f"prepare: expected at most the share max_bad = {max_bad:g} of unusable "
-                    f"pictures, got {len(bad)} of {total} pictures; the first: {bad[0]}"
+                    f"pictures, got {len(bad)} of {total} pictures; mend them, or allow more "
+                    f"(--max-bad); the first: {bad[0]}"
                 )
             while idle and waiting:
                 worker = idle.pop()

@@ -196,7 +196,8 @@ def make_parser(
     )
     add(
         "--skip-damaged",
-        "go on past at most N examples that cannot be read (0)",
+        "go on past at most N pictures of a prepared folder that cannot be read (0); those of "
+        "other folders are read at the start, and damaged ones are left out",
         type=options.at_least(0),
         metavar="N",
     )

@@ -160,6 +160,11 @@ class Pictures:
                 self.largest,
                 settings.get("val_share"),  # runs of older versions have none
             )
+        if settings.get("skip_damaged") and sets[0].in_memory:
+            raise ValueError(
+                f"--skip-damaged: expected a folder that prepare_imagenet.py made, got "
+                f"{sets[0].source}, whose pictures are all read at the start; leave it out"
+            )
         limits = settings.get("limit_pictures") or []  # runs of older versions have none
         parts = [PartDataset(each, count) for each, count in zip(sets, limits, strict=False)]
         sets = (*parts, *sets[len(parts) :])  # type: ignore[assignment]
