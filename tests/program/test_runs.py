@@ -64,8 +64,16 @@ def test_find_checkpoint(tmp_path):
 
 def test_what_may_change_at_resume(tmp_path):
     with (
-        pytest.raises(CheckpointError, match="not the folder of a run"),
+        pytest.raises(CheckpointError, match="not the folder of a run: it has no config.json$"),
         go_on_in(tmp_path, lambda config: False),
+    ):
+        pass
+    imported = tmp_path / "imported"
+    imported.mkdir()
+    files.save(imported / files.BEST, Checkpoint({}))
+    with (
+        pytest.raises(CheckpointError, match="what --import keeps: --import FILE --data PATH"),
+        go_on_in(imported, lambda config: False),
     ):
         pass
     settings = {"preset": "mini", "epochs": 10, "batch_size": 64}

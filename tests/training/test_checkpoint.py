@@ -93,8 +93,12 @@ def test_what_is_no_checkpoint(tmp_path):
     safetensors.save_file(
         {"w": np.zeros(3)}, tmp_path / "other.safetensors"
     )  # somebody else's file
-    with pytest.raises(CheckpointError, match="not a checkpoint of tinynet"):
+    with pytest.raises(CheckpointError, match="expected a checkpoint, got weights alone"):
         files.load(tmp_path / "other.safetensors")
+    for name in ("sha256", "state"):  # a checkpoint's that lost one of them
+        safetensors.save_file({"w": np.zeros(3)}, tmp_path / "less.safetensors", {name: "{}"})
+        with pytest.raises(CheckpointError, match="less.safetensors is damaged"):
+            files.load(tmp_path / "less.safetensors")
 
 
 def test_newest_whole_passes_over_damaged_ones(rng, tmp_path):

@@ -57,7 +57,8 @@ def make_parser(
     )
     add(
         "--raw",
-        "with --export FILE.onnx: the file takes whole pictures as bytes and prepares them itself",
+        "with --export FILE.onnx: the file takes whole pictures as bytes and prepares them itself; "
+        "--import cannot read it",
         action="store_true",
     )
     data = next(iter(recipes.values())).data

@@ -220,7 +220,8 @@ def _alexnet(path: str, kind: str, arrays: dict[str, Any], names: dict[str, str]
         classes = last.shape[2]
     if classes < 2:
         raise ModelFileError(
-            f"{path}: expected {names['fc8']}.weight, of two classes at least, got {_first(arrays)}"
+            f"{path}: expected AlexNet of {kind}, with {names['fc8']}.weight of two classes at "
+            f"least, got {_first(arrays)}; export other nets as .onnx, also those of tinynet"
         )
     net = OneTower(kind, classes, find_device("cpu"))
     weights: dict[str, np.ndarray] = {}
@@ -263,6 +264,7 @@ def _from_onnx(path: str, looks: str | None) -> Imported:
         raise ModelFileError(
             f"{path}: expected one input, float32 pictures (N, 1 or 3, S, S), and one result, got "
             f"{description['inputs']} and {description['outputs']}"
+            f"{'; if --export wrote it, export without --raw' * (dtype == 'uint8')}"
         )
     last = description["nodes"][-1] if description["nodes"] else {}
     if last.get("op") == "Softmax" and last["outputs"][0] == description["outputs"][0]:

@@ -119,7 +119,11 @@ def go_on_in(folder: Path | None, owns: Callable[[dict], bool]) -> Iterator[Path
     if not folder.exists():
         raise CheckpointError(f"there is no {folder}; say with --out DIR which run goes on")
     if read_config(folder) is None:
-        raise CheckpointError(f"{folder} is not the folder of a run: it has no {CONFIG}")
+        kept = "; to train what --import keeps: --import FILE --data PATH --epochs N"
+        raise CheckpointError(
+            f"{folder} is not the folder of a run: it has no {CONFIG}"
+            f"{kept * bool(to_go_on_from(folder))}"
+        )
     with locked(folder):
         yield folder
 

@@ -83,6 +83,11 @@ def load(path: Path) -> Checkpoint:
             f"{path} is not a checkpoint of tinynet, or it is damaged (cut short or changed); "
             "use an earlier checkpoint, or --import for weights of others"
         ) from None
+    if not {"sha256", "state"} & metadata.keys():
+        raise CheckpointError(
+            f"{path}: expected a checkpoint, got weights alone; name the folder of their run; "
+            "--import takes .onnx files that --export wrote, and weights of others"
+        )
     written = metadata.pop("sha256", None)
     if written != _digest(arrays, metadata):
         raise CheckpointError(

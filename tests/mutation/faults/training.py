@@ -17,6 +17,8 @@ FAULTS = TELLING | {
         "the oldest is taken": ("sorted(Path(folder).glob(f\"step-*{SUFFIX}\"), reverse=True)", "sorted(Path(folder).glob(f\"step-*{SUFFIX}\"))"),
         "steps are not padded": ("f\"step-{step:08d}{SUFFIX}\"", "f\"step-{step}{SUFFIX}\""),
         "half-written folders stay": ("shutil.rmtree(path) if path.is_dir() else path.unlink()", "path.is_dir() or path.unlink()"),
+        "a checkpoint without its checksum is weights": ("if not {\"sha256\", \"state\"} & metadata.keys()", "if \"sha256\" not in metadata"),
+        "weights alone are damaged": ("if not {\"sha256\", \"state\"} & metadata.keys()", "if False"),
         "the checksum leaves the metadata out": ("sha = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())", "sha = hashlib.sha256()"),
         "the checksum leaves types out": ("f\"{name} {array.dtype} {array.shape}\"", "f\"{name} {array.shape}\""),
         "the checksum leaves shapes out": ("f\"{name} {array.dtype} {array.shape}\"", "f\"{name} {array.dtype}\""),
