@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,14 @@ from tinynet.errors import CheckpointError, ModelFileError
 from tinynet.optim import SGD
 from tinynet.program import Pictures, Recipe, published
 from tinynet.program import starting as module
-from tinynet.program.starting import batch_size_that_fits, begin_from, scale_fixed, scaled, tell
+from tinynet.program.starting import (
+    batch_size_that_fits,
+    begin_from,
+    other_data,
+    scale_fixed,
+    scaled,
+    tell,
+)
 from tinynet.training import checkpoint as files
 
 CPU = tinynet.device("cpu")
@@ -194,14 +202,14 @@ def test_a_batch_that_is_found_has_no_rate_yet():
 # --- What is told ---------------------------------------------------------------------------------
 
 
-def told(capsys, mine, limit=None, **given):
+def told(capsys, mine, limit=None, set_rate=False, **given):
     settings = {**mine.settings(), "device": "cpu", "scale_lr": None, **given}
     trainer = SimpleNamespace(
         task=SimpleNamespace(unit="rows"), out="there", limit_batches=limit, batches=3,
         train=[0] * 1234,
     )  # fmt: skip
     data = {"train": [12345, "here"], "test": [678, "elsewhere"]}
-    tell(settings, mine, trainer, data)
+    tell(settings, mine, trainer, data, set_rate)
     first, *lines = capsys.readouterr().out.splitlines()
     assert first == (
         "training a net on cpu with 12,345 rows (here), tested on 678 (elsewhere); see there"
@@ -232,7 +240,31 @@ def told(capsys, mine, limit=None, **given):
 def test_milestones_are_told_where_they_moved(epochs, milestones, lines, capsys):
     mine = recipe(milestones=(4, 5))
     assert told(capsys, mine, epochs=epochs, milestones=milestones) == lines
+    lines = [line.removesuffix("; --resume --set lr=RATE gives it another rate") for line in lines]
+    assert told(capsys, mine, set_rate=True, epochs=epochs, milestones=milestones) == lines
     assert told(capsys, recipe(), epochs=epochs, milestones=milestones) == []
+
+
+@pytest.mark.parametrize(
+    "before, mean, line",
+    [
+        ((12345, 678), 1.5, ""), (None, 1.5, ""),  # None: an older version's, which named none
+        ((12345, 678), 2.5, "their mean differs"), (None, [1.5], "their mean differs"),
+        ((12345, 677), 1.5, "those were 12,345 to train on and 677 to test on"),
+        ((2, 678), 2.5, "those were 2 to train on and 678 to test on"),
+    ],
+)  # fmt: skip
+def test_other_data_are_told(before, mean, line, tmp_path):
+    """By their numbers, or by what a checkpoint keeps of them; not by where they lie."""
+    config = {
+        "settings": {},
+        "data": dict(zip(("train", "test"), ((n, "old") for n in before or ()), strict=False)),
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    data = {"train": [12345, "here"], "test": [678, "elsewhere"]}
+    task = SimpleNamespace(unit="rows", arrays=lambda: {"mean": np.float32(1.5)})
+    found = other_data(tmp_path, data, {"mean": np.float32(mean)}, task)
+    assert found == (line and f"other rows than this run had: {line}")
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,30 @@ def test_every_edit_is_told_and_that_of_a_finished_run_counts_later(told, capsys
     assert "now " not in capsys.readouterr().out
 
 
+def test_a_mistake_in_an_edit_is_told_alone(told, capsys):
+    told.run("--out", "a", "--epochs", 2)
+    capsys.readouterr()
+    assert told.run("--resume", "--out", "a", "--epochs", 3, "--set", "lr=abc") == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_other_data_and_a_rate_just_given(told, capsys, monkeypatch):
+    """The first are told once, by the run that meets them; of the second there is no advice."""
+    told.run("--out", "a", "--preset", "second", "--milestones", 1)
+    opened, more = told.rooms[1].open, Set(np.arange(6.0))
+    for room, line in ((lambda settings: (opened(settings)[0], more), 1), (opened, 1), (opened, 0)):
+        monkeypatch.setattr(told.rooms[1], "open", room)
+        for edits in ((), ("--set", "lr=0.5")):
+            capsys.readouterr()
+            assert told.run("--resume", "--out", "a", *edits) == 0
+            said = capsys.readouterr().out
+            assert (
+                said.count("other rows than this run had: those were 12 to train on and ") == line
+            )
+            assert ("--set lr=RATE" in said) == (not edits)
+            line = 0
+
+
 def test_weights_are_lent_once(told, capsys):
     """At the start; a run that goes on has its own."""
     told.program.head = "head"

@@ -26,6 +26,7 @@ from tinynet.program.recipe import Recipe, Variant
 from tinynet.program.starting import (
     batch_size_that_fits,
     begin_from,
+    other_data,
     scale_fixed,
     scaled,
     tell,
@@ -194,21 +195,25 @@ class Program:
             )  # fmt: skip
             if settings.get("tf32") and devices[0].kind == "cuda":  # as the run was started
                 tinynet.set_tf32(True)
-            if args.resume:
-                print(trainer.resume())
-                trainer.edit(args.set)
-                if args.set:
-                    late = ", once a larger --epochs goes on" * (trainer.epoch == trainer.epochs)
-                    print(f"now {', '.join('='.join(each) for each in args.set)}{late}")
             data = {
                 name: [len(each), each.source]
                 for name, each in (("train", train_set), ("test", test_set))
             }
+            if saved:
+                line = trainer.resume()
+                trainer.edit(args.set)  # a mistake in it is told alone
+                print(line)
+                if args.set:
+                    late = ", once a larger --epochs goes on" * (trainer.epoch == trainer.epochs)
+                    print(f"now {', '.join('='.join(each) for each in args.set)}{late}")
+                had = saved[1].arrays
+                if line := first(lambda: other_data(args.out, data, had, task)):
+                    print(line)
             drawn = (*self.kernels, *published.KERNELS)
             kernels = [name for name, _ in model.named_parameters() if name in drawn]
             about_run = settings, recipe.title, task, data, kernels, args.resume, self.ranks.size
             first(lambda: write_config(args.out, *about_run))
-            tell(settings, recipe, trainer, data)
+            tell(settings, recipe, trainer, data, "lr" in dict(args.set))
             ended = trainer.fit()
             if ended in signal.Signals.__members__:
                 report = first(lambda: write_report(args.out))

@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
 
 import tinynet
 from tinynet.devices import Device
@@ -15,6 +18,7 @@ from tinynet.program import runs
 from tinynet.program.recipe import Recipe
 from tinynet.training import checkpoint
 from tinynet.training.batch_size import fitting_batch_size
+from tinynet.training.metrics import read_config
 from tinynet.training.task import Task
 from tinynet.training.trainer import Trainer
 
@@ -114,15 +118,33 @@ def batch_size_that_fits(
     return size
 
 
-def tell(settings: dict, recipe: Recipe, trainer: Trainer, data: dict) -> None:
-    """What is about to be trained on what, and what of it is not as in the recipe."""
+def other_data(folder: Path, data: dict, had: dict[str, np.ndarray], task: Task) -> str:
+    """A line where the run in `folder` goes on with other data than it had, as their numbers or
+    what its checkpoint keeps of them (`had`: a mean picture) tell; or "".
+    """
+    before = (read_config(folder) or {})["data"]
+    counts = [count for count, _ in before.values()]
+    told = f"other {task.unit} than this run had"
+    if counts and counts != [count for count, _ in data.values()]:
+        train, test = counts
+        return f"{told}: those were {train:,} to train on and {test:,} to test on"
+    differ = [name for name, x in task.arrays().items() if not np.array_equal(x, had.get(name, ()))]
+    return f"{told}: their {' and '.join(differ)} differs" if differ else ""
+
+
+def tell(
+    settings: dict, recipe: Recipe, trainer: Trainer, data: dict, set_rate: bool = False
+) -> None:
+    """What is about to be trained on what, and what of it is not as in the recipe. set_rate:
+    whether --set gave a rate.
+    """
     unit = trainer.task.unit
     (count, source), (tests, test_source) = data["train"], data["test"]
     print(
         f"training {recipe.title} on {settings['device']} with {count:,} {unit} ({source}), "
         f"tested on {tests:,} ({test_source}); see {trainer.out}"
     )
-    if line := _told_of_milestones(settings, recipe):
+    if line := _told_of_milestones(settings, recipe, set_rate):
         print(line)
     if line := _told_of_rate(settings, recipe):
         print(line)
@@ -142,7 +164,7 @@ def tell(settings: dict, recipe: Recipe, trainer: Trainer, data: dict) -> None:
         )
 
 
-def _told_of_milestones(settings: dict, recipe: Recipe) -> str:
+def _told_of_milestones(settings: dict, recipe: Recipe, set_rate: bool) -> str:
     """After which epochs the rate is divided by ten, if not after the recipe's."""
     given, own = settings["milestones"] or [], list(recipe.milestones or [])
     epochs = settings["epochs"]
@@ -152,10 +174,8 @@ def _told_of_milestones(settings: dict, recipe: Recipe) -> str:
     when = f"after epoch{'s' * (len(before) > 1)} {_list(before)}" if before else "after no epoch"
     recipes = f"the {_list(own)} of the recipe's {recipe.epochs}"
     if given != recipe.milestones_of(epochs):
-        return (
-            f"the rate is divided by ten {when}, not {recipes}: as this run is set; "
-            "--resume --set lr=RATE gives it another rate"
-        )
+        advice = "" if set_rate else "; --resume --set lr=RATE gives it another rate"
+        return f"the rate is divided by ten {when}, not {recipes}: as this run is set{advice}"
     if not before:
         return f"so few epochs end before the rate is divided by ten: {recipes}"
     return f"the rate is divided by ten {when}: {recipes}, at the same shares of {epochs}"
