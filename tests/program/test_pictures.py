@@ -388,7 +388,8 @@ def test_the_likeliest_are_named_and_lost_colours_told(channels, crop, tmp_path)
 
 
 def test_files_of_folders_below_in_order(tmp_path):
-    for name in ("b/2.png", "b/1.jpg", "a/x/3.png", "z.png", "note.txt", "a/x/n.txt"):
+    hidden = (".a/1.png", "b/.thumbs/x/2.png", "a/.3.png")
+    for name in ("b/2.png", "b/1.jpg", "a/x/3.png", "z.png", "note.txt", "a/x/n.txt", *hidden):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     found = [str(path) for path in Pictures().files(str(tmp_path))]

@@ -103,6 +103,24 @@ def test_a_mistake_in_an_edit_is_told_alone(told, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_net_that_is_all_frozen_is_told(told, capsys):
+    """Whoever has frozen the last layer, and whoever goes on so."""
+    recipe = told.program.recipes["first"]
+
+    def named(net, lr):
+        return SGD([dict(params=[p], name=name) for name, p in net.named_parameters()], lr)
+
+    told.program.recipes["first"] = told.program._known["first"] = replace(recipe, optimizer=named)
+    assert told.run("--out", "a", "--epochs", 2) == 0
+    for epochs, edit, said in (
+        (3, ["--set", "freeze=bias"], False), (4, ["--set", "freeze=weight"], True),
+        (5, [], True), (6, ["--set", "thaw=bias"], False),
+    ):  # fmt: skip
+        capsys.readouterr()
+        assert told.run("--resume", "--out", "a", "--epochs", epochs, *edit) == 0
+        assert ("all layers are frozen: none learns" in capsys.readouterr().out) == said
+
+
 def test_other_data_and_a_rate_just_given(told, capsys, monkeypatch):
     """The first are told once, by the run that meets them; of the second there is no advice."""
     told.run("--out", "a", "--preset", "second", "--milestones", 1)

@@ -84,7 +84,7 @@ class Pictures:
     auxiliary: float = 0.0
 
     changeable = {"colour"}
-    asks = ("FILE", "what the net says of files, or of all in a folder")
+    asks = ("FILE", "what the net says of files, or of all pictures in a folder and below it")
     result = "logits"  # what an exported file calls what the net gives
 
     def settings(self) -> dict[str, Any]:
@@ -357,13 +357,17 @@ class Pictures:
         return Feeding(example, bordered, words, self.result, metadata)
 
     def files(self, what: str) -> list[str]:
-        """A file; or the pictures in a folder and in those below it, sorted by name. What else lies
-        there is counted and told.
+        """A file; or the pictures in a folder and in those below it that are not hidden, sorted by
+        name. What else lies there is counted and told.
         """
         folder = Path(what)
         if not folder.is_dir():
             return [what]
-        below = sorted(path for path in folder.rglob("*") if path.is_dir())
+        below = sorted(
+            path
+            for path in folder.rglob("*")
+            if path.is_dir() and "/." not in f"/{path.relative_to(folder).as_posix()}"
+        )
         found, others = zip(*map(list_pictures, (folder, *below)), strict=True)
         passed: Counter[str] = sum(others, Counter())
         del passed["folder"]

@@ -206,6 +206,8 @@ class Program:
                 if args.set:
                     late = ", once a larger --epochs goes on" * (trainer.epoch == trainer.epochs)
                     print(f"now {', '.join('='.join(each) for each in args.set)}{late}")
+                if all(group["frozen"] for group in optimizer.param_groups):
+                    print("all layers are frozen: none learns; --set thaw=NAME lets one learn")
                 had = saved[1].arrays
                 if line := first(lambda: other_data(args.out, data, had, task)):
                     print(line)

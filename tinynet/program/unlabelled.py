@@ -89,7 +89,7 @@ class Unlabelled(Shown, Pictures):  # type: ignore[misc]  # Shown's evaluation, 
     make: Callable[[Any, Tensor], Tensor] | None = None
     codes: int = 0
 
-    asks = ("FILE", "what the net makes of picture files, or of all in a folder")
+    asks = ("FILE", "what the net makes of picture files, or of all in a folder and below it")
     result = "y"
 
     def arrays(self, about: dict, train: Dataset) -> dict[str, np.ndarray]:

@@ -211,7 +211,7 @@ def _called(edit: str, groups: list[dict], name: str) -> list[dict]:
     if chosen := [group for group in groups if (group["name"] or "").startswith(name)]:
         return chosen
     known = ", ".join(group["name"] for group in groups if group["name"])
-    among = f"the name of a layer among {known}" if known else "named groups"
+    among = f"the beginning of a name among {known}" if known else "named groups, got none"
     raise ValueError(f"{edit}: expected {among}")
 
 
