@@ -248,7 +248,9 @@ def test_damaged_ones_are_skipped_in_a_prepared_folder_alone(sets, monkeypatch):
     """Those of a plain folder are read at the start, where no limit is asked for."""
     given = {"data": "there", "picture_size": None}
     Pictures().open(given | {"skip_damaged": 0})
-    with pytest.raises(ValueError, match="--skip-damaged: expected a folder that prepare_image"):
+    with pytest.raises(
+        ValueError, match="--skip-damaged: expected a folder that prepare_image.*--skip-damaged 0$"
+    ):
         Pictures().open(given | {"skip_damaged": 1})
     with pytest.raises(ValueError, match="--skip-damaged: expected a folder that prepare_image"):
         Pictures().open(given | {"data": None, "skip_damaged": 1})

@@ -163,7 +163,7 @@ class Pictures:
         if settings.get("skip_damaged") and sets[0].in_memory:
             raise ValueError(
                 f"--skip-damaged: expected a folder that prepare_imagenet.py made, got "
-                f"{sets[0].source}, whose pictures are all read at the start; leave it out"
+                f"{sets[0].source}, whose pictures are all read at the start; give --skip-damaged 0"
             )
         limits = settings.get("limit_pictures") or []  # runs of older versions have none
         parts = [PartDataset(each, count) for each, count in zip(sets, limits, strict=False)]
