@@ -214,9 +214,9 @@ ROOMS = {
         exercises/*.py exercises/test_checker.py exercises/test_exercises.py
     """,
     "parallel": """
-        parallel/factors.py parallel/test_team.py parallel/test_shared_steps.py parallel/test_bytes.py
+        parallel/factors.py parallel/test_team.py parallel/test_shared_steps.py parallel/test_bytes.py cuda/test_nccl.py
         parallel/nccl.py cuda/test_nccl.py parallel/test_rank_parts.py
-        parallel/steps.py parallel/test_team.py parallel/test_shared_steps.py parallel/test_bytes.py parallel/test_rank_faults.py
+        parallel/steps.py parallel/test_team.py parallel/test_shared_steps.py parallel/test_bytes.py parallel/test_rank_faults.py cuda/test_nccl.py
         parallel/ranks.py parallel/test_mpi_ranks.py parallel/test_rank_parts.py parallel/test_shared_steps.py parallel/test_rank_faults.py
         parallel/*.py parallel/test_rank_parts.py parallel/test_shared_steps.py parallel/test_bytes.py parallel/test_rank_faults.py
     """,
