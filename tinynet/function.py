@@ -91,10 +91,10 @@ class Function:
     """A differentiable operation. Subclasses give static `forward` and `backward`; call it by
     `.apply(...)`.
 
-    forward(ctx, *arguments, **options): tensors arrive as plain arrays; returns an array, or a
-    tuple of arrays. backward(ctx, *grads): a gradient for each output; returns one for each
-    argument of forward (or each tensor among them), None where there is none. Gradients must have
-    the shape of their argument.
+    forward(ctx, *arguments, **options): tensors are given by position, and arrive as plain arrays;
+    returns an array, or a tuple of arrays. backward(ctx, *grads): a gradient for each output;
+    returns one for each positional argument of apply (or each tensor among them), None where there
+    is none. Gradients must have the shape of their argument.
     """
 
     ours = True  # not a user's: its backward gives no array that is kept, or written to again
@@ -115,6 +115,8 @@ class Function:
         """Run forward and record the operation. DeviceMismatchError if tensors live on different
         devices.
         """
+        if not cls.ours:
+            by_position(cls.__name__, args, kwargs)
         device, recording = None, not this_thread.paused
         arrays, sources, needs, are_tensors = [], [], [], []
         for a in args:
@@ -153,6 +155,11 @@ class Function:
         for those that need none. RuntimeError if backward gives anything else.
         """
         given = _run(node, "backward", cls.backward, grads)
+        if given is None:
+            raise RuntimeError(
+                f"{cls.__name__}.backward: expected a gradient, got None; return it, or (None,) "
+                f"where there is none"
+            )
         given = list(given) if isinstance(given, (tuple, list)) else [given]
         inputs, array = node.inputs, (node.device.xp.ndarray, np.generic)
         if len(given) != len(inputs):
@@ -181,6 +188,22 @@ class Function:
         return given
 
 
+def by_position(name: str, args: tuple, kwargs: dict[str, Any], kind: type = Tensor) -> None:
+    """TypeError for a tensor that forward would get as it is, and that would get no gradient."""
+    came = write = ""
+    for several in (*args, *kwargs.values()):
+        if isinstance(several, (list, tuple)) and any(isinstance(part, kind) for part in several):
+            came, write = f"one in a {type(several).__name__}", "*tensors, not tensors"
+    for key, value in kwargs.items():
+        if isinstance(value, kind):
+            came, write = f"{key} by keyword", f"{key}, not {key}={key}"
+    if came:
+        raise TypeError(
+            f"{name}: expected tensors by position, each an argument of its own, got {came}; write "
+            f"{write}"
+        )
+
+
 def _run(ctx: Context, phase: str, work: Callable, arrays: list) -> Any:
     """work(ctx, *arrays) on the context's device, recorded if a profile is."""
     device = ctx.device
@@ -202,6 +225,7 @@ def _arrays(name: str, given: Any, device: Device) -> list:
                 raise TypeError(
                     f"{name}.forward: expected an array or a tuple of arrays, got "
                     f"{type(output).__name__}{' in a tuple' * isinstance(given, tuple)}"
+                    f"{'; return the result' * (given is None)}"
                 )
             with device.activate():  # or CuPy would copy to the current GPU
                 outputs[i] = device.xp.asarray(output)
@@ -227,9 +251,10 @@ def common_device(operation: str, args: Any) -> Device:
 def _one_for_each_argument(name: str, given: list, node: Context) -> list:
     """Gradients that a backward gave for the tensors alone, with None for the other arguments."""
     if len(given) != sum(node.are_tensors):
+        count = len(node.inputs)
         raise RuntimeError(
-            f"{name}.backward: expected {len(node.inputs)} gradients, one for each argument of "
-            f"forward (None where there is none), got {len(given)}"
+            f"{name}.backward: expected {count} gradient{'s' * (count > 1)}, one for each "
+            f"positional argument that apply was given (None where there is none), got {len(given)}"
         )
     gradients = iter(given)
     return [next(gradients) if is_tensor else None for is_tensor in node.are_tensors]

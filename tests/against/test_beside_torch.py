@@ -37,6 +37,12 @@ def double(*shape):
     return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
 
 
+def test_torchs_tensors_are_given_by_position_too():
+    both = torch_function(Both)
+    with pytest.raises(TypeError, match="^Both: expected tensors by position, .* got k by keyword"):
+        both(double(3), k=double(3))
+
+
 def test_torch_checks_our_gradients():
     both = torch_function(Both)
     assert torch.autograd.gradcheck(lambda x: both(x, 3.0), [double(3, 4)])

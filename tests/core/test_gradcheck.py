@@ -554,6 +554,8 @@ def test_a_sum_that_cancels_is_compared_in_float32(sum, rng):
 
 def test_a_forgotten_return_and_what_fn_gave_are_named():
     with pytest.raises(GradcheckError, match="0 or None for all of picture: is there a return"):
+        gradcheck(broken(lambda dx, x: (None,)), [np.ones(3)])
+    with pytest.raises(RuntimeError, match="^Broken.backward: expected a gradient, got None"):
         gradcheck(broken(lambda dx, x: None), [np.ones(3)])
     with pytest.raises(ValueError, match="floats.*got ndarray of int64"):
         gradcheck(lambda x: x * 2, [np.ones(3, np.int64)])

@@ -434,8 +434,12 @@ def test_what_a_function_may_return_and_what_not():
     a, b = leaf([1.0, 2.0]), leaf([[1.0], [2.0]])
     Odd.answer = lambda dy: (dy,)
     with pytest.raises(
-        RuntimeError, match="Odd.backward: expected 2 gradients, one for each argument.*got 1"
+        RuntimeError,
+        match="Odd.backward: expected 2 gradients, one for each positional argument.*got 1",
     ):
+        Odd.apply(a, b).sum().backward()
+    Odd.answer = lambda dy: None  # a backward without return
+    with pytest.raises(RuntimeError, match=r"^Odd.backward: expected a gradient, got None; .*"):
         Odd.apply(a, b).sum().backward()
     Odd.answer = lambda dy: (dy, dy)
     with pytest.raises(RuntimeError, match=r"shape \(2,\) for argument 0, got \(2, 2\)"):
@@ -459,6 +463,42 @@ def test_what_a_function_may_return_and_what_not():
 
     with pytest.raises(NotImplementedError, match="backward"):
         OneWay.apply(a).sum().backward()
+
+
+class Scale(tinynet.Function):
+    """y = w x, where w may be left out."""
+
+    @staticmethod
+    def forward(ctx, x, w=2.0, *, more=()):
+        return x * np.asarray(w)
+
+    @staticmethod
+    def backward(ctx, dy):
+        return 2 * dy, None
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_function_takes_tensors_by_position_alone(grad):
+    """Forward would get others as they are, and they would get no gradient."""
+    x, w = leaf([1.0, 2.0]), tinynet.tensor([3.0, 4.0], requires_grad=grad)
+    start = "^Scale: expected tensors by position, each an argument of its own, got "
+    with pytest.raises(TypeError, match=start + "w by keyword; write w, not w=w$"):
+        Scale.apply(x, w=w)
+    for kind in (list, tuple):
+        for args, kwargs in [((x, kind([1.0, w])), {}), ((x,), {"more": kind([w])})]:
+            named = f"one in a {kind.__name__}; write \\*tensors, not tensors$"
+            with pytest.raises(TypeError, match=start + named):
+                Scale.apply(*args, **kwargs)
+    assert Scale.apply(x, w=[3.0, 4.0], more=[1]).numpy().tolist() == [3, 8]
+
+
+def test_gradients_are_counted_by_the_arguments_that_apply_was_given():
+    """Not by those of forward, of which some have defaults."""
+    x = leaf([1.0])
+    said = "^Scale.backward: expected 1 gradient, one for each positional argument that apply was "
+    with pytest.raises(RuntimeError, match=said + ".*, got 2$"):
+        Scale.apply(x, w=3.0).sum().backward()
+    Scale.apply(x, 3.0).sum().backward()
 
 
 def test_integers_get_no_gradient():

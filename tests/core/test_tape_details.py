@@ -67,7 +67,7 @@ def test_a_number_that_forward_returns_is_an_array_of_its_kind(value):
     [
         ([np.ones(2)], "got list"),
         ((np.ones(2), [1.0]), "got list in a tuple"),
-        (None, "got NoneType"),
+        (None, "got NoneType; return the result"),
         (tinynet.ones(2), "got Tensor"),
         ("two", "got str"),
     ],

@@ -24,6 +24,12 @@ def first_case(name):
     return fn, [tinynet.tensor(x) if isinstance(x, np.ndarray) else x for x in inputs]
 
 
+def needed(function):
+    """How many arguments must be given, and may not be None."""
+    parameters = inspect.signature(function).parameters.values()
+    return sum(p.default is p.empty and "None" not in str(p.annotation) for p in parameters)
+
+
 def calls():
     """(operation, number of the argument, what comes in its place)."""
     for name in OPERATIONS:
@@ -34,6 +40,8 @@ def calls():
                 yield name, i, "integers"
             if len(tensors) > 1 or name in F.__all__:  # of an object, Python asks for a method
                 yield name, i, "object"
+                if name in F.__all__ and i < needed(getattr(F, name)):
+                    yield name, i, "None"
                 if "arrays" not in CASES[name].accepts:
                     yield name, i, "array"
                     yield name, i, "list"
@@ -49,6 +57,7 @@ def test_an_operation_refuses(name, i, what):
     inputs[i] = {
         "integers": lambda: tinynet.tensor(x.numpy().astype(np.int64)),
         "object": object,
+        "None": lambda: None,
         "array": x.numpy,
         "list": lambda: x.numpy().tolist(),
         "device": lambda: x.to("cpu:1"),
@@ -60,10 +69,9 @@ def test_an_operation_refuses(name, i, what):
     said = text.partition(":")[0].lower()  # the name, or that of its Function
     assert said in {name, *(f.__name__.lower() for f in OPERATIONS[name].functions)}, text
     assert "expected" in text and "\n" not in text
-    if what in ("object", "array", "list"):
-        assert {"object": "object", "array": "ndarray", "list": "list"}[what] in text or (
-            "nothing but tensors" in text
-        ), text
+    kinds = {"object": "object", "None": "NoneType", "array": "ndarray", "list": "list"}
+    if what in kinds:
+        assert kinds[what] in text or "nothing but tensors" in text, text
 
 
 # What a function needs beside the tensor; WRONG stands for what is no tensor.
@@ -110,6 +118,24 @@ def test_pictures_and_kernels_have_four_axes(name, shape):
     for wrong in {"x", "weight"} & set(options):
         with pytest.raises(ValueError, match=f"^{name}: expected {wrong} of shape"):
             getattr(F, name)(**options | {wrong: tinynet.ones(shape, dtype="float64")})
+
+
+HANDS_ON = {nn.Module, nn.Sequential, nn.Identity}  # whatever they are given
+LAYERS = {a for a in vars(nn).values() if isinstance(a, type) and issubclass(a, nn.Module)}
+
+
+@pytest.mark.parametrize("layer", sorted(LAYERS - HANDS_ON, key=str))
+@pytest.mark.parametrize("wrong", [None, object(), np.ones((2, 4, 6, 6), np.float32)])
+def test_a_layer_refuses_what_is_no_tensor(layer, wrong):
+    attention = dict(embed_dim=2, num_heads=1) if layer is nn.MultiHeadAttention else {}
+    made = layer(**SIZES[layer][0] if layer in SIZES else attention)
+    with pytest.raises(TypeError, match=r"^\w+: expected \w+ to be (a tensor|integers), got "):
+        made(*[wrong] * needed(made.forward))
+
+
+def test_the_shares_of_attention_refuse_what_is_no_tensor():
+    with pytest.raises(TypeError, match="^linear: expected x to be a tensor, got NoneType"):
+        nn.MultiHeadAttention(4, 2).shares(None)
 
 
 @pytest.mark.parametrize("name", OPTIONS)

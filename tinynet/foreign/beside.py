@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinynet.devices import find_device
-from tinynet.function import Function
+from tinynet.function import Function, by_position
 from tinynet.tensors import Tensor
 
 
@@ -77,6 +77,7 @@ def torch_function(function: type[Function]) -> Callable[..., Any]:
             return None, *found
 
     def call(*args: Any, **options: Any) -> Any:
+        by_position(function.__name__, args, options, torch.Tensor)
         return Wrapped.apply(options, *args)
 
     call.__name__ = function.__name__

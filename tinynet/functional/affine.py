@@ -32,7 +32,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = F
 
     Kernel: tinynet/kernels/linear.py.
     """
-    checks.floats("linear", x=x, weight=weight, bias=bias)
+    checks.floats("linear", ["bias"], x=x, weight=weight, bias=bias)
     checks.rank("linear", "weight", weight, "(out, in)")
     if x.shape[-1:] != weight.shape[1:]:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,9 @@ def tensor(operation: str, name: str, x: Any) -> None:
         )
 
 
-def floats(operation: str, **tensors: Any) -> None:
-    """All tensors, and of one floating dtype; None is let pass."""
-    given = {name: t for name, t in tensors.items() if t is not None}
+def floats(operation: str, optional: Collection[str] = (), **tensors: Any) -> None:
+    """All tensors, and of one floating dtype; those named in `optional` may be None."""
+    given = {name: t for name, t in tensors.items() if t is not None or name not in optional}
     for name, t in given.items():
         tensor(operation, name, t)
     dtypes = {t.dtype for t in given.values()}

@@ -82,7 +82,7 @@ def _checked(
     dilation: int | tuple[int, int],
 ) -> dict[str, Any]:
     """The options of a convolution, in pairs. ValueError or TypeError if something does not fit."""
-    checks.floats(where, x=x, weight=weight, bias=bias)
+    checks.floats(where, ["bias"], x=x, weight=weight, bias=bias)
     checks.rank(where, "x", x, "(N, C, H, W)")
     checks.rank(where, "weight", weight, "(O, C/groups, kh, kw)")
     stride = checks.pair(where, "stride", stride, 1)
@@ -160,8 +160,8 @@ def conv2d_each(
     Kernel: tinynet/kernels/conv2d.py.
     """
     where = "conv2d_each"
-    for name, several in (("weights", weights), ("biases", biases)):
-        if several is not None and not isinstance(several, (list, tuple)):
+    for name, several in (("weights", weights), ("biases", [] if biases is None else biases)):
+        if not isinstance(several, (list, tuple)):
             came = type(several).__name__
             raise TypeError(f"{where}: expected {name} to be a list of tensors, got {came}")
     biases = [None] * len(weights) if biases is None else biases
@@ -238,7 +238,7 @@ def conv_transpose2d(
     "Deconvolutional networks", section 3.
     """
     where = "conv_transpose2d"
-    checks.floats(where, x=x, weight=weight, bias=bias)
+    checks.floats(where, ["bias"], x=x, weight=weight, bias=bias)
     checks.rank(where, "x", x, "(N, C, H, W)")
     checks.rank(where, "weight", weight, "(C, O/groups, kh, kw)")
     stride = checks.pair(where, "stride", stride, 1)

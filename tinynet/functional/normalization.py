@@ -132,7 +132,7 @@ def batch_norm(
     relu=True gives max(y, 0) in the same operation, which saves a pass over memory. Kernel:
     tinynet/kernels/batch_norm.py.
     """
-    checks.floats("batch_norm", x=x, weight=weight, bias=bias)
+    checks.floats("batch_norm", ["weight", "bias"], x=x, weight=weight, bias=bias)
     if x.ndim < 2:
         raise ValueError(f"batch_norm: expected x of shape (N, C, ...), got {x.shape}")
     N, C, *rest = x.shape
@@ -210,7 +210,7 @@ def layer_norm(
     normalized_shape=D. weight and bias have that shape. var is divided by the count. Kernel:
     tinynet/kernels/layer_norm.py.
     """
-    checks.floats("layer_norm", x=x, weight=weight, bias=bias)
+    checks.floats("layer_norm", ["weight", "bias"], x=x, weight=weight, bias=bias)
     shape = normalized_shape if isinstance(normalized_shape, (tuple, list)) else [normalized_shape]
     shape = tuple(checks.integer("layer_norm", "normalized_shape", n, 1) for n in shape)
     if not shape or x.shape[-len(shape) :] != shape:

@@ -91,10 +91,11 @@ class MultiHeadAttention(Module):
         The values are unit vectors here: the mean of them, weighted by shares, is the shares.
         """
         key = query if key is None else key
-        N, T, S = len(query), query.shape[1], key.shape[1]
+        queries, keys = self.query(query), self.key(key)
+        (N, T, _), S = queries.shape, keys.shape[1]
         units = np.tile(np.eye(S, dtype=query.dtype), (N, 1, self.num_heads))
         values = tensor(units, device=query.device)
-        y = F.attention(self.query(query), self.key(key), values, self.num_heads, mask, causal)
+        y = F.attention(queries, keys, values, self.num_heads, mask, causal)
         return y.reshape(N, T, self.num_heads, S).transpose(0, 2, 1, 3)
 
     def extra_repr(self) -> str:

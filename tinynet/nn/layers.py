@@ -326,6 +326,7 @@ class BatchNorm1d(Module):
         self.running_mean, self.running_var = Buffer(zeros, device), Buffer(ones, device)
 
     def forward(self, x: Tensor) -> Tensor:
+        checks.tensor(type(self).__name__, "x", x)
         if x.ndim not in [form.count(",") + 1 for form in self.forms]:
             raise ValueError(
                 f"{type(self).__name__}: expected x of shape {' or '.join(self.forms)}, got "
@@ -438,6 +439,7 @@ class Flatten(Module):
     """(N, ...) -> (N, all the rest)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        checks.tensor("Flatten", "x", x)
         return x.flatten(1)
 
 

@@ -78,6 +78,7 @@ FAULTS = {
         "layer norm: a weight that broadcasts": ("        if t is not None and t.shape != shape:\n            raise ValueError(f\"layer_norm", "        if t is not None and t.shape[-1:] != shape[-1:]:\n            raise ValueError(f\"layer_norm"),
     },
     "functional/checks.py": {
+        "None passes for every tensor": ("if t is not None or name not in optional}", "if t is not None}"),
         "True is an integer": ("if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:", "if not isinstance(value, (int, np.integer)) or value < least:"),
         "a probability of 1 is none": ("if not 0 <= p <= 1:", "if not 0 <= p < 1:"),
         "True is a number": ("        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):", "        if not isinstance(value, (int, float, np.integer, np.floating)):"),

@@ -170,7 +170,7 @@ FAULTS = {
         "one map four times": ("            for _ in range(4)\n", "            for _ in range(1)\n", "        self.query, self.key, self.value, self.out = (\n", "        self.query, self.key, self.value, self.out = 4 * tuple(\n"),
         "causal is forgotten beside a mask": ("F.attention(*parts, self.num_heads, mask, causal))", "F.attention(*parts, self.num_heads, mask, causal and mask is None))"),
         "the map of the results is forgotten": ("return self.out(F.attention(*parts, self.num_heads, mask, causal))", "return F.attention(*parts, self.num_heads, mask, causal)"),
-        "shares: keys of the query": ("y = F.attention(self.query(query), self.key(key), values", "y = F.attention(self.query(query), self.key(query) if S == T else self.key(key), values"),
+        "shares: keys of the query": ("queries, keys = self.query(query), self.key(key)", "queries, keys = self.query(query), self.query(query) if query.shape == key.shape else self.key(key)"),
         "Embedding: small first values": ("start = weight_init or init.normal(1.0)", "start = weight_init or init.normal(0.02)"),
         "Embedding: the first values are ignored": ("start = weight_init or init.normal(1.0)", "start = init.normal(1.0)"),
         "Embedding: on the CPU": ("Parameter(start((count, dim)), device)", "Parameter(start((count, dim)))"),

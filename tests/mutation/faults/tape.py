@@ -168,6 +168,10 @@ FAULTS = {
         "a number has one axis": ("outputs[i] = device.xp.asarray(output)", "outputs[i] = device.xp.atleast_1d(output)"),
         "numbers within a tuple become single": ("outputs[i] = device.xp.asarray(output)", "outputs[i] = device.xp.asarray(output, np.float32 if len(outputs) > 1 and type(output) is float else None)"),
         "whole numbers ask for gradients": ("differentiable = recorded and o.dtype.kind == \"f\"", "differentiable = recorded and o.dtype.kind in \"if\""),
+        "a tensor by keyword passes": ("        if isinstance(value, kind):\n", "        if False:\n"),
+        "a tensor in a tuple passes": ("isinstance(several, (list, tuple)) and any(isinstance(part", "isinstance(several, list) and any(isinstance(part"),
+        "tensors in a list by keyword pass": ("for several in (*args, *kwargs.values()):", "for several in args:"),
+        "a backward without return gives no gradient": ("        if given is None:\n", "        if False:\n"),
     },
     "marks.py": {
         "only the start of an array is looked at": ("elements[:: array.size // SAMPLES]", "elements[:SAMPLES]"),
