@@ -20,7 +20,7 @@ from tinynet.drawing import Drawing
 from tinynet.drawing.graph import Box, Graph, Output
 from tinynet.drawing.layout import lay_out
 from tinynet.drawing.lines import lines_of
-from tinynet.drawing.style import DARK, LIGHT, page_style
+from tinynet.drawing.style import DARK, LIGHT, page_style, svg_style
 from tinynet.drawing.svg import svg
 from tinynet.drawing.text import brief, full, shape, size
 from tinynet.tracer import Value
@@ -534,6 +534,16 @@ def test_every_class_has_a_style_and_every_style_a_use():
         r"aside \.hidden \{ display: none !imp",
     ):
         assert re.search(rule, style)
+
+
+def test_a_file_of_its_own_shows_its_colours_where_they_are_used():
+    """Converters know no var(), no @media and no paint-order: they see all of it light."""
+    style = svg_style()
+    light, dark = style.split("@media (prefers-color-scheme: dark) {")
+    assert "var(" not in style and dark.endswith("}\n}\n")
+    for theme, part in ((LIGHT, light), (DARK, dark)):
+        assert set(re.findall(r"#\w{6}", part)) == set(theme.values()) - {theme["meet"]}
+    assert "paint-order" not in re.sub(r"@supports .*? \{.*?\}\s*\}", "", light, flags=re.S)
 
 
 def test_what_is_called_like_a_colour_has_it():

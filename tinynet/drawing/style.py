@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 
 COLOURS = 6  # of devices; a seventh one has the first colour again
@@ -20,8 +21,11 @@ DARK = {
 
 
 def svg_style() -> str:
-    """For a picture that is a file of its own: it follows the system."""
-    return _follow_system(".tape") + _read("picture.css")
+    """For a picture that is a file of its own: it follows the system. Its colours stand where they
+    are used, as converters know no var().
+    """
+    dark = _painted(DARK)
+    return f"{_painted(LIGHT)}@media (prefers-color-scheme: dark) {{\n{dark}}}\n"
 
 
 def page_style() -> str:
@@ -53,6 +57,10 @@ def _follow_system(selector: str) -> str:
 
 def _colours(selector: str, theme: dict[str, str]) -> str:
     return selector + " { " + "; ".join(f"--{name}: {c}" for name, c in theme.items()) + " }\n"
+
+
+def _painted(theme: dict[str, str]) -> str:
+    return re.sub(r"var\(--(\w+)\)", lambda use: theme[use[1]], _read("picture.css"))
 
 
 def _read(name: str) -> str:

@@ -167,6 +167,8 @@ FAULTS = {
         "two arrows are taken for one": ("if len(labels) == 1 else sum(labels)", "if len(labels) == 2 else sum(labels)"),
     },
     "drawing/style.py": {
+        "a file's own colours are left to var()": ("lambda use: theme[use[1]], _read", "lambda use: use[0], _read"),
+        "a file of its own is always light": ("dark = _painted(DARK)", "dark = _painted(LIGHT)"),
         "light and dark exchanged": ("for theme in light), LIGHT)", "for theme in light), DARK)"),
         "a page's own theme is not asked": ("        + _colours(\", \".join(f\"{theme} {root}\" for theme in dark), DARK)", "        + _colours(\", \".join(f\"{theme} {root}\" for theme in dark), LIGHT)"),
     },
