@@ -262,11 +262,32 @@ def test_probes_of_unbroadcast_have_every_kind_of_shape():
 
 # ------------------------------------------------------------------ a learner's file
 
-RIGHT = "def accumulate(parts):\n    return sum(parts[1:], parts[0])\n"
+RIGHT = "def accumulate(parts):\n    return sum(parts)\n"
+
+
+@pytest.mark.parametrize("text", ["parts[0][:]", "parts[0].reshape(2, 3)", "parts[0].T.T"])
+def test_a_sum_lies_in_memory_of_its_own(text, run):
+    """A view of a single part is noticed, too."""
+    write("accumulate", f"{RIGHT.strip()} if len(parts) > 1 else {text}\n")
+    status, told = run("accumulate")
+    assert status == 1 and "memory: expected its own, got that of parts[0]" in told, told
+
+
+@pytest.mark.parametrize("given", ["weight, velocity", "weight", "weight + velocity"])
+def test_a_step_gives_nothing_back(given, run):
+    """In place or not: who reads `weight = sgd_step(...)` would look for a new array."""
+    write("sgd_step", EXERCISES["sgd_step"].text(solved=True) + f"    return {given}\n")
+    status, told = run("sgd_step")
+    kind = "tuple" if "," in given else "ndarray"
+    assert status == 1 and f"Expected to get nothing back, got {kind}." in told, told
 
 
 def test_the_file_that_is_checked_is_the_learners(run):
-    for text, status in [(RIGHT, 0), (RIGHT.replace("[1:]", "[2:]"), 1), (RIGHT, 0)]:
+    for text, status in [
+        (RIGHT, 0),
+        (RIGHT.replace("sum(parts)", "sum(parts[1:])"), 1),
+        (RIGHT, 0),
+    ]:
         write("accumulate", text)
         assert run("accumulate")[0] == run("--all")[0] == status
 
@@ -458,7 +479,12 @@ def test_what_a_function_prints_is_shown_but_not_all(run):
         ("conv2d_backward", "return dy, x", "Expected to get dx, dw, db, got a tuple of 2."),
         ("conv2d_backward", "return dy, x, x, x", "Expected to get dx, dw, db, got a tuple of 4."),
         ("copy_backward", "return None", "dx: expected an array of shape (3,), got None"),
-        ("sgd_step", "return weight + velocity", "weight is wrong."),
+        ("sgd_step", "return weight + velocity", "Expected to get nothing back, got ndarray."),
+        (
+            "accumulate",
+            "return [parts[0], 1]",
+            "total: expected an array of shape (2,), got a list",
+        ),
     ],
 )
 def test_a_wrong_kind_of_result_is_told(name, wrong, told, run):

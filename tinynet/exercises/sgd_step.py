@@ -8,7 +8,7 @@ import numpy as np
 
 import tinynet
 from tinynet import kernels
-from tinynet.exercises.exercise import Exercise, Trial
+from tinynet.exercises.exercise import Exercise, Trial, Wrong
 from tinynet.optim import SGD
 
 
@@ -86,7 +86,12 @@ def probes(rng):
 
 def call(function, weight, grad, velocity, *rates):
     weight, velocity = weight.copy(), velocity.copy()
-    function(weight, grad, velocity, *rates)
+    given = function(weight, grad, velocity, *rates)
+    if given is not None:
+        raise Wrong(
+            f"Expected to get nothing back, got {type(given).__name__}. The caller has weight "
+            f"and velocity: change them in place, and return nothing."
+        )
     return weight, velocity
 
 
