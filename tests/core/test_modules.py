@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import operator
+import warnings
 
 import numpy as np
 import pytest
@@ -362,6 +363,31 @@ def test_a_tensor_cannot_take_the_place_of_a_buffer():
     norm.last = norm.mean * 2  # other attributes hold what they like
     norm.mean, norm.gain = nn.Buffer(np.ones(2)), None
     assert list(norm.state_dict()) == ["mean", "batches"]
+
+
+@pytest.mark.parametrize("name", ["train", "eval", "parameters", "forward", "to", "_state"])
+def test_an_attribute_may_not_hide_a_method(name):
+    """`self.train = nn.Linear(...)`, and net.train() would be a layer's call."""
+    net = Norm()
+    for value in (nn.Linear(2, 2), [nn.Linear(2, 2)], nn.Parameter(np.ones(2)), None, True):
+        with pytest.raises(TypeError, match=f"^Norm.{name}: expected a name of its own, got that "):
+            setattr(net, name, value)
+    setattr(net, name, lambda *given: given)  # to watch its calls
+    assert getattr(net, name)(1) == (1,)
+
+
+def test_a_tensor_that_no_optimiser_will_find_is_told():
+    """Those in lists, too; not the result of an operation, and not what needs no gradient."""
+    net, w = nn.Module(), tinynet.ones(2, requires_grad=True)
+    told = "a tensor that requires a gradient is not among the parameters, so no optimiser changes "
+    for value, path in ((w, "own"), ([tinynet.ones(2), {"a": w}], "own.1.a")):
+        with pytest.warns(UserWarning, match=f"^Module.{path}: {told}it; write nn.Parameter"):
+            net.own = value
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.own = [w * 2, w.detach(), nn.Parameter(np.ones(2)), nn.Buffer(np.ones(2)), nn.ReLU()]
+        net.plain = tinynet.ones(5)
+    assert [*net.state_dict()] == ["own.2", "own.3"] and "own.1" not in repr(net)
 
 
 @pytest.mark.parametrize("kind", [nn.Parameter, nn.Buffer])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,17 @@ class Module:
         return self.forward(*inputs, **options)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """A plain tensor in the place of a parameter or buffer would be neither saved nor moved."""
+        """A plain tensor in the place of a parameter or buffer would be neither saved nor moved;
+        one that requires a gradient would not be learned. A layer under the name of a method would
+        hide it; a function may take a method's place.
+        """
+        if callable(getattr(Module, name, None)) and (
+            isinstance(value, Module) or not callable(value)
+        ):
+            raise TypeError(
+                f"{type(self).__name__}.{name}: expected a name of its own, got that of a method "
+                f"of Module; choose another name"
+            )
         kept = (Parameter, Buffer)
         if isinstance(value, Tensor) and not isinstance(value, kept):
             before = vars(self).get(name)
@@ -83,6 +94,14 @@ class Module:
                 raise TypeError(
                     f"{type(self).__name__}.{name}: expected a {type(before).__name__}, got a "
                     f"Tensor; set {name}.data to its array"
+                )
+        for path, part in _parts(name, value, ()):
+            plain = isinstance(part, Tensor) and not isinstance(part, kept)
+            if plain and part.requires_grad and part.node is None:
+                warnings.warn(
+                    f"{type(self).__name__}.{path}: a tensor that requires a gradient is not among "
+                    f"the parameters, so no optimiser changes it; write nn.Parameter(x)",
+                    stacklevel=2,
                 )
         super().__setattr__(name, value)
 
@@ -92,8 +111,8 @@ class Module:
             """Python comes here for what there is not."""
             raise missing(f"{type(self).__name__}", name, MODULE, obj=self)
 
-    def _owned(self) -> Iterator[tuple[str, Parameter | Buffer | Module]]:
-        """(name, part) of all parts directly owned, in the order of the attributes."""
+    def _owned(self) -> Iterator[tuple[str, Tensor | Module]]:
+        """(name, part) of all tensors and modules directly owned, in the attributes' order."""
         for name, value in vars(self).items():
             yield from _parts(name, value, ())
 
@@ -208,7 +227,8 @@ class Module:
 
         If a layer does not say, the sizes of its own parameters and buffers.
         """
-        own = ((name, part) for name, part in self._owned() if isinstance(part, Tensor))
+        kept = (Parameter, Buffer)
+        own = ((name, part) for name, part in self._owned() if isinstance(part, kept))
         return ", ".join(f"{name} {part.shape}" for name, part in own)
 
     def __repr__(self) -> str:
@@ -231,10 +251,10 @@ class Module:
 
 
 def _parts(name: str, value: Any, above: tuple) -> Iterator[tuple[str, Any]]:
-    """The parts in a value, with their names; `above`: the containers it lies in, so that one that
-    contains itself is left.
+    """The tensors and modules in a value, with their names; `above`: the containers it lies in, so
+    that one that contains itself is left.
     """
-    if isinstance(value, (Parameter, Buffer, Module)):
+    if isinstance(value, (Tensor, Module)):
         yield name, value
     elif isinstance(value, (list, tuple, dict)) and not any(value is one for one in above):
         several = value.items() if isinstance(value, dict) else enumerate(value)
