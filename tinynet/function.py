@@ -251,10 +251,9 @@ def common_device(operation: str, args: Any) -> Device:
 def _one_for_each_argument(name: str, given: list, node: Context) -> list:
     """Gradients that a backward gave for the tensors alone, with None for the other arguments."""
     if len(given) != sum(node.are_tensors):
-        count = len(node.inputs)
         raise RuntimeError(
-            f"{name}.backward: expected {count} gradient{'s' * (count > 1)}, one for each "
-            f"positional argument that apply was given (None where there is none), got {len(given)}"
+            f"{name}.backward: expected a gradient for each positional argument that apply was "
+            f"given (None where there is none), {len(node.inputs)} in all, got {len(given)}"
         )
     gradients = iter(given)
     return [next(gradients) if is_tensor else None for is_tensor in node.are_tensors]
