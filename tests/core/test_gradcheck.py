@@ -41,6 +41,14 @@ def x(rng):
     return rng.choice([-1, 1], (3, 4)) * rng.uniform(0.5, 1.5, (3, 4))
 
 
+def test_what_is_wrong_is_counted_once():
+    """Beside a kink, all inputs together are asked twice."""
+    relu = broken(lambda dx, x: dx * np.nan, forward=lambda x: np.maximum(x, 0))
+    with pytest.raises(GradcheckError, match="2 of 2 of all inputs together; the worst") as caught:
+        gradcheck(relu, [np.array([0.0, 1, 2])])
+    assert str(caught.value).count("all inputs together") == 1
+
+
 def test_a_wrong_element_is_named_with_both_values(x):
     def one_wrong(dx, x):
         dx = dx.copy()

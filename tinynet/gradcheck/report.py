@@ -119,7 +119,7 @@ def _wrong(wrong: list[Comparison]) -> str:
     if slope.kink:
         numerical = f"at a kink: numerical from {slope.low:.9g} to {slope.high:.9g}"
     width = max(len(c.labels[m]) for m in order[:WORST])
-    counts = (
+    counts = dict.fromkeys(  # beside a kink, all inputs together were asked twice
         f"{w.wrong.sum()} of {len(w.labels)} of {w.name}"
         + (f" {w.shape}" if w.shape is not None else "")
         for w in wrong
