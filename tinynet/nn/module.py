@@ -100,7 +100,7 @@ class Module:
             if plain and part.requires_grad and part.node is None:
                 warnings.warn(
                     f"{type(self).__name__}.{path}: a tensor that requires a gradient is not among "
-                    f"the parameters, so no optimiser changes it; write nn.Parameter(x)",
+                    f"the parameters(), which optimisers are given; write nn.Parameter(x)",
                     stacklevel=2,
                 )
         super().__setattr__(name, value)
