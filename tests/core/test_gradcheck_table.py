@@ -41,6 +41,15 @@ def test_every_operation(name, rng, monkeypatch, warnings_are_errors):
     assert any(seen) or "network" in name
 
 
+def test_the_small_network_has_active_units():
+    """In one of six there was none, and the table showed an error of 0.0e+00: 0 compared with 0."""
+    for seed in range(50):
+        ((network, inputs),) = CASES["(a small network)"].make(np.random.default_rng(seed))
+        leaves = [tinynet.tensor(x, requires_grad=True) for x in inputs]
+        network(*leaves).backward()
+        assert all(leaf.grad.numpy().any() for leaf in leaves), seed
+
+
 def test_the_table_holds_every_function_there_is():
     here = {f for row in OPERATIONS.values() for f in row.functions}
 
@@ -181,14 +190,17 @@ def test_the_command(capsys):
     for name in ("xyz", "eq"):  # eq has cases, but no gradient
         with pytest.raises(SystemExit):
             main([name])
-        assert capsys.readouterr().err.endswith(f"got {name}\n")
+        own = "for one of your own, call tinynet.gradcheck(MyFunction.apply, [x]) in a program"
+        assert capsys.readouterr().err.endswith(f"got {name}; {own}\n")
     with pytest.raises(SystemExit):
         main(["relu", "--seed", "-1"])
     assert "expected a whole number from 0 on, got -1" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["--help"])
     told = " ".join(capsys.readouterr().out.split()).partition("Operations: ")[2]
-    assert told.removesuffix(".").split(", ") == [name for name in CASES if has_gradient(name)]
+    names, _, own = told.partition(". For one of your own, ")
+    assert names.split(", ") == [name for name in CASES if has_gradient(name)]
+    assert own == "call tinynet.gradcheck(MyFunction.apply, [x]) in a program."
 
 
 def test_the_command_tells_what_was_passed_over(capsys, monkeypatch):
@@ -219,7 +231,7 @@ def test_the_command_is_stopped(monkeypatch):
 
 
 def test_the_command_hands_its_options_on(capsys, monkeypatch):
-    def seen_by(*arguments):
+    def seen_by(*arguments, names=("relu", "exp")):
         seen = {}
         for name in ("relu", "exp"):
 
@@ -228,11 +240,12 @@ def test_the_command_hands_its_options_on(capsys, monkeypatch):
                 yield lambda x: seen[name].append(str(x.device)) or x * 2, [np.ones(2)]
 
             monkeypatch.setitem(CASES, name, Cases(cases, ()))
-        assert main(["relu", "exp", *arguments]) == 0
+        assert main([*names, *arguments]) == 0
         return seen
 
     first = seen_by()
     assert first == seen_by("--seed", "0") and first["relu"][0] != first["exp"][0]
+    assert seen_by(names=["exp"]) == {"exp": first["exp"]}  # a failure comes again alone
     other = seen_by("--seed", "1", "--device", "cpu:1")
     assert other["relu"][0] not in (first["relu"][0], first["exp"][0])
     assert set(other["exp"][1:]) == {"cpu:1"} and set(first["exp"][1:]) == {"cpu"}

@@ -19,6 +19,8 @@ from tinynet.gradcheck.cases import CASES, has_gradient
 from tinynet.gradcheck.check import worst_error
 from tinynet.tensors import Tensor
 
+OWN = "call tinynet.gradcheck(MyFunction.apply, [x]) in a program"
+
 
 def main(argv: list[str] | None = None) -> int:
     """Print the table; 0 if all gradients are right, 1 if not, 2 for an operation there is not."""
@@ -26,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tinynet.gradcheck",
         description=__doc__,
-        epilog=f"Operations: {', '.join(differentiable)}.",
+        epilog=f"Operations: {', '.join(differentiable)}. For one of your own, {OWN}.",
     )
     parser.add_argument(
         "operations", nargs="*", metavar="OPERATION", help="which ones (default: all)"
@@ -37,9 +39,9 @@ def main(argv: list[str] | None = None) -> int:
     for name in arguments.operations:
         if name not in differentiable:
             near = difflib.get_close_matches(name, differentiable, 1)
-            meant = f"; did you mean {near[0]}?" if near else ""
+            advice = f"did you mean {near[0]}?" if near else f"for one of your own, {OWN}"
             parser.error(
-                f"expected operations among {', '.join(differentiable)}, got {name}{meant}"
+                f"expected operations among {', '.join(differentiable)}, got {name}; {advice}"
             )
     try:
         where = find_device(arguments.device)
@@ -52,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     told: list[tuple[str, Any]] = []
     names = arguments.operations or differentiable
     with tqdm(names, unit="operation", leave=False, disable=None) as progress:
-        for number, name in enumerate(progress):
+        for name in progress:
+            number = differentiable.index(name)  # the same inputs, whichever others are checked
             cases = list(CASES[name].make(np.random.default_rng([arguments.seed, number])))
             start, errors = time.perf_counter(), []
             for case, (fn, inputs) in enumerate(cases, 1):

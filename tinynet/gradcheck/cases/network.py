@@ -19,9 +19,11 @@ def _network(rng: np.random.Generator) -> Iterator[Case]:
         x = F.relu(F.conv2d(F.max_pool2d(x, 3, 2), w2, b2, groups=2))
         return F.cross_entropy(F.dropout(F.linear(x.flatten(1), w3), 0.5), [0, 2])
 
-    shapes = [(2, 2, 7, 7), (4, 2, 3, 3), (4,), (4, 2, 2, 2), (4,)]
-    # Small last weights: where a softmax gives 1 - 1e-16, all gradients are rounding.
-    yield network, [*(rng.normal(size=shape) for shape in shapes), 0.1 * rng.normal(size=(3, 16))]
+    shapes = [(2, 2, 7, 7), (4, 2, 3, 3), (4,), (4, 2, 2, 2)]
+    # A bias of 2: where no unit is active, all gradients are 0. Small last weights: where a softmax
+    # gives 1 - 1e-16, all are rounding.
+    b2, w3 = 2 + 0.1 * rng.normal(size=4), 0.1 * rng.normal(size=(3, 16))
+    yield network, [*(rng.normal(size=shape) for shape in shapes), b2, w3]
 
 
 @cases("(a shared node)")
