@@ -237,7 +237,8 @@ BAD = {
         [X],
     ),
     "labels changed": Case(
-        operation(entropy, entropy_backward(changes_labels)), [RNG.normal(size=(4, 3))]
+        operation(entropy, entropy_backward(changes_labels)), [RNG.normal(size=(4, 3))],
+        "expected the same values after backward, got others",
     ),
     # upstream gradients of 0, and memory orders of pictures and weights
     "divided by the norm of dy": Case(square(by_its_norm), [X], "when the upstream gradient is 0"),

@@ -145,6 +145,16 @@ RIGHT = {
         ),
         [np.array([-5e-5, -5e-4, 1.0])],
     ),
+    "steeper than the first steps": (lambda x: F.tanh(x * 1e6), [np.array([0.0, 1e-7])]),
+    "an infinite slope, for values in other places": (
+        operation(
+            real(lambda x: np.cbrt(x[:1]) * x[1:]),
+            lambda ctx, x, dy: (
+                np.concatenate([x[1:] / np.cbrt(x[:1]) ** 2 / 3, np.cbrt(x[:1])]) * dy
+            ),
+        ),
+        [np.array([0.3, 0.0])],
+    ),
     "ReLU near its kinks": (lambda x, w: F.relu(x @ w).sum(), [X, W]),
 }
 

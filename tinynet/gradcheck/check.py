@@ -38,6 +38,7 @@ from typing import Any
 
 import numpy as np
 
+from tinynet.errors import GradcheckError
 from tinynet.gradcheck.consistency import Consistency, check_consistency
 from tinynet.gradcheck.numerical import Direction, Numerical, Slope, direction
 from tinynet.gradcheck.report import WORST, Comparison, UncheckedWarning, verdict
@@ -77,10 +78,11 @@ def gradcheck(
     GradcheckError also if backward depends on what it must not depend on (consistency.py: memory
     order, other calls, which inputs require a gradient ...), if fn is not deterministic or changes
     in place an input, an output or the gradient it is given, and if no numerical derivative is
-    precise enough.
-    Elements at a kink are left out, with a KinkWarning; what could not be compared in float32,
-    with a PrecisionWarning; leaves that fn reaches without being given them, such as the weights of
-    a layer in a lambda, with an UncheckedWarning. ValueError if there is nothing to check.
+    precise enough, as where the slope is infinite.
+    Told are elements at a kink, where any gradient between the slopes passes, with a KinkWarning;
+    what could not be compared in float32, or has another dtype there, with a PrecisionWarning;
+    leaves that fn reaches without being given them, such as the weights of a layer in a lambda,
+    with an UncheckedWarning. ValueError if there is nothing to check.
     """
     worst_error(fn, inputs, eps, atol, rtol)
     return True
@@ -94,22 +96,28 @@ def worst_error(
     rtol: float | None = None,
 ) -> float:
     """As gradcheck; returns the largest error, relative to the input's largest gradient."""
-    if not eps > 0 or any(t is not None and not t >= 0 for t in (atol, rtol)):
-        raise ValueError(
-            f"gradcheck: expected eps > 0, atol >= 0, rtol >= 0, got {eps}, {atol}, {rtol}"
-        )
+    if not _is_number(eps) or not eps > 0:
+        raise ValueError(f"gradcheck: expected a number above 0 for eps, got {eps!r}")
+    for name, value in (("atol", atol), ("rtol", rtol)):
+        if value is not None and not (_is_number(value) and value >= 0):
+            raise ValueError(f"gradcheck: expected a number from 0 on for {name}, got {value!r}")
     rng = np.random.default_rng(0)
     with borrowed(fn, inputs if isinstance(inputs, (list, tuple)) else [inputs]) as subject:
         if subject.strangers:
             shapes = ", ".join(str(x.shape) for x in subject.strangers[:WORST])
             text = (
-                f"gradcheck: the function depends on {len(subject.strangers)} leaves that it was "
-                f"not given (shapes {shapes}): their gradients were not checked; pass them as "
-                "inputs, or the Module itself as fn"
+                "gradcheck: the function depends on leaves that it was not given "
+                f"({len(subject.strangers)} of shapes {shapes}): their gradients were not checked; "
+                "pass them as inputs, or the Module itself as fn"
             )
             warnings.warn(UncheckedWarning(text), stacklevel=3)
         v = _upstream(subject, rng)
         gradients, _ = subject.gradients(subject.apart(v))
+        if not np.array_equal(subject.forward(subject.values), subject.outputs):
+            raise GradcheckError(
+                "gradcheck: expected the same values after backward, got others; backward may not "
+                "change what forward reads"
+            )
         numerical = Numerical(subject, v, eps, rng)
         compare = Comparer(numerical, gradients, atol, rtol, rng)
         checked = [i for i, x in enumerate(subject.variables) if x.checked and x.value.size]
@@ -121,6 +129,10 @@ def worst_error(
         worst = verdict(comparisons)
         check_consistency(Consistency(numerical, gradients, rng, atol, rtol))
         return worst
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and bool(np.isfinite(value))
 
 
 def _upstream(subject: Subject, rng: np.random.Generator) -> np.ndarray:
@@ -227,7 +239,8 @@ class Comparer:
     def _analytical(self, u: Direction) -> float:
         """<g, u>; an infinite gradient counts where u is not 0 alone."""
         parts = [(self.gradients[i][d != 0], d[d != 0]) for i, d in u.items()]
-        return float(sum((g * d).sum() for g, d in parts))
+        with np.errstate(invalid="ignore"):  # inf - inf
+            return float(sum((g * d).sum() for g, d in parts))
 
     def _allowed(self, slopes: list[Slope], directions: list[tuple[str, Direction]]) -> np.ndarray:
         values = np.nan_to_num(np.abs([s.value for s in slopes]))

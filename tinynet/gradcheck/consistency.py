@@ -46,7 +46,9 @@ FEW = 4  # inputs of which any may need no gradient; of more, one alone, or all 
 
 
 class PrecisionWarning(UserWarning):
-    """fn in float32 is too far from fn in float64: its gradients were not compared there."""
+    """fn in float32 is too far from fn in float64: its gradients were not compared there. Or it
+    gives another dtype.
+    """
 
 
 class Consistency:
@@ -251,7 +253,7 @@ def _at(c: Consistency, when: str, others: list[np.ndarray]) -> None:
     elif not agrees(slope) and np.isfinite(slope.value) and slope.method != "central differences":
         # the complex step may be blind at these values; a kink there excuses nothing
         slope = numerical.central(u)
-    if np.isfinite(slope.value) and not agrees(slope):
+    if np.isfinite(slope.value) and not slope.infinite and not agrees(slope):
         raise GradcheckError(
             f"gradcheck: the gradient is wrong {when}: along a random direction in all inputs "
             f"{got:.9g}, numerical {slope.value:.9g}"
@@ -323,6 +325,12 @@ def single_precision(c: Consistency) -> None:
         warnings.warn(PrecisionWarning(text), stacklevel=5)
         return
     of_rounded = "with inputs rounded to float32"
+    if y.dtype != np.float32 and not s.strangers:  # theirs may be another, and they are told
+        text = (
+            f"gradcheck: expected outputs of dtype float32 for inputs of that dtype, got "
+            f"{y.dtype}; give new arrays and constants in the function the dtype of its inputs"
+        )
+        warnings.warn(PrecisionWarning(text), stacklevel=5)
     expected = c.gradients(of_rounded, v.astype(np.float64), rounded, same_values=False)
     got = c.gradients(when, v, values, same_values=False)
     digits = [last_digit(x).astype(np.float64) for x in values]

@@ -24,6 +24,10 @@ output, and used where all agree.
 A kink (ReLU at 0, two equal maxima) has a slope on each side and no derivative. The two slopes
 differ at a smooth point as well, but by a multiple of t: what they come to for t -> 0 tells.
 
+Where the slope is infinite (a root at 0), or forward jumps, the one-sided slopes come to nothing:
+from step to step they grow by as much as before, or by more. At a smooth point, and at a kink, each
+change is smaller than the one before.
+
 Sources: Squire and Trapp, SIAM Review 40 (1998) 110 for the complex step; Ridders, Advances in
 Engineering Software 4 (1982) 75 for steps that shrink.
 """
@@ -41,6 +45,7 @@ from tinynet.gradcheck.subject import Subject, in_a_row
 
 LAST = 1e-9  # the last step of central differences
 H = 1e-20  # the complex step
+GROWING = 3  # so many last steps, each with a larger slope, make it infinite
 
 Direction = dict[int, np.ndarray]  # which variables move, and where to
 
@@ -81,6 +86,7 @@ class Slope(NamedTuple):
     right: float = 0.0
     low: float = 0.0
     high: float = 0.0
+    infinite: bool = False
 
 
 class Numerical:
@@ -127,7 +133,7 @@ class Numerical:
 
     def central(self, u: Direction) -> Slope:
         """As `slope`, by central differences."""
-        value, error, kink, left, right, noise = self.differences(u)
+        value, error, kink, left, right, noise, infinite = self.differences(u)
         v = self.v
         one = np.where(kink, v * left, v * value)
         other = np.where(kink, v * right, v * value)
@@ -142,11 +148,12 @@ class Numerical:
             right=float(other.sum()),
             low=float(np.where(kink, np.minimum(np.minimum(one, other), 0), one).sum()) - at_kinks,
             high=float(np.where(kink, np.maximum(np.maximum(one, other), 0), one).sum()) + at_kinks,
+            infinite=bool(infinite[v != 0].any()),
         )
 
     def differences(self, u: Direction) -> tuple[np.ndarray, ...]:
-        """dy/dt, its error, whether there is a kink, slopes on the left and right, the noise: for
-        each output.
+        """dy/dt, its error, whether there is a kink, slopes on the left and right, the noise,
+        whether the slope is infinite: for each output.
 
         Steps are relative to max(1, |x|). Where these find no slope, they go on relative to |x|:
         log(x) has one at 1e-10, too.
@@ -155,15 +162,15 @@ class Numerical:
         best = [np.zeros(y.shape), np.full(y.shape, np.inf), np.zeros(y.shape, bool)]
         best += [np.zeros(y.shape) for _ in range(3)]
         moved = np.zeros(y.shape, bool)
-        best = self._approach(u, size, best, moved)
-        found = best[1] <= 1e-5 * np.abs(best[0]).max(initial=0)
+        best, infinite = self._approach(u, size, best, moved)
+        found = ~infinite & (best[1] <= 1e-5 * np.abs(best[0]).max(initial=0))
         if small < size and not found.all():
-            best = self._approach(u, small, best, moved)
-        return tuple(best)
+            best, infinite = self._approach(u, small, best, moved)
+        return *best, infinite
 
     def _approach(
         self, u: Direction, size: float, best: list[np.ndarray], moved: np.ndarray
-    ) -> list[np.ndarray]:
+    ) -> tuple[list[np.ndarray], np.ndarray]:
         """What `differences` returns, the best of `best` and of steps from size * eps on. moved:
         which outputs a step has moved so far.
 
@@ -176,6 +183,7 @@ class Numerical:
         y = self.subject.outputs
         before: list[np.ndarray] = []  # what the step before gave: left, right, C
         R, gap, again = None, np.full(y.shape, np.nan), moved.any()
+        change, growing = np.full((2, *y.shape), np.nan), np.zeros((2, *y.shape), int)
         steps = max(3, round(np.log10(self.eps / LAST)) + 1)
         digit = np.spacing(np.abs(y).max(initial=0))
         with np.errstate(all="ignore"):
@@ -185,6 +193,12 @@ class Numerical:
                 now = [left, right, (left + right) / 2]
                 moved |= (left != 0) | (right != 0)  # a step too small moves nothing any more
                 if before:
+                    change_before, change = change, np.subtract(now[:2], before[:2])
+                    more, most = np.abs(change) / np.abs(change_before), np.abs(now[:2]) * step
+                    grows = np.sign(now[:2]) * change > 1e3 * self.spread / step
+                    # Ten times as much is a jump, and a small one is rounding within fn.
+                    grows &= (more > 0.99) & ((more < 9) | (most > 1e-6 * np.abs(y).max(initial=1)))
+                    growing = np.where(grows, growing + 1, 0)
                     R_before, R = R, (100 * now[2] - before[2]) / 99
                     # The one-sided slopes for t -> 0; they err by a multiple of t.
                     left_at_0, right_at_0 = (
@@ -211,10 +225,11 @@ class Numerical:
                         # No wonder at steps as small as these; nor after steps that saw a slope.
                         better &= ~(lost & (again | (apart > 10 * best[1])))
                         best = [np.where(better, *pair) for pair in zip(found, best, strict=True)]
-                    if (best[1] <= 1e-8 * np.abs(best[0]).max(initial=0)).all():
+                    precise = best[1] <= 1e-8 * np.abs(best[0]).max(initial=0)
+                    if precise.all() and not growing.any():
                         break
                 before = now
-        return best
+        return best, (growing >= GROWING).any(0)
 
     def _moved(self, u: Direction, t: float) -> np.ndarray:
         """The outputs at x + t u."""
@@ -268,10 +283,10 @@ class Numerical:
                 slopes = self.complex_step(u)
             except Exception:  # whatever fn raises: complex numbers are not for it
                 return False
-            values, errors, *_ = self.differences(u)
+            values, errors, *_, infinite = self.differences(u)
             scale = np.maximum(np.abs(slopes), np.abs(values))
             noise = 1e6 * self.spread / self._size(u)
-            seen = errors <= 1e-5 * scale + noise
+            seen = ~infinite & (errors <= 1e-5 * scale + noise)
             same = np.abs(slopes - values) <= 1e-6 * scale + 3 * errors + noise
             if not (seen & same).all():
                 return False

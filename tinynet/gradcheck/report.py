@@ -13,7 +13,9 @@ WORST = 10  # lines of the table in an error
 
 
 class KinkWarning(UserWarning):
-    """Some elements lie where the function has no derivative; they were not checked."""
+    """Some elements lie where the function has no derivative: there any gradient between the slopes
+    on the left and on the right passes, and 0.
+    """
 
 
 class UncheckedWarning(UserWarning):
@@ -44,8 +46,13 @@ class Comparison(NamedTuple):
         return np.array([s.kink for s in self.slopes], bool)
 
     @property
+    def infinite(self) -> np.ndarray:
+        return np.array([s.infinite for s in self.slopes], bool)
+
+    @property
     def wrong(self) -> np.ndarray:
-        return ~(self.apart <= np.maximum(self.allowed + self.errors, self.noises))
+        limits = np.maximum(self.allowed + self.errors, self.noises)
+        return ~(self.apart <= limits) & ~self.infinite
 
     @property
     def unknown(self) -> np.ndarray:
@@ -60,11 +67,18 @@ class Comparison(NamedTuple):
 
 def verdict(comparisons: list[Comparison]) -> float:
     """The worst error, relative to the largest gradient of its variable. Raises GradcheckError if
-    something is wrong or cannot be told; warns of kinks.
+    something is wrong or cannot be told, or lies where the slope is infinite; warns of kinks.
     """
     wrong = [c for c in comparisons if c.wrong.any()]
     if wrong:
         raise GradcheckError(_wrong(wrong))
+    for c in comparisons:
+        for n in np.flatnonzero(c.infinite).tolist():
+            raise GradcheckError(
+                f"gradcheck: expected a finite slope at {c.name}{c.labels[n]}, got one that grows "
+                f"without end as steps become smaller: a root at 0, or a jump; choose inputs away "
+                f"from there"
+            )
     for c in comparisons:
         for n in np.flatnonzero(c.unknown).tolist():
             raise GradcheckError(_unknown(c, n, c.labels[n]))
@@ -83,7 +97,7 @@ def _tell_kinks(c: Comparison) -> None:
     )
     if c.kinks.all():
         raise GradcheckError(f"{text}; nothing is left to check, choose other inputs")
-    warnings.warn(KinkWarning(f"{text}; they were not checked"), stacklevel=5)
+    warnings.warn(KinkWarning(f"{text}; what lies between, or 0, passes there"), stacklevel=5)
 
 
 def _relative(c: Comparison) -> float:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,10 +66,15 @@ class Subject:
         if not found:
             raise GradcheckError("gradcheck: expected an output of floats, got none")
         if any(y.dtype != np.float64 for y in found):
+            advice = (
+                "return the real and the imaginary part as two outputs"
+                if any(y.dtype.kind == "c" for y in found)
+                else "do not round within, and pass a Module itself as fn, or weights as inputs: "
+                "they become float64 too"
+            )
             raise GradcheckError(
                 f"gradcheck: expected outputs of dtype float64 for inputs of that dtype, got "
-                f"{', '.join(str(y.dtype) for y in found)}; do not round within, and pass a "
-                f"Module itself as fn, or weights as inputs: they become float64 too"
+                f"{', '.join(str(y.dtype) for y in found)}; {advice}"
             )
         self.shapes = [y.shape for y in found]
         self.outputs = in_a_row(found)
@@ -185,16 +191,20 @@ class Subject:
     def _expect_unchanged(self, values: list[np.ndarray], before: list[np.ndarray]) -> None:
         for variable, value, old in zip(self.variables, values, before, strict=True):
             if not np.array_equal(value, old, equal_nan=True):
-                raise GradcheckError(
-                    f"gradcheck: the function changed its input {variable.name} in place"
-                )
+                raise GradcheckError(_changed(variable.name))
 
     def _expect_arguments_unchanged(self) -> None:
         """Labels and indices, which are no variables."""
         for i, before in self.others.items():
             if not np.array_equal(before, _copied(self.inputs[i])):
-                name = _argument_names(self.fn, len(self.inputs))[i]
-                raise GradcheckError(f"gradcheck: the function changed its input {name} in place")
+                raise GradcheckError(_changed(_argument_names(self.fn, len(self.inputs))[i]))
+
+
+def _changed(name: str) -> str:
+    return (
+        f"gradcheck: expected {name} as it was given, got it changed in place by the function; "
+        f"change a copy"
+    )
 
 
 def read(leaves: list[Tensor]) -> list[np.ndarray]:
@@ -246,15 +256,19 @@ def _variables(fn: Any, inputs: list) -> list[Variable]:
         )
         raise ValueError(
             "gradcheck: expected at least one input that requires a gradient (a tensor with "
-            "requires_grad=True or a NumPy array of floats) or a module with parameters, got "
-            f"{got or 'none'}"
+            "requires_grad=True or a NumPy array of floats, of one element or more) or a module "
+            f"with parameters, got {got or 'none'}"
         )
     return found
 
 
 def _argument_names(fn: Any, count: int) -> list[str]:
+    called = getattr(fn, "forward", fn)
+    owner = getattr(fn, "__self__", None)  # of MyFunction.apply
+    if isinstance(owner, type) and issubclass(owner, Function):
+        called = partial(owner.forward, None)
     try:
-        named = list(inspect.signature(getattr(fn, "forward", fn)).parameters.values())
+        named = list(inspect.signature(called).parameters.values())
     except (TypeError, ValueError):
         named = []
     names = [p.name for p in named if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
