@@ -92,6 +92,7 @@ def not_in_float32(x):
     [
         (KinkWarning, lambda x: F.relu(x - 1)),
         (PrecisionWarning, not_in_float32),
+        (PrecisionWarning, lambda x: x * np.arange(2.0)),
         (PrecisionWarning, lambda x: (x * 100).exp()),
         (UncheckedWarning, lambda x: x * tinynet.tensor(2.0, requires_grad=True)),
     ],
@@ -120,6 +121,7 @@ def test_of_many_leaves_that_were_not_given_all_are_counted(count):
         lambda x: abs(x) ** 0.5,
         lambda x: abs(x) ** 0.9,
         lambda x: x * np.log(abs(x) + (x == 0)),
+        lambda x: abs(np.minimum(x, 0)) ** 0.5,
         np.sign,
         lambda x: 1.0 * (x == 0),
     ],

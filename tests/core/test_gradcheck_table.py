@@ -42,10 +42,13 @@ def test_every_operation(name, rng, monkeypatch, warnings_are_errors):
 
 
 def test_the_small_network_has_active_units():
-    """In one of six there was none, and the table showed an error of 0.0e+00: 0 compared with 0."""
-    for seed in range(50):
+    """In one of six there was none, or dropout left none, and the table showed an error of 0.0e+00:
+    0 compared with 0.
+    """
+    for seed in range(100):
         ((network, inputs),) = CASES["(a small network)"].make(np.random.default_rng(seed))
         leaves = [tinynet.tensor(x, requires_grad=True) for x in inputs]
+        tinynet.manual_seed(seed)
         network(*leaves).backward()
         assert all(leaf.grad.numpy().any() for leaf in leaves), seed
 

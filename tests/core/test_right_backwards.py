@@ -149,11 +149,11 @@ RIGHT = {
     "an infinite slope, for values in other places": (
         operation(
             real(lambda x: np.cbrt(x[:1]) * x[1:]),
-            lambda ctx, x, dy: (
-                np.concatenate([x[1:] / np.cbrt(x[:1]) ** 2 / 3, np.cbrt(x[:1])]) * dy
+            lambda ctx, x, dy: np.concatenate(
+                [dy @ x[1:] / np.cbrt(x[:1]) ** 2 / 3, np.cbrt(x[:1]) * dy]
             ),
         ),
-        [np.array([0.3, 0.0])],
+        [np.array([0.3, 0.0, 0.0, 0.5])],
     ),
     "ReLU near its kinks": (lambda x, w: F.relu(x @ w).sum(), [X, W]),
 }

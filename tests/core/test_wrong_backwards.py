@@ -408,6 +408,18 @@ TABLE = [
         [np.array([0.0, 1.0])],
     ),
     Wrong(
+        "nothing, at 0",
+        "the gradient is wrong with small values for 0",
+        operation(lambda x: x * x * x, lambda ctx, x, dy: 0 * dy),
+        [np.zeros(3)],
+    ),
+    Wrong(
+        "nothing, where a factor is 0",
+        "the gradient is wrong with small values for 0",
+        operation(lambda x, y: x * y, lambda ctx, x, y, dy: (0 * dy, x * dy)),
+        [X, 0 * X],
+    ),
+    Wrong(
         "no values on the left",
         "gives NaN or infinity next to",
         operation(real(lambda x: x * np.sqrt(x)), lambda ctx, x, dy: 1.5 * np.sqrt(x) * dy),

@@ -327,7 +327,7 @@ CALLS = {
         (
             lambda: tinynet.gradcheck(F.relu, [np.ones(2)], eps=0),
             ValueError,
-            ["gradcheck: expected eps > 0", "got 0"],
+            ["gradcheck: expected a number above 0 for eps", "got 0"],
         ),
         (
             lambda: tinynet.gradcheck(F.relu, []),

@@ -163,7 +163,7 @@ class Numerical:
         best += [np.zeros(y.shape) for _ in range(3)]
         moved = np.zeros(y.shape, bool)
         best, infinite = self._approach(u, size, best, moved)
-        found = ~infinite & (best[1] <= 1e-5 * np.abs(best[0]).max(initial=0))
+        found = best[1] <= 1e-5 * np.abs(best[0]).max(initial=0)
         if small < size and not found.all():
             best, infinite = self._approach(u, small, best, moved)
         return *best, infinite
@@ -229,7 +229,7 @@ class Numerical:
                     if precise.all() and not growing.any():
                         break
                 before = now
-        return best, (growing >= GROWING).any(0)
+        return best, growing.max(0) >= GROWING
 
     def _moved(self, u: Direction, t: float) -> np.ndarray:
         """The outputs at x + t u."""

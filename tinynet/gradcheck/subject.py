@@ -266,7 +266,7 @@ def _argument_names(fn: Any, count: int) -> list[str]:
     called = getattr(fn, "forward", fn)
     owner = getattr(fn, "__self__", None)  # of MyFunction.apply
     if isinstance(owner, type) and issubclass(owner, Function):
-        called = partial(owner.forward, None)
+        called = partial(fn.__self__.forward, None)
     try:
         named = list(inspect.signature(called).parameters.values())
     except (TypeError, ValueError):

@@ -17,7 +17,7 @@ def _network(rng: np.random.Generator) -> Iterator[Case]:
     def network(x: Any, w1: Any, b1: Any, w2: Any, b2: Any, w3: Any) -> Any:
         x = F.local_response_norm(F.relu(F.conv2d(x, w1, b1, padding=1)), 3, alpha=1.0)
         x = F.relu(F.conv2d(F.max_pool2d(x, 3, 2), w2, b2, groups=2))
-        return F.cross_entropy(F.dropout(F.linear(x.flatten(1), w3), 0.5), [0, 2])
+        return F.cross_entropy(F.linear(F.dropout(x.flatten(1), 0.5), w3), [0, 2])
 
     shapes = [(2, 2, 7, 7), (4, 2, 3, 3), (4,), (4, 2, 2, 2)]
     # A bias of 2: where no unit is active, all gradients are 0. Small last weights: where a softmax
