@@ -416,8 +416,8 @@ TABLE = [
     Wrong(
         "nothing, where a factor is 0",
         "the gradient is wrong with small values for 0",
-        operation(lambda x, y: x * y, lambda ctx, x, y, dy: (0 * dy, x * dy)),
-        [X, 0 * X],
+        operation(lambda x, y: x * y, lambda ctx, x, y, dy: (y * dy, 0 * dy)),
+        [0 * X, X],
     ),
     Wrong(
         "no values on the left",
