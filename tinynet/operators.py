@@ -335,7 +335,7 @@ class Operators(Holder[Result]):
 
         torch's exchange of two axes is `tinynet.transpose(x, 0, 1)`.
         """
-        if axes in ((0, 1), (-2, -1)) and self.ndim == 2:
+        if self.ndim == len(axes) == 2 and axes[0] in (0, -2) and axes[1] in (1, -1):
             warnings.warn(
                 f"transpose{axes}: the axes stay as they are, since the arguments are their new "
                 f"order, as in NumPy; to exchange them write x.T",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import warnings
@@ -73,7 +74,7 @@ def test_an_exchange_of_two_axes():
     assert tinynet.transpose(tinynet.zeros(2, 3, 4), -1, 0).shape == (4, 3, 2)
     with pytest.raises(ValueError, match="transpose: expected an axis of a 2-d tensor, got 2"):
         tinynet.transpose(x, 0, 2)
-    for axes in ((0, 1), (-2, -1)):
+    for axes in itertools.product((0, -2), (1, -1)):
         with pytest.warns(UserWarning, match=r"the axes stay as they are.* write x\.T") as told:
             assert x.transpose(*axes).tolist() == x.tolist()
         assert [each.filename for each in told] == [__file__]  # the line that called it

@@ -212,6 +212,25 @@ def test_it_is_said_before_anything_changed():
         subtract_in_place()
 
 
+@pytest.mark.parametrize("shape", [(), (2,), (2, 3), (2, 3, 4)])
+def test_axes_that_numpy_does_not_take_are_refused(shape):
+    """Past the last, before the first, one twice, too few: none is taken for another."""
+    x, ndim = np.zeros(shape), len(shape)
+    for count in range(1, ndim + 2):
+        for axes in itertools.product(range(-ndim - 2, ndim + 2), repeat=count):
+            try:
+                expected = x.transpose(axes).shape
+            except ValueError:
+                with pytest.raises(ValueError, match=f"expected each of the {ndim} axes"):
+                    tinynet.tensor(x).permute(*axes)
+            else:
+                assert tinynet.tensor(x).permute(*axes).shape == expected
+    for wrong in ("a", None, True, 0.0):
+        for call in (tinynet.permute, lambda x, axis: tinynet.concat([x], axis)):
+            with pytest.raises((ValueError, TypeError), match="expected"):
+                call(tinynet.tensor(x), wrong)
+
+
 @pytest.mark.parametrize("dilation", [1, 2, (1, 2)])
 def test_the_padding_that_is_told_for_same_keeps_the_size(dilation):
     x, spread = tinynet.zeros(1, 1, 5, 7), (dilation, dilation) if dilation in (1, 2) else dilation

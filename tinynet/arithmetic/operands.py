@@ -107,7 +107,7 @@ def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
     if not valid or len({a % ndim for a in axes}) < len(axes):
         raise ValueError(
             f"axis: expected different axes of a {ndim}-d tensor, {-ndim} ... {ndim - 1}, got "
-            f"{axis}"
+            f"{axis!r}"
         )
     return tuple(a % ndim for a in axes)
 

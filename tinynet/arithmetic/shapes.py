@@ -65,17 +65,20 @@ def transpose(x: Tensor, *axes: Any) -> Tensor:
     check_tensor("transpose", x)
     axes = tuple(axes[0]) if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
     axes = axes or tuple(range(x.ndim))[::-1]
-    if sorted(a % x.ndim if x.ndim else a for a in axes) != list(range(x.ndim)):
-        two = len(axes) == 2 < x.ndim and all(isinstance(a, int) for a in axes)
-        hint = f"; to exchange two axes write x.permute{_exchanged(axes, x.ndim)}" if two else ""
+    try:
+        order = axes_of(axes, x.ndim)
+    except ValueError:
+        order = ()
+    if len(order) < max(x.ndim, len(axes)):
+        two = len(order) == 2
+        hint = f"; to exchange two axes write x.permute{_exchanged(order, x.ndim)}" if two else ""
         raise ValueError(f"transpose: expected each of the {x.ndim} axes once, got {axes}{hint}")
-    return Transpose.apply(x, tuple(a % x.ndim for a in axes))
+    return Transpose.apply(x, order)
 
 
-def _exchanged(axes: tuple[Any, ...], ndim: int) -> tuple[int, ...]:
-    order = list(range(ndim))
-    a, b = axes
-    order[a % ndim], order[b % ndim] = order[b % ndim], order[a % ndim]
+def _exchanged(two: tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    order, (a, b) = list(range(ndim)), two
+    order[a], order[b] = b, a
     return tuple(order)
 
 
@@ -166,18 +169,14 @@ def concat(tensors: Any, axis: int = 0) -> Tensor:
     """Tensors side by side along `axis`; their other axes must be equal."""
     tensors = _tensors("concat", tensors)
     ndim = tensors[0].ndim
-    if not -ndim <= axis < ndim:
-        raise ValueError(f"concat: expected an axis of a {ndim}-d tensor, got {axis}")
-    rests = {
-        t.shape[: axis % ndim] + t.shape[axis % ndim + 1 :] if t.ndim == ndim else t.shape
-        for t in tensors
-    }
+    place = axis_of("concat", axis, ndim)
+    rests = {t.shape[:place] + t.shape[place + 1 :] if t.ndim == ndim else t.shape for t in tensors}
     if len(rests) > 1 or any(t.ndim != ndim for t in tensors):
         shapes = ", ".join(str(t.shape) for t in tensors)
         raise ValueError(
             f"concat: expected shapes that differ along axis {axis} only, got {shapes}"
         )
-    return Concat.apply(*tensors, axis=axis % ndim)
+    return Concat.apply(*tensors, axis=place)
 
 
 class Copy(Function):
