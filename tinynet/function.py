@@ -102,6 +102,10 @@ class Function:
     def __init_subclass__(cls) -> None:
         cls.ours = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
 
+    def __init__(self, *_: Any, **__: Any):
+        name = type(self).__name__
+        raise TypeError(f"{name}: expected {name}.apply(...), got {name}(...): it has no objects")
+
     @staticmethod
     def forward(ctx: Context, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{ctx.function.__name__} has no static forward(ctx, *arrays)")

@@ -492,6 +492,12 @@ def test_a_function_takes_tensors_by_position_alone(grad):
     assert Scale.apply(x, w=[3.0, 4.0], more=[1]).numpy().tolist() == [3, 8]
 
 
+def test_a_function_has_no_objects():
+    for call in (lambda: Scale(leaf([1.0])), Scale, lambda: Scale(w=2.0)):
+        with pytest.raises(TypeError, match=r"^Scale: expected Scale\.apply\(\.\.\.\), got Scale"):
+            call()
+
+
 def test_gradients_are_counted_by_the_arguments_that_apply_was_given():
     """Not by those of forward, of which some have defaults."""
     x = leaf([1.0])

@@ -13,8 +13,9 @@ def max_pool2d_backward(dy, winner, x_shape, kernel, stride, padding):
 
     Window (oh, ow) begins at row oh*sh - ph and column ow*sw - pw of the picture.
     dy (N, C, OH, OW). winner (N, C, OH, OW): the place in its window of the pixel that won,
-    i*kw + j for row i and column j. x_shape (N, C, H, W), kernel (kh, kw), stride (sh, sw),
-    padding (ph, pw). Returns dx (N, C, H, W).
+    i*kw + j for row i and column j. It is a uint8, which holds nothing below 0: count with
+    int(winner[...]). x_shape (N, C, H, W), kernel (kh, kw), stride (sh, sw), padding (ph, pw).
+    Returns dx (N, C, H, W).
     """
     dx = np.zeros(x_shape, dy.dtype)
     for n, c, oh, ow in np.ndindex(dy.shape):
@@ -114,7 +115,7 @@ EXERCISE = Exercise(
     chapter=7,
     question="Who gets the gradient of a maximum?",
     hint="Begin with zeros. For each output: row i and column j of the winner in its window, by "
-    "divmod(winner, kw); then its row and column in the picture; then add dy there.",
+    "divmod(int(winner), kw); then its row and column in the picture; then add dy there.",
     ours="tinynet.kernels.max_pool2d_backward",
     results=("dx",),
     mistakes={

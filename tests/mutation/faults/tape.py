@@ -144,6 +144,7 @@ FAULTS = {
         "a decorated function that raises leaves recording off": ("            with self:\n                return function(*args, **options)\n", "            self.__enter__()\n            result = function(*args, **options)\n            self.__exit__()\n            return result\n"),
     },
     "function.py": {
+        "a Function may be called like a class": ("        raise TypeError(f\"{name}: expected {name}.apply", "        str(f\"{name}: expected {name}.apply"),
         "a list of results becomes one array": ("isinstance(output, (np.ndarray, np.generic, int, float, complex))", "isinstance(output, (np.ndarray, np.generic, int, float, complex, list))"),
         "any result becomes an array": ("            if not isinstance(output, (np.ndarray, np.generic, int, float, complex)):\n", "            if False:\n"),
         "saved arrays are kept": ("        self.__dict__.clear()  # saved arrays, and what forward set", "        pass"),
