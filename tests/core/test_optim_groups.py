@@ -139,6 +139,86 @@ def test_an_option_that_needs_other_arrays_cannot_change_in_the_middle(rule, opt
     np.testing.assert_allclose(opt.last_step(parameters[0]).numpy(), before - 1)
 
 
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"lr": 0.0}, ["'lr'; write optimizer.lr = ..., or group['lr_scale']"]),
+        ({"lrr": 0.5}, ["'lrr'; write optimizer.lr = ..."]),
+        ({"momentun": 0.5}, ["among name, params", "'momentun'; write 'momentum'"]),
+        ({"momentum": "x"}, ["expected momentum to be a number", "'x'"]),
+        ({"lr_scale": math.nan}, ["expected lr_scale to be a number", "nan"]),
+        ({"params": [nn.Parameter(np.ones(2)) for _ in range(2)]}, ["parameter 1.0", "make a new"]),
+    ],
+)
+def test_what_was_set_in_a_group_is_checked_before_a_step(change, words):
+    """A rate in a group, torch's habit, was ignored; so was any unknown name."""
+    parameters = [nn.Parameter(np.ones(2)), nn.Parameter(np.ones(2))]
+    opt = optim.SGD([{"params": p} for p in parameters], 0.1)
+    for p in parameters:
+        p.grad = tinynet.tensor(np.ones(2))
+    opt.param_groups[1].update(change)
+    with pytest.raises(ValueError) as error:
+        opt.step()
+    said = str(error.value)
+    assert said.startswith("SGD") and "\n" not in said and all(word in said for word in words), said
+    assert parameters[0].numpy().tolist() == [1, 1] and set(opt.steps.values()) == {0}
+
+
+def test_an_option_that_a_group_lacks_is_told():
+    (group,) = optim.SGD([nn.Parameter(np.ones(2))], 0.1).param_groups
+    for name, write in [("lr", "optimizer.lr = "), ("momentun", "'momentum'"), (0, "got 0")]:
+        with pytest.raises(ValueError, match=f"^group: expected the options .*{write}"):
+            group[name] *= 0.5
+    assert group.get("lr") is None and "lr" not in group
+
+
+@pytest.mark.parametrize("name", ["momentum", "weight_decay", "learning_rate", "lrr", "betas"])
+def test_a_name_that_an_optimiser_lacks_cannot_be_set(name):
+    for rule in (optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop):
+        opt = rule([nn.Parameter(np.ones(2))], 0.1)
+        option = name if name in opt.param_groups[0] else "weight_decay"
+        with pytest.raises(AttributeError) as error:
+            setattr(opt, name, 0.5)
+        said = str(error.value)
+        assert f"{rule.__name__}: expected the name" in said and "\n" not in said
+        assert all(word in said for word in (f"got {name!r}", "optimizer.lr = ", f"[{option!r}] ="))
+        assert not hasattr(opt, name)
+
+
+@pytest.mark.parametrize("bad", [-1, "x", math.nan, math.inf, None, True])
+def test_a_rate_is_checked_where_it_is_set(bad):
+    opt = optim.SGD([nn.Parameter(np.ones(2))], 0.1)
+    with pytest.raises(ValueError, match="SGD: expected lr to be a number of at least 0"):
+        opt.lr = bad
+    opt.lr = np.float32(0.5)
+    assert type(opt.lr) is float and opt.lr == 0.5
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (lambda net: list(net.parameters())[:0], "got none; a generator is empty after its first"),
+        (
+            lambda net: net.parameters(),
+            r"got as number 0.1 a Parameter (2,) that requires none; to leave out what is frozen "
+            "write [p for p in net.parameters() if p.requires_grad]",
+        ),
+        (lambda net: net.named_parameters(), "number 0.0 a name; write net.parameters()"),
+        (lambda net: net.state_dict(), "number 0.0 a name; write net.parameters()"),
+        (lambda net: [{"params": net.weight}, {"params": [W.data]}], "number 1.0 an array (2,);"),
+        (lambda net: [net], "number 0.0 a Linear; write net.parameters()"),
+    ],
+)
+def test_what_is_no_parameter_is_named(given, words):
+    net = nn.Linear(3, 2)
+    net.bias.requires_grad = False
+    with pytest.raises(ValueError) as error:
+        optim.SGD(given(net), 0.1)
+    said = str(error.value)
+    assert said.startswith("SGD: expected ") and "\n" not in said and words in said, said
+    assert len(optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1).state) == 1
+
+
 def test_a_rule_of_ones_own():
     """It keeps its last step as "step", and changes the weights itself."""
 
@@ -159,7 +239,7 @@ def test_a_rule_of_ones_own():
         w += state["step"]
 
     own = Own([p], 0.5)
-    own.update = update
+    own.update, own.of_ones_own = update, 1
     own.step(), own.step()
     assert own.param_groups[0]["weight_decay"] == 0
     assert own.last_step(p).numpy().tolist() == own.state_dict()["step.0.0"].tolist() == [-1, -2]

@@ -470,9 +470,19 @@ def test_a_task_without_pictures_or_classes(tmp_path, capsys):
     assert trainer.best["loss"] == min(line["loss"] for line in tests)
     assert "size of w 0." in capsys.readouterr().out
     assert "size of w, m" in write_report(tmp_path).read_text()
+    other = nn.Linear(3, 1)
     again = Trainer(
-        nn.Linear(3, 1), Adam(model.parameters(), 0.05), Rows(), Rows(), Halves(), tmp_path,
+        other, Adam(other.parameters(), 0.05), Rows(), Rows(), Halves(), tmp_path,
         epochs=3, about={},
     )  # fmt: skip
     again.resume()
     assert again.step == 12 and again.best == trainer.best
+
+
+def test_the_optimiser_of_another_net_is_refused(tmp_path):
+    """It was a bare KeyError, at the end of the first epoch."""
+    one, other = nn.Linear(3, 1), nn.Linear(3, 1)
+    for parameters in (other.parameters(), [*one.parameters(), other.bias]):
+        optimizer = Adam(parameters, 0.05)
+        with pytest.raises(ValueError, match="Trainer: expected .* make it from model.parameters"):
+            Trainer(one, optimizer, Rows(), Rows(), Halves(), tmp_path, epochs=1, about={})

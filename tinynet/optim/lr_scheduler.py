@@ -28,7 +28,7 @@ class Schedule:
 
     def set_lr(self, lr: float, epoch: float) -> None:
         """From now on, after `epoch` epochs, the rate is lr, and later changes go on from it."""
-        self.optimizer.lr = self.optimizer.not_negative("lr", lr)
+        self.optimizer.lr = lr
 
     def state_dict(self) -> dict[str, Any]:
         """What must be saved, for JSON."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +16,13 @@ UNSET = {"fixed_lr": None, "frozen": False}
 COMMON = ("name", "params", "lr", "lr_scale", *UNSET)
 
 
+class Group(dict[str, Any]):
+    """The options of some parameters by name. One that is not there is told."""
+
+    def __missing__(self, name: str) -> Any:
+        raise ValueError(_no_option("group", name, self))
+
+
 class Optimizer:
     """Base of all rules. A rule writes `__init__`, `arrays`, `update` and, if it can, `change`.
 
@@ -23,7 +31,8 @@ class Optimizer:
     `self.lr * group["lr_scale"]`, so that a schedule sets `self.lr` alone; or it is "fixed_lr", if
     that is not None, which no schedule changes. A group that is "frozen" stays as it is. "name" is
     for those who read groups. All groups are in `param_groups`; their values may be changed there,
-    between steps, but for those that decide which arrays the rule keeps.
+    between steps, but for those that decide which arrays the rule keeps. There the rate is
+    "lr_scale" alone, no "lr"; `step` checks what was set.
 
     state: parameter -> the arrays that the rule keeps beside it, as tensors by name, at first 0.
     steps: parameter -> how often it was changed. Saved by rules with `counts_steps`.
@@ -41,8 +50,9 @@ class Optimizer:
         **options: Any,
     ):
         self.rule = type(self).__name__
-        self.lr = float(self.not_negative("lr", lr))
+        self.lr = lr
         options = {"weight_decay": weight_decay, **options}
+        self._known = (*COMMON, *options)
         if not isinstance(params, (Iterable, Tensor)):
             raise TypeError(
                 f"{self.rule}: expected parameters, got {type(params).__name__}; write "
@@ -54,10 +64,17 @@ class Optimizer:
         # Whether a new weight decay for all is for a group too: not if it was given 0 of its own.
         self.decays = [group.get("weight_decay") != 0 for group in groups]
         every = [p for group in self.param_groups for p in group["params"]]
-        if not every or not all(isinstance(p, Tensor) and p.requires_grad for p in every):
+        if not every:
             raise ValueError(
-                f"{self.rule}: expected at least one parameter, all tensors that require a gradient"
+                f"{self.rule}: expected at least one parameter, got none; a generator is empty "
+                f"after its first use: write net.parameters() again"
             )
+        for place, p in self._places():
+            if not isinstance(p, Tensor) or not p.requires_grad:
+                raise ValueError(
+                    f"{self.rule}: expected tensors that require a gradient, got as number {place} "
+                    f"{_instead_of_a_parameter(p)}"
+                )
         if any(p.node is not None for p in every):
             raise ValueError(
                 f"{self.rule}: expected leaves, got the result of an operation, which no step "
@@ -79,6 +96,9 @@ class Optimizer:
 
     def check(self, group: dict[str, Any]) -> None:
         """ValueError if a group's options make no sense. A rule adds its own to these."""
+        for name in group:
+            if name == "lr" or name not in self._known:
+                raise ValueError(_no_option(self.rule, name, self._known))
         self.not_negative("lr_scale", group["lr_scale"])
         if group["fixed_lr"] is not None:
             self.not_negative("fixed_lr", group["fixed_lr"])
@@ -135,12 +155,14 @@ class Optimizer:
     def step(self) -> None:
         """Change every parameter that has a gradient, unless its group is frozen.
 
-        ValueError, and nothing changed, if an option was set since that needs other arrays.
+        ValueError, and nothing changed, if an option was set since that makes no sense or needs
+        other arrays.
         """
         for g, group in enumerate(self.param_groups):
+            self.check(group)
             needed = [*self.arrays(group)]
             for i, p in enumerate(group["params"]):
-                kept = [*self.state[p]]
+                kept = [*self.state.get(p, ())]
                 if kept != needed:
                     raise ValueError(
                         f"{self.rule}.step: expected the options of parameter {g}.{i} to need the "
@@ -272,6 +294,22 @@ class Optimizer:
 
     # ------------------------------------------------------------------ small things
 
+    if not TYPE_CHECKING:  # or a type checker would believe that every name can be set
+
+        def __setattr__(self, name, value):
+            """`lr` is checked; a rule of tinynet has no other names than it was made with."""
+            if name == "lr":
+                value = float(self.not_negative("lr", value))
+            own = type(self).__module__.startswith("tinynet.") and "_last" in self.__dict__
+            if own and not hasattr(self, name):
+                option = name if name in self._known else "weight_decay"
+                raise AttributeError(
+                    f"{self.rule}: expected the name of something that it has, got {name!r}; for "
+                    f"the rate write optimizer.lr = ..., for an option of each group "
+                    f"group[{option!r}] = ... in optimizer.param_groups"
+                )
+            super().__setattr__(name, value)
+
     def _group(self, given: Any, options: dict[str, Any]) -> dict[str, Any]:
         """A group with all its options, checked."""
         if not isinstance(given, dict) or "params" not in given:
@@ -279,13 +317,7 @@ class Optimizer:
                 f"{self.rule}: expected groups to be dicts with 'params', got "
                 f"{sorted(given) if isinstance(given, dict) else type(given).__name__}"
             )
-        unknown = given.keys() - {*COMMON, *options}
-        if unknown:
-            known = ", ".join([*COMMON, *options])
-            raise ValueError(
-                f"{self.rule}: expected the options of a group among {known}, got {min(unknown)!r}"
-            )
-        group = {"name": "", "lr_scale": 1.0, **UNSET, **options, **given}
+        group = Group({"name": "", "lr_scale": 1.0, **UNSET, **options, **given})
         if "lr" in group:
             if self.lr == 0:
                 raise ValueError(
@@ -329,3 +361,27 @@ def _count(things: Any, name: str) -> str:
 
 def _sizes(parameters: Any) -> str:
     return f"{_count(parameters, 'parameter')}, {sum(p.size for p in parameters):,} values"
+
+
+def _no_option(where: str, name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(name), ["lr", *known], 1)
+    said = f"{where}: expected the options of a group among {', '.join(known)}, got {name!r}"
+    if near == ["lr"]:
+        return (
+            f"{said}; write optimizer.lr = ..., or group['lr_scale'] = ...: a group's rate is "
+            f"optimizer.lr * lr_scale"
+        )
+    return f"{said}; write {near[0]!r}" if near else said
+
+
+def _instead_of_a_parameter(p: Any) -> str:
+    """What it is, and what to write."""
+    if isinstance(p, Tensor):
+        return (
+            f"a {type(p).__name__} {p.shape} that requires none; to leave out what is frozen write "
+            f"[p for p in net.parameters() if p.requires_grad]"
+        )
+    if isinstance(p, np.ndarray):
+        return f"an array {p.shape}; write nn.Parameter(array)"
+    kind = "a name" if isinstance(p, (str, tuple)) else f"a {type(p).__name__}"
+    return f"{kind}; write net.parameters()"

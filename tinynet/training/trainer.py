@@ -85,6 +85,11 @@ class Trainer:
         advice: str = "",
     ) -> None:
         self.model, self.optimizer = model, optimizer
+        if others := {*optimizer.state} - {*model.parameters()}:
+            raise ValueError(
+                f"Trainer: expected an optimiser of the model's parameters, got one with "
+                f"{len(others)} of others; make it from model.parameters()"
+            )
         self.schedule = Constant(optimizer) if schedule is None else schedule
         self.train, self.test, self.task = train, test, task
         self.story = list(story)

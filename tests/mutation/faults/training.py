@@ -92,6 +92,7 @@ FAULTS = TELLING | {
         "edits are not checked by the rule": ("        optimizer.check({**group, option: number})\n", "        pass\n"),
     },
     "training/trainer.py": {
+        "the optimiser of another net": ("        if others := {*optimizer.state} - {*model.parameters()}:", "        if (others := {*optimizer.state} - {*model.parameters()}) == {*optimizer.state}:"),
         "the seconds begin anew": ("        self.watch.seconds.update(position[\"seconds\"])\n", ""),
         "the totals begin anew": ("        self._totals = self._upload(position[\"totals\"])\n", ""),
         "the best begins anew": ("self.best, self._stuck = position[\"best\"], int(position[\"stuck\"])\n        float(self.best[self.task.best_by]), int(self.best[\"step\"])  # they must be there\n", "self._stuck = int(position[\"stuck\"])\n"),
