@@ -11,9 +11,9 @@ import numpy as np
 
 from tinynet.tensors import Tensor, as_array
 
-# What a group of any rule may set, besides the rule's options.
+# What a group of any rule has, besides the rule's options; "lr" becomes its "lr_scale".
 UNSET = {"fixed_lr": None, "frozen": False}
-COMMON = ("name", "params", "lr", "lr_scale", *UNSET)
+COMMON = ("name", "params", "lr_scale", *UNSET)
 
 
 class Group(dict[str, Any]):
@@ -97,7 +97,7 @@ class Optimizer:
     def check(self, group: dict[str, Any]) -> None:
         """ValueError if a group's options make no sense. A rule adds its own to these."""
         for name in group:
-            if name == "lr" or name not in self._known:
+            if name not in self._known:
                 raise ValueError(_no_option(self.rule, name, self._known))
         self.not_negative("lr_scale", group["lr_scale"])
         if group["fixed_lr"] is not None:
