@@ -235,6 +235,11 @@ def test_a_replay_names_the_epoch_the_batch_and_the_first_layer(
     with pytest.raises(TrainingError, match=f"first in the output of bomb, {place};") as error:
         trainer.fit()
     assert str(trainer.saver.last) in str(error.value)
+    way_back = (
+        f"; if not, move step-*.safetensors out of {tmp_path}, to go on from best.safetensors"
+    )
+    # where the last one is not the best itself
+    assert (f"{way_back} (epoch 1)" in str(error.value)) == (every == 7)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from tinynet.training import checkpoint as files
 from tinynet.training.inputs import Inputs
 from tinynet.training.measure import Measure
 from tinynet.training.metrics import read_metrics, write_config
-from tinynet.training.replay import first_nonfinite
+from tinynet.training.replay import first_nonfinite, replay_test
 from tinynet.training.report import write_report
 from tinynet.training.saving import TrainingError
 from tinynet.training.task import Classification, Task
@@ -244,9 +246,16 @@ def test_a_test_loss_that_is_not_finite_ends_the_run(tmp_path):
     """One batch: its loss is finite, and the weights after it are so large that the test's is not.
     The run would otherwise end well."""
     trainer = make_trainer(tmp_path, lr=1e25, epochs=1, limit_batches=1)
+    test, training = trainer.task.test, []
+    trainer.task.test = lambda model, batches: (
+        training.append(model.training) or test(model, batches)
+    )
     with pytest.raises(TrainingError, match="the loss of the test is NaN or infinite: ") as error:
         trainer.fit()
+    assert training == [False, False]  # the second is the replay
+    assert re.search(r": first in the output of \S+ in the test after epoch 1; ", str(error.value))
     assert str(files.path_of(tmp_path, 0)) in str(error.value)
+    assert "best.safetensors" not in str(error.value)  # there is none
     assert not list(tmp_path.glob("best*")) and len(files.all_in(tmp_path)) == 1
 
 
@@ -316,6 +325,24 @@ def test_a_nan_of_the_loss_or_of_the_update(rng):
     model = Poisoned(F.relu)
     optimizer = SGD(model.parameters(), lr=3e38, weight_decay=3e38)
     assert first_nonfinite(TASK, model, optimizer, (x, labels)) == "first.weight, after its update"
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("spoil", "where"),
+    [
+        (lambda model, x: x * (1.0 if model.training else np.inf), "the output of second"),
+        (lambda model, x: x, "the loss"),
+    ],
+)
+def test_where_a_nan_of_a_test_began(spoil, where):
+    model = Poisoned(lambda x: spoil(model, x))
+    task = Task()
+    task.test = lambda model, batches: {"loss": model(*batches).sum().item() * math.inf}
+    model.eval()
+    assert replay_test(task, model, [tensor(np.ones((1, 3), np.float32))]) == where
+    task.test = lambda model, batches: {}
+    assert replay_test(task, model, []) is None
 
 
 def test_disk_full_names_the_last_good_checkpoint(tmp_path, monkeypatch):

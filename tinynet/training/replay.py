@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Iterator
 
 from tinynet.nn import Module
@@ -27,6 +28,21 @@ def replay(
                     if found:
                         return found[0] + f" of {found[1]}" * (ranks.size > 1), number
     return None, number
+
+
+def replay_test(task: Task, model: Module, batches: Iterable) -> str | None:
+    """Test again: the first place that is not finite, or None. `model` must be in eval() mode.
+
+    Weights can be finite and yet so large that what they give is not: training ended before it
+    saw them.
+    """
+    found: list[str] = []
+    with _watched(model, found):
+        loss = task.test(model, batches).get("loss", 0.0)
+    where = f"the output of {found[0]}" if found else None if math.isfinite(loss) else "the loss"
+    ranks = task.steps.ranks
+    told = ranks.gather(where and where + f" of {ranks.name}" * (ranks.size > 1))
+    return next(filter(None, told), None)
 
 
 def first_nonfinite(task: Task, model: Module, optimizer: Optimizer, inputs: tuple) -> str | None:

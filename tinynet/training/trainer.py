@@ -26,7 +26,7 @@ from tinynet.tensors import Tensor
 from tinynet.training import checkpoint as files
 from tinynet.training.console import Console
 from tinynet.training.metrics import MetricsLog, NoMetricsLog
-from tinynet.training.replay import replay
+from tinynet.training.replay import replay, replay_test
 from tinynet.training.saving import NotFiniteError, Saver, TrainingError, edit, understand
 from tinynet.training.signals import StopSignals
 from tinynet.training.stopwatch import Stopwatch
@@ -444,11 +444,20 @@ class Trainer:
         with contextlib.closing(self.train.epoch(self.epoch, start=first)) as batches:
             replayed = self._with_schedule(itertools.islice(batches, batches_since))
             where, number = replay(self.task, self.model, self.optimizer, replayed)
+        moment = f", epoch {self.epoch + 1}, batch {first + number + 1}"
+        if where is None and self.batch == self.batches:  # training was sound: it was in the test
+            self.model.eval()
+            with contextlib.closing(self.task.ahead(self.test.epoch(0))) as batches:
+                where = replay_test(self.task, self.model, batches)
+            moment = f" in the test after epoch {self.epoch + 1}" if where else moment
         found = f"first in {where}" if where else "though not when replayed"
-        return TrainingError(
-            f"{error}: {found}, epoch {self.epoch + 1}, batch {first + number + 1}; "
-            f"{self.saver.last_good()}; a smaller learning rate from there on may carry it past"
-        )
+        advice = "a smaller learning rate from there on may carry it past"
+        if 0 <= self.best["step"] < self.step:  # since then the weights may have grown too large
+            advice += (
+                f"; if not, move step-*{files.SUFFIX} out of {self.out}, to go on from "
+                f"{files.BEST} (epoch {self.best['epoch']})"
+            )
+        return TrainingError(f"{error}: {found}{moment}; {self.saver.last_good()}; {advice}")
 
     def _with_schedule(self, batches: Iterable) -> Iterator:
         """The batches, and after each one trained on the schedule's step."""
