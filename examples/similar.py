@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
         (model,), task, about, recipe = PROGRAM.load([args.checkpoint], args.device)
         inputs, reader = task.make_inputs, recipe.data
         assert isinstance(reader, Pictures)  # as all recipes of AlexNet
-        train, test = reader.open(runs.data_settings(args.checkpoint, args.data) | about)
+        settings = runs.data_settings(args.checkpoint, args.data) | about
+        train, test = runs.open_data(reader, settings, args.checkpoint, args.data)
         queries = [read(name, test, reader, about) for name in args.pictures]
         captions = [caption(name, test) for name in args.pictures]
         with Loader(train, 128, crop=inputs.size, train=False) as loader:

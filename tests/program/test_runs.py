@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tinynet.errors import CheckpointError, DeviceUnavailableError, FolderInUseError
+from tinynet.errors import CheckpointError, DataError, DeviceUnavailableError, FolderInUseError
 from tinynet.program.options import Parser, at_least, duration, edits, not_negative, rate
 from tinynet.program.runs import (
     chosen_on,
@@ -21,6 +21,7 @@ from tinynet.program.runs import (
     go_on_in,
     new_folder,
     newest_folder,
+    open_data,
     settings_of,
     start_in,
 )
@@ -244,6 +245,25 @@ def test_data_of_a_run_or_those_that_are_named(tmp_path):
         assert data_settings(path, None) == {"data": "there", "crop": 5}
         assert data_settings(path, "here") == {"data": "here"}
     assert data_settings(tmp_path / "alone.safetensors", None) == {"data": None}
+
+
+def test_a_path_of_the_run_that_is_not_there_is_named_as_its(tmp_path):
+    class Room:
+        def open(self, settings):
+            raise DataError("no data")
+
+    gone, there = {"data": "gone"}, {"data": str(tmp_path)}
+    told = "no data; the run runs/a was trained on gone: give --data PATH, where it is now"
+    for settings, run, data, message in (
+        (gone, "runs/a", None, told),
+        (gone, "runs/a", "gone", "no data"),
+        (gone, None, None, "no data"),
+        (there, "runs/a", None, "no data"),
+        ({"data": None}, "runs/a", None, "no data"),
+    ):
+        with pytest.raises(DataError) as error:
+            open_data(Room(), settings, run, data)
+        assert str(error.value) == message
 
 
 def test_a_best_was_chosen_on_its_own_data_alone(tmp_path):

@@ -142,7 +142,8 @@ class Program:
             preset, variant = settings["preset"], settings.get("variant")
             recipe = self.recipe(preset, variant)
             devices = self.find_devices(settings["device"])
-            train_set, test_set = recipe.data.open(settings)
+            run = args.out if args.resume else None
+            train_set, test_set = runs.open_data(recipe.data, settings, run, args.data)
             together.check_alike(
                 self.ranks,
                 lambda: (
@@ -242,7 +243,7 @@ class Program:
             "seed": 0,
             "picture_size": about.get("picture_size"),
         }
-        _, test_set = recipe.data.open(settings)
+        _, test_set = runs.open_data(recipe.data, settings, args.eval[0], args.data)
         together.check_alike(self.ranks, lambda: together.of_data("test", test_set))
         for model in models:
             self._share(task, model)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tinynet.devices import Device, find_device
-from tinynet.errors import CheckpointError, DeviceUnavailableError
+from tinynet.errors import CheckpointError, DataError, DeviceUnavailableError
 from tinynet.lock import locked
 from tinynet.training.checkpoint import BEST, all_in, to_go_on_from
 from tinynet.training.metrics import CONFIG, read_config, read_metrics
@@ -133,6 +133,23 @@ def data_settings(checkpoint: str | Path, data: str | None) -> dict:
     path = Path(checkpoint)
     config = read_config(path if path.is_dir() else path.parent)
     return config["settings"] if config and data is None else {"data": data}
+
+
+def open_data(
+    room: Any, settings: dict, run: str | Path | None, data: str | None
+) -> tuple[Any, Any]:
+    """DataRoom.open; where `settings` are those of `run` and no `data` were given instead, a path
+    that does not exist is named as the run's: it may be a relative one.
+    """
+    try:
+        return room.open(settings)
+    except DataError as error:
+        path = settings["data"]
+        if run is None or data is not None or path is None or Path(path).exists():
+            raise
+        raise DataError(
+            f"{error}; the run {run} was trained on {path}: give --data PATH, where it is now"
+        ) from None
 
 
 def find_checkpoint(path: str | Path) -> Path:
