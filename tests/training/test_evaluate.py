@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tinynet.functional as F
 from tinynet.data import ArrayDataset, Loader
 from tinynet.devices import find_device
 from tinynet.program import Pictures
-from tinynet.tensors import Tensor
+from tinynet.tensors import Tensor, tensor
 from tinynet.training.evaluate import (
     Evaluation,
     evaluate,
+    log_softmaxes,
     probabilities,
     rank_of_truth,
     save_evaluation,
@@ -226,18 +228,22 @@ def test_losses_are_added_in_the_order_of_the_data_and_in_double_precision():
     (batch,) = Loader(dataset, 200, crop=4, train=False).epoch(0)
     scores = np.linspace(0, 3, 400).reshape(200, 2).astype(np.float32)
     found = evaluate([lookup(scores)], [batch], inputs_for(), dataset.classes)
-    shares = probabilities([lookup(scores)], batch, inputs_for()).astype(np.float64)
-    expected = -np.log(shares[np.arange(200), dataset.labels]).mean()
+    (logs,) = log_softmaxes([lookup(scores)], batch, inputs_for(), views=1).astype(np.float64)
+    expected = -logs[np.arange(200), dataset.labels].mean()
     assert found.loss == pytest.approx(expected, rel=1e-13)
 
 
-def test_a_mistake_of_which_the_net_is_sure_costs_much_but_no_infinity():
-    """The share of the truth is rounded to 0; it counts as 1e-30."""
+def test_a_mistake_of_which_the_net_is_sure_costs_what_it_costs_in_training():
+    """Though float32 rounds the share of the truth to 0."""
     dataset = numbered(2, 2)
     (batch,) = Loader(dataset, 2, crop=4, train=False).epoch(0)
     scores = np.array([[-500, 500], [-500, 500]], np.float32)  # of the second it is right
     result = evaluate([lookup(scores)], [batch], inputs_for(), dataset.classes)
-    assert result.loss == pytest.approx(30 * np.log(10) / 2)
+    assert result.loss == pytest.approx(1000 / 2)
+    assert result.loss == F.cross_entropy(tensor(scores), tensor(dataset.labels)).item()
+    nets = [lookup(scores), lookup(0 * scores)]  # the mean of 0 and 1/2, and of 1 and 1/2
+    result = evaluate(nets, [batch], inputs_for(), dataset.classes)
+    assert result.loss == pytest.approx(-np.log([1 / 4, 3 / 4]).mean())
 
 
 def test_what_an_evaluation_leaves_behind(rng, tmp_path):

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import io
 import json
+import math
 import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -100,7 +101,7 @@ def evaluate(
     shown = set(np.linspace(0, count - 1, min(SHOWN, count)).astype(int).tolist())
     for batch in batches:
         if len(batch.labels):  # the last batch may be smaller than the ranks are many
-            _count(result, probabilities(models, batch, inputs, views), batch, shown)
+            _count(result, log_softmaxes(models, batch, inputs, views), batch, shown)
     return functools.reduce(Evaluation.plus, ranks.gather(result))
 
 
@@ -108,6 +109,15 @@ def probabilities(
     models: Sequence, batch: Batch, inputs: Inputs | Sequence[Inputs], views: int = 1
 ) -> np.ndarray:
     """The mean of the softmax outputs of all models and views: (N, classes) float32."""
+    return np.exp(log_softmaxes(models, batch, inputs, views)).mean(axis=0)
+
+
+def log_softmaxes(
+    models: Sequence, batch: Batch, inputs: Inputs | Sequence[Inputs], views: int
+) -> np.ndarray:
+    """Logarithms of the softmax outputs of each view and model: (views x models, N, classes)
+    float32.
+    """
     each = list(inputs) if isinstance(inputs, Sequence) else [inputs] * len(models)
     seen = [batch] if views == 1 else islice(views_of(batch, each[0].size), views)
     outputs = []
@@ -115,8 +125,16 @@ def probabilities(
         for view in seen:
             x = {make: make(view)[0] for make in dict.fromkeys(each)}
             pairs = zip(models, each, strict=True)
-            outputs += [F.softmax(model(x[make]), dim=1).numpy() for model, make in pairs]
-    return np.mean(outputs, axis=0)
+            outputs += [F.log_softmax(model(x[make]), dim=1).numpy() for model, make in pairs]
+    return np.stack(outputs)
+
+
+def log_of_truth(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The logarithms of the true classes' mean probabilities, (N,) float64, from log_softmaxes: a
+    probability that float32 would round to 0 costs what it costs in training.
+    """
+    truth = outputs[:, np.arange(len(labels)), labels].astype(np.float64)
+    return np.logaddexp.reduce(truth) - math.log(len(outputs))
 
 
 def views_of(batch: Batch, size: int) -> Iterator[Batch]:
@@ -141,16 +159,16 @@ def rank_of_truth(xp: ModuleType, scores: Any, labels: Any) -> Any:
     return (~(scores < truth)).sum(axis=1) - 1
 
 
-def _count(result: Evaluation, output: np.ndarray, batch: Batch, shown: set[int]) -> None:
-    """Add one batch's (N, classes) probabilities to the result."""
+def _count(result: Evaluation, outputs: np.ndarray, batch: Batch, shown: set[int]) -> None:
+    """Add one batch's log_softmaxes to the result."""
+    output = np.exp(outputs).mean(axis=0)
     rank = rank_of_truth(np, output, batch.labels)
     said = output.argmax(axis=1)
     np.add.at(result.confusion, (batch.labels, said), 1)
     np.add.at(result.wrong, batch.labels, rank > 0)
     result.count += len(rank)
     result.wrong5 += int((rank >= 5).sum())
-    truth = output[np.arange(len(rank)), batch.labels]
-    log_truth = np.log(np.maximum(truth, 1e-30), dtype=np.float64)
+    log_truth = log_of_truth(outputs, batch.labels)
     result.log_losses.append((int(batch.indices[0]), -float(log_truth.sum())))
     for index, label in enumerate(batch.labels.tolist()):
         kept = result.samples["wrong" if rank[index] else "right"]

@@ -14,6 +14,7 @@ from tinynet.devices import Device
 from tinynet.nn import Module
 from tinynet.recording import no_grad
 from tinynet.tensors import Tensor
+from tinynet.training.evaluate import log_of_truth
 from tinynet.training.measure import Measure
 from tinynet.training.task import Task
 
@@ -67,16 +68,16 @@ class LanguageModel(Task):
             with no_grad():
                 for model in models:
                     logits, targets = asked(model(*batch[:-1]), batch[-1])
-                    outputs.append(F.softmax(logits, dim=1).numpy())
-            mean = np.mean(outputs, axis=0)
-            truth = mean[np.arange(len(targets)), targets]
-            loss -= float(np.log(np.maximum(truth, 1e-30), dtype=np.float64).sum())
+                    outputs.append(F.log_softmax(logits, dim=1).numpy())
+            mean = np.exp(outputs).mean(axis=0)
+            loss -= float(log_of_truth(np.stack(outputs), targets).sum())
             right += float((mean.argmax(axis=1) == targets).sum())
             count += len(targets)
         loss, right, count = self.steps.ranks.sum([loss, right, count]).tolist()
         count = max(count, 1)  # a test that was stopped at its first batch
         loss /= count
-        return {"loss": loss, "perplexity": math.exp(loss), "right": 100 * right / count}
+        perplexity = math.exp(min(loss, 700))  # e^710 is too large for a float
+        return {"loss": loss, "perplexity": perplexity, "right": 100 * right / count}
 
 
 def asked(logits: Tensor, targets: np.ndarray) -> tuple[Tensor, np.ndarray]:
