@@ -32,6 +32,7 @@ def batches_of(text, count):
 
 
 def test_first_losses_are_those_of_pytorch():
+    tinynet.manual_seed(0)
     vocabulary, batches = batches_of(shakespeare()[:3000], 6)
     net = gpt.GPT(len(vocabulary), 16, 32, 4, 2, CPU)
     adam, task = partial(gpt.adam, lr=1e-3), LanguageModel(CPU, len(vocabulary))
