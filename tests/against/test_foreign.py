@@ -174,7 +174,7 @@ def test_a_file_of_another_net_is_refused(tmp_path):
     path = tmp_path / "net.pth"
     state = {"features.0.weight": torch.zeros(64, 3, 3, 3)}
     for more, words in (
-        ({}, "expected classifier.6.weight, of two classes"),
+        ({}, "with classifier.6.weight of two classes"),
         ({"classifier.6.weight": torch.zeros(5, 4096)}, "expected features.0.weight of shape"),
     ):
         torch.save(state | more, path)

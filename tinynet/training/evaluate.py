@@ -134,7 +134,8 @@ def log_of_truth(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     probability that float32 would round to 0 costs what it costs in training.
     """
     truth = outputs[:, np.arange(len(labels)), labels].astype(np.float64)
-    return np.logaddexp.reduce(truth) - math.log(len(outputs))
+    with np.errstate(invalid="ignore"):  # a NaN stays one
+        return np.logaddexp.reduce(truth) - math.log(len(outputs))
 
 
 def views_of(batch: Batch, size: int) -> Iterator[Batch]:
