@@ -235,3 +235,11 @@ def test_rounding_is_measured_in_last_digits() -> None:
         numerical._spread(np.random.default_rng(0))
     first, second, third = ((moved - x) * 2.0**52 for moved in seen)
     assert {*first} == {*second} == {-1, 1} == {*first * second} and {*third} == {1}
+
+
+def test_rounding_within_that_grows_as_steps_become_smaller_is_no_infinite_slope() -> None:
+    """At these values three steps after one another saw a larger slope by chance."""
+    for first in (1.453, 1.648, 1.65, 1.675, 1.892, 1.897, 1.919, 1.921):
+        with borrowed(lambda x: x * 1e-7 + 1 - 1, [np.array([first, 1.0])]) as subject:
+            numerical = Numerical(subject, np.ones(2), 1e-2, np.random.default_rng(0))
+            assert not numerical.central({0: np.array([1.0, 0.0])}).infinite

@@ -185,7 +185,7 @@ class Numerical:
         R, gap, again = None, np.full(y.shape, np.nan), moved.any()
         change, growing = np.full((2, *y.shape), np.nan), np.zeros((2, *y.shape), int)
         steps = max(3, round(np.log10(self.eps / LAST)) + 1)
-        digit = np.spacing(np.abs(y).max(initial=0))
+        digit, largest = np.spacing(np.abs(y).max(initial=0)), np.abs(y).max(initial=1)
         with np.errstate(all="ignore"):
             for step in size * self.eps * 10.0 ** -np.arange(steps):
                 right = (self._moved(u, step) - y) / step
@@ -196,8 +196,9 @@ class Numerical:
                     change_before, change = change, np.subtract(now[:2], before[:2])
                     more, most = np.abs(change) / np.abs(change_before), np.abs(now[:2]) * step
                     grows = np.sign(now[:2]) * change > 1e3 * self.spread / step
-                    # Ten times as much is a jump, and a small one is rounding within fn.
-                    grows &= (more > 0.99) & ((more < 9) | (most > 1e-6 * np.abs(y).max(initial=1)))
+                    # Ten times as much is a jump; and a small one, as any below 1e-12, is rounding
+                    # within fn.
+                    grows &= (more > 0.99) & (most > np.where(more < 9, 1e-12, 1e-6) * largest)
                     growing = np.where(grows, growing + 1, 0)
                     R_before, R = R, (100 * now[2] - before[2]) / 99
                     # The one-sided slopes for t -> 0; they err by a multiple of t.
