@@ -11,9 +11,11 @@ from tinynet.tensors import tensor
 
 
 def apart(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Random values of both signs, no two closer than 0.05, none closer to 0 than 0.02."""
+    """Random values of both signs, no two closer than 0.05, none closer to 0 than 0.02; and no two
+    of opposite signs have sizes closer than 0.013.
+    """
     n = int(np.prod(shape))
-    return (rng.permutation(n) - n // 2 + rng.uniform(0.3, 0.7)).reshape(shape) / 15
+    return (rng.permutation(n) - n // 2 + rng.uniform(0.3, 0.4)).reshape(shape) / 15
 
 
 def off_kinks(
