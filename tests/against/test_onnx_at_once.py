@@ -341,10 +341,11 @@ def test_the_net_is_as_it_was(tmp_path: Any) -> None:
 
 
 def test_words_beside_the_net(tmp_path: Any) -> None:
-    told = {"text": 'a "b" \u00e4', "list": ["a", 1, None], "number": 3}
+    told = {"text": 'a "b" \u00e4', "list": ["a", 1, None], "number": 3, "0": 0, "no": [], "-": ""}
     exported(tmp_path, Small(), metadata=told)
     assert tinynet.onnx.load(tmp_path / "net.onnx").metadata == {
-        "text": 'a "b" \u00e4', "list": '["a", 1, null]', "number": "3",
+        "text": 'a "b" \u00e4', "list": '["a", 1, null]', "number": "3", "0": "0", "no": "[]",
+        "-": "",
     }  # fmt: skip
 
 

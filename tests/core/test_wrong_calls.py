@@ -56,3 +56,14 @@ def test_the_family_of_errors():
         assert issubclass(error, TinynetError) and issubclass(error, base)
         assert not hasattr(builtins, error.__name__)
     assert all(hasattr(tinynet, name) for name in tinynet.__all__)
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        ("é 中\n\x1b[31m\u202e", r"é 中\n\x1b[31m\u202e"), ("a" * 1000, "a" * 1000),
+        ("a" * 1001, "a" * 1000 + " ..."), ("", ""),
+    ],
+)  # fmt: skip
+def test_a_strangers_words_are_one_line_that_a_terminal_prints(words, told):
+    assert str(tinynet.ModelFileError(words)) == told

@@ -86,6 +86,8 @@ def test_sums_give_the_whole_batchs_gradients(devices, nccl):
         np.testing.assert_allclose(mine, its, rtol=1e-6, atol=1e-7)
     assert {gpu for gpu, _, _ in nccl.calls} == {int(name[-1]) for name in devices}
     assert len(nccl.calls) == 3 * (len(how.buckets) + 1) and len(how.buckets) > 2
+    numbers = sum(weight.size + 1 for weight in two)  # one beside each: how many ranks have it
+    assert how.sent == 3 * (4 * numbers + 8)  # all but the loss in float32
     # one communicator and one stream a device
     assert len({(gpu, ptr) for gpu, ptr, _ in nccl.calls}) == len(how.gpus.known)
     lanes = {device._lane.stream.ptr for device in how.gpus.known}
@@ -101,6 +103,8 @@ def test_gathered_factors_give_the_whole_batchs_gradients(devices, nccl):
         np.testing.assert_allclose(mine, its, rtol=1e-6, atol=1e-7)
     assert len(how.factors.weights) == 1
     assert len(nccl.calls) == 3 * (len(how.buckets) + 1 + 2)  # x and dy of a layer
+    numbers = sum(weight.size + 1 for weight in two if weight.shape != (16, 12))
+    assert how.sent == 3 * (4 * (numbers + 4 * (12 + 16)) + 8)
 
 
 def test_all_that_runs_in_a_step_has_its_name_and_its_batch(nccl, monkeypatch):

@@ -290,6 +290,29 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path, rng):
     assert digests(out) == digests(tmp_path / "whole")
 
 
+def test_a_process_of_a_killed_run_ends_its_file_meanwhile(tmp_path, small, monkeypatch):
+    """What is to be removed may just have got its name."""
+    whole, out, glob = tmp_path / "whole", tmp_path / "out", Path.glob
+    made(small, whole)
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(preparing, "write_shards", stopped)
+        made(small, out)
+    left = [out / ".train-000001.tar.7", out / "parts" / ".train-000000.npz.7"]
+    for path in left:
+        path.write_bytes(b"half")
+
+    def ends(self, pattern):
+        for path in glob(self, pattern):
+            if path in left:
+                left.remove(path)
+                path.unlink()
+            yield path
+
+    monkeypatch.setattr(Path, "glob", ends)
+    made(small, out)
+    assert not left and digests(out) == digests(whole)
+
+
 def test_a_second_run_does_nothing(tmp_path, small, monkeypatch):
     """It does not even list the source; unless a folder is being mended, which others wait for."""
     out = tmp_path / "not there yet" / "out"

@@ -71,6 +71,7 @@ ROOMS = {
         kernels/elementwise.py core/test_as_numpy.py core/test_operations.py core/test_edges.py core/test_gradcheck_table.py {_KERNELS}
         kernels/index.py core/test_as_numpy.py core/test_operations.py core/test_gradcheck_table.py core/test_every_case.py
         kernels/order.py core/test_cpu_kernels.py core/test_operations.py core/test_gradcheck_table.py core/test_counts.py core/test_walk.py core/test_every_case.py cuda/test_host.py
+        kernels/backends.py cuda/test_installation.py cuda/test_host.py
         kernels/*.py {_KERNELS} {_NORMS} core/test_operations.py core/test_gradcheck_table.py
     """,
     "tape": f"""
@@ -91,6 +92,7 @@ ROOMS = {
         lock.py data/test_lock.py
         operations.py core/test_gradcheck_table.py core/test_operations.py core/test_wrong_calls_of_all.py
         saving.py core/test_saving.py training/test_disk.py training/test_checkpoint.py core/test_exchange.py
+        errors.py core/test_wrong_calls.py
         *.py {_TAPE} core/test_handed_on.py core/test_instead.py core/test_operations.py core/test_tensor_mistakes.py core/test_wrong_calls.py core/test_devices.py
     """,
     "functional": f"""
@@ -236,7 +238,7 @@ ROOMS = {
         kernels/cuda/*.cu* cuda/test_kernels.py cuda/test_norm_and_losses.py cuda/test_parity.py cuda/test_wide_indices.py cuda/test_host.py cuda/test_sources.py
     """,
 }  # fmt: skip
-_NAMES_ALONE = ("__init__.py", "backends.py", "errors.py", "operations.py")
+_NAMES_ALONE = ("__init__.py", "operations.py")
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from tinynet.program.commandline import asked, in_words, make_parser, refuse_oth
 
 RECIPES = {
     "small": Recipe("a net", Pictures(), 2, 4, 0.25, milestones=(1,)),
-    "large": Recipe("a net", Pictures(picture_size=64), 9, 128, 0.5),
+    "large": Recipe("a net", Pictures(picture_size=64, crop=56), 9, 128, 0.5),
 }
 VARIANTS = {"plain": Variant("without shortcuts")}
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -188,6 +188,7 @@ def test_names_of_a_programs_own():
     assert "(small 4, large 128); auto:" in text and "(small 0.25, large 0.5)" in text
     assert "(small 1, large none: the schedule of the recipe;" in text
     assert "(small as they are, large 64)" in text
+    assert "all, large 56)" in text.split("side of what the net sees")[1].split("--colour")[0]
     assert asked(RECIPES) == Pictures.asks
 
 

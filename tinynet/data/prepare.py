@@ -221,11 +221,12 @@ def begin(out: Path, plan: dict) -> None:
             )
     parts.mkdir(exist_ok=True)
     write_file(parts / "plan.json", json.dumps(plan).encode())
+    # The processes of a killed run may live a moment longer, and rename one of these meanwhile.
     for aside in out.glob(".*"):
         if _ASIDE.fullmatch(aside.name):
-            aside.unlink()
+            aside.unlink(missing_ok=True)
     for aside in parts.glob(".*"):
-        aside.unlink()
+        aside.unlink(missing_ok=True)
 
 
 def _differences(begun: dict, plan: dict) -> str:

@@ -4,6 +4,10 @@
 # fmt: off
 
 FAULTS = {
+    "kernels/backends.py": {
+        "without CuPy a GPU is the CPU, and nobody is told": ("from tinynet.devices.cpu import CpuDevice\n", "from tinynet.devices.cpu import CpuDevice\nfrom tinynet.errors import DeviceUnavailableError\n", "    from tinynet.devices.cuda import CudaDevice  # here, because it imports CuPy\n    from tinynet.kernels import cuda as kernels_on_gpus\n", "    try:\n        from tinynet.devices.cuda import CudaDevice\n        from tinynet.kernels import cuda as kernels_on_gpus\n    except DeviceUnavailableError:\n        return cpu()\n"),
+        "a GPU with the kernels of the CPU": ("    return CudaDevice, kernels_on_gpus\n", "    return CudaDevice, kernels\n"),
+    },
     "kernels/im2col.py": {
         "what lies right of the picture is not zero": ("part[:, top:bottom, :left] = part[:, top:bottom, right:] = 0", "part[:, top:bottom, :left] = 0"),
         "col2im forgets that windows overlap": ("] += windows[:, i, j]", "] = windows[:, i, j]"),
@@ -270,6 +274,9 @@ FAULTS = {
         "the derivative of the cube in gelu lacks its 3": ("slope *= 3 * A * C", "slope *= A * C"),
         "single precision by fewer terms": ("cheb2poly(SERIES[:12])", "cheb2poly(SERIES[:7])"),
         "two terms fewer in float32": ("cheb2poly(SERIES[:12])", "cheb2poly(SERIES[:10])"),
+    },
+    "kernels/steps/__init__.py": {
+        "a parameter with a gradient of zeros makes no step": ("        step(*call)\n", "        if call[1].any():\n            step(*call)\n"),
     },
     "kernels/steps/mean.py": {
         "both forms for a half": ("work *= 1 - a", "work *= a"),

@@ -91,6 +91,7 @@ FAULTS = {
         "layer norm's weight keeps its shape": ("w.reshape(row), b,", "w, b,"),
     },
     "onnx/exporting.py": {
+        "metadata that are 0, empty or False are left out": ("        for name, value in (metadata or {}).items()\n", "        for name, value in (metadata or {}).items()\n        if value\n"),
         "an input may have the name of a weight in an exported file": ("*(wire.name for wire in graph.inputs), *outputs, *state]", "*(wire.name for wire in graph.inputs), *outputs]"),
         "metadata in JSON always": ("name: value if isinstance(value, str) else json.dumps(value)", "name: json.dumps(value)"),
         "a result may be called as a node": ("writer = Writer(onnx, names)", "writer = Writer(onnx, names[: len(graph.inputs)] + state)"),

@@ -29,6 +29,8 @@ FAULTS = {
         "words of a rank alone": ("        if len(set(texts)) > 1:\n", "        if len(texts) > 1:\n"),
     },
     "parallel/steps.py": {
+        "bytes of sums that GPUs send are not counted": ("        self.sent += array.nbytes * 2 * (K - 1) / K\n        if device.kind == \"cpu\":\n", "        if device.kind == \"cpu\":\n            self.sent += array.nbytes * 2 * (K - 1) / K\n"),
+        "bytes of factors that GPUs send are not counted": ("        self.sent += array.nbytes * (self.ranks.size - 1)\n        if device.kind == \"cpu\":\n", "        if device.kind == \"cpu\":\n            self.sent += array.nbytes * (self.ranks.size - 1)\n"),
         "every rank weighs the same": ("self.weight = weight / sum(weights)", "self.weight = 1 / len(weights)"),
         "weighed by examples": ("counts, weights = zip(*told, strict=True)\n        self.weight = weight / sum(weights)", "counts, weights = zip(*told, strict=True)\n        self.weight = count / sum(counts)"),
         "rows of the ranks after": ("sum(counts[: self.ranks.rank])", "sum(counts[: self.ranks.rank + 1])"),

@@ -210,6 +210,7 @@ FAULTS = {
         "a share in floats": ("_nearest(each * epochs / self.epochs)", "_nearest(each / self.epochs * epochs)"),
     },
     "program/pictures.py": {
+        "the crop's help tells the sizes of whole pictures": ("defaults('crop').replace", "defaults('picture_size').replace"),
         "a GPU's second half takes the first one's floats": ("devices[-1] if devices[-1].kind == \"cuda\" else None", "None"),
         "the crop of the whole picture": ("\"image_size\": settings[\"crop\"] or (side if whole else side - side // 8),", "\"image_size\": side if whole else side - side // 8,"),
         "seven eighths of drawings": ("whole = self.padding or is_drawing(train)", "whole = self.padding"),

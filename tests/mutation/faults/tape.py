@@ -4,6 +4,12 @@
 # fmt: off
 
 FAULTS = {
+    "errors.py": {
+        "control characters reach the terminal": ("c if c.isprintable() else", "c if c.isascii() else"),
+        "letters of other languages are escaped": ("c if c.isprintable() else", "c if c.isascii() and c.isprintable() else"),
+        "a message of the greatest length is told as cut": ("(len(message) > LONGEST)", "(len(message) >= LONGEST)"),
+        "a cut is not told": (" + \" ...\" * (len(message) > LONGEST)", ""),
+    },
     "arithmetic/operands.py": {
         "a number beside a tensor is put on the CPU": ("return tensor(x, device=like.device)", "return tensor(x)"),
         "gradient not summed over a broadcast axis": ("if n == 1 and grad.shape[i + extra] != 1", "if False"),
