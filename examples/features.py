@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", metavar="D0[,D1]", help="as for alexnet.py")
     job = together.started()
     with together.heard(job):
-        return run(together.parsed(job, parser.parse_args, arguments), job)
+        return run(together.parsed(job, parser.parse_intermixed_args, arguments), job)
 
 
 def run(args: argparse.Namespace, job: Ranks) -> int:

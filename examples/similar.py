@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--out", type=Path, default=Path("similar.png"), help="the contact sheet (similar.png)"
     )
     parser.add_argument("--device", metavar="D0[,D1]", help="as for alexnet.py")
-    args = parser.parse_args(arguments)
+    args = parser.parse_intermixed_args(arguments)
     try:
         (model,), task, about, recipe = PROGRAM.load([args.checkpoint], args.device)
         inputs, reader = task.make_inputs, recipe.data

@@ -134,7 +134,7 @@ def run(plan: Plan, book: Book, places: dict[str, str], device: str | None) -> N
     if known:
         print(
             f"{known} of {total} runs stand in {book.path} already and were not done again; with "
-            "--out FOLDER all are"
+            "another --out FOLDER all are"
         )
 
 

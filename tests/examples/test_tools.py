@@ -99,7 +99,7 @@ def test_a_row_for_each_training_picture_and_its_label(layer, run, tmp_path, cap
 
 def test_rows_of_files_in_their_order_and_embedded_pictures(run, tmp_path):
     out = tmp_path / "f.npy"
-    assert features.main(["run", str(out), "3.png", "0.png", "3.png"]) == 0
+    assert features.main(["run", str(out), "3.png", "--device", "cpu", "0.png", "3.png"]) == 0
     wanted = rows_of(run, pictures(2, 5))[[3, 0, 3]]
     np.testing.assert_allclose(np.load(out), wanted, rtol=1e-5, atol=1e-6)
     assert not Sets.asked
@@ -203,7 +203,7 @@ def test_what_stands_in_a_row_of_similar_pictures(run, tmp_path, monkeypatch, ca
         similar.runs, "data_settings", lambda run, data: {"data": data, "picture_size": 99}
     )
     words = "--data there --out sheet.png --device cpu:1".split()
-    assert similar.main(["run", *asked, *words]) == 0
+    assert similar.main(["run", *asked[:2], *words, *asked[2:]]) == 0
     ((rows, path),) = run.sheets
     assert path == Path("sheet.png") and len(rows) == 4 and run.loads == [(["run"], "cpu:1")]
     assert (Sets.asked[0]["data"], Sets.asked[0]["picture_size"]) == ("there", 16)  # the net's own

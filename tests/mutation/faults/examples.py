@@ -61,6 +61,7 @@ FAULTS = {
         "a part that is being written is done": (".glob(\"*.npz\")", ".glob(\"*.npz*\")"),
     },
     "examples/features.py": {
+        "pictures behind an option are refused": ("parser.parse_intermixed_args, arguments", "parser.parse_args, arguments"),
         "pictures and --data given together are not refused": ("if bool(args.pictures) == bool(args.data):", "if not (args.pictures or args.data):"),
         "labels of the rows are not kept": ("batches, found[\"labels\"] = loader.epoch(0), train.labels", "batches = loader.epoch(0)"),
         "receptive field without the layer itself": ("model.preset.layers[: model.preset.layers.index(layer) + 1]", "model.preset.layers[: model.preset.layers.index(layer)]"),
@@ -76,6 +77,7 @@ FAULTS = {
         "help tells the commands instead of what it is for": ("__doc__.split(\"\\n\\n\")[0]", "__doc__.split(\"\\n\\n\")[1]"),
     },
     "examples/similar.py": {
+        "pictures behind an option are refused": ("parser.parse_intermixed_args(arguments)", "parser.parse_args(arguments)"),
         "captions of test pictures are taken from the training set": ("caption(name, test) for name", "caption(name, train) for name"),
         "test:N one too far": ("int(name[5:]) >= len(test)", "int(name[5:]) > len(test)"),
         "the classes of training pictures by their place": ("train.classes[train.labels[place]]", "train.classes[train.labels[place] - 1]"),
